@@ -52,6 +52,10 @@ func Classify(err error) Class {
 		if isCertificate(err) || errors.As(err, &tls) {
 			return Refused
 		}
+		var connect *pgconn.ConnectError
+		if errors.As(err, &connect) {
+			return Retry // nothing was sent
+		}
 		return Uncertain
 	}
 	code := pg.Code
