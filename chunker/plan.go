@@ -143,3 +143,14 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 	}
 	return p, nil
 }
+
+// Without returns the limits but the one of that name.
+func (l Limits) Without(name string) Limits {
+	var rest Limits
+	for _, x := range l {
+		if x.Name != name {
+			rest = append(rest, x)
+		}
+	}
+	return rest
+}

@@ -146,6 +146,7 @@ type finding struct {
 	ours, foreign int
 	firstForeign  int64 // key
 	missing       int
+	sum           uint64  // of the rows that are there; see Verify
 	state         []state // of each row of the chunk
 }
 
@@ -179,39 +180,14 @@ func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk,
 		return f, err
 	}
 	defer found.Close()
-	ints := make([]*int64, chunk.Width())
-	floats := make([]*float64, chunk.Width())
-	texts := make([]*string, chunk.Width())
-	targets := make([]any, chunk.Width())
-	for i := range targets {
-		switch chunk.Col(i).Kind {
-		case rows.Int:
-			targets[i] = &ints[i]
-		case rows.Float:
-			targets[i] = &floats[i]
-		default:
-			targets[i] = &texts[i]
-		}
-	}
+	row := newScanner(chunk)
 	for found.Next() {
-		if err := found.Scan(targets...); err != nil {
+		if err := found.Scan(row.targets...); err != nil {
 			return f, err
 		}
-		i := place[*ints[at]]
-		equal := true
-		for k := range targets {
-			switch v := chunk.Col(k); {
-			case k == at:
-			case v.Kind == rows.Int:
-				equal = equal && ints[k] != nil && *ints[k] == v.Ints[i]
-			case v.Kind == rows.Float:
-				equal = equal && floats[k] != nil && *floats[k] == v.Floats[i]
-			default:
-				b, ok := v.Text(i)
-				equal = equal && ok == (texts[k] != nil) && (!ok || *texts[k] == string(b))
-			}
-		}
-		if equal {
+		i := place[*row.ints[at]]
+		f.sum += row.sum(chunk)
+		if row.equal(chunk, i, at) {
 			f.state[i] = same
 			f.ours++
 			continue

@@ -283,7 +283,7 @@ func (r *Registry) dead(ctx context.Context, load string, claims []claim) ([]str
 // committed is read and recorded.
 func (r *Registry) takeOver(ctx context.Context, load, run string) error {
 	heir := NewID()
-	if _, err := r.pool.Exec(ctx, `UPDATE loader.claims SET run = $3, beat = now() WHERE load = $1 AND run = $2`, load, run, heir); err != nil {
+	if err := r.exec(ctx, `UPDATE loader.claims SET run = $3, beat = now() WHERE load = $1 AND run = $2`, load, run, heir); err != nil {
 		return fmt.Errorf("take over from run %s: %w", run, err)
 	}
 	if err := r.Fence(ctx, load, run); err != nil {
@@ -331,7 +331,7 @@ func (r *Registry) Fence(ctx context.Context, load, run string) error {
 			if r.info.Product == server.CockroachDB {
 				end = `CANCEL SESSION IF EXISTS $1`
 			}
-			if _, err := r.pool.Exec(ctx, end, s); err != nil {
+			if err := r.exec(ctx, end, s); err != nil {
 				return fmt.Errorf("end the sessions of run %s: %w", run, err)
 			}
 		}
@@ -351,14 +351,19 @@ func (r *Registry) sessions(ctx context.Context, load, run string) ([]string, er
 	if r.info.Product == server.CockroachDB {
 		q = `SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name = $1`
 	}
-	found, err := r.pool.Query(ctx, q, SessionName(load, run))
-	if err == nil {
-		var list []string
-		if list, err = pgx.CollectRows(found, pgx.RowTo[string]); err == nil {
-			return list, nil
+	var list []string
+	err := r.persist(ctx, func() error {
+		found, err := r.pool.Query(ctx, q, SessionName(load, run))
+		if err != nil {
+			return err
 		}
+		list, err = pgx.CollectRows(found, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the sessions of run %s: %w", run, err)
 	}
-	return nil, fmt.Errorf("list the sessions of run %s: %w", run, err)
+	return list, nil
 }
 
 // Forget removes a load from the registry; its rows stay. Runs that still work on it
@@ -396,7 +401,7 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		`DELETE FROM loader.ledger WHERE load = $1`,
 		`DELETE FROM loader.moved WHERE load = $1`,
 	} {
-		if _, err := r.pool.Exec(ctx, q, load); err != nil {
+		if err := r.exec(ctx, q, load); err != nil {
 			return fmt.Errorf("forget load %s: %w", load, err)
 		}
 	}

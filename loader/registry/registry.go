@@ -11,16 +11,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/cockroachdb/cockroach-go/v2/crdb"
 	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/chunker"
+	"bulkload/loader"
 	"bulkload/loader/server"
 )
 
@@ -102,9 +103,16 @@ type Load struct {
 
 // A Registry is the record of loads in one database. It is safe for concurrent use.
 type Registry struct {
+	// RetryFor bounds the attempts at one call while the server is away or
+	// refuses for a reason that may pass. Set it before use.
+	RetryFor time.Duration
+
 	pool *pgxpool.Pool
 	info server.Info
 }
+
+// DefaultRetryFor is the RetryFor of a registry that was just opened.
+const DefaultRetryFor = 5 * time.Minute
 
 // NewID returns a new random id, for a load or a run: 8 letters and digits that can
 // be told apart when read aloud.
@@ -129,7 +137,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry,
 	if n < len(tables) {
 		return nil, ErrNoRegistry
 	}
-	return &Registry{pool: pool, info: info}, nil
+	return &Registry{RetryFor: DefaultRetryFor, pool: pool, info: info}, nil
 }
 
 // Create is Open, and makes the registry where it is missing. A *server.CreateError
@@ -161,7 +169,7 @@ func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registr
 			return nil, err
 		}
 	}
-	return &Registry{pool: pool, info: info}, nil
+	return &Registry{RetryFor: DefaultRetryFor, pool: pool, info: info}, nil
 }
 
 // Add records a new load.
@@ -255,25 +263,48 @@ func (r *Registry) Moved(ctx context.Context, id string, span chunker.Range) (ma
 // CockroachDB, in fresh transactions whose COMMIT is checked on PostgreSQL. fn is
 // written so that running it again after a commit whose reply was lost is harmless.
 func (r *Registry) retry(ctx context.Context, fn func(pgx.Tx) error) error {
-	const attempts = 10
-	var err error
-	for range attempts {
+	return r.persist(ctx, func() error {
 		if r.info.Product == server.CockroachDB {
-			err = crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, attempts), r.pool, pgx.TxOptions{}, fn)
-		} else {
-			err = pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, fn)
+			return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, fn)
 		}
-		if err == nil || ctx.Err() != nil {
+		return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, fn)
+	})
+}
+
+// exec runs one statement that may safely be run twice, until it succeeds.
+func (r *Registry) exec(ctx context.Context, sql string, args ...any) error {
+	return r.persist(ctx, func() error {
+		_, err := r.pool.Exec(ctx, sql, args...)
+		return err
+	})
+}
+
+// Back-off between the attempts of persist.
+const (
+	firstBackoff = 10 * time.Millisecond
+	lastBackoff  = 2 * time.Second
+)
+
+// persist calls fn until it succeeds, fails for good, or RetryFor is over.
+func (r *Registry) persist(ctx context.Context, fn func() error) error {
+	end := time.Now().Add(r.RetryFor)
+	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
+		err := fn()
+		if err == nil || ctx.Err() != nil || isOurs(err) {
 			return err
 		}
-		var pg *pgconn.PgError
-		var connect *pgconn.ConnectError
-		switch c := server.Classify(err); {
-		case errors.As(err, &connect) && !errors.As(err, &pg), isOurs(err):
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
 			return err
-		case c != server.Retry && c != server.Uncertain:
-			return err
+		}
+		if time.Now().Add(wait).After(end) {
+			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
+		}
+		t := time.NewTimer(wait/2 + mathrand.N(wait/2))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
 		}
 	}
-	return err
 }

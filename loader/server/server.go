@@ -165,3 +165,32 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	}
 	return pool, nil
 }
+
+// Run runs one statement and returns its rows as text, NULL as "NULL". It is for
+// people who look at a few rows.
+func Run(ctx context.Context, c *Config, statement string) (columns []string, found [][]string, err error) {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	results := conn.PgConn().Exec(ctx, statement)
+	for results.NextResult() {
+		r := results.ResultReader()
+		columns, found = nil, nil
+		for _, f := range r.FieldDescriptions() {
+			columns = append(columns, f.Name)
+		}
+		for r.NextRow() {
+			row := make([]string, len(columns))
+			for i, v := range r.Values() {
+				row[i] = "NULL"
+				if v != nil {
+					row[i] = string(v)
+				}
+			}
+			found = append(found, row)
+		}
+	}
+	return columns, found, results.Close()
+}
