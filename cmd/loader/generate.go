@@ -180,7 +180,7 @@ func (l *late) observe(e loader.Event) { l.r.observe(e) }
 // runLoad runs a load and prints its result. in is the number of rows that are in
 // already.
 func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load, r *late, in int64, local bool) error {
-	p.note("target: %s at %s, database %s, table %s, user %s", srv.Info, srv.Config.Host(), srv.Config.Database(), l.Table.Name.Sanitize(), srv.Config.User())
+	p.note("target: %s at %s, database %s, table %s, user %s", srv.Info, srv.Config.Host(), srv.Config.Database(), l.Table.Display(), srv.Config.User())
 	id := "without a record: it cannot be resumed"
 	if l.ID != "" {
 		id = "load " + l.ID
@@ -235,7 +235,7 @@ func ms(d time.Duration) float64 { return math.Round(float64(d.Microseconds())/1
 func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Result, local bool) error {
 	if p.json {
 		b, err := json.Marshal(result{
-			Load: l.ID, What: string(l.What), Server: srv.Info.String(), Host: srv.Config.Host(), Database: srv.Config.Database(), Table: l.Table.Name.Sanitize(),
+			Load: l.ID, What: string(l.What), Server: srv.Info.String(), Host: srv.Config.Host(), Database: srv.Config.Database(), Table: l.Table.Display(),
 			Rows: l.Rows, RunRows: res.Rows, Already: res.AlreadyRows, Seed: strconv.FormatUint(l.Seed, 10), FirstKey: l.Keys.First, EndKey: l.Keys.End,
 			Chunks: res.Chunks, ChunkRows: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Via: string(l.Via), Commit: string(l.Way),
 			Retries: res.Retries, LookUps: res.LookUps, Seconds: res.Elapsed.Seconds(), Rate: math.Round(res.RowsPerSecond()), P50: ms(res.P50), P99: ms(res.P99),
@@ -248,10 +248,10 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 	}
 	out := p.stdout
 	if res.Chunks == 0 {
-		fmt.Fprintf(out, "load %s is complete: %d %s in %s; nothing was left to do\n", l.ID, l.Rows, l.What, l.Table.Name.Sanitize())
+		fmt.Fprintf(out, "load %s is complete: %d %s in %s; nothing was left to do\n", l.ID, l.Rows, l.What, l.Table.Display())
 		return nil
 	}
-	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, l.What, l.Table.Name.Sanitize(), res.Elapsed.Seconds(), res.RowsPerSecond())
+	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, l.What, l.Table.Display(), res.Elapsed.Seconds(), res.RowsPerSecond())
 	if res.Rows != l.Rows {
 		fmt.Fprintf(out, "complete with what was there before: %d rows\n", l.Rows)
 	}
@@ -261,7 +261,7 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 	if l.What == load.Points {
 		where = fmt.Sprintf(" WHERE id >= %d AND id < %d", l.Keys.First, l.Keys.End)
 	}
-	query := fmt.Sprintf("SELECT * FROM %s%s ORDER BY id LIMIT 5", l.Table.Name.Sanitize(), where)
+	query := fmt.Sprintf("SELECT * FROM %s%s ORDER BY id LIMIT 5", inSQL(l.Table), where)
 	if local {
 		flag := ""
 		if db := srv.Config.Database(); db != databases[load.Points] {
@@ -272,6 +272,15 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 		fmt.Fprintf(out, "look at them: %s\n", query)
 	}
 	return nil
+}
+
+// inSQL returns the table's name for a statement that is shown: plain where it is one
+// of the tutorial's, which are no keywords.
+func inSQL(t *server.Table) string {
+	if name := t.Name[len(t.Name)-1]; t.Name[0] == "public" && (name == string(load.Points) || name == string(load.Accounts)) {
+		return name
+	}
+	return t.Name.Sanitize()
 }
 
 func idPart(l *load.Load) string {

@@ -174,7 +174,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err != nil {
 		return fmt.Errorf("write the load's specification: %w", err)
 	}
-	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Name.Sanitize(), Positions: req.Rows, Spec: text})
+	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: req.Rows, Spec: text})
 	if err != nil {
 		return fmt.Errorf("enter the load in the registry: %s", server.Reason(err))
 	}

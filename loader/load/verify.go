@@ -49,7 +49,7 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 	total := Report{Rows: l.Rows, First: -1}
 	var done, next atomic.Int64
 	parts := make([]Report, l.Job.Workers)
-	group, ctx := errgroup.WithContext(ctx)
+	group, gctx := errgroup.WithContext(ctx)
 	for w := range parts {
 		part := &parts[w]
 		part.First = -1
@@ -61,7 +61,7 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 					return nil
 				}
 				span := chunker.RowSpan(first, min(verifyRows, l.Rows-first))
-				v, err := l.verifySpan(ctx, c, span)
+				v, err := l.verifySpan(gctx, c, span)
 				if err != nil {
 					return fmt.Errorf("verify rows %d to %d: %w", span.First, span.End()-1, err)
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,10 @@ type Queue struct {
 	reg  *Registry
 	load string
 	run  string
+
+	mu   sync.Mutex
+	held map[int64]bool // by First: the claims that this run knows it has
+
 	// Block, when not zero, keeps claims from crossing its multiples: the blocks
 	// of keys that lie together.
 	Block int64
@@ -34,7 +39,7 @@ type Queue struct {
 
 // Queue returns the queue of a run of a load.
 func (r *Registry) Queue(load, run string, block, most int64) *Queue {
-	return &Queue{reg: r, load: load, run: run, Block: block, Most: most}
+	return &Queue{reg: r, load: load, run: run, held: map[int64]bool{}, Block: block, Most: most}
 }
 
 // claim is a row of loader.claims.
@@ -122,9 +127,13 @@ func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Claim, error) {
 // claim makes one attempt; with ErrBusy it returns the runs that hold something and
 // show no life.
 func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead []string, err error) {
+	// One at a time, so that a claim of this run that it does not know of can
+	// only come from an attempt whose commit was confirmed to nobody.
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	var others []claim
 	err = q.reg.retry(ctx, func(tx pgx.Tx) error {
-		others = nil
+		got, others = loader.Claim{}, nil
 		var positions int64
 		if err := tx.QueryRow(ctx, `SELECT positions FROM loader.loads WHERE id = $1`, q.load).Scan(&positions); errors.Is(err, pgx.ErrNoRows) {
 			return ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, q.load)}
@@ -137,8 +146,12 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 		}
 		for _, c := range claims {
 			taken.Add(c.Range)
-			if c.run != q.run {
+			switch {
+			case c.run != q.run:
 				others = append(others, c)
+			case !q.held[c.First]:
+				got = loader.Claim{Range: c.Range, Done: c.done}
+				return nil
 			}
 		}
 		free := taken.Gaps(chunker.Range{End: positions})
@@ -153,6 +166,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 		return loader.Claim{}, nil, err
 	}
 	if got.Len() > 0 {
+		q.held[got.First] = true
 		return got, nil, nil
 	}
 	if len(others) == 0 {
@@ -201,7 +215,13 @@ func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Claim) error {
 // Release records what is in of a claim and gives the rest back. Done twice it
 // changes nothing. When everything is in, the load is done.
 func (q *Queue) Release(ctx context.Context, c loader.Claim) error {
-	return q.reg.release(ctx, q.load, q.run, []loader.Claim{c})
+	if err := q.reg.release(ctx, q.load, q.run, []loader.Claim{c}); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.held, c.First)
+	return nil
 }
 
 // release moves the claims of a run, and what the ledger has of them, into the load's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -186,6 +187,22 @@ func (t *Table) columnNumbers(ctx context.Context, db Querier) (map[string]strin
 	var number, name string
 	_, err = pgx.ForEachRow(found, []any{&number, &name}, func() error { m[number] = name; return nil })
 	return m, err
+}
+
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+// Display returns the table's name for people: quoted only where a part has other
+// characters than lower-case letters, digits and underscores. SQL takes
+// Name.Sanitize.
+func (t *Table) Display() string {
+	parts := make([]string, len(t.Name))
+	for i, p := range t.Name {
+		parts[i] = p
+		if !plainName.MatchString(p) {
+			parts[i] = pgx.Identifier{p}.Sanitize()
+		}
+	}
+	return strings.Join(parts, ".")
 }
 
 // Column returns the column of that name, or nil.
