@@ -75,7 +75,7 @@ func checkTable(t *server.Table, what What) error {
 		switch {
 		case has == nil:
 			faults = append(faults, fmt.Sprintf("column %s is missing", c.Name))
-		case !slices.Contains(types, has.Type):
+		case !slices.Contains(types, baseType(has.Type)):
 			faults = append(faults, fmt.Sprintf("column %s is %s, not %s", c.Name, has.Type, types[0]))
 		}
 	}
@@ -92,6 +92,12 @@ func checkTable(t *server.Table, what What) error {
 		return &TableError{fmt.Sprintf("table %s does not fit %s: %s", name, what, strings.Join(faults, "; "))}
 	}
 	return nil
+}
+
+// baseType returns a type without its precision: numeric of numeric(12,0).
+func baseType(t string) string {
+	base, _, _ := strings.Cut(t, "(")
+	return base
 }
 
 func columnsOf(what What) []rows.Column {
