@@ -189,3 +189,22 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 		time.Sleep(wait)
 	}
 }
+
+// StartOwn starts a server for one test, which may crash it.
+func StartOwn(t *testing.T, p server.Product) *Server {
+	t.Helper()
+	b, err := localdb.FindProduct(p)
+	if err != nil {
+		t.Skip(err)
+	}
+	db, err := localdb.Start(context.Background(), localdb.Options{Binary: b, Temporary: true, Settings: settings(p)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &Server{DB: db}
+}

@@ -10,6 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"bulkload/loader/server"
 )
 
 // longestSocket is the length that a socket's path may have; sockaddr_un has 108
@@ -141,12 +144,23 @@ func (db *DB) Restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
 	start := db.startCockroach
-	if db.TCP != "" && db.process != nil && db.Product.String() == "PostgreSQL" {
+	if db.Product == server.PostgreSQL {
 		start = db.startPostgres
 	}
-	p, err := start(ctx)
-	if err == nil {
-		db.process = p
+	for {
+		p, err := start(ctx)
+		if err == nil {
+			db.process = p
+			return nil
+		}
+		// The backends of a postmaster that was killed notice it one by one.
+		if !strings.Contains(err.Error(), "shared memory block") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	return err
 }

@@ -202,7 +202,14 @@ func scanLoad(row pgx.Row) (Load, error) {
 
 // Get returns the load of that id, or ErrNoLoad.
 func (r *Registry) Get(ctx context.Context, id string) (Load, error) {
-	l, err := scanLoad(r.pool.QueryRow(ctx, `SELECT `+loadColumns+` FROM loader.loads WHERE id = $1`, id))
+	var l Load
+	err := r.persist(ctx, func() (err error) {
+		l, err = scanLoad(r.pool.QueryRow(ctx, `SELECT `+loadColumns+` FROM loader.loads WHERE id = $1`, id))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ours{err}
+		}
+		return err
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Load{}, fmt.Errorf("%w: %s", ErrNoLoad, id)
 	}
