@@ -291,4 +291,3 @@ func TestForgottenMeanwhile(t *testing.T) {
 		}
 	})
 }
-
