@@ -189,7 +189,7 @@ func (c *conn) start(msg []byte) bool {
 	c.turns = append(c.turns, &turn{closed: true})
 	c.mu.Unlock()
 	g := &group{buf: msg}
-	g.add(0, Message{From: Frontend, Kind: MsgStartup, Conn: c.n, Body: msg[8:]}, c.p)
+	g.add(0, MsgStartup, "")
 	return c.deliver(g)
 }
 
@@ -205,9 +205,9 @@ func (c *conn) fromClient() {
 			}
 			return
 		}
-		m := c.understand(g.buf[from:])
-		g.add(from, m, c.p)
-		switch m.Kind {
+		kind, sql := c.understand(g.buf[from:])
+		g.add(from, kind, sql)
+		switch kind {
 		case MsgParse, MsgBind, MsgDescribe, MsgExecute, MsgClose:
 			continue // up to Sync
 		}
@@ -230,14 +230,13 @@ func (c *conn) swallowing() bool {
 	return false
 }
 
-// understand tells which statement a client's message belongs to.
-func (c *conn) understand(frame []byte) Message {
+// understand returns the kind of a client's message and the statement that it belongs to.
+func (c *conn) understand(frame []byte) (kind Kind, sql string) {
 	body := frame[headerSize:]
-	m := Message{From: Frontend, Kind: frontendKinds[frame[0]], Conn: c.n, Body: body}
-	if m.Kind == "" {
-		m.Kind = Kind(frame[:1])
+	if kind = frontendKinds[frame[0]]; kind == "" {
+		kind = Kind(frame[:1])
 	}
-	switch m.Kind {
+	switch kind {
 	case MsgQuery:
 		c.last = sqlText(body)
 	case MsgParse:
@@ -257,17 +256,15 @@ func (c *conn) understand(frame []byte) Message {
 				names = c.portals
 			}
 			name, _ := cstring(body[1:])
-			m.SQL = names[name]
-			return m
+			return kind, names[name]
 		}
 	case MsgExecute:
 		portal, _ := cstring(body)
 		c.last = c.portals[portal]
 	case MsgPassword, MsgTerminate:
-		return m
+		return kind, ""
 	}
-	m.SQL = c.last
-	return m
+	return kind, c.last
 }
 
 // fromServer passes what the server sends on to the client.
@@ -316,7 +313,7 @@ func (c *conn) reply(frame []byte) bool {
 	// 2. The faults that meet it. What the client would not see they do not see either.
 	var faults []*Fault
 	if !c.detached.Load() && what != end && what != discard {
-		faults = c.p.meet(&m)
+		faults = c.p.meet(&m, false)
 	}
 	for _, f := range faults {
 		if c.flushClient() != nil {

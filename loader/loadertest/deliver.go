@@ -18,48 +18,45 @@ type group struct {
 	messages []grouped
 }
 
-// A grouped message lies in buf[from:to] and is met by faults.
+// A grouped message lies in buf[from:to].
 type grouped struct {
 	from, to int
 	kind     Kind
 	sql      string
-	faults   []*Fault
 }
 
-// add appends the message that lies in buf from position from on, and asks the proxy for its faults.
-func (g *group) add(from int, m Message, p *Proxy) {
-	g.messages = append(g.messages, grouped{from, len(g.buf), m.Kind, m.SQL, p.meet(&m)})
+// add appends the message that lies in buf from position from on.
+func (g *group) add(from int, kind Kind, sql string) {
+	g.messages = append(g.messages, grouped{from, len(g.buf), kind, sql})
 }
 
-// deliver passes the group on as its faults say. It reports whether the connection goes on.
+// append copies a message from elsewhere into the group.
+func (g *group) append(kind Kind, sql string, frame []byte) {
+	from := len(g.buf)
+	g.buf = append(g.buf, frame...)
+	g.add(from, kind, sql)
+}
+
+// deliver passes the group on as the faults say that meet its messages. It
+// reports whether the connection goes on.
 func (c *conn) deliver(g *group) bool {
-	// 1. A statement that is held is held whole.
-	for _, m := range g.messages {
-		for _, f := range m.faults {
-			if f.Do == Hold {
-				c.hold(f, g)
-				return false
-			}
-		}
-	}
-
-	// 2. Message by message. pos is how much has been handed to the writer.
-	pos := 0
+	pos := 0       // how much of buf is done with
+	lying := false // the server has been made to fail and ignores all up to Sync
 	sendTo := func(to int) bool {
 		_, err := c.sw.Write(g.buf[pos:to])
 		pos = to
 		return err == nil && c.sw.Flush() == nil
 	}
-	var lying bool // the server ignores the rest of the group
-	for _, m := range g.messages {
+	for i, m := range g.messages {
 		t := c.enter(m, lying)
+		faults := c.p.meet(&Message{From: Frontend, Kind: m.kind, Conn: c.n, SQL: m.sql, Body: g.buf[m.from:m.to][headerSize:]}, lying)
 		if lying {
 			if m.kind != MsgSync {
 				pos = m.to
 			}
 			continue
 		}
-		for _, f := range m.faults {
+		for _, f := range faults {
 			switch f.Do {
 			case Delay, Throttle, BlackHole, BlackHoleAll, Refuse, Cut:
 				if !sendTo(m.from) {
@@ -91,6 +88,12 @@ func (c *conn) deliver(g *group) bool {
 				c.mu.Lock()
 				t.drop = f
 				c.mu.Unlock()
+			case Hold:
+				for _, m := range g.messages[i+1:] {
+					c.enter(m, false)
+				}
+				c.hold(f, g.buf[pos:])
+				return false
 			case Duplicate:
 				c.duplicate(f, g)
 			case InjectAfter:
@@ -111,8 +114,7 @@ func (c *conn) deliver(g *group) bool {
 			}
 		}
 	}
-
-	// 3. The rest; flushed when the client has nothing more to say at once.
+	// Flushed when the client has nothing more to say at once.
 	if _, err := c.sw.Write(g.buf[pos:]); err != nil {
 		return false
 	}
@@ -240,42 +242,40 @@ func (l *late) deliver() []string {
 	return l.replies
 }
 
-// hold cuts the client off and keeps the group until it is released.
-func (c *conn) hold(f *Fault, g *group) {
+// hold cuts the client off and keeps the messages until they are released.
+func (c *conn) hold(f *Fault, messages []byte) {
 	c.sw.Flush()
 	c.detached.Store(true)
-	l := c.park(f, g)
+	l := c.park(f)
 	if f.Reset {
 		reset(c.client)
 	} else {
 		c.client.Close()
 	}
-	l.await(g)
+	l.await(messages)
 }
 
-// park gives the group to the fault for release.
-func (c *conn) park(f *Fault, g *group) *late {
+// park makes what the connection was about to say last a late statement of f.
+func (c *conn) park(f *Fault) *late {
 	l := &late{conn: c, release: make(chan struct{}), fault: f}
-	for _, m := range g.messages {
-		if t := c.enter(m, false); t != nil {
-			c.mu.Lock()
-			t.late = l
-			c.mu.Unlock()
-		}
+	c.mu.Lock()
+	if n := len(c.turns); n > 0 {
+		c.turns[n-1].late = l
 	}
+	c.mu.Unlock()
 	f.keep(l)
 	return l
 }
 
-// await waits for the release, delivers the group, and returns when the server
-// has answered and the connection has ended; see turn.hears.
-func (l *late) await(g *group) {
+// await waits for the release, delivers the messages, and returns when the
+// server has answered and the connection has ended; see turn.hears.
+func (l *late) await(messages []byte) {
 	select {
 	case <-l.release:
 	case <-l.conn.done:
 		return
 	}
-	l.conn.sw.Write(g.buf)
+	l.conn.sw.Write(messages)
 	if l.conn.sw.Flush() == nil {
 		<-l.conn.done
 	}
@@ -295,11 +295,11 @@ func (c *conn) duplicate(f *Fault, g *group) {
 			_, rest := cstring(frame[headerSize:])
 			name, _ := cstring(rest)
 			if parse := c.parsed[name]; !have[name] && parse != nil {
-				copied.append(grouped{kind: MsgParse, sql: m.sql}, parse)
+				copied.append(MsgParse, m.sql, parse)
 				have[name] = true
 			}
 		}
-		copied.append(m, frame)
+		copied.append(m.kind, m.sql, frame)
 	}
 
 	config := c.p.upstream.Copy()
@@ -339,21 +339,16 @@ func (c *conn) duplicate(f *Fault, g *group) {
 		hijacked.Conn.Close()
 		return
 	}
-	l := d.park(f, copied)
+	for _, m := range copied.messages {
+		d.enter(m, false)
+	}
+	l := d.park(f)
 	c.p.wg.Go(func() {
 		defer c.p.forget(d)
 		var pump sync.WaitGroup
 		defer pump.Wait()
 		defer d.close(false)
 		pump.Go(d.fromServer)
-		l.await(copied)
+		l.await(copied.buf)
 	})
-}
-
-// append copies a message from elsewhere into the group.
-func (g *group) append(m grouped, frame []byte) {
-	m.from, m.faults = len(g.buf), nil
-	g.buf = append(g.buf, frame...)
-	m.to = len(g.buf)
-	g.messages = append(g.messages, m)
 }

@@ -55,7 +55,9 @@ const (
 	Throttle
 	// BlackHole stops the connection without closing it, from the message on:
 	// what is sent vanishes, and neither side hears that the other has gone.
-	// At Proxy.Heal what was sent arrives late, as on a network that retransmits;
+	// At Proxy.Heal what was sent arrives late, as on a network that retransmits,
+	// followed by the end of the connection if the client has gone, at which
+	// CockroachDB may drop the statement; use Hold for one that surely arrives.
 	// Proxy.CloseAll before it makes it never arrive.
 	BlackHole
 	// BlackHoleAll is BlackHole for every connection, new ones too: they are
@@ -202,8 +204,9 @@ func (f *Fault) bind(p *Proxy) error {
 	return nil
 }
 
-// meets counts m if it matches and reports whether the fault happens at it.
-func (f *Fault) meets(m *Message, taken bool) bool {
+// meets counts m if it matches and reports whether the fault happens at it;
+// never when m is moot.
+func (f *Fault) meets(m *Message, moot bool) bool {
 	if m.From != f.When.From || !m.is(f.When.Kind) ||
 		f.When.Conn != 0 && f.When.Conn != m.Conn ||
 		f.sql != nil && !f.sql.MatchString(m.SQL) ||
@@ -222,7 +225,7 @@ func (f *Fault) meets(m *Message, taken bool) bool {
 		times = 1
 	}
 	switch {
-	case f.off, taken, f.seen[key] < f.Nth, times > 0 && f.count >= times:
+	case f.off, moot, f.seen[key] < f.Nth, times > 0 && f.count >= times:
 		return false
 	case f.P > 0 && f.random.Float64() >= f.P:
 		return false

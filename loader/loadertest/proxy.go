@@ -265,8 +265,8 @@ func (p *Proxy) accept() {
 }
 
 // meet counts m and returns the faults that happen at it, in the order in which
-// they are to be done.
-func (p *Proxy) meet(m *Message) []*Fault {
+// they are to be done. At a message that is moot none happens.
+func (p *Proxy) meet(m *Message, moot bool) []*Fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.From == Frontend {
@@ -279,7 +279,7 @@ func (p *Proxy) meet(m *Message) []*Fault {
 	var passing, last []*Fault
 	for _, f := range p.faults {
 		switch {
-		case !f.meets(m, !f.passing() && last != nil):
+		case !f.meets(m, moot || !f.passing() && last != nil):
 			continue
 		case f.passing():
 			passing = append(passing, f)
