@@ -107,9 +107,10 @@ func TestInjectAtCommit(t *testing.T) {
 func TestInjectAfterCommit(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)
-		for _, sql := range []string{"^commit", "^insert"} {
+		for _, at := range [][2]string{{"^commit", "40003"}, {"^insert", "40003"}, {"^commit", "57P01"}} {
 			b.exec(b.direct, "DELETE FROM t")
-			f := inject("40003", loadertest.MsgStatement, sql)
+			sql, code := at[0], at[1]
+			f := inject(code, loadertest.MsgStatement, sql)
 			f.Do = loadertest.InjectAfter
 			c := b.dial(loadertest.NewProxy(t, b.url, f).URL())
 			var err error
@@ -120,9 +121,13 @@ func TestInjectAfterCommit(t *testing.T) {
 			} else {
 				_, err = c.Exec(b.ctx(), insert, 5)
 			}
-			b.sqlState(err, "40003")
+			b.sqlState(err, code)
 			b.checkRows(5)
-			b.exec(c, "DELETE FROM t")
+			if code == "40003" { // the connection goes on
+				b.exec(c, "DELETE FROM t")
+			} else if !c.IsClosed() {
+				t.Errorf("the connection is still open after %s", code)
+			}
 		}
 	})
 }
