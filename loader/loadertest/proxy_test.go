@@ -317,6 +317,46 @@ func TestCutEverywhere(t *testing.T) {
 	})
 }
 
+// TestMatch counts the same messages in several ways.
+func TestMatch(t *testing.T) {
+	srv := loadertest.PostgreSQLServer(t) // the client's messages are the same for every server
+	b := makeBed(t, srv)
+	at := func(m loadertest.Match, nth, times int, perConn bool) *loadertest.Fault {
+		return &loadertest.Fault{When: m, Nth: nth, Times: times, PerConn: perConn, Do: loadertest.Delay}
+	}
+	statement := loadertest.Match{Kind: loadertest.MsgStatement}
+	second, large := statement, statement
+	second.Conn = 2
+	large.Func = func(m *loadertest.Message) bool { return strings.Contains(m.SQL, "large") }
+	faults := map[*loadertest.Fault]int{
+		at(statement, 0, 0, false):  1,
+		at(statement, 0, -1, false): 6,
+		at(statement, 5, -1, false): 2,
+		at(statement, 7, -1, false): 0,
+		at(statement, 2, -1, true):  4, // the second and third on each
+		at(statement, 0, 4, false):  4,
+		at(second, 0, -1, false):    3,
+		at(large, 0, -1, false):     2,
+		at(loadertest.Match{Kind: loadertest.MsgParse, SQL: "large"}, 0, -1, false):                             2,
+		at(loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgDataRow, SQL: "LARGE"}, 0, -1, false): 2,
+	}
+	p := loadertest.NewProxy(t, b.url)
+	for f := range faults {
+		p.Add(f)
+	}
+	for range 2 {
+		c := b.dial(p.URL())
+		b.exec(c, "SELECT 1")
+		b.exec(c, "SELECT $1::text AS large", "x")
+		b.exec(c, "SELECT $1::text AS small", "x")
+	}
+	for f, want := range faults {
+		if f.Count() != want {
+			t.Errorf("%+v, %d times: happened %d times, want %d", f.When, f.Times, f.Count(), want)
+		}
+	}
+}
+
 func insertInTransaction(ctx context.Context, url string) error {
 	c, err := pgx.Connect(ctx, url)
 	if err != nil {

@@ -17,6 +17,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// Note: the two starts below stand in for package localdb; serverKind.start is
+// the one place that knows how a server starts.
+
 // startPostgreSQL runs a private PostgreSQL on a unix socket.
 func startPostgreSQL(ctx context.Context) (url string, stop func() error, err error) {
 	bin := ""
