@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	// testscript runs this binary again as the command loader; only the outer
 	// run has servers to stop.
-	testscript.Main(mainFunc(func() int { return loadertest.Main(m) }), map[string]func(){
+	testscript.Main(mainFunc(func() int { return loadertest.Run(m) }), map[string]func(){
 		"loader": main,
 	})
 }
@@ -35,7 +35,7 @@ func TestScripts(t *testing.T) {
 	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
 		t.Skip(err)
 	}
-	pg := loadertest.Start(t, server.PostgreSQL)
+	pg := loadertest.PostgreSQLServer(t)
 	_, noCockroach := localdb.FindProduct(server.CockroachDB)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("..", "..", "testdata", "script"),
@@ -58,7 +58,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { os.RemoveAll(dir) })
 			env.Setenv("PG", pg.NewDatabase(tb))
 			if noCockroach == nil {
-				env.Setenv("CRDB", loadertest.Start(tb, server.CockroachDB).NewDatabase(tb))
+				env.Setenv("CRDB", loadertest.CockroachServer(tb).NewDatabase(tb))
 			}
 			env.Setenv("LOADER_DB_DIR", dir)
 			// No cockroach for the private database: it starts more slowly, and the
@@ -115,8 +115,8 @@ func runSQL(ts *testscript.TestScript, neg bool, args []string) {
 // TestSecretsAppearNowhere runs the command with a password through its error paths.
 func TestSecretsAppearNowhere(t *testing.T) {
 	const canary = "c4n4ry/p@ss"
-	pg := loadertest.Start(t, server.PostgreSQL)
-	port := pg.TCP[strings.LastIndex(pg.TCP, ":")+1 : strings.LastIndex(pg.TCP, "/")]
+	pg := loadertest.PostgreSQLServer(t)
+	port := pg.URL()[strings.LastIndex(pg.URL(), ":")+1 : strings.LastIndex(pg.URL(), "/")]
 	for _, args := range [][]string{
 		{"points", "--url", "postgres://postgres:" + canary + "@127.0.0.1:" + port + "/x"},
 		{"points", "--url", "postgres://postgres:c4n4ry%2Fp%40ss@127.0.0.1:" + port + "/x?sslmode=disable"},

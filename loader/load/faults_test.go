@@ -16,7 +16,7 @@ import (
 )
 
 // commitOf matches the message with which a chunk of a way becomes durable.
-func commitOf(s *loadertest.Server, set load.Settings) loadertest.Match {
+func commitOf(s loadertest.Server, set load.Settings) loadertest.Match {
 	switch {
 	case set.Way == commit.Statement && set.Via == commit.Copy:
 		return loadertest.Match{SQL: `^COPY .*points`, Kind: loadertest.MsgStatement}
@@ -45,9 +45,9 @@ func run(t *testing.T, url string, n int64, set load.Settings, faults ...*loader
 	return l, res, err
 }
 
-func eachWay(t *testing.T, f func(t *testing.T, s *loadertest.Server, url string, set load.Settings)) {
+func eachWay(t *testing.T, f func(t *testing.T, s loadertest.Server, url string, set load.Settings)) {
 	t.Helper()
-	loadertest.Each(t, func(t *testing.T, s *loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		for _, set := range ways(s) {
 			t.Run(name(set), func(t *testing.T) { f(t, s, s.NewDatabase(t), set) })
 		}
@@ -55,7 +55,7 @@ func eachWay(t *testing.T, f func(t *testing.T, s *loadertest.Server, url string
 }
 
 func TestSwallowedReplies(t *testing.T) {
-	eachWay(t, func(t *testing.T, s *loadertest.Server, url string, set load.Settings) {
+	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		fault := &loadertest.Fault{When: commitOf(s, set), Nth: 2, Times: 3, Do: loadertest.SwallowReply}
 		l, res, err := run(t, url, 2000, set, fault)
 		if err != nil {
@@ -71,7 +71,7 @@ func TestSwallowedReplies(t *testing.T) {
 // TestSwallowedRepliesWithoutProof is the control of TestSwallowedReplies: with
 // ledger and look-up off, the same fault must be seen.
 func TestSwallowedRepliesWithoutProof(t *testing.T) {
-	eachWay(t, func(t *testing.T, s *loadertest.Server, url string, set load.Settings) {
+	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		set.Unproven = true
 		fault := &loadertest.Fault{When: commitOf(s, set), Nth: 2, Times: 3, Do: loadertest.SwallowReply}
 		_, _, err := run(t, url, 2000, set, fault)
@@ -84,7 +84,7 @@ func TestSwallowedRepliesWithoutProof(t *testing.T) {
 
 // TestStatementThatArrivesLate holds a chunk back until everything is over.
 func TestStatementThatArrivesLate(t *testing.T) {
-	eachWay(t, func(t *testing.T, s *loadertest.Server, url string, set load.Settings) {
+	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		if set.Via == commit.Copy && set.Way == commit.Statement {
 			t.Skip("the rows of a COPY follow its statement, so none is held back")
 		}
@@ -111,7 +111,7 @@ func TestStatementThatArrivesLate(t *testing.T) {
 // and so on, until a load runs without meeting the cut. On CockroachDB, which is slower
 // to connect to, it takes every message only with the tag chaos.
 func TestCutAtEachMessage(t *testing.T) {
-	eachWay(t, func(t *testing.T, s *loadertest.Server, url string, set load.Settings) {
+	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		set.Chunk, set.Workers = 100, 1
 		step := 1
 		switch {
@@ -145,7 +145,7 @@ func TestCutAtEachMessage(t *testing.T) {
 }
 
 func TestStormsOf40001(t *testing.T) {
-	eachWay(t, func(t *testing.T, s *loadertest.Server, url string, set load.Settings) {
+	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		storm := func(p float64) *loadertest.Fault {
 			return &loadertest.Fault{When: commitOf(s, set), Do: loadertest.Inject, Code: "40001", P: p, Seed: 3}
 		}
@@ -169,7 +169,7 @@ func TestStormsOf40001(t *testing.T) {
 
 // TestLoadersShareALoad runs several loaders with different chunk sizes on one load.
 func TestLoadersShareALoad(t *testing.T) {
-	eachWay(t, func(t *testing.T, s *loadertest.Server, url string, set load.Settings) {
+	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		const n = 30_000
 		first := set
 		first.Chunk = 500
@@ -205,7 +205,7 @@ func TestLoadersShareALoad(t *testing.T) {
 // TestStopAndResume stops a load after its first chunks and goes on with another
 // chunk size.
 func TestStopAndResume(t *testing.T) {
-	eachWay(t, func(t *testing.T, s *loadertest.Server, url string, set load.Settings) {
+	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		stop := make(chan struct{})
 		set.Chunk, set.Stop = 300, stop
 		var once sync.Once
@@ -231,7 +231,7 @@ func TestStopAndResume(t *testing.T) {
 
 // TestTooLargeIsHalved has the server refuse every chunk above a size.
 func TestTooLargeIsHalved(t *testing.T) {
-	eachWay(t, func(t *testing.T, s *loadertest.Server, url string, set load.Settings) {
+	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		fault := &loadertest.Fault{When: loadertest.Match{SQL: `(INSERT INTO|COPY) .*points`, Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "53400", Times: 2}
 		set.Chunk = 400
 		l, res, err := run(t, url, 2000, set, fault)
@@ -249,7 +249,7 @@ func TestTooLargeIsHalved(t *testing.T) {
 func TestServerGoesAwayAndComesBack(t *testing.T) {
 	for _, p := range []server.Product{server.PostgreSQL, server.CockroachDB} {
 		t.Run(p.String(), func(t *testing.T) {
-			s := loadertest.StartOwn(t, p)
+			s, db := loadertest.OwnServer(t, p)
 			url := s.NewDatabase(t)
 			var once sync.Once
 			half := make(chan struct{})
@@ -261,10 +261,10 @@ func TestServerGoesAwayAndComesBack(t *testing.T) {
 				failed <- err
 			}()
 			<-half
-			if err := s.Crash(); err != nil {
+			if err := db.Crash(); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Restart(context.Background()); err != nil {
+			if err := db.Restart(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-failed; err != nil {
@@ -277,12 +277,12 @@ func TestServerGoesAwayAndComesBack(t *testing.T) {
 
 // TestForgottenMeanwhile forgets a load while it runs.
 func TestForgottenMeanwhile(t *testing.T) {
-	eachWay(t, func(t *testing.T, s *loadertest.Server, url string, set load.Settings) {
+	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		var once sync.Once
 		var l *load.Load
 		set.Chunk, set.RetryFor = 10, 5*time.Second
 		set.Observe = func(loader.Event) {
-			once.Do(func() { s.Exec(t, url, "DELETE FROM loader.claims", "DELETE FROM loader.loads") })
+			once.Do(func() { loadertest.Exec(t, url, "DELETE FROM loader.claims", "DELETE FROM loader.loads") })
 		}
 		l = newLoad(t, url, load.Request{What: load.Points, Rows: 100_000, Settings: set})
 		_, err := l.Run(context.Background())

@@ -3,7 +3,6 @@ package load_test
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
@@ -13,7 +12,7 @@ import (
 	"bulkload/loader/server"
 )
 
-func TestMain(m *testing.M) { os.Exit(loadertest.Main(m)) }
+func TestMain(m *testing.M) { loadertest.Main(m) }
 
 // open connects to the database at url.
 func open(t testing.TB, url string) *server.Server {
@@ -72,7 +71,7 @@ func checkExact(t testing.TB, url string, l *load.Load, total int64) {
 }
 
 // ways are the combinations of way and carrier that each server has.
-func ways(s *loadertest.Server) []load.Settings {
+func ways(s loadertest.Server) []load.Settings {
 	list := []load.Settings{
 		{Way: commit.Statement, Via: commit.Insert},
 		{Way: commit.Transaction, Via: commit.Insert},
@@ -87,7 +86,7 @@ func ways(s *loadertest.Server) []load.Settings {
 func name(s load.Settings) string { return string(s.Way) + "/" + string(s.Via) }
 
 func TestPointsAreExactByEveryWay(t *testing.T) {
-	loadertest.Each(t, func(t *testing.T, s *loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		for _, set := range ways(s) {
 			t.Run(name(set), func(t *testing.T) {
 				url := s.NewDatabase(t)
@@ -104,7 +103,7 @@ func TestPointsAreExactByEveryWay(t *testing.T) {
 }
 
 func TestTheSameSeedTwiceAddsTwice(t *testing.T) {
-	loadertest.Each(t, func(t *testing.T, s *loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for i := range int64(2) {
 			l := newLoad(t, url, load.Request{What: load.Points, Rows: 3000, Seed: 42})
@@ -121,7 +120,7 @@ func TestTheSameSeedTwiceAddsTwice(t *testing.T) {
 }
 
 func TestAccountsPassByForeignRows(t *testing.T) {
-	loadertest.Each(t, func(t *testing.T, s *loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		first := newLoad(t, url, load.Request{What: load.Accounts, Rows: 5000, Seed: 1})
 		if _, err := first.Run(context.Background()); err != nil {
@@ -139,7 +138,7 @@ func TestAccountsPassByForeignRows(t *testing.T) {
 }
 
 func TestVerifyFindsATamperedRow(t *testing.T) {
-	loadertest.Each(t, func(t *testing.T, s *loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		for _, tamper := range []string{
 			"UPDATE points SET y = y + 1 WHERE id = (SELECT min(id) + 77 FROM points)",
 			"DELETE FROM points WHERE id = (SELECT min(id) + 77 FROM points)",
@@ -149,7 +148,7 @@ func TestVerifyFindsATamperedRow(t *testing.T) {
 			if _, err := l.Run(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			s.Exec(t, url, tamper)
+			loadertest.Exec(t, url, tamper)
 			got, err := l.Verify(context.Background(), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -162,7 +161,7 @@ func TestVerifyFindsATamperedRow(t *testing.T) {
 }
 
 func TestTablesThatDoNotFit(t *testing.T) {
-	loadertest.Each(t, func(t *testing.T, s *loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		for _, test := range []struct{ ddl, want string }{
 			{"CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8, y FLOAT8)", "column z is missing"},
 			{"CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8, y FLOAT8, z TEXT)", "column z is text"},
@@ -171,7 +170,7 @@ func TestTablesThatDoNotFit(t *testing.T) {
 			{"CREATE VIEW points AS SELECT 1 AS id", "is a view"},
 		} {
 			url := s.NewDatabase(t)
-			s.Exec(t, url, test.ddl)
+			loadertest.Exec(t, url, test.ddl)
 			_, err := load.New(context.Background(), open(t, url), load.Request{What: load.Points, Rows: 10})
 			var table *load.TableError
 			if !errors.As(err, &table) || !strings.Contains(err.Error(), test.want) {
@@ -182,9 +181,9 @@ func TestTablesThatDoNotFit(t *testing.T) {
 }
 
 func TestATableOfTheUsersOwnTypes(t *testing.T) {
-	s := loadertest.Start(t, server.PostgreSQL)
+	s := loadertest.PostgreSQLServer(t)
 	url := s.NewDatabase(t)
-	s.Exec(t, url, "CREATE TABLE accounts (balance NUMERIC(12,0), note TEXT, id INT4 PRIMARY KEY)")
+	loadertest.Exec(t, url, "CREATE TABLE accounts (balance NUMERIC(12,0), note TEXT, id INT4 PRIMARY KEY)")
 	l := newLoad(t, url, load.Request{What: load.Accounts, Rows: 2000})
 	if _, err := l.Run(context.Background()); err != nil {
 		t.Fatal(err)

@@ -45,7 +45,8 @@ const (
 	// StartupMessage) is sent as FATAL, and both sides are closed.
 	Inject
 	// InjectAfter lets the server execute the statement and replaces its
-	// answer by an ErrorResponse of Fault.Code: 40003 for what did happen.
+	// answer by an ErrorResponse of Fault.Code: 40003 for what did happen. A code
+	// that ends the connection does so, as with Inject.
 	InjectAfter
 
 	// Delay waits Fault.Delay before the message is passed on.

@@ -41,12 +41,12 @@ type mode struct {
 // Stats counts what a proxy has seen.
 type Stats struct {
 	Connections    int // accepted, whatever became of them
-	Open           int // now
+	Open           int // now, those of held statements too
 	Refused        int
 	SSLRequests    int // answered with N
 	GSSEncRequests int // answered with N
 	CancelRequests int
-	Frontend       map[Kind]int // messages from clients, whether or not they were passed on
+	Frontend       map[Kind]int // messages from clients, up to and with those that a fault met
 	Backend        map[Kind]int // messages from the server
 	BytesToServer  int64
 	BytesToClient  int64

@@ -1,210 +1,198 @@
-// Package loadertest is the kit of the project's tests: real databases, a proxy that
-// breaks connections to them, and checks that every row is there once. Only tests
-// import it.
 package loadertest
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
-// A Server is a real database that lives for one test binary.
+// A Server is a real database server that runs for the tests of one package.
 type Server struct {
-	*localdb.DB
-	mu    sync.Mutex
-	names int
+	Name      string // "PostgreSQL" or "CockroachDB"
+	Version   string // what version() says
+	Cockroach bool
+	Product   server.Product
+	url       string // as a user who may do everything
 }
 
-// running holds the servers of this test binary, by product.
-var running struct {
-	sync.Mutex
-	servers map[server.Product]*Server
-	skipped []string
+// A serverKind is one kind of server: started at its first use, stopped by Main.
+type serverKind struct {
+	name    string
+	product server.Product
+
+	once   sync.Once
+	server Server
+	err    error
+	stop   func() error
 }
 
-// Main runs the tests of a package that uses Servers, stops the servers, and says how
-// many tests were skipped for want of one. Call it from TestMain:
-//
-//	func TestMain(m *testing.M) { os.Exit(loadertest.Main(m)) }
-func Main(m *testing.M) int {
-	code := m.Run()
-	running.Lock()
-	defer running.Unlock()
-	for p, s := range running.servers {
-		if err := s.Stop(context.Background()); err != nil {
-			fmt.Fprintf(os.Stderr, "stop %s: %v\n", p, err)
-			code = max(code, 1)
-		}
-	}
-	if n := len(running.skipped); n > 0 {
-		slices.Sort(running.skipped)
-		fmt.Printf("%d tests skipped: %s\n", n, strings.Join(slices.Compact(running.skipped), "; "))
-	}
-	return code
-}
+// startTimeout is how long a server may take to start on a busy machine.
+const startTimeout = 2 * time.Minute
 
-// Start returns the test binary's server of a product, started with the first call,
-// or skips the test where none is installed.
-func Start(t testing.TB, p server.Product) *Server {
-	t.Helper()
-	running.Lock()
-	defer running.Unlock()
-	if s := running.servers[p]; s != nil {
-		return s
-	}
-	b, err := localdb.FindProduct(p)
-	if err != nil {
-		running.skipped = append(running.skipped, err.Error())
-		t.Skip(err)
-	}
-	db, err := localdb.Start(context.Background(), localdb.Options{Binary: b, Temporary: true, Settings: settings(p)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if running.servers == nil {
-		running.servers = map[server.Product]*Server{}
-	}
-	s := &Server{DB: db}
-	running.servers[p] = s
-	if p == server.CockroachDB {
-		// As PostgreSQL without fsync: tests do not cut the power.
-		s.Exec(t, db.TCP, "SET CLUSTER SETTING kv.raft_log.disable_synchronization_unsafe = true")
-	}
-	return s
-}
-
-func settings(p server.Product) []string {
-	if p == server.PostgreSQL {
-		return []string{"max_prepared_transactions=10"}
-	}
-	return nil
-}
-
-// Each runs f as a subtest against PostgreSQL and against CockroachDB, where they are
-// installed.
-func Each(t *testing.T, f func(t *testing.T, s *Server)) {
-	t.Helper()
-	for _, p := range []server.Product{server.PostgreSQL, server.CockroachDB} {
-		t.Run(p.String(), func(t *testing.T) { f(t, Start(t, p)) })
-	}
-}
-
-var notWord = regexp.MustCompile(`[^a-z0-9]+`)
-
-// NewDatabase makes an empty database for the test and returns its URL. It is dropped
-// when the test ends.
-func (s *Server) NewDatabase(t testing.TB) string {
-	t.Helper()
-	s.mu.Lock()
-	s.names++
-	name := fmt.Sprintf("t%d_%.40s", s.names, notWord.ReplaceAllString(strings.ToLower(t.Name()), "_"))
-	s.mu.Unlock()
-	s.Exec(t, s.TCP, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
-	t.Cleanup(func() {
-		drop := "DROP DATABASE IF EXISTS " + pgx.Identifier{name}.Sanitize()
-		if s.Product == server.PostgreSQL {
-			drop += " WITH (FORCE)"
-		} else {
-			drop += " CASCADE"
-		}
-		if t.Failed() {
-			return // left for a look while the binary runs
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+func (k *serverKind) get() (Server, error) {
+	k.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
-		conn, err := pgx.Connect(ctx, s.TCP)
+		db, err := startOwn(ctx, k.product)
 		if err != nil {
-			return // a test that stopped the server
+			k.err = err
+			return
 		}
-		defer conn.Close(ctx)
-		if _, err := conn.Exec(ctx, drop); err != nil {
-			t.Errorf("drop %s: %v", name, err)
+		k.stop = func() error { return db.Stop(context.Background()) }
+		k.server = Server{Name: k.name, Cockroach: k.name == CockroachDB, Product: k.product, url: db.TCP}
+		k.err = withConn(ctx, db.TCP, func(c *pgx.Conn) error {
+			if k.server.Cockroach {
+				// As PostgreSQL without fsync: tests do not cut the power.
+				if _, err := c.Exec(ctx, "SET CLUSTER SETTING kv.raft_log.disable_synchronization_unsafe = true"); err != nil {
+					return err
+				}
+			}
+			return c.QueryRow(ctx, "SELECT version()").Scan(&k.server.Version)
+		})
+	})
+	return k.server, k.err
+}
+
+// ForEachServer runs test as a sub-test on PostgreSQL and on CockroachDB. Where
+// package localdb finds no binary of one, its sub-test is skipped. The package needs a
+// TestMain that calls [Main], which stops the servers.
+func ForEachServer(t *testing.T, test func(t *testing.T, srv Server)) {
+	t.Helper()
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) { test(t, k.need(t)) })
+	}
+}
+
+// PostgreSQLServer returns the PostgreSQL of the test process, for a test of what
+// PostgreSQL alone has.
+func PostgreSQLServer(t testing.TB) Server { return postgres.need(t) }
+
+// CockroachServer returns the CockroachDB of the test process, or skips the test.
+func CockroachServer(t testing.TB) Server { return cockroach.need(t) }
+
+// need returns the server, or ends the test: by a skip where CockroachDB has no binary.
+func (k *serverKind) need(t testing.TB) Server {
+	t.Helper()
+	if !running.Load() {
+		t.Fatal("loadertest: the package has no TestMain that calls loadertest.Main")
+	}
+	srv, err := k.get()
+	switch {
+	case err == nil:
+	case errors.Is(err, localdb.ErrNotFound):
+		Skip(t, err.Error())
+	default:
+		t.Fatalf("%s does not start: %v", k.name, err)
+	}
+	return srv
+}
+
+// NewDatabase creates a database and returns its URL. At the end of the test the
+// database is dropped; on PostgreSQL a session that is then still in it, but for
+// the kit's own, fails the test (on CockroachDB, which does not say where a
+// session is, CheckNoLeaks does).
+func (s Server) NewDatabase(t testing.TB) string {
+	t.Helper()
+	name := "t" + strings.ToLower(rand.Text()[:12])
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := s.exec(ctx, "CREATE DATABASE "+name); err != nil {
+		t.Fatalf("create database: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		drop := "DROP DATABASE " + name + " CASCADE"
+		if !s.Cockroach {
+			if left := poll(func() string { return s.sessions(ctx, name) }); left != "" {
+				t.Errorf("sessions left in the test's database:\n%s", left)
+			}
+			drop = "DROP DATABASE " + name + " WITH (FORCE)"
+		}
+		err := s.exec(ctx, drop)
+		var pe *pgconn.PgError
+		if err != nil && !(errors.As(err, &pe) && pe.Code == "3D000") { // the test may have dropped it
+			t.Errorf("drop database: %v", err)
 		}
 	})
-	u, err := url.Parse(s.TCP)
+	return withDatabase(s.url, name)
+}
+
+// exec executes one statement as a user who may do everything.
+func (s Server) exec(ctx context.Context, sql string) error {
+	return withConn(ctx, s.url, func(c *pgx.Conn) error {
+		_, err := c.Exec(ctx, sql)
+		return err
+	})
+}
+
+// URL returns the URL of the server's first database, as a user who may do
+// everything. Tests use NewDatabase; this is for users, settings and sessions.
+func (s Server) URL() string { return s.url }
+
+// withDatabase returns serverURL with another database.
+func withDatabase(serverURL, name string) string {
+	u, err := url.Parse(serverURL)
 	if err != nil {
-		t.Fatal(err)
+		panic(err) // it comes from a server that we started and reached
 	}
 	u.Path = "/" + name
 	return u.String()
 }
 
-// Exec runs statements at a URL and fails the test when that fails.
-func (s *Server) Exec(t testing.TB, url string, statements ...string) {
-	t.Helper()
-	conn := Connect(t, url)
-	defer conn.Close(context.Background())
-	for _, q := range statements {
-		if _, err := conn.Exec(context.Background(), q); err != nil {
-			t.Fatalf("%s: %v", q, err)
+// withConn calls f with a connection of its own.
+func withConn(ctx context.Context, url string, f func(*pgx.Conn) error) error {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return err
+	}
+	if _, ok := config.RuntimeParams["application_name"]; !ok {
+		config.RuntimeParams["application_name"] = kitName
+	}
+	c, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(c), c.Close(ctx))
+}
+
+// kitName is the application_name of the kit's own connections.
+const kitName = "loadertest"
+
+// Names of the servers.
+const (
+	PostgreSQL  = "PostgreSQL"
+	CockroachDB = "CockroachDB"
+)
+
+var (
+	postgres  = &serverKind{name: PostgreSQL, product: server.PostgreSQL}
+	cockroach = &serverKind{name: CockroachDB, product: server.CockroachDB}
+	kinds     = []*serverKind{postgres, cockroach}
+)
+
+// stopServers stops the servers that were started.
+func stopServers() error {
+	var errs []error
+	for _, k := range kinds {
+		if k.stop == nil {
+			continue
+		}
+		if err := k.stop(); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", k.name, err))
 		}
 	}
-}
-
-// Connect opens a connection, or fails the test.
-func Connect(t testing.TB, url string) *pgx.Conn {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return conn
-}
-
-// Value returns the only value of a query.
-func Value[T any](t testing.TB, url, query string, args ...any) T {
-	t.Helper()
-	conn := Connect(t, url)
-	defer conn.Close(context.Background())
-	var v T
-	if err := conn.QueryRow(context.Background(), query, args...).Scan(&v); err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	return v
-}
-
-// Eventually polls until ok returns true, or fails the test after a minute.
-func Eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	end := time.Now().Add(time.Minute)
-	for wait := time.Millisecond; !ok(); wait = min(2*wait, 100*time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited a minute for: %s", what)
-		}
-		time.Sleep(wait)
-	}
-}
-
-// StartOwn starts a server for one test, which may crash it.
-func StartOwn(t *testing.T, p server.Product) *Server {
-	t.Helper()
-	b, err := localdb.FindProduct(p)
-	if err != nil {
-		t.Skip(err)
-	}
-	db, err := localdb.Start(context.Background(), localdb.Options{Binary: b, Temporary: true, Settings: settings(p)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return &Server{DB: db}
+	return errors.Join(errs...)
 }
