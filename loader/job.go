@@ -76,16 +76,19 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 	}
 	r := newRun(j)
 	start := time.Now()
-	group, gctx := errgroup.WithContext(ctx)
+	// A worker returns no error but that of ctx: a failure of one lets the others
+	// finish their chunks.
+	var group errgroup.Group
 	for worker := range r.workers {
-		group.Go(func() error { return r.work(gctx, worker) })
+		group.Go(func() error { return r.work(ctx, worker) })
 	}
-	checkpoints := make(chan struct{})
-	var keeper sync.WaitGroup
-	keeper.Go(func() { r.keep(ctx, checkpoints) })
+	var beside sync.WaitGroup
+	beside.Go(func() { r.keep(ctx) })
+	beside.Go(func() { r.claimAhead(ctx) })
 	err := group.Wait()
-	close(checkpoints)
-	keeper.Wait()
+	r.finish()
+	beside.Wait()
+	r.writes.Wait()
 	if err == nil {
 		err = r.failure
 	}

@@ -325,7 +325,9 @@ func (l *Load) join(s Settings) error {
 		if s.RetryFor > 0 {
 			l.registry.RetryFor = s.RetryFor
 		}
-		l.Job.Queue = l.registry.Queue(l.ID, l.run, l.spec.Block, source.KeyBlockRows)
+		queue := l.registry.Queue(l.ID, l.run)
+		queue.Block, queue.Most, queue.Ledger = l.spec.Block, source.KeyBlockRows, l.Way == commit.Transaction
+		l.Job.Queue = queue
 	}
 	return nil
 }

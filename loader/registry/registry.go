@@ -174,13 +174,10 @@ func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registr
 
 // Add records a new load.
 func (r *Registry) Add(ctx context.Context, l Load) error {
-	return r.retry(ctx, func(tx pgx.Tx) error {
-		// Not to fail when the reply of a first attempt was lost.
-		_, err := tx.Exec(ctx, `INSERT INTO loader.loads (id, what, target, state, positions, spec)
-			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
-			l.ID, l.What, l.Target, string(Loading), l.Positions, string(l.Spec))
-		return err
-	})
+	// ON CONFLICT, not to fail when the reply of a first attempt was lost.
+	return r.exec(ctx, `INSERT INTO loader.loads (id, what, target, state, positions, spec)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
+		l.ID, l.What, l.Target, string(Loading), l.Positions, string(l.Spec))
 }
 
 const loadColumns = `id, what, target, state, positions, done, spec, created_at, COALESCE(finished_at, 'epoch'), COALESCE(job, 0)`
@@ -237,12 +234,12 @@ func (r *Registry) List(ctx context.Context) ([]Load, error) {
 func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 	var in chunker.Ranges
 	err := r.retry(ctx, func(tx pgx.Tx) error {
-		l, claims, err := r.read(ctx, tx, id, false)
+		b, err := r.read(ctx, tx, id, false)
 		if err != nil {
 			return err
 		}
-		in = l
-		for _, c := range claims {
+		in = b.done
+		for _, c := range b.claims {
 			in.AddAll(c.done)
 		}
 		return r.ledger(ctx, tx, id, chunker.Range{End: 1<<63 - 1}, &in)
