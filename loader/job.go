@@ -25,6 +25,10 @@ type Job struct {
 	// Workers is the number of chunks in flight; zero is 2. More than the
 	// server has processors gains nothing that could be measured.
 	Workers int
+	// Together lets the workers take neighbouring spans. Without it each works on
+	// a range of its own, which spares CockroachDB a hot range; PostgreSQL's B-tree
+	// is filled faster at one end.
+	Together bool
 	// Queue hands out the work; nil keeps it in this process, without resume.
 	Queue Queue
 	// Stop, when it is closed, lets the running chunks finish and starts no

@@ -186,7 +186,7 @@ func (r *run) fail(err error) {
 // have.
 func (r *run) next(ctx context.Context, worker int) (*lane, chunker.Span, error) {
 	for {
-		l, span, err := r.take(func(l *lane) bool { return l.owner == worker })
+		l, span, err := r.take(func(l *lane) bool { return l.owner == worker || r.Together && l.owner != nobody })
 		if errors.Is(err, io.EOF) {
 			l, span, err = r.take(func(l *lane) bool { return l.owner == nobody })
 			if err == nil {

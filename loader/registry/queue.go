@@ -118,7 +118,7 @@ func (r *Registry) ledger(ctx context.Context, tx pgx.Tx, load string, within ch
 	return err
 }
 
-// Claim hands out a part of what nobody holds: a quarter of it, so that a run that
+// Claim hands out a part of what nobody holds: a third of it, so that a run that
 // joins later finds work too, but at least one chunk. When nothing is free but runs
 // that have died hold something, their sessions are ended, what they committed is
 // recorded, and their claims are free.
@@ -190,14 +190,14 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 // one run may still do at the end while the others have nothing left.
 const smallClaim = 1 << 15
 
-// share returns the part of the free positions that the next claim takes: a quarter of
+// share returns the part of the free positions that the next claim takes: a third of
 // what is left, but not so little that claiming would cost more than it shares.
 func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunker.Range {
 	var left int64
 	for _, f := range free {
 		left += f.Len()
 	}
-	size := max(left/4, min(positions/16, smallClaim))
+	size := max(left/3, min(positions/16, smallClaim))
 	size = (size + chunk - 1) / chunk * chunk
 	if q.Most > 0 {
 		size = min(size, q.Most)

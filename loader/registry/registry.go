@@ -130,7 +130,8 @@ func SessionName(load, run string) string { return "loader " + load + " " + run 
 // It writes nothing.
 func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
 	var n int
-	err := pool.QueryRow(ctx, `SELECT count(*) FROM information_schema.tables WHERE table_schema = 'loader' AND table_name IN ('loads', 'claims', 'ledger', 'moved')`).Scan(&n)
+	err := pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'loader' AND c.relname IN ('loads', 'claims', 'ledger', 'moved')`).Scan(&n)
 	if err != nil {
 		return nil, fmt.Errorf("look for the registry: %w", err)
 	}
