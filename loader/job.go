@@ -22,6 +22,10 @@ type Job struct {
 	// Plan says how many rows a chunk holds; MakePlan in package chunker makes
 	// it. A zero RowsPerChunk takes chunker.DefaultRowsPerChunk.
 	Plan chunker.Plan
+	// Adapt lets the run change the size of chunks: smaller at once when they are
+	// slow or retried often, up to the plan's again slowly. Without it only a chunk
+	// that the server finds too large makes the others smaller.
+	Adapt bool
 	// Workers is the number of chunks in flight; zero is 2. More than the
 	// server has processors gains nothing that could be measured.
 	Workers int

@@ -103,15 +103,17 @@ type Event struct {
 
 // A Result is the total of a run's events.
 type Result struct {
-	Rows        int64         // rows confirmed by this run, Already included
-	AlreadyRows int64         // of these, rows that were found to be there
-	Positions   int64         // rows or bytes of the source that these rows came from
-	Chunks      int64         // chunks confirmed
-	Retries     int64         // attempts made again
-	LookUps     int64         // uncertain outcomes looked up
-	Halved      int64         // chunks committed in halves because the server found them too large
-	Elapsed     time.Duration // of the whole run
-	P50, P99    time.Duration // time of a chunk, first attempt to confirmation
+	Rows        int64 // rows confirmed by this run, Already included
+	AlreadyRows int64 // of these, rows that were found to be there
+	Positions   int64 // rows or bytes of the source that these rows came from
+	Chunks      int64 // chunks confirmed
+	Retries     int64 // attempts made again
+	LookUps     int64 // uncertain outcomes looked up
+	Halved      int64 // chunks committed in halves because the server found them too large
+	// RowsPerChunk is the size of chunk that the run ended with.
+	RowsPerChunk int64
+	Elapsed      time.Duration // of the whole run
+	P50, P99     time.Duration // time of a chunk, first attempt to confirmation
 }
 
 // RowsPerSecond returns the rate of the run.

@@ -97,7 +97,7 @@ type run struct {
 	reserve sync.Cond  // signals that the lane in reserve was taken up, or closing
 	closing bool
 	lanes   []*lane
-	size    int64 // rows per chunk; halved when the server finds a chunk too large
+	pace    pace
 	failure error
 	times   []time.Duration
 	total   Result
@@ -105,16 +105,18 @@ type run struct {
 
 func newRun(j *Job) *run {
 	r := &run{
-		Job: j, queue: j.Queue, workers: j.Workers, size: j.Plan.RowsPerChunk,
+		Job: j, queue: j.Queue, workers: j.Workers,
 		halt: make(chan struct{}), claimed: make(chan error), over: make(chan struct{}),
 	}
 	r.reserve.L = &r.mu
 	if r.workers == 0 {
 		r.workers = 2
 	}
-	if r.size == 0 {
-		r.size = chunker.DefaultRowsPerChunk
+	size := j.Plan.RowsPerChunk
+	if size == 0 {
+		size = chunker.DefaultRowsPerChunk
 	}
+	r.pace = pace{size: size, most: size, fixed: !j.Adapt}
 	if r.queue == nil {
 		r.queue = &localQueue{left: chunker.Range{End: j.Positions}}
 	}
@@ -233,7 +235,7 @@ func (r *run) claimAhead(ctx context.Context) {
 		for !r.closing && slices.ContainsFunc(r.lanes, func(l *lane) bool { return l.owner == nobody && !l.spent }) {
 			r.reserve.Wait()
 		}
-		closing, size := r.closing, r.size
+		closing, size := r.closing, r.pace.size
 		r.mu.Unlock()
 		if closing {
 			return
@@ -270,7 +272,7 @@ func (r *run) take(from func(*lane) bool) (*lane, chunker.Span, error) {
 		if l.spent || !from(l) {
 			continue
 		}
-		span, err := l.spans.Next(r.size)
+		span, err := l.spans.Next(r.pace.size)
 		if err == nil {
 			l.open++
 			return l, span, nil
@@ -301,7 +303,7 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Spa
 		return fmt.Errorf("%s: a single row is more than the server takes: %w", r.place(span), err)
 	}
 	half := int64(c.Len()+1) / 2
-	r.shrink(half, err)
+	r.refused(int64(c.Len()), err)
 	parts := r.cut(span.Range())
 	for {
 		part, err := parts.Next(half)
@@ -336,14 +338,14 @@ func (r *run) place(span chunker.Span) string {
 	return fmt.Sprintf("rows %d to %d", span.First, span.End()-1)
 }
 
-// shrink makes the following chunks at most size rows.
-func (r *run) shrink(size int64, why error) {
+// refused makes the following chunks smaller than one of n rows that the server found
+// too large.
+func (r *run) refused(n int64, why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.total.Halved++
-	if size < r.size {
-		r.size = size
-		r.observe(Event{Note: fmt.Sprintf("the server found a chunk too large (%v); chunks now hold %d rows", why, size)})
+	if note := r.pace.refused(n); note != "" {
+		r.observe(Event{Note: fmt.Sprintf("%v; %s", why, note)})
 	}
 }
 
@@ -368,6 +370,9 @@ func (r *run) confirm(l *lane, span chunker.Span, n int64, out Outcome, elapsed 
 	r.total.LookUps += int64(out.LookUps)
 	r.times = append(r.times, elapsed)
 	r.observe(Event{Span: span, Outcome: out, Elapsed: elapsed})
+	if note := r.pace.done(n, elapsed, out.Retries); note != "" {
+		r.observe(Event{Note: note})
+	}
 }
 
 func (r *run) observe(e Event) {
@@ -461,7 +466,7 @@ func (r *run) result(elapsed time.Duration) Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	res := r.total
-	res.Elapsed = elapsed
+	res.Elapsed, res.RowsPerChunk = elapsed, r.pace.size
 	if n := len(r.times); n > 0 {
 		slices.Sort(r.times)
 		res.P50, res.P99 = r.times[n/2], r.times[n*99/100]

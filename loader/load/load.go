@@ -326,7 +326,7 @@ func (l *Load) join(s Settings) error {
 		workers = autoWorkers
 	}
 	l.Job = &loader.Job{
-		Source: src, Committer: l.committer, Positions: l.Rows, Plan: l.Plan, Workers: workers,
+		Source: src, Committer: l.committer, Positions: l.Rows, Plan: l.Plan, Adapt: s.Chunk == 0, Workers: workers,
 		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL,
 	}
 	if l.registry != nil {

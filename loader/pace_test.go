@@ -1,0 +1,110 @@
+package loader_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/rows"
+	"bulkload/loader/source"
+)
+
+// scripted is a Committer whose answers a test writes; the sizes of the chunks that it
+// was given are kept.
+type scripted struct {
+	sizes  []int
+	answer func(n int) (loader.Outcome, error)
+}
+
+func (s *scripted) Commit(_ context.Context, c *rows.Chunk) (loader.Outcome, error) {
+	out, err := s.answer(c.Len())
+	if err == nil {
+		s.sizes = append(s.sizes, c.Len())
+	}
+	return out, err
+}
+
+// paced runs n rows in chunks of size, by one worker.
+func paced(t *testing.T, n, size int64, adapt bool, answer func(int) (loader.Outcome, error)) ([]int, []string, loader.Result) {
+	t.Helper()
+	s := &scripted{answer: answer}
+	var notes []string
+	job := &loader.Job{
+		Source: source.Points{Keys: source.KeyLayout{Rows: n}}, Committer: s, Positions: n,
+		Plan: chunker.Plan{RowsPerChunk: size}, Adapt: adapt, Workers: 1,
+		Observe: func(e loader.Event) {
+			if e.Note != "" {
+				notes = append(notes, e.Note)
+			}
+		},
+	}
+	res, err := job.Run(context.Background())
+	if err != nil || res.Rows != n {
+		t.Fatalf("got %d rows, %v; want %d", res.Rows, err, n)
+	}
+	return s.sizes, notes, res
+}
+
+func TestRefusedChunksAreHalvedForGood(t *testing.T) {
+	for _, adapt := range []bool{false, true} {
+		sizes, notes, res := paced(t, 100_000, 1000, adapt, func(n int) (loader.Outcome, error) {
+			if n > 300 {
+				return loader.Outcome{}, fmt.Errorf("%w: 53400", loader.ErrTooLarge)
+			}
+			return loader.Outcome{}, nil
+		})
+		for i, n := range sizes {
+			if n > 300 {
+				t.Fatalf("chunk %d has %d rows", i, n)
+			}
+		}
+		if res.RowsPerChunk != 250 || res.Halved > 4 || len(notes) != 2 {
+			t.Errorf("adapt %v: ended with %d rows per chunk after %d halvings and notes %q", adapt, res.RowsPerChunk, res.Halved, notes)
+		}
+	}
+}
+
+func TestRetriesMakeChunksSmallerAndCalmLargerAgain(t *testing.T) {
+	chunks := 0
+	sizes, notes, res := paced(t, 400_000, 1000, true, func(n int) (loader.Outcome, error) {
+		if chunks++; chunks <= 12 {
+			return loader.Outcome{Retries: 1}, nil
+		}
+		return loader.Outcome{}, nil
+	})
+	least := sizes[0]
+	for _, n := range sizes[:len(sizes)-1] {
+		least = min(least, n)
+	}
+	if least > 250 || res.RowsPerChunk != 1000 {
+		t.Errorf("chunks went down to %d rows and ended with %d; want at most 250, and 1000 again", least, res.RowsPerChunk)
+	}
+	if len(notes) == 0 || !strings.Contains(notes[0], "were retried") {
+		t.Errorf("got notes %q", notes)
+	}
+	// The user's own size stays.
+	sizes, _, _ = paced(t, 20_000, 1000, false, func(int) (loader.Outcome, error) { return loader.Outcome{Retries: 1}, nil })
+	for _, n := range sizes {
+		if n != 1000 {
+			t.Fatalf("a chunk of %d rows where the user asked for 1000", n)
+		}
+	}
+}
+
+func TestSlowChunksAreMadeSmaller(t *testing.T) {
+	slow := true
+	sizes, _, _ := paced(t, 3000, 1000, true, func(n int) (loader.Outcome, error) {
+		if slow {
+			slow = false
+			time.Sleep(2100 * time.Millisecond) // the subject of the test, not a wait
+		}
+		return loader.Outcome{}, nil
+	})
+	if sizes[0] != 1000 || sizes[1] != 500 {
+		t.Errorf("got chunks of %d rows, want 500 behind the slow one", sizes)
+	}
+}
