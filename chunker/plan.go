@@ -42,9 +42,15 @@ type Cost struct {
 	// IntentPerByte and MessagePerByte are added for each byte of the row's
 	// record, where the size of a row depends on its text.
 	IntentPerByte, MessagePerByte int64
+	// KVsPerByte is added to KVs for each byte of the record: zero but for
+	// inverted indexes, where every element of a value is a key.
+	KVsPerByte int64
 	// FixedMessageBytes is what the message holds besides the rows.
 	FixedMessageBytes int64
 	Exact             bool // the intent bytes are exact, not a bound
+	// Guess says that the intent bytes are not even a bound: an index holds an
+	// expression, or a type that is not known.
+	Guess bool
 }
 
 // per returns what one row, of a record of recordBytes bytes, takes of a limit.
@@ -53,7 +59,7 @@ func (c Cost) per(u Unit, recordBytes int64) int64 {
 	case Rows:
 		return 1
 	case KVs:
-		return c.KVs
+		return c.KVs + c.KVsPerByte*recordBytes
 	case IntentBytes:
 		return c.IntentBytes + c.IntentPerByte*recordBytes
 	case MessageBytes:
