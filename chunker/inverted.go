@@ -18,7 +18,7 @@ func (s Schema) invertedCost(x *Index, key Size, overhead int64, g Given) IndexC
 	}
 	c := x.Columns[len(x.Columns)-1]
 	cost := IndexCost{Index: x, KVs: 1, Key: Size{Guess: key.Guess || c.Computed}}
-	rest := key.For(longest) + int64(FamilySuffixBytes(0)) + overhead
+	rest := key.For(longest) + FamilySuffixBytes(0) + overhead
 
 	// Elements: how many, and how long each is beyond the text it holds.
 	var elem, elemPerByte int64

@@ -45,8 +45,6 @@ type KeyColumn struct {
 	// DECIMAL, characters of a VARCHAR, bits of a BIT, labels of an ENUM. Zero
 	// is the type without one.
 	Width int64
-	// Fixed reports that every value has Width bits: BIT(n), not VARBIT(n).
-	Fixed bool
 	// Ints says that every value lies in this range, for KeyInt; nil is the
 	// whole range of the type.
 	Ints *IntRange
@@ -100,14 +98,14 @@ func (c KeyColumn) Size() Size {
 	return s
 }
 
-func exactly(n int) Size { return Size{Bytes: int64(n), Exact: true} }
+func exactly(n int64) Size { return Size{Bytes: n, Exact: true} }
 
-func atMost(n int) Size { return Size{Bytes: int64(n)} }
+func atMost(n int64) Size { return Size{Bytes: n} }
 
 // between gives the size of the integers from first to last.
 func between(first, last int64, desc bool) Size {
 	least, most := IntKeyBytesIn(first, last, desc)
-	return Size{Bytes: int64(most), Exact: least == most}
+	return Size{Bytes: most, Exact: least == most}
 }
 
 func (c KeyColumn) notNull() Size {
@@ -145,7 +143,7 @@ func (c KeyColumn) notNull() Size {
 		if c.Width > 0 {
 			// The exponent stays within the digits: one byte of tag and
 			// at most three of exponent up to DECIMAL(16383).
-			return atMost(1 + 3 + int(c.Width/2+1) + 1)
+			return atMost(1 + 3 + (c.Width/2 + 1) + 1)
 		}
 		return Size{Bytes: 1 + 5 + 2 + 1, PerByte: 1}
 	case KeyString:
@@ -153,7 +151,7 @@ func (c KeyColumn) notNull() Size {
 		if c.Width > 0 && c.Width <= 10 && !c.Computed {
 			// Short ones are better bounded by their type: four bytes a
 			// character at most.
-			return atMost(int(3 + 4*c.Width))
+			return atMost(3 + 4*c.Width)
 		}
 		return s
 	case KeyBytes:
@@ -168,7 +166,7 @@ func (c KeyColumn) notNull() Size {
 		// The physical representation of an enum made at once is one byte up
 		// to some 250 labels; labels added in between make it longer by a
 		// byte for about seven (GenByteStringBetween of pkg/sql/enum).
-		return atMost(3 + 2*int(1+(max(c.Width, 1)-1)/7))
+		return atMost(3 + 2*(1+(max(c.Width, 1)-1)/7))
 	case KeyBit:
 		return c.bits()
 	case KeyOID:
@@ -191,14 +189,14 @@ func (c KeyColumn) notNull() Size {
 
 // bits is the size of a BIT or VARBIT.
 func (c KeyColumn) bits() Size {
-	tail := 1 // the number of bits in the last word, 0 to 64
+	tail := int64(1) // the number of bits in the last word, 0 to 64
 	if c.Desc {
 		tail = 2
 	}
 	if c.Width > 0 {
-		return atMost(1 + 9*int((c.Width+63)/64) + 1 + tail)
+		return atMost(1 + 9*((c.Width+63)/64) + 1 + tail)
 	}
-	return Size{Bytes: int64(1 + 9 + 1 + tail), PerByte: 1}
+	return Size{Bytes: 1 + 9 + 1 + tail, PerByte: 1}
 }
 
 // A collation key holds two bytes of primary weight (three for ideographs), two

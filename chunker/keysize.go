@@ -26,7 +26,7 @@ const maxSmallUvarint = 109
 // UintKeyBytes returns the size of an unsigned number in a key, ascending: table
 // ids, index ids, column families and tenants are kept so
 // (EncodeUvarintAscending).
-func UintKeyBytes(v uint64) int {
+func UintKeyBytes(v uint64) int64 {
 	if v <= maxSmallUvarint {
 		return 1
 	}
@@ -35,7 +35,7 @@ func UintKeyBytes(v uint64) int {
 
 // uintDescKeyBytes is the size of an unsigned number, descending
 // (EncodeUvarintDescending): only zero is a single byte.
-func uintDescKeyBytes(v uint64) int {
+func uintDescKeyBytes(v uint64) int64 {
 	if v == 0 {
 		return 1
 	}
@@ -43,8 +43,8 @@ func uintDescKeyBytes(v uint64) int {
 }
 
 // uintBytes returns how many bytes v needs, at least 1.
-func uintBytes(v uint64) int {
-	n := 1
+func uintBytes(v uint64) int64 {
+	n := int64(1)
 	for v > 0xff {
 		v >>= 8
 		n++
@@ -55,7 +55,7 @@ func uintBytes(v uint64) int {
 // IntKeyBytes returns the size of an INT in an ascending key
 // (EncodeVarintAscending): one byte from 0 to 109, else one more than the bytes
 // of its absolute value.
-func IntKeyBytes(v int64) int {
+func IntKeyBytes(v int64) int64 {
 	if v < 0 {
 		// The bounds are -0xff, -0xffff, …: those of the absolute value,
 		// which for the smallest int64 still is right as a uint64.
@@ -67,10 +67,10 @@ func IntKeyBytes(v int64) int {
 // IntDescKeyBytes returns the size of an INT in a descending key
 // (EncodeVarintDescending, which encodes the complement): no number from 0 on is
 // a single byte there.
-func IntDescKeyBytes(v int64) int { return IntKeyBytes(^v) }
+func IntDescKeyBytes(v int64) int64 { return IntKeyBytes(^v) }
 
 // intKeyBytes is IntKeyBytes or IntDescKeyBytes.
-func intKeyBytes(v int64, desc bool) int {
+func intKeyBytes(v int64, desc bool) int64 {
 	if desc {
 		v = ^v
 	}
@@ -81,17 +81,17 @@ func intKeyBytes(v int64, desc bool) int {
 // first on, up to the next step, take bytes bytes.
 type intStep struct {
 	first int64
-	bytes int
+	bytes int64
 }
 
 // intSteps are the steps in ascending order of the numbers.
 var intSteps = func() []intStep {
 	steps := []intStep{{math.MinInt64, 9}}
-	for n := 7; n >= 1; n-- {
+	for n := int64(7); n >= 1; n-- {
 		steps = append(steps, intStep{-(1<<(8*n) - 1), 1 + n})
 	}
 	steps = append(steps, intStep{0, 1}, intStep{maxSmallUvarint + 1, 2})
-	for n := 2; n <= 8; n++ {
+	for n := int64(2); n <= 8; n++ {
 		steps = append(steps, intStep{1 << (8 * (n - 1)), 1 + n})
 	}
 	return steps
@@ -116,7 +116,7 @@ func SumIntKeyBytes(first, count int64, desc bool) int64 {
 		}
 		from, to = max(from, first), min(to, last)
 		if from <= to {
-			sum += (to - from + 1) * int64(s.bytes)
+			sum += (to - from + 1) * s.bytes
 		}
 	}
 	return sum
@@ -124,7 +124,7 @@ func SumIntKeyBytes(first, count int64, desc bool) int64 {
 
 // IntKeyBytesIn returns the smallest and the largest size of an INT key between
 // first and last, both included.
-func IntKeyBytesIn(first, last int64, desc bool) (least, most int) {
+func IntKeyBytesIn(first, last int64, desc bool) (least, most int64) {
 	if desc {
 		first, last = ^last, ^first
 	}
@@ -138,16 +138,16 @@ func IntKeyBytesIn(first, last int64, desc bool) (least, most int) {
 // marker, the bytes with each 0x00 written as two, and two bytes of terminator
 // (EncodeStringAscending, and its complement where descending: the same size).
 // For a collated string it takes the collation key, not the text.
-func StringKeyBytes(s string) int { return 3 + len(s) + strings.Count(s, "\x00") }
+func StringKeyBytes(s string) int64 { return int64(3 + len(s) + strings.Count(s, "\x00")) }
 
 // BytesKeyBytes returns the size of a BYTES value in a key, in either direction:
 // that of StringKeyBytes. It also is the size of an ENUM value, given its
 // physical representation.
-func BytesKeyBytes(b []byte) int { return 3 + len(b) + bytes.Count(b, []byte{0}) }
+func BytesKeyBytes(b []byte) int64 { return int64(3 + len(b) + bytes.Count(b, []byte{0})) }
 
 // FloatKeyBytes returns the size of a FLOAT in a key, in either direction
 // (EncodeFloatAscending): 9, and 1 for zero and NaN.
-func FloatKeyBytes(f float64) int {
+func FloatKeyBytes(f float64) int64 {
 	if f == 0 || math.IsNaN(f) {
 		return 1
 	}
@@ -155,12 +155,12 @@ func FloatKeyBytes(f float64) int {
 }
 
 // BoolKeyBytes returns the size of a BOOL in a key: it is kept as the INT 0 or 1.
-func BoolKeyBytes(desc bool) int { return intKeyBytes(0, desc) }
+func BoolKeyBytes(desc bool) int64 { return intKeyBytes(0, desc) }
 
 // FamilySuffixBytes returns the size of the end of a key, which says the column
 // family: one byte for family 0, else the number of the family and its length
 // (MakeFamilyKey of pkg/keys/keys.go).
-func FamilySuffixBytes(family int) int {
+func FamilySuffixBytes(family int) int64 {
 	if family == 0 {
 		return 1
 	}
@@ -170,7 +170,7 @@ func FamilySuffixBytes(family int) int {
 // PrefixBytes returns the size of the start of every key of an index: the tenant
 // (zero and the system tenant 1 have none), the table's id and the index' id
 // (MakeTenantPrefix of pkg/keys/sql.go; IndexPrefix).
-func PrefixBytes(tenantID uint64, tableID, indexID int64) int {
+func PrefixBytes(tenantID uint64, tableID, indexID int64) int64 {
 	n := UintKeyBytes(uint64(tableID)) + UintKeyBytes(uint64(indexID))
 	if tenantID > 1 {
 		n += 1 + UintKeyBytes(tenantID)

@@ -10,30 +10,30 @@ import (
 // DateKeyBytes returns the size of a DATE in a key: that of the INT of days since
 // 1970-01-01. The dates infinity and -infinity are kept as the largest and the
 // smallest int64 (UnixEpochDays of pkg/util/timeutil/pgdate).
-func DateKeyBytes(days int64, desc bool) int { return intKeyBytes(days, desc) }
+func DateKeyBytes(days int64, desc bool) int64 { return intKeyBytes(days, desc) }
 
 // TimeKeyBytes returns the size of a TIME in a key: that of the INT of
 // microseconds since midnight.
-func TimeKeyBytes(micros int64, desc bool) int { return intKeyBytes(micros, desc) }
+func TimeKeyBytes(micros int64, desc bool) int64 { return intKeyBytes(micros, desc) }
 
 // TimeTZKeyBytes returns the size of a TIMETZ in a key (EncodeTimeTZAscending).
 // micros is the local time since midnight; westSeconds the offset of its zone,
 // positive west of Greenwich: 8*3600 for -08:00.
-func TimeTZKeyBytes(micros int64, westSeconds int32, desc bool) int {
+func TimeTZKeyBytes(micros int64, westSeconds int32, desc bool) int64 {
 	return 1 + intKeyBytes(micros+int64(westSeconds)*1e6, desc) + intKeyBytes(int64(westSeconds), desc)
 }
 
 // TimestampKeyBytes returns the size of a TIMESTAMP or TIMESTAMPTZ in a key
 // (EncodeTimeAscending): seconds since 1970-01-01 00:00 UTC, and the nanoseconds
 // of the second, 0 to 999 999 000 as the types have microseconds.
-func TimestampKeyBytes(unixSeconds, nanos int64, desc bool) int {
+func TimestampKeyBytes(unixSeconds, nanos int64, desc bool) int64 {
 	return 1 + intKeyBytes(unixSeconds, desc) + intKeyBytes(nanos, desc)
 }
 
 // IntervalKeyBytes returns the size of an INTERVAL in a key
 // (EncodeDurationAscending): the whole as nanoseconds, with months of 30 days and
 // days of 24 hours, then months and days.
-func IntervalKeyBytes(months, days, nanos int64, desc bool) int {
+func IntervalKeyBytes(months, days, nanos int64, desc bool) int64 {
 	const day = 24 * 3600 * 1e9
 	whole := months*30*day + days*day + nanos
 	return 1 + intKeyBytes(whole, desc) + intKeyBytes(months, desc) + intKeyBytes(days, desc)
@@ -41,12 +41,12 @@ func IntervalKeyBytes(months, days, nanos int64, desc bool) int {
 
 // UUIDKeyBytes returns the size of a UUID in a key, in either direction: 19, and
 // one more for each byte that is 0x00.
-func UUIDKeyBytes(u [16]byte) int { return BytesKeyBytes(u[:]) }
+func UUIDKeyBytes(u [16]byte) int64 { return BytesKeyBytes(u[:]) }
 
 // INetKeyBytes returns the size of an INET in a key, in either direction: that of
 // the bytes family (0 or 1), mask length and address (ToBuffer of
 // pkg/util/ipaddr/ipaddr.go).
-func INetKeyBytes(p netip.Prefix) int {
+func INetKeyBytes(p netip.Prefix) int64 {
 	family := byte(1)
 	if p.Addr().Is4() {
 		family = 0
@@ -58,12 +58,12 @@ func INetKeyBytes(p netip.Prefix) int {
 // (EncodeBitArrayAscending): words of 64 bits, filled from the left, each as a
 // number, a terminator, and how many bits of the last word count. bits holds the
 // characters 0 and 1.
-func BitKeyBytes(bits string, desc bool) int {
+func BitKeyBytes(bits string, desc bool) int64 {
 	size := UintKeyBytes
 	if desc {
 		size = uintDescKeyBytes
 	}
-	n, last := 2, 0
+	n, last := int64(2), 0
 	for len(bits) > 0 {
 		last = min(len(bits), 64)
 		var word uint64
@@ -81,8 +81,8 @@ func BitKeyBytes(bits string, desc bool) int {
 // ArrayKeyBytes returns the size of an array in a key, given the sizes of its
 // elements in the same direction, NullKeyBytes for a NULL (encodeArrayKey of
 // pkg/sql/rowenc/column_type_encoding.go).
-func ArrayKeyBytes(elements ...int) int {
-	n := 2
+func ArrayKeyBytes(elements ...int64) int64 {
+	n := int64(2)
 	for _, e := range elements {
 		n += e
 	}
@@ -97,7 +97,7 @@ func ArrayKeyBytes(elements ...int) int {
 // Source: pkg/util/encoding/decimal.go. The number is kept as 0.M × 100^E, one
 // byte for two digits of M without trailing zeros; E needs bytes of its own only
 // below 0 and above 10.
-func DecimalKeyBytes(text string, desc bool) (int, error) {
+func DecimalKeyBytes(text string, desc bool) (int64, error) {
 	s := strings.ToLower(strings.TrimSpace(text))
 	neg := strings.HasPrefix(s, "-")
 	if neg || strings.HasPrefix(s, "+") {
@@ -135,7 +135,7 @@ func DecimalKeyBytes(text string, desc bool) (int, error) {
 	if e100*2 != e10 {
 		n++ // a leading zero fills the first pair of digits
 	}
-	size := 1 + (n+1)/2 + 1
+	size := int64(1 + (n+1)/2 + 1)
 	falling := neg != desc // the order of absolute values is turned round
 	switch {
 	case e100 < 0 && falling, e100 > 10 && !falling:

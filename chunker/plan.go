@@ -12,11 +12,12 @@ const (
 	IntentBytes              // bytes of key in kv.transaction.max_intents_bytes' sense
 	MessageBytes             // bytes of the protocol message that carries the chunk
 	Parameters               // bind parameters of the statement; an array is one
+	WriteBytes               // bytes of keys and values that a chunk writes, about
 )
 
 // String returns the unit in words.
 func (u Unit) String() string {
-	return [...]string{"rows", "key-value pairs", "intent bytes", "message bytes", "parameters"}[u]
+	return [...]string{"rows", "key-value pairs", "intent bytes", "message bytes", "parameters", "bytes written"}[u]
 }
 
 // A Limit is one bound on a chunk, with where it comes from.
@@ -42,6 +43,8 @@ type Cost struct {
 	// IntentPerByte and MessagePerByte are added for each byte of the row's
 	// record, where the size of a row depends on its text.
 	IntentPerByte, MessagePerByte int64
+	// ValueCopies is the number of secondary indexes that store columns too.
+	ValueCopies int64
 	// KVsPerByte is added to KVs for each byte of the record: zero but for
 	// inverted indexes, where every element of a value is a key.
 	KVsPerByte int64
@@ -66,6 +69,10 @@ func (c Cost) per(u Unit, recordBytes int64) int64 {
 		return c.MessageBytes + c.MessagePerByte*recordBytes
 	case Parameters:
 		return c.Parameters
+	case WriteBytes:
+		// The values are as long as in the message, which is a bound for
+		// text and within a byte or two a column for the rest.
+		return c.per(IntentBytes, recordBytes) + (1+c.ValueCopies)*c.per(MessageBytes, recordBytes)
 	}
 	return 0
 }
@@ -148,4 +155,15 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 		p.Chunks = (rows + size - 1) / size
 	}
 	return p, nil
+}
+
+// Without returns the limits but the one of that name.
+func (l Limits) Without(name string) Limits {
+	var rest Limits
+	for _, x := range l {
+		if x.Name != name {
+			rest = append(rest, x)
+		}
+	}
+	return rest
 }

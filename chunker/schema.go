@@ -55,6 +55,9 @@ type Given struct {
 	// Ints is the range of the values of integer columns, by name; columns that
 	// are not in it may hold any number.
 	Ints map[string]IntRange
+	// Absent are the columns that the rows leave to their default, whose text
+	// is none of the record's.
+	Absent []string
 	// MaxRecordBytes is the length of the longest record, which is needed only
 	// for inverted indexes, whose keys grow with the square of it. Zero
 	// is DefaultMaxRecordBytes.
@@ -100,6 +103,9 @@ func (s Schema) Cost(g Given) Cost {
 		c.IntentPerByte += i.Key.PerByte
 		c.Exact = c.Exact && i.Key.Exact
 		c.Guess = c.Guess || i.Key.Guess
+		if !i.Index.Primary && len(i.Index.Storing) > 0 {
+			c.ValueCopies++
+		}
 	}
 	return c
 }
@@ -134,7 +140,7 @@ func (s Schema) SumIntentBytes(g Given, column string, first, count int64) (sum 
 		exact = exact && c.Key.Exact && c.Key.PerByte == 0
 		for _, k := range s.keyColumns(x) {
 			if k.Name == column && k.Kind == KeyInt {
-				each := SumIntKeyBytes(first, count, k.Desc) - count*int64(intKeyBytes(0, k.Desc))
+				each := SumIntKeyBytes(first, count, k.Desc) - count*intKeyBytes(0, k.Desc)
 				sum += c.KVs * each
 			}
 		}
@@ -182,10 +188,10 @@ func (s Schema) prefix(x *Index) Size {
 	if x.Ancestors > 0 {
 		// Each table above writes its own ids and a marker; its ids are no
 		// longer than those of the table, which was made after it.
-		n += x.Ancestors * (1 + UintKeyBytes(uint64(table)) + UintKeyBytes(math.MaxUint16))
+		n += int64(x.Ancestors) * (1 + UintKeyBytes(uint64(table)) + UintKeyBytes(math.MaxUint16))
 		exact = false
 	}
-	return Size{Bytes: int64(n), Exact: exact}
+	return Size{Bytes: n, Exact: exact}
 }
 
 // indexCost returns what a row adds to x. The steps follow EncodePrimaryIndex and
@@ -204,6 +210,7 @@ func (s Schema) indexCost(x *Index, g Given) IndexCost {
 		if r, ok := g.Ints[c.Name]; ok && c.Kind == KeyInt {
 			c.Ints = &r
 		}
+		c.Computed = c.Computed || slices.Contains(g.Absent, c.Name)
 		if x.Inverted && i == own-1 {
 			continue
 		}
@@ -229,7 +236,7 @@ func (s Schema) indexCost(x *Index, g Given) IndexCost {
 	cost := IndexCost{Index: x, Key: Size{Exact: key.Exact && overhead == 0 && !x.Partial, Guess: key.Guess}}
 	for _, f := range s.families(x) {
 		cost.KVs++
-		cost.Key.Bytes += key.Bytes + int64(FamilySuffixBytes(f.ID)) + overhead
+		cost.Key.Bytes += key.Bytes + FamilySuffixBytes(f.ID) + overhead
 		cost.Key.PerByte += key.PerByte
 		if f.ID != 0 && !f.NotNull {
 			cost.Key.Exact = false

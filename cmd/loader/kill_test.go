@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"bulkload/loader/loadertest"
+)
+
+// command returns the loader command with arguments, for a database.
+func command(url string, args ...string) *exec.Cmd {
+	cmd := exec.Command(mustLookPath("loader"), append(args, "--url", url, "--quiet")...)
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
+}
+
+// loads returns the loads that the command lists.
+func loads(t *testing.T, url string) []loadJSON {
+	t.Helper()
+	out, err := command(url, "loads", "list", "--format", "json").Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == exitRefused {
+		return nil // killed before there was a registry
+	}
+	if err != nil {
+		t.Fatalf("loads list: %v", err)
+	}
+	var list []loadJSON
+	if err := json.Unmarshal(out, &list); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// mustRun runs the command, which must end well.
+func mustRun(t *testing.T, url string, args ...string) string {
+	t.Helper()
+	cmd := command(url, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("loader %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// TestKilledAtAnyMomentAndResumed kills the command at random moments, resumes its
+// load with other settings, kills that too, and lets the last one end.
+func TestKilledAtAnyMomentAndResumed(t *testing.T) {
+	rounds := 3
+	if chaos {
+		rounds = 25
+	}
+	for _, mode := range []struct{ what, commit string }{
+		{"points", "statement"}, {"points", "transaction"}, {"accounts", "transaction"},
+	} {
+		t.Run(mode.what+" by "+mode.commit, func(t *testing.T) {
+			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+				url := s.NewDatabase(t)
+				seed := rand.Uint64()
+				t.Logf("seed of the moments: %d", seed)
+				rng := rand.New(rand.NewPCG(seed, 0))
+				// The table and the registry are there, and the time of a run is known.
+				start := time.Now()
+				mustRun(t, url, mode.what, "--n", "20000", "--chunk", "100", "--commit", mode.commit)
+				whole := time.Since(start)
+				want := int64(20000)
+				for range rounds {
+					before := len(loads(t, url))
+					args := []string{mode.what, "--n", "20000", "--chunk", "100", "--commit", mode.commit}
+					for range 3 {
+						cmd := command(url, args...)
+						if err := cmd.Start(); err != nil {
+							t.Fatal(err)
+						}
+						timer := time.AfterFunc(time.Duration(rng.Int64N(int64(whole))), func() { cmd.Process.Kill() })
+						cmd.Wait()
+						timer.Stop()
+						list := loads(t, url)
+						if len(list) == before {
+							continue // killed before it was entered
+						}
+						args = []string{"loads", "resume", list[0].ID, "--chunk", fmt.Sprint(50 + rng.Int64N(500)), "--workers", fmt.Sprint(1 + rng.Int64N(4))}
+					}
+					list := loads(t, url)
+					if len(list) == before {
+						continue
+					}
+					id := list[0].ID
+					mustRun(t, url, "loads", "resume", id)
+					mustRun(t, url, "loads", "verify", id)
+					want += 20000
+					if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM "+mode.what); n != want {
+						t.Fatalf("%d rows in the table, want %d", n, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// waitFor polls a file until it matches.
+func waitFor(t *testing.T, path, pattern string) string {
+	t.Helper()
+	re := regexp.MustCompile(pattern)
+	var found string
+	loadertest.Eventually(t, pattern, func() bool {
+		b, _ := os.ReadFile(path)
+		found = re.FindString(string(b))
+		return found != ""
+	})
+	return found
+}
+
+func TestSignals(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		signal []os.Signal
+		code   int
+	}{
+		{"SIGINT", []os.Signal{os.Interrupt}, 130},
+		{"SIGTERM", []os.Signal{syscall.SIGTERM}, 143},
+		{"SIGINT twice", []os.Signal{os.Interrupt, os.Interrupt}, 130},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+				url := s.NewDatabase(t)
+				path := t.TempDir() + "/stderr"
+				stderr, err := os.Create(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer stderr.Close()
+				cmd := exec.Command(mustLookPath("loader"), "points", "--n", "200000", "--chunk", "50", "--url", url)
+				cmd.Stderr = stderr
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				waitFor(t, path, "target: ")
+				loadertest.Eventually(t, "the first rows", func() bool {
+					return loadertest.Value[bool](t, url, "SELECT EXISTS (SELECT 1 FROM points)")
+				})
+				for i, sig := range test.signal {
+					if i > 0 {
+						waitFor(t, path, "once more stops at once")
+					}
+					if err := cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+						t.Fatal(err)
+					}
+				}
+				err = cmd.Wait()
+				var exit *exec.ExitError
+				if !errors.As(err, &exit) || exit.ExitCode() != test.code {
+					t.Errorf("got %v, want exit code %d", err, test.code)
+				}
+				hint := waitFor(t, path, "go on with: loader loads resume [0-9a-z]+")
+				id := hint[strings.LastIndex(hint, " ")+1:]
+				mustRun(t, url, "loads", "resume", id, "--chunk", "5000")
+				mustRun(t, url, "loads", "verify", id)
+				if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM points"); n != 200_000 {
+					t.Errorf("the table has %d rows, want 200000", n)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"bulkload/loader/load"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// errVerify says that verification found rows that are not as they should be.
+var errVerify = errors.New("verification failed")
+
+func (p *program) loadsCommand() *cli.Command {
+	id := func(name, usage string, flags []cli.Flag, action func(*cli.Context, string) error) *cli.Command {
+		return &cli.Command{
+			Name: name, Usage: usage, ArgsUsage: "ID", Flags: append(flags, p.commonFlags()...),
+			Action: func(c *cli.Context) error {
+				if err := p.begin(c); err != nil {
+					return err
+				}
+				if c.NArg() != 1 {
+					return &usageError{fmt.Sprintf("loads %s takes the id of one load; loader loads list shows them", name)}
+				}
+				return action(c, strings.ToLower(c.Args().First()))
+			},
+		}
+	}
+	list := &cli.Command{
+		Name: "list", Usage: "list the loads of a database", Flags: p.commonFlags(),
+		Action: func(c *cli.Context) error {
+			if err := p.begin(c); err != nil {
+				return err
+			}
+			return p.listLoads(c)
+		},
+	}
+	return &cli.Command{
+		Name:  "loads",
+		Usage: "list, resume, verify and forget loads",
+		Description: `A load is one row in schema loader of the database that it loads into.
+Example:
+   loader loads resume 3f9q2k7x --chunk 500 --workers 4`,
+		Flags: list.Flags,
+		Subcommands: []*cli.Command{
+			list,
+			id("show", "show one load", nil, p.showLoad),
+			id("resume", "go on with a load, exactly where it stopped", p.runFlags(), p.resumeLoad),
+			id("verify", "read every row of a load back and compare it with what its seed gives", nil, p.verifyLoad),
+			id("forget", "remove a load's record; its rows stay, and it cannot be resumed", nil, p.forgetLoad),
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return &usageError{fmt.Sprintf("loads has no command %q; it has list, show, resume, verify, forget", c.Args().First())}
+			}
+			return list.Action(c)
+		},
+	}
+}
+
+// registries calls f with the registry of the URL's database, or of each of the
+// tutorial's databases where the URL names none, until f says to stop.
+func (p *program) registries(c *cli.Context, f func(*server.Server, *registry.Registry) (stop bool, err error)) error {
+	cfg, done, err := p.target(c.Context, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p.byFlag = c.IsSet("url")
+	names := []string{cfg.Database()}
+	if names[0] == "" {
+		names = []string{databases[load.Points], databases[load.Accounts]}
+	}
+	found := false
+	for _, name := range names {
+		srv, err := server.Open(c.Context, cfg.WithDatabase(name), "")
+		if err != nil {
+			if len(names) > 1 && server.Code(err) == "3D000" {
+				continue
+			}
+			return err
+		}
+		stop, err := p.withRegistry(c.Context, srv, f)
+		if errors.Is(err, registry.ErrNoRegistry) || len(names) > 1 && server.Code(err) == "3D000" {
+			continue
+		}
+		found = true
+		if stop || err != nil {
+			return err
+		}
+	}
+	if !found {
+		return fmt.Errorf("%w: nothing was loaded into %s by loader", registry.ErrNoRegistry, strings.Join(names, " or "))
+	}
+	return nil
+}
+
+func (p *program) withRegistry(ctx context.Context, srv *server.Server, f func(*server.Server, *registry.Registry) (bool, error)) (bool, error) {
+	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2})
+	if err != nil {
+		return false, err
+	}
+	defer pool.Close()
+	reg, err := registry.Open(ctx, pool, srv.Info)
+	if err != nil {
+		return false, err
+	}
+	return f(srv, reg)
+}
+
+// one calls f with the registry that has the load.
+func (p *program) one(c *cli.Context, id string, f func(*server.Server, *registry.Registry, registry.Load) error) error {
+	found := false
+	err := p.registries(c, func(srv *server.Server, reg *registry.Registry) (bool, error) {
+		l, err := reg.Get(c.Context, id)
+		if errors.Is(err, registry.ErrNoLoad) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		found = true
+		return true, f(srv, reg, l)
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: %s; loader loads list shows those that there are", registry.ErrNoLoad, id)
+	}
+	return err
+}
+
+// loadJSON is the JSON form of a load's record.
+type loadJSON struct {
+	ID       string          `json:"load"`
+	What     string          `json:"what"`
+	Database string          `json:"database"`
+	Table    string          `json:"table"`
+	State    string          `json:"state"`
+	Rows     int64           `json:"rows"`
+	In       int64           `json:"rows_in"`
+	Created  time.Time       `json:"created"`
+	Finished *time.Time      `json:"finished,omitempty"`
+	Spec     json.RawMessage `json:"spec"`
+}
+
+func asJSON(srv *server.Server, l registry.Load, in int64) loadJSON {
+	j := loadJSON{ID: l.ID, What: l.What, Database: srv.Config.Database(), Table: l.Target, State: string(l.State), Rows: l.Positions, In: in, Created: l.Created, Spec: l.Spec}
+	if !l.Finished.IsZero() {
+		j.Finished = &l.Finished
+	}
+	return j
+}
+
+func (p *program) listLoads(c *cli.Context) error {
+	all := []loadJSON{}
+	err := p.registries(c, func(srv *server.Server, reg *registry.Registry) (bool, error) {
+		list, err := reg.List(c.Context)
+		if err != nil {
+			return false, err
+		}
+		for _, l := range list {
+			in, err := reg.In(c.Context, l.ID)
+			if err != nil {
+				return false, err
+			}
+			all = append(all, asJSON(srv, l, in.Len()))
+		}
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return json.NewEncoder(p.stdout).Encode(all)
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "LOAD\tWHAT\tDATABASE\tTABLE\tSTATE\tROWS IN\tOF\tCREATED")
+	for _, l := range all {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", l.ID, l.What, l.Database, l.Table, l.State, l.In, l.Rows, l.Created.Local().Format(time.DateTime))
+	}
+	return w.Flush()
+}
+
+func (p *program) showLoad(c *cli.Context, id string) error {
+	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, l registry.Load) error {
+		in, err := reg.In(c.Context, id)
+		if err != nil {
+			return err
+		}
+		j := asJSON(srv, l, in.Len())
+		if p.json {
+			return json.NewEncoder(p.stdout).Encode(j)
+		}
+		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintf(w, "load\t%s\nwhat\t%s\ntarget\t%s, database %s\nstate\t%s\nrows in\t%d of %d\ncreated\t%s\n", j.ID, j.What, j.Table, j.Database, j.State, j.In, j.Rows, j.Created.Local().Format(time.DateTime))
+		if j.Finished != nil {
+			fmt.Fprintf(w, "finished\t%s\n", j.Finished.Local().Format(time.DateTime))
+		}
+		fmt.Fprintf(w, "made from\t%s\n", j.Spec)
+		if l.State != registry.Done {
+			fmt.Fprintf(w, "go on with\tloader loads resume %s%s\n", id, p.sameURL())
+		}
+		return w.Flush()
+	})
+}
+
+func (p *program) resumeLoad(c *cli.Context, id string) error {
+	s, err := p.settings(c)
+	if err != nil {
+		return err
+	}
+	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
+		r := &late{}
+		s.Note, s.Observe = r.note, r.observe
+		l, err := load.Resume(c.Context, srv, id, s)
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		in, err := reg.In(c.Context, id)
+		if err != nil {
+			return err
+		}
+		return p.runLoad(c.Context, srv, l, r, in.Len(), c.String("url") == "")
+	})
+}
+
+func (p *program) verifyLoad(c *cli.Context, id string) error {
+	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
+		l, err := load.Resume(c.Context, srv, id, load.Settings{})
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		r := p.report(rec.Positions, 0, "rows compared")
+		got, err := l.Verify(c.Context, r.set)
+		r.end()
+		if err != nil {
+			return err
+		}
+		if p.json {
+			if err := json.NewEncoder(p.stdout).Encode(struct {
+				Load     string `json:"load"`
+				OK       bool   `json:"ok"`
+				Rows     int64  `json:"rows"`
+				Same     int64  `json:"same"`
+				Changed  int64  `json:"changed"`
+				Missing  int64  `json:"missing"`
+				Foreign  int64  `json:"foreign"`
+				Want     string `json:"checksum_want"`
+				Checksum string `json:"checksum"`
+			}{id, got.OK(), got.Rows, got.Same, got.Changed, got.Missing, got.Foreign, fmt.Sprintf("%016x", got.Want), fmt.Sprintf("%016x", got.Got)}); err != nil {
+				return err
+			}
+		} else {
+			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were made, %d changed, %d missing, %d of others among them; checksum %016x, expected %016x\n",
+				id, got.Same, got.Rows, got.Changed, got.Missing, got.Foreign, got.Got, got.Want)
+		}
+		if got.OK() {
+			return nil
+		}
+		if got.First >= 0 {
+			return fmt.Errorf("%w: the first row that differs is row %d, id %d", errVerify, got.First, got.FirstKey)
+		}
+		return errVerify
+	})
+}
+
+func (p *program) forgetLoad(c *cli.Context, id string) error {
+	return p.one(c, id, func(_ *server.Server, reg *registry.Registry, rec registry.Load) error {
+		if err := reg.Forget(c.Context, id); err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "forgot load %s; its rows stay in %s\n", id, rec.Target)
+		return nil
+	})
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"bulkload/loader/localdb"
+	"bulkload/loader/server"
+)
+
+// program is what the commands share.
+type program struct {
+	stdin, stdout, stderr *os.File
+	stop                  chan struct{} // closed by the first signal
+	signal                atomic.Value  // the os.Signal
+	resumeID              string        // of the load that was running, for the hint
+	byFlag                bool          // the target was named by --url
+	json                  bool
+	quiet                 bool
+	verbose               bool
+}
+
+// listen turns the first signal into the end of new chunks, and the second into the
+// end of everything.
+func (p *program) listen(signals <-chan os.Signal, cancel func()) {
+	s := <-signals
+	p.signal.Store(s)
+	close(p.stop)
+	p.note("stopping after the running chunks; once more stops at once")
+	<-signals
+	cancel()
+}
+
+// app describes the command line.
+func (p *program) app() *cli.App {
+	app := &cli.App{
+		Name:                 "loader",
+		Usage:                "load rows into CockroachDB and PostgreSQL in chunks, each row exactly once",
+		Version:              version(),
+		HideHelpCommand:      true,
+		EnableBashCompletion: true,
+		Suggest:              false,
+		Writer:               p.stdout,
+		ErrWriter:            p.stderr,
+		// The exit code is chosen in one place, p.exit.
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   usage,
+		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return &usageError{fmt.Sprintf("no command %q; loader --help lists them", c.Args().First())}
+			}
+			return cli.ShowAppHelp(c)
+		},
+		Description: `Examples:
+   loader points --n 10000 --chunk 1000
+   loader accounts --n 100 --url 'postgres://root@localhost:26257/bank?sslmode=disable'
+   loader loads resume 3f9q2k7x
+   loader db sql 'SELECT count(*) FROM points'
+
+Without --url a private local database is started: cockroach when it is on PATH,
+else PostgreSQL. Its data stays; loader db remove deletes it.
+
+Exit codes: 0 complete, every row confirmed; 1 a fault of loader itself; 2 usage;
+3 bad data; 4 cannot connect, log in or use the table; 5 stopped, can be resumed;
+6 not confirmed, or verification failed; 7 resume refused; 8 complete, rows
+rejected; 130, 143 stopped by a signal.`,
+	}
+	cli.VersionPrinter = func(c *cli.Context) { fmt.Fprintln(c.App.Writer, "loader", c.App.Version) }
+	setUsage(app.Commands)
+	return app
+}
+
+// setUsage makes every command report usage errors in one line.
+func setUsage(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = usage
+		c.HideHelpCommand = true
+		setUsage(c.Subcommands)
+	}
+}
+
+func usage(c *cli.Context, err error, _ bool) error {
+	// A value that does not parse is quoted by package flag; it may be a secret
+	// only for --url, whose value is any text and always parses.
+	return &usageError{strings.TrimPrefix(err.Error(), "flag provided but not defined: ") + hintFor(err)}
+}
+
+func hintFor(err error) string {
+	if strings.HasPrefix(err.Error(), "flag provided but not defined") {
+		return " is not a flag of this command; --help lists them"
+	}
+	return ""
+}
+
+// A usageError is a command line that cannot be carried out.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+// version returns the module's version, the commit and Go's version.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown)"
+	}
+	v, commit := info.Main.Version, ""
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			commit = " " + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	if v == "" {
+		v = "(devel)"
+	}
+	return fmt.Sprintf("%s%s %s", v, commit, info.GoVersion)
+}
+
+// note writes a line for people to stderr.
+func (p *program) note(format string, args ...any) {
+	if !p.quiet {
+		fmt.Fprintf(p.stderr, format+"\n", args...)
+	}
+}
+
+// commonFlags are those of every command that reaches a database.
+func (p *program) commonFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "url", Usage: "where to load: postgres://, postgresql:// or cockroachdb:// URL, or key=value pairs; env takes DATABASE_URL or PG*", EnvVars: []string{"LOADER_URL"}},
+		&cli.StringFlag{Name: "format", Value: "text", Usage: "result as text or json"},
+		&cli.BoolFlag{Name: "quiet", Usage: "write nothing but the result and errors"},
+		&cli.BoolFlag{Name: "verbose", Usage: "say more, details of the server's errors included, which may quote rows"},
+	}
+}
+
+// begin reads the common flags.
+func (p *program) begin(c *cli.Context) error {
+	p.quiet, p.verbose = c.Bool("quiet"), c.Bool("verbose")
+	switch f := c.String("format"); f {
+	case "text", "json":
+		p.json = f == "json"
+	default:
+		return &usageError{fmt.Sprintf("--format is text or json, not %q", f)}
+	}
+	return nil
+}
+
+// target opens the server that --url names, or a private local one. done must be
+// called when it is no longer used. databases are tried in order when the URL names
+// none; with create, the first is created where it is missing.
+func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Config, done func(), err error) {
+	if text := c.String("url"); text != "" {
+		cfg, err = server.Parse(text)
+		return cfg, func() {}, err
+	}
+	db, err := localdb.Start(ctx, localdb.Options{})
+	if err != nil {
+		return nil, nil, &localError{err}
+	}
+	p.note("local database: %s, data in %s", db.Binary, db.Dir)
+	if db.Product == server.PostgreSQL {
+		p.note("PostgreSQL has no IMPORT; put cockroach on PATH to load into CockroachDB")
+	}
+	done = func() {
+		// Also after Ctrl-C: the server must not stay behind.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if err := db.Stop(ctx); err != nil {
+			p.note("%v", err)
+		}
+	}
+	cfg, err = server.Parse(db.URL)
+	if err == nil {
+		cfg = cfg.WithDatabase("")
+	}
+	return cfg, done, err
+}
+
+// A localError says that no private local database could be had.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+// signalCode returns the exit code for the signal that stopped the program, or 0.
+func (p *program) signalCode() int {
+	switch p.signal.Load() {
+	case os.Interrupt:
+		return 130
+	case syscall.SIGTERM:
+		return 143
+	}
+	return 0
+}

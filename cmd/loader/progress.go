@@ -1,0 +1,134 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"bulkload/loader"
+)
+
+// A reporter shows how a load goes on: a bar on a terminal, a line every few seconds
+// elsewhere, nothing when quiet.
+type reporter struct {
+	p     *program
+	total int64
+	unit  string
+
+	mu      sync.Mutex
+	done    int64
+	retries int
+	start   time.Time
+	bar     *progressbar.ProgressBar
+	ticker  *time.Ticker
+	over    chan struct{}
+}
+
+// lineEvery is the time between two lines of progress where there is no terminal.
+const lineEvery = 5 * time.Second
+
+// report starts a reporter of total rows, of which done are in already.
+func (p *program) report(total, done int64, unit string) *reporter {
+	r := &reporter{p: p, total: total, unit: unit, done: done, start: time.Now(), over: make(chan struct{})}
+	switch {
+	case p.quiet:
+	case isTerminal(p.stderr):
+		r.bar = progressbar.NewOptions64(total,
+			progressbar.OptionSetWriter(p.stderr),
+			progressbar.OptionSetDescription(unit),
+			progressbar.OptionShowCount(),
+			progressbar.OptionShowIts(),
+			progressbar.OptionSetItsString(unit),
+			progressbar.OptionSetPredictTime(true),
+			progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionFullWidth(),
+			progressbar.OptionClearOnFinish(),
+			progressbar.OptionUseANSICodes(os.Getenv("NO_COLOR") == ""),
+		)
+		r.bar.Add64(done)
+	default:
+		r.ticker = time.NewTicker(lineEvery)
+		go r.lines()
+	}
+	return r
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// observe is a loader.Job's Observe.
+func (r *reporter) observe(e loader.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.Note != "" {
+		r.say(e.Note)
+		return
+	}
+	r.done += e.Span.Count
+	r.retries += e.Outcome.Retries
+	if r.bar != nil {
+		if r.retries > 0 {
+			r.bar.Describe(fmt.Sprintf("%s, %d retries", r.unit, r.retries))
+		}
+		r.bar.Add64(e.Span.Count)
+	}
+}
+
+// set tells how much is done, for work that is not made of events.
+func (r *reporter) set(done int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done = max(done, r.done)
+	if r.bar != nil {
+		r.bar.Set64(r.done)
+	}
+}
+
+// note is called from within a commit that is retried.
+func (r *reporter) note(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.say(text)
+}
+
+func (r *reporter) say(text string) {
+	if r.bar != nil {
+		r.bar.Clear()
+	}
+	r.p.note("%s", text)
+}
+
+// lines writes the plain lines.
+func (r *reporter) lines() {
+	for {
+		select {
+		case <-r.over:
+			return
+		case <-r.ticker.C:
+		}
+		r.mu.Lock()
+		elapsed := time.Since(r.start)
+		rate := float64(r.done) / elapsed.Seconds()
+		left := "?"
+		if rate > 0 {
+			left = (time.Duration(float64(r.total-r.done) / rate * float64(time.Second))).Round(time.Second).String()
+		}
+		r.p.note("%3d%%  %d of %d %s, %.0f/s, %s left, %d retries", 100*r.done/max(r.total, 1), r.done, r.total, r.unit, rate, left, r.retries)
+		r.mu.Unlock()
+	}
+}
+
+// end removes the bar, or ends the lines.
+func (r *reporter) end() {
+	if r.bar != nil {
+		r.bar.Finish()
+		r.bar.Clear()
+	}
+	if r.ticker != nil {
+		r.ticker.Stop()
+		close(r.over)
+	}
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// reorder moves the flags of each command in front of its arguments, so that they may
+// stand anywhere before "--": urfave/cli, like package flag, takes everything behind
+// the first argument for arguments, without a word. Which flags take a value is read
+// from the flag tables.
+func reorder(app *cli.App, args []string) []string {
+	if len(args) == 0 {
+		return args
+	}
+	out := []string{args[0]}
+	commands, flags := app.Commands, app.Flags
+	var pending []string // flags seen before the command that they belong to
+	rest := args[1:]
+	// Walk down the commands; flags may stand in front of a subcommand.
+	for {
+		var name string
+		var at int
+		for at = 0; at < len(rest); at++ {
+			a := rest[at]
+			if a == "--" || !strings.HasPrefix(a, "-") || a == "-" {
+				break
+			}
+			pending = append(pending, a)
+			if takesValue(allFlags(flags, commands), a) && at+1 < len(rest) {
+				at++
+				pending = append(pending, rest[at])
+			}
+		}
+		if at >= len(rest) || rest[at] == "--" {
+			rest = rest[min(at, len(rest)):]
+			break
+		}
+		name = rest[at]
+		var next *cli.Command
+		for _, c := range commands {
+			if c.HasName(name) {
+				next = c
+			}
+		}
+		if next == nil {
+			rest = rest[at:]
+			break
+		}
+		out = append(out, name)
+		rest, commands, flags = rest[at+1:], next.Subcommands, next.Flags
+	}
+	var arguments []string
+	for i := 0; i < len(rest); i++ {
+		a := rest[i]
+		if a == "--" {
+			arguments = append(arguments, rest[i:]...)
+			break
+		}
+		if !strings.HasPrefix(a, "-") || a == "-" {
+			arguments = append(arguments, a)
+			continue
+		}
+		pending = append(pending, a)
+		if takesValue(allFlags(flags, commands), a) && i+1 < len(rest) {
+			i++
+			pending = append(pending, rest[i])
+		}
+	}
+	return append(append(out, pending...), arguments...)
+}
+
+// allFlags returns a command's flags and those of the commands below it.
+func allFlags(flags []cli.Flag, commands []*cli.Command) []cli.Flag {
+	all := append([]cli.Flag(nil), flags...)
+	for _, c := range commands {
+		all = append(all, allFlags(c.Flags, c.Subcommands)...)
+	}
+	return all
+}
+
+// takesValue reports whether the argument is a flag whose value is the next argument.
+func takesValue(flags []cli.Flag, arg string) bool {
+	name := strings.TrimLeft(arg, "-")
+	if strings.Contains(name, "=") {
+		return false
+	}
+	for _, f := range flags {
+		for _, n := range f.Names() {
+			if n == name {
+				d, ok := f.(cli.DocGenerationFlag)
+				return ok && d.TakesValue()
+			}
+		}
+	}
+	return false
+}

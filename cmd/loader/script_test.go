@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"bulkload/loader/loadertest"
+	"bulkload/loader/localdb"
+	"bulkload/loader/server"
+)
+
+func TestMain(m *testing.M) {
+	// testscript runs this binary again as the command loader; only the outer
+	// run has servers to stop.
+	testscript.Main(mainFunc(func() int { return loadertest.Run(m) }), map[string]func(){
+		"loader": main,
+	})
+}
+
+type mainFunc func() int
+
+func (f mainFunc) Run() int { return f() }
+
+// TestScripts runs the scripts in testdata/script. In them $PG and $CRDB are the URLs
+// of a server's empty database, the latter only with the condition [cockroach];
+// without --url the command starts a private PostgreSQL in the script's own directory.
+func TestScripts(t *testing.T) {
+	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
+		t.Skip(err)
+	}
+	pg := loadertest.PostgreSQLServer(t)
+	_, noCockroach := localdb.FindProduct(server.CockroachDB)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("..", "..", "testdata", "script"),
+		RequireExplicitExec: true,
+		Condition: func(cond string) (bool, error) {
+			if cond == "cockroach" {
+				return noCockroach == nil, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Setup: func(env *testscript.Env) error {
+			tb := env.T().(testing.TB)
+			dir, err := os.MkdirTemp("", "loader-script")
+			if err != nil {
+				return err
+			}
+			if err := os.Chmod(dir, 0o755); err != nil {
+				return err
+			}
+			env.Defer(func() { os.RemoveAll(dir) })
+			env.Setenv("PG", pg.NewDatabase(tb))
+			if noCockroach == nil {
+				env.Setenv("CRDB", loadertest.CockroachServer(tb).NewDatabase(tb))
+			}
+			env.Setenv("LOADER_DB_DIR", dir)
+			// No cockroach for the private database: it starts more slowly, and the
+			// scripts must say the same on machines without one.
+			env.Setenv("COCKROACH_BINARY", "")
+			env.Setenv("PATH", filepath.Dir(mustLookPath("loader"))+":/usr/bin:/bin")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+			"sql":   runSQL,
+		},
+	})
+}
+
+func mustLookPath(name string) string {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		panic(err)
+	}
+	return path
+}
+
+// exits runs a command and checks its exit code: exits 4 loader points …
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND…")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if exit, ok := err.(*exec.ExitError); ok {
+		got = fmt.Sprint(exit.ExitCode())
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+// runSQL runs statements at a URL: sql $PG 'CREATE TABLE …'
+func runSQL(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: sql URL STATEMENT…")
+	}
+	cfg, err := server.Parse(args[0])
+	ts.Check(err)
+	for _, q := range args[1:] {
+		_, _, err := server.Run(context.Background(), cfg, q)
+		ts.Check(err)
+	}
+}
+
+// TestSecretsAppearNowhere runs the command with a password through its error paths.
+func TestSecretsAppearNowhere(t *testing.T) {
+	const canary = "c4n4ry/p@ss"
+	pg := loadertest.PostgreSQLServer(t)
+	port := pg.URL()[strings.LastIndex(pg.URL(), ":")+1 : strings.LastIndex(pg.URL(), "/")]
+	for _, args := range [][]string{
+		{"points", "--url", "postgres://postgres:" + canary + "@127.0.0.1:" + port + "/x"},
+		{"points", "--url", "postgres://postgres:c4n4ry%2Fp%40ss@127.0.0.1:" + port + "/x?sslmode=disable"},
+		{"points", "--url", "host=127.0.0.1 port=" + port + " user=postgres password=" + canary},
+		{"points", "--url", "host=127.0.0.1 port=" + port + " user=postgres password = " + canary},
+		{"points", "--url", "host=127.0.0.1 port=x password=" + canary},
+		{"points", "--url", "postgres://u:" + canary + "@db.example:5432/x"},
+		{"points", "--url", "mysql://u:" + canary + "@127.0.0.1/x"},
+		{"points", "--url", canary},
+		{"points", "--url", "postgres://u:c4n4ry%2Fp%40ss@127.0.0.1:1/x?sslmode=" + canary},
+		{"loads", "list", "--url", "postgres://postgres:c4n4ry%2Fp%40ss@127.0.0.1:" + port + "/x?sslmode=disable"},
+	} {
+		cmd := exec.Command(mustLookPath("loader"), append(args, "--verbose")...)
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			t.Errorf("loader %s succeeds", args[0])
+		}
+		for _, secret := range []string{canary, "c4n4ry", "p@ss", "p%40ss"} {
+			if strings.Contains(string(out), secret) {
+				t.Errorf("loader %q prints a part of the password: %s", args, out)
+			}
+		}
+		if n := strings.Count(strings.TrimSpace(string(out)), "\n"); n > 0 {
+			t.Errorf("loader %q says more than one line: %s", args, out)
+		}
+	}
+}

@@ -1,0 +1,263 @@
+// Package commit makes chunks durable, each row exactly once: in one statement whose
+// uncertain outcome is decided by looking its rows up, or in one transaction with a
+// ledger row that decides. It is the only package that writes loaded rows.
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/loader"
+	"bulkload/loader/rows"
+	"bulkload/loader/server"
+)
+
+// A Way is one of the two ways to commit a chunk.
+type Way string
+
+// The ways.
+const (
+	// Statement sends a chunk as one statement outside BEGIN … COMMIT. After an
+	// uncertain outcome the chunk's keys are looked up and compared with all
+	// their content. It needs a primary key that is just the Key column, whose
+	// values the source gives.
+	Statement Way = "statement"
+	// Transaction writes a ledger row and the rows in one transaction. After an
+	// uncertain outcome the ledger row decides.
+	Transaction Way = "transaction"
+)
+
+// A Via is how rows travel to the server.
+type Via string
+
+// The carriers.
+const (
+	Insert Via = "insert" // INSERT … SELECT … FROM unnest($1::INT8[], …)
+	Copy   Via = "copy"   // COPY … FROM STDIN, binary on PostgreSQL, text on CockroachDB
+)
+
+// Defaults of Options.
+const (
+	DefaultChunkTimeout = 60 * time.Second
+	DefaultRetryFor     = 5 * time.Minute
+)
+
+// Back-off between attempts: doubling from the first to the last, each time a
+// random part of it between half and the whole.
+const (
+	firstBackoff = 20 * time.Millisecond
+	lastBackoff  = 5 * time.Second
+)
+
+// Options say how chunks are committed.
+type Options struct {
+	Table   pgx.Identifier // schema-qualified where it needs to be
+	Columns []rows.Column  // as the source gives them
+	// Key is the primary key column, of kind rows.Int, when it is among the
+	// columns and is the whole key; else empty, and only Transaction works.
+	Key string
+	Way Way
+	Via Via
+	// TextCopy makes COPY carry text also on PostgreSQL, for tables whose column
+	// types are not just INT8, FLOAT8 and TEXT.
+	TextCopy bool
+	// Load and Run name the load and the run in the registry, for the ledger.
+	// An empty Load means that there is no registry.
+	Load, Run string
+	// Redraw gives the key that a row tries next when another's row has its key;
+	// see source.Accounts. Nil: such a row is a duplicate, and an error.
+	Redraw func(row int64, attempt int) (int64, error)
+	// ChunkTimeout bounds one attempt at one chunk; zero is DefaultChunkTimeout.
+	ChunkTimeout time.Duration
+	// RetryFor bounds all attempts at one chunk; zero is DefaultRetryFor.
+	RetryFor time.Duration
+	// Note, when not nil, is told what a user should know while a chunk is
+	// retried. It may be called by several goroutines at once.
+	Note func(string)
+	// Unproven switches look-up and ledger off: an uncertain chunk is simply
+	// sent again. It is for the controls of tests, and for measuring what the
+	// proof costs.
+	Unproven bool
+}
+
+// A Committer commits chunks to one table. It implements loader.Committer and is
+// safe for concurrent use; each chunk in flight takes one connection of the pool.
+type Committer struct {
+	Options
+	pool    *pgxpool.Pool
+	product server.Product
+	sql     statements
+	buffers sync.Pool   // of *[]byte, for COPY
+	foreign atomic.Bool // a key belonged to another's row: expect more of them
+}
+
+// New returns a committer. The pool's connections must be prepared with Prepare. The
+// error says which options do not go together.
+func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
+	if o.ChunkTimeout <= 0 {
+		o.ChunkTimeout = DefaultChunkTimeout
+	}
+	if o.RetryFor <= 0 {
+		o.RetryFor = DefaultRetryFor
+	}
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
+	switch {
+	case o.Way != Statement && o.Way != Transaction:
+		return nil, fmt.Errorf("commit way %q is not known", o.Way)
+	case o.Via != Insert && o.Via != Copy:
+		return nil, fmt.Errorf("carrier %q is not known", o.Via)
+	case o.Way == Statement && o.Key == "":
+		return nil, errors.New("the statement way needs rows that bring the whole primary key")
+	case o.Way == Statement && o.Redraw != nil:
+		return nil, errors.New("the statement way cannot draw keys again; use the transaction way")
+	case o.Way == Statement && o.Via == Copy && info.Product == server.CockroachDB && !info.AtLeast(22, 2, 0):
+		return nil, fmt.Errorf("COPY outside a transaction commits in parts on %s; use the transaction way, or insert", info)
+	}
+	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o)}
+	c.buffers.New = func() any { return new([]byte) }
+	return c, nil
+}
+
+// A DuplicateError says that rows of a chunk collide with rows that the load did not
+// write, or with each other.
+type DuplicateError struct {
+	Key string // "id=17" of the first such row, where it is known
+	Err error  // the server's error, where it gave one
+}
+
+func (e *DuplicateError) Error() string {
+	s := "duplicate key"
+	if e.Key != "" {
+		s += " " + e.Key + ": a row that this load did not write is there"
+	}
+	if e.Err != nil {
+		s += ": " + server.Reason(e.Err)
+	}
+	return s
+}
+
+func (e *DuplicateError) Unwrap() error { return e.Err }
+
+// A RefusedError is an error of the server that no retry can mend.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return server.Reason(e.Err) }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// progress is what is known about one chunk between attempts.
+type progress struct {
+	out       loader.Outcome
+	look      bool // the next attempt must look before it sends
+	careful   bool // send with ON CONFLICT … RETURNING and draw again
+	fruitless int  // attempts after which rows were still missing, with no key in the way
+	lastDup   error
+}
+
+// Commit makes the rows of chunk durable; see loader.Committer. Errors that may be
+// wrapped: loader.ErrTooLarge, ErrGaveUp, ErrUnconfirmed, ErrLost, *DuplicateError,
+// *RefusedError, *server.ConnectError's cause.
+func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outcome, error) {
+	p := progress{careful: c.Redraw != nil && c.foreign.Load()}
+	end := time.Now().Add(c.RetryFor)
+	wait := firstBackoff
+	for {
+		err := c.attempt(ctx, chunk, &p)
+		if err == nil {
+			return p.out, nil
+		}
+		if server.Stopped(ctx, err) {
+			return p.out, ctx.Err()
+		}
+		var again errAgain
+		if errors.As(err, &again) {
+			continue // something was learned: look, or send otherwise, at once
+		}
+		if isFinal(err) {
+			return p.out, err
+		}
+		switch class := server.Classify(err); class {
+		case server.Retry, server.Uncertain:
+			p.out.Retries++
+			p.look = p.look || class == server.Uncertain
+			if time.Now().Add(wait).After(end) {
+				return p.out, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, c.RetryFor, &RefusedError{err})
+			}
+			if p.out.Retries == 3 {
+				c.Note(fmt.Sprintf("retrying: %s", server.Reason(err)))
+			}
+			if err := sleep(ctx, wait/2+rand.N(wait/2)); err != nil {
+				return p.out, err
+			}
+			wait = min(2*wait, lastBackoff)
+		case server.TooLarge:
+			return p.out, fmt.Errorf("%w: %s", loader.ErrTooLarge, server.Reason(err))
+		case server.Duplicate:
+			if c.Way == Transaction {
+				if c.Redraw == nil || p.careful {
+					return p.out, &DuplicateError{Err: err}
+				}
+				p.careful = true
+				c.foreign.Store(true)
+				continue
+			}
+			// Also on a first send: the rows may be in from an earlier run.
+			p.look, p.lastDup = true, err
+			p.fruitless++
+			if c.Unproven {
+				return p.out, &DuplicateError{Err: err}
+			}
+		default:
+			return p.out, &RefusedError{err}
+		}
+	}
+}
+
+// attempt makes one attempt, within the chunk's deadline.
+func (c *Committer) attempt(ctx context.Context, chunk *rows.Chunk, p *progress) error {
+	ctx, cancel := context.WithTimeout(ctx, c.ChunkTimeout)
+	defer cancel()
+	conn, err := c.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if c.Way == Statement {
+		return c.statement(ctx, conn.Conn(), chunk, p)
+	}
+	if c.product == server.CockroachDB {
+		return c.cockroachTransaction(ctx, conn.Conn(), chunk, p)
+	}
+	return c.postgresTransaction(ctx, conn.Conn(), chunk, p)
+}
+
+// errAgain says that the attempt learned something and the next follows at once.
+type errAgain struct{}
+
+func (errAgain) Error() string { return "again" }
+
+// isFinal reports whether err was made by this package and ends the chunk.
+func isFinal(err error) bool {
+	var dup *DuplicateError
+	return errors.As(err, &dup) || errors.Is(err, loader.ErrUnconfirmed) || errors.Is(err, loader.ErrLost)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

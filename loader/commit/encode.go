@@ -1,0 +1,180 @@
+package commit
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"bulkload/loader/rows"
+)
+
+// Prepare teaches a connection to send a chunk's column as one array parameter,
+// without a copy of its values in between. Every connection of a Committer's pool
+// must be prepared; server.Sessions has a field for it.
+func Prepare(conn *pgx.Conn) {
+	m := conn.TypeMap()
+	for _, a := range []struct {
+		name string
+		oid  uint32
+	}{
+		{"_int8", pgtype.Int8ArrayOID},
+		{"_float8", pgtype.Float8ArrayOID},
+		{"_text", pgtype.TextArrayOID},
+	} {
+		t, ok := m.TypeForOID(a.oid)
+		if !ok {
+			continue
+		}
+		m.RegisterType(&pgtype.Type{Name: a.name, OID: a.oid, Codec: columnCodec{t.Codec}})
+	}
+}
+
+// columnCodec is the codec of an array type that also encodes a column of a chunk.
+type columnCodec struct{ pgtype.Codec }
+
+func (c columnCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
+	if _, ok := value.(*rows.Values); ok && format == pgtype.BinaryFormatCode {
+		return columnPlan{}
+	}
+	return c.Codec.PlanEncode(m, oid, format, value)
+}
+
+// columnPlan writes a column in the binary form of a one-dimensional array:
+// dimensions, has-null flag, element type, length, lower bound, then each element
+// with its length (PostgreSQL, src/backend/utils/adt/arrayfuncs.c, array_send).
+type columnPlan struct{}
+
+func (columnPlan) Encode(value any, buf []byte) ([]byte, error) {
+	v := value.(*rows.Values)
+	be := binary.BigEndian
+	var null uint32
+	if v.HasNull() {
+		null = 1
+	}
+	buf = be.AppendUint32(buf, 1)
+	buf = be.AppendUint32(buf, null)
+	buf = be.AppendUint32(buf, elementOID(v.Kind))
+	buf = be.AppendUint32(buf, uint32(v.Len()))
+	buf = be.AppendUint32(buf, 1)
+	for i := range v.Len() {
+		buf = appendField(buf, v, i)
+	}
+	return buf, nil
+}
+
+func elementOID(k rows.Kind) uint32 {
+	return [...]uint32{pgtype.Int8OID, pgtype.Float8OID, pgtype.TextOID}[k]
+}
+
+// appendField writes value i with its length in front, as arrays and binary COPY do.
+func appendField(buf []byte, v *rows.Values, i int) []byte {
+	be := binary.BigEndian
+	switch v.Kind {
+	case rows.Int:
+		buf = be.AppendUint32(buf, 8)
+		return be.AppendUint64(buf, uint64(v.Ints[i]))
+	case rows.Float:
+		buf = be.AppendUint32(buf, 8)
+		return be.AppendUint64(buf, math.Float64bits(v.Floats[i]))
+	}
+	b, ok := v.Text(i)
+	if !ok {
+		return be.AppendUint32(buf, math.MaxUint32)
+	}
+	return append(be.AppendUint32(buf, uint32(len(b))), b...)
+}
+
+// appendBinary writes the rows of c as a whole binary COPY stream (PostgreSQL
+// documentation, COPY, "Binary Format"). The table's columns must have just the
+// types that the chunk's kinds name.
+func appendBinary(buf []byte, c *rows.Chunk) []byte {
+	be := binary.BigEndian
+	buf = append(buf, "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...)
+	width := c.Width()
+	for i := range c.Len() {
+		buf = be.AppendUint16(buf, uint16(width))
+		for k := range width {
+			buf = appendField(buf, c.Col(k), i)
+		}
+	}
+	return be.AppendUint16(buf, 0xffff)
+}
+
+// appendText writes the rows of c in COPY's text format, the one that every version
+// of CockroachDB reads right however the messages are cut.
+func appendText(buf []byte, c *rows.Chunk) []byte {
+	width := c.Width()
+	for i := range c.Len() {
+		for k := range width {
+			if k > 0 {
+				buf = append(buf, '\t')
+			}
+			switch v := c.Col(k); v.Kind {
+			case rows.Int:
+				buf = strconv.AppendInt(buf, v.Ints[i], 10)
+			case rows.Float:
+				buf = strconv.AppendFloat(buf, v.Floats[i], 'g', -1, 64)
+			default:
+				if b, ok := v.Text(i); ok {
+					buf = appendEscaped(buf, b)
+				} else {
+					buf = append(buf, `\N`...)
+				}
+			}
+		}
+		buf = append(buf, '\n')
+	}
+	return buf
+}
+
+func appendEscaped(buf, text []byte) []byte {
+	for _, b := range text {
+		switch b {
+		case '\\':
+			buf = append(buf, `\\`...)
+		case '\n':
+			buf = append(buf, `\n`...)
+		case '\r':
+			buf = append(buf, `\r`...)
+		case '\t':
+			buf = append(buf, `\t`...)
+		default:
+			buf = append(buf, b)
+		}
+	}
+	return buf
+}
+
+// arrayType returns the type to which an array parameter of a column is cast.
+func arrayType(k rows.Kind) string {
+	return [...]string{"INT8[]", "FLOAT8[]", "TEXT[]"}[k]
+}
+
+// list joins quoted names with commas.
+func list(columns []rows.Column) string {
+	s := ""
+	for i, c := range columns {
+		if i > 0 {
+			s += ", "
+		}
+		s += pgx.Identifier{c.Name}.Sanitize()
+	}
+	return s
+}
+
+// unnest returns the FROM item that turns one array parameter per column into rows.
+// The parameters are numbered from first on.
+func unnest(columns []rows.Column, first int) string {
+	s := "unnest("
+	for i, c := range columns {
+		if i > 0 {
+			s += ", "
+		}
+		s += fmt.Sprintf("$%d::%s", first+i, arrayType(c.Kind))
+	}
+	return s + ")"
+}

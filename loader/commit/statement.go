@@ -1,0 +1,205 @@
+package commit
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader"
+	"bulkload/loader/rows"
+)
+
+// statements are the texts that a committer sends, made once.
+type statements struct {
+	insert    string // all rows of a chunk
+	fill      string // those of them whose key is not there
+	returning string // the same, and says which went in
+	copy      string
+	lookup    string // by keys
+	ledger    string
+	covering  string
+	moved     string
+}
+
+// compose writes the statements of a table.
+func compose(o Options) statements {
+	table, columns := o.Table.Sanitize(), list(o.Columns)
+	key := pgx.Identifier{o.Key}.Sanitize()
+	insert := fmt.Sprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns, unnest(o.Columns, 1))
+	format := " (FORMAT binary)"
+	if o.TextCopy {
+		format = ""
+	}
+	return statements{
+		insert: insert,
+		// ON CONFLICT names its key: without one, a row that another unique
+		// index refuses would vanish without a word.
+		fill:      insert + fmt.Sprintf(" ON CONFLICT (%s) DO NOTHING", key),
+		returning: insert + fmt.Sprintf(" ON CONFLICT (%s) DO NOTHING RETURNING %s", key, key),
+		copy:      fmt.Sprintf("COPY %s (%s) FROM STDIN%s", table, columns, format),
+		lookup:    fmt.Sprintf("SELECT %s FROM %s WHERE %s = ANY($1::INT8[])", columns, table, key),
+		// A run that lost its claim writes no ledger row, and so no rows.
+		ledger: `INSERT INTO loader.ledger (load, lo, hi) SELECT $1, $2::INT8, $3::INT8 WHERE EXISTS (
+			SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8)
+			ON CONFLICT (load, lo) DO NOTHING`,
+		covering: `SELECT hi FROM loader.ledger WHERE load = $1 AND lo = $2`,
+		moved: `INSERT INTO loader.moved (load, row_number, id) SELECT $1, m, i FROM unnest($2::INT8[], $3::INT8[]) AS t (m, i)
+			ON CONFLICT (load, row_number) DO NOTHING`,
+	}
+}
+
+// Statement returns the statement that carries the rows of a chunk, for plans.
+func (c *Committer) Statement() string {
+	if c.Via == Copy {
+		return c.sql.copy
+	}
+	return c.sql.insert
+}
+
+// args returns the chunk's columns as the parameters of insert and fill.
+func args(chunk *rows.Chunk) []any {
+	a := make([]any, chunk.Width())
+	for i := range a {
+		a[i] = chunk.Col(i)
+	}
+	return a
+}
+
+// fruitlessMost is how often the server may refuse or drop rows of which no key is in
+// the table, before that is believed to be no accident.
+const fruitlessMost = 3
+
+// statement makes one attempt by the statement way: it looks where an earlier
+// attempt left doubt, and sends what is missing.
+func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
+	send := c.sql.insert
+	if p.look && !c.Unproven {
+		p.out.LookUps++
+		found, err := c.find(ctx, conn, chunk, nil)
+		if err != nil {
+			return err
+		}
+		switch {
+		case found.ours == chunk.Len():
+			p.out.Already = true
+			return nil
+		case found.foreign > 0:
+			return &DuplicateError{Key: fmt.Sprintf("%s=%d", c.Key, found.firstForeign)}
+		}
+		// No key is in the way of what is missing. If the server goes on to
+		// refuse or drop it, another unique index or a trigger is.
+		if p.fruitless > fruitlessMost {
+			if p.lastDup != nil {
+				return &DuplicateError{Err: p.lastDup}
+			}
+			return fmt.Errorf("%w: %d of %d rows arrive, however often they are sent; a trigger or rule may drop the others", loader.ErrUnconfirmed, found.ours, chunk.Len())
+		}
+		if found.ours > 0 {
+			send = c.sql.fill
+		}
+	}
+	n, err := c.send(ctx, conn, chunk, send, p)
+	if err != nil {
+		return err
+	}
+	if n == int64(chunk.Len()) {
+		return nil
+	}
+	// Fewer than were sent: only a look-up decides.
+	p.look = true
+	p.fruitless++
+	if c.Unproven {
+		return nil
+	}
+	return errAgain{}
+}
+
+// send sends the chunk as one statement and returns the number of rows that the
+// server says went in.
+func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, insert string, p *progress) (int64, error) {
+	if c.Via == Copy && insert == c.sql.insert {
+		return c.copyRows(ctx, conn, chunk)
+	}
+	tag, err := conn.Exec(ctx, insert, args(chunk)...)
+	return tag.RowsAffected(), err
+}
+
+// copyRows sends the chunk by COPY.
+func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk) (int64, error) {
+	buf := c.buffers.Get().(*[]byte)
+	defer c.buffers.Put(buf)
+	if c.TextCopy {
+		*buf = appendText((*buf)[:0], chunk)
+	} else {
+		*buf = appendBinary((*buf)[:0], chunk)
+	}
+	trace, done := traceCopy(ctx, conn, c.sql.copy)
+	tag, err := conn.PgConn().CopyFrom(trace, bytes.NewReader(*buf), c.sql.copy)
+	done(tag, err)
+	return tag.RowsAffected(), err
+}
+
+// A finding is what a look-up of a chunk's keys saw.
+type finding struct {
+	ours, foreign int
+	firstForeign  int64 // key
+	missing       int
+	sum           uint64  // of the rows that are there; see Verify
+	state         []state // of each row of the chunk
+}
+
+// state is what a look-up saw of one row.
+type state uint8
+
+const (
+	absent state = iota
+	other        // the key is there with other content
+	same
+)
+
+// find fetches the rows that have the chunk's keys and compares all their columns.
+// keys replaces the chunk's own keys where a row has another.
+func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, keys []int64) (finding, error) {
+	at := c.keyColumn(chunk)
+	if at < 0 {
+		return finding{}, fmt.Errorf("%w: rows of a table without a key that the source gives cannot be looked up", loader.ErrUnconfirmed)
+	}
+	if keys == nil {
+		keys = chunk.Col(at).Ints
+	}
+	place := make(map[int64]int, len(keys))
+	for i, k := range keys {
+		place[k] = i
+	}
+	var f finding
+	f.state = make([]state, len(keys))
+	found, err := conn.Query(ctx, c.sql.lookup, keys)
+	if err != nil {
+		return f, err
+	}
+	defer found.Close()
+	row := newScanner(chunk)
+	for found.Next() {
+		if err := found.Scan(row.targets...); err != nil {
+			return f, err
+		}
+		i := place[*row.ints[at]]
+		f.sum += row.sum(chunk)
+		if row.equal(chunk, i, at) {
+			f.state[i] = same
+			f.ours++
+			continue
+		}
+		f.state[i] = other
+		if f.foreign++; f.foreign == 1 || keys[i] < f.firstForeign {
+			f.firstForeign = keys[i]
+		}
+	}
+	if err := found.Err(); err != nil {
+		return f, err
+	}
+	f.missing = len(keys) - f.ours - f.foreign
+	return f, nil
+}

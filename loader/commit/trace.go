@@ -1,0 +1,21 @@
+package commit
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// traceCopy tells the connection's tracer of a COPY that goes past pgx's own, so
+// that it is echoed like every other statement.
+func traceCopy(ctx context.Context, conn *pgx.Conn, sql string) (context.Context, func(pgconn.CommandTag, error)) {
+	t := conn.Config().Tracer
+	if t == nil {
+		return ctx, func(pgconn.CommandTag, error) {}
+	}
+	ctx = t.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: sql})
+	return ctx, func(tag pgconn.CommandTag, err error) {
+		t.TraceQueryEnd(ctx, conn, pgx.TraceQueryEndData{CommandTag: tag, Err: err})
+	}
+}

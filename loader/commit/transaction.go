@@ -1,0 +1,242 @@
+package commit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/cockroachdb/cockroach-go/v2/crdb"
+	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/rows"
+)
+
+// errAlready, from inside a transaction, says that the ledger has the chunk.
+var errAlready = errors.New("already in")
+
+// retriesInside is how often cockroach-go repeats a transaction on its connection
+// before it is given back and the whole attempt is made anew.
+const retriesInside = 5
+
+// cockroachTransaction makes one attempt with cockroach-go's retry loop, which takes
+// the release of the savepoint for the commit. That is right on CockroachDB only.
+func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
+	tries := 0
+	err := crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, retriesInside), conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
+		if tries++; tries > 1 {
+			// cockroach-go repeats at once; under contention that is a storm.
+			p.out.Retries++
+			wait := firstBackoff << min(tries, 6)
+			if err := sleep(ctx, wait/2+rand.N(wait/2)); err != nil {
+				return err
+			}
+		}
+		return c.fillTransaction(ctx, tx, chunk, p)
+	})
+	return c.ended(err, p)
+}
+
+// postgresTransaction makes one attempt in a fresh transaction and checks COMMIT:
+// deferred constraints and serialization fail there, and so does a connection.
+func (c *Committer) postgresTransaction(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
+	return c.ended(pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
+		return c.fillTransaction(ctx, tx, chunk, p)
+	}), p)
+}
+
+// ended says what the end of a transaction means.
+func (c *Committer) ended(err error, p *progress) error {
+	if errors.Is(err, errAlready) {
+		p.out.Already = true
+		return nil
+	}
+	return err
+}
+
+// fillTransaction writes the ledger row and the chunk's rows.
+func (c *Committer) fillTransaction(ctx context.Context, tx pgx.Tx, chunk *rows.Chunk, p *progress) error {
+	if c.Load != "" && !c.Unproven {
+		if p.look {
+			p.look = false
+			p.out.LookUps++
+		}
+		if err := c.enter(ctx, tx, chunk.Span, p); err != nil {
+			return err
+		}
+	} else if p.look && !c.Unproven {
+		// Without a registry an uncertain chunk can only be looked up, and
+		// only where the rows bring their key.
+		if c.Redraw != nil || c.Key == "" {
+			return fmt.Errorf("%w: the reply of the commit was lost, and without a registry nothing tells whether the rows are in", loader.ErrUnconfirmed)
+		}
+		p.out.LookUps++
+		found, err := c.find(ctx, tx.Conn(), chunk, nil)
+		switch {
+		case err != nil:
+			return err
+		case found.ours == chunk.Len():
+			return errAlready
+		case found.ours+found.foreign > 0:
+			return &DuplicateError{Key: fmt.Sprintf("%s=%d", c.Key, found.firstForeign)}
+		}
+	}
+	if p.careful {
+		return c.insertCarefully(ctx, tx, chunk)
+	}
+	n, err := c.send(ctx, tx.Conn(), chunk, c.sql.insert, p)
+	if err != nil {
+		return err
+	}
+	if n != int64(chunk.Len()) {
+		return short(n, chunk.Len())
+	}
+	return nil
+}
+
+func short(got int64, sent int) error {
+	return fmt.Errorf("%w: the server took %d of %d rows, and the transaction was rolled back; a trigger or rule may drop the others", loader.ErrUnconfirmed, got, sent)
+}
+
+// enter writes the chunk's ledger row. When one is there, the chunk is in, if its
+// range is as large; when the run does not hold the range any more, it must stop.
+func (c *Committer) enter(ctx context.Context, tx pgx.Tx, span chunker.Span, p *progress) error {
+	tag, err := tx.Exec(ctx, c.sql.ledger, c.Load, span.First, span.End(), c.Run)
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() == 1 {
+		return nil
+	}
+	var end int64
+	switch err := tx.QueryRow(ctx, c.sql.covering, c.Load, span.First).Scan(&end); {
+	case errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("positions %s: %w", span, loader.ErrLost)
+	case err != nil:
+		return err
+	case end < span.End():
+		return fmt.Errorf("%w: the ledger has positions %d to %d of %s", loader.ErrUnconfirmed, span.First, end, span)
+	}
+	p.out.Covers = chunker.Range{First: span.First, End: end}
+	return errAlready
+}
+
+// redrawMost is how many keys a row may find taken. With half of all keys free, one
+// row in 2^64 gets that far.
+const redrawMost = 64
+
+// insertCarefully inserts rows some of whose keys may belong to others: what is
+// refused gets another key, in the same transaction, and the registry keeps which.
+func (c *Committer) insertCarefully(ctx context.Context, tx pgx.Tx, chunk *rows.Chunk) error {
+	at := c.keyColumn(chunk)
+	missing, err := c.insertReturning(ctx, tx, args(chunk), chunk.Col(at).Ints)
+	if err != nil {
+		return err
+	}
+	var movedRows, movedKeys []int64
+	for attempt := 1; len(missing) > 0; attempt++ {
+		if attempt > redrawMost {
+			return &DuplicateError{Key: fmt.Sprintf("%s=%d", c.Key, chunk.Col(at).Ints[missing[0]])}
+		}
+		part, numbers, err := c.redrawn(chunk, at, missing, attempt)
+		if err != nil {
+			return &DuplicateError{Err: err}
+		}
+		still, err := c.insertReturning(ctx, tx, args(part), part.Col(at).Ints)
+		if err != nil {
+			return err
+		}
+		var next []int
+		for i, key := range part.Col(at).Ints {
+			if slices.Contains(still, i) {
+				next = append(next, numbers[i])
+				continue
+			}
+			movedRows = append(movedRows, chunk.Row(numbers[i]))
+			movedKeys = append(movedKeys, key)
+		}
+		missing = next
+	}
+	if len(movedRows) == 0 || c.Load == "" {
+		return nil
+	}
+	_, err = tx.Exec(ctx, c.sql.moved, c.Load, movedRows, movedKeys)
+	return err
+}
+
+// keyColumn returns the place of the key among the columns, or -1.
+func (c *Committer) keyColumn(chunk *rows.Chunk) int {
+	for i := range chunk.Width() {
+		if chunk.Col(i).Name == c.Key {
+			return i
+		}
+	}
+	return -1
+}
+
+// insertReturning inserts rows unless their key is taken, and returns the places of
+// those that are still missing.
+func (c *Committer) insertReturning(ctx context.Context, tx pgx.Tx, columns []any, keys []int64) ([]int, error) {
+	found, err := tx.Query(ctx, c.sql.returning, columns...)
+	if err != nil {
+		return nil, err
+	}
+	in, err := pgx.CollectRows(found, pgx.RowTo[int64])
+	if err != nil || len(in) == len(keys) {
+		return nil, err
+	}
+	there := make(map[int64]bool, len(in))
+	for _, k := range in {
+		there[k] = true
+	}
+	var missing []int
+	for i, k := range keys {
+		if !there[k] {
+			missing = append(missing, i)
+		}
+		// Two rows of one statement with the same key: the server takes one.
+		delete(there, k)
+	}
+	return missing, nil
+}
+
+// redrawn returns the given rows of chunk with other keys, sorted by them, and for
+// each its place in chunk.
+func (c *Committer) redrawn(chunk *rows.Chunk, at int, which []int, attempt int) (*rows.Chunk, []int, error) {
+	keys := make(map[int]int64, len(which))
+	for _, i := range which {
+		key, err := c.Redraw(chunk.Row(i), attempt)
+		if err != nil {
+			return nil, nil, err
+		}
+		keys[i] = key
+	}
+	order := slices.Clone(which)
+	slices.SortFunc(order, func(a, b int) int { return int(keys[a] - keys[b]) })
+	part := rows.NewChunk(c.Columns)
+	part.Reset(chunk.Span, len(order))
+	for i, from := range order {
+		for k := range part.Width() {
+			to, v := part.Col(k), chunk.Col(k)
+			switch {
+			case k == at:
+				to.Ints[i] = keys[from]
+			case v.Kind == rows.Int:
+				to.Ints[i] = v.Ints[from]
+			case v.Kind == rows.Float:
+				to.Floats[i] = v.Floats[from]
+			default:
+				if b, ok := v.Text(from); ok {
+					to.AppendText(b)
+				} else {
+					to.AppendNull()
+				}
+			}
+		}
+	}
+	return part, order, nil
+}

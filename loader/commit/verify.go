@@ -1,0 +1,166 @@
+package commit
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/chunker"
+	"bulkload/loader/rows"
+)
+
+// A Verdict says how the rows of a chunk compare with the table.
+type Verdict struct {
+	Same    int64  // rows that are there with all their content
+	Changed int64  // rows whose key is there with other content
+	Missing int64  // rows whose key is not there
+	First   int64  // number of the first row that is changed or missing; -1 for none
+	Key     int64  // its key
+	Want    uint64 // checksum of the chunk's rows
+	Got     uint64 // checksum of the rows in the table
+}
+
+// Verify compares the rows of chunk with those in the table. moved gives the keys of
+// rows that have another than the chunk's; see registry.Moved.
+//
+// The checksums are sums, over the rows, of the 64-bit FNV-1a hash of the row's
+// values, 8 bytes each: they do not depend on the order of rows or the cut of chunks.
+func (c *Committer) Verify(ctx context.Context, chunk *rows.Chunk, moved map[int64]int64) (Verdict, error) {
+	v := Verdict{First: -1}
+	at := c.keyColumn(chunk)
+	keys := slices.Clone(chunk.Col(at).Ints)
+	for i := range keys {
+		if k, ok := moved[chunk.Row(i)]; ok {
+			keys[i] = k
+		}
+	}
+	conn, err := c.pool.Acquire(ctx)
+	if err != nil {
+		return v, err
+	}
+	defer conn.Release()
+	f, err := c.find(ctx, conn.Conn(), chunk, keys)
+	if err != nil {
+		return v, err
+	}
+	v.Same, v.Changed, v.Missing, v.Got = int64(f.ours), int64(f.foreign), int64(f.missing), f.sum
+	for i, s := range f.state {
+		v.Want += sumRow(chunk, i, at, keys[i])
+		if s != same && (v.First < 0 || chunk.Row(i) < v.First) {
+			v.First, v.Key = chunk.Row(i), keys[i]
+		}
+	}
+	return v, nil
+}
+
+// CountKeys returns the number of rows whose key is in r.
+func (c *Committer) CountKeys(ctx context.Context, r chunker.Range) (int64, error) {
+	key := pgx.Identifier{c.Key}.Sanitize()
+	var n int64
+	err := c.pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE %s >= $1 AND %s < $2", c.Table.Sanitize(), key, key), r.First, r.End).Scan(&n)
+	return n, err
+}
+
+// sumRow returns the hash of row i of the chunk, with key in place of column at.
+func sumRow(chunk *rows.Chunk, i, at int, key int64) uint64 {
+	h := fnv.New64a()
+	var b [8]byte
+	for k := range chunk.Width() {
+		v := chunk.Col(k)
+		switch {
+		case k == at:
+			binary.BigEndian.PutUint64(b[:], uint64(key))
+		case v.Kind == rows.Int:
+			binary.BigEndian.PutUint64(b[:], uint64(v.Ints[i]))
+		case v.Kind == rows.Float:
+			binary.BigEndian.PutUint64(b[:], math.Float64bits(v.Floats[i]))
+		default:
+			text, _ := v.Text(i)
+			h.Write(text)
+			continue
+		}
+		h.Write(b[:])
+	}
+	return h.Sum64()
+}
+
+// A scanner reads rows of the table into variables of the chunk's kinds.
+type scanner struct {
+	ints    []*int64
+	floats  []*float64
+	texts   []*string
+	targets []any
+}
+
+func newScanner(chunk *rows.Chunk) *scanner {
+	n := chunk.Width()
+	s := &scanner{ints: make([]*int64, n), floats: make([]*float64, n), texts: make([]*string, n), targets: make([]any, n)}
+	for i := range s.targets {
+		switch chunk.Col(i).Kind {
+		case rows.Int:
+			s.targets[i] = &s.ints[i]
+		case rows.Float:
+			s.targets[i] = &s.floats[i]
+		default:
+			s.targets[i] = &s.texts[i]
+		}
+	}
+	return s
+}
+
+// equal reports whether the row that was read equals row i of the chunk, the key in
+// column at left aside.
+func (s *scanner) equal(chunk *rows.Chunk, i, at int) bool {
+	for k := range s.targets {
+		v := chunk.Col(k)
+		switch {
+		case k == at:
+		case v.Kind == rows.Int:
+			if s.ints[k] == nil || *s.ints[k] != v.Ints[i] {
+				return false
+			}
+		case v.Kind == rows.Float:
+			if s.floats[k] == nil || math.Float64bits(*s.floats[k]) != math.Float64bits(v.Floats[i]) {
+				return false
+			}
+		default:
+			b, ok := v.Text(i)
+			if ok != (s.texts[k] != nil) || ok && *s.texts[k] != string(b) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// sum returns the hash of the row that was read, as sumRow.
+func (s *scanner) sum(chunk *rows.Chunk) uint64 {
+	h := fnv.New64a()
+	var b [8]byte
+	for k := range s.targets {
+		switch chunk.Col(k).Kind {
+		case rows.Int:
+			if s.ints[k] == nil {
+				continue
+			}
+			binary.BigEndian.PutUint64(b[:], uint64(*s.ints[k]))
+		case rows.Float:
+			if s.floats[k] == nil {
+				continue
+			}
+			binary.BigEndian.PutUint64(b[:], math.Float64bits(*s.floats[k]))
+		default:
+			if s.texts[k] != nil {
+				h.Write([]byte(*s.texts[k]))
+			}
+			continue
+		}
+		h.Write(b[:])
+	}
+	return h.Sum64()
+}

@@ -1,0 +1,102 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bulkload/chunker"
+)
+
+// A Job is one load. Fill in the fields, then call Run; Check tells beforehand what
+// is wrong with them. A Job is used once.
+type Job struct {
+	Source    Source
+	Committer Committer
+	// Positions is the size of the load: rows, or bytes of a file.
+	Positions int64
+	// Plan says how many rows a chunk holds; MakePlan in package chunker makes
+	// it. A zero RowsPerChunk takes chunker.DefaultRowsPerChunk.
+	Plan chunker.Plan
+	// Workers is the number of chunks in flight; zero is 2. More than the
+	// server has processors gains nothing that could be measured.
+	Workers int
+	// Queue hands out the work; nil keeps it in this process, without resume.
+	Queue Queue
+	// Stop, when it is closed, lets the running chunks finish and starts no
+	// more. Nil never stops. The context of Run, in contrast, ends it at once.
+	Stop <-chan struct{}
+	// Observe, when not nil, is told of each event, one at a time.
+	Observe func(Event)
+}
+
+// CheckpointEvery is the time between two checkpoints of a run. A run that dies
+// repeats the look-up of at most this much work; nothing else depends on it.
+const CheckpointEvery = time.Second
+
+// busyPoll is how often a run that waits for others asks whether they are done.
+const busyPoll = 200 * time.Millisecond
+
+// releaseTimeout bounds giving the claims back when a run ends; what is not given
+// back is taken over when this run's sessions are gone.
+const releaseTimeout = 5 * time.Second
+
+// Check returns everything that is wrong with the job's fields, or nil.
+func (j *Job) Check() error {
+	var errs []error
+	if j.Source == nil {
+		errs = append(errs, errors.New("job has no Source"))
+	}
+	if j.Committer == nil {
+		errs = append(errs, errors.New("job has no Committer"))
+	}
+	if j.Positions < 0 {
+		errs = append(errs, fmt.Errorf("job has %d positions", j.Positions))
+	}
+	if j.Workers < 0 {
+		errs = append(errs, fmt.Errorf("job has %d workers", j.Workers))
+	}
+	if j.Plan.RowsPerChunk < 0 {
+		errs = append(errs, fmt.Errorf("plan has %d rows per chunk", j.Plan.RowsPerChunk))
+	}
+	return errors.Join(errs...)
+}
+
+// Run loads everything that the queue has and returns when the server has confirmed
+// it, or with the first error that retrying cannot mend. After any error the load
+// can be resumed unless the error says otherwise. The Result counts what was
+// confirmed, also beside an error.
+func (j *Job) Run(ctx context.Context) (Result, error) {
+	if err := j.Check(); err != nil {
+		return Result{}, err
+	}
+	r := newRun(j)
+	start := time.Now()
+	group, gctx := errgroup.WithContext(ctx)
+	for worker := range r.workers {
+		group.Go(func() error { return r.work(gctx, worker) })
+	}
+	checkpoints := make(chan struct{})
+	var keeper sync.WaitGroup
+	keeper.Go(func() { r.keep(ctx, checkpoints) })
+	err := group.Wait()
+	close(checkpoints)
+	keeper.Wait()
+	if err == nil {
+		err = r.failure
+	}
+	if ctx.Err() == nil {
+		// After the end of ctx nothing more is sent: the user wants out, and
+		// the next run finds these claims without living sessions.
+		err = errors.Join(err, r.releaseAll(ctx))
+	}
+	res := r.result(time.Since(start))
+	if err == nil && j.Queue == nil && res.Positions != j.Positions {
+		err = fmt.Errorf("%w: %d of %d positions", ErrUnconfirmed, res.Positions, j.Positions)
+	}
+	return res, err
+}

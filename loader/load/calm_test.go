@@ -1,0 +1,5 @@
+//go:build !chaos
+
+package load_test
+
+const chaos = false

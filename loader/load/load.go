@@ -1,0 +1,401 @@
+// Package load opens a load on a server: it finds or makes the table, plans, draws
+// the keys, enters the load in the registry, and joins source, committer and queue to
+// a loader.Job. It also opens recorded loads again, to resume or verify them.
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/registry"
+	"bulkload/loader/rows"
+	"bulkload/loader/server"
+	"bulkload/loader/source"
+)
+
+// What names a kind of generated rows.
+type What string
+
+// The kinds.
+const (
+	Points   What = "points"
+	Accounts What = "accounts"
+)
+
+// Settings say how rows are loaded. They may differ between the runs of a load; what
+// it holds never depends on them.
+type Settings struct {
+	Chunk        int64      // rows per chunk; zero is automatic
+	Workers      int        // chunks in flight; zero is automatic
+	Via          commit.Via // empty is automatic
+	Way          commit.Way // empty is automatic
+	ChunkTimeout time.Duration
+	RetryFor     time.Duration
+	Note         func(string) // see commit.Options.Note
+	Observe      func(loader.Event)
+	Stop         <-chan struct{}
+	Unproven     bool // see commit.Options.Unproven
+}
+
+// A Request asks for a new load of generated rows.
+type Request struct {
+	What       What
+	Rows       int64
+	Seed       uint64
+	Table      string // empty is the tutorial's: points, accounts
+	NoRegistry bool   // keep no record: no resume, nothing to verify
+	Settings
+}
+
+// spec is what the registry keeps to build the same rows again.
+type spec struct {
+	Seed  uint64     `json:"seed,string"` // a string: JSON numbers end at 2^53
+	Base  int64      `json:"base,string,omitempty"`
+	Block int64      `json:"block,omitempty"`
+	Table []string   `json:"table"`
+	Way   commit.Way `json:"way"`
+}
+
+// A Load is a load that is ready to run or to be verified. Close it after use.
+type Load struct {
+	ID    string // in the registry; empty without one
+	What  What
+	Rows  int64
+	Seed  uint64
+	Table *server.Table
+	Job   *loader.Job
+	Plan  chunker.Plan
+	Way   commit.Way
+	Via   commit.Via
+	// Notes are what the user should know before the first row.
+	Notes []string
+	// Keys is the range of keys of a load of points.
+	Keys chunker.Range
+
+	run       string
+	srv       *server.Server
+	pool      *pgxpool.Pool
+	registry  *registry.Registry
+	committer *commit.Committer
+	spec      spec
+}
+
+// A TableError says that the target does not fit the load. Nothing was written.
+type TableError struct{ Reason string }
+
+func (e *TableError) Error() string { return e.Reason }
+
+// New makes the table where it is missing, checks that it fits, and enters the load
+// in the registry. It writes no row of the load. Errors: *TableError,
+// *server.CreateError, *server.ConnectError, and those of the statements in between.
+func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
+	if req.Rows < 1 {
+		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
+	}
+	l := &Load{What: req.What, Rows: req.Rows, Seed: req.Seed, ID: registry.NewID(), run: registry.NewID(), srv: srv}
+	if err := l.connect(ctx, req.Settings); err != nil {
+		return nil, err
+	}
+	err := l.prepare(ctx, req)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// extraSessions are those beside the workers': for claims and checkpoints.
+const extraSessions = 2
+
+func (l *Load) connect(ctx context.Context, s Settings) error {
+	workers := s.Workers
+	if workers == 0 {
+		workers = autoWorkers
+	}
+	timeout := s.ChunkTimeout
+	if timeout <= 0 {
+		timeout = commit.DefaultChunkTimeout
+	}
+	pool, err := l.srv.Pool(ctx, server.Sessions{
+		Name: registry.SessionName(l.ID, l.run), Max: workers + extraSessions,
+		StatementTimeout: timeout, Prepare: commit.Prepare,
+	})
+	l.pool = pool
+	return err
+}
+
+// prepare does the work of New behind the connection.
+func (l *Load) prepare(ctx context.Context, req Request) error {
+	// 1. The table.
+	name := req.Table
+	if name == "" {
+		name = string(req.What)
+	}
+	id, err := server.ParseTable(name)
+	if err != nil {
+		return &TableError{err.Error()}
+	}
+	if l.Table, err = ensureTable(ctx, l.pool, l.srv.Info, req.What, id); err != nil {
+		return err
+	}
+	// 2. The rows: seed, and keys where nobody else's are.
+	l.spec = spec{Seed: req.Seed, Table: l.Table.Name}
+	if req.What == Accounts {
+		if err := checkRoom(ctx, l.pool, l.Table, req.Rows); err != nil {
+			return err
+		}
+	} else if err := l.drawKeys(ctx); err != nil {
+		return err
+	}
+	// 3. The way.
+	if err := l.choose(req.Settings); err != nil {
+		return err
+	}
+	l.spec.Way = l.Way
+	// 4. The record.
+	if req.NoRegistry {
+		l.ID = ""
+		return l.join(req.Settings)
+	}
+	if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
+		return err
+	}
+	text, err := json.Marshal(l.spec)
+	if err != nil {
+		return fmt.Errorf("write the load's specification: %w", err)
+	}
+	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: req.Rows, Spec: text})
+	if err != nil {
+		return fmt.Errorf("enter the load in the registry: %s", server.Reason(err))
+	}
+	return l.join(req.Settings)
+}
+
+// drawKeys draws the base of the points' keys until the whole range is empty.
+func (l *Load) drawKeys(ctx context.Context) error {
+	if l.srv.Product == server.CockroachDB {
+		// PostgreSQL's B-tree fills its pages from keys in order; CockroachDB's
+		// ranges are written to in parallel where workers are far apart.
+		l.spec.Block = source.KeyBlockRows
+	}
+	key := pgx.Identifier{l.Table.Primary[0]}.Sanitize()
+	for range 100 {
+		layout := source.KeyLayout{Rows: l.Rows, Block: l.spec.Block}
+		room := source.MaxKeyBase - layout.Range().Len()
+		if room <= source.MinKeyBase {
+			return &TableError{fmt.Sprintf("%d rows have more keys than there are between 2^40 and 2^53", l.Rows)}
+		}
+		layout.Base = source.MinKeyBase + rand.Int64N(room-source.MinKeyBase)
+		r := layout.Range()
+		var one int
+		err := l.pool.QueryRow(ctx, fmt.Sprintf("SELECT 1 FROM %s WHERE %s >= $1 AND %s < $2 LIMIT 1", l.Table.Name.Sanitize(), key, key), r.First, r.End).Scan(&one)
+		if errors.Is(err, pgx.ErrNoRows) {
+			l.spec.Base, l.Keys = layout.Base, r
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look for free keys: %w", err)
+		}
+	}
+	return &TableError{fmt.Sprintf("no range of %d free keys found in %s in 100 draws", l.Rows, l.Table.Name.Sanitize())}
+}
+
+// autoWorkers is the number of workers where the user names none: more than two to
+// four gain nothing on the servers that were measured.
+const autoWorkers = 2
+
+// choose sets the way and the carrier, and the plan.
+func (l *Load) choose(s Settings) error {
+	cockroach := l.srv.Product == server.CockroachDB
+	l.Way, l.Via = s.Way, s.Via
+	if l.Way == "" {
+		l.Way = commit.Transaction
+		if l.What == Points && cockroach {
+			l.Way = commit.Statement
+		}
+	}
+	if l.Way == commit.Statement {
+		switch {
+		case l.What == Accounts:
+			return &TableError{"accounts cannot be loaded by --commit statement: an id that is taken is drawn again, which needs a transaction"}
+		case l.Table.Deferrable:
+			return &TableError{fmt.Sprintf("the primary key of %s is deferrable; use --commit transaction", l.Table.Name.Sanitize())}
+		}
+	}
+	if l.Via == "" {
+		l.Via = commit.Copy
+		if cockroach {
+			l.Via = commit.Insert
+		}
+	}
+	return l.plan(s.Chunk)
+}
+
+// plan makes the plan for chunks of the given number of rows; zero is automatic.
+func (l *Load) plan(chunk int64) error {
+	src := l.source()
+	cost := l.Table.Keys.Cost(chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]chunker.IntRange{"id": l.ids()}})
+	cost.MessageBytes = messageBytes(src.Columns(), l.Via)
+	cost.FixedMessageBytes = 1024
+	preferred := int64(chunker.DefaultRowsPerChunk)
+	limits := l.limits()
+	if l.srv.Product == server.PostgreSQL {
+		preferred = 10_000
+	} else if l.Way == commit.Transaction {
+		limits = limits.Without(server.OnePhase)
+	}
+	var err error
+	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, preferred, 0, cost, limits); err != nil {
+		return &TableError{err.Error()}
+	}
+	l.Notes = append(l.Notes, l.Plan.Notes...)
+	return nil
+}
+
+// limits reads the server's limits, as far as the user may.
+func (l *Load) limits() chunker.Limits {
+	ctx, cancel := context.WithTimeout(context.Background(), server.ConnectTimeout)
+	defer cancel()
+	return server.Limits(ctx, l.pool, l.srv.Info)
+}
+
+// ids returns the range of the key column's values of this load.
+func (l *Load) ids() chunker.IntRange {
+	if l.What == Accounts {
+		return chunker.IntRange{First: 0, Last: source.AccountIDs - 1}
+	}
+	return chunker.IntRange{First: l.Keys.First, Last: l.Keys.End - 1}
+}
+
+// messageBytes returns the bytes of one row on the wire: length and value of each
+// column, and for COPY the number of columns.
+func messageBytes(columns []rows.Column, via commit.Via) int64 {
+	n := int64(len(columns)) * (4 + 8)
+	if via == commit.Copy {
+		n += 2
+	}
+	return n
+}
+
+func (l *Load) source() loader.Source {
+	if l.What == Accounts {
+		return source.Accounts{Seed: l.Seed, Rows: l.Rows}
+	}
+	return source.Points{Seed: l.Seed, Keys: source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}}
+}
+
+// join makes the job.
+func (l *Load) join(s Settings) error {
+	src := l.source()
+	o := commit.Options{
+		Table: l.Table.Name, Columns: src.Columns(), Key: l.Table.Primary[0],
+		Way: l.Way, Via: l.Via, TextCopy: l.srv.Product == server.CockroachDB || !plainTypes(l.Table, src.Columns()),
+		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
+	}
+	if a, ok := src.(source.Accounts); ok {
+		o.Redraw = a.Redraw
+	}
+	var err error
+	if l.committer, err = commit.New(l.pool, l.srv.Info, o); err != nil {
+		return &TableError{err.Error()}
+	}
+	workers := s.Workers
+	if workers == 0 {
+		workers = autoWorkers
+	}
+	l.Job = &loader.Job{
+		Source: src, Committer: l.committer, Positions: l.Rows, Plan: l.Plan, Workers: workers,
+		Stop: s.Stop, Observe: s.Observe,
+	}
+	if l.registry != nil {
+		if s.RetryFor > 0 {
+			l.registry.RetryFor = s.RetryFor
+		}
+		l.Job.Queue = l.registry.Queue(l.ID, l.run, l.spec.Block, source.KeyBlockRows)
+	}
+	return nil
+}
+
+// Run runs the job and, when it ends well, asks the registry whether the load is
+// complete. Another run may have loaded a part of it.
+func (l *Load) Run(ctx context.Context) (loader.Result, error) {
+	res, err := l.Job.Run(ctx)
+	if err != nil || l.registry == nil {
+		return res, err
+	}
+	rec, err := l.registry.Get(ctx, l.ID)
+	if err != nil {
+		return res, fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
+	}
+	if rec.State != registry.Done {
+		return res, fmt.Errorf("%w: the registry has %d of %d rows", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions)
+	}
+	return res, nil
+}
+
+// Close ends the load's connections.
+func (l *Load) Close() {
+	if l.pool != nil {
+		l.pool.Close()
+	}
+}
+
+// Resume opens a recorded load to go on with it, or to verify it. Its error wraps
+// registry.ErrNoLoad or registry.ErrNoRegistry where there is none.
+func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Load, error) {
+	l := &Load{ID: id, run: registry.NewID(), srv: srv}
+	if err := l.connect(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := l.reopen(ctx, s); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Load) reopen(ctx context.Context, s Settings) error {
+	var err error
+	if l.registry, err = registry.Open(ctx, l.pool, l.srv.Info); err != nil {
+		return err
+	}
+	rec, err := l.registry.Get(ctx, l.ID)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(rec.Spec, &l.spec); err != nil {
+		return fmt.Errorf("load %s: its specification is of another version of loader: %w", l.ID, err)
+	}
+	l.What, l.Rows, l.Seed = What(rec.What), rec.Positions, l.spec.Seed
+	if l.What != Points && l.What != Accounts {
+		return fmt.Errorf("load %s: this version of loader does not know loads of %s", l.ID, rec.What)
+	}
+	if l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table); err != nil {
+		return err
+	}
+	if err := checkTable(l.Table, l.What); err != nil {
+		return err
+	}
+	l.Keys = source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
+	if s.Way == "" {
+		s.Way = l.spec.Way
+	}
+	if s.Way != l.spec.Way {
+		// The ledger and the look-up do not know of each other's rows.
+		return &TableError{fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.Way)}
+	}
+	if err := l.choose(s); err != nil {
+		return err
+	}
+	return l.join(s)
+}

@@ -1,0 +1,192 @@
+package load_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+	"bulkload/loader/server"
+)
+
+func TestMain(m *testing.M) { loadertest.Main(m) }
+
+// open connects to the database at url.
+func open(t testing.TB, url string) *server.Server {
+	t.Helper()
+	cfg, err := server.Parse(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, err := server.Open(context.Background(), cfg, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return srv
+}
+
+// newLoad opens a load and closes it with the test.
+func newLoad(t testing.TB, url string, req load.Request) *load.Load {
+	t.Helper()
+	l, err := load.New(context.Background(), open(t, url), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
+}
+
+// checkExact fails the test unless the load is complete, each row as its seed gives
+// it, and the table holds total rows.
+func checkExact(t testing.TB, url string, l *load.Load, total int64) {
+	t.Helper()
+	again, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	got, err := again.Verify(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.OK() || got.Rows != l.Rows {
+		t.Errorf("the table is not exact: %+v", got)
+	}
+	if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM "+l.Table.Name.Sanitize()); n != total {
+		t.Errorf("the table has %d rows, want %d", n, total)
+	}
+	for _, table := range []string{"claims", "ledger"} {
+		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM loader."+table); n != 0 {
+			t.Errorf("%d rows are left in loader.%s after a complete load", n, table)
+		}
+	}
+	// A further run writes nothing.
+	res, err := again.Run(context.Background())
+	if err != nil || res.Rows != 0 {
+		t.Errorf("a further run of a complete load: %d rows, %v; want none", res.Rows, err)
+	}
+}
+
+// ways are the combinations of way and carrier that each server has.
+func ways(s loadertest.Server) []load.Settings {
+	list := []load.Settings{
+		{Way: commit.Statement, Via: commit.Insert},
+		{Way: commit.Transaction, Via: commit.Insert},
+		{Way: commit.Transaction, Via: commit.Copy},
+	}
+	if s.Product == server.PostgreSQL {
+		list = append(list, load.Settings{Way: commit.Statement, Via: commit.Copy})
+	}
+	return list
+}
+
+func name(s load.Settings) string { return string(s.Way) + "/" + string(s.Via) }
+
+func TestPointsAreExactByEveryWay(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		for _, set := range ways(s) {
+			t.Run(name(set), func(t *testing.T) {
+				url := s.NewDatabase(t)
+				set.Chunk, set.Workers = 700, 3
+				l := newLoad(t, url, load.Request{What: load.Points, Rows: 10_001, Seed: 42, Settings: set})
+				res, err := l.Run(context.Background())
+				if err != nil || res.Rows != 10_001 {
+					t.Fatalf("got %d rows, %v", res.Rows, err)
+				}
+				checkExact(t, url, l, 10_001)
+			})
+		}
+	})
+}
+
+func TestTheSameSeedTwiceAddsTwice(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		for i := range int64(2) {
+			l := newLoad(t, url, load.Request{What: load.Points, Rows: 3000, Seed: 42})
+			if _, err := l.Run(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			checkExact(t, url, l, 3000*(i+1))
+		}
+		distinct := loadertest.Value[int64](t, url, "SELECT count(DISTINCT x) FROM points")
+		if distinct != 3000 {
+			t.Errorf("%d distinct x of two loads of 3000 rows with one seed, want 3000", distinct)
+		}
+	})
+}
+
+func TestAccountsPassByForeignRows(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		first := newLoad(t, url, load.Request{What: load.Accounts, Rows: 5000, Seed: 1})
+		if _, err := first.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		checkExact(t, url, first, 5000)
+		// The same seed: every id of the second load is another's.
+		second := newLoad(t, url, load.Request{What: load.Accounts, Rows: 5000, Seed: 1, Settings: load.Settings{Chunk: 900}})
+		if _, err := second.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		checkExact(t, url, second, 10_000)
+		checkExact(t, url, first, 10_000)
+	})
+}
+
+func TestVerifyFindsATamperedRow(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		for _, tamper := range []string{
+			"UPDATE points SET y = y + 1 WHERE id = (SELECT min(id) + 77 FROM points)",
+			"DELETE FROM points WHERE id = (SELECT min(id) + 77 FROM points)",
+		} {
+			url := s.NewDatabase(t)
+			l := newLoad(t, url, load.Request{What: load.Points, Rows: 1000})
+			if _, err := l.Run(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			loadertest.Exec(t, url, tamper)
+			got, err := l.Verify(context.Background(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.OK() || got.First != 77 || got.Want == got.Got {
+				t.Errorf("after %s: got %+v, want row 77 found", tamper, got)
+			}
+		}
+	})
+}
+
+func TestTablesThatDoNotFit(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		for _, test := range []struct{ ddl, want string }{
+			{"CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8, y FLOAT8)", "column z is missing"},
+			{"CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8, y FLOAT8, z TEXT)", "column z is text"},
+			{"CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8, y FLOAT8, z FLOAT8, w INT8 NOT NULL)", "column w is NOT NULL"},
+			{"CREATE TABLE points (id INT8, x FLOAT8 PRIMARY KEY, y FLOAT8, z FLOAT8)", "the primary key is (x)"},
+			{"CREATE VIEW points AS SELECT 1 AS id", "is a view"},
+		} {
+			url := s.NewDatabase(t)
+			loadertest.Exec(t, url, test.ddl)
+			_, err := load.New(context.Background(), open(t, url), load.Request{What: load.Points, Rows: 10})
+			var table *load.TableError
+			if !errors.As(err, &table) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s: got %v, want %q", test.ddl, err, test.want)
+			}
+		}
+	})
+}
+
+func TestATableOfTheUsersOwnTypes(t *testing.T) {
+	s := loadertest.PostgreSQLServer(t)
+	url := s.NewDatabase(t)
+	loadertest.Exec(t, url, "CREATE TABLE accounts (balance NUMERIC(12,0), note TEXT, id INT4 PRIMARY KEY)")
+	l := newLoad(t, url, load.Request{What: load.Accounts, Rows: 2000})
+	if _, err := l.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	checkExact(t, url, l, 2000)
+}

@@ -1,0 +1,121 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"bulkload/chunker"
+	"bulkload/loader/commit"
+	"bulkload/loader/registry"
+	"bulkload/loader/rows"
+)
+
+// A Report says how the rows in the table compare with those that the seed gives.
+type Report struct {
+	Rows     int64  // rows that should be there: those that the registry has as loaded
+	Same     int64  // there with all their content
+	Changed  int64  // there with other content
+	Missing  int64  // not there
+	Foreign  int64  // rows of others in the load's range of keys
+	First    int64  // number of the first row that is changed or missing; -1 for none
+	FirstKey int64  // its key
+	Want     uint64 // checksum of what the seed gives: see commit.Checksum
+	Got      uint64 // checksum of what the database has
+}
+
+// OK reports whether the table holds just what it should.
+func (r Report) OK() bool { return r.Same == r.Rows && r.Foreign == 0 && r.Want == r.Got }
+
+// ErrIncomplete is wrapped by Verify's error when the load is not complete yet.
+var ErrIncomplete = errors.New("the load is not complete")
+
+// verifyRows is the number of rows that are compared at once.
+const verifyRows = 5000
+
+// Verify reads every row of a complete load back and compares it. observe, when not
+// nil, is told the number of rows compared so far, by several goroutines at once.
+func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) {
+	rec, err := l.registry.Get(ctx, l.ID)
+	if err != nil {
+		return Report{}, err
+	}
+	if rec.State != registry.Done {
+		return Report{}, fmt.Errorf("%w: load %s has %d of %d rows; loader loads resume %s goes on with it", ErrIncomplete, l.ID, rec.Done.Len(), rec.Positions, l.ID)
+	}
+	total := Report{Rows: l.Rows, First: -1}
+	var done, next atomic.Int64
+	parts := make([]Report, l.Job.Workers)
+	group, gctx := errgroup.WithContext(ctx)
+	for w := range parts {
+		part := &parts[w]
+		part.First = -1
+		group.Go(func() error {
+			c := rows.NewChunk(l.Job.Source.Columns())
+			for {
+				first := next.Add(verifyRows) - verifyRows
+				if first >= l.Rows {
+					return nil
+				}
+				span := chunker.RowSpan(first, min(verifyRows, l.Rows-first))
+				v, err := l.verifySpan(gctx, c, span)
+				if err != nil {
+					return fmt.Errorf("verify rows %d to %d: %w", span.First, span.End()-1, err)
+				}
+				part.add(v)
+				if n := done.Add(span.Count); observe != nil {
+					observe(n)
+				}
+			}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return Report{}, err
+	}
+	for _, p := range parts {
+		total.Same += p.Same
+		total.Changed += p.Changed
+		total.Missing += p.Missing
+		total.Want += p.Want
+		total.Got += p.Got
+		if p.First >= 0 && (total.First < 0 || p.First < total.First) {
+			total.First, total.FirstKey = p.First, p.FirstKey
+		}
+	}
+	if l.What == Points {
+		n, err := l.committer.CountKeys(ctx, l.Keys)
+		if err != nil {
+			return Report{}, fmt.Errorf("count the rows in the load's keys: %w", err)
+		}
+		total.Foreign = n - total.Same - total.Changed
+	}
+	return total, nil
+}
+
+func (r *Report) add(v commit.Verdict) {
+	r.Same += v.Same
+	r.Changed += v.Changed
+	r.Missing += v.Missing
+	r.Want += v.Want
+	r.Got += v.Got
+	if v.First >= 0 && (r.First < 0 || v.First < r.First) {
+		r.First, r.FirstKey = v.First, v.Key
+	}
+}
+
+func (l *Load) verifySpan(ctx context.Context, c *rows.Chunk, span chunker.Span) (commit.Verdict, error) {
+	if err := l.Job.Source.Fill(c, span); err != nil {
+		return commit.Verdict{}, err
+	}
+	var moved map[int64]int64
+	if l.What == Accounts {
+		var err error
+		if moved, err = l.registry.Moved(ctx, l.ID, span.Range()); err != nil {
+			return commit.Verdict{}, err
+		}
+	}
+	return l.committer.Verify(ctx, c, moved)
+}

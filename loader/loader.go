@@ -1,0 +1,123 @@
+// Package loader loads rows in chunks, each row exactly once.
+//
+// A Job joins a Source, which computes or parses rows, with a Committer, which
+// makes a chunk of them durable. Job.Run cuts the load into spans, lets workers
+// fill and commit them in parallel, and compares what was confirmed with what was
+// asked for. Package loader generates no rows and sends no SQL itself: sources are
+// in loader/source, the ways to commit in loader/commit, and the record of loads
+// that makes them resumable in loader/registry.
+//
+// This package and package chunker are the stable interface of the module.
+package loader
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"bulkload/chunker"
+	"bulkload/loader/rows"
+)
+
+// A Source gives the rows of a load. What a span holds never depends on how the
+// load was cut. Both methods are called by several workers at once.
+type Source interface {
+	// Columns names the columns of every chunk, in order.
+	Columns() []rows.Column
+	// Fill puts the rows of span into c, whose memory is reused. The error
+	// says that the data is bad, with its place.
+	Fill(c *rows.Chunk, span chunker.Span) error
+}
+
+// A Committer makes the rows of a chunk durable, exactly once, and retries what can
+// be retried. It is called by several workers at once.
+type Committer interface {
+	// Commit returns when the server has confirmed every row of c, or with the
+	// reason why that is not so; then none of the chunk's rows is in, unless
+	// the error wraps ErrUnconfirmed.
+	Commit(ctx context.Context, c *rows.Chunk) (Outcome, error)
+}
+
+// An Outcome says how a chunk came to be in the table.
+type Outcome struct {
+	// Already is true when the rows were found there, committed by an earlier
+	// attempt whose reply was lost, by an earlier run or by another loader.
+	Already bool
+	Retries int // attempts that the server refused and that were made again
+	LookUps int // uncertain outcomes that were decided by looking
+	// Covers is, when not empty, a larger range that the ledger has already.
+	Covers chunker.Range
+}
+
+// Errors that Run's error may wrap, for errors.Is.
+var (
+	// ErrStopped: Job.Stop was closed and the running chunks were finished.
+	ErrStopped = errors.New("stopped")
+	// ErrTooLarge, from a Committer: the server refuses a chunk of this size;
+	// none of it is in. The pipeline commits it in halves.
+	ErrTooLarge = errors.New("chunk too large for the server")
+	// ErrUnconfirmed: the server confirmed fewer rows than were sent, or it
+	// cannot be found out.
+	ErrUnconfirmed = errors.New("not confirmed")
+	// ErrGaveUp: a chunk could not be committed within the time for retries.
+	// The load can be resumed.
+	ErrGaveUp = errors.New("gave up retrying")
+	// ErrLost: another run has taken over what this one held, or the load was
+	// forgotten.
+	ErrLost = errors.New("the load was taken over")
+	// ErrBusy, from a Queue: what is left is held by other runs that live.
+	ErrBusy = errors.New("held by other runs")
+)
+
+// A Claim is a range of positions that one run works on and no other.
+type Claim struct {
+	chunker.Range
+	// Done holds the ranges within the claim that are in.
+	Done chunker.Ranges
+}
+
+// A Queue hands out the positions of a load that are not in yet, and keeps what is
+// in. One load may have several runs, on several machines, each with a Queue of its
+// own. Its methods are called by several workers at once.
+type Queue interface {
+	// Claim returns a range that nobody else holds, at most a fair share, and
+	// where it can be more than chunk positions. io.EOF: everything is in or
+	// held by this run. ErrBusy: ask again later.
+	Claim(ctx context.Context, chunk int64) (Claim, error)
+	// Checkpoint records what is in of claims that go on. Its cost must not
+	// depend on the number of chunks. ErrLost: a claim is no longer ours.
+	Checkpoint(ctx context.Context, claims []Claim) error
+	// Release gives a claim back, with what is in of it.
+	Release(ctx context.Context, c Claim) error
+}
+
+// An Event is what happened to one chunk, or why one waits.
+type Event struct {
+	Span    chunker.Span
+	Outcome Outcome
+	Elapsed time.Duration // from the first attempt to the server's confirmation
+	// Note, when not empty, says something that a user should know while the
+	// load goes on; the other fields are then zero.
+	Note string
+}
+
+// A Result is the total of a run's events.
+type Result struct {
+	Rows        int64         // rows confirmed by this run, Already included
+	AlreadyRows int64         // of these, rows that were found to be there
+	Positions   int64         // rows or bytes of the source that these rows came from
+	Chunks      int64         // chunks confirmed
+	Retries     int64         // attempts made again
+	LookUps     int64         // uncertain outcomes looked up
+	Halved      int64         // chunks committed in halves because the server found them too large
+	Elapsed     time.Duration // of the whole run
+	P50, P99    time.Duration // time of a chunk, first attempt to confirmation
+}
+
+// RowsPerSecond returns the rate of the run.
+func (r Result) RowsPerSecond() float64 {
+	if r.Elapsed <= 0 {
+		return 0
+	}
+	return float64(r.Rows) / r.Elapsed.Seconds()
+}

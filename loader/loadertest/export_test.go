@@ -1,0 +1,10 @@
+package loadertest
+
+import "time"
+
+// SetLeakTimeout makes a leak certain after d. It returns a function that undoes it.
+func SetLeakTimeout(d time.Duration) (undo func()) {
+	was := leakTimeout
+	leakTimeout = d
+	return func() { leakTimeout = was }
+}

@@ -1,0 +1,195 @@
+package loadertest_test
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"iter"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkload/loader/loadertest"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A recorder is a test that may fail without failing the real one.
+type recorder struct {
+	testing.TB
+	failed   []string
+	cleanups []func()
+}
+
+func (r *recorder) Helper()                   {}
+func (r *recorder) Failed() bool              { return len(r.failed) > 0 }
+func (r *recorder) Cleanup(f func())          { r.cleanups = append(r.cleanups, f) }
+func (r *recorder) Errorf(f string, a ...any) { r.failed = append(r.failed, fmt.Sprintf(f, a...)) }
+func (r *recorder) end() string {
+	for i := len(r.cleanups) - 1; i >= 0; i-- {
+		r.cleanups[i]()
+	}
+	return strings.Join(r.failed, "\n")
+}
+
+// TestCheckNoLeaks leaves one thing of each kind behind, which must be found.
+func TestCheckNoLeaks(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+		dbURL := srv.NewDatabase(t)
+		leave := map[string]func(testing.TB) (undo func()){
+			"goroutines left": func(testing.TB) func() {
+				stop := make(chan struct{})
+				go func() { <-stop }()
+				return func() { close(stop) }
+			},
+			"files left open: /dev/zero": func(testing.TB) func() {
+				f, err := os.Open("/dev/zero")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return func() { f.Close() }
+			},
+			"leaky": func(testing.TB) func() {
+				c, err := pgx.Connect(context.Background(), withParam(dbURL, "application_name", "leaky"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return func() { c.Close(context.Background()) }
+			},
+		}
+		for want, what := range leave {
+			r := &recorder{TB: t}
+			loadertest.CheckNoLeaks(r)
+			undo := what(r)
+			restore := loadertest.SetLeakTimeout(200 * time.Millisecond)
+			got := r.end()
+			restore()
+			if !strings.Contains(got, want) {
+				t.Errorf("found %q, want %q", got, want)
+			}
+			undo()
+		}
+		r := &recorder{TB: t}
+		loadertest.CheckNoLeaks(r)
+		c, err := pgx.Connect(context.Background(), dbURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(300*time.Millisecond, func() { c.Close(context.Background()) })
+		if got := r.end(); got != "" {
+			t.Errorf("found %q although it went away by itself", got)
+		}
+	})
+}
+
+func points(n int64) iter.Seq2[int64, []any] {
+	return func(yield func(int64, []any) bool) {
+		for i := n - 1; i >= 0; i-- { // in any order
+			if !yield(i, []any{float64(i) / 3, i * 2}) {
+				return
+			}
+		}
+	}
+}
+
+func TestCheckTable(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+		loadertest.CheckNoLeaks(t)
+		url := srv.NewDatabase(t)
+		ctx := context.Background()
+		c, err := pgx.Connect(ctx, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close(ctx) })
+		exec := func(sql string) {
+			t.Helper()
+			if _, err := c.Exec(ctx, sql); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+		}
+		exec(`CREATE TABLE "ev""il" (id INT, x FLOAT, "b al" INT)`) // without a key
+		table := loadertest.Table{Name: pgx.Identifier{`ev"il`}, Columns: []string{"x", "b al"}}
+		fill := func() {
+			t.Helper()
+			exec(`DELETE FROM "ev""il"`)
+			exec(`INSERT INTO "ev""il" SELECT g, g::FLOAT / 3, g * 2 FROM generate_series(0, 99) AS g`)
+		}
+		fill()
+		sum := loadertest.CheckTable(t, url, table, points(100))
+
+		for _, c := range []struct {
+			sql  string
+			want string // of the first difference
+			diff loadertest.Diff
+		}{
+			{"DELETE FROM t WHERE id = 7", "key 7: missing: 2.3333333333333335, 14", loadertest.Diff{Missing: 1}},
+			{"INSERT INTO t SELECT * FROM t WHERE id = 7", "key 7: once more than expected: 2.3333333333333335, 14", loadertest.Diff{Twice: 1}},
+			{"INSERT INTO t VALUES (500, 1, NULL)", "key 500: not expected: 1, NULL", loadertest.Diff{Foreign: 1}},
+			{"UPDATE t SET x = x + 1e-14 WHERE id = 7", "key 7: 2.333333333333343", loadertest.Diff{Wrong: 1}},
+			{"UPDATE t SET id = 8 WHERE id = 7", "key 7: missing", loadertest.Diff{Missing: 1, Foreign: 1}},
+		} {
+			fill()
+			exec(strings.ReplaceAll(strings.Replace(c.sql, " t ", ` "ev""il" `, 1), "FROM t ", `FROM "ev""il" `))
+			got, err := loadertest.CompareTable(url, table, points(100))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.OK() || got.Missing != c.diff.Missing || got.Twice != c.diff.Twice || got.Foreign != c.diff.Foreign ||
+				got.Wrong != c.diff.Wrong || len(got.First) == 0 || !strings.HasPrefix(got.First[0], c.want) || got.Checksum == sum {
+				t.Errorf("%s: %v", c.sql, got)
+			}
+		}
+		r := &recorder{TB: t}
+		loadertest.CheckTable(r, url, table, points(101))
+		if r.end() == "" {
+			t.Error("CheckTable did not fail the test")
+		}
+		fill()
+		exec(`INSERT INTO "ev""il" VALUES (500, 1, NULL)`)
+		table.Where = "id < 100"
+		if got := loadertest.CheckTable(t, url, table, points(100)); got != sum {
+			t.Errorf("checksum %s, want %s", got, sum)
+		}
+	})
+}
+
+func TestCompareTableWithoutRows(t *testing.T) {
+	url := loadertest.PostgreSQLServer(t).NewDatabase(t)
+	if _, err := loadertest.CompareTable(url, loadertest.Table{Name: pgx.Identifier{"none"}}, points(0)); err == nil {
+		t.Error("no error for a table that is not there")
+	}
+}
+
+func TestCanary(t *testing.T) {
+	c := loadertest.NewCanary()
+	p := c.Password()
+	half := p[:20]
+	for name, output := range map[string]string{
+		"plain":        "connect to " + p,
+		"cut":          "host " + half + "…",
+		"rest":         "host " + p[len(p)-20:],
+		"query":        url.QueryEscape(p),
+		"path":         url.PathEscape(p),
+		"userinfo":     url.UserPassword("u", p).String(),
+		"quoted":       fmt.Sprintf("%q", p),
+		"upper":        strings.ToUpper(p),
+		"hex":          fmt.Sprintf("%x", "user:"+p),
+		"base64":       base64.StdEncoding.EncodeToString([]byte(p)),
+		"base64 +1":    base64.StdEncoding.EncodeToString([]byte("u" + p)),
+		"base64 +5":    base64.URLEncoding.EncodeToString([]byte("user:" + p)),
+		"base64 plain": base64.RawURLEncoding.EncodeToString([]byte("user:" + c.PlainPassword())),
+	} {
+		if len(c.Find(output)) == 0 {
+			t.Errorf("%s: not found in %q", name, output)
+		}
+		r := &recorder{TB: t}
+		c.Check(r, name, output)
+		if got := r.end(); got == "" || len(c.Find(got)) > 0 {
+			t.Errorf("%s: reported as %q", name, got)
+		}
+	}
+	c.Check(t, "another password", loadertest.NewCanary().Password())
+}

@@ -1,0 +1,198 @@
+package loadertest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"bulkload/loader/localdb"
+	"bulkload/loader/server"
+)
+
+// A Server is a real database server that runs for the tests of one package.
+type Server struct {
+	Name      string // "PostgreSQL" or "CockroachDB"
+	Version   string // what version() says
+	Cockroach bool
+	Product   server.Product
+	url       string // as a user who may do everything
+}
+
+// A serverKind is one kind of server: started at its first use, stopped by Main.
+type serverKind struct {
+	name    string
+	product server.Product
+
+	once   sync.Once
+	server Server
+	err    error
+	stop   func() error
+}
+
+// startTimeout is how long a server may take to start on a busy machine.
+const startTimeout = 2 * time.Minute
+
+func (k *serverKind) get() (Server, error) {
+	k.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		db, err := startOwn(ctx, k.product)
+		if err != nil {
+			k.err = err
+			return
+		}
+		k.stop = func() error { return db.Stop(context.Background()) }
+		k.server = Server{Name: k.name, Cockroach: k.name == CockroachDB, Product: k.product, url: db.TCP}
+		k.err = withConn(ctx, db.TCP, func(c *pgx.Conn) error {
+			if k.server.Cockroach {
+				// As PostgreSQL without fsync: tests do not cut the power.
+				if _, err := c.Exec(ctx, "SET CLUSTER SETTING kv.raft_log.disable_synchronization_unsafe = true"); err != nil {
+					return err
+				}
+			}
+			return c.QueryRow(ctx, "SELECT version()").Scan(&k.server.Version)
+		})
+	})
+	return k.server, k.err
+}
+
+// ForEachServer runs test as a sub-test on PostgreSQL and on CockroachDB. Where
+// package localdb finds no binary of one, its sub-test is skipped. The package needs a
+// TestMain that calls [Main], which stops the servers.
+func ForEachServer(t *testing.T, test func(t *testing.T, srv Server)) {
+	t.Helper()
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) { test(t, k.need(t)) })
+	}
+}
+
+// PostgreSQLServer returns the PostgreSQL of the test process, for a test of what
+// PostgreSQL alone has.
+func PostgreSQLServer(t testing.TB) Server { return postgres.need(t) }
+
+// CockroachServer returns the CockroachDB of the test process, or skips the test.
+func CockroachServer(t testing.TB) Server { return cockroach.need(t) }
+
+// need returns the server, or ends the test: by a skip where CockroachDB has no binary.
+func (k *serverKind) need(t testing.TB) Server {
+	t.Helper()
+	if !running.Load() {
+		t.Fatal("loadertest: the package has no TestMain that calls loadertest.Main")
+	}
+	srv, err := k.get()
+	switch {
+	case err == nil:
+	case errors.Is(err, localdb.ErrNotFound):
+		Skip(t, err.Error())
+	default:
+		t.Fatalf("%s does not start: %v", k.name, err)
+	}
+	return srv
+}
+
+// NewDatabase creates a database and returns its URL. At the end of the test the
+// database is dropped; on PostgreSQL a session that is then still in it, but for
+// the kit's own, fails the test (on CockroachDB, which does not say where a
+// session is, CheckNoLeaks does).
+func (s Server) NewDatabase(t testing.TB) string {
+	t.Helper()
+	name := "t" + strings.ToLower(rand.Text()[:12])
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if err := s.exec(ctx, "CREATE DATABASE "+name); err != nil {
+		t.Fatalf("create database: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		drop := "DROP DATABASE " + name + " CASCADE"
+		if !s.Cockroach {
+			if left := poll(func() string { return s.sessions(ctx, name) }); left != "" {
+				t.Errorf("sessions left in the test's database:\n%s", left)
+			}
+			drop = "DROP DATABASE " + name + " WITH (FORCE)"
+		}
+		err := s.exec(ctx, drop)
+		var pe *pgconn.PgError
+		if err != nil && !(errors.As(err, &pe) && pe.Code == "3D000") { // the test may have dropped it
+			t.Errorf("drop database: %v", err)
+		}
+	})
+	return withDatabase(s.url, name)
+}
+
+// exec executes one statement as a user who may do everything.
+func (s Server) exec(ctx context.Context, sql string) error {
+	return withConn(ctx, s.url, func(c *pgx.Conn) error {
+		_, err := c.Exec(ctx, sql)
+		return err
+	})
+}
+
+// URL returns the URL of the server's first database, as a user who may do
+// everything. Tests use NewDatabase; this is for users, settings and sessions.
+func (s Server) URL() string { return s.url }
+
+// withDatabase returns serverURL with another database.
+func withDatabase(serverURL, name string) string {
+	u, err := url.Parse(serverURL)
+	if err != nil {
+		panic(err) // it comes from a server that we started and reached
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// withConn calls f with a connection of its own.
+func withConn(ctx context.Context, url string, f func(*pgx.Conn) error) error {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return err
+	}
+	if _, ok := config.RuntimeParams["application_name"]; !ok {
+		config.RuntimeParams["application_name"] = kitName
+	}
+	c, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(c), c.Close(ctx))
+}
+
+// kitName is the application_name of the kit's own connections.
+const kitName = "loadertest"
+
+// Names of the servers.
+const (
+	PostgreSQL  = "PostgreSQL"
+	CockroachDB = "CockroachDB"
+)
+
+var (
+	postgres  = &serverKind{name: PostgreSQL, product: server.PostgreSQL}
+	cockroach = &serverKind{name: CockroachDB, product: server.CockroachDB}
+	kinds     = []*serverKind{postgres, cockroach}
+)
+
+// stopServers stops the servers that were started.
+func stopServers() error {
+	var errs []error
+	for _, k := range kinds {
+		if k.stop == nil {
+			continue
+		}
+		if err := k.stop(); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", k.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

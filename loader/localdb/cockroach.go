@@ -1,0 +1,114 @@
+package localdb
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// startCockroach starts a single node that listens on the loopback address only, at
+// a port that it keeps over restarts. It is insecure: whoever can log in to this
+// machine can reach it.
+func (db *DB) startCockroach(ctx context.Context) (*process, error) {
+	if db.port == 0 {
+		db.port = db.lastPort()
+	}
+	urlFile, pidFile := filepath.Join(db.Dir, "url"), filepath.Join(db.Dir, "pid")
+	os.Remove(urlFile)
+	cmd := exec.Command(db.Path, "start-single-node", "--insecure",
+		"--store", db.data(),
+		"--listen-addr", fmt.Sprintf("127.0.0.1:%d", db.port), "--http-addr", "127.0.0.1:0",
+		"--listening-url-file", urlFile, "--pid-file", pidFile,
+		"--cache", "128MiB", "--max-sql-memory", "256MiB")
+	cmd.Args = append(cmd.Args, db.settings...)
+	cmd.Env = append(os.Environ(), "COCKROACH_SKIP_ENABLING_DIAGNOSTIC_REPORTING=true")
+	cmd.Dir = db.Dir
+	p, err := startProcess(cmd, db.log(), db.temporary)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", db.Binary, err)
+	}
+	for wait := 10 * time.Millisecond; ; wait = min(wait*3/2, 200*time.Millisecond) {
+		b, err := os.ReadFile(urlFile)
+		if err == nil && strings.HasSuffix(string(b), "\n") {
+			if db.port, err = portOf(strings.TrimSpace(string(b))); err != nil {
+				p.kill()
+				return nil, err
+			}
+			break
+		}
+		select {
+		case <-p.ended:
+			return nil, fmt.Errorf("%s ended at once: %s", db.Binary, lastLine(db.log()))
+		case <-ctx.Done():
+			p.kill()
+			return nil, fmt.Errorf("%s does not come up: %w", db.Binary, ctx.Err())
+		case <-time.After(wait):
+		}
+	}
+	db.URL = fmt.Sprintf("postgres://root@127.0.0.1:%d/?sslmode=disable", db.port)
+	db.TCP = db.URL
+	return p, db.await(ctx, p, db.log())
+}
+
+// lastPort returns the port that the node had when it ran before, so that a URL that
+// was written down goes on to work; 0 where there is none.
+func (db *DB) lastPort() int {
+	b, err := os.ReadFile(filepath.Join(db.Dir, "url"))
+	if err != nil {
+		return 0
+	}
+	port, err := portOf(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return port
+}
+
+func portOf(rawURL string) (int, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return 0, fmt.Errorf("read the node's URL file: %w", err)
+	}
+	return strconv.Atoi(u.Port())
+}
+
+// stopCockroach stops the node whose pid file is in the directory.
+func (db *DB) stopCockroach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	b, err := os.ReadFile(filepath.Join(db.Dir, "pid"))
+	if err != nil {
+		return nil // not running
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return fmt.Errorf("read the pid file: %w", err)
+	}
+	// The pid may be another process's by now; only the node itself answers.
+	if db.answers(ctx) != nil {
+		return nil
+	}
+	node, err := os.FindProcess(pid)
+	if err != nil {
+		return nil
+	}
+	defer node.Release()
+	if err := interrupt(node); err != nil {
+		return err
+	}
+	for wait := 10 * time.Millisecond; alive(node); wait = min(wait*3/2, 200*time.Millisecond) {
+		select {
+		case <-ctx.Done():
+			// Nothing is lost: what it confirmed is on disk.
+			return node.Kill()
+		case <-time.After(wait):
+		}
+	}
+	return os.Remove(filepath.Join(db.Dir, "pid"))
+}

@@ -1,0 +1,323 @@
+package localdb
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/server"
+)
+
+// Options say which database to start and where. The zero value takes what Find
+// finds and the user's own data directory.
+type Options struct {
+	// Binary is the server to start; its zero value is what Find finds.
+	Binary Binary
+	// Dir holds the data, one directory for each product and version in it;
+	// empty is DefaultDir.
+	Dir string
+	// Temporary makes a server of its own, in memory or without fsync, that is
+	// gone with Stop, and on Linux with this process. It also listens on TCP.
+	Temporary bool
+	// Settings are added to the server's command line: name=value for
+	// PostgreSQL, flags for CockroachDB.
+	Settings []string
+}
+
+// A DB is a running private database.
+type DB struct {
+	Binary
+	URL string // for pgx and psql; PostgreSQL's is over its unix socket
+	TCP string // the same over TCP on the loopback address; empty where it does not listen there
+	Dir string
+
+	temporary bool
+	settings  []string
+	users     *flock.Flock // held shared while the server is used
+	process   *process     // of a temporary server
+	port      int
+	password  string
+}
+
+// StartTimeout bounds the time that a server may take to answer.
+const StartTimeout = 60 * time.Second
+
+// DefaultDir returns the directory of the user's private database: LOADER_DB_DIR, or
+// the place that the system keeps for a program's state.
+func DefaultDir() (string, error) {
+	if dir := os.Getenv("LOADER_DB_DIR"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	return stateDir()
+}
+
+// Start starts the database, or joins the one that another command of this user has
+// running, and returns when it answers.
+//
+// Several commands share one server: each holds a lock while it lives, and whoever
+// stops last stops the server. After a kill -9 the lock is gone and the server stays,
+// until the next command that stops finds itself the last.
+//
+// Note: tried to tie the server to the command that started it; then a kill -9 of
+// that command took the server away from the others.
+func Start(ctx context.Context, o Options) (*DB, error) {
+	if o.Binary.Path == "" {
+		b, err := Find()
+		if err != nil {
+			return nil, err
+		}
+		o.Binary = b
+	}
+	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
+	defer cancel()
+	db := &DB{Binary: o.Binary, temporary: o.Temporary, settings: o.Settings}
+	if o.Temporary {
+		return db, db.startTemporary(ctx)
+	}
+	dir := o.Dir
+	if dir == "" {
+		d, err := DefaultDir()
+		if err != nil {
+			return nil, err
+		}
+		dir = d
+	}
+	name := "cockroach-v" + majorMinor(o.Binary.Version)
+	if o.Binary.Product == server.PostgreSQL {
+		name = "postgresql-" + major(o.Binary.Version)
+	}
+	db.Dir = filepath.Join(dir, name)
+	if err := makeDir(db.Dir); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	return db, db.join(ctx)
+}
+
+func major(version string) string      { m, _, _ := strings.Cut(version, "."); return m }
+func majorMinor(version string) string { return strings.Join(strings.SplitN(version, ".", 3)[:2], ".") }
+
+// makeDir makes a directory that only the user can enter, whatever the umask.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o700)
+}
+
+// join starts the server in db.Dir unless it runs, under a lock that lets one
+// command at a time start or stop it.
+func (db *DB) join(ctx context.Context) error {
+	unlock, err := db.lockStart(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	db.users = flock.New(filepath.Join(db.Dir, "users.lock"), flock.SetPermissions(0o600))
+	if err := db.users.RLock(); err != nil {
+		return fmt.Errorf("lock %s: %w", db.users.Path(), err)
+	}
+	if s, err := readState(db.Dir); err == nil {
+		db.URL, db.TCP = s.URL, s.TCP
+		if db.answers(ctx) == nil {
+			return nil
+		}
+	}
+	var err2 error
+	if db.Product == server.PostgreSQL {
+		_, err2 = db.startPostgres(ctx)
+	} else {
+		_, err2 = db.startCockroach(ctx)
+	}
+	if err2 != nil {
+		db.users.Unlock()
+		return err2
+	}
+	return writeState(db.Dir, state{Product: db.Product.String(), Version: db.Version, URL: db.URL, TCP: db.TCP})
+}
+
+func (db *DB) lockStart(ctx context.Context) (unlock func(), err error) {
+	l := flock.New(filepath.Join(db.Dir, "start.lock"), flock.SetPermissions(0o600))
+	if _, err := l.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+		return nil, fmt.Errorf("wait for another command that starts or stops the database in %s: %w", db.Dir, err)
+	}
+	return func() { l.Unlock() }, nil
+}
+
+// startTemporary starts a server that nobody else knows.
+func (db *DB) startTemporary(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "ldb") // short: a socket's path has 107 bytes
+	if err != nil {
+		return fmt.Errorf("make a temporary directory: %w", err)
+	}
+	db.Dir = dir
+	if db.Product == server.PostgreSQL {
+		db.process, err = db.startPostgres(ctx)
+	} else {
+		db.process, err = db.startCockroach(ctx)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+	}
+	return err
+}
+
+// Stop ends this process's use of the server. The last user stops it, unless it was
+// kept with Keep; the data stays. A temporary server is stopped and removed.
+func (db *DB) Stop(ctx context.Context) error {
+	if db.temporary {
+		err := db.process.kill()
+		return errors.Join(err, os.RemoveAll(db.Dir))
+	}
+	unlock, err := db.lockStart(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := db.users.Unlock(); err != nil {
+		return fmt.Errorf("unlock %s: %w", db.users.Path(), err)
+	}
+	if Kept(db.Dir) {
+		return nil
+	}
+	return stopUnused(ctx, db)
+}
+
+// stopUnused stops the server if no process uses it. The start lock is held.
+func stopUnused(ctx context.Context, db *DB) error {
+	users := flock.New(filepath.Join(db.Dir, "users.lock"), flock.SetPermissions(0o600))
+	alone, err := users.TryLock()
+	if err != nil || !alone {
+		return err
+	}
+	defer users.Unlock()
+	if db.Product == server.PostgreSQL {
+		err = db.stopPostgres(ctx)
+	} else {
+		err = db.stopCockroach(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("stop the local database: %w", err)
+	}
+	os.Remove(filepath.Join(db.Dir, "state.json"))
+	return nil
+}
+
+// Kept reports whether the server in dir is to stay when its last user leaves.
+func Kept(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "keep"))
+	return err == nil
+}
+
+// Keep says whether the server stays when its last user leaves.
+func (db *DB) Keep(keep bool) error {
+	path := filepath.Join(db.Dir, "keep")
+	if keep {
+		return os.WriteFile(path, nil, 0o600)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Remove stops the server that the options name, if it runs and nobody else uses it,
+// and deletes its data. It returns the directory that is gone.
+func Remove(ctx context.Context, o Options) (string, error) {
+	db, err := Start(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	if err := db.Keep(false); err != nil {
+		return "", err
+	}
+	if err := db.Stop(ctx); err != nil {
+		return "", err
+	}
+	if _, err := readState(db.Dir); err == nil {
+		return "", fmt.Errorf("another command still uses the local database in %s", db.Dir)
+	}
+	return db.Dir, os.RemoveAll(db.Dir)
+}
+
+// state is what a running server's directory says of it.
+type state struct{ Product, Version, URL, TCP string }
+
+func readState(dir string) (state, error) {
+	var s state
+	b, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	return s, err
+}
+
+func writeState(dir string, s state) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "state.json"), b, 0o600)
+}
+
+// answers connects once.
+func (db *DB) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, db.URL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	return conn.Ping(ctx)
+}
+
+// await polls until the server answers, or has ended, or ctx has.
+func (db *DB) await(ctx context.Context, p *process, log string) error {
+	for wait := 5 * time.Millisecond; ; wait = min(wait*3/2, 200*time.Millisecond) {
+		err := db.answers(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.ended:
+			return fmt.Errorf("%s ended at once: %s", db.Binary, lastLine(log))
+		case <-ctx.Done():
+			p.kill()
+			return fmt.Errorf("%s does not answer: %s", db.Binary, server.Reason(err))
+		case <-time.After(wait):
+		}
+	}
+}
+
+// lastLine returns the most telling line of a server's log: the last FATAL or ERROR,
+// else the last.
+func lastLine(path string) string {
+	b, _ := os.ReadFile(path)
+	last, fatal := "no log", ""
+	for line := range strings.Lines(string(b)) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		last = line
+		if strings.Contains(line, "FATAL") || strings.Contains(line, "ERROR") || strings.HasPrefix(line, "F") {
+			fatal = line
+		}
+	}
+	if fatal != "" {
+		return fatal
+	}
+	return last
+}
+
+func randomPassword() string { return rand.Text() }

@@ -1,0 +1,61 @@
+package localdb
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"time"
+)
+
+// A process is a server that this process started.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when it has ended
+}
+
+// startProcess starts cmd with its output in the file log. With tied, the server ends
+// when this process does, even by kill -9; Linux only.
+func startProcess(cmd *exec.Cmd, log string, tied bool) (*process, error) {
+	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	cmd.Stdout, cmd.Stderr = f, f
+	detach(cmd, tied)
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// The kernel ties the server to the thread that started it, so that
+		// thread stays here until the server has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait()
+			close(p.ended)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// kill ends the process and waits for its end.
+func (p *process) kill() error {
+	select {
+	case <-p.ended:
+		return nil
+	default:
+	}
+	if err := p.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	<-p.ended
+	return nil
+}
+
+// stopTimeout bounds a stop in good order.
+const stopTimeout = 20 * time.Second

@@ -1,0 +1,121 @@
+//go:build unix
+
+package localdb
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+)
+
+// stateDir returns where the user's private database is kept.
+func stateDir() (string, error) {
+	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
+		// PostgreSQL does not run as root, and no other user enters root's home.
+		return "/var/lib/loader", nil
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "loader"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find a place for the local database: %w; set LOADER_DB_DIR", err)
+	}
+	if runtime.GOOS == "darwin" {
+		return filepath.Join(home, "Library", "Application Support", "loader"), nil
+	}
+	return filepath.Join(home, ".local", "state", "loader"), nil
+}
+
+// asUser says as whom a server program runs. The zero value is the present user.
+type asUser struct {
+	uid, gid  uint32
+	switching bool // to uid and gid
+	mapped    bool // in a user namespace in which root is nobody
+}
+
+// nobody is the user of a namespace's processes: the number that most systems have
+// for it.
+const nobody = 65534
+
+// runner returns as whom a program runs that refuses root and keeps its files in dir.
+func runner(dir string) (asUser, error) {
+	if os.Geteuid() != 0 {
+		return asUser{}, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, _ := strconv.ParseUint(u.Uid, 10, 32)
+		gid, _ := strconv.ParseUint(u.Gid, 10, 32)
+		if uid != 0 && othersEnter(filepath.Dir(dir)) {
+			return asUser{uid: uint32(uid), gid: uint32(gid), switching: true}, nil
+		}
+	}
+	if canMap {
+		return asUser{mapped: true}, nil
+	}
+	return asUser{}, fmt.Errorf("PostgreSQL does not run as root, and no other user can enter %s; set LOADER_DB_DIR to a directory that all may enter", dir)
+}
+
+// othersEnter reports whether every directory down to dir lets all users through.
+func othersEnter(dir string) bool {
+	for {
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode().Perm()&0o001 == 0 {
+			return false
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return true
+		}
+		dir = parent
+	}
+}
+
+// own gives a file to the user that the server runs as.
+func (u asUser) own(path string) error {
+	if !u.switching {
+		return nil
+	}
+	return os.Chown(path, int(u.uid), int(u.gid))
+}
+
+func (u asUser) apply(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	if u.switching {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: u.uid, Gid: u.gid, Groups: []uint32{}}
+	}
+	if u.mapped {
+		mapToNobody(cmd.SysProcAttr)
+	}
+}
+
+// detach puts the server in a session of its own, so that the terminal's Ctrl-C does
+// not reach it.
+func detach(cmd *exec.Cmd, tied bool) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setsid = true
+	if tied {
+		tie(cmd.SysProcAttr)
+	}
+}
+
+func interrupt(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
+
+func alive(p *os.Process) bool {
+	err := p.Signal(syscall.Signal(0))
+	return err == nil || errors.Is(err, syscall.EPERM)
+}

@@ -1,0 +1,317 @@
+// Package registry keeps the record of loads in the target database: what each load
+// is, which of its positions are in, and which run works on which of them. It is
+// what makes a load resumable after any end, and shareable between runs on several
+// machines. It writes no loaded rows.
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/cockroach-go/v2/crdb"
+	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/server"
+)
+
+// Schema is the schema that holds the registry's tables.
+const Schema = "loader"
+
+// The registry's tables. Positions are row numbers or byte offsets; lo is
+// inclusive, hi is not. They are made outside of any load's transactions, since
+// DDL commits by itself on CockroachDB from 25.1 on.
+var tables = []struct{ name, ddl string }{
+	// One row a load. done holds the positions that are in and under no
+	// claim, as chunker.Ranges writes them.
+	{"loads", `CREATE TABLE IF NOT EXISTS loader.loads (
+		id TEXT NOT NULL PRIMARY KEY,
+		created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+		finished_at TIMESTAMPTZ,
+		what TEXT NOT NULL,
+		target TEXT NOT NULL,
+		state TEXT NOT NULL,
+		positions BIGINT NOT NULL,
+		done TEXT NOT NULL DEFAULT '',
+		spec TEXT NOT NULL,
+		job BIGINT)`},
+	// One row for each range that a run works on.
+	{"claims", `CREATE TABLE IF NOT EXISTS loader.claims (
+		load TEXT NOT NULL,
+		lo BIGINT NOT NULL,
+		hi BIGINT NOT NULL,
+		run TEXT NOT NULL,
+		done TEXT NOT NULL DEFAULT '',
+		beat TIMESTAMPTZ NOT NULL DEFAULT now(),
+		PRIMARY KEY (load, lo))`},
+	// One row for each chunk that the transaction way committed and that lies
+	// in a claim; written in the transaction of the chunk's rows.
+	{"ledger", `CREATE TABLE IF NOT EXISTS loader.ledger (
+		load TEXT NOT NULL,
+		lo BIGINT NOT NULL,
+		hi BIGINT NOT NULL,
+		PRIMARY KEY (load, lo))`},
+	// Rows whose generated key belonged to somebody else's row: the key that
+	// they have instead.
+	{"moved", `CREATE TABLE IF NOT EXISTS loader.moved (
+		load TEXT NOT NULL,
+		row_number BIGINT NOT NULL,
+		id BIGINT NOT NULL,
+		PRIMARY KEY (load, row_number))`},
+}
+
+// Errors for errors.Is.
+var (
+	// ErrNoLoad: the registry has no load of that id.
+	ErrNoLoad = errors.New("no such load")
+	// ErrNoRegistry: the database has no registry; nothing was loaded here.
+	ErrNoRegistry = errors.New("no registry in this database")
+)
+
+// A State is where a load stands.
+type State string
+
+// The states of a load.
+const (
+	Loading State = "loading" // not complete: running, or to be resumed
+	Done    State = "done"    // every row confirmed
+)
+
+// A Load is one row of the registry.
+type Load struct {
+	ID        string
+	What      string // points, accounts, csv
+	Target    string // the table, quoted where it needs to be
+	State     State
+	Positions int64           // rows, or bytes of the source
+	Done      chunker.Ranges  // positions that are in and under no claim
+	Spec      json.RawMessage // what the command needs to build the same job again
+	Created   time.Time
+	Finished  time.Time // zero until done
+	Job       int64     // IMPORT job, or zero
+}
+
+// A Registry is the record of loads in one database. It is safe for concurrent use.
+type Registry struct {
+	// RetryFor bounds the attempts at one call while the server is away or
+	// refuses for a reason that may pass. Set it before use.
+	RetryFor time.Duration
+
+	pool *pgxpool.Pool
+	info server.Info
+}
+
+// DefaultRetryFor is the RetryFor of a registry that was just opened.
+const DefaultRetryFor = 5 * time.Minute
+
+// NewID returns a new random id, for a load or a run: 8 letters and digits that can
+// be told apart when read aloud.
+func NewID() string {
+	b := make([]byte, 5)
+	rand.Read(b) // never fails
+	return strings.ToLower(base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").EncodeToString(b))
+}
+
+// SessionName returns the application_name of a run's sessions, by which Fence
+// finds them.
+func SessionName(load, run string) string { return "loader " + load + " " + run }
+
+// Open returns the registry of the database that pool connects to, or ErrNoRegistry.
+// It writes nothing.
+func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
+	var n int
+	err := pool.QueryRow(ctx, `SELECT count(*) FROM information_schema.tables WHERE table_schema = 'loader' AND table_name IN ('loads', 'claims', 'ledger', 'moved')`).Scan(&n)
+	if err != nil {
+		return nil, fmt.Errorf("look for the registry: %w", err)
+	}
+	if n < len(tables) {
+		return nil, ErrNoRegistry
+	}
+	return &Registry{RetryFor: DefaultRetryFor, pool: pool, info: info}, nil
+}
+
+// Create is Open, and makes the registry where it is missing. A *server.CreateError
+// says that the user may not.
+func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
+	r, err := Open(ctx, pool, info)
+	if !errors.Is(err, ErrNoRegistry) {
+		return r, err
+	}
+	make := func(what, name, ddl string) error {
+		// IF NOT EXISTS does not keep two loaders from making the same thing
+		// at the same time: PostgreSQL answers one of them with 23505.
+		var err error
+		for range 5 {
+			if _, err = pool.Exec(ctx, ddl); err == nil || server.Classify(err) != server.Duplicate && server.Classify(err) != server.Retry {
+				break
+			}
+		}
+		if err != nil {
+			return &server.CreateError{What: what, Name: name, Err: err}
+		}
+		return nil
+	}
+	if err := make("schema", Schema, "CREATE SCHEMA IF NOT EXISTS loader"); err != nil {
+		return nil, err
+	}
+	for _, t := range tables {
+		if err := make("table", Schema+"."+t.name, t.ddl); err != nil {
+			return nil, err
+		}
+	}
+	return &Registry{RetryFor: DefaultRetryFor, pool: pool, info: info}, nil
+}
+
+// Add records a new load.
+func (r *Registry) Add(ctx context.Context, l Load) error {
+	return r.retry(ctx, func(tx pgx.Tx) error {
+		// Not to fail when the reply of a first attempt was lost.
+		_, err := tx.Exec(ctx, `INSERT INTO loader.loads (id, what, target, state, positions, spec)
+			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
+			l.ID, l.What, l.Target, string(Loading), l.Positions, string(l.Spec))
+		return err
+	})
+}
+
+const loadColumns = `id, what, target, state, positions, done, spec, created_at, COALESCE(finished_at, 'epoch'), COALESCE(job, 0)`
+
+func scanLoad(row pgx.Row) (Load, error) {
+	var l Load
+	var state, done, spec string
+	if err := row.Scan(&l.ID, &l.What, &l.Target, &state, &l.Positions, &done, &spec, &l.Created, &l.Finished, &l.Job); err != nil {
+		return Load{}, err
+	}
+	if l.Finished.Unix() == 0 {
+		l.Finished = time.Time{}
+	}
+	l.State, l.Spec = State(state), json.RawMessage(spec)
+	var err error
+	l.Done, err = chunker.ParseRanges(done)
+	return l, err
+}
+
+// Get returns the load of that id, or ErrNoLoad.
+func (r *Registry) Get(ctx context.Context, id string) (Load, error) {
+	var l Load
+	err := r.persist(ctx, func() (err error) {
+		l, err = scanLoad(r.pool.QueryRow(ctx, `SELECT `+loadColumns+` FROM loader.loads WHERE id = $1`, id))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ours{err}
+		}
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Load{}, fmt.Errorf("%w: %s", ErrNoLoad, id)
+	}
+	if err != nil {
+		return Load{}, fmt.Errorf("read load %s: %w", id, err)
+	}
+	return l, nil
+}
+
+// List returns all loads, the newest first.
+func (r *Registry) List(ctx context.Context) ([]Load, error) {
+	found, err := r.pool.Query(ctx, `SELECT `+loadColumns+` FROM loader.loads ORDER BY created_at DESC, id`)
+	if err == nil {
+		var list []Load
+		list, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Load, error) { return scanLoad(row) })
+		if err == nil {
+			return list, nil
+		}
+	}
+	return nil, fmt.Errorf("list loads: %w", err)
+}
+
+// In returns the positions of a load that are in, those under claims included, as
+// far as their runs have recorded them.
+func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
+	var in chunker.Ranges
+	err := r.retry(ctx, func(tx pgx.Tx) error {
+		l, claims, err := r.read(ctx, tx, id, false)
+		if err != nil {
+			return err
+		}
+		in = l
+		for _, c := range claims {
+			in.AddAll(c.done)
+		}
+		return r.ledger(ctx, tx, id, chunker.Range{End: 1<<63 - 1}, &in)
+	})
+	return in, err
+}
+
+// Moved returns, of the rows in span, those that have another key than the seed
+// gives, as row number → key.
+func (r *Registry) Moved(ctx context.Context, id string, span chunker.Range) (map[int64]int64, error) {
+	found, err := r.pool.Query(ctx, `SELECT row_number, id FROM loader.moved WHERE load = $1 AND row_number >= $2 AND row_number < $3`, id, span.First, span.End)
+	if err != nil {
+		return nil, fmt.Errorf("read moved rows: %w", err)
+	}
+	moved := map[int64]int64{}
+	var row, key int64
+	_, err = pgx.ForEachRow(found, []any{&row, &key}, func() error { moved[row] = key; return nil })
+	if err != nil {
+		return nil, fmt.Errorf("read moved rows: %w", err)
+	}
+	return moved, nil
+}
+
+// retry runs fn in a transaction until it commits: with cockroach-go's loop on
+// CockroachDB, in fresh transactions whose COMMIT is checked on PostgreSQL. fn is
+// written so that running it again after a commit whose reply was lost is harmless.
+func (r *Registry) retry(ctx context.Context, fn func(pgx.Tx) error) error {
+	return r.persist(ctx, func() error {
+		if r.info.Product == server.CockroachDB {
+			return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, fn)
+		}
+		return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, fn)
+	})
+}
+
+// exec runs one statement that may safely be run twice, until it succeeds.
+func (r *Registry) exec(ctx context.Context, sql string, args ...any) error {
+	return r.persist(ctx, func() error {
+		_, err := r.pool.Exec(ctx, sql, args...)
+		return err
+	})
+}
+
+// Back-off between the attempts of persist.
+const (
+	firstBackoff = 10 * time.Millisecond
+	lastBackoff  = 2 * time.Second
+)
+
+// persist calls fn until it succeeds, fails for good, or RetryFor is over.
+func (r *Registry) persist(ctx context.Context, fn func() error) error {
+	end := time.Now().Add(r.RetryFor)
+	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
+		err := fn()
+		if err == nil || ctx.Err() != nil || isOurs(err) {
+			return err
+		}
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
+			return err
+		}
+		if time.Now().Add(wait).After(end) {
+			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
+		}
+		t := time.NewTimer(wait/2 + mathrand.N(wait/2))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}

@@ -1,0 +1,419 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"bulkload/chunker"
+	"bulkload/loader/rows"
+)
+
+// A Cutter is a Source whose positions are not row numbers, and which therefore
+// cuts its spans itself: a file, whose records end where the scanner finds them.
+type Cutter interface {
+	// Cut returns the spans of r, which begins and ends between two records.
+	Cut(r chunker.Range) Spans
+}
+
+// Spans gives one span after the other. It is used by one goroutine at a time.
+type Spans interface {
+	// Next returns the next span, of at most rows rows; io.EOF behind the last.
+	Next(rows int64) (chunker.Span, error)
+}
+
+// rowSpans cuts ranges of row numbers.
+type rowSpans []chunker.Range
+
+func (s *rowSpans) Next(n int64) (chunker.Span, error) {
+	if len(*s) == 0 {
+		return chunker.Span{}, io.EOF
+	}
+	r := &(*s)[0]
+	span := chunker.RowSpan(r.First, min(n, r.Len()))
+	if r.First = span.End(); r.Len() == 0 {
+		*s = (*s)[1:]
+	}
+	return span, nil
+}
+
+// cut returns the spans of the given ranges.
+func (r *run) cut(ranges ...chunker.Range) Spans {
+	if c, ok := r.Source.(Cutter); ok {
+		s := make(chain, len(ranges))
+		for i, x := range ranges {
+			s[i] = c.Cut(x)
+		}
+		return &s
+	}
+	s := rowSpans(slices.Clone(ranges))
+	return &s
+}
+
+// chain gives the spans of several Spans, one behind the other.
+type chain []Spans
+
+func (c *chain) Next(n int64) (chunker.Span, error) {
+	for len(*c) > 0 {
+		span, err := (*c)[0].Next(n)
+		if !errors.Is(err, io.EOF) {
+			return span, err
+		}
+		*c = (*c)[1:]
+	}
+	return chunker.Span{}, io.EOF
+}
+
+// A lane is a claim that workers take spans from.
+type lane struct {
+	claim Claim
+	spans Spans
+	owner int  // the worker that asked for the claim
+	open  int  // spans being worked on
+	spent bool // spans has no more
+}
+
+// run is the state of one Run.
+type run struct {
+	*Job
+	queue   Queue
+	workers int
+	halt    chan struct{} // closed with the first failure
+
+	// books is held while the queue writes, so that no checkpoint of a claim
+	// arrives after the claim was given back, and looks like a lost one.
+	books sync.Mutex
+
+	mu      sync.Mutex // guards what follows
+	lanes   []*lane
+	size    int64 // rows per chunk; halved when the server finds a chunk too large
+	failure error
+	times   []time.Duration
+	total   Result
+}
+
+func newRun(j *Job) *run {
+	r := &run{Job: j, queue: j.Queue, workers: j.Workers, size: j.Plan.RowsPerChunk, halt: make(chan struct{})}
+	if r.workers == 0 {
+		r.workers = 2
+	}
+	if r.size == 0 {
+		r.size = chunker.DefaultRowsPerChunk
+	}
+	if r.queue == nil {
+		r.queue = &localQueue{left: chunker.Range{End: j.Positions}}
+	}
+	return r
+}
+
+// work is one worker: it takes spans until there are none. Its error is that of
+// ctx; every other failure is the run's.
+func (r *run) work(ctx context.Context, worker int) error {
+	c := rows.NewChunk(r.Source.Columns())
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.halt:
+			return nil
+		case <-r.Stop:
+			r.fail(ErrStopped)
+			return nil
+		default:
+		}
+		l, span, err := r.next(ctx, worker)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, ErrBusy):
+			r.pause(ctx, busyPoll)
+			continue
+		case err == nil:
+			if err = r.load(ctx, c, l, span); err == nil {
+				err = r.close(ctx, l)
+			}
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			r.fail(err)
+			return nil
+		}
+	}
+}
+
+// pause waits, but not beyond the end of the run.
+func (r *run) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-r.halt:
+	case <-r.Stop:
+	case <-t.C:
+	}
+}
+
+// fail records the first failure and stops the other workers after their chunk.
+func (r *run) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failure == nil {
+		r.failure = err
+		close(r.halt)
+	}
+}
+
+// next returns a span to work on: of the worker's own lane, else of a new claim,
+// else of another worker's lane. Workers with lanes of their own write to different
+// ranges of keys.
+func (r *run) next(ctx context.Context, worker int) (*lane, chunker.Span, error) {
+	own := func(l *lane) bool { return l.owner == worker }
+	l, span, err := r.take(own)
+	if !errors.Is(err, io.EOF) {
+		return l, span, err
+	}
+	r.mu.Lock()
+	size := r.size
+	r.mu.Unlock()
+	claim, claimErr := r.queue.Claim(ctx, size)
+	switch {
+	case claimErr == nil:
+		l := &lane{claim: claim, owner: worker, spans: r.cut(claim.Done.Gaps(claim.Range)...)}
+		r.mu.Lock()
+		r.lanes = append(r.lanes, l)
+		r.mu.Unlock()
+		return r.next(ctx, worker)
+	case errors.Is(claimErr, io.EOF), errors.Is(claimErr, ErrBusy):
+		l, span, err := r.take(func(*lane) bool { return true })
+		if !errors.Is(err, io.EOF) {
+			return l, span, err
+		}
+	default:
+		claimErr = fmt.Errorf("claim rows: %w", claimErr)
+	}
+	return nil, chunker.Span{}, claimErr
+}
+
+// take cuts a span from the first lane that from accepts and that has one left;
+// io.EOF where none has.
+func (r *run) take(from func(*lane) bool) (*lane, chunker.Span, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.lanes {
+		if l.spent || !from(l) {
+			continue
+		}
+		span, err := l.spans.Next(r.size)
+		if err == nil {
+			l.open++
+			return l, span, nil
+		}
+		if !errors.Is(err, io.EOF) {
+			return nil, span, err
+		}
+		l.spent = true
+	}
+	return nil, chunker.Span{}, io.EOF
+}
+
+// load fills and commits one span. A chunk that the server finds too large is cut
+// in two, and the chunks after it are no larger than its halves.
+func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Span) error {
+	if err := r.Source.Fill(c, span); err != nil {
+		return err
+	}
+	start := time.Now()
+	out, err := r.Committer.Commit(ctx, c)
+	switch {
+	case err == nil:
+		r.confirm(l, span, int64(c.Len()), out, time.Since(start))
+		return nil
+	case !errors.Is(err, ErrTooLarge):
+		return fmt.Errorf("%s: %w", r.place(span), err)
+	case c.Len() <= 1:
+		return fmt.Errorf("%s: a single row is more than the server takes: %w", r.place(span), err)
+	}
+	half := int64(c.Len()+1) / 2
+	r.shrink(half, err)
+	parts := r.cut(span.Range())
+	for {
+		part, err := parts.Next(half)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if r.covered(l, part) {
+			continue
+		}
+		if err := r.load(ctx, c, l, part); err != nil {
+			return err
+		}
+	}
+}
+
+// covered reports whether the ledger turned out to have all of span, from an
+// attempt at a larger chunk that was believed lost.
+func (r *run) covered(l *lane, span chunker.Span) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return l.claim.Done.Covers(span.Range())
+}
+
+// place names a span for an error: rows are counted from 0, as the events are.
+func (r *run) place(span chunker.Span) string {
+	if p, ok := r.Source.(interface{ Place(chunker.Span) string }); ok {
+		return p.Place(span)
+	}
+	return fmt.Sprintf("rows %d to %d", span.First, span.End()-1)
+}
+
+// shrink makes the following chunks at most size rows.
+func (r *run) shrink(size int64, why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.total.Halved++
+	if size < r.size {
+		r.size = size
+		r.observe(Event{Note: fmt.Sprintf("the server found a chunk too large (%v); chunks now hold %d rows", why, size)})
+	}
+}
+
+// confirm counts a span that is in.
+func (r *run) confirm(l *lane, span chunker.Span, n int64, out Outcome, elapsed time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l.claim.Done.Add(span.Range())
+	if out.Covers.Len() > span.Count {
+		// Only halves of a chunk can meet this: the whole was in after all.
+		extra := chunker.Range{First: span.End(), End: min(out.Covers.End, l.claim.End)}
+		l.claim.Done.Add(extra)
+		n += extra.Len()
+	}
+	r.total.Rows += n
+	if out.Already {
+		r.total.AlreadyRows += n
+	}
+	r.total.Chunks++
+	r.total.Positions += span.Count
+	r.total.Retries += int64(out.Retries)
+	r.total.LookUps += int64(out.LookUps)
+	r.times = append(r.times, elapsed)
+	r.observe(Event{Span: span, Outcome: out, Elapsed: elapsed})
+}
+
+func (r *run) observe(e Event) {
+	if r.Observe != nil {
+		r.Observe(e)
+	}
+}
+
+// close ends one span of a lane and gives the lane's claim back with the last.
+func (r *run) close(ctx context.Context, l *lane) error {
+	r.mu.Lock()
+	l.open--
+	last := l.open == 0 && l.claim.Done.Covers(l.claim.Range)
+	r.mu.Unlock()
+	if !last {
+		return nil
+	}
+	r.books.Lock()
+	defer r.books.Unlock()
+	r.mu.Lock()
+	r.lanes = slices.DeleteFunc(r.lanes, func(x *lane) bool { return x == l })
+	r.mu.Unlock()
+	if err := r.queue.Release(ctx, l.claim); err != nil {
+		return fmt.Errorf("record rows %d to %d as done: %w", l.claim.First, l.claim.End-1, err)
+	}
+	return nil
+}
+
+// keep writes checkpoints until done is closed. A checkpoint that fails for another
+// reason than a lost claim is made up for by the next one.
+func (r *run) keep(ctx context.Context, done <-chan struct{}) {
+	tick := time.NewTicker(CheckpointEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := r.checkpoint(ctx); errors.Is(err, ErrLost) {
+			r.fail(err)
+			return
+		}
+	}
+}
+
+func (r *run) checkpoint(ctx context.Context) error {
+	r.books.Lock()
+	defer r.books.Unlock()
+	return r.queue.Checkpoint(ctx, r.claims())
+}
+
+// claims returns copies of the claims that are held.
+func (r *run) claims() []Claim {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]Claim, len(r.lanes))
+	for i, l := range r.lanes {
+		list[i].Range = l.claim.Range
+		list[i].Done.AddAll(l.claim.Done)
+	}
+	return list
+}
+
+// releaseAll gives back what the run still holds, so that another can go on at once.
+func (r *run) releaseAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	for _, c := range r.claims() {
+		if err := r.queue.Release(ctx, c); err != nil && !errors.Is(err, ErrLost) {
+			return fmt.Errorf("give back what is not loaded: %w", err)
+		}
+	}
+	return nil
+}
+
+// result returns the total.
+func (r *run) result(elapsed time.Duration) Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	res := r.total
+	res.Elapsed = elapsed
+	if n := len(r.times); n > 0 {
+		slices.Sort(r.times)
+		res.P50, res.P99 = r.times[n/2], r.times[n*99/100]
+	}
+	return res
+}
+
+// localQueue is the queue of a job without one: all positions, in this process.
+type localQueue struct {
+	mu   sync.Mutex
+	left chunker.Range
+}
+
+func (q *localQueue) Claim(context.Context, int64) (Claim, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.left.Len() <= 0 {
+		return Claim{}, io.EOF
+	}
+	c := Claim{Range: q.left}
+	q.left.First = q.left.End
+	return c, nil
+}
+
+func (q *localQueue) Checkpoint(context.Context, []Claim) error { return nil }
+func (q *localQueue) Release(context.Context, Claim) error      { return nil }

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Config says where a server is and how to log in. Make one with Parse. It holds
+// the password: print its Target, never the Config itself.
+type Config struct {
+	pgx *pgx.ConnConfig
+}
+
+// ErrURL is what errors of Parse wrap: the user's URL is at fault, not the server.
+var ErrURL = errors.New("bad URL")
+
+// Parse reads a connection string: postgres://, postgresql:// or cockroachdb://
+// URLs, or key=value pairs, with what libpq's environment and passfile add. The
+// word "env" alone takes DATABASE_URL, or else the PG* variables.
+//
+// A host that is not on this machine needs an sslmode in the string or in
+// PGSSLMODE: pgx alone would fall back to plaintext without a word. Errors wrap
+// ErrURL and hold no part of the string but the scheme, since any other part may
+// hold the password.
+func Parse(text string) (*Config, error) {
+	if text == "env" {
+		text = os.Getenv("DATABASE_URL")
+		if text == "" && os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == "" {
+			return nil, fmt.Errorf("%w: --url env, but neither DATABASE_URL nor PGHOST is set", ErrURL)
+		}
+	}
+	if rest, ok := strings.CutPrefix(text, "cockroachdb://"); ok {
+		text = "postgresql://" + rest
+	}
+	if err := checkForm(text); err != nil {
+		return nil, err
+	}
+	cfg, err := pgx.ParseConfig(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", ErrURL, parseProblem(text, err))
+	}
+	// The rows are sent by statements that are prepared once per connection.
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	if !saysSSLMode(text) && os.Getenv("PGSSLMODE") == "" && os.Getenv("PGSERVICE") == "" {
+		for _, host := range hosts(cfg) {
+			if !isLocal(host) {
+				return nil, fmt.Errorf("%w: %s is not on this machine and the URL names no sslmode; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear", ErrURL, host)
+			}
+		}
+	}
+	return &Config{pgx: cfg}, nil
+}
+
+// checkForm finds the faults of a string that can be named without parsing it, so
+// that no error needs to quote it.
+func checkForm(text string) error {
+	scheme, _, ok := strings.Cut(text, "://")
+	switch {
+	case !ok && text != "" && !strings.Contains(text, "="):
+		return fmt.Errorf("%w: neither a URL (postgres://user@host:port/database) nor key=value pairs", ErrURL)
+	case ok && !strings.ContainsAny(scheme, "= \t") && scheme != "postgres" && scheme != "postgresql":
+		if strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-") != "" || len(scheme) > 20 {
+			scheme = "this"
+		}
+		return fmt.Errorf("%w: scheme %s is not known; use postgres://, postgresql:// or cockroachdb://", ErrURL, scheme)
+	}
+	return nil
+}
+
+// parseProblem says what is wrong with a connection string without quoting it.
+func parseProblem(text string, err error) string {
+	// pgx names the faulty setting in front of the cause and never its value
+	// in these cases; everything else may carry parts of the string.
+	msg := err.Error()
+	for _, known := range []struct{ in, out string }{
+		{"sslmode is invalid", "sslmode must be disable, allow, prefer, require, verify-ca or verify-full"},
+		{"invalid port", "the port is not a number from 1 to 65535"},
+		{"unable to add CA to cert pool", "sslrootcert holds no PEM certificate"},
+		{"unable to read CA file", "sslrootcert cannot be read"},
+		{"both \"sslcert\" and \"sslkey\" are required", "sslcert and sslkey go together"},
+		{"unable to load cert", "sslcert and sslkey cannot be read, or do not belong together"},
+		{"unable to read sslkey", "sslkey cannot be read"},
+		{"failed to decode sslkey", "sslkey is not a PEM key"},
+		{"decrypt", "sslkey cannot be decrypted with sslpassword"},
+		{"invalid connect_timeout", "connect_timeout is not a number of seconds"},
+	} {
+		if strings.Contains(msg, known.in) {
+			return known.out
+		}
+	}
+	if strings.Contains(text, "://") {
+		if _, urlErr := url.Parse(text); urlErr != nil {
+			return "it does not parse as a URL; percent-encode special characters in user and password (@ is %40, / is %2F, % is %25)"
+		}
+	}
+	return "it does not parse; write postgres://user@host:port/database?sslmode=… or key=value pairs, and quote values with blanks"
+}
+
+func saysSSLMode(text string) bool {
+	if u, err := url.Parse(text); err == nil && u.Scheme != "" {
+		return u.Query().Has("sslmode")
+	}
+	for field := range strings.FieldsSeq(strings.ReplaceAll(text, "=", " = ")) {
+		if field == "sslmode" {
+			return true
+		}
+	}
+	return false
+}
+
+func hosts(cfg *pgx.ConnConfig) []string {
+	list := []string{cfg.Host}
+	for _, f := range cfg.Fallbacks {
+		list = append(list, f.Host)
+	}
+	return list
+}
+
+// isLocal reports whether host is a socket directory or a loopback address.
+func isLocal(host string) bool {
+	if host == "" || host == "localhost" || filepath.IsAbs(host) || strings.HasPrefix(host, "@") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// Database returns the database that the string names; empty where it names none.
+func (c *Config) Database() string { return c.pgx.Database }
+
+// WithDatabase returns a copy that connects to another database.
+func (c *Config) WithDatabase(name string) *Config {
+	copied := c.pgx.Copy()
+	copied.Database = name
+	return &Config{pgx: copied}
+}
+
+// WithTracer returns a copy whose connections report each statement to t.
+func (c *Config) WithTracer(t pgx.QueryTracer) *Config {
+	copied := c.pgx.Copy()
+	copied.Tracer = t
+	return &Config{pgx: copied}
+}
+
+// User returns the name to log in with.
+func (c *Config) User() string { return c.pgx.User }
+
+// Host returns host and port as they are printed: "db1:26257", or the directory of
+// a unix socket.
+func (c *Config) Host() string {
+	if filepath.IsAbs(c.pgx.Host) {
+		return c.pgx.Host
+	}
+	return net.JoinHostPort(c.pgx.Host, fmt.Sprint(c.pgx.Port))
+}

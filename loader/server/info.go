@@ -1,0 +1,81 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Product is a database that the loader knows.
+type Product int
+
+// The products.
+const (
+	PostgreSQL Product = iota
+	CockroachDB
+)
+
+// String returns the product's name.
+func (p Product) String() string {
+	return [...]string{"PostgreSQL", "CockroachDB"}[p]
+}
+
+// Info is what a server says it is.
+type Info struct {
+	Product             Product
+	Version             string // as the server writes it, without leading v: "21.1.5", "15.18"
+	Major, Minor, Patch int    // PostgreSQL 15.18 is 15, 18, 0
+	OSS                 bool   // a CockroachDB build without the licensed packages: no IMPORT
+}
+
+// AtLeast reports whether the server is of version major.minor.patch or newer.
+func (i Info) AtLeast(major, minor, patch int) bool {
+	if i.Major != major {
+		return i.Major > major
+	}
+	if i.Minor != minor {
+		return i.Minor > minor
+	}
+	return i.Patch >= patch
+}
+
+// String returns product and version: "CockroachDB 21.1.5".
+func (i Info) String() string { return i.Product.String() + " " + i.Version }
+
+var (
+	cockroachVersion = regexp.MustCompile(`^CockroachDB (\S+) v((\d+)\.(\d+)\.(\d+)\S*)`)
+	postgresVersion  = regexp.MustCompile(`^PostgreSQL ((\d+)(?:\.(\d+))?\S*)`)
+)
+
+// ReadInfo asks the server for its version() and reads it. Other servers that speak
+// the protocol are an error.
+func ReadInfo(ctx context.Context, conn *pgx.Conn) (Info, error) {
+	var text string
+	if err := conn.QueryRow(ctx, "SELECT version()").Scan(&text); err != nil {
+		return Info{}, err
+	}
+	return ParseInfo(text)
+}
+
+// ParseInfo reads the text that version() returns.
+func ParseInfo(text string) (Info, error) {
+	if m := cockroachVersion.FindStringSubmatch(text); m != nil {
+		return Info{
+			Product: CockroachDB, Version: m[2], OSS: m[1] == "OSS",
+			Major: number(m[3]), Minor: number(m[4]), Patch: number(m[5]),
+		}, nil
+	}
+	if m := postgresVersion.FindStringSubmatch(text); m != nil {
+		return Info{Product: PostgreSQL, Version: m[1], Major: number(m[2]), Minor: number(m[3])}, nil
+	}
+	return Info{}, fmt.Errorf("the server is neither CockroachDB nor PostgreSQL: version() says %.60q", text)
+}
+
+// number reads what a \d+ matched; an absent group is 0.
+func number(digits string) int {
+	n, _ := strconv.Atoi(digits)
+	return n
+}

@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Reason says in one line why a database call failed: the server's own message with
+// its SQLSTATE, or the network's. It never holds the connection string, and not the
+// error's Detail, which may quote a row.
+func Reason(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return fmt.Sprintf("%s (SQLSTATE %s)", oneLine(pg.Message), pg.Code)
+	}
+	var (
+		unknown  x509.UnknownAuthorityError
+		host     x509.HostnameError
+		invalid  x509.CertificateInvalidError
+		dns      *net.DNSError
+		alert    tls.AlertError
+		header   tls.RecordHeaderError
+		pathErr  *os.PathError
+		deadline = errors.Is(err, context.DeadlineExceeded)
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return "the server's certificate is signed by an authority that sslrootcert does not hold"
+	case errors.As(err, &host):
+		return "the server's certificate is not for this host name"
+	case errors.As(err, &invalid):
+		if invalid.Reason == x509.Expired {
+			return "the server's certificate has expired, or is not valid yet"
+		}
+		return "the server's certificate is not valid: " + oneLine(invalid.Error())
+	case errors.As(err, &alert):
+		return "the server refused the TLS connection: " + oneLine(alert.Error())
+	case errors.As(err, &header):
+		return "the server does not answer in TLS"
+	case strings.Contains(err.Error(), "server refused TLS connection"):
+		return "the server has no TLS, and sslmode asks for it"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused: nothing listens there"
+	case errors.Is(err, syscall.ENOENT) && errors.As(err, &pathErr):
+		return "no such file: " + pathErr.Path
+	case errors.Is(err, syscall.ENOENT):
+		return "no server socket there"
+	case errors.As(err, &dns):
+		return "the host name cannot be resolved"
+	case deadline:
+		return "no answer before the deadline"
+	}
+	// The innermost cause is the network's own words; outer layers of pgx add
+	// user, database and address, which the caller prints already.
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return oneLine(err.Error())
+		}
+		err = next
+	}
+}
+
+func isCertificate(err error) bool {
+	var (
+		unknown x509.UnknownAuthorityError
+		host    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		verify  *tls.CertificateVerificationError
+	)
+	return errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) || errors.As(err, &verify)
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -1,0 +1,196 @@
+// Package server connects to CockroachDB or PostgreSQL, finds out which of them it
+// is and what it allows, describes tables and says what errors mean. It changes
+// nothing but the existence of databases, and writes no rows.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ConnectTimeout bounds one attempt to connect where the connection string sets no
+// connect_timeout.
+const ConnectTimeout = 10 * time.Second
+
+// A Server is a database that was reached once: what it is, and how to reach it
+// again. It holds no connection and is safe for concurrent use.
+type Server struct {
+	Info
+	Config *Config
+}
+
+// A ConnectError says that a server could not be reached or let nobody in. Its text
+// holds user, database and host, never the password.
+type ConnectError struct {
+	Host, User, Database string
+	Err                  error
+}
+
+func (e *ConnectError) Error() string {
+	return fmt.Sprintf("connect to %s as %s, database %q: %s", e.Host, e.User, e.Database, Reason(e.Err))
+}
+
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// Open connects once, asks the server what it is, and closes the connection. When
+// the config names no database, defaultDatabase is taken and, where missing,
+// created. The error is a *ConnectError, or says that the database cannot be
+// created.
+func Open(ctx context.Context, c *Config, defaultDatabase string) (*Server, error) {
+	if c.Database() == "" && defaultDatabase != "" {
+		if err := ensureDatabase(ctx, c, defaultDatabase); err != nil {
+			return nil, err
+		}
+		c = c.WithDatabase(defaultDatabase)
+	}
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	info, err := ReadInfo(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("ask the server what it is: %s", Reason(err))
+	}
+	return &Server{Info: info, Config: c}, nil
+}
+
+// connect opens one connection. The error is a *ConnectError.
+func (c *Config) connect(ctx context.Context) (*pgx.Conn, error) {
+	cfg := c.pgx.Copy()
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = ConnectTimeout
+	}
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, &ConnectError{Host: c.Host(), User: cfg.User, Database: cfg.Database, Err: err}
+	}
+	return conn, nil
+}
+
+// ensureDatabase creates the database name where it is missing, over a connection
+// to the one that every server has.
+func ensureDatabase(ctx context.Context, c *Config, name string) error {
+	conn, err := c.connect(ctx) // most often it is there already
+	if err == nil {
+		defer conn.Close(context.WithoutCancel(ctx))
+	}
+	var pg *pgconn.PgError
+	if err != nil && errors.As(err, &pg) && pg.Code == "3D000" {
+		// PostgreSQL takes the user's name for a database that is not named.
+		conn, err = c.WithDatabase("postgres").connect(ctx)
+		if err == nil {
+			defer conn.Close(context.WithoutCancel(ctx))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	var there bool
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1)`, name).Scan(&there); err != nil {
+		return fmt.Errorf("look for database %q: %s", name, Reason(err))
+	}
+	if there {
+		return nil
+	}
+	_, err = conn.Exec(ctx, `CREATE DATABASE `+pgx.Identifier{name}.Sanitize())
+	if err != nil && Code(err) != "42P04" && Code(err) != "23505" { // another loader was first
+		return &CreateError{What: "database", Name: name, Err: err}
+	}
+	return nil
+}
+
+// A CreateError says that the server refused to create a database, schema or table.
+type CreateError struct {
+	What, Name string
+	Err        error
+}
+
+func (e *CreateError) Error() string {
+	return fmt.Sprintf("create %s %s: %s", e.What, e.Name, Reason(e.Err))
+}
+
+func (e *CreateError) Unwrap() error { return e.Err }
+
+// Sessions configures the connections of one run.
+type Sessions struct {
+	// Name is the application_name, by which a later run finds and ends the
+	// sessions of this one. At most 63 bytes.
+	Name string
+	// Max is the most connections open at once.
+	Max int
+	// StatementTimeout ends a statement on the server, so that what a lost
+	// connection left behind does not hold its locks for ever. Zero is the
+	// server's own setting.
+	StatementTimeout time.Duration
+	// Prepare is called on each new connection, for type registration.
+	Prepare func(*pgx.Conn)
+}
+
+// Pool opens a pool of connections with the settings of s. Connections are made as
+// they are needed; a bad one is thrown away when it is given back.
+func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig("host=localhost")
+	if err != nil {
+		return nil, fmt.Errorf("make a pool: %w", err)
+	}
+	cfg.ConnConfig = s.Config.pgx.Copy()
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = ConnectTimeout
+	}
+	cfg.ConnConfig.RuntimeParams["application_name"] = o.Name
+	cfg.MaxConns = int32(max(o.Max, 1))
+	cfg.MaxConnIdleTime = time.Hour
+	cfg.HealthCheckPeriod = time.Hour
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if o.Prepare != nil {
+			o.Prepare(conn)
+		}
+		if o.StatementTimeout <= 0 {
+			return nil
+		}
+		ms := o.StatementTimeout.Milliseconds()
+		_, err := conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d", ms, ms), pgx.QueryExecModeSimpleProtocol)
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make a pool: %s", Reason(err))
+	}
+	return pool, nil
+}
+
+// Run runs one statement and returns its rows as text, NULL as "NULL". It is for
+// people who look at a few rows.
+func Run(ctx context.Context, c *Config, statement string) (columns []string, found [][]string, err error) {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	results := conn.PgConn().Exec(ctx, statement)
+	for results.NextResult() {
+		r := results.ResultReader()
+		columns, found = nil, nil
+		for _, f := range r.FieldDescriptions() {
+			columns = append(columns, f.Name)
+		}
+		for r.NextRow() {
+			row := make([]string, len(columns))
+			for i, v := range r.Values() {
+				row[i] = "NULL"
+				if v != nil {
+					row[i] = string(v)
+				}
+			}
+			found = append(found, row)
+		}
+	}
+	return columns, found, results.Close()
+}

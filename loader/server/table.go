@@ -1,0 +1,250 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/chunker"
+)
+
+// A Table is the target of a load as the server describes it. It is not changed
+// after Describe and may be read by several goroutines.
+type Table struct {
+	Name    pgx.Identifier // schema and table
+	OID     uint32         // on CockroachDB the table's id in its keys
+	Kind    string         // pg_class.relkind: r, or p for a partitioned table of PostgreSQL
+	Columns []Column       // in the table's order, hidden ones too
+	// Primary are the columns of the primary key, in order: also the hidden
+	// rowid that CockroachDB gives a table without one, and the hidden computed
+	// column of a hash-sharded key. Nil is no primary key (PostgreSQL).
+	Primary []string
+	// Deferrable says that the primary key is checked at COMMIT only.
+	Deferrable bool
+	Indexes    []TableIndex // the primary key first, then by name
+	// ForeignKeys are those of the table's own columns, ReferencedBy those of
+	// other tables that point to it.
+	ForeignKeys, ReferencedBy []ForeignKey
+	Triggers                  []string // names of those that users made, enabled ones only
+	Rules                     bool     // PostgreSQL: has rewrite rules
+	RowSecurity               bool     // has row-level security
+	Temporary                 bool     // seen by one session only
+	Partition                 bool     // PostgreSQL: is itself a partition of another table
+	// EstimatedRows is the number of rows by the server's statistics; -1 where
+	// there are none.
+	EstimatedRows int64
+	// Empty says that the table had no row. It is true only for certain:
+	// EmptyErr says why it could not be found out.
+	Empty    bool
+	EmptyErr error
+	// Keys is the table as far as the sizes of its keys go; only CockroachDB's
+	// limits depend on them.
+	Keys chunker.Schema
+	// Notes are what could not be read, one line each.
+	Notes []string
+}
+
+// A Column is a column of a table as the server describes it.
+type Column struct {
+	Name    string
+	Type    string // as format_type prints it: "bigint", "double precision"
+	SQLType string // as CockroachDB prints it: "INT8"; elsewhere Type
+	TypeOID uint32
+	NotNull bool
+	Default bool // has a default, an identity or a generated value
+	// Expr is the default, or how the column is generated; empty for an
+	// identity.
+	Expr      string
+	Generated bool // computed from other columns: nothing can be written to it
+	Identity  bool // an identity column
+	Always    bool // GENERATED ALWAYS AS IDENTITY: written with OVERRIDING SYSTEM VALUE only
+	Hidden    bool // CockroachDB: not in SELECT *
+	Labels    int  // of an ENUM type; else zero
+}
+
+// A TableIndex is one index of a table.
+type TableIndex struct {
+	Name    string
+	ID      int64 // CockroachDB's number; zero where the server does not say
+	Primary bool
+	Unique  bool
+	// Columns are the key columns in order, an expression being "". Implicit of
+	// them, from the first on, are not written in the index: the computed
+	// column of a hash-sharded index, the region of REGIONAL BY ROW.
+	Columns  []string
+	Desc     []bool   // for each column
+	Exprs    []string // for each column the expression, else empty
+	Implicit int
+	Storing  []string // STORING, or INCLUDE
+	Where    bool     // a partial index
+	Inverted bool     // CockroachDB: one entry for each element
+	Method   string   // PostgreSQL: btree, hash, gin, …; CockroachDB: btree, inverted, vector
+	// Constraint says that a constraint of this name owns the index (PostgreSQL:
+	// UNIQUE or EXCLUDE), and Deferrable that it can be checked at COMMIT.
+	Constraint, Deferrable bool
+	// Create and Drop are the statements that make the index again and remove
+	// it; empty for a primary key.
+	Create, Drop string
+}
+
+// A ForeignKey is a reference from one table to another.
+type ForeignKey struct {
+	Name       string
+	Table      string // the other table, as the server prints it
+	Definition string // FOREIGN KEY (a) REFERENCES …
+}
+
+// A Querier runs queries: a connection, a pool or a transaction of pgx.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Describe reads what the server knows of a table. The error is a *TargetError when
+// the name is not that of a table, and wraps ErrNoTable when there is nothing of that
+// name. Describe writes nothing.
+func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (*Table, error) {
+	t := &Table{EstimatedRows: -1}
+	if err := t.find(ctx, db, info, name); err != nil {
+		return nil, err
+	}
+	if why, ok := notTables[t.Kind]; ok {
+		return nil, &TargetError{Name: Display(t.Name), Reason: why}
+	}
+	steps := []struct {
+		what string
+		read func(context.Context, Querier) error
+	}{
+		{"columns", t.postgresColumns},
+		{"indexes", t.postgresIndexes},
+		{"foreign keys", t.foreignKeys},
+		{"triggers", t.triggers},
+	}
+	if info.Product == CockroachDB {
+		steps[0].read = t.cockroachColumns
+		steps[1].read = func(ctx context.Context, db Querier) error { return t.cockroachIndexes(ctx, db, info) }
+	}
+	for _, s := range steps {
+		if err := s.read(ctx, db); err != nil {
+			return nil, fmt.Errorf("describe the %s of %s: %w", s.what, Display(t.Name), err)
+		}
+	}
+	var one int
+	err := db.QueryRow(ctx, "SELECT 1 FROM "+t.Name.Sanitize()+" LIMIT 1").Scan(&one)
+	t.Empty = errors.Is(err, pgx.ErrNoRows)
+	if err != nil && !t.Empty {
+		if Code(err) == "" { // the connection, not a privilege
+			return nil, fmt.Errorf("look whether %s is empty: %w", Display(t.Name), err)
+		}
+		t.EmptyErr = err
+	}
+	return t, nil
+}
+
+// find finds the relation of that name, as an SQL statement would.
+func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identifier) error {
+	if len(name) == 0 {
+		return noTable(name, "the name is empty")
+	}
+	parts := append(pgx.Identifier(nil), name...)
+	if info.Product == PostgreSQL {
+		for i := range parts {
+			parts[i] = cutName(parts[i])
+		}
+	}
+	var database string
+	var path []string
+	if err := db.QueryRow(ctx, `SELECT current_database(), current_schemas(true)`).Scan(&database, &path); err != nil {
+		return fmt.Errorf("describe table %s: %w", Display(name), err)
+	}
+	if len(parts) == 3 {
+		if parts[0] != database {
+			return noTable(name, fmt.Sprintf(": the connection is to database %s", Display(pgx.Identifier{database})))
+		}
+		parts = parts[1:]
+	}
+	schemas := path
+	if len(parts) == 2 {
+		schemas = []string{parts[0]}
+		if info.Product == CockroachDB && parts[0] == database {
+			schemas = append(schemas, "public") // database.table, CockroachDB's old form
+		}
+	}
+	var oid int64
+	var schema, table, persistence string
+	var estimate *float64
+	err := db.QueryRow(ctx, `SELECT c.oid::INT8, n.nspname, c.relname, c.relkind::TEXT, c.relpersistence::TEXT,
+			COALESCE(c.relispartition, false), COALESCE(c.relhasrules, false), COALESCE(c.relrowsecurity, false), c.reltuples::FLOAT8
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relname = $1 AND n.nspname = ANY($2)
+		ORDER BY array_position($2, n.nspname::TEXT) LIMIT 1`, parts[len(parts)-1], schemas).
+		Scan(&oid, &schema, &table, &t.Kind, &persistence, &t.Partition, &t.Rules, &t.RowSecurity, &estimate)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return noTable(name, "")
+	case err != nil:
+		return fmt.Errorf("describe table %s: %w", Display(name), err)
+	}
+	t.OID, t.Name, t.Temporary = uint32(oid), pgx.Identifier{schema, table}, persistence == "t"
+	// PostgreSQL says -1, before 14 0, for a table that was never analysed.
+	if info.Product == PostgreSQL && estimate != nil && *estimate > 0 {
+		t.EstimatedRows = int64(*estimate)
+	}
+	return nil
+}
+
+// foreignKeys reads the references from the table and to it.
+func (t *Table) foreignKeys(ctx context.Context, db Querier) error {
+	found, err := db.Query(ctx, `SELECT conname, conrelid = $1::INT8::OID, confrelid = $1::INT8::OID, conrelid::REGCLASS::TEXT, confrelid::REGCLASS::TEXT, pg_get_constraintdef(oid)
+		FROM pg_catalog.pg_constraint WHERE contype = 'f' AND (conrelid = $1::INT8::OID OR confrelid = $1::INT8::OID) ORDER BY conname`, int64(t.OID))
+	if err != nil {
+		return err
+	}
+	var name, from, to, definition string
+	var out, in bool
+	_, err = pgx.ForEachRow(found, []any{&name, &out, &in, &from, &to, &definition}, func() error {
+		if out {
+			t.ForeignKeys = append(t.ForeignKeys, ForeignKey{name, to, definition})
+		}
+		if in {
+			t.ReferencedBy = append(t.ReferencedBy, ForeignKey{name, from, definition})
+		}
+		return nil
+	})
+	return err
+}
+
+// triggers reads the names of the triggers that users made and that are enabled.
+func (t *Table) triggers(ctx context.Context, db Querier) error {
+	found, err := db.Query(ctx, `SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1::INT8::OID AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY tgname`, int64(t.OID))
+	if err != nil {
+		return err
+	}
+	t.Triggers, err = pgx.CollectRows(found, pgx.RowTo[string])
+	return err
+}
+
+// Display returns the table's name for people; SQL takes Name.Sanitize.
+func (t *Table) Display() string { return Display(t.Name) }
+
+// Column returns the column of that name, or nil.
+func (t *Table) Column(name string) *Column {
+	for i := range t.Columns {
+		if t.Columns[i].Name == name {
+			return &t.Columns[i]
+		}
+	}
+	return nil
+}
+
+// HiddenKey reports whether the primary key is the hidden rowid that CockroachDB
+// gives a table without one: its values are not the client's to know.
+func (t *Table) HiddenKey() bool {
+	if len(t.Primary) != 1 {
+		return false
+	}
+	c := t.Column(t.Primary[0])
+	return c != nil && c.Hidden && !c.Generated
+}
