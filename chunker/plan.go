@@ -138,14 +138,14 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 		switch {
 		case size <= fits:
 		case l.Advice && asked:
-			note := fmt.Sprintf("%d rows per chunk are %d %s, above %s (%d)", size, cost.Use(l.Unit, size, recordBytes), l.Unit, l.Name, l.Max)
+			note := fmt.Sprintf("%s, above %s (%d)", inUnit("are", size, cost.Use(l.Unit, size, recordBytes), l.Unit), l.Name, l.Max)
 			if l.Cost != "" {
 				note += ": " + l.Cost
 			}
 			p.Notes = append(p.Notes, fmt.Sprintf("%s; %d rows stay below it", note, fits))
 		default:
 			if asked {
-				p.Notes = append(p.Notes, fmt.Sprintf("%d rows per chunk would be %d %s; %s allows %d (%s), so chunks hold %d rows", size, cost.Use(l.Unit, size, recordBytes), l.Unit, l.Name, l.Max, l.From, fits))
+				p.Notes = append(p.Notes, fmt.Sprintf("%s; %s allows %d (%s), so chunks hold %d rows", inUnit("would be", size, cost.Use(l.Unit, size, recordBytes), l.Unit), l.Name, l.Max, l.From, fits))
 			}
 			size, p.Binds = fits, l
 		}
@@ -155,6 +155,14 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 		p.Chunks = (rows + size - 1) / size
 	}
 	return p, nil
+}
+
+// inUnit says what rows rows per chunk are, or would be, in a limit's unit.
+func inUnit(verb string, rows, use int64, u Unit) string {
+	if u == Rows {
+		return fmt.Sprintf("chunks %s %d rows", map[string]string{"are": "hold", "would be": "would hold"}[verb], rows)
+	}
+	return fmt.Sprintf("%d rows per chunk %s %d %s", rows, verb, use, u)
 }
 
 // Without returns the limits but the one of that name.

@@ -45,6 +45,10 @@ func ensureTable(ctx context.Context, pool *pgxpool.Pool, info server.Info, what
 		}
 		t, err = server.Describe(ctx, pool, info, name)
 	}
+	var target *server.TargetError
+	if errors.As(err, &target) {
+		return nil, &TableError{err.Error()}
+	}
 	if err != nil {
 		return nil, err
 	}
