@@ -163,12 +163,20 @@ func (s Schema) primary() []KeyColumn {
 // them only in rows where one of its own columns is NULL.
 func (s Schema) keyColumns(x *Index) []KeyColumn {
 	cols := slices.Clone(x.Columns)
-	if x.Primary || x.Unique && !slices.ContainsFunc(x.Columns, func(c KeyColumn) bool { return c.Nullable }) {
+	nullable := false
+	for i := range cols {
+		// A column of the primary key is never NULL, whatever it says.
+		if slices.ContainsFunc(s.primary(), func(p KeyColumn) bool { return p.Name == cols[i].Name }) {
+			cols[i].Nullable = false
+		}
+		nullable = nullable || cols[i].Nullable
+	}
+	if x.Primary || x.Unique && !nullable {
 		return cols
 	}
 	for _, p := range s.primary() {
 		if !slices.ContainsFunc(x.Columns, func(c KeyColumn) bool { return c.Name == p.Name && !x.Inverted }) {
-			p.Desc = false
+			p.Desc, p.Nullable = false, false
 			cols = append(cols, p)
 		}
 	}
