@@ -172,24 +172,51 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 			schemas = append(schemas, "public") // database.table, CockroachDB's old form
 		}
 	}
-	var oid int64
-	var schema, table, persistence string
-	var estimate *float64
-	err := db.QueryRow(ctx, `SELECT c.oid::INT8, n.nspname, c.relname, c.relkind::TEXT, c.relpersistence::TEXT,
-			COALESCE(c.relispartition, false), COALESCE(c.relhasrules, false), COALESCE(c.relrowsecurity, false), c.reltuples::FLOAT8
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relname = $1 AND n.nspname = ANY($2)
-		ORDER BY array_position($2, n.nspname::TEXT) LIMIT 1`, parts[len(parts)-1], schemas).
-		Scan(&oid, &schema, &table, &t.Kind, &persistence, &t.Partition, &t.Rules, &t.RowSecurity, &estimate)
+	table := parts[len(parts)-1]
+	err := t.look(ctx, db, "c.relname = $1 AND n.nspname = ANY($2)", table, schemas)
+	if errors.Is(err, pgx.ErrNoRows) && info.Product == CockroachDB {
+		// Without rights on the database its schemas are not in pg_namespace,
+		// while the table can be used.
+		for _, schema := range schemas {
+			var oid int64
+			if db.QueryRow(ctx, `SELECT $1::TEXT::REGCLASS::OID::INT8`, pgx.Identifier{schema, table}.Sanitize()).Scan(&oid) != nil {
+				continue
+			}
+			if err = t.look(ctx, db, "c.oid = $1::INT8::OID AND $2::TEXT[] IS NOT NULL", oid, schemas); err == nil {
+				t.Name[0] = schema
+			}
+			break
+		}
+	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return noTable(name, "")
 	case err != nil:
 		return fmt.Errorf("describe table %s: %w", Display(name), err)
 	}
+	if info.Product == CockroachDB {
+		t.EstimatedRows = -1 // SHOW STATISTICS has it
+	}
+	return nil
+}
+
+// look reads what pg_class says of the first relation that fits, in the order of
+// schemas.
+func (t *Table) look(ctx context.Context, db Querier, which string, what any, schemas []string) error {
+	var oid int64
+	var schema, table, persistence string
+	var estimate *float64
+	err := db.QueryRow(ctx, `SELECT c.oid::INT8, COALESCE(n.nspname, ''), c.relname, c.relkind::TEXT, c.relpersistence::TEXT,
+			COALESCE(c.relispartition, false), COALESCE(c.relhasrules, false), COALESCE(c.relrowsecurity, false), c.reltuples::FLOAT8
+		FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE `+which+` ORDER BY array_position($2, n.nspname::TEXT) LIMIT 1`, what, schemas).
+		Scan(&oid, &schema, &table, &t.Kind, &persistence, &t.Partition, &t.Rules, &t.RowSecurity, &estimate)
+	if err != nil {
+		return err
+	}
 	t.OID, t.Name, t.Temporary = uint32(oid), pgx.Identifier{schema, table}, persistence == "t"
 	// PostgreSQL says -1, before 14 0, for a table that was never analysed.
-	if info.Product == PostgreSQL && estimate != nil && *estimate > 0 {
+	if estimate != nil && *estimate > 0 {
 		t.EstimatedRows = int64(*estimate)
 	}
 	return nil
