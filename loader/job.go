@@ -25,6 +25,10 @@ type Job struct {
 	// Workers is the number of chunks in flight; zero is 2. More than the
 	// server has processors gains nothing that could be measured.
 	Workers int
+	// Together lets the workers take neighbouring spans. Without it each works on
+	// a range of its own, which spares CockroachDB a hot range; PostgreSQL's B-tree
+	// is filled faster at one end.
+	Together bool
 	// Queue hands out the work; nil keeps it in this process, without resume.
 	Queue Queue
 	// Stop, when it is closed, lets the running chunks finish and starts no
@@ -76,16 +80,19 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 	}
 	r := newRun(j)
 	start := time.Now()
-	group, gctx := errgroup.WithContext(ctx)
+	// A worker returns no error but that of ctx: a failure of one lets the others
+	// finish their chunks.
+	var group errgroup.Group
 	for worker := range r.workers {
-		group.Go(func() error { return r.work(gctx, worker) })
+		group.Go(func() error { return r.work(ctx, worker) })
 	}
-	checkpoints := make(chan struct{})
-	var keeper sync.WaitGroup
-	keeper.Go(func() { r.keep(ctx, checkpoints) })
+	var beside sync.WaitGroup
+	beside.Go(func() { r.keep(ctx) })
+	beside.Go(func() { r.claimAhead(ctx) })
 	err := group.Wait()
-	close(checkpoints)
-	keeper.Wait()
+	r.finish()
+	beside.Wait()
+	r.writes.Wait()
 	if err == nil {
 		err = r.failure
 	}

@@ -88,7 +88,14 @@ type run struct {
 	// arrives after the claim was given back, and looks like a lost one.
 	books sync.Mutex
 
+	// claimed gives what the claimer learned to a worker that waits for it.
+	claimed chan error
+	over    chan struct{}  // closed when the workers have returned
+	writes  sync.WaitGroup // claims being given back
+
 	mu      sync.Mutex // guards what follows
+	reserve sync.Cond  // signals that the lane in reserve was taken up, or closing
+	closing bool
 	lanes   []*lane
 	size    int64 // rows per chunk; halved when the server finds a chunk too large
 	failure error
@@ -97,7 +104,11 @@ type run struct {
 }
 
 func newRun(j *Job) *run {
-	r := &run{Job: j, queue: j.Queue, workers: j.Workers, size: j.Plan.RowsPerChunk, halt: make(chan struct{})}
+	r := &run{
+		Job: j, queue: j.Queue, workers: j.Workers, size: j.Plan.RowsPerChunk,
+		halt: make(chan struct{}), claimed: make(chan error), over: make(chan struct{}),
+	}
+	r.reserve.L = &r.mu
 	if r.workers == 0 {
 		r.workers = 2
 	}
@@ -134,7 +145,7 @@ func (r *run) work(ctx context.Context, worker int) error {
 			continue
 		case err == nil:
 			if err = r.load(ctx, c, l, span); err == nil {
-				err = r.close(ctx, l)
+				r.close(ctx, l)
 			}
 		}
 		if err != nil {
@@ -169,35 +180,85 @@ func (r *run) fail(err error) {
 	}
 }
 
-// next returns a span to work on: of the worker's own lane, else of a new claim,
-// else of another worker's lane. Workers with lanes of their own write to different
-// ranges of keys.
+// next returns a span to work on: of the worker's own lane, else of a lane that nobody
+// has taken up, else of another worker's. Workers with lanes of their own write to
+// different ranges of keys. io.EOF: the run has no more to do; ErrBusy: other runs
+// have.
 func (r *run) next(ctx context.Context, worker int) (*lane, chunker.Span, error) {
-	own := func(l *lane) bool { return l.owner == worker }
-	l, span, err := r.take(own)
-	if !errors.Is(err, io.EOF) {
-		return l, span, err
-	}
-	r.mu.Lock()
-	size := r.size
-	r.mu.Unlock()
-	claim, claimErr := r.queue.Claim(ctx, size)
-	switch {
-	case claimErr == nil:
-		l := &lane{claim: claim, owner: worker, spans: r.cut(claim.Done.Gaps(claim.Range)...)}
-		r.mu.Lock()
-		r.lanes = append(r.lanes, l)
-		r.mu.Unlock()
-		return r.next(ctx, worker)
-	case errors.Is(claimErr, io.EOF), errors.Is(claimErr, ErrBusy):
-		l, span, err := r.take(func(*lane) bool { return true })
+	for {
+		l, span, err := r.take(func(l *lane) bool { return l.owner == worker || r.Together && l.owner != nobody })
+		if errors.Is(err, io.EOF) {
+			l, span, err = r.take(func(l *lane) bool { return l.owner == nobody })
+			if err == nil {
+				r.own(l, worker)
+			}
+		}
 		if !errors.Is(err, io.EOF) {
 			return l, span, err
 		}
-	default:
-		claimErr = fmt.Errorf("claim rows: %w", claimErr)
+		// Nothing is in reserve: what the claimer says now decides.
+		select {
+		case <-ctx.Done():
+			return nil, span, ctx.Err()
+		case <-r.halt:
+			return nil, span, io.EOF
+		case err := <-r.claimed:
+			if err == nil {
+				continue
+			}
+			if l, span, err := r.take(func(*lane) bool { return true }); !errors.Is(err, io.EOF) {
+				return l, span, err
+			}
+			return nil, span, err
+		}
 	}
-	return nil, chunker.Span{}, claimErr
+}
+
+// nobody is the owner of a lane in reserve.
+const nobody = -1
+
+func (r *run) own(l *lane, worker int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l.owner = worker
+	r.reserve.Signal()
+}
+
+// claimAhead keeps one lane in reserve, so that no worker waits for a claim while
+// there is work. What it learns goes to the workers that wait: nil for a new lane, else
+// why there is none.
+func (r *run) claimAhead(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		for !r.closing && slices.ContainsFunc(r.lanes, func(l *lane) bool { return l.owner == nobody && !l.spent }) {
+			r.reserve.Wait()
+		}
+		closing, size := r.closing, r.size
+		r.mu.Unlock()
+		if closing {
+			return
+		}
+		claim, err := r.queue.Claim(ctx, size)
+		switch {
+		case err == nil:
+			l := &lane{claim: claim, owner: nobody, spans: r.cut(claim.Done.Gaps(claim.Range)...)}
+			r.mu.Lock()
+			r.lanes = append(r.lanes, l)
+			r.mu.Unlock()
+		case !errors.Is(err, io.EOF) && !errors.Is(err, ErrBusy):
+			if ctx.Err() == nil {
+				r.fail(fmt.Errorf("claim rows: %w", err))
+			}
+			return
+		}
+		select {
+		case r.claimed <- err:
+		case <-ctx.Done():
+			return
+		case <-r.over:
+			return
+		}
+	}
 }
 
 // take cuts a span from the first lane that from accepts and that has one left;
@@ -315,34 +376,44 @@ func (r *run) observe(e Event) {
 	}
 }
 
-// close ends one span of a lane and gives the lane's claim back with the last.
-func (r *run) close(ctx context.Context, l *lane) error {
+// close ends one span of a lane and, with the last, has the lane's claim given back
+// while the worker goes on.
+func (r *run) close(ctx context.Context, l *lane) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	l.open--
-	last := l.open == 0 && l.claim.Done.Covers(l.claim.Range)
-	r.mu.Unlock()
-	if !last {
-		return nil
+	if l.open > 0 || !l.claim.Done.Covers(l.claim.Range) {
+		return
 	}
-	r.books.Lock()
-	defer r.books.Unlock()
-	r.mu.Lock()
-	r.lanes = slices.DeleteFunc(r.lanes, func(x *lane) bool { return x == l })
-	r.mu.Unlock()
-	if err := r.queue.Release(ctx, l.claim); err != nil {
-		return fmt.Errorf("record rows %d to %d as done: %w", l.claim.First, l.claim.End-1, err)
-	}
-	return nil
+	r.writes.Go(func() {
+		r.books.Lock()
+		defer r.books.Unlock()
+		r.mu.Lock()
+		r.lanes = slices.DeleteFunc(r.lanes, func(x *lane) bool { return x == l })
+		r.mu.Unlock()
+		if err := r.queue.Release(ctx, l.claim); err != nil && ctx.Err() == nil {
+			r.fail(fmt.Errorf("record rows %d to %d as done: %w", l.claim.First, l.claim.End-1, err))
+		}
+	})
 }
 
-// keep writes checkpoints until done is closed. A checkpoint that fails for another
+// finish ends what runs beside the workers.
+func (r *run) finish() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closing = true
+	r.reserve.Broadcast()
+	close(r.over)
+}
+
+// keep writes checkpoints until the workers have returned. A checkpoint that fails for another
 // reason than a lost claim is made up for by the next one.
-func (r *run) keep(ctx context.Context, done <-chan struct{}) {
+func (r *run) keep(ctx context.Context) {
 	tick := time.NewTicker(CheckpointEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-done:
+		case <-r.over:
 			return
 		case <-ctx.Done():
 			return

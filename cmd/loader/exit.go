@@ -87,6 +87,10 @@ func (p *program) exit(err error) int {
 	}
 	text := p.describe(err)
 	fmt.Fprintln(p.stderr, "loader:", text)
+	var create *server.CreateError
+	if errors.As(err, &create) && create.What != "database" && strings.HasPrefix(create.Name, registry.Schema) {
+		fmt.Fprintln(p.stderr, "without a record of the load, which cannot then be resumed: --no-registry")
+	}
 	if resume != "" {
 		fmt.Fprintf(p.stderr, "go on with: %s%s\n", resume, p.sameURL())
 	}

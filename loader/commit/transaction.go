@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/cockroach-go/v2/crdb"
 	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkload/chunker"
 	"bulkload/loader"
@@ -36,17 +37,54 @@ func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, ch
 				return err
 			}
 		}
+		if c.hasLedger() {
+			tag, err := tx.Exec(ctx, c.sql.ledger, c.ledgerArgs(chunk.Span)...)
+			if err := c.enter(ctx, tx, chunk.Span, p, tag, err); err != nil {
+				return err
+			}
+		}
 		return c.fillTransaction(ctx, tx, chunk, p)
 	})
 	return c.ended(err, p)
 }
 
 // postgresTransaction makes one attempt in a fresh transaction and checks COMMIT:
-// deferred constraints and serialization fail there, and so does a connection.
+// deferred constraints and serialization fail there, and so does a connection. BEGIN
+// travels with the ledger row.
 func (c *Committer) postgresTransaction(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
-	return c.ended(pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
-		return c.fillTransaction(ctx, tx, chunk, p)
-	}), p)
+	var begin pgx.Batch
+	begin.Queue("BEGIN")
+	entered := func(tag pgconn.CommandTag, err error) error { return err }
+	if c.hasLedger() {
+		begin.Queue(c.sql.ledger, c.ledgerArgs(chunk.Span)...)
+		entered = func(tag pgconn.CommandTag, err error) error {
+			return c.enter(ctx, conn, chunk.Span, p, tag, err)
+		}
+	}
+	results := conn.SendBatch(ctx, &begin)
+	tag, err := results.Exec()
+	if err == nil && c.hasLedger() {
+		tag, err = results.Exec()
+	}
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	if err = entered(tag, err); err == nil {
+		err = c.fillTransaction(ctx, conn, chunk, p)
+	}
+	if err != nil {
+		if !conn.IsClosed() {
+			// Whether it succeeds does not matter: an open transaction ends
+			// with its connection, which the pool then throws away.
+			conn.Exec(ctx, "ROLLBACK")
+		}
+		return c.ended(err, p)
+	}
+	tag, err = conn.Exec(ctx, "COMMIT")
+	if err == nil && tag.String() != "COMMIT" {
+		err = pgx.ErrTxCommitRollback
+	}
+	return err
 }
 
 // ended says what the end of a transaction means.
@@ -58,24 +96,38 @@ func (c *Committer) ended(err error, p *progress) error {
 	return err
 }
 
-// fillTransaction writes the ledger row and the chunk's rows.
-func (c *Committer) fillTransaction(ctx context.Context, tx pgx.Tx, chunk *rows.Chunk, p *progress) error {
-	if c.Load != "" && !c.Unproven {
-		if p.look {
-			p.look = false
-			p.out.LookUps++
-		}
-		if err := c.enter(ctx, tx, chunk.Span, p); err != nil {
-			return err
-		}
-	} else if p.look && !c.Unproven {
+// hasLedger reports whether chunks have ledger rows.
+func (c *Committer) hasLedger() bool { return c.Load != "" && !c.Unproven }
+
+func (c *Committer) ledgerArgs(span chunker.Span) []any {
+	return []any{c.Load, span.First, span.End(), c.Run}
+}
+
+// A session is a transaction, or a connection that is in one.
+type session interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// connOf returns the connection under a session.
+func connOf(tx session) *pgx.Conn {
+	if t, ok := tx.(pgx.Tx); ok {
+		return t.Conn()
+	}
+	return tx.(*pgx.Conn)
+}
+
+// fillTransaction writes the chunk's rows, in the transaction of their ledger row.
+func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
+	if p.look && !c.hasLedger() && !c.Unproven {
 		// Without a registry an uncertain chunk can only be looked up, and
 		// only where the rows bring their key.
 		if c.Redraw != nil || c.Key == "" {
 			return fmt.Errorf("%w: the reply of the commit was lost, and without a registry nothing tells whether the rows are in", loader.ErrUnconfirmed)
 		}
 		p.out.LookUps++
-		found, err := c.find(ctx, tx.Conn(), chunk, nil)
+		found, err := c.find(ctx, connOf(tx), chunk, nil)
 		switch {
 		case err != nil:
 			return err
@@ -88,7 +140,7 @@ func (c *Committer) fillTransaction(ctx context.Context, tx pgx.Tx, chunk *rows.
 	if p.careful {
 		return c.insertCarefully(ctx, tx, chunk)
 	}
-	n, err := c.send(ctx, tx.Conn(), chunk, c.sql.insert, p)
+	n, err := c.send(ctx, connOf(tx), chunk, c.sql.insert, p)
 	if err != nil {
 		return err
 	}
@@ -102,12 +154,16 @@ func short(got int64, sent int) error {
 	return fmt.Errorf("%w: the server took %d of %d rows, and the transaction was rolled back; a trigger or rule may drop the others", loader.ErrUnconfirmed, got, sent)
 }
 
-// enter writes the chunk's ledger row. When one is there, the chunk is in, if its
-// range is as large; when the run does not hold the range any more, it must stop.
-func (c *Committer) enter(ctx context.Context, tx pgx.Tx, span chunker.Span, p *progress) error {
-	tag, err := tx.Exec(ctx, c.sql.ledger, c.Load, span.First, span.End(), c.Run)
+// enter judges the answer to the chunk's ledger row. When one is there, the chunk is
+// in, if its range is as large; when the run does not hold the range any more, it must
+// stop.
+func (c *Committer) enter(ctx context.Context, tx session, span chunker.Span, p *progress, tag pgconn.CommandTag, err error) error {
 	if err != nil {
 		return err
+	}
+	if p.look {
+		p.look = false
+		p.out.LookUps++
 	}
 	if tag.RowsAffected() == 1 {
 		return nil
@@ -131,7 +187,7 @@ const redrawMost = 64
 
 // insertCarefully inserts rows some of whose keys may belong to others: what is
 // refused gets another key, in the same transaction, and the registry keeps which.
-func (c *Committer) insertCarefully(ctx context.Context, tx pgx.Tx, chunk *rows.Chunk) error {
+func (c *Committer) insertCarefully(ctx context.Context, tx session, chunk *rows.Chunk) error {
 	at := c.keyColumn(chunk)
 	missing, err := c.insertReturning(ctx, tx, args(chunk), chunk.Col(at).Ints)
 	if err != nil {
@@ -180,7 +236,7 @@ func (c *Committer) keyColumn(chunk *rows.Chunk) int {
 
 // insertReturning inserts rows unless their key is taken, and returns the places of
 // those that are still missing.
-func (c *Committer) insertReturning(ctx context.Context, tx pgx.Tx, columns []any, keys []int64) ([]int, error) {
+func (c *Committer) insertReturning(ctx context.Context, tx session, columns []any, keys []int64) ([]int, error) {
 	found, err := tx.Query(ctx, c.sql.returning, columns...)
 	if err != nil {
 		return nil, err

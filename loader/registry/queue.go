@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,11 +36,14 @@ type Queue struct {
 	Block int64
 	// Most is the most positions of one claim; zero is no limit.
 	Most int64
+	// Ledger says that the run writes ledger rows, which a claim that is given
+	// back leaves behind.
+	Ledger bool
 }
 
 // Queue returns the queue of a run of a load.
-func (r *Registry) Queue(load, run string, block, most int64) *Queue {
-	return &Queue{reg: r, load: load, run: run, held: map[int64]bool{}, Block: block, Most: most}
+func (r *Registry) Queue(load, run string) *Queue {
+	return &Queue{reg: r, load: load, run: run, held: map[int64]bool{}}
 }
 
 // claim is a row of loader.claims.
@@ -60,28 +64,36 @@ func isOurs(err error) bool {
 	return errors.As(err, &o)
 }
 
-// read returns what is done under no claim, and the claims; with lock, no other run
-// can change either before the transaction ends.
-func (r *Registry) read(ctx context.Context, tx pgx.Tx, load string, lock bool) (chunker.Ranges, []claim, error) {
-	q := `SELECT done FROM loader.loads WHERE id = $1`
+// books is what the registry has of one load.
+type books struct {
+	positions int64
+	done      chunker.Ranges // in, and under no claim
+	claims    []claim
+}
+
+// read returns the books of a load; with lock, no other run can change them before the
+// transaction ends.
+func (r *Registry) read(ctx context.Context, tx pgx.Tx, load string, lock bool) (books, error) {
+	var b books
+	q := `SELECT positions, done FROM loader.loads WHERE id = $1`
 	if lock {
 		q += ` FOR UPDATE`
 	}
 	var text string
-	if err := tx.QueryRow(ctx, q, load).Scan(&text); errors.Is(err, pgx.ErrNoRows) {
-		return chunker.Ranges{}, nil, ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
+	if err := tx.QueryRow(ctx, q, load).Scan(&b.positions, &text); errors.Is(err, pgx.ErrNoRows) {
+		return b, ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
 	} else if err != nil {
-		return chunker.Ranges{}, nil, err
+		return b, err
 	}
-	done, err := chunker.ParseRanges(text)
-	if err != nil {
-		return chunker.Ranges{}, nil, ours{fmt.Errorf("load %s: %w", load, err)}
+	var err error
+	if b.done, err = chunker.ParseRanges(text); err != nil {
+		return b, ours{fmt.Errorf("load %s: %w", load, err)}
 	}
 	found, err := tx.Query(ctx, `SELECT lo, hi, run, done, EXTRACT(epoch FROM now() - beat)::FLOAT8 FROM loader.claims WHERE load = $1 ORDER BY lo`, load)
 	if err != nil {
-		return chunker.Ranges{}, nil, err
+		return b, err
 	}
-	claims, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (claim, error) {
+	b.claims, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (claim, error) {
 		var c claim
 		var text string
 		var idle float64
@@ -92,7 +104,7 @@ func (r *Registry) read(ctx context.Context, tx pgx.Tx, load string, lock bool) 
 		}
 		return c, err
 	})
-	return done, claims, err
+	return b, err
 }
 
 // ledger adds to in what the ledger has of the given positions.
@@ -106,7 +118,7 @@ func (r *Registry) ledger(ctx context.Context, tx pgx.Tx, load string, within ch
 	return err
 }
 
-// Claim hands out a part of what nobody holds: a quarter of it, so that a run that
+// Claim hands out a part of what nobody holds: a third of it, so that a run that
 // joins later finds work too, but at least one chunk. When nothing is free but runs
 // that have died hold something, their sessions are ended, what they committed is
 // recorded, and their claims are free.
@@ -134,17 +146,12 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 	var others []claim
 	err = q.reg.retry(ctx, func(tx pgx.Tx) error {
 		got, others = loader.Claim{}, nil
-		var positions int64
-		if err := tx.QueryRow(ctx, `SELECT positions FROM loader.loads WHERE id = $1`, q.load).Scan(&positions); errors.Is(err, pgx.ErrNoRows) {
-			return ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, q.load)}
-		} else if err != nil {
-			return err
-		}
-		taken, claims, err := q.reg.read(ctx, tx, q.load, true)
+		b, err := q.reg.read(ctx, tx, q.load, true)
 		if err != nil {
 			return err
 		}
-		for _, c := range claims {
+		taken := b.done
+		for _, c := range b.claims {
 			taken.Add(c.Range)
 			switch {
 			case c.run != q.run:
@@ -154,11 +161,11 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 				return nil
 			}
 		}
-		free := taken.Gaps(chunker.Range{End: positions})
+		free := taken.Gaps(chunker.Range{End: b.positions})
 		if len(free) == 0 {
 			return nil
 		}
-		got = loader.Claim{Range: q.share(free, chunk)}
+		got = loader.Claim{Range: q.share(b.positions, free, chunk)}
 		_, err = tx.Exec(ctx, `INSERT INTO loader.claims (load, lo, hi, run) VALUES ($1, $2, $3, $4)`, q.load, got.First, got.End, q.run)
 		return err
 	})
@@ -179,13 +186,19 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 	return loader.Claim{}, dead, loader.ErrBusy
 }
 
-// share returns the part of the free positions that the next claim takes.
-func (q *Queue) share(free []chunker.Range, chunk int64) chunker.Range {
+// smallClaim is the size below which a claim is not made for the sake of sharing: what
+// one run may still do at the end while the others have nothing left.
+const smallClaim = 1 << 15
+
+// share returns the part of the free positions that the next claim takes: a third of
+// what is left, but not so little that claiming would cost more than it shares.
+func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunker.Range {
 	var left int64
 	for _, f := range free {
 		left += f.Len()
 	}
-	size := (left/4 + chunk - 1) / chunk * chunk
+	size := max(left/3, min(positions/16, smallClaim))
+	size = (size + chunk - 1) / chunk * chunk
 	if q.Most > 0 {
 		size = min(size, q.Most)
 	}
@@ -213,9 +226,9 @@ func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Claim) error {
 }
 
 // Release records what is in of a claim and gives the rest back. Done twice it
-// changes nothing. When everything is in, the load is done.
+// changes nothing.
 func (q *Queue) Release(ctx context.Context, c loader.Claim) error {
-	if err := q.reg.release(ctx, q.load, q.run, []loader.Claim{c}); err != nil {
+	if err := q.reg.release(ctx, q.load, q.run, []loader.Claim{c}, q.Ledger); err != nil {
 		return err
 	}
 	q.mu.Lock()
@@ -224,20 +237,17 @@ func (q *Queue) Release(ctx context.Context, c loader.Claim) error {
 	return nil
 }
 
-// release moves the claims of a run, and what the ledger has of them, into the load's
-// record.
-func (r *Registry) release(ctx context.Context, load, run string, list []loader.Claim) error {
+// release moves the claims of a run, and with ledger what the ledger has of them, into
+// the load's record. When everything is in, the load is done.
+func (r *Registry) release(ctx context.Context, load, run string, list []loader.Claim, ledger bool) error {
 	return r.retry(ctx, func(tx pgx.Tx) error {
-		done, claims, err := r.read(ctx, tx, load, true)
+		b, err := r.read(ctx, tx, load, true)
 		if err != nil {
 			return err
 		}
-		open := len(claims)
+		done, open := b.done, len(b.claims)
 		for _, c := range list {
-			held := false
-			for _, x := range claims {
-				held = held || x.First == c.First && x.run == run
-			}
+			held := slices.ContainsFunc(b.claims, func(x claim) bool { return x.First == c.First && x.run == run })
 			if !held {
 				if done.Covers(c.Range) {
 					continue // an earlier attempt did it
@@ -245,32 +255,27 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 				return ours{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
 			}
 			done.AddAll(c.Done)
-			if err := r.ledger(ctx, tx, load, c.Range, &done); err != nil {
+			if _, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1 AND lo = $2 AND run = $3`, load, c.First, run); err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1 AND lo = $2 AND run = $3`, load, c.First, run); err != nil {
+			open--
+			if !ledger {
+				continue
+			}
+			if err := r.ledger(ctx, tx, load, c.Range, &done); err != nil {
 				return err
 			}
 			if _, err := tx.Exec(ctx, `DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3`, load, c.First, c.End); err != nil {
 				return err
 			}
-			open--
 		}
-		return r.record(ctx, tx, load, done, open == 0)
-	})
-}
-
-// record writes what is done, and the end of the load where that is everything.
-func (r *Registry) record(ctx context.Context, tx pgx.Tx, load string, done chunker.Ranges, noClaims bool) error {
-	var positions int64
-	if err := tx.QueryRow(ctx, `UPDATE loader.loads SET done = $2 WHERE id = $1 RETURNING positions`, load, done.String()).Scan(&positions); err != nil {
+		state, finished := Loading, ""
+		if open == 0 && done.Covers(chunker.Range{End: b.positions}) {
+			state, finished = Done, ", finished_at = COALESCE(finished_at, now())"
+		}
+		_, err = tx.Exec(ctx, `UPDATE loader.loads SET done = $2, state = $3`+finished+` WHERE id = $1`, load, done.String(), string(state))
 		return err
-	}
-	if !noClaims || !done.Covers(chunker.Range{End: positions}) {
-		return nil
-	}
-	_, err := tx.Exec(ctx, `UPDATE loader.loads SET state = $2, finished_at = now() WHERE id = $1 AND state <> $2`, load, string(Done))
-	return err
+	})
 }
 
 // dead returns the runs among those that hold claims which can no longer be at work:
@@ -312,8 +317,8 @@ func (r *Registry) takeOver(ctx context.Context, load, run string) error {
 	var list []loader.Claim
 	err := r.retry(ctx, func(tx pgx.Tx) error {
 		list = nil
-		_, claims, err := r.read(ctx, tx, load, false)
-		for _, c := range claims {
+		b, err := r.read(ctx, tx, load, false)
+		for _, c := range b.claims {
 			if c.run == heir {
 				list = append(list, loader.Claim{Range: c.Range, Done: c.done})
 			}
@@ -326,7 +331,7 @@ func (r *Registry) takeOver(ctx context.Context, load, run string) error {
 	if len(list) == 0 {
 		return nil // a third run was faster
 	}
-	return r.release(ctx, load, heir, list)
+	return r.release(ctx, load, heir, list, true)
 }
 
 // fenceTimeout bounds the wait for ended sessions to be gone.
@@ -392,8 +397,8 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 	var runs []string
 	err := r.retry(ctx, func(tx pgx.Tx) error {
 		runs = nil
-		_, claims, err := r.read(ctx, tx, load, true)
-		for _, c := range claims {
+		b, err := r.read(ctx, tx, load, true)
+		for _, c := range b.claims {
 			runs = append(runs, c.run)
 		}
 		if err != nil {

@@ -130,7 +130,8 @@ func SessionName(load, run string) string { return "loader " + load + " " + run 
 // It writes nothing.
 func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
 	var n int
-	err := pool.QueryRow(ctx, `SELECT count(*) FROM information_schema.tables WHERE table_schema = 'loader' AND table_name IN ('loads', 'claims', 'ledger', 'moved')`).Scan(&n)
+	err := pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'loader' AND c.relname IN ('loads', 'claims', 'ledger', 'moved')`).Scan(&n)
 	if err != nil {
 		return nil, fmt.Errorf("look for the registry: %w", err)
 	}
@@ -174,13 +175,10 @@ func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registr
 
 // Add records a new load.
 func (r *Registry) Add(ctx context.Context, l Load) error {
-	return r.retry(ctx, func(tx pgx.Tx) error {
-		// Not to fail when the reply of a first attempt was lost.
-		_, err := tx.Exec(ctx, `INSERT INTO loader.loads (id, what, target, state, positions, spec)
-			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
-			l.ID, l.What, l.Target, string(Loading), l.Positions, string(l.Spec))
-		return err
-	})
+	// ON CONFLICT, not to fail when the reply of a first attempt was lost.
+	return r.exec(ctx, `INSERT INTO loader.loads (id, what, target, state, positions, spec)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
+		l.ID, l.What, l.Target, string(Loading), l.Positions, string(l.Spec))
 }
 
 const loadColumns = `id, what, target, state, positions, done, spec, created_at, COALESCE(finished_at, 'epoch'), COALESCE(job, 0)`
@@ -237,12 +235,12 @@ func (r *Registry) List(ctx context.Context) ([]Load, error) {
 func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 	var in chunker.Ranges
 	err := r.retry(ctx, func(tx pgx.Tx) error {
-		l, claims, err := r.read(ctx, tx, id, false)
+		b, err := r.read(ctx, tx, id, false)
 		if err != nil {
 			return err
 		}
-		in = l
-		for _, c := range claims {
+		in = b.done
+		for _, c := range b.claims {
 			in.AddAll(c.done)
 		}
 		return r.ledger(ctx, tx, id, chunker.Range{End: 1<<63 - 1}, &in)

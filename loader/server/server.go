@@ -133,8 +133,8 @@ type Sessions struct {
 	Prepare func(*pgx.Conn)
 }
 
-// Pool opens a pool of connections with the settings of s. Connections are made as
-// they are needed; a bad one is thrown away when it is given back.
+// Pool opens a pool of connections with the settings of s and begins to connect. A bad
+// connection is thrown away when it is given back, and made anew when it is needed.
 func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig("host=localhost")
 	if err != nil {
@@ -146,6 +146,8 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	}
 	cfg.ConnConfig.RuntimeParams["application_name"] = o.Name
 	cfg.MaxConns = int32(max(o.Max, 1))
+	// All are made beside what is asked first: a run will need them.
+	cfg.MinConns = cfg.MaxConns
 	cfg.MaxConnIdleTime = time.Hour
 	cfg.HealthCheckPeriod = time.Hour
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {

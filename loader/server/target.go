@@ -88,7 +88,7 @@ func ParseTable(text string) (pgx.Identifier, error) {
 		rest = rest[1:]
 	}
 	if len(parts) > 3 {
-		return fault("it has more than three parts")
+		return fault(fmt.Sprintf("it has %d parts, at most database.schema.table", len(parts)))
 	}
 	return parts, nil
 }
