@@ -22,17 +22,17 @@ func ExampleRanges() {
 // How many rows fit one transaction is a question of the bytes of their keys.
 func ExampleMakePlan() {
 	table := chunker.Schema{TableID: 53, Indexes: []chunker.Index{
-		{ID: 1, Primary: true, Columns: []chunker.KeyColumn{chunker.SizeOf("id", "uuid")}},
-		{ID: 2, Columns: []chunker.KeyColumn{chunker.SizeOf("at", "timestamptz"), chunker.SizeOf("id", "uuid")}},
+		{ID: 1, Primary: true, Columns: []chunker.KeyColumn{chunker.ColumnOf("id", "uuid")}},
+		{ID: 2, Columns: []chunker.KeyColumn{chunker.ColumnOf("at", "timestamptz")}},
 	}}
 	limits := chunker.Limits{
 		{Unit: chunker.IntentBytes, Max: 262_143, Name: "kv.transaction.max_intents_bytes", From: "default of 21.1"},
 	}
-	plan, err := chunker.MakePlan(1_000_000, 100_000, 0, 0, table.Cost(chunker.SpanOverhead(21, 1)), limits)
+	plan, err := chunker.MakePlan(1_000_000, 100_000, 0, 0, table.Cost(chunker.Given{Major: 21, Minor: 1}), limits)
 	if err != nil {
 		panic(err)
 	}
 	fmt.Println(plan.RowsPerChunk, "rows in each of", plan.Chunks, "chunks, by", plan.Binds.Name)
 	// Output:
-	// 2759 rows in each of 363 chunks, by kv.transaction.max_intents_bytes
+	// 2945 rows in each of 340 chunks, by kv.transaction.max_intents_bytes
 }

@@ -1,133 +1,179 @@
 package chunker
 
-import "math/bits"
+import (
+	"bytes"
+	"math"
+	"strings"
+)
 
-// The sizes below are those of CockroachDB's order-preserving key encoding, read in
-// pkg/util/encoding/encoding.go, pkg/keys and pkg/sql/rowenc of v21.1 and checked on
-// a live server against crdb_internal.encode_key.
+// The functions of this file and of keysize_value.go give the number of bytes
+// that one value takes in a CockroachDB key, which is what
+// kv.transaction.max_intents_bytes counts. They are pure: no state, safe for
+// concurrent use, no error unless they say so.
+//
+// Source of all of them: CockroachDB v21.1.5, EncodeTableKey in
+// pkg/sql/rowenc/column_type_encoding.go, and the Encode… function of
+// pkg/util/encoding that it calls for the type. desc means a column declared
+// DESC, which for several types has another size.
 
-// UvarintBytes returns the bytes of n, a table or index id or a family number, in a
-// key: 1 up to 109, else 1 and as many as its value needs.
-func UvarintBytes(n uint64) int64 {
-	if n <= 109 {
+// NullKeyBytes is the size of a NULL in a key, in either direction.
+const NullKeyBytes = 1
+
+// maxSmallUvarint is the largest number whose key is a single byte: intSmall of
+// pkg/util/encoding/encoding.go.
+const maxSmallUvarint = 109
+
+// UintKeyBytes returns the size of an unsigned number in a key, ascending: table
+// ids, index ids, column families and tenants are kept so
+// (EncodeUvarintAscending).
+func UintKeyBytes(v uint64) int64 {
+	if v <= maxSmallUvarint {
 		return 1
 	}
-	return 1 + int64(bits.Len64(n)+7)/8
+	return 1 + uintBytes(v)
 }
 
-// IntKeyBytes returns the bytes of an INT, DATE or BOOL column with value v in an
-// ascending key. Descending, it is that of -1-v.
+// uintDescKeyBytes is the size of an unsigned number, descending
+// (EncodeUvarintDescending): only zero is a single byte.
+func uintDescKeyBytes(v uint64) int64 {
+	if v == 0 {
+		return 1
+	}
+	return 1 + uintBytes(v)
+}
+
+// uintBytes returns how many bytes v needs, at least 1.
+func uintBytes(v uint64) int64 {
+	n := int64(1)
+	for v > 0xff {
+		v >>= 8
+		n++
+	}
+	return n
+}
+
+// IntKeyBytes returns the size of an INT in an ascending key
+// (EncodeVarintAscending): one byte from 0 to 109, else one more than the bytes
+// of its absolute value.
 func IntKeyBytes(v int64) int64 {
-	if v >= 0 {
-		return UvarintBytes(uint64(v))
+	if v < 0 {
+		// The bounds are -0xff, -0xffff, …: those of the absolute value,
+		// which for the smallest int64 still is right as a uint64.
+		return 1 + uintBytes(-uint64(v))
 	}
-	// Negative numbers: a marker and the bytes of the two's complement that are
-	// not all ones.
-	return 1 + int64(bits.Len64(uint64(-v))+7)/8
+	return UintKeyBytes(uint64(v))
 }
 
-// A KeyColumn is a column of an index, as far as its size in a key goes.
-type KeyColumn struct {
-	Name string
-	// MaxBytes bounds the column's bytes in a key, without those that depend on
-	// the length of its text.
-	MaxBytes int64
-	// PerByte is added for each byte of the row's record, for columns of text.
-	PerByte int64
-	// Exact says that every value takes just MaxBytes.
-	Exact bool
-}
+// IntDescKeyBytes returns the size of an INT in a descending key
+// (EncodeVarintDescending, which encodes the complement): no number from 0 on is
+// a single byte there.
+func IntDescKeyBytes(v int64) int64 { return IntKeyBytes(^v) }
 
-// SizeOf returns the size of a column of the given SQL type in a key. Types are those
-// of the SQL standard and of pg_catalog's format_type; what is not known is bounded
-// like text.
-func SizeOf(name, sqlType string) KeyColumn {
-	switch sqlType {
-	case "bigint", "integer", "smallint", "int8", "int4", "int2":
-		return KeyColumn{Name: name, MaxBytes: 9}
-	case "boolean", "bool":
-		return KeyColumn{Name: name, MaxBytes: 1, Exact: true}
-	case "date":
-		return KeyColumn{Name: name, MaxBytes: 9}
-	case "double precision", "real", "float8", "float4":
-		return KeyColumn{Name: name, MaxBytes: 9}
-	case "uuid":
-		// 16 bytes, each 00 escaped by one more, marker and terminator.
-		return KeyColumn{Name: name, MaxBytes: 19 + 16}
-	case "timestamp without time zone", "timestamp with time zone", "timestamp", "timestamptz":
-		return KeyColumn{Name: name, MaxBytes: 1 + 9 + 9}
-	case "time without time zone", "time":
-		return KeyColumn{Name: name, MaxBytes: 9}
-	case "time with time zone", "timetz":
-		return KeyColumn{Name: name, MaxBytes: 1 + 9 + 9}
-	case "interval":
-		return KeyColumn{Name: name, MaxBytes: 1 + 9 + 9 + 9}
+// intKeyBytes is IntKeyBytes or IntDescKeyBytes.
+func intKeyBytes(v int64, desc bool) int64 {
+	if desc {
+		v = ^v
 	}
-	// Text, bytes, decimals, arrays and the rest: length + 3, and each 00 byte
-	// twice. A record of text has no 00; \x input has two digits a byte.
-	return KeyColumn{Name: name, MaxBytes: 3, PerByte: 1}
+	return IntKeyBytes(v)
 }
 
-// An Index is an index of a table, as far as its size goes.
-type Index struct {
-	Name    string
-	ID      uint64 // 1 for the primary index, usually
-	Primary bool
-	Unique  bool
-	// Columns are the columns of the key in order: for a secondary index its own
-	// and behind them the primary key's that are not among them.
-	Columns []KeyColumn
+// intStep is where the size of an ascending integer key changes: numbers from
+// first on, up to the next step, take bytes bytes.
+type intStep struct {
+	first int64
+	bytes int64
 }
 
-// A Schema is a table, as far as the sizes of its keys go.
-type Schema struct {
-	TableID     uint64
-	TenantBytes int64 // bytes of the tenant prefix; zero for the system tenant
-	Families    int   // column families; at least 1
-	Indexes     []Index
-}
+// intSteps are the steps in ascending order of the numbers.
+var intSteps = func() []intStep {
+	steps := []intStep{{math.MinInt64, 9}}
+	for n := int64(7); n >= 1; n-- {
+		steps = append(steps, intStep{-(1<<(8*n) - 1), 1 + n})
+	}
+	steps = append(steps, intStep{0, 1}, intStep{maxSmallUvarint + 1, 2})
+	for n := int64(2); n <= 8; n++ {
+		steps = append(steps, intStep{1 << (8 * (n - 1)), 1 + n})
+	}
+	return steps
+}()
 
-// SpanOverhead returns the bytes that a server of version major.minor counts for each
-// key beside the key itself: none up to 22.1, the size of the span's struct and the
-// slack of its slices from 22.2 on, of which this is a bound.
-func SpanOverhead(major, minor int) int64 {
-	if major < 22 || major == 22 && minor < 2 {
+// SumIntKeyBytes returns the size of count consecutive INT keys from first on,
+// together and exactly. count is at most 2^59 and first+count does not overflow;
+// a count that is not positive gives zero.
+func SumIntKeyBytes(first, count int64, desc bool) int64 {
+	if count <= 0 {
 		return 0
 	}
-	return 48 + 64
-}
-
-// Cost returns what one row adds to a transaction. overhead is SpanOverhead's. The
-// result's message bytes are zero: they depend on how rows are sent.
-func (s Schema) Cost(overhead int64) Cost {
-	families := int64(max(s.Families, 1))
-	c := Cost{Exact: true}
-	for _, x := range s.Indexes {
-		bytes, perByte, exact := s.indexBytes(x)
-		n := int64(1)
-		if x.Primary {
-			n = families
-			// Family 0 adds one byte, family k two and more.
-			for k := int64(1); k < families; k++ {
-				c.IntentBytes += UvarintBytes(uint64(k))
-			}
+	last := first + count - 1
+	if desc { // the complement turns the order round
+		first, last = ^last, ^first
+	}
+	var sum int64
+	for i, s := range intSteps {
+		from, to := s.first, int64(math.MaxInt64)
+		if i+1 < len(intSteps) {
+			to = intSteps[i+1].first - 1
 		}
-		c.KVs += n
-		c.IntentBytes += n * (bytes + overhead)
-		c.IntentPerByte += n * perByte
-		c.Exact = c.Exact && exact && perByte == 0 && overhead == 0
+		from, to = max(from, first), min(to, last)
+		if from <= to {
+			sum += (to - from + 1) * s.bytes
+		}
 	}
-	return c
+	return sum
 }
 
-// indexBytes returns the bytes of one key of an index, family suffix 0 included.
-func (s Schema) indexBytes(x Index) (fixed, perByte int64, exact bool) {
-	fixed = s.TenantBytes + UvarintBytes(s.TableID) + UvarintBytes(x.ID) + 1
-	exact = true
-	for _, col := range x.Columns {
-		fixed += col.MaxBytes
-		perByte += col.PerByte
-		exact = exact && col.Exact
+// IntKeyBytesIn returns the smallest and the largest size of an INT key between
+// first and last, both included.
+func IntKeyBytesIn(first, last int64, desc bool) (least, most int64) {
+	if desc {
+		first, last = ^last, ^first
 	}
-	return fixed, perByte, exact
+	// Sizes fall towards zero and rise behind it, so the largest is at an end
+	// and the smallest at the number nearest to zero.
+	most = max(IntKeyBytes(first), IntKeyBytes(last))
+	return IntKeyBytes(min(max(first, 0), last)), most
+}
+
+// StringKeyBytes returns the size of a STRING, VARCHAR or CHAR value in a key: a
+// marker, the bytes with each 0x00 written as two, and two bytes of terminator
+// (EncodeStringAscending, and its complement where descending: the same size).
+// For a collated string it takes the collation key, not the text.
+func StringKeyBytes(s string) int64 { return int64(3 + len(s) + strings.Count(s, "\x00")) }
+
+// BytesKeyBytes returns the size of a BYTES value in a key, in either direction:
+// that of StringKeyBytes. It also is the size of an ENUM value, given its
+// physical representation.
+func BytesKeyBytes(b []byte) int64 { return int64(3 + len(b) + bytes.Count(b, []byte{0})) }
+
+// FloatKeyBytes returns the size of a FLOAT in a key, in either direction
+// (EncodeFloatAscending): 9, and 1 for zero and NaN.
+func FloatKeyBytes(f float64) int64 {
+	if f == 0 || math.IsNaN(f) {
+		return 1
+	}
+	return 9
+}
+
+// BoolKeyBytes returns the size of a BOOL in a key: it is kept as the INT 0 or 1.
+func BoolKeyBytes(desc bool) int64 { return intKeyBytes(0, desc) }
+
+// FamilySuffixBytes returns the size of the end of a key, which says the column
+// family: one byte for family 0, else the number of the family and its length
+// (MakeFamilyKey of pkg/keys/keys.go).
+func FamilySuffixBytes(family int) int64 {
+	if family == 0 {
+		return 1
+	}
+	return UintKeyBytes(uint64(family)) + 1
+}
+
+// PrefixBytes returns the size of the start of every key of an index: the tenant
+// (zero and the system tenant 1 have none), the table's id and the index' id
+// (MakeTenantPrefix of pkg/keys/sql.go; IndexPrefix).
+func PrefixBytes(tenantID uint64, tableID, indexID int64) int64 {
+	n := UintKeyBytes(uint64(tableID)) + UintKeyBytes(uint64(indexID))
+	if tenantID > 1 {
+		n += 1 + UintKeyBytes(tenantID)
+	}
+	return n
 }

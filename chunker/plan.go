@@ -12,11 +12,12 @@ const (
 	IntentBytes              // bytes of key in kv.transaction.max_intents_bytes' sense
 	MessageBytes             // bytes of the protocol message that carries the chunk
 	Parameters               // bind parameters of the statement; an array is one
+	WriteBytes               // bytes of keys and values that a chunk writes, about
 )
 
 // String returns the unit in words.
 func (u Unit) String() string {
-	return [...]string{"rows", "key-value pairs", "intent bytes", "message bytes", "parameters"}[u]
+	return [...]string{"rows", "key-value pairs", "intent bytes", "message bytes", "parameters", "bytes written"}[u]
 }
 
 // A Limit is one bound on a chunk, with where it comes from.
@@ -42,9 +43,17 @@ type Cost struct {
 	// IntentPerByte and MessagePerByte are added for each byte of the row's
 	// record, where the size of a row depends on its text.
 	IntentPerByte, MessagePerByte int64
+	// ValueCopies is the number of secondary indexes that store columns too.
+	ValueCopies int64
+	// KVsPerByte is added to KVs for each byte of the record: zero but for
+	// inverted indexes, where every element of a value is a key.
+	KVsPerByte int64
 	// FixedMessageBytes is what the message holds besides the rows.
 	FixedMessageBytes int64
 	Exact             bool // the intent bytes are exact, not a bound
+	// Guess says that the intent bytes are not even a bound: an index holds an
+	// expression, or a type that is not known.
+	Guess bool
 }
 
 // per returns what one row, of a record of recordBytes bytes, takes of a limit.
@@ -53,13 +62,17 @@ func (c Cost) per(u Unit, recordBytes int64) int64 {
 	case Rows:
 		return 1
 	case KVs:
-		return c.KVs
+		return c.KVs + c.KVsPerByte*recordBytes
 	case IntentBytes:
 		return c.IntentBytes + c.IntentPerByte*recordBytes
 	case MessageBytes:
 		return c.MessageBytes + c.MessagePerByte*recordBytes
 	case Parameters:
 		return c.Parameters
+	case WriteBytes:
+		// The values are as long as in the message, which is a bound for
+		// text and within a byte or two a column for the rest.
+		return c.per(IntentBytes, recordBytes) + (1+c.ValueCopies)*c.per(MessageBytes, recordBytes)
 	}
 	return 0
 }
@@ -125,14 +138,14 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 		switch {
 		case size <= fits:
 		case l.Advice && asked:
-			note := fmt.Sprintf("%d rows per chunk are %d %s, above %s (%d)", size, cost.Use(l.Unit, size, recordBytes), l.Unit, l.Name, l.Max)
+			note := fmt.Sprintf("%s, above %s (%d)", inUnit("are", size, cost.Use(l.Unit, size, recordBytes), l.Unit), l.Name, l.Max)
 			if l.Cost != "" {
 				note += ": " + l.Cost
 			}
 			p.Notes = append(p.Notes, fmt.Sprintf("%s; %d rows stay below it", note, fits))
 		default:
 			if asked {
-				p.Notes = append(p.Notes, fmt.Sprintf("%d rows per chunk would be %d %s; %s allows %d (%s), so chunks hold %d rows", size, cost.Use(l.Unit, size, recordBytes), l.Unit, l.Name, l.Max, l.From, fits))
+				p.Notes = append(p.Notes, fmt.Sprintf("%s; %s allows %d (%s), so chunks hold %d rows", inUnit("would be", size, cost.Use(l.Unit, size, recordBytes), l.Unit), l.Name, l.Max, l.From, fits))
 			}
 			size, p.Binds = fits, l
 		}
@@ -142,6 +155,14 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 		p.Chunks = (rows + size - 1) / size
 	}
 	return p, nil
+}
+
+// inUnit says what rows rows per chunk are, or would be, in a limit's unit.
+func inUnit(verb string, rows, use int64, u Unit) string {
+	if u == Rows {
+		return fmt.Sprintf("chunks %s %d rows", map[string]string{"are": "hold", "would be": "would hold"}[verb], rows)
+	}
+	return fmt.Sprintf("%d rows per chunk %s %d %s", rows, verb, use, u)
 }
 
 // Without returns the limits but the one of that name.

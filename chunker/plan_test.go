@@ -78,9 +78,9 @@ func TestIntKeySizes(t *testing.T) {
 // 32 767 rows stay below the 262 144 bytes from which the server condenses.
 func TestCostOfTheMeasuredTable(t *testing.T) {
 	s := chunker.Schema{TableID: 88, Indexes: []chunker.Index{{
-		ID: 1, Primary: true, Columns: []chunker.KeyColumn{{MaxBytes: chunker.IntKeyBytes(1 << 30), Exact: true}},
+		ID: 1, Primary: true, Columns: []chunker.KeyColumn{{Name: "id", Kind: chunker.KeyInt}},
 	}}}
-	cost := s.Cost(0)
+	cost := s.Cost(chunker.Given{Major: 21, Minor: 1, Ints: map[string]chunker.IntRange{"id": {First: 1 << 24, Last: 1<<32 - 1}}})
 	if cost.IntentBytes != 8 || cost.KVs != 1 || !cost.Exact {
 		t.Fatalf("got %+v, want 8 bytes exactly and 1 pair", cost)
 	}

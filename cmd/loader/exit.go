@@ -38,6 +38,7 @@ func (p *program) code(err error) int {
 		local   *localError
 		dup     *commit.DuplicateError
 		refused *commit.RefusedError
+		target  *server.TargetError
 		pg      *pgconn.PgError
 	)
 	switch {
@@ -58,7 +59,7 @@ func (p *program) code(err error) int {
 		return exitStopped
 	case errors.As(err, &dup):
 		return exitData
-	case errors.As(err, &connect), errors.As(err, &create), errors.As(err, &table), errors.As(err, &local), errors.Is(err, server.ErrNoTable):
+	case errors.As(err, &connect), errors.As(err, &create), errors.As(err, &table), errors.As(err, &local), errors.As(err, &target):
 		return exitTarget
 	case errors.As(err, &refused), errors.As(err, &pg):
 		switch class := server.Classify(err); {

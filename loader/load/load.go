@@ -145,7 +145,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err != nil {
 		return &TableError{err.Error()}
 	}
-	if l.Table, err = ensureTable(ctx, l.pool, l.srv.Product, req.What, id); err != nil {
+	if l.Table, err = ensureTable(ctx, l.pool, l.srv.Info, req.What, id); err != nil {
 		return err
 	}
 	// 2. The rows: seed, and keys where nobody else's are.
@@ -248,19 +248,15 @@ const postgresRows = 20_000
 // plan makes the plan for chunks of the given number of rows; zero is automatic.
 func (l *Load) plan(chunk int64) error {
 	src := l.source()
-	cost := l.Table.Schema(l.keyBytes()).Cost(chunker.SpanOverhead(l.srv.Major, l.srv.Minor))
+	cost := l.Table.Keys.Cost(chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]chunker.IntRange{"id": l.ids()}})
 	cost.MessageBytes = messageBytes(src.Columns(), l.Via)
 	cost.FixedMessageBytes = 1024
 	preferred := int64(chunker.DefaultRowsPerChunk)
-	var limits chunker.Limits
-	if l.srv.Product == server.CockroachDB {
-		limits = server.CockroachLimits(l.srv.Info, l.intentLimit())
-		if l.Way == commit.Transaction {
-			limits = limits.Without(server.OnePhase)
-		}
-	} else {
+	limits := l.limits()
+	if l.srv.Product == server.PostgreSQL {
 		preferred = postgresRows
-		limits = server.PostgresLimits()
+	} else if l.Way == commit.Transaction {
+		limits = limits.Without(server.OnePhase)
 	}
 	var err error
 	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, preferred, 0, cost, limits); err != nil {
@@ -270,19 +266,19 @@ func (l *Load) plan(chunk int64) error {
 	return nil
 }
 
-// intentLimit reads kv.transaction.max_intents_bytes, as far as the user may.
-func (l *Load) intentLimit() chunker.Limit {
+// limits reads the server's limits, as far as the user may.
+func (l *Load) limits() chunker.Limits {
 	ctx, cancel := context.WithTimeout(context.Background(), server.ConnectTimeout)
 	defer cancel()
-	return server.IntentLimit(ctx, l.pool, l.srv.Info)
+	return server.Limits(ctx, l.pool, l.srv.Info)
 }
 
-// keyBytes returns the largest size of a key column's value of this load.
-func (l *Load) keyBytes() int64 {
+// ids returns the range of the key column's values of this load.
+func (l *Load) ids() chunker.IntRange {
 	if l.What == Accounts {
-		return chunker.IntKeyBytes(source.AccountIDs - 1)
+		return chunker.IntRange{First: 0, Last: source.AccountIDs - 1}
 	}
-	return chunker.IntKeyBytes(l.Keys.End - 1)
+	return chunker.IntRange{First: l.Keys.First, Last: l.Keys.End - 1}
 }
 
 // messageBytes returns the bytes of one row on the wire: length and value of each
@@ -394,7 +390,7 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if l.What != Points && l.What != Accounts {
 		return fmt.Errorf("load %s: this version of loader does not know loads of %s", l.ID, rec.What)
 	}
-	if l.Table, err = server.Describe(ctx, l.pool, l.spec.Table); err != nil {
+	if l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table); err != nil {
 		return err
 	}
 	if err := checkTable(l.Table, l.What); err != nil {

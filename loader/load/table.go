@@ -31,19 +31,23 @@ func ddl(p server.Product, what What, name pgx.Identifier) string {
 }
 
 // ensureTable describes the table, and creates it first where it is missing.
-func ensureTable(ctx context.Context, pool *pgxpool.Pool, p server.Product, what What, name pgx.Identifier) (*server.Table, error) {
-	t, err := server.Describe(ctx, pool, name)
+func ensureTable(ctx context.Context, pool *pgxpool.Pool, info server.Info, what What, name pgx.Identifier) (*server.Table, error) {
+	t, err := server.Describe(ctx, pool, info, name)
 	if errors.Is(err, server.ErrNoTable) {
 		// IF NOT EXISTS does not keep two loaders from creating it at once.
 		for range 5 {
-			if _, err = pool.Exec(ctx, ddl(p, what, name)); err == nil || server.Classify(err) != server.Duplicate && server.Code(err) != "42P07" {
+			if _, err = pool.Exec(ctx, ddl(info.Product, what, name)); err == nil || server.Classify(err) != server.Duplicate && server.Code(err) != "42P07" {
 				break
 			}
 		}
 		if err != nil {
 			return nil, &server.CreateError{What: "table", Name: name.Sanitize(), Err: err}
 		}
-		t, err = server.Describe(ctx, pool, name)
+		t, err = server.Describe(ctx, pool, info, name)
+	}
+	var target *server.TargetError
+	if errors.As(err, &target) {
+		return nil, &TableError{err.Error()}
 	}
 	if err != nil {
 		return nil, err
@@ -61,9 +65,6 @@ var fits = map[rows.Kind][]string{
 // checkTable returns a *TableError that names every column that does not fit.
 func checkTable(t *server.Table, what What) error {
 	name := t.Name.Sanitize()
-	if kind, ok := map[string]string{"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence"}[t.Kind]; ok {
-		return &TableError{fmt.Sprintf("%s is %s; rows are loaded into tables only", name, kind)}
-	}
 	var faults []string
 	want := columnsOf(what)
 	for _, c := range want {

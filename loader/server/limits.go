@@ -4,66 +4,178 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"bulkload/chunker"
 )
 
-// OnePhase names the limit below which one INSERT commits in one phase.
-const OnePhase = "the one-phase commit limit"
+// Names of limits that callers look for.
+const (
+	// OnePhase names the limit below which one INSERT commits in one phase.
+	OnePhase = "the one-phase commit limit"
+	// IntentSetting is the cluster setting that bounds the keys a transaction
+	// may hold before its coordinator condenses them.
+	IntentSetting = "kv.transaction.max_intents_bytes"
+)
 
-// onePhaseKVs is the number of key-value pairs from which on a single statement's
-// transaction needs two phases: measured on 21.1; it is the row batcher's size
-// (pkg/sql/row, maxBatchSize) of v21.1.
-const onePhaseKVs = 10_000
+// Other settings that bound a chunk.
+const (
+	rejectSetting  = "kv.transaction.reject_over_max_intents_budget.enabled" // 21.1.7, 21.2 on
+	countSetting   = "kv.transaction.max_intents_and_locks"                  // 24.2.8 on
+	batchSetting   = "sql.mutations.mutation_batch_byte_size"                // 21.2 on
+	messageSetting = "sql.conn.max_read_buffer_message_size"
+	raftSetting    = "kv.raft.command.max_size"
+	rowsSetting    = "transaction_rows_written_err" // 21.2 on; of the session
+	bufferSetting  = "kv.transaction.write_buffering.max_buffer_size"
+	bufferSession  = "kv_transaction_buffered_writes_enabled" // of the session
+)
 
-// CockroachLimits returns what bounds one chunk on CockroachDB. intents is
-// IntentLimit's.
-func CockroachLimits(info Info, intents chunker.Limit) chunker.Limits {
-	return chunker.Limits{
+// onePhaseRows is the number of rows at which an INSERT sends its first batch without
+// the commit: productionMaxBatchSize of pkg/sql/mutations of v21.1.5, and
+// currentBatchSize of pkg/sql/tablewriter.go, which counts rows, not key-value pairs.
+// Measured on 21.1.5: with two secondary indexes 9 999 rows (29 997 pairs) commit in
+// one phase (metric txn.commits1PC), 10 000 do not.
+const onePhaseRows = 10_000
+
+// RaiseNote says what to answer a user who would raise IntentSetting.
+const RaiseNote = IntentSetting + " need not be raised for a load: CockroachDB advises against changing such settings without its support " +
+	"(each transaction's coordinator keeps that much in memory), and a smaller chunk usually costs nothing: " +
+	"the rate is flat from about 2,000 rows to the one-phase limit"
+
+// Limits returns what bounds one chunk on the server, read from it as far as the user
+// may; else it is the version's default, and From says so. It makes a few queries and
+// never fails: what cannot be read has a default.
+func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
+	parameters := chunker.Limit{Unit: chunker.Parameters, Max: 1<<16 - 1, Name: "bind parameters", From: "wire protocol: Bind counts them in 16 bits"}
+	if info.Product == PostgreSQL {
+		return chunker.Limits{
+			// One array is at most that, and so is all but COPY's data
+			// (MaxAllocSize, src/include/utils/memutils.h;
+			// PQ_LARGE_MESSAGE_LIMIT, src/include/libpq/libpq.h). The
+			// message holds a little more than the array.
+			{Unit: chunker.MessageBytes, Max: 1<<30 - 1<<20, Name: "the largest message", From: "PostgreSQL's MaxAllocSize, 1 GB", Cost: "the server closes the connection"},
+			parameters,
+		}
+	}
+	s := settings{ctx, db, info}
+	limits := chunker.Limits{
 		{
-			Unit: chunker.KVs, Max: onePhaseKVs - 1, Name: OnePhase, From: "measured on 21.1", Advice: true,
+			Unit: chunker.Rows, Max: onePhaseRows - 1, Name: OnePhase, From: "CockroachDB's batch of 10,000 rows; measured on 21.1", Advice: true,
 			Cost: "the server then writes intents and commits in two phases, at about half the rate",
 		},
-		intents,
-		{
-			Unit: chunker.MessageBytes, Max: 16 << 20, Name: "sql.conn.max_read_buffer_message_size", From: "default",
-		},
-		{
-			Unit: chunker.MessageBytes, Max: 32 << 20, Name: "kv.raft.command.max_size", From: "half of the default, for keys and overhead",
-		},
 	}
+	if info.AtLeast(21, 2, 0) {
+		l := s.number(batchSetting, 4<<20)
+		l.Max-- // a batch is sent at the value
+		l.Unit, l.Advice, l.Cost = chunker.WriteBytes, true, "the statement is then sent in several batches and commits in two phases"
+		limits = append(limits, l)
+	}
+	limits = append(limits, s.intents())
+	if info.AtLeast(24, 2, 8) {
+		if l := s.number(countSetting, 0); l.Max > 0 {
+			l.Unit, l.Cost = chunker.KVs, "the server rejects the transaction (SQLSTATE 53400)"
+			limits = append(limits, l)
+		}
+	}
+	message := s.number(messageSetting, 16<<20)
+	message.Unit, message.Cost = chunker.MessageBytes, "the server refuses the message (SQLSTATE 08P01)"
+	raft := s.number(raftSetting, 64<<20)
+	raft.Unit, raft.Cost = chunker.WriteBytes, `the server answers "command is too large"`
+	// Half of it: what the rows take in a command is known only about.
+	raft.Max /= 2
+	raft.From += ", half of it for what surrounds keys and values"
+	limits = append(limits, parameters, message, raft)
+	if info.AtLeast(21, 2, 0) {
+		if l := s.session(rowsSetting); l.Max > 1 {
+			l.Max-- // the row of the ledger
+			l.Unit, l.Cost = chunker.Rows, "the server rejects the transaction"
+			limits = append(limits, l)
+		}
+	}
+	if info.AtLeast(25, 2, 0) && s.text("SHOW "+bufferSession) == "on" {
+		l := s.number(bufferSetting, 4<<20)
+		l.Unit, l.Advice, l.Cost = chunker.WriteBytes, true, "the gateway then sends what it has buffered before COMMIT, which costs a round trip"
+		limits = append(limits, l)
+	}
+	return limits
 }
 
-// PostgresLimits returns what bounds one chunk on PostgreSQL: one message and one
-// array are at most 1 GB (MaxAllocSize, src/include/utils/memutils.h).
-func PostgresLimits() chunker.Limits {
-	return chunker.Limits{{Unit: chunker.MessageBytes, Max: 1<<30 - 1<<20, Name: "the largest message", From: "MaxAllocSize"}}
+// settings reads settings of a CockroachDB.
+type settings struct {
+	ctx  context.Context
+	db   Querier
+	info Info
 }
 
-// IntentSetting is the cluster setting that bounds the keys a transaction may hold
-// before its coordinator condenses them.
-const IntentSetting = "kv.transaction.max_intents_bytes"
-
-// IntentLimit reads IntentSetting; where the user may not, it takes the version's
-// default and says so. The server condenses from the value on, so a chunk may hold
-// one byte less.
-func IntentLimit(ctx context.Context, db Querier, info Info) chunker.Limit {
-	l := chunker.Limit{Unit: chunker.IntentBytes, Name: IntentSetting}
-	var text string
-	err := db.QueryRow(ctx, "SHOW CLUSTER SETTING "+IntentSetting).Scan(&text)
-	value, parseErr := strconv.ParseInt(text, 10, 64)
-	if err == nil && parseErr == nil {
-		l.Max, l.From = value-1, "read from the server"
-		return l
+// text returns the only value of a statement as the server prints it; empty when it
+// cannot be read.
+func (s settings) text(query string) string {
+	rows, err := s.db.Query(s.ctx, query)
+	if err != nil {
+		return ""
 	}
+	defer rows.Close()
+	if !rows.Next() {
+		return ""
+	}
+	values, err := rows.Values()
+	if err != nil || len(values) != 1 {
+		return ""
+	}
+	return fmt.Sprint(values[0])
+}
+
+// limit makes a limit of a text of the server, or of the default when it is empty.
+func (s settings) limit(name, text string, byDefault int64) chunker.Limit {
+	if n, ok := parseBytes(text); ok {
+		return chunker.Limit{Name: name, Max: n, From: "read from the server"}
+	}
+	return chunker.Limit{Name: name, Max: byDefault, From: fmt.Sprintf("default of %d.%d; this user may not read it", s.info.Major, s.info.Minor)}
+}
+
+func (s settings) number(name string, byDefault int64) chunker.Limit {
+	return s.limit(name, s.text("SHOW CLUSTER SETTING "+name), byDefault)
+}
+
+func (s settings) session(name string) chunker.Limit { return s.limit(name, s.text("SHOW "+name), 0) }
+
+// intents is the bound on the bytes of keys. The server condenses from the value of
+// the setting on (maybeCondense of pkg/kv/kvclient/kvcoord/condensable_span_set.go:
+// bytes < maxBytes is left alone), so a chunk may hold one byte less.
+func (s settings) intents() chunker.Limit {
+	byDefault := int64(256_000)
 	switch {
-	case info.AtLeast(21, 2, 0):
-		l.Max = 4_194_304 - 1
-	case info.AtLeast(19, 1, 0):
-		l.Max = 262_144 - 1
-	default:
-		l.Max = 256_000 - 1
+	case s.info.AtLeast(21, 2, 0):
+		byDefault = 4_194_304
+	case s.info.AtLeast(19, 1, 0):
+		byDefault = 262_144
 	}
-	l.From = fmt.Sprintf("default of %d.%d; the user may not read it", info.Major, info.Minor)
+	l := s.number(IntentSetting, byDefault)
+	l.Unit, l.Max = chunker.IntentBytes, l.Max-1
+	l.Cost = "the server condenses the transaction's locks to ranges, and cleaning them up gets slow"
+	if s.info.AtLeast(21, 1, 7) && isOn(s.text("SHOW CLUSTER SETTING "+rejectSetting)) {
+		l.Cost = "the server rejects the transaction (SQLSTATE 53400), as " + rejectSetting + " is on"
+	}
 	return l
+}
+
+func isOn(text string) bool { return text == "true" || text == "t" || text == "on" }
+
+// parseBytes reads a number, or a size as CockroachDB prints one: "16 MiB". Sizes are
+// printed with two or three digits, so that one that is no round number is read with
+// an error of some percent.
+func parseBytes(text string) (int64, bool) {
+	number, unit, _ := strings.Cut(strings.TrimSpace(text), " ")
+	scale, ok := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]
+	if !ok {
+		return 0, false
+	}
+	if n, err := strconv.ParseInt(number, 10, 64); err == nil && n >= 0 && scale == 1 {
+		return n, true
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || f < 0 || f*scale > 1<<62 {
+		return 0, false
+	}
+	return int64(f * scale), true
 }

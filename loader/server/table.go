@@ -4,129 +4,96 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
 )
 
+// A Table is the target of a load as the server describes it. It is not changed
+// after Describe and may be read by several goroutines.
+type Table struct {
+	Name    pgx.Identifier // schema and table
+	OID     uint32         // on CockroachDB the table's id in its keys
+	Kind    string         // pg_class.relkind: r, or p for a partitioned table of PostgreSQL
+	Columns []Column       // in the table's order, hidden ones too
+	// Primary are the columns of the primary key, in order: also the hidden
+	// rowid that CockroachDB gives a table without one, and the hidden computed
+	// column of a hash-sharded key. Nil is no primary key (PostgreSQL).
+	Primary []string
+	// Deferrable says that the primary key is checked at COMMIT only.
+	Deferrable bool
+	Indexes    []TableIndex // the primary key first, then by name
+	// ForeignKeys are those of the table's own columns, ReferencedBy those of
+	// other tables that point to it.
+	ForeignKeys, ReferencedBy []ForeignKey
+	Triggers                  []string // names of those that users made, enabled ones only
+	Rules                     bool     // PostgreSQL: has rewrite rules
+	RowSecurity               bool     // has row-level security
+	Temporary                 bool     // seen by one session only
+	Partition                 bool     // PostgreSQL: is itself a partition of another table
+	// EstimatedRows is the number of rows by the server's statistics; -1 where
+	// there are none.
+	EstimatedRows int64
+	// Empty says that the table had no row. It is true only for certain:
+	// EmptyErr says why it could not be found out.
+	Empty    bool
+	EmptyErr error
+	// Keys is the table as far as the sizes of its keys go; only CockroachDB's
+	// limits depend on them.
+	Keys chunker.Schema
+	// Notes are what could not be read, one line each.
+	Notes []string
+}
+
 // A Column is a column of a table as the server describes it.
 type Column struct {
 	Name    string
 	Type    string // as format_type prints it: "bigint", "double precision"
+	SQLType string // as CockroachDB prints it: "INT8"; elsewhere Type
+	TypeOID uint32
 	NotNull bool
 	Default bool // has a default, an identity or a generated value
-	Hidden  bool // CockroachDB's rowid
-}
-
-// A Table is the target of a load as the server describes it.
-type Table struct {
-	Name    pgx.Identifier // schema and table
-	OID     uint32         // on CockroachDB the table's id in its keys
-	Kind    string         // pg_class.relkind: r, p, v, m, f, S
-	Columns []Column
-	Primary []string // columns of the primary key, in order
-	Indexes []TableIndex
-	// Deferrable says that the primary key is checked at COMMIT only.
-	Deferrable bool
+	// Expr is the default, or how the column is generated; empty for an
+	// identity.
+	Expr      string
+	Generated bool // computed from other columns: nothing can be written to it
+	Identity  bool // an identity column
+	Always    bool // GENERATED ALWAYS AS IDENTITY: written with OVERRIDING SYSTEM VALUE only
+	Hidden    bool // CockroachDB: not in SELECT *
+	Labels    int  // of an ENUM type; else zero
 }
 
 // A TableIndex is one index of a table.
 type TableIndex struct {
 	Name    string
+	ID      int64 // CockroachDB's number; zero where the server does not say
 	Primary bool
 	Unique  bool
-	Columns []string // key columns in order; an expression is ""
+	// Columns are the key columns in order, an expression being "". Implicit of
+	// them, from the first on, are not written in the index: the computed
+	// column of a hash-sharded index, the region of REGIONAL BY ROW.
+	Columns  []string
+	Desc     []bool   // for each column
+	Exprs    []string // for each column the expression, else empty
+	Implicit int
+	Storing  []string // STORING, or INCLUDE
+	Where    bool     // a partial index
+	Inverted bool     // CockroachDB: one entry for each element
+	Method   string   // PostgreSQL: btree, hash, gin, …; CockroachDB: btree, inverted, vector
+	// Constraint says that a constraint of this name owns the index (PostgreSQL:
+	// UNIQUE or EXCLUDE), and Deferrable that it can be checked at COMMIT.
+	Constraint, Deferrable bool
+	// Create and Drop are the statements that make the index again and remove
+	// it; empty for a primary key.
+	Create, Drop string
 }
 
-// ErrNoTable is wrapped by Describe's error when there is no such table.
-var ErrNoTable = errors.New("no such table")
-
-// ParseTable reads a table name as users write it: name or schema.name, parts in
-// double quotes taken literally.
-func ParseTable(text string) (pgx.Identifier, error) {
-	var parts pgx.Identifier
-	rest := text
-	for {
-		var part string
-		if strings.HasPrefix(rest, `"`) {
-			var b strings.Builder
-			i := 1
-			for {
-				j := strings.IndexByte(rest[i:], '"')
-				if j < 0 {
-					return nil, fmt.Errorf("table name %s: a quote is not closed", text)
-				}
-				b.WriteString(rest[i : i+j])
-				i += j + 1
-				if !strings.HasPrefix(rest[i:], `"`) {
-					break
-				}
-				b.WriteByte('"')
-				i++
-			}
-			part, rest = b.String(), rest[i:]
-		} else {
-			i := strings.IndexByte(rest, '.')
-			if i < 0 {
-				i = len(rest)
-			}
-			part, rest = strings.ToLower(rest[:i]), rest[i:]
-		}
-		if part == "" || strings.ContainsRune(part, 0) {
-			return nil, fmt.Errorf("table name %q: write table, schema.table, or \"any name\" in double quotes", text)
-		}
-		parts = append(parts, part)
-		if rest == "" {
-			break
-		}
-		if rest[0] != '.' || rest == "." {
-			return nil, fmt.Errorf("table name %q: write table, schema.table, or \"any name\" in double quotes", text)
-		}
-		rest = rest[1:]
-	}
-	if len(parts) > 3 {
-		return nil, fmt.Errorf("table name %q has %d parts; at most database.schema.table", text, len(parts))
-	}
-	return parts, nil
-}
-
-// Describe reads what the server knows of a table. The error wraps ErrNoTable when
-// there is none.
-func Describe(ctx context.Context, db Querier, name pgx.Identifier) (*Table, error) {
-	t := &Table{}
-	var schema, table string
-	// to_regclass takes the search path into account, and answers NULL for
-	// what is not there; older servers of CockroachDB lack it for quoted names,
-	// so the catalog is asked by name.
-	q := `SELECT c.oid::INT8, n.nspname, c.relname, c.relkind::TEXT
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relname = $1 AND n.nspname = ANY($2) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
-		LIMIT 1`
-	schemas := []string{}
-	if len(name) > 1 {
-		schemas = append(schemas, name[len(name)-2])
-	} else if err := db.QueryRow(ctx, `SELECT current_schemas(false)`).Scan(&schemas); err != nil {
-		return nil, fmt.Errorf("describe table %s: %s", name.Sanitize(), Reason(err))
-	}
-	var oid int64
-	err := db.QueryRow(ctx, q, name[len(name)-1], schemas).Scan(&oid, &schema, &table, &t.Kind)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("%w: %s", ErrNoTable, name.Sanitize())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("describe table %s: %w", name.Sanitize(), err)
-	}
-	t.OID, t.Name = uint32(oid), pgx.Identifier{schema, table}
-	if err := t.readColumns(ctx, db); err != nil {
-		return nil, fmt.Errorf("describe the columns of %s: %w", name.Sanitize(), err)
-	}
-	if err := t.readIndexes(ctx, db); err != nil {
-		return nil, fmt.Errorf("describe the indexes of %s: %w", name.Sanitize(), err)
-	}
-	return t, nil
+// A ForeignKey is a reference from one table to another.
+type ForeignKey struct {
+	Name       string
+	Table      string // the other table, as the server prints it
+	Definition string // FOREIGN KEY (a) REFERENCES …
 }
 
 // A Querier runs queries: a connection, a pool or a transaction of pgx.
@@ -135,75 +102,159 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-func (t *Table) readColumns(ctx context.Context, db Querier) error {
-	found, err := db.Query(ctx, `SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef OR a.attidentity <> ''
-		FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1::INT8::OID AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, int64(t.OID))
-	if err != nil {
-		return err
-	}
-	t.Columns, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Column, error) {
-		var c Column
-		return c, row.Scan(&c.Name, &c.Type, &c.NotNull, &c.Default)
-	})
-	return err
-}
-
-func (t *Table) readIndexes(ctx context.Context, db Querier) error {
-	numbers, err := t.columnNumbers(ctx, db)
-	if err != nil {
-		return err
-	}
-	found, err := db.Query(ctx, `SELECT c.relname, x.indisprimary, x.indisunique, NOT x.indimmediate, x.indkey::TEXT
-		FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
-		WHERE x.indrelid = $1::INT8::OID ORDER BY x.indisprimary DESC, c.relname`, int64(t.OID))
-	if err != nil {
-		return err
-	}
-	t.Indexes, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (TableIndex, error) {
-		var x TableIndex
-		var late bool
-		var keys string
-		if err := row.Scan(&x.Name, &x.Primary, &x.Unique, &late, &keys); err != nil {
-			return x, err
-		}
-		for key := range strings.FieldsSeq(keys) {
-			x.Columns = append(x.Columns, numbers[key])
-		}
-		if x.Primary {
-			t.Primary, t.Deferrable = x.Columns, late
-		}
-		return x, nil
-	})
-	return err
-}
-
-// columnNumbers returns the names of the table's columns by attnum, in digits.
-func (t *Table) columnNumbers(ctx context.Context, db Querier) (map[string]string, error) {
-	found, err := db.Query(ctx, `SELECT attnum::TEXT, attname FROM pg_catalog.pg_attribute WHERE attrelid = $1::INT8::OID AND attnum > 0`, int64(t.OID))
-	if err != nil {
+// Describe reads what the server knows of a table. The error is a *TargetError when
+// the name is not that of a table, and wraps ErrNoTable when there is nothing of that
+// name. Describe writes nothing.
+func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (*Table, error) {
+	t := &Table{EstimatedRows: -1}
+	if err := t.find(ctx, db, info, name); err != nil {
 		return nil, err
 	}
-	m := map[string]string{}
-	var number, name string
-	_, err = pgx.ForEachRow(found, []any{&number, &name}, func() error { m[number] = name; return nil })
-	return m, err
-}
-
-var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
-
-// Display returns the table's name for people: quoted only where a part has other
-// characters than lower-case letters, digits and underscores. SQL takes
-// Name.Sanitize.
-func (t *Table) Display() string {
-	parts := make([]string, len(t.Name))
-	for i, p := range t.Name {
-		parts[i] = p
-		if !plainName.MatchString(p) {
-			parts[i] = pgx.Identifier{p}.Sanitize()
+	if why, ok := notTables[t.Kind]; ok {
+		return nil, &TargetError{Name: Display(t.Name), Reason: why}
+	}
+	steps := []struct {
+		what string
+		read func(context.Context, Querier) error
+	}{
+		{"columns", t.postgresColumns},
+		{"indexes", t.postgresIndexes},
+		{"foreign keys", t.foreignKeys},
+		{"triggers", t.triggers},
+	}
+	if info.Product == CockroachDB {
+		steps[0].read = t.cockroachColumns
+		steps[1].read = func(ctx context.Context, db Querier) error { return t.cockroachIndexes(ctx, db, info) }
+	}
+	for _, s := range steps {
+		if err := s.read(ctx, db); err != nil {
+			return nil, fmt.Errorf("describe the %s of %s: %w", s.what, Display(t.Name), err)
 		}
 	}
-	return strings.Join(parts, ".")
+	var one int
+	err := db.QueryRow(ctx, "SELECT 1 FROM "+t.Name.Sanitize()+" LIMIT 1").Scan(&one)
+	t.Empty = errors.Is(err, pgx.ErrNoRows)
+	if err != nil && !t.Empty {
+		if Code(err) == "" { // the connection, not a privilege
+			return nil, fmt.Errorf("look whether %s is empty: %w", Display(t.Name), err)
+		}
+		t.EmptyErr = err
+	}
+	return t, nil
 }
+
+// find finds the relation of that name, as an SQL statement would.
+func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identifier) error {
+	if len(name) == 0 {
+		return noTable(name, "the name is empty")
+	}
+	parts := append(pgx.Identifier(nil), name...)
+	if info.Product == PostgreSQL {
+		for i := range parts {
+			parts[i] = cutName(parts[i])
+		}
+	}
+	var database string
+	var path []string
+	if err := db.QueryRow(ctx, `SELECT current_database(), current_schemas(true)`).Scan(&database, &path); err != nil {
+		return fmt.Errorf("describe table %s: %w", Display(name), err)
+	}
+	if len(parts) == 3 {
+		if parts[0] != database {
+			return noTable(name, fmt.Sprintf(": the connection is to database %s", Display(pgx.Identifier{database})))
+		}
+		parts = parts[1:]
+	}
+	schemas := path
+	if len(parts) == 2 {
+		schemas = []string{parts[0]}
+		if info.Product == CockroachDB && parts[0] == database {
+			schemas = append(schemas, "public") // database.table, CockroachDB's old form
+		}
+	}
+	table := parts[len(parts)-1]
+	err := t.look(ctx, db, "c.relname = $1 AND n.nspname = ANY($2)", table, schemas)
+	if errors.Is(err, pgx.ErrNoRows) && info.Product == CockroachDB {
+		// Without rights on the database its schemas are not in pg_namespace,
+		// while the table can be used.
+		for _, schema := range schemas {
+			var oid int64
+			if db.QueryRow(ctx, `SELECT $1::TEXT::REGCLASS::OID::INT8`, pgx.Identifier{schema, table}.Sanitize()).Scan(&oid) != nil {
+				continue
+			}
+			if err = t.look(ctx, db, "c.oid = $1::INT8::OID AND $2::TEXT[] IS NOT NULL", oid, schemas); err == nil {
+				t.Name[0] = schema
+			}
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return noTable(name, "")
+	case err != nil:
+		return fmt.Errorf("describe table %s: %w", Display(name), err)
+	}
+	if info.Product == CockroachDB {
+		t.EstimatedRows = -1 // SHOW STATISTICS has it
+	}
+	return nil
+}
+
+// look reads what pg_class says of the first relation that fits, in the order of
+// schemas.
+func (t *Table) look(ctx context.Context, db Querier, which string, what any, schemas []string) error {
+	var oid int64
+	var schema, table, persistence string
+	var estimate *float64
+	err := db.QueryRow(ctx, `SELECT c.oid::INT8, COALESCE(n.nspname, ''), c.relname, c.relkind::TEXT, c.relpersistence::TEXT,
+			COALESCE(c.relispartition, false), COALESCE(c.relhasrules, false), COALESCE(c.relrowsecurity, false), c.reltuples::FLOAT8
+		FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE `+which+` ORDER BY array_position($2, n.nspname::TEXT) LIMIT 1`, what, schemas).
+		Scan(&oid, &schema, &table, &t.Kind, &persistence, &t.Partition, &t.Rules, &t.RowSecurity, &estimate)
+	if err != nil {
+		return err
+	}
+	t.OID, t.Name, t.Temporary = uint32(oid), pgx.Identifier{schema, table}, persistence == "t"
+	// PostgreSQL says -1, before 14 0, for a table that was never analysed.
+	if estimate != nil && *estimate > 0 {
+		t.EstimatedRows = int64(*estimate)
+	}
+	return nil
+}
+
+// foreignKeys reads the references from the table and to it.
+func (t *Table) foreignKeys(ctx context.Context, db Querier) error {
+	found, err := db.Query(ctx, `SELECT conname, conrelid = $1::INT8::OID, confrelid = $1::INT8::OID, conrelid::REGCLASS::TEXT, confrelid::REGCLASS::TEXT, pg_get_constraintdef(oid)
+		FROM pg_catalog.pg_constraint WHERE contype = 'f' AND (conrelid = $1::INT8::OID OR confrelid = $1::INT8::OID) ORDER BY conname`, int64(t.OID))
+	if err != nil {
+		return err
+	}
+	var name, from, to, definition string
+	var out, in bool
+	_, err = pgx.ForEachRow(found, []any{&name, &out, &in, &from, &to, &definition}, func() error {
+		if out {
+			t.ForeignKeys = append(t.ForeignKeys, ForeignKey{name, to, definition})
+		}
+		if in {
+			t.ReferencedBy = append(t.ReferencedBy, ForeignKey{name, from, definition})
+		}
+		return nil
+	})
+	return err
+}
+
+// triggers reads the names of the triggers that users made and that are enabled.
+func (t *Table) triggers(ctx context.Context, db Querier) error {
+	found, err := db.Query(ctx, `SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1::INT8::OID AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY tgname`, int64(t.OID))
+	if err != nil {
+		return err
+	}
+	t.Triggers, err = pgx.CollectRows(found, pgx.RowTo[string])
+	return err
+}
+
+// Display returns the table's name for people; SQL takes Name.Sanitize.
+func (t *Table) Display() string { return Display(t.Name) }
 
 // Column returns the column of that name, or nil.
 func (t *Table) Column(name string) *Column {
@@ -215,38 +266,12 @@ func (t *Table) Column(name string) *Column {
 	return nil
 }
 
-// Schema returns the table as far as the sizes of its keys go. keyBytes, when not
-// zero, is the size of the primary key column in a key, known exactly.
-//
-// The ids of secondary indexes are not asked for: they are below 110 on all tables
-// but those whose indexes were made anew a hundred times.
-func (t *Table) Schema(keyBytes int64) chunker.Schema {
-	s := chunker.Schema{TableID: uint64(t.OID), Families: 1}
-	column := func(name string) chunker.KeyColumn {
-		if keyBytes > 0 && len(t.Primary) == 1 && name == t.Primary[0] {
-			return chunker.KeyColumn{Name: name, MaxBytes: keyBytes, Exact: true}
-		}
-		if c := t.Column(name); c != nil {
-			return chunker.SizeOf(name, c.Type)
-		}
-		return chunker.SizeOf(name, "")
+// HiddenKey reports whether the primary key is the hidden rowid that CockroachDB
+// gives a table without one: its values are not the client's to know.
+func (t *Table) HiddenKey() bool {
+	if len(t.Primary) != 1 {
+		return false
 	}
-	for i, x := range t.Indexes {
-		index := chunker.Index{Name: x.Name, ID: uint64(i + 1), Primary: x.Primary, Unique: x.Unique}
-		in := map[string]bool{}
-		for _, c := range x.Columns {
-			index.Columns = append(index.Columns, column(c))
-			in[c] = true
-		}
-		if !x.Primary {
-			// Also a unique index has them, when a column of its own is NULL.
-			for _, c := range t.Primary {
-				if !in[c] {
-					index.Columns = append(index.Columns, column(c))
-				}
-			}
-		}
-		s.Indexes = append(s.Indexes, index)
-	}
-	return s
+	c := t.Column(t.Primary[0])
+	return c != nil && c.Hidden && !c.Generated
 }

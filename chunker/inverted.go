@@ -1,0 +1,55 @@
+package chunker
+
+// invertedCost bounds what a row adds to an inverted index: one key for each
+// element of an array, each path of a JSON document, each trigram or lexeme of a
+// text, each cell of a shape. key is the size of the rest of each key.
+//
+// With r bytes of record there are at most about r/2 elements (each has a byte and
+// a separator), and together they are as long as the record for an array, but for
+// JSON each path repeats the names above it: at most r² altogether. The bound
+// must be linear in r, so the square is taken at the longest record.
+//
+// Source: EncodeInvertedIndexTableKeys of pkg/sql/rowenc/index_encoding.go and
+// encodeInvertedIndexKeys of pkg/util/json/json.go, v21.1.5.
+func (s Schema) invertedCost(x *Index, key Size, overhead int64, g Given) IndexCost {
+	longest := g.MaxRecordBytes
+	if longest <= 0 {
+		longest = DefaultMaxRecordBytes
+	}
+	c := x.Columns[len(x.Columns)-1]
+	cost := IndexCost{Index: x, KVs: 1, Key: Size{Guess: key.Guess || c.Computed}}
+	rest := key.For(longest) + FamilySuffixBytes(0) + overhead
+
+	// Elements: how many, and how long each is beyond the text it holds.
+	var elem, elemPerByte int64
+	var each int64 = 2 // bytes of record for an element, at least
+	switch {
+	case c.Kind == KeyGeo:
+		// At most 30 cells (s2_max_cells), of a marker, a cell number, a
+		// kind and a bounding box of four floats.
+		const cells = 30
+		cost.KVs = cells
+		cost.Key.Bytes = cells * (rest + 1 + 9 + 1 + 4*8)
+		return cost
+	case x.Trigram:
+		each, elem = 1, 3+3*4 // three characters; a word of n has n+1 of them
+	case c.Kind == KeyArray:
+		z := KeyColumn{Kind: c.Elem}.Size()
+		elem, elemPerByte = z.Bytes, z.PerByte
+		cost.Key.Guess = cost.Key.Guess || z.Guess
+	case c.Kind == KeyJSON:
+		// A leaf of a number is the longest beside its text; each level above
+		// it takes two bytes of separator for two of record; names are doubled
+		// at worst by zero bytes.
+		elem, elemPerByte = 3+9, 2*longest/each
+	case c.Kind == KeyTSVector:
+		elem, elemPerByte = 3, 1
+	default:
+		elem, elemPerByte = guessedTextBytes, 2
+		cost.Key.Guess = true
+	}
+	cost.KVsPerByte = (1 + each - 1) / each
+	cost.Key.Bytes = rest + elem
+	cost.Key.PerByte = (rest+elem+each-1)/each + elemPerByte
+	return cost
+}

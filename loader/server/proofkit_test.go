@@ -1,0 +1,93 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/chunker"
+	"bulkload/loader/server"
+)
+
+// setBudget sets kv.transaction.max_intents_bytes until the end of the test.
+func setBudget(t *testing.T, conn *pgx.Conn, bytes int64) {
+	t.Helper()
+	exec(t, conn,
+		"SET CLUSTER SETTING sql.stats.automatic_collection.enabled = false",
+		fmt.Sprintf("SET CLUSTER SETTING %s = %d", server.IntentSetting, bytes))
+	t.Cleanup(func() { exec(t, conn, "RESET CLUSTER SETTING "+server.IntentSetting) })
+}
+
+// condensed returns how many transactions the node has condensed.
+func condensed(t *testing.T, conn *pgx.Conn) int64 {
+	t.Helper()
+	var n float64
+	if err := conn.QueryRow(context.Background(), `SELECT value FROM crdb_internal.node_metrics WHERE name = 'txn.condensed_intent_spans'`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return int64(n)
+}
+
+// raisedBy runs a statement in an explicit transaction, which it rolls back, and
+// returns by how much the metric of condensed transactions rose.
+func raisedBy(t *testing.T, conn, watch *pgx.Conn, statement string) int64 {
+	t.Helper()
+	before := condensed(t, watch)
+	exec(t, conn, "BEGIN")
+	_, err := conn.Exec(context.Background(), statement)
+	after := condensed(t, watch)
+	exec(t, conn, "ROLLBACK")
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	return after - before
+}
+
+// checkCliff checks that a transaction with rows rows is not condensed, and one with
+// one row more is, once.
+func checkCliff(t *testing.T, conn, watch *pgx.Conn, rows int64, insert func(n int64) string) {
+	t.Helper()
+	var below, above int64
+	for range attempts {
+		below = raisedBy(t, conn, watch, insert(rows))
+		above = raisedBy(t, conn, watch, insert(rows+1))
+		if below == 0 && above == 1 {
+			return
+		}
+	}
+	t.Errorf("%d rows raised the metric by %d, want 0; %d rows by %d, want 1", rows, below, rows+1, above)
+}
+
+func tableIndex(t *testing.T, table *server.Table, name string) server.TableIndex {
+	t.Helper()
+	for _, x := range table.Indexes {
+		if x.Name == name || name == "primary" && x.Primary {
+			return x
+		}
+	}
+	t.Fatalf("index %s is not described: %+v", name, table.Indexes)
+	return server.TableIndex{}
+}
+
+func infoOf(t *testing.T, conn *pgx.Conn) server.Info {
+	t.Helper()
+	info, err := server.ReadInfo(context.Background(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+// intentLimit returns the limit of the server on intent bytes.
+func intentLimit(t *testing.T, conn *pgx.Conn) chunker.Limit {
+	t.Helper()
+	for _, l := range server.Limits(context.Background(), conn, infoOf(t, conn)) {
+		if l.Unit == chunker.IntentBytes {
+			return l
+		}
+	}
+	t.Fatal("no limit on intent bytes")
+	return chunker.Limit{}
+}

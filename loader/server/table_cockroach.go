@@ -1,0 +1,255 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/chunker"
+)
+
+// cockroachColumns reads the columns from information_schema, which knows hidden
+// ones and CockroachDB's own names of types, and from pg_attribute.
+func (t *Table) cockroachColumns(ctx context.Context, db Querier) error {
+	found, err := db.Query(ctx, `SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.atttypid::INT8, c.crdb_sql_type, c.is_nullable = 'NO',
+			COALESCE(c.column_default, ''), COALESCE(c.generation_expression, ''), COALESCE(c.is_identity, 'NO') = 'YES',
+			COALESCE(c.identity_generation, ''), c.is_hidden = 'YES',
+			(SELECT count(*) FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid)
+		FROM pg_catalog.pg_attribute a JOIN information_schema.columns c ON c.column_name = a.attname
+		WHERE a.attrelid = $1::INT8::OID AND a.attnum > 0 AND NOT a.attisdropped AND c.table_schema = $2 AND c.table_name = $3
+		ORDER BY a.attnum`, int64(t.OID), t.Name[0], t.Name[1])
+	if err != nil {
+		return err
+	}
+	t.Columns, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Column, error) {
+		var c Column
+		var oid int64
+		var generation, identity string
+		err := row.Scan(&c.Name, &c.Type, &oid, &c.SQLType, &c.NotNull, &c.Expr, &generation, &c.Identity, &identity, &c.Hidden, &c.Labels)
+		c.TypeOID = uint32(oid)
+		if c.Generated = generation != ""; c.Generated {
+			c.Expr = generation
+		}
+		c.Always = identity == "ALWAYS"
+		c.Default = c.Expr != "" || c.Identity || c.Generated
+		return c, err
+	})
+	return err
+}
+
+// cockroachIndexes reads indexes and column families, and what the sizes of the
+// table's keys depend on. Nothing of it needs crdb_internal, which is refused by
+// default from 26.1 on: where the numbers of the indexes cannot be read there, the
+// sizes are bounds.
+func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) error {
+	// 1. The columns of each index.
+	found, err := db.Query(ctx, `SELECT index_name, non_unique, column_name, direction, storing, implicit
+		FROM [SHOW INDEXES FROM `+t.Name.Sanitize()+`] ORDER BY index_name, seq_in_index`)
+	if err != nil {
+		return err
+	}
+	var name, column, direction string
+	var repeats, storing, implicit bool
+	_, err = pgx.ForEachRow(found, []any{&name, &repeats, &column, &direction, &storing, &implicit}, func() error {
+		if n := len(t.Indexes); n == 0 || t.Indexes[n-1].Name != name {
+			t.Indexes = append(t.Indexes, TableIndex{Name: name, Unique: !repeats, Method: "btree"})
+		}
+		t.Indexes[len(t.Indexes)-1].add(column, direction, storing, implicit)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+
+	// 2. What only the text of SHOW CREATE TABLE tells: kinds, WHERE, families,
+	// and how to make the index again.
+	var create string
+	if err := db.QueryRow(ctx, `SELECT create_statement FROM [SHOW CREATE TABLE `+t.Name.Sanitize()+`]`).Scan(&create); err != nil {
+		return err
+	}
+	families := t.readCreate(create)
+
+	// 3. The primary key. Its index is the one that SHOW CREATE has no INDEX for,
+	// where the catalog does not say it.
+	var primary string
+	err = db.QueryRow(ctx, `SELECT c.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
+		WHERE x.indrelid = $1::INT8::OID AND x.indisprimary`, int64(t.OID)).Scan(&primary)
+	if err != nil {
+		return fmt.Errorf("find the primary key: %w", err)
+	}
+	for i := range t.Indexes {
+		x := &t.Indexes[i]
+		if x.Name == primary {
+			x.Primary, x.Unique, x.Storing, x.Create, x.Drop = true, true, nil, "", ""
+			t.Primary = x.Columns
+		}
+	}
+	slices.SortStableFunc(t.Indexes, func(a, b TableIndex) int { return rank(b) - rank(a) })
+
+	// 4. Numbers, statistics, tenant.
+	t.indexIDs(ctx, db, info)
+	t.statistics(ctx, db)
+	t.Keys = chunker.Schema{TableID: int64(t.OID), TenantID: t.tenant(ctx, db)}
+	t.keys(families, strings.Contains(create, "INTERLEAVE IN PARENT"))
+	return nil
+}
+
+func rank(x TableIndex) int {
+	if x.Primary {
+		return 1
+	}
+	return 0
+}
+
+// add takes one line of SHOW INDEXES. Implicit columns before the first written one
+// belong to the index, those behind it are of the primary key.
+func (x *TableIndex) add(column, direction string, storing, implicit bool) {
+	switch {
+	case storing:
+		x.Storing = append(x.Storing, column)
+	case implicit && len(x.Columns) > x.Implicit:
+	default:
+		if implicit {
+			x.Implicit++
+		}
+		expr := ""
+		if strings.HasPrefix(column, "crdb_internal_idx_expr") {
+			column, expr = "", column
+		}
+		x.Columns, x.Exprs, x.Desc = append(x.Columns, column), append(x.Exprs, expr), append(x.Desc, direction == "DESC")
+	}
+}
+
+// readCreate takes from SHOW CREATE TABLE what it says of the indexes, and returns
+// the column families, numbered from 0: their real numbers are not shown, but take
+// the same bytes up to 109.
+func (t *Table) readCreate(create string) []chunker.Family {
+	var families []chunker.Family
+	table := t.Name.Sanitize()
+	for _, item := range createItems(create) {
+		if item.kind == "family" {
+			families = append(families, chunker.Family{ID: len(families), Name: item.name, Columns: identifiers(item.rest)})
+			continue
+		}
+		i := slices.IndexFunc(t.Indexes, func(x TableIndex) bool { return x.Name == item.name })
+		if i < 0 {
+			continue
+		}
+		x := &t.Indexes[i]
+		name := pgx.Identifier{item.name}.Sanitize()
+		x.Where = hasWhere(item.rest)
+		if strings.Contains(item.prefix, "INVERTED") {
+			x.Inverted, x.Method = true, "inverted"
+		}
+		if strings.Contains(item.prefix, "VECTOR") {
+			x.Method = "vector"
+		}
+		x.Create = "CREATE " + strings.TrimSpace(item.prefix+" INDEX") + " " + name + " ON " + table + " " + item.rest
+		x.Drop = "DROP INDEX " + table + "@" + name
+		if x.Unique {
+			x.Drop += " CASCADE" // a UNIQUE constraint goes with its index only so
+		}
+	}
+	return families
+}
+
+// indexIDs reads the numbers of the indexes, where the server lets it.
+func (t *Table) indexIDs(ctx context.Context, db Querier, info Info) {
+	if info.AtLeast(26, 1, 0) {
+		return
+	}
+	found, err := db.Query(ctx, `SELECT index_name, index_id FROM crdb_internal.table_indexes WHERE descriptor_id = $1`, int64(t.OID))
+	if err == nil {
+		var name string
+		var id int64
+		_, err = pgx.ForEachRow(found, []any{&name, &id}, func() error {
+			for i := range t.Indexes {
+				if t.Indexes[i].Name == name {
+					t.Indexes[i].ID = id
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		t.Notes = append(t.Notes, "the numbers of the indexes cannot be read; the sizes of keys are bounds: "+Reason(err))
+	}
+}
+
+// statistics reads the number of rows of the newest statistics.
+func (t *Table) statistics(ctx context.Context, db Querier) {
+	var n int64
+	err := db.QueryRow(ctx, `SELECT row_count FROM [SHOW STATISTICS FOR TABLE `+t.Name.Sanitize()+`] ORDER BY created DESC LIMIT 1`).Scan(&n)
+	if err == nil {
+		t.EstimatedRows = n
+	}
+}
+
+// tenant returns the tenant for the size of its prefix: the system tenant, which
+// alone has the table system.tenants, has none; of any other the id cannot be read
+// and is taken to be as long as it can be.
+func (t *Table) tenant(ctx context.Context, db Querier) uint64 {
+	var oid int64
+	if err := db.QueryRow(ctx, `SELECT 'system.public.tenants'::REGCLASS::OID::INT8`).Scan(&oid); err == nil {
+		return 1
+	}
+	return math.MaxUint32
+}
+
+// shardColumn matches the hidden column of a hash-sharded index, which holds 0 to
+// one less than its buckets.
+var shardColumn = regexp.MustCompile(`^crdb_internal_.*shard_(\d+)$`)
+
+// keys fills t.Keys' families and indexes.
+func (t *Table) keys(families []chunker.Family, interleaved bool) {
+	for i := range families {
+		families[i].NotNull = slices.ContainsFunc(families[i].Columns, func(name string) bool {
+			c := t.Column(name)
+			return c != nil && c.NotNull && !slices.Contains(t.Primary, name)
+		})
+	}
+	t.Keys.Families = families
+	for _, x := range t.Indexes {
+		index := chunker.Index{ID: x.ID, Name: x.Name, Primary: x.Primary, Unique: x.Unique, Inverted: x.Inverted, Partial: x.Where, Storing: x.Storing}
+		for i, name := range x.Columns {
+			k := t.keyColumn(name, x.Exprs[i])
+			k.Desc = x.Desc[i]
+			index.Columns = append(index.Columns, k)
+		}
+		if x.Inverted {
+			index.Trigram = index.Columns[len(index.Columns)-1].Kind == chunker.KeyString
+		}
+		if interleaved && x.Primary {
+			index.Ancestors = maxAncestors
+		}
+		t.Keys.Indexes = append(t.Keys.Indexes, index)
+	}
+}
+
+// maxAncestors is taken for an interleaved table: SHOW CREATE names the nearest one
+// only. Interleaving ended with 21.2.
+const maxAncestors = 4
+
+func (t *Table) keyColumn(name, expr string) chunker.KeyColumn {
+	c := t.Column(name)
+	if c == nil || expr != "" {
+		return chunker.KeyColumn{Name: expr, Nullable: true, Computed: true}
+	}
+	k := chunker.ColumnOf(name, c.SQLType)
+	if c.Labels > 0 {
+		k.Kind, k.Width = chunker.KeyEnum, int64(c.Labels)
+	}
+	k.Nullable, k.Computed = !c.NotNull, c.Generated
+	if m := shardColumn.FindStringSubmatch(name); m != nil && c.Generated {
+		if n, err := strconv.ParseInt(m[1], 10, 64); err == nil && n > 0 {
+			k.Ints = &chunker.IntRange{First: 0, Last: n - 1}
+		}
+	}
+	return k
+}
