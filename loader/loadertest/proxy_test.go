@@ -293,8 +293,15 @@ func TestCutEverywhere(t *testing.T) {
 				b.exec(b.direct, "DELETE FROM t")
 				cut := &loadertest.Fault{Nth: n, Do: do, Reset: n%2 == 0}
 				p := loadertest.NewProxy(t, b.url, cut)
-				err := insertInTransaction(b.ctx(), p.URL())
+				err := insertInTransaction(b.ctx(), withParam(p.URL(), "application_name", "to be cut"))
 				p.Close()
+				// What was passed on is executed after the cut as well: the
+				// outcome is final when the session has gone.
+				sessions := "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'to be cut'"
+				if srv.Cockroach {
+					sessions = "SELECT count(*) FROM [SHOW CLUSTER SESSIONS] WHERE application_name = 'to be cut'"
+				}
+				loadertest.Eventually(t, "the session ends", func() bool { return loadertest.Value[int64](t, b.url, sessions) == 0 })
 				if !cut.Fired() {
 					if err != nil {
 						t.Errorf("%v: uncut run %d: %v", do, n, err)
