@@ -123,13 +123,13 @@ func (p *program) settings(c *cli.Context) (load.Settings, error) {
 	return s, nil
 }
 
-// generate is the command points or accounts.
-func (p *program) generate(c *cli.Context, what load.What) error {
+// request reads the flags of a load of generated rows.
+func (p *program) request(c *cli.Context, what load.What) (load.Request, error) {
 	if err := p.begin(c); err != nil {
-		return err
+		return load.Request{}, err
 	}
 	if c.Args().Present() {
-		return &usageError{fmt.Sprintf("%s takes no argument %q", what, c.Args().First())}
+		return load.Request{}, &usageError{fmt.Sprintf("%s takes no argument %q", what, c.Args().First())}
 	}
 	most := mostRows
 	if what == load.Accounts {
@@ -137,17 +137,26 @@ func (p *program) generate(c *cli.Context, what load.What) error {
 	}
 	n, err := number("n", c.String("n"), 1, most)
 	if err != nil {
-		return err
+		return load.Request{}, err
 	}
 	s, err := p.settings(c)
 	if err != nil {
-		return err
+		return load.Request{}, err
 	}
 	seed := rand.Uint64()
 	if text := c.String("seed"); text != "" {
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return &usageError{fmt.Sprintf("--seed takes a whole number from 0 to %d, not %q", uint64(math.MaxUint64), text)}
+			return load.Request{}, &usageError{fmt.Sprintf("--seed takes a whole number from 0 to %d, not %q", uint64(math.MaxUint64), text)}
 		}
+	}
+	return load.Request{What: what, Rows: n, Seed: seed, Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s}, nil
+}
+
+// generate is the command points or accounts.
+func (p *program) generate(c *cli.Context, what load.What) error {
+	req, err := p.request(c, what)
+	if err != nil {
+		return err
 	}
 	cfg, done, err := p.target(c.Context, c)
 	if err != nil {
@@ -160,10 +169,8 @@ func (p *program) generate(c *cli.Context, what load.What) error {
 		return err
 	}
 	r := &late{}
-	s.Note, s.Observe = r.note, r.observe
-	l, err := load.New(c.Context, srv, load.Request{
-		What: what, Rows: n, Seed: seed, Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s,
-	})
+	req.Note, req.Observe = r.note, r.observe
+	l, err := load.New(c.Context, srv, req)
 	if err != nil {
 		return err
 	}

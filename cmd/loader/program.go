@@ -54,7 +54,7 @@ func (p *program) app() *cli.App {
 		// The exit code is chosen in one place, p.exit.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
-		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
+		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.planCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q; loader --help lists them", c.Args().First())}
@@ -64,6 +64,7 @@ func (p *program) app() *cli.App {
 		Description: `Examples:
    loader points --n 10000 --chunk 1000
    loader accounts --n 100 --url 'postgres://root@localhost:26257/bank?sslmode=disable'
+   loader plan points --n 1000000
    loader loads resume 3f9q2k7x
    loader db sql 'SELECT count(*) FROM points'
 

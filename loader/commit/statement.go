@@ -50,12 +50,13 @@ func compose(o Options) statements {
 	}
 }
 
-// Statement returns the statement that carries the rows of a chunk, for plans.
-func (c *Committer) Statement() string {
-	if c.Via == Copy {
-		return c.sql.copy
+// Compose returns the statement that carries the rows of a chunk, for plans.
+func Compose(o Options) string {
+	if sql := compose(o); o.Via == Insert {
+		return sql.insert
+	} else {
+		return sql.copy
 	}
-	return c.sql.insert
 }
 
 // args returns the chunk's columns as the parameters of insert and fill.

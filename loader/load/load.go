@@ -247,24 +247,42 @@ const postgresRows = 20_000
 
 // plan makes the plan for chunks of the given number of rows; zero is automatic.
 func (l *Load) plan(chunk int64) error {
-	src := l.source()
-	cost := l.Table.Keys.Cost(chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]chunker.IntRange{"id": l.ids()}})
-	cost.MessageBytes = messageBytes(src.Columns(), l.Via)
-	cost.FixedMessageBytes = 1024
-	preferred := int64(chunker.DefaultRowsPerChunk)
 	limits := l.limits()
-	if l.srv.Product == server.PostgreSQL {
-		preferred = postgresRows
-	} else if l.Way == commit.Transaction {
+	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
 		limits = limits.Without(server.OnePhase)
 	}
 	var err error
-	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, preferred, 0, cost, limits); err != nil {
+	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), 0, l.cost(l.Table.Keys), limits); err != nil {
 		return &TableError{err.Error()}
 	}
 	l.Notes = append(l.Notes, l.Plan.Notes...)
 	return nil
 }
+
+// preferred returns the rows of a chunk where no limit is near.
+func (l *Load) preferred() int64 {
+	if l.srv.Product == server.PostgreSQL {
+		return postgresRows
+	}
+	return chunker.DefaultRowsPerChunk
+}
+
+// given is what is known of the rows.
+func (l *Load) given() chunker.Given {
+	return chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]chunker.IntRange{"id": l.ids()}}
+}
+
+// cost returns what a row adds to a chunk, with the given indexes.
+func (l *Load) cost(keys chunker.Schema) chunker.Cost {
+	cost := keys.Cost(l.given())
+	cost.MessageBytes = messageBytes(columnsOf(l.What), l.Via)
+	cost.FixedMessageBytes = fixedMessageBytes
+	return cost
+}
+
+// fixedMessageBytes bounds what a message holds beside the rows: the statement and the
+// heads of the arrays.
+const fixedMessageBytes = 1024
 
 // limits reads the server's limits, as far as the user may.
 func (l *Load) limits() chunker.Limits {
@@ -302,8 +320,8 @@ func (l *Load) source() loader.Source {
 // claimed is looked at again.
 const mostClaim = 1 << 20
 
-// join makes the job.
-func (l *Load) join(s Settings) error {
+// options returns how the load's chunks are committed.
+func (l *Load) options(s Settings) commit.Options {
 	src := l.source()
 	o := commit.Options{
 		Table: l.Table.Name, Columns: src.Columns(), Key: l.Table.Primary[0],
@@ -313,8 +331,13 @@ func (l *Load) join(s Settings) error {
 	if a, ok := src.(source.Accounts); ok {
 		o.Redraw = a.Redraw
 	}
+	return o
+}
+
+// join makes the job.
+func (l *Load) join(s Settings) error {
 	var err error
-	if l.committer, err = commit.New(l.pool, l.srv.Info, o); err != nil {
+	if l.committer, err = commit.New(l.pool, l.srv.Info, l.options(s)); err != nil {
 		return &TableError{err.Error()}
 	}
 	workers := s.Workers
@@ -322,7 +345,7 @@ func (l *Load) join(s Settings) error {
 		workers = autoWorkers
 	}
 	l.Job = &loader.Job{
-		Source: src, Committer: l.committer, Positions: l.Rows, Plan: l.Plan, Adapt: s.Chunk == 0, Workers: workers,
+		Source: l.source(), Committer: l.committer, Positions: l.Rows, Plan: l.Plan, Adapt: s.Chunk == 0, Workers: workers,
 		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL,
 	}
 	if l.registry != nil {

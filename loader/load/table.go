@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkload/chunker"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 	"bulkload/loader/source"
@@ -45,14 +46,30 @@ func ensureTable(ctx context.Context, pool *pgxpool.Pool, info server.Info, what
 		}
 		t, err = server.Describe(ctx, pool, info, name)
 	}
-	var target *server.TargetError
-	if errors.As(err, &target) {
-		return nil, &TableError{err.Error()}
-	}
 	if err != nil {
-		return nil, err
+		return nil, asTableError(err)
 	}
 	return t, checkTable(t, what)
+}
+
+// asTableError makes a *TableError of a name that is no table's.
+func asTableError(err error) error {
+	var target *server.TargetError
+	if errors.As(err, &target) {
+		return &TableError{err.Error()}
+	}
+	return err
+}
+
+// newTable describes the table that ddl creates, before it is there: its id is not
+// known, so that its keys are bounded.
+func newTable(what What, name pgx.Identifier) *server.Table {
+	t := &server.Table{Name: name, Kind: "r", Primary: []string{"id"}, Empty: true}
+	for _, c := range columnsOf(what) {
+		t.Columns = append(t.Columns, server.Column{Name: c.Name, Type: fits[c.Kind][0], NotNull: c.Kind == rows.Float || c.Name == "id"})
+	}
+	t.Keys = chunker.Schema{Indexes: []chunker.Index{{ID: 1, Name: "primary", Primary: true, Columns: []chunker.KeyColumn{chunker.ColumnOf("id", "bigint")}}}}
+	return t
 }
 
 // fits lists the types that a column of a kind may have. The first is the one whose

@@ -61,6 +61,52 @@ func Open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 	return &Server{Info: info, Config: c}, nil
 }
 
+// OpenExisting is Open, but creates nothing: where the config names no database and
+// defaultDatabase is not there, it connects to one that every server has, and says
+// which is missing.
+func OpenExisting(ctx context.Context, c *Config, defaultDatabase string) (srv *Server, missing string, err error) {
+	if c.Database() != "" {
+		srv, err = Open(ctx, c, "")
+		return srv, "", err
+	}
+	srv, err = Open(ctx, c.WithDatabase(defaultDatabase), "")
+	if err == nil && srv.Product == PostgreSQL {
+		return srv, "", nil
+	}
+	if err != nil && Code(err) != "3D000" {
+		return nil, "", err
+	}
+	base := "postgres"
+	if err == nil { // CockroachDB lets one connect to a database that is not there
+		base = "defaultdb"
+	}
+	if srv, err = Open(ctx, c.WithDatabase(base), ""); err != nil {
+		return nil, "", err
+	}
+	conn, err := srv.Config.connect(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	there, err := databaseThere(ctx, conn, defaultDatabase)
+	if err != nil {
+		return nil, "", err
+	}
+	if there {
+		srv.Config = c.WithDatabase(defaultDatabase)
+		return srv, "", nil
+	}
+	return srv, defaultDatabase, nil
+}
+
+func databaseThere(ctx context.Context, conn *pgx.Conn, name string) (bool, error) {
+	var there bool
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1)`, name).Scan(&there); err != nil {
+		return false, fmt.Errorf("look for database %q: %s", name, Reason(err))
+	}
+	return there, nil
+}
+
 // connect opens one connection. The error is a *ConnectError.
 func (c *Config) connect(ctx context.Context) (*pgx.Conn, error) {
 	cfg := c.pgx.Copy()
@@ -92,12 +138,9 @@ func ensureDatabase(ctx context.Context, c *Config, name string) error {
 	if err != nil {
 		return err
 	}
-	var there bool
-	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1)`, name).Scan(&there); err != nil {
-		return fmt.Errorf("look for database %q: %s", name, Reason(err))
-	}
-	if there {
-		return nil
+	there, err := databaseThere(ctx, conn, name)
+	if err != nil || there {
+		return err
 	}
 	_, err = conn.Exec(ctx, `CREATE DATABASE `+pgx.Identifier{name}.Sanitize())
 	if err != nil && Code(err) != "42P04" && Code(err) != "23505" { // another loader was first
@@ -129,6 +172,8 @@ type Sessions struct {
 	// connection left behind does not hold its locks for ever. Zero is the
 	// server's own setting.
 	StatementTimeout time.Duration
+	// ReadOnly makes the server refuse every write of these sessions.
+	ReadOnly bool
 	// Prepare is called on each new connection, for type registration.
 	Prepare func(*pgx.Conn)
 }
@@ -153,6 +198,11 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if o.Prepare != nil {
 			o.Prepare(conn)
+		}
+		if o.ReadOnly {
+			if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
+				return err
+			}
 		}
 		if o.StatementTimeout <= 0 {
 			return nil

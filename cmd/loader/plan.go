@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"bulkload/loader/load"
+	"bulkload/loader/server"
+)
+
+func (p *program) planCommand() *cli.Command {
+	of := func(load *cli.Command, what load.What) *cli.Command {
+		return &cli.Command{
+			Name: load.Name, Usage: "plan: " + load.Usage, Flags: load.Flags,
+			Action: func(c *cli.Context) error { return p.plan(c, what) },
+		}
+	}
+	return &cli.Command{
+		Name:  "plan",
+		Usage: "say how many rows a chunk of a load would hold, and why; writes nothing",
+		Description: `Put plan in front of a load command, with the same flags.
+Example:
+   loader plan points --n 1000000 --url 'postgres://root@localhost:26257/pointstore?sslmode=disable'`,
+		Subcommands: []*cli.Command{of(p.pointsCommand(), load.Points), of(p.accountsCommand(), load.Accounts)},
+		Action: func(c *cli.Context) error {
+			return &usageError{"plan takes a load command: plan points or plan accounts"}
+		},
+	}
+}
+
+func (p *program) plan(c *cli.Context, what load.What) error {
+	req, err := p.request(c, what)
+	if err != nil {
+		return err
+	}
+	cfg, done, err := p.target(c.Context, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	srv, missing, err := server.OpenExisting(c.Context, cfg, databases[what])
+	if err != nil {
+		return err
+	}
+	preview, err := load.NewPreview(c.Context, srv, req, missing)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return json.NewEncoder(p.stdout).Encode(preview)
+	}
+	p.printPreview(preview)
+	return nil
+}
+
+func (p *program) printPreview(v *load.Preview) {
+	out := p.stdout
+	fmt.Fprintf(out, "%d %s into %s, database %s, %s; nothing is written\n", v.Rows, v.What, v.Table, v.Database, v.Server)
+	switch {
+	case v.Create != "":
+		fmt.Fprintf(out, "table: would be created by %s\n", v.Create)
+	case v.Empty:
+		fmt.Fprintln(out, "table: empty")
+	case v.Estimated >= 0:
+		fmt.Fprintf(out, "table: about %d rows\n", v.Estimated)
+	default:
+		fmt.Fprintln(out, "table: has rows")
+	}
+	fmt.Fprintf(out, "chunks: %d of %d rows, %d workers, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Workers, v.Via, v.Way)
+	fmt.Fprintf(out, "binds: %s\n", v.Binds)
+	fmt.Fprintf(out, "statement: %s\n\n", v.Statement)
+
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "INDEX\tKEY BYTES A ROW\tKEY-VALUE PAIRS\tWITHOUT IT")
+	for _, x := range v.Indexes {
+		bound := "at most "
+		if x.Exact {
+			bound = ""
+		}
+		without := "-"
+		if !x.Primary {
+			without = fmt.Sprintf("chunks of %d rows, at most %d", x.WithoutRows, x.WithoutMost)
+		}
+		fmt.Fprintf(w, "%s\t%s%d\t%d\t%s\n", x.Name, bound, x.KeyBytes, x.KVs, without)
+	}
+	fmt.Fprintln(w)
+	w.Flush()
+	fmt.Fprintln(w, "LIMIT\tVALUE\tOF\tONE CHUNK\tSHARE\tROWS THAT FIT\tFROM")
+	for _, l := range v.Limits {
+		name := l.Name
+		if l.Advice {
+			name += " (advice)"
+		}
+		most := "any"
+		if l.Most > 0 {
+			most = fmt.Sprint(l.Most)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%.1f %%\t%s\t%s\n", name, l.Max, l.Unit, l.Uses, 100*l.Share, most, l.From)
+	}
+	w.Flush()
+	if len(v.Notes) > 0 {
+		fmt.Fprintf(out, "\n%s\n", strings.Join(v.Notes, "\n"))
+	}
+}
