@@ -51,7 +51,7 @@ func (p *program) code(err error) int {
 			return code
 		}
 		return exitStopped
-	case errors.Is(err, loader.ErrLost), errors.Is(err, registry.ErrNoLoad), errors.Is(err, registry.ErrNoRegistry):
+	case errors.Is(err, loader.ErrLost), errors.Is(err, registry.ErrNoLoad), errors.Is(err, registry.ErrNoRegistry), errors.Is(err, registry.ErrCancelled), errors.Is(err, registry.ErrDeferred):
 		return exitRefused
 	case errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete):
 		return exitUnconfirmed

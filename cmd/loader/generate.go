@@ -52,6 +52,7 @@ func (p *program) generateFlags(n int64, table string) []cli.Flag {
 		&cli.StringFlag{Name: "n", Value: strconv.FormatInt(n, 10), Usage: "rows to load"},
 		&cli.StringFlag{Name: "seed", Usage: "what the rows are made from; a new one is drawn and printed without it"},
 		&cli.StringFlag{Name: "table", Value: table, Usage: "table to load into; created when missing"},
+		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer to after the last row (empty tables only)"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "keep no record of the load in schema loader: it cannot be resumed or verified"},
 	}, p.runFlags()...), p.commonFlags()...)
 }
@@ -143,6 +144,12 @@ func (p *program) request(c *cli.Context, what load.What) (load.Request, error) 
 	if err != nil {
 		return load.Request{}, err
 	}
+	switch x := load.Indexes(c.String("indexes")); x {
+	case load.KeepIndexes, load.DeferIndexes:
+		s.Indexes = x
+	default:
+		return load.Request{}, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", x)}
+	}
 	seed := rand.Uint64()
 	if text := c.String("seed"); text != "" {
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
@@ -193,7 +200,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 		id = "load " + l.ID
 	}
 	p.note("%d %s, seed %d, %s; chunks of %d rows, %d workers, by %s, committed by %s", l.Rows, l.What, l.Seed, id, l.Plan.RowsPerChunk, l.Job.Workers, l.Via, l.Way)
-	for _, n := range l.Notes {
+	for _, n := range append(l.Notes, l.Plan.Notes...) {
 		p.note("note: %s", n)
 	}
 	p.resumeID = l.ID

@@ -110,6 +110,57 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 	}
 }
 
+// TestKilledWithDeferredIndexes kills a load that has dropped its indexes, and resumes or
+// cancels it: every index is back.
+func TestKilledWithDeferredIndexes(t *testing.T) {
+	rounds := 2
+	if chaos {
+		rounds = 12
+	}
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		seed := rand.Uint64()
+		t.Logf("seed of the moments: %d", seed)
+		rng := rand.New(rand.NewPCG(seed, 0))
+		const count = "SELECT count(DISTINCT indexname) FROM pg_indexes WHERE tablename = 'points'"
+		fresh := func() {
+			loadertest.Exec(t, url, "DROP TABLE IF EXISTS points",
+				"CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)",
+				"CREATE INDEX by_x ON points (x)", "CREATE UNIQUE INDEX by_yz ON points (y, z)")
+		}
+		fresh()
+		args := []string{"points", "--n", "20000", "--chunk", "500", "--indexes", "defer"}
+		start := time.Now()
+		mustRun(t, url, args...)
+		whole := time.Since(start)
+		for round := range rounds {
+			fresh()
+			before := len(loads(t, url))
+			cmd := command(url, args...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			timer := time.AfterFunc(time.Duration(rng.Int64N(int64(whole))), func() { cmd.Process.Kill() })
+			cmd.Wait()
+			timer.Stop()
+			if list := loads(t, url); len(list) > before {
+				if round%2 == 0 || list[0].State == "done" {
+					mustRun(t, url, "loads", "resume", list[0].ID)
+					mustRun(t, url, "loads", "verify", list[0].ID)
+				} else {
+					mustRun(t, url, "loads", "cancel", list[0].ID)
+					if err := command(url, "loads", "resume", list[0].ID).Run(); err == nil {
+						t.Error("a cancelled load is resumed")
+					}
+				}
+			}
+			if n := loadertest.Value[int64](t, url, count); n != 3 {
+				t.Fatalf("round %d: %d indexes, want 3", round, n)
+			}
+		}
+	})
+}
+
 // waitFor polls a file until it matches.
 func waitFor(t *testing.T, path, pattern string) string {
 	t.Helper()

@@ -45,7 +45,7 @@ func (p *program) loadsCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "loads",
-		Usage: "list, resume, verify and forget loads",
+		Usage: "list, resume, verify, cancel and forget loads",
 		Description: `A load is one row in schema loader of the database that it loads into.
 Example:
    loader loads resume 3f9q2k7x --chunk 500 --workers 4`,
@@ -55,11 +55,12 @@ Example:
 			id("show", "show one load", nil, p.showLoad),
 			id("resume", "go on with a load, exactly where it stopped", p.runFlags(), p.resumeLoad),
 			id("verify", "read every row of a load back and compare it with what its seed gives", nil, p.verifyLoad),
+			id("cancel", "give a load up: end its runs, make its deferred indexes again; its rows so far stay", nil, p.cancelLoad),
 			id("forget", "remove a load's record; its rows stay, and it cannot be resumed", nil, p.forgetLoad),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return &usageError{fmt.Sprintf("loads has no command %q; it has list, show, resume, verify, forget", c.Args().First())}
+				return &usageError{fmt.Sprintf("loads has no command %q; it has list, show, resume, verify, cancel, forget", c.Args().First())}
 			}
 			return list.Action(c)
 		},
@@ -270,6 +271,28 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 			return fmt.Errorf("%w: the first row that differs is row %d, id %d", errVerify, got.First, got.FirstKey)
 		}
 		return errVerify
+	})
+}
+
+func (p *program) cancelLoad(c *cli.Context, id string) error {
+	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
+		if err := reg.Cancel(c.Context, id); err != nil {
+			return err
+		}
+		l, err := load.Resume(c.Context, srv, id, load.Settings{Note: func(s string) { p.note("%s", s) }})
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		if err := l.Restore(c.Context); err != nil {
+			return err
+		}
+		in, err := reg.In(c.Context, id)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "cancelled load %s; %d of %d rows are in %s and stay\n", id, in.Len(), rec.Positions, rec.Target)
+		return nil
 	})
 }
 

@@ -77,15 +77,17 @@ func (p *program) printPreview(v *load.Preview) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "INDEX\tKEY BYTES A ROW\tKEY-VALUE PAIRS\tWITHOUT IT")
 	for _, x := range v.Indexes {
-		bound := "at most "
-		if x.Exact {
-			bound = ""
+		bytes, kvs, without := "not counted", "-", "-"
+		if x.KVs > 0 {
+			bytes, kvs = fmt.Sprintf("at most %d", x.KeyBytes), fmt.Sprint(x.KVs)
+			if x.Exact {
+				bytes = fmt.Sprint(x.KeyBytes)
+			}
+			if !x.Primary {
+				without = fmt.Sprintf("chunks of %d rows, at most %d", x.WithoutRows, x.WithoutMost)
+			}
 		}
-		without := "-"
-		if !x.Primary {
-			without = fmt.Sprintf("chunks of %d rows, at most %d", x.WithoutRows, x.WithoutMost)
-		}
-		fmt.Fprintf(w, "%s\t%s%d\t%d\t%s\n", x.Name, bound, x.KeyBytes, x.KVs, without)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", x.Name, bytes, kvs, without)
 	}
 	fmt.Fprintln(w)
 	w.Flush()

@@ -44,7 +44,8 @@ type Settings struct {
 	Note         func(string) // see commit.Options.Note
 	Observe      func(loader.Event)
 	Stop         <-chan struct{}
-	Unproven     bool // see commit.Options.Unproven
+	Indexes      Indexes // what becomes of secondary indexes; empty keeps them. For new loads
+	Unproven     bool    // see commit.Options.Unproven
 }
 
 // A Request asks for a new load of generated rows.
@@ -64,6 +65,8 @@ type spec struct {
 	Block int64      `json:"block,omitempty"`
 	Table []string   `json:"table"`
 	Way   commit.Way `json:"way"`
+	// Unique are the deferred unique indexes, to name duplicates.
+	Unique []uniqueIndex `json:"unique,omitempty"`
 }
 
 // A Load is a load that is ready to run or to be verified. Close it after use.
@@ -83,6 +86,7 @@ type Load struct {
 	Keys chunker.Range
 
 	run       string
+	settings  Settings
 	srv       *server.Server
 	pool      *pgxpool.Pool
 	registry  *registry.Registry
@@ -163,9 +167,16 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	}
 	l.spec.Way = l.Way
 	// 4. The record.
+	deferred := req.Indexes == DeferIndexes
 	if req.NoRegistry {
 		l.ID = ""
+		if deferred {
+			return l.deferIndexes(ctx)
+		}
 		return l.join(req.Settings)
+	}
+	if deferred {
+		l.spec.Unique = uniqueIndexes(l.Table)
 	}
 	if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
 		return err
@@ -177,6 +188,16 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: req.Rows, Spec: text})
 	if err != nil {
 		return fmt.Errorf("enter the load in the registry: %s", server.Reason(err))
+	}
+	if deferred {
+		if err := l.deferIndexes(ctx); err != nil {
+			// Not a row is in: nothing is left to resume.
+			return errors.Join(err, l.registry.Forget(context.WithoutCancel(ctx), l.ID))
+		}
+		// Fewer indexes: other chunks.
+		if err := l.plan(req.Chunk); err != nil {
+			return err
+		}
 	}
 	return l.join(req.Settings)
 }
@@ -255,7 +276,6 @@ func (l *Load) plan(chunk int64) error {
 	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), 0, l.cost(l.Table.Keys), limits); err != nil {
 		return &TableError{err.Error()}
 	}
-	l.Notes = append(l.Notes, l.Plan.Notes...)
 	return nil
 }
 
@@ -336,6 +356,7 @@ func (l *Load) options(s Settings) commit.Options {
 
 // join makes the job.
 func (l *Load) join(s Settings) error {
+	l.settings = s
 	var err error
 	if l.committer, err = commit.New(l.pool, l.srv.Info, l.options(s)); err != nil {
 		return &TableError{err.Error()}
@@ -359,6 +380,10 @@ func (l *Load) join(s Settings) error {
 	return nil
 }
 
+// Restore makes the indexes again that the load has deferred. Run does so at its end;
+// this is for a load that is cancelled.
+func (l *Load) Restore(ctx context.Context) error { return l.restoreIndexes(ctx, l.note) }
+
 // Run runs the job and, when it ends well, asks the registry whether the load is
 // complete. Another run may have loaded a part of it.
 func (l *Load) Run(ctx context.Context) (loader.Result, error) {
@@ -373,7 +398,14 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	if rec.State != registry.Done {
 		return res, fmt.Errorf("%w: the registry has %d of %d rows", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions)
 	}
-	return res, nil
+	return res, l.restoreIndexes(ctx, l.note)
+}
+
+// note passes what a user should know on to the settings' Note.
+func (l *Load) note(text string) {
+	if l.settings.Note != nil {
+		l.settings.Note(text)
+	}
 }
 
 // Close ends the load's connections.

@@ -43,7 +43,7 @@ type Preview struct {
 type IndexPreview struct {
 	Name     string `json:"name"`
 	Primary  bool   `json:"primary"`
-	KeyBytes int64  `json:"key_bytes_per_row"` // over all its key-value pairs
+	KeyBytes int64  `json:"key_bytes_per_row"` // over all its key-value pairs; zero on PostgreSQL
 	KVs      int64  `json:"kvs_per_row"`
 	Exact    bool   `json:"exact"`
 	// WithoutRows is the number of rows per chunk without the index, zero for the
@@ -113,12 +113,12 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 		return nil, err
 	}
 	p.Table, p.Way, p.Via = l.Table.Display(), l.Way, l.Via
-	p.RowsPerChunk, p.Chunks, p.Workers = l.Plan.RowsPerChunk, l.Plan.Chunks, req.Workers
+	p.RowsPerChunk, p.Chunks, p.Workers = min(l.Plan.RowsPerChunk, req.Rows), l.Plan.Chunks, req.Workers
 	if p.Workers == 0 {
 		p.Workers = autoWorkers
 	}
 	p.Statement = commit.Compose(l.options(req.Settings))
-	p.Notes = append(append(p.Notes, l.Notes...), l.Table.Notes...)
+	p.Notes = append(append(p.Notes, l.Plan.Notes...), l.Table.Notes...)
 	p.Exact = l.Plan.Cost.Exact
 	p.fill(l, req.Settings)
 	return p, nil
@@ -153,6 +153,12 @@ func (p *Preview) fill(l *Load, s Settings) {
 			x.WithoutMost = most(cost, l.Plan.Limits)
 		}
 		p.Indexes = append(p.Indexes, x)
+	}
+	if l.srv.Product == server.PostgreSQL {
+		// No limit of PostgreSQL's counts keys.
+		for _, x := range l.Table.Indexes {
+			p.Indexes = append(p.Indexes, IndexPreview{Name: x.Name, Primary: x.Primary, WithoutRows: p.RowsPerChunk})
+		}
 	}
 	raise := false
 	for _, limit := range l.Plan.Limits {

@@ -75,15 +75,18 @@ type books struct {
 // transaction ends.
 func (r *Registry) read(ctx context.Context, tx pgx.Tx, load string, lock bool) (books, error) {
 	var b books
-	q := `SELECT positions, done FROM loader.loads WHERE id = $1`
+	q := `SELECT positions, done, state FROM loader.loads WHERE id = $1`
 	if lock {
 		q += ` FOR UPDATE`
 	}
-	var text string
-	if err := tx.QueryRow(ctx, q, load).Scan(&b.positions, &text); errors.Is(err, pgx.ErrNoRows) {
+	var text, state string
+	if err := tx.QueryRow(ctx, q, load).Scan(&b.positions, &text, &state); errors.Is(err, pgx.ErrNoRows) {
 		return b, ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
 	} else if err != nil {
 		return b, err
+	}
+	if lock && State(state) == Cancelled {
+		return b, ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrCancelled, load)}
 	}
 	var err error
 	if b.done, err = chunker.ParseRanges(text); err != nil {
@@ -392,8 +395,14 @@ func (r *Registry) sessions(ctx context.Context, load, run string) ([]string, er
 }
 
 // Forget removes a load from the registry; its rows stay. Runs that still work on it
-// are ended first.
+// are ended first. ErrDeferred: indexes that it dropped are still to be made again.
 func (r *Registry) Forget(ctx context.Context, load string) error {
+	if list, err := r.Deferred(ctx, load); err != nil || len(list) > 0 {
+		if err == nil {
+			err = fmt.Errorf("forget load %s: %w", load, ErrDeferred)
+		}
+		return err
+	}
 	var runs []string
 	err := r.retry(ctx, func(tx pgx.Tx) error {
 		runs = nil
@@ -425,6 +434,7 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 	for _, q := range []string{
 		`DELETE FROM loader.ledger WHERE load = $1`,
 		`DELETE FROM loader.moved WHERE load = $1`,
+		`DELETE FROM loader.indexes WHERE load = $1`,
 	} {
 		if err := r.exec(ctx, q, load); err != nil {
 			return fmt.Errorf("forget load %s: %w", load, err)

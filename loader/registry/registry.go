@@ -68,12 +68,23 @@ var tables = []struct{ name, ddl string }{
 		row_number BIGINT NOT NULL,
 		id BIGINT NOT NULL,
 		PRIMARY KEY (load, row_number))`},
+	// Secondary indexes that a load has dropped, or is about to.
+	{"indexes", `CREATE TABLE IF NOT EXISTS loader.indexes (
+		load TEXT NOT NULL,
+		name TEXT NOT NULL,
+		place BIGINT NOT NULL,
+		ddl TEXT NOT NULL,
+		PRIMARY KEY (load, name))`},
 }
 
 // Errors for errors.Is.
 var (
 	// ErrNoLoad: the registry has no load of that id.
 	ErrNoLoad = errors.New("no such load")
+	// ErrCancelled: the load was cancelled and cannot go on.
+	ErrCancelled = errors.New("the load was cancelled")
+	// ErrDeferred: the load has dropped indexes and not made them again.
+	ErrDeferred = errors.New("indexes that the load dropped are not there again; resume or cancel it first")
 	// ErrNoRegistry: the database has no registry; nothing was loaded here.
 	ErrNoRegistry = errors.New("no registry in this database")
 )
@@ -83,8 +94,9 @@ type State string
 
 // The states of a load.
 const (
-	Loading State = "loading" // not complete: running, or to be resumed
-	Done    State = "done"    // every row confirmed
+	Loading   State = "loading"   // not complete: running, or to be resumed
+	Done      State = "done"      // every row confirmed
+	Cancelled State = "cancelled" // given up: its rows so far stay, and it cannot be resumed
 )
 
 // A Load is one row of the registry.
@@ -131,7 +143,7 @@ func SessionName(load, run string) string { return "loader " + load + " " + run 
 func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
 	var n int
 	err := pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = 'loader' AND c.relname IN ('loads', 'claims', 'ledger', 'moved')`).Scan(&n)
+		WHERE n.nspname = 'loader' AND c.relkind = 'r' AND c.relname IN ('loads', 'claims', 'ledger', 'moved', 'indexes')`).Scan(&n)
 	if err != nil {
 		return nil, fmt.Errorf("look for the registry: %w", err)
 	}

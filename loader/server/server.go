@@ -67,7 +67,20 @@ func Open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 func OpenExisting(ctx context.Context, c *Config, defaultDatabase string) (srv *Server, missing string, err error) {
 	if c.Database() != "" {
 		srv, err = Open(ctx, c, "")
-		return srv, "", err
+		if err != nil || srv.Product == PostgreSQL {
+			return srv, "", err
+		}
+		// CockroachDB lets one connect to a database that is not there.
+		conn, err := c.connect(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+		if there, err := databaseThere(ctx, conn, c.Database()); err != nil || there {
+			return srv, "", err
+		}
+		missing := &pgconn.PgError{Code: "3D000", Message: fmt.Sprintf("database %q does not exist", c.Database())}
+		return nil, "", &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: missing}
 	}
 	srv, err = Open(ctx, c.WithDatabase(defaultDatabase), "")
 	if err == nil && srv.Product == PostgreSQL {
