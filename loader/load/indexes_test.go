@@ -153,3 +153,28 @@ func TestPreviewWritesNothing(t *testing.T) {
 		}
 	})
 }
+
+// TestTheNextLoadBeginsWhereThisOneSettled has the server refuse large chunks, once.
+func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		proxy := loadertest.NewProxy(t, url)
+		l := newLoad(t, proxy.URL(), load.Request{What: load.Points, Rows: 50_000})
+		proxy.Add(&loadertest.Fault{When: loadertest.Match{SQL: `(INSERT INTO|COPY) .*points`, Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "53400"})
+		first, err := l.Run(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first.RowsPerChunk >= l.Plan.RowsPerChunk {
+			t.Fatalf("ended with chunks of %d rows, planned %d", first.RowsPerChunk, l.Plan.RowsPerChunk)
+		}
+		next := newLoad(t, url, load.Request{What: load.Points, Rows: 50_000})
+		if next.Plan.RowsPerChunk != first.RowsPerChunk {
+			t.Errorf("the next load plans chunks of %d rows, want %d", next.Plan.RowsPerChunk, first.RowsPerChunk)
+		}
+		named := newLoad(t, url, load.Request{What: load.Points, Rows: 50_000, Settings: load.Settings{Chunk: 700}})
+		if named.Plan.RowsPerChunk != 700 {
+			t.Errorf("a load with --chunk 700 plans chunks of %d rows", named.Plan.RowsPerChunk)
+		}
+	})
+}

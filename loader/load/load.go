@@ -86,6 +86,7 @@ type Load struct {
 	Keys chunker.Range
 
 	run       string
+	tuned     int64 // rows per chunk that the registry recommends; zero is none
 	settings  Settings
 	srv       *server.Server
 	pool      *pgxpool.Pool
@@ -161,7 +162,15 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	} else if err := l.drawKeys(ctx); err != nil {
 		return err
 	}
-	// 3. The way.
+	// 3. The way, from where the last load of this table ended.
+	if !req.NoRegistry {
+		if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
+			return err
+		}
+		if err := l.recall(ctx, &req.Settings); err != nil {
+			return err
+		}
+	}
 	if err := l.choose(req.Settings); err != nil {
 		return err
 	}
@@ -177,9 +186,6 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	}
 	if deferred {
 		l.spec.Unique = uniqueIndexes(l.Table)
-	}
-	if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
-		return err
 	}
 	text, err := json.Marshal(l.spec)
 	if err != nil {
@@ -281,7 +287,10 @@ func (l *Load) plan(chunk int64) error {
 
 // preferred returns the rows of a chunk where no limit is near.
 func (l *Load) preferred() int64 {
-	if l.srv.Product == server.PostgreSQL {
+	switch {
+	case l.tuned > 0:
+		return l.tuned
+	case l.srv.Product == server.PostgreSQL:
 		return postgresRows
 	}
 	return chunker.DefaultRowsPerChunk
@@ -380,6 +389,51 @@ func (l *Load) join(s Settings) error {
 	return nil
 }
 
+// recall takes what the registry has as the best way to load the table, for whatever the
+// user left open.
+func (l *Load) recall(ctx context.Context, s *Settings) error {
+	t, ok, err := l.registry.Tuning(ctx, l.Table.Display(), string(l.What))
+	if err != nil || !ok || s.Chunk != 0 {
+		return err
+	}
+	if s.Way != "" && t.Way != "" && string(s.Way) != t.Way || s.Via != "" && t.Via != "" && string(s.Via) != t.Via {
+		return nil // found for another way of loading
+	}
+	l.tuned = t.Chunk
+	if s.Workers == 0 {
+		s.Workers = t.Workers
+	}
+	if s.Way == "" && t.Origin == "bench" {
+		s.Way = commit.Way(t.Way)
+	}
+	if s.Via == "" && t.Origin == "bench" {
+		s.Via = commit.Via(t.Via)
+	}
+	found := "the last load of this table settled on"
+	if t.Origin == "bench" {
+		found = "loader bench found"
+	}
+	l.Notes = append(l.Notes, fmt.Sprintf("%s chunks of %d rows and %d workers", found, t.Chunk, t.Workers))
+	return nil
+}
+
+// remember keeps the size of chunk that a run settled on, where that is not the plan's.
+func (l *Load) remember(ctx context.Context, res loader.Result) {
+	if l.registry == nil || !l.Job.Adapt || res.Chunks == 0 || res.RowsPerChunk == l.Plan.RowsPerChunk {
+		return
+	}
+	err := l.registry.SaveTuning(ctx, registry.Tuning{
+		Target: l.Table.Display(), What: string(l.What), Chunk: res.RowsPerChunk, Workers: l.Job.Workers,
+		Via: string(l.Via), Way: string(l.Way), Origin: "auto",
+	})
+	if err != nil {
+		// The rows are in; the next load begins from the plan again.
+		l.note(server.Reason(err))
+		return
+	}
+	l.note(fmt.Sprintf("settled on chunks of %d rows; the next load of this table begins with that", res.RowsPerChunk))
+}
+
 // Restore makes the indexes again that the load has deferred. Run does so at its end;
 // this is for a load that is cancelled.
 func (l *Load) Restore(ctx context.Context) error { return l.restoreIndexes(ctx, l.note) }
@@ -398,6 +452,7 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	if rec.State != registry.Done {
 		return res, fmt.Errorf("%w: the registry has %d of %d rows", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions)
 	}
+	l.remember(ctx, res)
 	return res, l.restoreIndexes(ctx, l.note)
 }
 

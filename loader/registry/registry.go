@@ -75,6 +75,17 @@ var tables = []struct{ name, ddl string }{
 		place BIGINT NOT NULL,
 		ddl TEXT NOT NULL,
 		PRIMARY KEY (load, name))`},
+	// How a table was loaded best so far.
+	{"tuning", `CREATE TABLE IF NOT EXISTS loader.tuning (
+		target TEXT NOT NULL,
+		what TEXT NOT NULL,
+		chunk BIGINT NOT NULL,
+		workers BIGINT NOT NULL,
+		via TEXT NOT NULL,
+		way TEXT NOT NULL,
+		origin TEXT NOT NULL,
+		updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+		PRIMARY KEY (target, what))`},
 }
 
 // Errors for errors.Is.
@@ -143,7 +154,7 @@ func SessionName(load, run string) string { return "loader " + load + " " + run 
 func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
 	var n int
 	err := pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = 'loader' AND c.relkind = 'r' AND c.relname IN ('loads', 'claims', 'ledger', 'moved', 'indexes')`).Scan(&n)
+		WHERE n.nspname = 'loader' AND c.relkind = 'r' AND c.relname IN ('loads', 'claims', 'ledger', 'moved', 'indexes', 'tuning')`).Scan(&n)
 	if err != nil {
 		return nil, fmt.Errorf("look for the registry: %w", err)
 	}

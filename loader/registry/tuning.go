@@ -1,0 +1,52 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Tuning is how a table was loaded best so far: where the next load of the same kind
+// of rows into it begins.
+type Tuning struct {
+	Target  string // the table, as Load.Target has it
+	What    string // points, accounts, csv
+	Chunk   int64  // rows per chunk
+	Workers int
+	Via     string // insert, copy; empty is automatic
+	Way     string // statement, transaction; empty is automatic
+	// Origin says who found it: "bench", or "auto" for a run that settled on it. What
+	// a benchmark found is not replaced by a run.
+	Origin string
+}
+
+// SaveTuning keeps a tuning for its table and kind of rows.
+func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
+	err := r.retry(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO loader.tuning (target, what, chunk, workers, via, way, origin) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (target, what) DO UPDATE SET chunk = excluded.chunk, workers = excluded.workers, via = excluded.via, way = excluded.way,
+			origin = excluded.origin, updated_at = now() WHERE tuning.origin <> 'bench' OR excluded.origin = 'bench'`,
+			t.Target, t.What, t.Chunk, t.Workers, t.Via, t.Way, t.Origin)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("keep the tuning of %s: %w", t.Target, err)
+	}
+	return nil
+}
+
+// Tuning returns what is kept for a table and a kind of rows; ok is false where there
+// is nothing.
+func (r *Registry) Tuning(ctx context.Context, target, what string) (t Tuning, ok bool, err error) {
+	err = r.pool.QueryRow(ctx, `SELECT target, what, chunk, workers, via, way, origin FROM loader.tuning WHERE target = $1 AND what = $2`, target, what).
+		Scan(&t.Target, &t.What, &t.Chunk, &t.Workers, &t.Via, &t.Way, &t.Origin)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return t, false, nil
+	case err != nil:
+		return t, false, fmt.Errorf("read the tuning of %s: %w", target, err)
+	}
+	return t, true, nil
+}
