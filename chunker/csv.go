@@ -1,0 +1,329 @@
+package chunker
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// A Dialect says how a file of comma-separated values is written. Its rules are those
+// of PostgreSQL's COPY … (FORMAT csv), but for the ends of lines: a quote opens and
+// closes wherever in a field it stands, an unquoted text that equals Null is NULL, a
+// quoted one never is, and a blank line is a record of one empty field. LF, CRLF and a
+// lone CR each end a record, mixed in one file too.
+type Dialect struct {
+	Delimiter byte   // between fields: ',', '\t', …
+	Quote     byte   // around fields; zero: nothing is quoted
+	Escape    byte   // before a Quote or Escape within quotes; zero is Quote
+	Null      string // the unquoted text that is NULL
+}
+
+// Check returns what is wrong with the dialect, or nil.
+func (d Dialect) Check() error {
+	special := func(b byte) bool { return b == '\n' || b == '\r' || b == 0 || b >= 0x80 }
+	switch {
+	case special(d.Delimiter):
+		return errors.New("the delimiter is one ASCII character, and no end of line")
+	case d.Quote != 0 && special(d.Quote), d.Escape != 0 && special(d.Escape):
+		return errors.New("quote and escape are one ASCII character, and no end of line")
+	case d.Delimiter == d.Quote || d.Delimiter == d.Escape:
+		return fmt.Errorf("the delimiter %q cannot be the quote or the escape too", d.Delimiter)
+	case d.Quote == 0 && d.Escape != 0:
+		return errors.New("an escape works within quotes only, and there is no quote")
+	case bytes.ContainsAny([]byte(d.Null), "\r\n") || bytes.IndexByte([]byte(d.Null), d.Delimiter) >= 0 || d.Quote != 0 && bytes.IndexByte([]byte(d.Null), d.Quote) >= 0:
+		return fmt.Errorf("the text of NULL, %q, cannot hold the delimiter, the quote or an end of line", d.Null)
+	}
+	return nil
+}
+
+// A Scanner finds the ends of records in a buffer, from its beginning on. It parses
+// nothing: it looks for ends of lines and counts the quotes in front. The zero value
+// with Dialect and Buf set begins at At.
+type Scanner struct {
+	Dialect
+	Buf []byte // begins between two records
+	// EOF says that Buf is the rest of the file: what has no end of line ends
+	// with it. Else it is left for a Buf that holds more.
+	EOF bool
+	// At is behind the last record that was found. Rows and Lines count the
+	// records up to it, and the ends of lines in them, those within quotes too.
+	At          int
+	Rows, Lines int64
+
+	// The places of the next quote and the next CR behind At, len(Buf) for
+	// none; they spare most records a search. Valid when known.
+	quote, cr int
+	known     bool
+}
+
+// calm is the length of text that is looked at as a whole where it has neither quotes
+// nor CRs: counting its ends of line is then all there is to do.
+const calm = 4 << 10
+
+// Skip goes on to the next record, and over as many more as there are while Rows stays
+// at most rows and At stays below size; it reports whether it found any. When it finds
+// none, Buf does not hold the whole record; with EOF, and Buf not at its end, a quote is
+// not closed.
+func (s *Scanner) Skip(rows int64, size int) bool {
+	if !s.known {
+		s.quote, s.cr, s.known = -1, -1, true
+	}
+	from := s.Rows
+	for s.Rows < rows && s.At < len(s.Buf) && (s.At < size || s.Rows == from) {
+		s.look(s.At)
+		if block := s.Buf[s.At:min(s.At+calm, s.quote, s.cr, size)]; len(block) > 0 && rows-s.Rows > 1 {
+			n := int64(bytes.Count(block, newline))
+			if n > 0 && n <= rows-s.Rows {
+				s.At += bytes.LastIndexByte(block, '\n') + 1
+				s.Rows += n
+				s.Lines += n
+				continue
+			}
+		}
+		end, lines := s.next(s.At)
+		if end < 0 {
+			s.known = false // the search went beyond At
+			break
+		}
+		s.At = end
+		s.Lines += lines
+		s.Rows++
+	}
+	return s.Rows > from
+}
+
+var newline = []byte{'\n'}
+
+// look finds the next quote and the next CR from at on.
+func (s *Scanner) look(at int) {
+	if s.quote < at {
+		if s.quote = len(s.Buf); s.Quote != 0 {
+			s.quote = index(s.Buf, at, s.Quote)
+		}
+	}
+	if s.cr < at {
+		s.cr = index(s.Buf, at, '\r')
+	}
+}
+
+// index returns the place of b in buf from at on, or len(buf).
+func index(buf []byte, at int, b byte) int {
+	if i := bytes.IndexByte(buf[at:], b); i >= 0 {
+		return at + i
+	}
+	return len(buf)
+}
+
+// next returns where the record that begins at at ends, behind its end of line, and the
+// lines in it; -1 where buf does not hold all of it.
+func (s *Scanner) next(at int) (end int, lines int64) {
+	if s.Quote != 0 && s.Escape != 0 && s.Escape != s.Quote {
+		return s.escaped(at)
+	}
+	open := false
+	for from := at; ; {
+		s.look(from)
+		line := min(index(s.Buf, from, '\n'), s.cr)
+		if s.quote < line && bytes.Count(s.Buf[s.quote:line], []byte{s.Quote})%2 == 1 {
+			open = !open
+		}
+		end, ok := s.lineEnd(line)
+		switch {
+		case !ok || line == len(s.Buf) && open:
+			return -1, 0
+		case line == len(s.Buf):
+			return line, lines + 1
+		}
+		lines++
+		if !open {
+			return end, lines
+		}
+		from = end
+	}
+}
+
+// lineEnd returns the position behind the end of line at line; false where more of
+// the file is needed to know it.
+func (s *Scanner) lineEnd(line int) (int, bool) {
+	switch {
+	case line == len(s.Buf):
+		return line, s.EOF
+	case s.Buf[line] == '\n':
+		return line + 1, true
+	case line+1 == len(s.Buf):
+		return line + 1, s.EOF // whether an LF follows the CR
+	case s.Buf[line+1] == '\n':
+		return line + 2, true
+	}
+	return line + 1, true
+}
+
+// escaped is next where the escape is not the quote: what counts depends on the
+// character in front.
+func (s *Scanner) escaped(at int) (end int, lines int64) {
+	open := false
+	for i := at; i < len(s.Buf); i++ {
+		switch b := s.Buf[i]; {
+		case open && b == s.Escape:
+			if i+1 < len(s.Buf) && (s.Buf[i+1] == s.Escape || s.Buf[i+1] == s.Quote) {
+				i++
+			}
+		case b == s.Quote:
+			open = !open
+		case b == '\n' || b == '\r':
+			end, ok := s.lineEnd(i)
+			if !ok {
+				return -1, 0
+			}
+			if lines++; !open {
+				return end, lines
+			}
+			i = end - 1
+		}
+	}
+	if open || !s.EOF {
+		return -1, 0
+	}
+	return len(s.Buf), lines + 1
+}
+
+// Line returns the length of the first line of buf, its end included; len(buf) where
+// it has no end.
+func Line(buf []byte) int {
+	s := Scanner{Buf: buf, EOF: true}
+	line := min(index(buf, 0, '\n'), index(buf, 0, '\r'))
+	end, _ := s.lineEnd(line)
+	return end
+}
+
+// A Field is one value of a record. Its text belongs to the record or to the buffer
+// that Fields was given.
+type Field struct {
+	Text []byte
+	Null bool
+}
+
+// ErrUnclosed: a quote is not closed before the end of the record.
+var ErrUnclosed = errors.New("a quote is not closed")
+
+// Fields splits a record, its end of line included or not, and appends its values to
+// list. Values that need unquoting are written to text, which is returned longer. The
+// error is ErrUnclosed.
+func (d Dialect) Fields(record []byte, list []Field, text []byte) ([]Field, []byte, error) {
+	record = trimEnd(record)
+	if d.Quote == 0 || bytes.IndexByte(record, d.Quote) < 0 {
+		for {
+			i := indexShort(record, d.Delimiter)
+			if i < 0 {
+				return append(list, d.plain(record)), text, nil
+			}
+			list = append(list, d.plain(record[:i]))
+			record = record[i+1:]
+		}
+	}
+	escape := d.Escape
+	if escape == 0 {
+		escape = d.Quote
+	}
+	for i := 0; ; {
+		// 1. A field without quotes stays where it is.
+		start := i
+		for i < len(record) && record[i] != d.Delimiter && record[i] != d.Quote {
+			i++
+		}
+		if i == len(record) {
+			return append(list, d.plain(record[start:])), text, nil
+		}
+		if record[i] == d.Delimiter {
+			list = append(list, d.plain(record[start:i]))
+			i++
+			continue
+		}
+		// 2. One that is quoted as a whole and holds no escape too.
+		if i == start {
+			if n := bytes.IndexByte(record[i+1:], d.Quote); n >= 0 {
+				end := i + 1 + n
+				whole := end+1 == len(record) || record[end+1] == d.Delimiter
+				if whole && (escape == d.Quote || bytes.IndexByte(record[i+1:end], escape) < 0) {
+					list = append(list, Field{Text: record[i+1 : end]})
+					if end+1 == len(record) {
+						return list, text, nil
+					}
+					i = end + 2
+					continue
+				}
+			}
+		}
+		// 3. The rest is copied, character by character.
+		at := len(text)
+		text = append(text, record[start:i]...)
+		open := false
+		for ; i < len(record); i++ {
+			b := record[i]
+			switch {
+			case !open && b == d.Quote:
+				open = true
+				continue
+			case !open && b == d.Delimiter:
+			case open && b == escape && i+1 < len(record) && (record[i+1] == escape || record[i+1] == d.Quote):
+				i++
+				text = append(text, record[i])
+				continue
+			case open && b == d.Quote:
+				open = false
+				continue
+			default:
+				text = append(text, b)
+				continue
+			}
+			break
+		}
+		if open {
+			return list, text, ErrUnclosed
+		}
+		list = append(list, Field{Text: text[at:len(text):len(text)]})
+		if i == len(record) {
+			return list, text, nil
+		}
+		i++
+	}
+}
+
+// plain returns an unquoted value.
+func (d Dialect) plain(b []byte) Field {
+	if len(b) == len(d.Null) && string(b) == d.Null {
+		return Field{Null: true}
+	}
+	return Field{Text: b}
+}
+
+// indexShort is bytes.IndexByte for fields, most of which are shorter than a call of it
+// is worth.
+func indexShort(b []byte, c byte) int {
+	for i, x := range b {
+		if x == c {
+			return i
+		}
+		if i == 16 {
+			if n := bytes.IndexByte(b[i:], c); n >= 0 {
+				return i + n
+			}
+			return -1
+		}
+	}
+	return -1
+}
+
+// trimEnd cuts the end of line off.
+func trimEnd(record []byte) []byte {
+	n := len(record)
+	if n > 0 && record[n-1] == '\n' {
+		n--
+		if n > 0 && record[n-1] == '\r' {
+			n--
+		}
+	} else if n > 0 && record[n-1] == '\r' {
+		n--
+	}
+	return record[:n]
+}

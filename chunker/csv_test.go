@@ -1,0 +1,246 @@
+package chunker_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"bulkload/chunker"
+)
+
+var comma = chunker.Dialect{Delimiter: ',', Quote: '"'}
+
+// records cuts text with buffers of the given size, as a reader of a file would.
+func records(t testing.TB, d chunker.Dialect, text string, size int) (list []string, rest string) {
+	t.Helper()
+	at, end := 0, min(size, len(text))
+	for at < len(text) {
+		s := chunker.Scanner{Dialect: d, Buf: []byte(text[at:end]), EOF: end == len(text)}
+		if !s.Skip(1, math.MaxInt) {
+			if end == len(text) {
+				return list, text[at:]
+			}
+			end++
+			continue
+		}
+		list = append(list, text[at:at+s.At])
+		at += s.At
+		end = max(end, min(at+size, len(text)))
+	}
+	return list, ""
+}
+
+func TestScan(t *testing.T) {
+	backslash := chunker.Dialect{Delimiter: ',', Quote: '"', Escape: '\\'}
+	none := chunker.Dialect{Delimiter: '\t'}
+	for _, c := range []struct {
+		d    chunker.Dialect
+		text string
+		want []string
+		rest string
+	}{
+		{comma, "", nil, ""},
+		{comma, "a,b\n", []string{"a,b\n"}, ""},
+		{comma, "a,b", []string{"a,b"}, ""},
+		{comma, "a\r\nb\rc\nd", []string{"a\r\n", "b\r", "c\n", "d"}, ""},
+		{comma, "\n\n", []string{"\n", "\n"}, ""},
+		{comma, "\r\r\n\n", []string{"\r", "\r\n", "\n"}, ""},
+		{comma, "\"a\nb\",c\nd\n", []string{"\"a\nb\",c\n", "d\n"}, ""},
+		{comma, "\"a\r\nb\r\",c\rd\n", []string{"\"a\r\nb\r\",c\r", "d\n"}, ""},
+		{comma, `"a""` + "\n" + `",b` + "\n", []string{`"a""` + "\n" + `",b` + "\n"}, ""},
+		{comma, `a"b` + "\n" + `c"d` + "\ne\n", []string{`a"b` + "\n" + `c"d` + "\n", "e\n"}, ""},
+		{comma, "a\n\"b\nc\n", []string{"a\n"}, "\"b\nc\n"},
+		{comma, `"a`, nil, `"a`},
+		{backslash, `"a\"` + "\n" + `b",c` + "\nd", []string{`"a\"` + "\n" + `b",c` + "\n", "d"}, ""},
+		{backslash, `"a\\",b` + "\n\"c\"\n", []string{`"a\\",b` + "\n", "\"c\"\n"}, ""},
+		{backslash, `"a\`, nil, `"a\`},
+		{none, "\"a\n\"b\n", []string{"\"a\n", "\"b\n"}, ""},
+	} {
+		for _, size := range []int{1, 2, 3, 1000} {
+			got, rest := records(t, c.d, c.text, size)
+			if !slices.Equal(got, c.want) || rest != c.rest {
+				t.Errorf("records of %q by %d bytes: %q and %q, want %q and %q", c.text, size, got, rest, c.want, c.rest)
+			}
+		}
+	}
+}
+
+func TestScanBounds(t *testing.T) {
+	text := []byte(strings.Repeat("ab,\"c\nd\"\n", 10))
+	for _, c := range []struct {
+		rows        int64
+		size        int
+		at          int
+		found, line int64
+	}{{3, math.MaxInt, 27, 3, 6}, {100, 10, 18, 2, 4}, {100, 9, 9, 1, 2}, {100, 0, 9, 1, 2}, {100, math.MaxInt, 90, 10, 20}} {
+		s := chunker.Scanner{Dialect: comma, Buf: text, EOF: true}
+		if !s.Skip(c.rows, c.size) || s.At != c.at || s.Rows != c.found || s.Lines != c.line {
+			t.Errorf("%d rows, %d bytes: at %d, %d rows, %d lines; want %+v", c.rows, c.size, s.At, s.Rows, s.Lines, c)
+		}
+	}
+	plain := []byte(strings.Repeat("abcdefg\n", 2000))
+	for _, rows := range []int64{1, 2, 511, 512, 513, 1999, 2000} {
+		s := chunker.Scanner{Dialect: comma, Buf: plain, EOF: true}
+		if s.Skip(rows, math.MaxInt); s.Rows != rows || s.At != int(rows)*8 || s.Lines != rows {
+			t.Errorf("%d rows: %d rows, at %d", rows, s.Rows, s.At)
+		}
+	}
+	for _, size := range []int{1, 8, 9, 4095, 4096, 4097, 15999, 16000} {
+		s := chunker.Scanner{Dialect: comma, Buf: plain, EOF: true}
+		if s.Skip(math.MaxInt64, size); s.At < size || s.At >= size+8 || s.Rows != int64(s.At)/8 {
+			t.Errorf("%d bytes: %d rows, at %d", size, s.Rows, s.At)
+		}
+	}
+}
+
+// show writes fields so that NULL and the empty text differ.
+func show(list []chunker.Field) string {
+	var b strings.Builder
+	for _, f := range list {
+		if f.Null {
+			b.WriteString("NULL|")
+		} else {
+			fmt.Fprintf(&b, "%q|", f.Text)
+		}
+	}
+	return b.String()
+}
+
+func TestFields(t *testing.T) {
+	for _, c := range []struct {
+		d            chunker.Dialect
+		record, want string
+	}{
+		{comma, "a,b\n", `"a"|"b"|`},
+		{comma, "\n", `NULL|`},
+		{comma, ",\r\n", `NULL|NULL|`},
+		{comma, `,"",x` + "\r", `NULL|""|"x"|`},
+		{comma, `"a,b","c""d","e` + "\r\n" + `f"` + "\n", `"a,b"|"c\"d"|"e\r\nf"|`},
+		{comma, `a"b,c"d,"e"f"g"`, `"ab,cd"|"efg"|`},
+		{comma, `""""`, `"\""|`},
+		{comma, `"a",`, `"a"|NULL|`},
+		{comma, ` "a" ,b `, `" a "|"b "|`},
+		{chunker.Dialect{Delimiter: ';', Quote: '\'', Escape: '\\', Null: `\N`}, `\N;'\N';'a\'b\\c\d';x`, `NULL|"\\N"|"a'b\\c\\d"|"x"|`},
+		{chunker.Dialect{Delimiter: '\t', Null: "-"}, "-\t\"\t\t", `NULL|"\""|""|""|`},
+	} {
+		got, _, err := c.d.Fields([]byte(c.record), nil, nil)
+		if err != nil || show(got) != c.want {
+			t.Errorf("fields of %q: %s, %v; want %s", c.record, show(got), err, c.want)
+		}
+	}
+	for _, record := range []string{`"a`, `a,"b""`, `"`, `a"`} {
+		if got, _, err := comma.Fields([]byte(record), nil, nil); !errors.Is(err, chunker.ErrUnclosed) {
+			t.Errorf("fields of %q: %s, %v; want ErrUnclosed", record, show(got), err)
+		}
+	}
+}
+
+// FuzzScan holds that records do not depend on the cut, that they are the whole text,
+// that each closes its quotes, and that fields do not depend on what is scanned with
+// them.
+func FuzzScan(f *testing.F) {
+	for _, s := range []string{"a,b\nc,d\n", "\"a\r\nb\"\rc", "a\"b\nc\"\n\"", "\r\n\r\r\n", "\"a\"\"b\"\n,\n"} {
+		f.Add(s, byte(','), byte('"'), byte('"'), 3)
+		f.Add(s, byte(';'), byte('\''), byte('\\'), 1)
+	}
+	f.Fuzz(func(t *testing.T, text string, delimiter, quote, escape byte, size int) {
+		d := chunker.Dialect{Delimiter: delimiter, Quote: quote, Escape: escape}
+		if d.Check() != nil || size < 1 {
+			t.Skip()
+		}
+		whole, rest := records(t, d, text, len(text)+1)
+		parts, restParts := records(t, d, text, size)
+		if !slices.Equal(whole, parts) || rest != restParts {
+			t.Fatalf("by %d bytes %q and %q, at once %q and %q", size, parts, restParts, whole, rest)
+		}
+		many := chunker.Scanner{Dialect: d, Buf: []byte(text), EOF: true}
+		for many.Skip(many.Rows+int64(size), math.MaxInt) {
+		}
+		if many.Rows != int64(len(whole)) || many.At != len(text)-len(rest) {
+			t.Fatalf("%d rows up to %d at once, %d up to %d one by one", many.Rows, many.At, len(whole), len(text)-len(rest))
+		}
+		if got := strings.Join(whole, "") + rest; got != text {
+			t.Fatalf("records are %q of %q", got, text)
+		}
+		for _, r := range whole {
+			if _, _, err := d.Fields([]byte(r), nil, nil); err != nil {
+				t.Fatalf("record %q: %v", r, err)
+			}
+		}
+		if rest != "" {
+			if _, _, err := d.Fields([]byte(rest), nil, nil); err == nil {
+				t.Fatalf("rest %q has closed quotes", rest)
+			}
+		}
+	})
+}
+
+// csvTexts are files of three kinds, made alike.
+func csvTexts() map[string][]byte {
+	var plain, quoted, wide bytes.Buffer
+	for i := range 20_000 {
+		fmt.Fprintf(&plain, "%d,%d,2019-03-%02d,%d.%02d,name%d\n", i, i*7919, i%28+1, i%1000, i%100, i)
+		fmt.Fprintf(&quoted, "\"%d\",\"item %d, \"\"best\"\"\",\"line one\nline two\",\"%d\"\r\n", i, i, i%13)
+		fmt.Fprintf(&wide, "%d", i)
+		for k := range 40 {
+			fmt.Fprintf(&wide, ",%d", i*k)
+		}
+		wide.WriteByte('\n')
+	}
+	return map[string][]byte{"plain": plain.Bytes(), "quoted": quoted.Bytes(), "wide": wide.Bytes()}
+}
+
+func BenchmarkScan(b *testing.B) {
+	for name, text := range csvTexts() {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				s := chunker.Scanner{Dialect: comma, Buf: text, EOF: true}
+				for s.Skip(s.Rows+1000, math.MaxInt) {
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkFields(b *testing.B) {
+	for name, text := range csvTexts() {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			var list []chunker.Field
+			var buf []byte
+			for b.Loop() {
+				s := chunker.Scanner{Dialect: comma, Buf: text, EOF: true}
+				for at := 0; s.Skip(s.Rows+1, math.MaxInt); at = s.At {
+					list, buf, _ = comma.Fields(text[at:s.At], list[:0], buf[:0])
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkEncodingCSV is what Scan is compared with.
+func BenchmarkEncodingCSV(b *testing.B) {
+	for name, text := range csvTexts() {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				r := csv.NewReader(bytes.NewReader(text))
+				r.ReuseRecord = true
+				for {
+					if _, err := r.Read(); err == io.EOF {
+						break
+					} else if err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
