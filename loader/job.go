@@ -33,6 +33,8 @@ type Job struct {
 	// a range of its own, which spares CockroachDB a hot range; PostgreSQL's B-tree
 	// is filled faster at one end.
 	Together bool
+	// RowsPerSecond bounds the rate over all workers of this run; zero is no bound.
+	RowsPerSecond float64
 	// Queue hands out the work; nil keeps it in this process, without resume.
 	Queue Queue
 	// Stop, when it is closed, lets the running chunks finish and starts no
@@ -67,6 +69,9 @@ func (j *Job) Check() error {
 	}
 	if j.Workers < 0 {
 		errs = append(errs, fmt.Errorf("job has %d workers", j.Workers))
+	}
+	if j.RowsPerSecond < 0 {
+		errs = append(errs, fmt.Errorf("job has a rate of %g rows per second", j.RowsPerSecond))
 	}
 	if j.Plan.RowsPerChunk < 0 {
 		errs = append(errs, fmt.Errorf("plan has %d rows per chunk", j.Plan.RowsPerChunk))

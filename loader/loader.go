@@ -45,6 +45,10 @@ type Outcome struct {
 	Already bool
 	Retries int // attempts that the server refused and that were made again
 	LookUps int // uncertain outcomes that were decided by looking
+	// Rejected is the number of the chunk's records that are not in and were
+	// recorded as such; Conflicts the number of rows whose key was there
+	// before, and that were passed over or took its place.
+	Rejected, Conflicts int
 	// Covers is, when not empty, a larger range that the ledger has already.
 	Covers chunker.Range
 }
@@ -110,6 +114,8 @@ type Result struct {
 	Retries     int64 // attempts made again
 	LookUps     int64 // uncertain outcomes looked up
 	Halved      int64 // chunks committed in halves because the server found them too large
+	Rejected    int64 // records recorded as bad; not among Rows
+	Conflicts   int64 // of Rows, those whose key was there before
 	// RowsPerChunk is the size of chunk that the run ended with.
 	RowsPerChunk int64
 	Elapsed      time.Duration // of the whole run

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"bulkload/chunker"
 	"bulkload/loader/rows"
 )
@@ -68,13 +70,22 @@ func (c *chain) Next(n int64) (chunker.Span, error) {
 	return chunker.Span{}, io.EOF
 }
 
+// A Holder is a Source that holds what cannot be read a second time until its span is
+// committed.
+type Holder interface {
+	// Done is told so.
+	Done(span chunker.Span)
+}
+
 // A lane is a claim that workers take spans from.
 type lane struct {
 	claim Claim
-	spans Spans
 	owner int  // the worker that asked for the claim
 	open  int  // spans being worked on
 	spent bool // spans has no more
+
+	cutting sync.Mutex // guards spans, which may wait for a disk; taken before run.mu
+	spans   Spans
 }
 
 // run is the state of one Run.
@@ -92,6 +103,8 @@ type run struct {
 	claimed chan error
 	over    chan struct{}  // closed when the workers have returned
 	writes  sync.WaitGroup // claims being given back
+
+	limit *rate.Limiter // of rows; nil is none
 
 	mu      sync.Mutex // guards what follows
 	reserve sync.Cond  // signals that the lane in reserve was taken up, or closing
@@ -117,6 +130,10 @@ func newRun(j *Job) *run {
 		size = chunker.DefaultRowsPerChunk
 	}
 	r.pace = pace{size: size, most: size, fixed: !j.Adapt}
+	if j.RowsPerSecond > 0 {
+		r.limit = rate.NewLimiter(rate.Limit(j.RowsPerSecond), max(int(j.RowsPerSecond), 1))
+		r.limit.AllowN(time.Now(), r.limit.Burst()) // the first second is like all others
+	}
 	if r.queue == nil {
 		r.queue = &localQueue{left: chunker.Range{End: j.Positions}}
 	}
@@ -147,6 +164,9 @@ func (r *run) work(ctx context.Context, worker int) error {
 			continue
 		case err == nil:
 			if err = r.load(ctx, c, l, span); err == nil {
+				if h, ok := r.Source.(Holder); ok {
+					h.Done(span)
+				}
 				r.close(ctx, l)
 			}
 		}
@@ -266,23 +286,44 @@ func (r *run) claimAhead(ctx context.Context) {
 // take cuts a span from the first lane that from accepts and that has one left;
 // io.EOF where none has.
 func (r *run) take(from func(*lane) bool) (*lane, chunker.Span, error) {
+	for {
+		l, size := r.choose(from)
+		if l == nil {
+			return nil, chunker.Span{}, io.EOF
+		}
+		span, err := r.cutNext(l, size)
+		if !errors.Is(err, io.EOF) {
+			return l, span, err
+		}
+	}
+}
+
+// choose returns a lane that may have a span left, and how many rows to cut.
+func (r *run) choose(from func(*lane) bool) (*lane, int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range r.lanes {
-		if l.spent || !from(l) {
-			continue
+		if !l.spent && from(l) {
+			return l, r.pace.size
 		}
-		span, err := l.spans.Next(r.pace.size)
-		if err == nil {
-			l.open++
-			return l, span, nil
-		}
-		if !errors.Is(err, io.EOF) {
-			return nil, span, err
-		}
+	}
+	return nil, 0
+}
+
+// cutNext cuts the next span of a lane.
+func (r *run) cutNext(l *lane, size int64) (chunker.Span, error) {
+	l.cutting.Lock()
+	defer l.cutting.Unlock()
+	span, err := l.spans.Next(size)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case err == nil:
+		l.open++
+	case errors.Is(err, io.EOF):
 		l.spent = true
 	}
-	return nil, chunker.Span{}, io.EOF
+	return span, err
 }
 
 // load fills and commits one span. A chunk that the server finds too large is cut
@@ -291,13 +332,28 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Spa
 	if err := r.Source.Fill(c, span); err != nil {
 		return err
 	}
+	if r.limit != nil {
+		// A chunk larger than a second's worth waits for as long as it takes.
+		for n := c.Len(); n > 0; n -= r.limit.Burst() {
+			if err := r.limit.WaitN(ctx, min(n, r.limit.Burst())); err != nil {
+				return err
+			}
+		}
+	}
 	start := time.Now()
 	out, err := r.Committer.Commit(ctx, c)
 	switch {
 	case err == nil:
-		r.confirm(l, span, int64(c.Len()), out, time.Since(start))
+		n := int64(c.Len())
+		if !out.Already {
+			n -= int64(out.Rejected - len(c.Rejects)) // what was refused of the rows
+		}
+		r.confirm(l, span, n, out, time.Since(start))
 		return nil
 	case !errors.Is(err, ErrTooLarge):
+		if located(err) {
+			return err
+		}
 		return fmt.Errorf("%s: %w", r.place(span), err)
 	case c.Len() <= 1:
 		return fmt.Errorf("%s: a single row is more than the server takes: %w", r.place(span), err)
@@ -338,6 +394,13 @@ func (r *run) place(span chunker.Span) string {
 	return fmt.Sprintf("rows %d to %d", span.First, span.End()-1)
 }
 
+// located reports whether an error names the record that it is about, so that the place
+// of its chunk would only be in the way.
+func located(err error) bool {
+	var at interface{ Where() rows.Place }
+	return errors.As(err, &at)
+}
+
 // refused makes the following chunks smaller than one of n rows that the server found
 // too large.
 func (r *run) refused(n int64, why error) {
@@ -365,6 +428,8 @@ func (r *run) confirm(l *lane, span chunker.Span, n int64, out Outcome, elapsed 
 		r.total.AlreadyRows += n
 	}
 	r.total.Chunks++
+	r.total.Rejected += int64(out.Rejected)
+	r.total.Conflicts += int64(out.Conflicts)
 	r.total.Positions += span.Count
 	r.total.Retries += int64(out.Retries)
 	r.total.LookUps += int64(out.LookUps)

@@ -14,6 +14,7 @@ import (
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
+	"bulkload/loader/source"
 )
 
 // The exit codes.
@@ -26,6 +27,7 @@ const (
 	exitStopped     = 5
 	exitUnconfirmed = 6
 	exitRefused     = 7
+	exitRejected    = 8
 )
 
 // code is the one mapping of errors to exit codes.
@@ -39,6 +41,10 @@ func (p *program) code(err error) int {
 		dup     *commit.DuplicateError
 		refused *commit.RefusedError
 		target  *server.TargetError
+		data    *source.DataError
+		file    *source.FileError
+		row     *commit.RowError
+		many    *commit.ToleranceError
 		pg      *pgconn.PgError
 	)
 	switch {
@@ -51,6 +57,14 @@ func (p *program) code(err error) int {
 			return code
 		}
 		return exitStopped
+	case errors.Is(err, errRejected):
+		return exitRejected
+	case errors.Is(err, source.ErrChanged):
+		return exitRefused
+	case errors.As(err, &data), errors.As(err, &row), errors.As(err, &many):
+		return exitData
+	case errors.As(err, &file):
+		return exitData
 	case errors.Is(err, loader.ErrLost), errors.Is(err, registry.ErrNoLoad), errors.Is(err, registry.ErrNoRegistry), errors.Is(err, registry.ErrCancelled), errors.Is(err, registry.ErrDeferred):
 		return exitRefused
 	case errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete):

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -20,7 +21,7 @@ import (
 )
 
 // databases are where the tutorial keeps each kind of row, for URLs that name none.
-var databases = map[load.What]string{load.Points: "pointstore", load.Accounts: "bank"}
+var databases = map[load.What]string{load.Points: "pointstore", load.Accounts: "bank", load.CSV: "files"}
 
 func (p *program) pointsCommand() *cli.Command {
 	return &cli.Command{
@@ -165,24 +166,7 @@ func (p *program) generate(c *cli.Context, what load.What) error {
 	if err != nil {
 		return err
 	}
-	cfg, done, err := p.target(c.Context, c)
-	if err != nil {
-		return err
-	}
-	defer done()
-	p.byFlag = c.IsSet("url")
-	srv, err := server.Open(c.Context, cfg, databases[what])
-	if err != nil {
-		return err
-	}
-	r := &late{}
-	req.Note, req.Observe = r.note, r.observe
-	l, err := load.New(c.Context, srv, req)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	return p.runLoad(c.Context, srv, l, r, 0, c.String("url") == "")
+	return p.start(c, req)
 }
 
 // late passes events on to a reporter that is made after the job.
@@ -199,19 +183,40 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	if l.ID != "" {
 		id = "load " + l.ID
 	}
-	p.note("%d %s, seed %d, %s; chunks of %d rows, %d workers, by %s, committed by %s", l.Rows, l.What, l.Seed, id, l.Plan.RowsPerChunk, l.Job.Workers, l.Via, l.Way)
+	what := fmt.Sprintf("%d %s, seed %d", l.Rows, l.What, l.Seed)
+	unit := string(l.What)
+	if l.What == load.CSV {
+		what, unit = filesOf(l), "bytes"
+	}
+	p.note("%s, %s; chunks of %d rows, %d workers, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, l.Job.Workers, l.Via, l.Way)
 	for _, n := range append(l.Notes, l.Plan.Notes...) {
 		p.note("note: %s", n)
 	}
 	p.resumeID = l.ID
-	r.r = p.report(l.Rows, in, string(l.What))
+	total := l.Positions
+	if l.What == load.CSV && l.Rows == 0 {
+		total, in, unit = -1, 0, "rows" // nobody knows the end of a stream
+	}
+	r.r = p.report(total, in, unit)
 	res, err := l.Run(ctx)
 	r.r.end()
+	var rejected int64
+	if l.What == load.CSV && ctx.Err() == nil && l.ID != "" {
+		n, rejectErr := p.writeRejects(ctx, l)
+		rejected = n
+		err = errors.Join(err, rejectErr)
+	}
 	if err != nil {
 		if res.Rows > 0 {
 			p.note("%d rows were confirmed by this run", res.Rows)
 		}
 		return err
+	}
+	if l.What == load.CSV {
+		if err := p.printFiles(srv, l, res, rejected, local); err != nil || rejected == 0 {
+			return err
+		}
+		return fmt.Errorf("%w: %d", errRejected, rejected)
 	}
 	return p.printResult(srv, l, res, local)
 }
@@ -244,6 +249,92 @@ type result struct {
 }
 
 func ms(d time.Duration) float64 { return math.Round(float64(d.Microseconds())/10) / 100 }
+
+// filesOf names the files of a load.
+func filesOf(l *load.Load) string {
+	files := l.InputFiles()
+	var bytes int64
+	known := true
+	for i := range files {
+		known = known && files[i].Bytes >= 0
+		bytes += files[i].Bytes
+	}
+	name := files[0].Base()
+	if len(files) > 1 {
+		name = fmt.Sprintf("%d files", len(files))
+	}
+	if !known {
+		return name
+	}
+	return fmt.Sprintf("%s, %d bytes", name, bytes)
+}
+
+// filesResult is the JSON form of a finished load of files.
+type filesResult struct {
+	Load      string  `json:"load,omitempty"`
+	What      string  `json:"what"`
+	Server    string  `json:"server"`
+	Host      string  `json:"host"`
+	Database  string  `json:"database"`
+	Table     string  `json:"table"`
+	Files     int     `json:"files"`
+	Bytes     int64   `json:"bytes_this_run"`
+	RunRows   int64   `json:"rows_this_run"`
+	Already   int64   `json:"rows_already_there"`
+	Conflicts int64   `json:"conflicts_this_run"`
+	Rejected  int64   `json:"rejected"`
+	Chunks    int64   `json:"chunks"`
+	ChunkRows int64   `json:"rows_per_chunk"`
+	Workers   int     `json:"workers"`
+	Via       string  `json:"via"`
+	Commit    string  `json:"commit"`
+	Retries   int64   `json:"retries"`
+	LookUps   int64   `json:"looked_up"`
+	Seconds   float64 `json:"seconds"`
+	Rate      float64 `json:"rows_per_second"`
+	P50       float64 `json:"chunk_p50_ms"`
+	P99       float64 `json:"chunk_p99_ms"`
+}
+
+// printFiles writes the result of a load of files to stdout.
+func (p *program) printFiles(srv *server.Server, l *load.Load, res loader.Result, rejected int64, local bool) error {
+	if p.json {
+		bytes := res.Positions
+		if l.Rows == 0 {
+			bytes = 0 // of streams it is not known
+		}
+		return json.NewEncoder(p.stdout).Encode(filesResult{
+			Load: l.ID, What: string(l.What), Server: srv.Info.String(), Host: srv.Config.Host(), Database: srv.Config.Database(), Table: l.Table.Display(),
+			Files: len(l.InputFiles()), Bytes: bytes, RunRows: res.Rows, Already: res.AlreadyRows, Conflicts: res.Conflicts, Rejected: rejected,
+			Chunks: res.Chunks, ChunkRows: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Via: string(l.Via), Commit: string(l.Way),
+			Retries: res.Retries, LookUps: res.LookUps, Seconds: res.Elapsed.Seconds(), Rate: math.Round(res.RowsPerSecond()), P50: ms(res.P50), P99: ms(res.P99),
+		})
+	}
+	out := p.stdout
+	if res.Chunks == 0 {
+		fmt.Fprintf(out, "load %s is complete: all of %s is in %s; nothing was left to do\n", l.ID, filesOf(l), l.Table.Display())
+		return nil
+	}
+	fmt.Fprintf(out, "loaded %d rows of %s into %s in %.2f s: %.0f rows/s\n", res.Rows, filesOf(l), l.Table.Display(), res.Elapsed.Seconds(), res.RowsPerSecond())
+	if res.Conflicts > 0 || l.Conflict() != "" {
+		did := map[commit.Conflict]string{commit.SkipRow: "were passed over", commit.UpdateRow: "took the place of an older row"}[l.Conflict()]
+		fmt.Fprintf(out, "%d of them %s: their key was there\n", res.Conflicts, did)
+	}
+	if rejected > 0 {
+		fmt.Fprintf(out, "%d records were rejected\n", rejected)
+	}
+	fmt.Fprintf(out, "%d chunks, %.1f ms each (p50), %.1f ms (p99); %d retries, %d uncertain outcomes looked up\n", res.Chunks, ms(res.P50), ms(res.P99), res.Retries, res.LookUps)
+	if l.ID != "" {
+		fmt.Fprintf(out, "load %s\n", l.ID)
+	}
+	query := fmt.Sprintf("SELECT * FROM %s LIMIT 5", l.Table.Name.Sanitize())
+	if local {
+		fmt.Fprintf(out, "look at them: loader db sql --database %s '%s'\n", srv.Config.Database(), query)
+	} else {
+		fmt.Fprintf(out, "look at them: %s\n", query)
+	}
+	return nil
+}
 
 // printResult writes the result to stdout.
 func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Result, local bool) error {

@@ -14,6 +14,7 @@ import (
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
+	"bulkload/loader/source"
 )
 
 // errVerify says that verification found rows that are not as they should be.
@@ -53,7 +54,10 @@ Example:
 		Subcommands: []*cli.Command{
 			list,
 			id("show", "show one load", nil, p.showLoad),
-			id("resume", "go on with a load, exactly where it stopped", p.runFlags(), p.resumeLoad),
+			id("resume", "go on with a load, exactly where it stopped", append(p.runFlags(),
+				&cli.StringFlag{Name: "rejects", Usage: "csv: where the rejects go"},
+				&cli.StringFlag{Name: "rate", Usage: "csv: most rows per second"},
+				&cli.BoolFlag{Name: "any-time", Usage: "csv: go on with a file whose time of change alone is another"}), p.resumeLoad),
 			id("verify", "read every row of a load back and compare it with what its seed gives", nil, p.verifyLoad),
 			id("cancel", "give a load up: end its runs, make its deferred indexes again; its rows so far stay", nil, p.cancelLoad),
 			id("forget", "remove a load's record; its rows stay, and it cannot be resumed", nil, p.forgetLoad),
@@ -78,7 +82,7 @@ func (p *program) registries(c *cli.Context, f func(*server.Server, *registry.Re
 	p.byFlag = c.IsSet("url")
 	names := []string{cfg.Database()}
 	if names[0] == "" {
-		names = []string{databases[load.Points], databases[load.Accounts]}
+		names = []string{databases[load.Points], databases[load.Accounts], databases[load.CSV]}
 	}
 	found := false
 	for _, name := range names {
@@ -220,6 +224,8 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
 		r := &late{}
 		s.Note, s.Observe = r.note, r.observe
+		s.Input, s.AnyTime = source.NewInput(p.stdin), c.Bool("any-time")
+		p.rejects = c.String("rejects")
 		l, err := load.Resume(c.Context, srv, id, s)
 		if err != nil {
 			return err
@@ -235,7 +241,7 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 
 func (p *program) verifyLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
-		l, err := load.Resume(c.Context, srv, id, load.Settings{})
+		l, err := load.Resume(c.Context, srv, id, load.Settings{Input: source.NewInput(p.stdin)})
 		if err != nil {
 			return err
 		}
@@ -279,7 +285,7 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 		if err := reg.Cancel(c.Context, id); err != nil {
 			return err
 		}
-		l, err := load.Resume(c.Context, srv, id, load.Settings{Note: func(s string) { p.note("%s", s) }})
+		l, err := load.Resume(c.Context, srv, id, load.Settings{Input: source.NewInput(p.stdin), AnyTime: true, Note: func(s string) { p.note("%s", s) }})
 		if err != nil {
 			return err
 		}

@@ -19,15 +19,17 @@ func (p *program) planCommand() *cli.Command {
 			Action: func(c *cli.Context) error { return p.plan(c, what) },
 		}
 	}
+	files := p.csvCommand()
+	files.Usage, files.Description, files.Action = "plan: "+files.Usage+"; shows what is guessed, and the first rows", "", p.planCSV
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "say how many rows a chunk of a load would hold, and why; writes nothing",
 		Description: `Put plan in front of a load command, with the same flags.
 Example:
    loader plan points --n 1000000 --url 'postgres://root@localhost:26257/pointstore?sslmode=disable'`,
-		Subcommands: []*cli.Command{of(p.pointsCommand(), load.Points), of(p.accountsCommand(), load.Accounts)},
+		Subcommands: []*cli.Command{of(p.pointsCommand(), load.Points), of(p.accountsCommand(), load.Accounts), files},
 		Action: func(c *cli.Context) error {
-			return &usageError{"plan takes a load command: plan points or plan accounts"}
+			return &usageError{"plan takes a load command: plan points, plan accounts or plan csv"}
 		},
 	}
 }
@@ -37,12 +39,17 @@ func (p *program) plan(c *cli.Context, what load.What) error {
 	if err != nil {
 		return err
 	}
+	return p.preview(c, req)
+}
+
+// preview prints what a load would do.
+func (p *program) preview(c *cli.Context, req load.Request) error {
 	cfg, done, err := p.target(c.Context, c)
 	if err != nil {
 		return err
 	}
 	defer done()
-	srv, missing, err := server.OpenExisting(c.Context, cfg, databases[what])
+	srv, missing, err := server.OpenExisting(c.Context, cfg, databases[req.What])
 	if err != nil {
 		return err
 	}

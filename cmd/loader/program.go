@@ -22,6 +22,7 @@ type program struct {
 	stdin, stdout, stderr *os.File
 	stop                  chan struct{} // closed by the first signal
 	signal                atomic.Value  // the os.Signal
+	rejects               string        // where they go; empty names them after the file
 	resumeID              string        // of the load that was running, for the hint
 	byFlag                bool          // the target was named by --url
 	json                  bool
@@ -54,7 +55,7 @@ func (p *program) app() *cli.App {
 		// The exit code is chosen in one place, p.exit.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
-		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.planCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
+		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.csvCommand(), p.planCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q; loader --help lists them", c.Args().First())}
@@ -63,6 +64,7 @@ func (p *program) app() *cli.App {
 		},
 		Description: `Examples:
    loader points --n 10000 --chunk 1000
+   loader csv orders.csv --table orders
    loader accounts --n 100 --url 'postgres://root@localhost:26257/bank?sslmode=disable'
    loader plan points --n 1000000
    loader loads resume 3f9q2k7x

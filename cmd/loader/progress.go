@@ -31,7 +31,8 @@ type reporter struct {
 // lineEvery is the time between two lines of progress where there is no terminal.
 const lineEvery = 5 * time.Second
 
-// report starts a reporter of total rows, of which done are in already.
+// report starts a reporter of total rows, of which done are in already; a negative total
+// is not known.
 func (p *program) report(total, done int64, unit string) *reporter {
 	r := &reporter{p: p, total: total, unit: unit, done: done, start: time.Now(), over: make(chan struct{})}
 	switch {
@@ -67,13 +68,17 @@ func (r *reporter) observe(e loader.Event) {
 		r.say(e.Note)
 		return
 	}
-	r.done += e.Span.Count
+	n := e.Span.Count
+	if r.total < 0 {
+		n = e.Span.Rows
+	}
+	r.done += n
 	r.retries += e.Outcome.Retries
 	if r.bar != nil {
 		if r.retries > 0 {
 			r.bar.Describe(fmt.Sprintf("%s, %d retries", r.unit, r.retries))
 		}
-		r.bar.Add64(e.Span.Count)
+		r.bar.Add64(n)
 	}
 }
 
@@ -115,6 +120,11 @@ func (r *reporter) lines() {
 		left := "?"
 		if rate > 0 {
 			left = (time.Duration(float64(r.total-r.done) / rate * float64(time.Second))).Round(time.Second).String()
+		}
+		if r.total < 0 {
+			r.p.note("%d %s, %.0f/s, %d retries", r.done, r.unit, rate, r.retries)
+			r.mu.Unlock()
+			continue
 		}
 		r.p.note("%3d%%  %d of %d %s, %.0f/s, %s left, %d retries", 100*r.done/max(r.total, 1), r.done, r.total, r.unit, rate, left, r.retries)
 		r.mu.Unlock()

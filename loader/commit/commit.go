@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
@@ -57,6 +58,22 @@ const (
 	lastBackoff  = 5 * time.Second
 )
 
+// An Assignment gives a column of the table an SQL expression over the columns of the
+// chunk, which have their names and types.
+type Assignment struct {
+	Column string
+	Expr   string
+}
+
+// A Conflict says what becomes of a row whose primary key is there already.
+type Conflict string
+
+// The conflicts; an empty one is an error.
+const (
+	SkipRow   Conflict = "skip"
+	UpdateRow Conflict = "update"
+)
+
 // Options say how chunks are committed.
 type Options struct {
 	Table   pgx.Identifier // schema-qualified where it needs to be
@@ -64,8 +81,22 @@ type Options struct {
 	// Key is the primary key column, of kind rows.Int, when it is among the
 	// columns and is the whole key; else empty, and only Transaction works.
 	Key string
-	Way Way
-	Via Via
+	// Keys are the columns of the primary key, where rows of text bring all of
+	// them: what Statement looks up, and what Conflict means. They are cast to
+	// their Column.Type.
+	Keys []string
+	// Store says what goes into the table's columns, where that is not each
+	// column's text into the column of its name.
+	Store []Assignment
+	// Conflict says what becomes of a row whose key is there already.
+	Conflict Conflict
+	// Tolerate, when it is not nil, makes a row that the server refuses one of
+	// the load's rejects instead of an error. It is told how many a chunk has,
+	// in each attempt to commit it, and its error ends the load. The chunk
+	// needs an Origin, and the way is Transaction.
+	Tolerate func(span chunker.Span, rejects int) error
+	Way      Way
+	Via      Via
 	// TextCopy makes COPY carry text also on PostgreSQL, for tables whose column
 	// types are not just INT8, FLOAT8 and TEXT.
 	TextCopy bool
@@ -116,14 +147,22 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 		return nil, fmt.Errorf("commit way %q is not known", o.Way)
 	case o.Via != Insert && o.Via != Copy:
 		return nil, fmt.Errorf("carrier %q is not known", o.Via)
-	case o.Way == Statement && o.Key == "":
+	case o.Via == Copy && (o.Store != nil || o.Conflict != ""):
+		return nil, errors.New("COPY can neither compute columns nor pass over rows; use insert")
+	case o.Conflict != "" && o.Way == Statement:
+		return nil, errors.New("rows whose key is there already cannot be told from rows of an attempt whose reply was lost; use the transaction way")
+	case o.Conflict != "" && len(o.Keys) == 0:
+		return nil, errors.New("only rows that bring the whole primary key can be passed over or updated")
+	case o.Tolerate != nil && (o.Way == Statement || o.Load == ""):
+		return nil, errors.New("bad rows are only passed over by the transaction way, and with a record of the load")
+	case o.Way == Statement && o.Key == "" && len(o.Keys) == 0:
 		return nil, errors.New("the statement way needs rows that bring the whole primary key")
 	case o.Way == Statement && o.Redraw != nil:
 		return nil, errors.New("the statement way cannot draw keys again; use the transaction way")
 	case o.Way == Statement && o.Via == Copy && info.Product == server.CockroachDB && !info.AtLeast(22, 2, 0):
 		return nil, fmt.Errorf("COPY outside a transaction commits in parts on %s; use the transaction way, or insert", info)
 	}
-	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o)}
+	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o, info.Product)}
 	c.buffers.New = func() any { return new([]byte) }
 	return c, nil
 }
@@ -154,11 +193,25 @@ type RefusedError struct{ Err error }
 func (e *RefusedError) Error() string { return server.Reason(e.Err) }
 func (e *RefusedError) Unwrap() error { return e.Err }
 
+// A RowError says that a row of a chunk is bad, and where it was read.
+type RowError struct {
+	rows.Place
+	Err error // the server's
+}
+
+func (e *RowError) Error() string {
+	return e.Place.String() + ": " + columnPart(e.Err) + server.Reason(e.Err)
+}
+
+func (e *RowError) Unwrap() error { return e.Err }
+
 // progress is what is known about one chunk between attempts.
 type progress struct {
 	out       loader.Outcome
 	look      bool // the next attempt must look before it sends
 	careful   bool // send with ON CONFLICT … RETURNING and draw again
+	pick      bool // rows are bad: find which, and put them aside
+	split     bool // rows collide within the chunk: send them in parts
 	fruitless int  // attempts after which rows were still missing, with no key in the way
 	lastDup   error
 }
@@ -199,27 +252,57 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 				return p.out, err
 			}
 			wait = min(2*wait, lastBackoff)
-		case server.TooLarge:
-			return p.out, fmt.Errorf("%w: %s", loader.ErrTooLarge, server.Reason(err))
-		case server.Duplicate:
-			if c.Way == Transaction {
-				if c.Redraw == nil || p.careful {
-					return p.out, &DuplicateError{Err: err}
+		case server.Data, server.Permanent, server.Duplicate:
+			if class == server.Duplicate && (c.Way == Statement || c.Redraw != nil) {
+				if done, err := c.duplicate(&p, err); done {
+					return p.out, err
 				}
-				p.careful = true
-				c.foreign.Store(true)
 				continue
 			}
-			// Also on a first send: the rows may be in from an earlier run.
-			p.look, p.lastDup = true, err
-			p.fruitless++
-			if c.Unproven {
-				return p.out, &DuplicateError{Err: err}
+			switch {
+			case chunk.Origin == nil:
+				return p.out, asFinal(class, err)
+			case c.Conflict == UpdateRow && server.Code(err) == secondTime && !p.split:
+				p.split = true
+			case c.Tolerate != nil && !p.pick && ofRow(class, err):
+				p.pick = true
+			default:
+				return p.out, c.locate(ctx, chunk, class, err)
 			}
+		case server.TooLarge:
+			return p.out, fmt.Errorf("%w: %s", loader.ErrTooLarge, server.Reason(err))
 		default:
 			return p.out, &RefusedError{err}
 		}
 	}
+}
+
+// duplicate judges a 23505 where the rows' keys are known to be free, or may be in
+// from an attempt before. done is false where the next attempt may succeed.
+func (c *Committer) duplicate(p *progress, err error) (done bool, _ error) {
+	if c.Way == Transaction {
+		if p.careful {
+			return true, &DuplicateError{Err: err}
+		}
+		p.careful = true
+		c.foreign.Store(true)
+		return false, nil
+	}
+	// Also on a first send: the rows may be in from an earlier run.
+	p.look, p.lastDup = true, err
+	p.fruitless++
+	if c.Unproven {
+		return true, &DuplicateError{Err: err}
+	}
+	return false, nil
+}
+
+// asFinal returns the error that ends a chunk.
+func asFinal(class server.Class, err error) error {
+	if class == server.Duplicate {
+		return &DuplicateError{Err: err}
+	}
+	return &RefusedError{err}
 }
 
 // attempt makes one attempt, within the chunk's deadline.
@@ -248,7 +331,9 @@ func (errAgain) Error() string { return "again" }
 // isFinal reports whether err was made by this package and ends the chunk.
 func isFinal(err error) bool {
 	var dup *DuplicateError
-	return errors.As(err, &dup) || errors.Is(err, loader.ErrUnconfirmed) || errors.Is(err, loader.ErrLost)
+	var row *RowError
+	var many *ToleranceError
+	return errors.As(err, &dup) || errors.As(err, &row) || errors.As(err, &many) || errors.Is(err, loader.ErrUnconfirmed) || errors.Is(err, loader.ErrLost)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -9,6 +9,7 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/rows"
+	"bulkload/loader/server"
 )
 
 // statements are the texts that a committer sends, made once.
@@ -18,25 +19,38 @@ type statements struct {
 	returning string // the same, and says which went in
 	copy      string
 	lookup    string // by keys
+	compare   string // counts rows of text that are there, and that are the same
+	present   string // counts rows of text whose key is there
 	ledger    string
 	covering  string
+	reject    string
 	moved     string
 }
 
 // compose writes the statements of a table.
-func compose(o Options) statements {
+func compose(o Options, product server.Product) statements {
 	table, columns := o.Table.Sanitize(), list(o.Columns)
 	key := pgx.Identifier{o.Key}.Sanitize()
 	insert := fmt.Sprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns, unnest(o.Columns, 1))
+	if o.fromText() {
+		insert, key = o.insertText(), list(columnsNamed(o.Keys))
+	}
+	fill := insert + fmt.Sprintf(" ON CONFLICT (%s) DO NOTHING", key)
+	switch o.Conflict {
+	case SkipRow:
+		insert = fill
+	case UpdateRow:
+		insert += o.onConflictUpdate()
+	}
 	format := " (FORMAT binary)"
 	if o.TextCopy {
 		format = ""
 	}
-	return statements{
+	s := statements{
 		insert: insert,
 		// ON CONFLICT names its key: without one, a row that another unique
 		// index refuses would vanish without a word.
-		fill:      insert + fmt.Sprintf(" ON CONFLICT (%s) DO NOTHING", key),
+		fill:      fill,
 		returning: insert + fmt.Sprintf(" ON CONFLICT (%s) DO NOTHING RETURNING %s", key, key),
 		copy:      fmt.Sprintf("COPY %s (%s) FROM STDIN%s", table, columns, format),
 		lookup:    fmt.Sprintf("SELECT %s FROM %s WHERE %s = ANY($1::INT8[])", columns, table, key),
@@ -44,15 +58,22 @@ func compose(o Options) statements {
 		ledger: `INSERT INTO loader.ledger (load, lo, hi) SELECT $1, $2::INT8, $3::INT8 WHERE EXISTS (
 			SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8)
 			ON CONFLICT (load, lo) DO NOTHING`,
+		reject: `INSERT INTO loader.rejects (load, position, file, line, byte, column_name, code, reason, record)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (load, position) DO NOTHING`,
 		covering: `SELECT hi FROM loader.ledger WHERE load = $1 AND lo = $2`,
 		moved: `INSERT INTO loader.moved (load, row_number, id) SELECT $1, m, i FROM unnest($2::INT8[], $3::INT8[]) AS t (m, i)
 			ON CONFLICT (load, row_number) DO NOTHING`,
 	}
+	if o.fromText() && len(o.Keys) > 0 {
+		s.compare = o.compareText(product)
+		s.present = o.presentText(product)
+	}
+	return s
 }
 
 // Compose returns the statement that carries the rows of a chunk, for plans.
-func Compose(o Options) string {
-	if sql := compose(o); o.Via == Insert {
+func Compose(o Options, product server.Product) string {
+	if sql := compose(o, product); o.Via == Insert {
 		return sql.insert
 	} else {
 		return sql.copy
@@ -75,6 +96,9 @@ const fruitlessMost = 3
 // statement makes one attempt by the statement way: it looks where an earlier
 // attempt left doubt, and sends what is missing.
 func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
+	if chunk.Len() == 0 {
+		return nil // a part of a file without records
+	}
 	send := c.sql.insert
 	if p.look && !c.Unproven {
 		p.out.LookUps++
@@ -87,7 +111,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 			p.out.Already = true
 			return nil
 		case found.foreign > 0:
-			return &DuplicateError{Key: fmt.Sprintf("%s=%d", c.Key, found.firstForeign)}
+			return &DuplicateError{Key: found.firstForeign}
 		}
 		// No key is in the way of what is missing. If the server goes on to
 		// refuse or drop it, another unique index or a trigger is.
@@ -145,7 +169,8 @@ func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Ch
 // A finding is what a look-up of a chunk's keys saw.
 type finding struct {
 	ours, foreign int
-	firstForeign  int64 // key
+	firstForeign  string // "id=17"
+	firstKey      int64
 	missing       int
 	sum           uint64  // of the rows that are there; see Verify
 	state         []state // of each row of the chunk
@@ -163,6 +188,9 @@ const (
 // find fetches the rows that have the chunk's keys and compares all their columns.
 // keys replaces the chunk's own keys where a row has another.
 func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, keys []int64) (finding, error) {
+	if c.fromText() {
+		return c.findText(ctx, conn, chunk)
+	}
 	at := c.keyColumn(chunk)
 	if at < 0 {
 		return finding{}, fmt.Errorf("%w: rows of a table without a key that the source gives cannot be looked up", loader.ErrUnconfirmed)
@@ -194,8 +222,8 @@ func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk,
 			continue
 		}
 		f.state[i] = other
-		if f.foreign++; f.foreign == 1 || keys[i] < f.firstForeign {
-			f.firstForeign = keys[i]
+		if f.foreign++; f.foreign == 1 || keys[i] < f.firstKey {
+			f.firstKey, f.firstForeign = keys[i], fmt.Sprintf("%s=%d", c.Key, keys[i])
 		}
 	}
 	if err := found.Err(); err != nil {

@@ -123,7 +123,7 @@ func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows
 	if p.look && !c.hasLedger() && !c.Unproven {
 		// Without a registry an uncertain chunk can only be looked up, and
 		// only where the rows bring their key.
-		if c.Redraw != nil || c.Key == "" {
+		if c.Redraw != nil || c.Key == "" && len(c.Keys) == 0 || c.Conflict != "" {
 			return fmt.Errorf("%w: the reply of the commit was lost, and without a registry nothing tells whether the rows are in", loader.ErrUnconfirmed)
 		}
 		p.out.LookUps++
@@ -134,18 +134,42 @@ func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows
 		case found.ours == chunk.Len():
 			return errAlready
 		case found.ours+found.foreign > 0:
-			return &DuplicateError{Key: fmt.Sprintf("%s=%d", c.Key, found.firstForeign)}
+			return &DuplicateError{Key: found.firstForeign}
 		}
 	}
 	if p.careful {
 		return c.insertCarefully(ctx, tx, chunk)
 	}
-	n, err := c.send(ctx, connOf(tx), chunk, c.sql.insert, p)
-	if err != nil {
-		return err
+	p.out.Rejected, p.out.Conflicts = 0, 0
+	if p.pick || p.split || len(chunk.Rejects) > 0 {
+		return c.fillPicking(ctx, tx, chunk, p)
 	}
-	if n != int64(chunk.Len()) {
+	return c.fill(ctx, tx, chunk, p)
+}
+
+// fill writes all rows of chunk.
+func (c *Committer) fill(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
+	if chunk.Len() == 0 {
+		return nil
+	}
+	there := int64(0)
+	if c.Conflict == UpdateRow {
+		// Neither server says which rows were there; inside the transaction
+		// nobody else changes that.
+		if err := tx.QueryRow(ctx, c.sql.present, args(chunk)...).Scan(&there); err != nil {
+			return err
+		}
+	}
+	n, err := c.send(ctx, connOf(tx), chunk, c.sql.insert, p)
+	switch {
+	case err != nil:
+		return err
+	case c.Conflict == SkipRow && n <= int64(chunk.Len()):
+		p.out.Conflicts += chunk.Len() - int(n)
+	case n != int64(chunk.Len()):
 		return short(n, chunk.Len())
+	default:
+		p.out.Conflicts += int(there)
 	}
 	return nil
 }

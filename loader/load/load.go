@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,6 +47,14 @@ type Settings struct {
 	Stop         <-chan struct{}
 	Indexes      Indexes // what becomes of secondary indexes; empty keeps them. For new loads
 	Unproven     bool    // see commit.Options.Unproven
+	// Rate is the most rows per second; zero is no bound. InOrder lets workers
+	// take neighbouring spans on every server.
+	Rate    float64
+	InOrder bool
+	// Input opens the files of a load that is resumed. AnyTime goes on with a
+	// file whose time alone is another.
+	Input   *source.Input
+	AnyTime bool
 }
 
 // A Request asks for a new load of generated rows.
@@ -54,6 +63,7 @@ type Request struct {
 	Rows       int64
 	Seed       uint64
 	Table      string // empty is the tutorial's: points, accounts
+	Files      *Files // of What CSV, instead of Rows and Seed
 	NoRegistry bool   // keep no record: no resume, nothing to verify
 	Settings
 }
@@ -67,19 +77,23 @@ type spec struct {
 	Way   commit.Way `json:"way"`
 	// Unique are the deferred unique indexes, to name duplicates.
 	Unique []uniqueIndex `json:"unique,omitempty"`
+	CSV    *csvSpec      `json:"csv,omitempty"`
 }
 
 // A Load is a load that is ready to run or to be verified. Close it after use.
 type Load struct {
-	ID    string // in the registry; empty without one
-	What  What
-	Rows  int64
-	Seed  uint64
-	Table *server.Table
-	Job   *loader.Job
-	Plan  chunker.Plan
-	Way   commit.Way
-	Via   commit.Via
+	ID   string // in the registry; empty without one
+	What What
+	// Rows is the number of rows; of files about how many, or zero. Positions
+	// is the same where rows are generated, else the files' bytes.
+	Rows      int64
+	Positions int64
+	Seed      uint64
+	Table     *server.Table
+	Job       *loader.Job
+	Plan      chunker.Plan
+	Way       commit.Way
+	Via       commit.Via
 	// Notes are what the user should know before the first row.
 	Notes []string
 	// Keys is the range of keys of a load of points.
@@ -93,6 +107,9 @@ type Load struct {
 	registry  *registry.Registry
 	committer *commit.Committer
 	spec      spec
+	csv       *source.CSV // of What CSV
+	input     *source.Input
+	tolerance *tolerance
 }
 
 // A TableError says that the target does not fit the load. Nothing was written.
@@ -104,10 +121,13 @@ func (e *TableError) Error() string { return e.Reason }
 // in the registry. It writes no row of the load. Errors: *TableError,
 // *server.CreateError, *server.ConnectError, and those of the statements in between.
 func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
-	if req.Rows < 1 {
+	if req.Rows < 1 && req.Files == nil {
 		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
 	}
-	l := &Load{What: req.What, Rows: req.Rows, Seed: req.Seed, ID: registry.NewID(), run: registry.NewID(), srv: srv}
+	l := &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed, ID: registry.NewID(), run: registry.NewID(), srv: srv}
+	if req.Files != nil {
+		l.input = req.Files.Input
+	}
 	if err := l.connect(ctx, req.Settings); err != nil {
 		return nil, err
 	}
@@ -150,12 +170,21 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err != nil {
 		return &TableError{err.Error()}
 	}
-	if l.Table, err = ensureTable(ctx, l.pool, l.srv.Info, req.What, id); err != nil {
+	if req.What == CSV {
+		err = l.prepareCSV(ctx, req.Files, id)
+	} else {
+		l.Table, err = ensureTable(ctx, l.pool, l.srv.Info, req.What, id)
+	}
+	if err != nil {
 		return err
 	}
 	// 2. The rows: seed, and keys where nobody else's are.
-	l.spec = spec{Seed: req.Seed, Table: l.Table.Name}
-	if req.What == Accounts {
+	l.spec.Seed, l.spec.Table = req.Seed, l.Table.Name
+	if req.What == CSV {
+		if req.NoRegistry && !req.Files.MaxErrors.none() {
+			return &TableError{"--max-errors keeps bad rows in the registry, which --no-registry gives up"}
+		}
+	} else if req.What == Accounts {
 		if err := checkRoom(ctx, l.pool, l.Table, req.Rows); err != nil {
 			return err
 		}
@@ -191,7 +220,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err != nil {
 		return fmt.Errorf("write the load's specification: %w", err)
 	}
-	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: req.Rows, Spec: text})
+	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: l.Positions, Spec: text})
 	if err != nil {
 		return fmt.Errorf("enter the load in the registry: %s", server.Reason(err))
 	}
@@ -245,6 +274,9 @@ const autoWorkers = 2
 func (l *Load) choose(s Settings) error {
 	cockroach := l.srv.Product == server.CockroachDB
 	l.Way, l.Via = s.Way, s.Via
+	if l.What == CSV {
+		return l.chooseCSV(s)
+	}
 	if l.Way == "" {
 		l.Way = commit.Transaction
 		if l.What == Points && cockroach {
@@ -279,10 +311,21 @@ func (l *Load) plan(chunk int64) error {
 		limits = limits.Without(server.OnePhase)
 	}
 	var err error
-	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), 0, l.cost(l.Table.Keys), limits); err != nil {
+	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), l.rowBytes(), l.cost(l.Table.Keys), limits); err != nil {
 		return &TableError{err.Error()}
 	}
+	if l.What == CSV {
+		l.fitSpans()
+	}
 	return nil
+}
+
+// rowBytes is the length of a record; zero where rows are generated.
+func (l *Load) rowBytes() int64 {
+	if l.What == CSV {
+		return l.spec.CSV.RowBytes
+	}
+	return 0
 }
 
 // preferred returns the rows of a chunk where no limit is near.
@@ -298,12 +341,24 @@ func (l *Load) preferred() int64 {
 
 // given is what is known of the rows.
 func (l *Load) given() chunker.Given {
+	if l.What == CSV {
+		g := chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor}
+		for _, c := range l.Table.Columns {
+			if !slices.ContainsFunc(l.spec.CSV.Fields, func(f csvField) bool { return f.Column && f.Name == c.Name }) {
+				g.Absent = append(g.Absent, c.Name)
+			}
+		}
+		return g
+	}
 	return chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]chunker.IntRange{"id": l.ids()}}
 }
 
 // cost returns what a row adds to a chunk, with the given indexes.
 func (l *Load) cost(keys chunker.Schema) chunker.Cost {
 	cost := keys.Cost(l.given())
+	if l.What == CSV {
+		return l.costCSV(cost)
+	}
 	cost.MessageBytes = messageBytes(columnsOf(l.What), l.Via)
 	cost.FixedMessageBytes = fixedMessageBytes
 	return cost
@@ -339,11 +394,21 @@ func messageBytes(columns []rows.Column, via commit.Via) int64 {
 }
 
 func (l *Load) source() loader.Source {
+	if l.What == CSV {
+		return l.csv
+	}
 	if l.What == Accounts {
 		return source.Accounts{Seed: l.Seed, Rows: l.Rows}
 	}
 	return source.Points{Seed: l.Seed, Keys: source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}}
 }
+
+// Bounds of a claim on the bytes of files: finding where it may end costs reading it
+// once more.
+const (
+	mostClaimBytes  = 64 << 20
+	leastClaimBytes = 4 << 20
+)
 
 // mostClaim is the most rows that a run claims at once. What a run that dies has
 // claimed is looked at again.
@@ -352,6 +417,9 @@ const mostClaim = 1 << 20
 // options returns how the load's chunks are committed.
 func (l *Load) options(s Settings) commit.Options {
 	src := l.source()
+	if l.What == CSV {
+		return l.optionsCSV(s)
+	}
 	o := commit.Options{
 		Table: l.Table.Name, Columns: src.Columns(), Key: l.Table.Primary[0],
 		Way: l.Way, Via: l.Via, TextCopy: l.srv.Product == server.CockroachDB || !plainTypes(l.Table, src.Columns()),
@@ -365,6 +433,11 @@ func (l *Load) options(s Settings) commit.Options {
 
 // join makes the job.
 func (l *Load) join(s Settings) error {
+	if l.What == CSV {
+		if err := l.watch(&s); err != nil {
+			return err
+		}
+	}
 	l.settings = s
 	var err error
 	if l.committer, err = commit.New(l.pool, l.srv.Info, l.options(s)); err != nil {
@@ -375,8 +448,8 @@ func (l *Load) join(s Settings) error {
 		workers = autoWorkers
 	}
 	l.Job = &loader.Job{
-		Source: l.source(), Committer: l.committer, Positions: l.Rows, Plan: l.Plan, Adapt: s.Chunk == 0, Workers: workers,
-		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL,
+		Source: l.source(), Committer: l.committer, Positions: l.Positions, Plan: l.Plan, Adapt: s.Chunk == 0, Workers: workers,
+		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL || s.InOrder, RowsPerSecond: s.Rate,
 	}
 	if l.registry != nil {
 		if s.RetryFor > 0 {
@@ -384,6 +457,9 @@ func (l *Load) join(s Settings) error {
 		}
 		queue := l.registry.Queue(l.ID, l.run)
 		queue.Block, queue.Most, queue.Ledger = l.spec.Block, mostClaim, l.Way == commit.Transaction
+		if l.What == CSV {
+			queue.Most, queue.Least, queue.Fit = mostClaimBytes, leastClaimBytes, l.csv.Fit
+		}
 		l.Job.Queue = queue
 	}
 	return nil
@@ -468,6 +544,9 @@ func (l *Load) Close() {
 	if l.pool != nil {
 		l.pool.Close()
 	}
+	if l.csv != nil {
+		l.csv.Close()
+	}
 }
 
 // Resume opens a recorded load to go on with it, or to verify it. Its error wraps
@@ -496,14 +575,18 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if err := json.Unmarshal(rec.Spec, &l.spec); err != nil {
 		return fmt.Errorf("load %s: its specification is of another version of loader: %w", l.ID, err)
 	}
-	l.What, l.Rows, l.Seed = What(rec.What), rec.Positions, l.spec.Seed
-	if l.What != Points && l.What != Accounts {
+	l.What, l.Rows, l.Positions, l.Seed = What(rec.What), rec.Positions, rec.Positions, l.spec.Seed
+	if l.What != Points && l.What != Accounts && l.What != CSV {
 		return fmt.Errorf("load %s: this version of loader does not know loads of %s", l.ID, rec.What)
 	}
 	if l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table); err != nil {
 		return err
 	}
-	if err := checkTable(l.Table, l.What); err != nil {
+	if l.What == CSV {
+		if err := l.reopenCSV(ctx, s); err != nil {
+			return err
+		}
+	} else if err := checkTable(l.Table, l.What); err != nil {
 		return err
 	}
 	l.Keys = source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()

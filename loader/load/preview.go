@@ -117,7 +117,7 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	if p.Workers == 0 {
 		p.Workers = autoWorkers
 	}
-	p.Statement = commit.Compose(l.options(req.Settings))
+	p.Statement = commit.Compose(l.options(req.Settings), srv.Product)
 	p.Notes = append(append(p.Notes, l.Plan.Notes...), l.Table.Notes...)
 	p.Exact = l.Plan.Cost.Exact
 	p.fill(l, req.Settings)

@@ -34,8 +34,11 @@ type Queue struct {
 	// Block, when not zero, keeps claims from crossing its multiples: the blocks
 	// of keys that lie together.
 	Block int64
-	// Most is the most positions of one claim; zero is no limit.
-	Most int64
+	// Most is the most positions of one claim; zero is no limit. Least is the size
+	// below which a claim is not made for the sake of sharing; zero is smallClaim.
+	Most, Least int64
+	// Fit, when not nil, moves the end of a claim to where the source can be cut.
+	Fit func(chunker.Range) (chunker.Range, error)
 	// Ledger says that the run writes ledger rows, which a claim that is given
 	// back leaves behind.
 	Ledger bool
@@ -169,6 +172,12 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 			return nil
 		}
 		got = loader.Claim{Range: q.share(b.positions, free, chunk)}
+		if q.Fit != nil {
+			if got.Range, err = q.Fit(got.Range); err != nil {
+				return ours{err}
+			}
+			got.End = min(got.End, free[0].End)
+		}
 		_, err = tx.Exec(ctx, `INSERT INTO loader.claims (load, lo, hi, run) VALUES ($1, $2, $3, $4)`, q.load, got.First, got.End, q.run)
 		return err
 	})
@@ -200,7 +209,11 @@ func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunke
 	for _, f := range free {
 		left += f.Len()
 	}
-	size := max(left/3, min(positions/16, smallClaim))
+	least := q.Least
+	if least == 0 {
+		least = min(positions/16, smallClaim)
+	}
+	size := max(left/3, least)
 	size = (size + chunk - 1) / chunk * chunk
 	if q.Most > 0 {
 		size = min(size, q.Most)
@@ -435,6 +448,7 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		`DELETE FROM loader.ledger WHERE load = $1`,
 		`DELETE FROM loader.moved WHERE load = $1`,
 		`DELETE FROM loader.indexes WHERE load = $1`,
+		`DELETE FROM loader.rejects WHERE load = $1`,
 	} {
 		if err := r.exec(ctx, q, load); err != nil {
 			return fmt.Errorf("forget load %s: %w", load, err)

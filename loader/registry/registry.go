@@ -75,6 +75,19 @@ var tables = []struct{ name, ddl string }{
 		place BIGINT NOT NULL,
 		ddl TEXT NOT NULL,
 		PRIMARY KEY (load, name))`},
+	// Records of a file that are no rows: written in the transaction of their
+	// chunk.
+	{"rejects", `CREATE TABLE IF NOT EXISTS loader.rejects (
+		load TEXT NOT NULL,
+		position BIGINT NOT NULL,
+		file TEXT NOT NULL,
+		line BIGINT NOT NULL,
+		byte BIGINT NOT NULL,
+		column_name TEXT NOT NULL,
+		code TEXT NOT NULL,
+		reason TEXT NOT NULL,
+		record BYTEA NOT NULL,
+		PRIMARY KEY (load, position))`},
 	// How a table was loaded best so far.
 	{"tuning", `CREATE TABLE IF NOT EXISTS loader.tuning (
 		target TEXT NOT NULL,
@@ -154,7 +167,7 @@ func SessionName(load, run string) string { return "loader " + load + " " + run 
 func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
 	var n int
 	err := pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = 'loader' AND c.relkind = 'r' AND c.relname IN ('loads', 'claims', 'ledger', 'moved', 'indexes', 'tuning')`).Scan(&n)
+		WHERE n.nspname = 'loader' AND c.relkind = 'r' AND c.relname IN ('loads', 'claims', 'ledger', 'moved', 'indexes', 'rejects', 'tuning')`).Scan(&n)
 	if err != nil {
 		return nil, fmt.Errorf("look for the registry: %w", err)
 	}

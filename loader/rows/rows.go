@@ -2,7 +2,11 @@
 // used again for the next chunk. It neither generates rows nor sends them.
 package rows
 
-import "bulkload/chunker"
+import (
+	"fmt"
+
+	"bulkload/chunker"
+)
 
 // A Kind is how a column's values are kept and sent.
 type Kind int
@@ -18,6 +22,8 @@ const (
 type Column struct {
 	Name string // as in the table, not quoted
 	Kind Kind
+	// Type, of a Text column, is what SQL casts the text to; empty is none.
+	Type string
 }
 
 // Values are the values of one column. Only the slice of the column's kind is
@@ -94,6 +100,38 @@ func resize[T any](s []T, n int) []T {
 	return s[:n]
 }
 
+// An Origin knows the records that the rows of a chunk were parsed from.
+type Origin interface {
+	// Record returns the bytes of row i's record, its end of line included.
+	Record(i int) []byte
+	// Place says where row i's record is.
+	Place(i int) Place
+}
+
+// A Place is where a record begins.
+type Place struct {
+	File     string
+	Line     int64 // from 1
+	Byte     int64 // offset in the file, decompressed and decoded
+	Position int64 // in the load
+}
+
+// Where returns p. An error that a Place is part of so tells that it is about one
+// record.
+func (p Place) Where() Place { return p }
+
+// String returns file:line.
+func (p Place) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
+
+// A Reject is a record that became no row of the table, and why.
+type Reject struct {
+	Place
+	Record []byte // as it was read; not shared with the chunk
+	Column string // where one is to blame
+	Code   string // SQLSTATE
+	Reason string
+}
+
 // A Chunk holds the rows of one span. Its memory is reused: Reset starts the next
 // span in the same slices. A chunk is used by one goroutine at a time.
 type Chunk struct {
@@ -102,6 +140,12 @@ type Chunk struct {
 	// that of their numbers, the number of each row; else it is nil and row i
 	// of the chunk is row Span.First+i.
 	RowNumbers []int64
+	// Origin, where it is not nil, tells where the rows were read. It belongs to
+	// the source and is good until the chunk is filled again.
+	Origin Origin
+	// Rejects are the records of the span that hold no row, where the source
+	// tolerates them.
+	Rejects []Reject
 
 	cols []Values
 	n    int
@@ -121,6 +165,7 @@ func NewChunk(columns []Column) *Chunk {
 func (c *Chunk) Reset(span chunker.Span, n int) {
 	c.Span, c.n = span, n
 	c.RowNumbers = c.RowNumbers[:0]
+	c.Rejects = c.Rejects[:0]
 	for i := range c.cols {
 		c.cols[i].reset(n)
 	}
@@ -145,4 +190,26 @@ func (c *Chunk) Row(i int) int64 {
 		return c.RowNumbers[i]
 	}
 	return c.Span.First + int64(i)
+}
+
+// CopyRows puts the rows from lo up to hi of c into part, which has the same columns.
+func (c *Chunk) CopyRows(part *Chunk, lo, hi int) {
+	part.Reset(c.Span, hi-lo)
+	for k := range c.cols {
+		from, to := &c.cols[k], &part.cols[k]
+		switch from.Kind {
+		case Int:
+			copy(to.Ints, from.Ints[lo:hi])
+		case Float:
+			copy(to.Floats, from.Floats[lo:hi])
+		default:
+			for i := lo; i < hi; i++ {
+				if b, ok := from.Text(i); ok {
+					to.AppendText(b)
+				} else {
+					to.AppendNull()
+				}
+			}
+		}
+	}
 }

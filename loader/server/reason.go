@@ -70,6 +70,16 @@ func Reason(err error) string {
 	}
 }
 
+// Message returns the server's message in one line, without its SQLSTATE, or else
+// Reason.
+func Message(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return oneLine(pg.Message)
+	}
+	return Reason(err)
+}
+
 func isCertificate(err error) bool {
 	var (
 		unknown x509.UnknownAuthorityError

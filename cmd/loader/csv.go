@@ -1,0 +1,325 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+	"bulkload/loader/rows"
+	"bulkload/loader/server"
+	"bulkload/loader/source"
+)
+
+func (p *program) csvCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "csv",
+		Usage:     "load CSV or TSV files into a table",
+		ArgsUsage: "FILE…",
+		Flags:     append(append(csvFlags(), p.runFlags()...), p.commonFlags()...),
+		Description: `A FILE is a path, a pattern such as 'orders-*.csv.gz', - for standard input, an
+http:// or https:// address, or @LIST, a file that names one of these a line. gzip,
+zstd and UTF-16 are known by their content.
+
+Examples:
+   loader csv orders.csv --table orders
+   loader csv 'orders-*.csv.gz' --table shop.orders --max-errors 100
+   loader csv people.tsv --table people --create-table --key id
+   loader csv orders.csv --table orders --map 'Order No=id' --set 'loaded_at=now()'
+   loader plan csv orders.csv --table orders`,
+		Action: p.loadCSV,
+	}
+}
+
+func csvFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "table", Usage: "table to load into"},
+		&cli.StringFlag{Name: "delimiter", Value: "auto", Usage: "character between fields: auto, tab, or itself"},
+		&cli.StringFlag{Name: "quote", Value: `"`, Usage: "character around fields, or none"},
+		&cli.StringFlag{Name: "escape", Usage: "character before a quote within quotes; the quote itself without it"},
+		&cli.StringFlag{Name: "null", Usage: "unquoted text that is NULL; the empty one without it"},
+		&cli.StringFlag{Name: "header", Value: "auto", Usage: "whether files begin with names: auto, yes, no"},
+		&cli.StringFlag{Name: "skip", Value: "0", Usage: "lines to pass over in front of the header"},
+		&cli.StringFlag{Name: "encoding", Usage: "of the files, as latin1; UTF-8, or by a byte order mark, without it"},
+		&cli.StringFlag{Name: "columns", Usage: "names of the fields, in order: id,name,…"},
+		&cli.StringSliceFlag{Name: "map", Usage: "FIELD=COLUMN: the column of a field that has another name; FIELD= drops it"},
+		&cli.StringSliceFlag{Name: "set", Usage: "COLUMN=EXPRESSION: a column that SQL computes from the fields"},
+		&cli.StringFlag{Name: "on-conflict", Value: "fail", Usage: "a row whose primary key is there: fail, skip, update"},
+		&cli.StringFlag{Name: "max-errors", Value: "0", Usage: "records that may be bad: N or N%; they are written to files of rejects"},
+		&cli.StringFlag{Name: "rejects", Usage: "where the rejects go: PATH.rejects.csv and PATH.errors.csv; named after file and load without it"},
+		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(source.DefaultMaxRecordBytes), Usage: "most bytes of a record: what a quote that is not closed may cost"},
+		&cli.BoolFlag{Name: "create-table", Usage: "make the table where it is missing, of types that fit the first records"},
+		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
+		&cli.StringFlag{Name: "rate", Usage: "most rows per second"},
+		&cli.StringFlag{Name: "order", Value: "auto", Usage: "how chunks follow each other: auto, or file for the order of the file"},
+		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer to after the last row (empty tables only)"},
+		&cli.BoolFlag{Name: "no-registry", Usage: "keep no record of the load in schema loader: it cannot be resumed"},
+	}
+}
+
+// character reads a flag of one ASCII character.
+func character(name, text string) (byte, error) {
+	switch text {
+	case "tab", `\t`:
+		return '\t', nil
+	case "space":
+		return ' ', nil
+	}
+	if len(text) != 1 || text[0] < ' ' && text[0] != '\t' || text[0] > '~' {
+		return 0, &usageError{fmt.Sprintf("--%s takes one ASCII character, not %q", name, text)}
+	}
+	return text[0], nil
+}
+
+// pair reads NAME=VALUE.
+func pair(flag, text string) (name, value string, err error) {
+	name, value, ok := strings.Cut(text, "=")
+	if name = strings.TrimSpace(name); !ok || name == "" {
+		return "", "", &usageError{fmt.Sprintf("--%s takes NAME=VALUE, not %q", flag, text)}
+	}
+	return name, strings.TrimSpace(value), nil
+}
+
+// names reads a list of names, quoted as CSV where one holds a comma.
+func names(flag, text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	list, err := csv.NewReader(strings.NewReader(text)).Read()
+	if err != nil {
+		return nil, &usageError{fmt.Sprintf("--%s takes names with commas between them, not %q", flag, text)}
+	}
+	for i := range list {
+		if list[i] = strings.TrimSpace(list[i]); list[i] == "" {
+			return nil, &usageError{fmt.Sprintf("--%s has an empty name: %q", flag, text)}
+		}
+	}
+	return list, nil
+}
+
+// tolerance reads --max-errors.
+func tolerance(text string) (load.Tolerance, error) {
+	if share, ok := strings.CutSuffix(text, "%"); ok {
+		f, err := strconv.ParseFloat(share, 64)
+		if err != nil || !(f >= 0 && f <= 100) {
+			return load.Tolerance{}, &usageError{fmt.Sprintf("--max-errors takes a share from 0%% to 100%%, not %q", text)}
+		}
+		return load.Tolerance{Percent: f}, nil
+	}
+	n, err := number("max-errors", text, 0, 1<<40)
+	return load.Tolerance{Records: n}, err
+}
+
+// csvRequest reads the flags of a load of files.
+func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
+	req := load.Request{What: load.CSV, Table: c.String("table"), NoRegistry: c.Bool("no-registry")}
+	err := p.begin(c)
+	if err != nil {
+		return req, err
+	}
+	if !c.Args().Present() {
+		return req, &usageError{"csv takes the names of files, or - for standard input"}
+	}
+	if req.Table == "" {
+		return req, &usageError{"csv takes --table, the table to load into"}
+	}
+	if req.Settings, err = p.settings(c); err != nil {
+		return req, err
+	}
+	f := &load.Files{Null: c.String("null"), Encoding: c.String("encoding"), CreateTable: c.Bool("create-table"), Input: source.NewInput(p.stdin)}
+	req.Files = f
+	if text := c.String("delimiter"); text != "auto" {
+		if f.Delimiter, err = character("delimiter", text); err != nil {
+			return req, err
+		}
+	}
+	if text := c.String("quote"); text == "none" {
+		f.NoQuote = true
+	} else if f.Quote, err = character("quote", text); err != nil {
+		return req, err
+	}
+	if text := c.String("escape"); text != "" {
+		if f.Escape, err = character("escape", text); err != nil {
+			return req, err
+		}
+	}
+	switch f.Header = load.Header(c.String("header")); f.Header {
+	case load.HeaderAuto, load.HeaderYes, load.HeaderNo:
+	default:
+		return req, &usageError{fmt.Sprintf("--header is auto, yes or no, not %q", f.Header)}
+	}
+	skip, err := number("skip", c.String("skip"), 0, 1000)
+	if err != nil {
+		return req, err
+	}
+	f.Skip = int(skip)
+	if f.Columns, err = names("columns", c.String("columns")); err != nil {
+		return req, err
+	}
+	if f.Key, err = names("key", c.String("key")); err != nil {
+		return req, err
+	}
+	f.Map = map[string]string{}
+	for _, text := range c.StringSlice("map") {
+		from, to, err := pair("map", text)
+		if err != nil {
+			return req, err
+		}
+		f.Map[from] = to
+	}
+	for _, text := range c.StringSlice("set") {
+		column, expr, err := pair("set", text)
+		if err == nil && expr == "" {
+			err = &usageError{fmt.Sprintf("--set takes COLUMN=EXPRESSION, not %q", text)}
+		}
+		if err != nil {
+			return req, err
+		}
+		f.Set = append(f.Set, commit.Assignment{Column: column, Expr: "(" + expr + ")"})
+	}
+	switch x := c.String("on-conflict"); x {
+	case "fail":
+	case string(commit.SkipRow), string(commit.UpdateRow):
+		f.Conflict = commit.Conflict(x)
+	default:
+		return req, &usageError{fmt.Sprintf("--on-conflict is fail, skip or update, not %q", x)}
+	}
+	if f.MaxErrors, err = tolerance(c.String("max-errors")); err != nil {
+		return req, err
+	}
+	most, err := number("max-record-bytes", c.String("max-record-bytes"), 1, 1<<30)
+	if err != nil {
+		return req, err
+	}
+	f.MaxRecordBytes = int(most)
+	if text := c.String("rate"); text != "" {
+		if req.Rate, err = strconv.ParseFloat(text, 64); err != nil || !(req.Rate >= 1 && req.Rate <= 1e12) {
+			return req, &usageError{fmt.Sprintf("--rate takes rows per second, from 1 on, not %q", text)}
+		}
+	}
+	switch x := c.String("order"); x {
+	case "auto":
+	case "file":
+		req.InOrder = true
+	default:
+		return req, &usageError{fmt.Sprintf("--order is auto or file, not %q", x)}
+	}
+	switch req.Indexes = load.Indexes(c.String("indexes")); req.Indexes {
+	case load.KeepIndexes, load.DeferIndexes:
+	default:
+		return req, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", req.Indexes)}
+	}
+	f.Names, err = source.Expand(c.Args().Slice())
+	return req, err
+}
+
+// loadCSV is the command csv.
+func (p *program) loadCSV(c *cli.Context) error {
+	req, err := p.csvRequest(c)
+	if err != nil {
+		return err
+	}
+	p.rejects = c.String("rejects")
+	return p.start(c, req)
+}
+
+// errRejected: the load is complete, but for records that became no row.
+var errRejected = errors.New("bad records were left out")
+
+// writeRejects writes the records that became no row, so that they can be mended and
+// loaded again, and beside them what is wrong with each. It returns their number.
+func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error) {
+	n, err := l.Rejects(ctx)
+	if err != nil || n == 0 {
+		return n, err
+	}
+	base := p.rejects
+	if base == "" {
+		f := l.InputFiles()[0]
+		name := "stdin"
+		if f.Name != source.Stdin {
+			name, _, _ = strings.Cut(f.Base(), ".")
+		}
+		base = name + "-" + l.ID
+	}
+	records, err := newPrivate(base + ".rejects.csv")
+	if err != nil {
+		return n, err
+	}
+	defer records.Close()
+	reasons, err := newPrivate(base + ".errors.csv")
+	if err != nil {
+		return n, err
+	}
+	defer reasons.Close()
+	out, list := bufio.NewWriter(records), csv.NewWriter(reasons)
+	if h := l.HeaderText(); h != "" {
+		out.WriteString(h + "\n")
+	}
+	list.Write([]string{"file", "line", "byte", "column", "sqlstate", "message"})
+	err = l.EachReject(ctx, func(r rows.Reject) error {
+		out.Write(r.Record)
+		if last := len(r.Record) - 1; last < 0 || r.Record[last] != '\n' && r.Record[last] != '\r' {
+			out.WriteByte('\n')
+		}
+		return list.Write([]string{r.File, strconv.FormatInt(r.Line, 10), strconv.FormatInt(r.Byte, 10), r.Column, r.Code, r.Reason})
+	})
+	list.Flush()
+	if err := errors.Join(err, out.Flush(), list.Error(), records.Close(), reasons.Close()); err != nil {
+		return n, fmt.Errorf("write the rejects: %w; they are kept in table loader.rejects", err)
+	}
+	p.note("rejects: %s, and why: %s", records.Name(), reasons.Name())
+	return n, nil
+}
+
+// newPrivate makes a file that only its owner can read.
+func newPrivate(path string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err == nil {
+		err = f.Chmod(0o600) // whatever it was before
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write the rejects: %w; they are kept in table loader.rejects", err)
+	}
+	return f, nil
+}
+
+// planCSV is plan csv.
+func (p *program) planCSV(c *cli.Context) error {
+	req, err := p.csvRequest(c)
+	if err != nil {
+		return err
+	}
+	return p.preview(c, req)
+}
+
+// start runs a load.
+func (p *program) start(c *cli.Context, req load.Request) error {
+	cfg, done, err := p.target(c.Context, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p.byFlag = c.IsSet("url")
+	srv, err := server.Open(c.Context, cfg, databases[req.What])
+	if err != nil {
+		return err
+	}
+	r := &late{}
+	req.Note, req.Observe = r.note, r.observe
+	l, err := load.New(c.Context, srv, req)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return p.runLoad(c.Context, srv, l, r, 0, c.String("url") == "")
+}

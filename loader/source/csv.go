@@ -1,0 +1,347 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"sort"
+	"sync"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/rows"
+)
+
+// A CSV is a source of the rows of CSV files. Its positions are bytes: those of the
+// first file, then those of the next. It is also the loader.Cutter that cuts them, and
+// safe for concurrent use; Close it after use.
+type CSV struct {
+	Files   []File
+	Dialect chunker.Dialect
+	// Width is the number of fields of a record.
+	Width int
+	// Cols are the columns of chunks, of kind rows.Text; column i is field
+	// Fields[i] of the record.
+	Cols   []rows.Column
+	Fields []int
+	// SpanBytes is the size at which a span ends. Zero is DefaultSpanBytes.
+	SpanBytes int
+	// MaxRecordBytes bounds a record: what one unclosed quote may cost. Zero is
+	// DefaultMaxRecordBytes.
+	MaxRecordBytes int
+	// Tolerate makes a record that cannot be parsed one of the chunk's Rejects
+	// instead of an error.
+	Tolerate bool
+	// Input opens the files.
+	Input *Input
+	// Context ends reads from the network.
+	Context context.Context
+
+	mu      sync.Mutex
+	open    map[int]*os.File
+	streams map[int]*stream
+	held    map[int64]heldSpan
+	lines   map[int][]mark
+}
+
+// Defaults of CSV.
+const (
+	DefaultSpanBytes      = 1 << 20
+	DefaultMaxRecordBytes = 4 << 20
+)
+
+// A DataError says that a record is bad, and where.
+type DataError struct {
+	rows.Place
+	Reason string
+}
+
+func (e *DataError) Error() string { return fmt.Sprintf("%s: %s", e.Place, e.Reason) }
+
+// Positions returns the size of the load.
+func (s *CSV) Positions() int64 {
+	if len(s.Files) == 0 {
+		return 0
+	}
+	return s.Files[len(s.Files)-1].End()
+}
+
+// Columns implements loader.Source.
+func (s *CSV) Columns() []rows.Column { return s.Cols }
+
+// Close ends all reading.
+func (s *CSV) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.open {
+		f.Close()
+	}
+	for _, t := range s.streams {
+		t.Close()
+	}
+	s.open, s.streams, s.held = nil, nil, nil
+}
+
+// file returns the file that holds a position.
+func (s *CSV) file(position int64) (int, *File) {
+	i := sort.Search(len(s.Files), func(i int) bool { return s.Files[i].End() > position })
+	return i, &s.Files[i]
+}
+
+// plain returns an open plain file. It stays open until Close: a load has few of them
+// in work at a time, and a file that is deleted meanwhile is still read to its end.
+func (s *CSV) plain(i int) (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.open[i]; f != nil {
+		return f, nil
+	}
+	if len(s.open) >= mostOpen {
+		// Others may be reading from those that are let go: the last one to
+		// do so is told from the runtime, which closes the file then.
+		clear(s.open)
+	}
+	f, err := os.Open(s.Files[i].Name)
+	if err != nil {
+		return nil, &FileError{s.Files[i].Name, err}
+	}
+	if s.open == nil {
+		s.open = map[int]*os.File{}
+	}
+	s.open[i] = f
+	return f, nil
+}
+
+// mostOpen is the number of plain files that are kept open.
+const mostOpen = 512
+
+// unchanged returns ErrChanged when the file was written to since it was inspected: one
+// that grows may end in the middle of a record.
+func (s *CSV) unchanged(f *os.File, i int) error {
+	info, err := f.Stat()
+	if err != nil {
+		return &FileError{s.Files[i].Name, err}
+	}
+	switch was := &s.Files[i]; {
+	case info.Size() != was.Bytes:
+		return &FileError{was.Name, fmt.Errorf("%w: it has %d bytes, and had %d", ErrChanged, info.Size(), was.Bytes)}
+	case !info.ModTime().Equal(was.Modified):
+		return &FileError{was.Name, fmt.Errorf("%w: it was written to", ErrChanged)}
+	}
+	return nil
+}
+
+func (s *CSV) spanBytes() int {
+	if s.SpanBytes > 0 {
+		return s.SpanBytes
+	}
+	return DefaultSpanBytes
+}
+
+func (s *CSV) maxRecord() int {
+	if s.MaxRecordBytes > 0 {
+		return s.MaxRecordBytes
+	}
+	return DefaultMaxRecordBytes
+}
+
+// record is where a row's record lies in the origin's text.
+type record struct{ start, end int }
+
+// origin is the text of a chunk; see rows.Origin.
+type origin struct {
+	src     *CSV
+	span    chunker.Span
+	skipped int64 // bytes of the span in front of raw
+	raw     []byte
+	records []record
+	fields  []chunker.Field
+	text    []byte
+}
+
+func (o *origin) Record(i int) []byte { return o.raw[o.records[i].start:o.records[i].end] }
+
+func (o *origin) Place(i int) rows.Place { return o.place(o.records[i].start) }
+
+// place says where the byte at of raw is.
+func (o *origin) place(at int) rows.Place {
+	i, f := o.src.file(o.span.First)
+	p := rows.Place{File: f.Base(), Position: o.span.First + o.skipped + int64(at)}
+	if f.Name == Stdin {
+		p.File = "stdin"
+	}
+	p.Byte = p.Position - f.First
+	line := o.span.Line
+	if line == 0 {
+		line = o.src.line(i, p.Byte-int64(at))
+	}
+	p.Line = line + countLines(o.raw[:at])
+	return p
+}
+
+// Fill implements loader.Source.
+func (s *CSV) Fill(c *rows.Chunk, span chunker.Span) error {
+	o, ok := c.Origin.(*origin)
+	if !ok {
+		o = &origin{src: s}
+		c.Origin = o
+	}
+	c.Reset(span, 0)
+	o.span, o.records = span, o.records[:0]
+	if err := s.read(o); err != nil {
+		return err
+	}
+	scan := chunker.Scanner{Dialect: s.Dialect, Buf: o.raw, EOF: true}
+	for at := 0; at < len(o.raw); at = scan.At {
+		var err error
+		if !scan.Skip(scan.Rows+1, math.MaxInt) {
+			err = fmt.Errorf("%w within %d bytes of its record (--max-record-bytes); it may be a quote too many", chunker.ErrUnclosed, s.maxRecord())
+			if _, f := s.file(span.First); span.End() == f.End() {
+				err = fmt.Errorf("%w before the end of the file", chunker.ErrUnclosed)
+			}
+			scan.At = len(o.raw)
+		} else if scan.At-at > s.maxRecord() {
+			err = fmt.Errorf("a record of more than %d bytes (--max-record-bytes)", s.maxRecord())
+		} else {
+			o.fields, o.text, err = s.Dialect.Fields(o.raw[at:scan.At], o.fields[:0], o.text[:0])
+			if err == nil && len(o.fields) != s.Width {
+				err = s.widthError(o.fields)
+			}
+		}
+		if err != nil {
+			if !s.Tolerate {
+				return &DataError{o.place(at), err.Error()}
+			}
+			c.Rejects = append(c.Rejects, rows.Reject{Place: o.place(at), Record: bytes.Clone(o.raw[at:scan.At]), Code: "22P04", Reason: err.Error()})
+			continue
+		}
+		for i, field := range s.Fields {
+			if v := &o.fields[field]; v.Null {
+				c.Col(i).AppendNull()
+			} else {
+				c.Col(i).AppendText(v.Text)
+			}
+		}
+		o.records = append(o.records, record{at, scan.At})
+	}
+	c.SetLen(len(o.records))
+	return nil
+}
+
+func (s *CSV) widthError(got []chunker.Field) error {
+	if len(got) == 1 && got[0].Null && s.Dialect.Null == "" {
+		return fmt.Errorf("an empty line; records have %d fields", s.Width)
+	}
+	return fmt.Errorf("%d fields; records have %d", len(got), s.Width)
+}
+
+// read puts the bytes of the origin's span into raw, those in front of the first
+// record left out.
+func (s *CSV) read(o *origin) error {
+	i, f := s.file(o.span.First)
+	o.skipped = 0
+	if o.span.First == f.First {
+		o.skipped = f.Data
+	}
+	if f.Stream {
+		s.mu.Lock()
+		held, ok := s.held[o.span.First]
+		s.mu.Unlock()
+		if !ok {
+			return fmt.Errorf("source: bytes %s of %s are not held any more", o.span, f.Name)
+		}
+		o.raw = held.data
+		return nil
+	}
+	file, err := s.plain(i)
+	if err != nil {
+		return err
+	}
+	if err := s.unchanged(file, i); err != nil {
+		return err
+	}
+	n := o.span.Count - o.skipped
+	if most := int64(s.maxRecord()); o.span.Rows == 1 && n > most {
+		n = most + 1 // a line longer than any record: its beginning tells enough
+	}
+	if int64(cap(o.raw)) < n {
+		o.raw = make([]byte, n+n/4)
+	}
+	o.raw = o.raw[:n]
+	if _, err := file.ReadAt(o.raw, o.span.First+o.skipped-f.First); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%w: it ends early", ErrChanged)
+		}
+		return &FileError{f.Name, err}
+	}
+	return nil
+}
+
+// Place says where a span lies, for errors.
+func (s *CSV) Place(span chunker.Span) string {
+	i, f := s.file(span.First)
+	line := span.Line
+	if line == 0 && !f.Stream {
+		line = s.line(i, span.First-f.First)
+	}
+	name := f.Base()
+	if f.Name == Stdin {
+		name = "stdin"
+	}
+	return fmt.Sprintf("%s:%d: chunk of %d rows", name, line, span.Rows)
+}
+
+// Done is told that a span is committed, and lets go of what was held for it.
+func (s *CSV) Done(span chunker.Span) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.held, span.First)
+}
+
+// Fit moves the end of a range, whose First is between two records, to where a claim
+// may end: to the next end of a record, or of a stream.
+func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
+	i, f := s.file(r.First)
+	if r.End >= s.Positions() {
+		r.End = s.Positions()
+	}
+	if j, last := s.file(r.End - 1); j != i {
+		// Whole files, as many as there is room for.
+		if r.End == last.End() {
+			return r, nil
+		}
+		if last.First > r.First {
+			r.End = last.First
+		}
+		return r, nil
+	}
+	if f.Stream || r.End >= f.End() {
+		r.End = f.End()
+		return r, nil
+	}
+	c := s.spans(i, chunker.Range{First: r.First, End: f.End()})
+	for {
+		span, err := c.Next(math.MaxInt64)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return r, err
+		}
+		if span.End() >= r.End {
+			r.End = span.End()
+			return r, nil
+		}
+	}
+	r.End = f.End()
+	return r, nil
+}
+
+var (
+	_ loader.Source = (*CSV)(nil)
+	_ loader.Cutter = (*CSV)(nil)
+)
