@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 
@@ -66,7 +67,17 @@ func (p *program) preview(c *cli.Context, req load.Request) error {
 
 func (p *program) printPreview(v *load.Preview) {
 	out := p.stdout
-	fmt.Fprintf(out, "%d %s into %s, database %s, %s; nothing is written\n", v.Rows, v.What, v.Table, v.Database, v.Server)
+	what := fmt.Sprintf("%d %s", v.Rows, v.What)
+	if v.Files != nil {
+		what = fmt.Sprintf("about %d rows", v.Rows)
+		if v.Rows == 0 {
+			what = "a stream"
+		}
+	}
+	fmt.Fprintf(out, "%s into %s, database %s, %s; nothing is written\n", what, v.Table, v.Database, v.Server)
+	if v.Files != nil {
+		printFilesPreview(out, v.Files)
+	}
 	switch {
 	case v.Create != "":
 		fmt.Fprintf(out, "table: would be created by %s\n", v.Create)
@@ -114,4 +125,59 @@ func (p *program) printPreview(v *load.Preview) {
 	if len(v.Notes) > 0 {
 		fmt.Fprintf(out, "\n%s\n", strings.Join(v.Notes, "\n"))
 	}
+}
+
+// printFilesPreview says how files are read.
+func printFilesPreview(out io.Writer, f *load.FilesPreview) {
+	size := "of unknown length"
+	if f.Bytes >= 0 {
+		size = fmt.Sprintf("%d bytes", f.Bytes)
+	}
+	header := "no header"
+	if f.Header {
+		header = "a header"
+	}
+	quote := "nothing quoted"
+	if f.Quote != "" {
+		quote = "quoted by " + f.Quote
+	}
+	fmt.Fprintf(out, "files: %s, %s; fields between %q, %s, NULL is %q, %s\n\n", strings.Join(f.Names, ", "), size, f.Delimiter, quote, f.Null, header)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "FIELD\tCOLUMN\tTYPE")
+	for i := range f.Sample {
+		fmt.Fprintf(w, "\tRECORD %d", i+1)
+	}
+	fmt.Fprintln(w)
+	for i, x := range f.Fields {
+		from, to := x.Field, x.Column
+		if x.Expr != "" {
+			from = x.Expr
+		}
+		if to == "" {
+			to = "-"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s", from, to, x.Type)
+		for _, r := range f.Sample {
+			switch {
+			case x.Expr != "" || i >= len(r):
+				fmt.Fprint(w, "\t")
+			case r[i] == nil:
+				fmt.Fprint(w, "\tNULL")
+			default:
+				fmt.Fprintf(w, "\t%s", short(*r[i]))
+			}
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush()
+	fmt.Fprintln(out)
+}
+
+// short quotes a value for a table, its beginning only where it is long.
+func short(s string) string {
+	const most = 24
+	if r := []rune(s); len(r) > most {
+		s = string(r[:most-1]) + "…"
+	}
+	return fmt.Sprintf("%q", s)
 }

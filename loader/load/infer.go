@@ -56,11 +56,18 @@ func leadingZero(s string) bool {
 	return len(s) > 1 && s[0] == '0' && s[1] >= '0' && s[1] <= '9'
 }
 
-// inferred returns the CREATE TABLE of a table that fits the first records.
-func (c *csvSpec) inferred(p server.Product, name pgx.Identifier, fields []string, key []string) string {
+// inferred returns the CREATE TABLE of a table that fits the first records, and its
+// columns.
+func (c *csvSpec) inferred(p server.Product, name pgx.Identifier, fields []string, dropped map[int]bool, key []string) (string, []server.Column) {
 	var defs []string
+	var columns []server.Column
 	for i, field := range fields {
-		defs = append(defs, pgx.Identifier{field}.Sanitize()+" "+c.typeOf(i, p))
+		if dropped[i] {
+			continue
+		}
+		t := c.typeOf(i, p)
+		defs = append(defs, pgx.Identifier{field}.Sanitize()+" "+t)
+		columns = append(columns, server.Column{Name: field, Type: strings.ToLower(t), SQLType: t, NotNull: slices.Contains(key, field)})
 	}
 	if len(key) > 0 {
 		quoted := make([]string, len(key))
@@ -69,7 +76,7 @@ func (c *csvSpec) inferred(p server.Product, name pgx.Identifier, fields []strin
 		}
 		defs = append(defs, "PRIMARY KEY ("+strings.Join(quoted, ", ")+")")
 	}
-	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)", name.Sanitize(), strings.Join(defs, ", "))
+	return fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s)", name.Sanitize(), strings.Join(defs, ", ")), columns
 }
 
 // typeOf returns the type of field i.
@@ -100,7 +107,7 @@ func (c *csvSpec) typeOf(i int, p server.Product) string {
 
 // createFor makes the table for --create-table.
 func (l *Load) createFor(ctx context.Context, c *csvSpec, f *Files, name pgx.Identifier) error {
-	ddl, err := c.createDDL(l.srv.Product, f, name)
+	ddl, _, err := c.createDDL(l.srv.Product, f, name)
 	if err != nil {
 		return err
 	}
@@ -111,10 +118,10 @@ func (l *Load) createFor(ctx context.Context, c *csvSpec, f *Files, name pgx.Ide
 	return nil
 }
 
-// createDDL returns the statement of createFor.
-func (c *csvSpec) createDDL(p server.Product, f *Files, name pgx.Identifier) (string, error) {
+// createDDL returns the statement of createFor, and the columns that it makes.
+func (c *csvSpec) createDDL(p server.Product, f *Files, name pgx.Identifier) (string, []server.Column, error) {
 	if len(c.sample) == 0 {
-		return "", &TableError{"--create-table needs a file with records"}
+		return "", nil, &TableError{"--create-table needs a file with records"}
 	}
 	if f.Header == "" || f.Header == HeaderAuto {
 		f.Header = HeaderNo
@@ -129,26 +136,29 @@ func (c *csvSpec) createDDL(p server.Product, f *Files, name pgx.Identifier) (st
 		}
 	}
 	if fields == nil {
-		return "", &TableError{"--create-table needs names for the columns: a header, or --columns"}
+		return "", nil, &TableError{"--create-table needs names for the columns: a header, or --columns"}
 	}
 	var columns []string
+	dropped := map[int]bool{}
 	for i, n := range fields {
 		if n == "" {
-			return "", &TableError{fmt.Sprintf("field %d has no name; --columns names them all", i+1)}
+			return "", nil, &TableError{fmt.Sprintf("field %d has no name; --columns names them all", i+1)}
 		}
 		if to, ok := f.Map[n]; ok {
 			n = to
+			dropped[i] = to == ""
 		}
 		columns = append(columns, n)
 	}
 	for _, k := range f.Key {
 		if !slices.Contains(columns, k) {
-			return "", &TableError{fmt.Sprintf("--key names %s, and the file has %s", quoteIf(k), strings.Join(columns, ", "))}
+			return "", nil, &TableError{fmt.Sprintf("--key names %s, and the file has %s", quoteIf(k), strings.Join(columns, ", "))}
 		}
 	}
 	with := *c
 	if f.Header == HeaderYes {
 		with.sample = c.sample[1:]
 	}
-	return with.inferred(p, name, columns, f.Key), nil
+	create, list := with.inferred(p, name, columns, dropped, f.Key)
+	return create, list, nil
 }

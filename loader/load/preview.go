@@ -36,6 +36,31 @@ type Preview struct {
 	// Exact says that the bytes of key are exact, not a bound.
 	Exact bool     `json:"exact"`
 	Notes []string `json:"notes"`
+	// Files is how files are read; nil where rows are generated.
+	Files *FilesPreview `json:"files,omitempty"`
+}
+
+// A FilesPreview says how files are read, and what the first records become.
+type FilesPreview struct {
+	Names     []string       `json:"names"`
+	Bytes     int64          `json:"bytes"` // -1 is unknown
+	Delimiter string         `json:"delimiter"`
+	Quote     string         `json:"quote"` // empty is none
+	Escape    string         `json:"escape"`
+	Null      string         `json:"null"`
+	Header    bool           `json:"header"`
+	RowBytes  int64          `json:"mean_record_bytes"`
+	Fields    []FieldPreview `json:"fields"`
+	// Sample are the first records, field by field; nil is NULL.
+	Sample [][]*string `json:"sample"`
+}
+
+// A FieldPreview says where a field or an expression goes.
+type FieldPreview struct {
+	Field  string `json:"field,omitempty"`  // its name; empty for an expression
+	Column string `json:"column,omitempty"` // empty: to no column
+	Type   string `json:"type,omitempty"`
+	Expr   string `json:"expression,omitempty"`
 }
 
 // An IndexPreview is what one row adds to an index, and what the plan would be without
@@ -69,11 +94,17 @@ type LimitPreview struct {
 // connected to another database when the load's own is not there yet; missing then
 // names it. The errors are those of New.
 func NewPreview(ctx context.Context, srv *server.Server, req Request, missing string) (*Preview, error) {
-	if req.Rows < 1 {
+	if req.Rows < 1 && req.Files == nil {
 		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
 	}
 	l := &Load{What: req.What, Rows: req.Rows, Seed: req.Seed, srv: srv}
 	var err error
+	if req.Files != nil {
+		l.input = req.Files.Input
+		if l.spec.CSV, err = l.inspect(ctx, req.Files); err != nil {
+			return nil, err
+		}
+	}
 	if l.pool, err = srv.Pool(ctx, server.Sessions{Name: registry.SessionName("plan", "plan"), Max: 1, ReadOnly: true, Prepare: commit.Prepare}); err != nil {
 		return nil, err
 	}
@@ -92,8 +123,10 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	}
 	switch {
 	case missing != "" || errors.Is(err, server.ErrNoTable):
-		l.Table = newTable(req.What, id)
-		p.Create, p.Empty, p.Estimated = ddl(srv.Product, req.What, id), true, 0
+		if l.Table, p.Create, err = l.tableToBe(req, id); err != nil {
+			return nil, err
+		}
+		p.Empty, p.Estimated = true, 0
 		if missing != "" {
 			p.Database = missing
 			p.Notes = append(p.Notes, fmt.Sprintf("database %s does not exist yet and would be created", missing))
@@ -101,10 +134,17 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	case err != nil:
 		return nil, asTableError(err)
 	default:
-		if err := checkTable(l.Table, req.What); err != nil {
-			return nil, err
+		if req.Files == nil {
+			if err := checkTable(l.Table, req.What); err != nil {
+				return nil, err
+			}
 		}
 		p.Empty, p.Estimated = l.Table.Empty, l.Table.EstimatedRows
+	}
+	if req.Files != nil {
+		if err := l.previewFiles(ctx, req.Files, p); err != nil {
+			return nil, err
+		}
 	}
 	// The base of the keys is drawn when the load begins; no key is longer than
 	// the last there is.
@@ -113,12 +153,16 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 		return nil, err
 	}
 	p.Table, p.Way, p.Via = l.Table.Display(), l.Way, l.Via
-	p.RowsPerChunk, p.Chunks, p.Workers = min(l.Plan.RowsPerChunk, req.Rows), l.Plan.Chunks, req.Workers
+	p.Rows = l.Rows
+	p.RowsPerChunk, p.Chunks, p.Workers = l.Plan.RowsPerChunk, l.Plan.Chunks, req.Workers
+	if l.Rows > 0 {
+		p.RowsPerChunk = min(p.RowsPerChunk, l.Rows)
+	}
 	if p.Workers == 0 {
 		p.Workers = autoWorkers
 	}
 	p.Statement = commit.Compose(l.options(req.Settings), srv.Product)
-	p.Notes = append(append(p.Notes, l.Plan.Notes...), l.Table.Notes...)
+	p.Notes = append(append(append(p.Notes, l.Notes...), l.Plan.Notes...), l.Table.Notes...)
 	p.Exact = l.Plan.Cost.Exact
 	p.fill(l, req.Settings)
 	return p, nil
@@ -136,7 +180,7 @@ func (p *Preview) fill(l *Load, s Settings) {
 	}
 	secondary := 0
 	for _, c := range l.Table.Keys.IndexCosts(l.given()) {
-		x := IndexPreview{Name: c.Index.Name, Primary: c.Index.Primary, KeyBytes: c.Key.Bytes, KVs: c.KVs, Exact: c.Key.Exact}
+		x := IndexPreview{Name: c.Index.Name, Primary: c.Index.Primary, KeyBytes: c.Key.Bytes + c.Key.PerByte*l.rowBytes(), KVs: c.KVs + c.KVsPerByte*l.rowBytes(), Exact: c.Key.Exact}
 		if !c.Index.Primary {
 			secondary++
 			without := l.Table.Keys
@@ -147,10 +191,10 @@ func (p *Preview) fill(l *Load, s Settings) {
 				}
 			}
 			cost := l.cost(without)
-			if plan, err := chunker.MakePlan(l.Rows, s.Chunk, l.preferred(), 0, cost, l.Plan.Limits); err == nil {
+			if plan, err := chunker.MakePlan(l.Rows, s.Chunk, l.preferred(), l.rowBytes(), cost, l.Plan.Limits); err == nil {
 				x.WithoutRows = plan.RowsPerChunk
 			}
-			x.WithoutMost = most(cost, l.Plan.Limits)
+			x.WithoutMost = most(cost, l.rowBytes(), l.Plan.Limits)
 		}
 		p.Indexes = append(p.Indexes, x)
 	}
@@ -162,13 +206,16 @@ func (p *Preview) fill(l *Load, s Settings) {
 	}
 	raise := false
 	for _, limit := range l.Plan.Limits {
-		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, From: limit.From, Advice: limit.Advice, Uses: l.Plan.Cost.Use(limit.Unit, p.RowsPerChunk, 0)}
+		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, From: limit.From, Advice: limit.Advice, Uses: l.Plan.Cost.Use(limit.Unit, p.RowsPerChunk, l.rowBytes())}
 		if limit.Max > 0 {
 			lp.Share = float64(lp.Uses) / float64(limit.Max)
 		}
-		lp.Most = most(l.Plan.Cost, chunker.Limits{limit})
+		lp.Most = most(l.Plan.Cost, l.rowBytes(), chunker.Limits{limit})
 		raise = raise || limit.Name == server.IntentSetting
 		p.Limits = append(p.Limits, lp)
+	}
+	if note := l.noteStatement(); note != "" {
+		p.Notes = append(p.Notes, note)
 	}
 	if raise {
 		p.Notes = append(p.Notes, server.RaiseNote)
@@ -189,14 +236,14 @@ func (p *Preview) fill(l *Load, s Settings) {
 
 // most returns the most rows of a chunk that the limits allow which clamp or advise;
 // zero is any number.
-func most(cost chunker.Cost, limits chunker.Limits) int64 {
+func most(cost chunker.Cost, record int64, limits chunker.Limits) int64 {
 	var least int64
 	for _, limit := range limits {
-		if limit.Max <= 0 || cost.Use(limit.Unit, 1, 0) == cost.Use(limit.Unit, 0, 0) {
+		if limit.Max <= 0 || cost.Use(limit.Unit, 1, record) == cost.Use(limit.Unit, 0, record) {
 			continue
 		}
-		per := cost.Use(limit.Unit, 1, 0) - cost.Use(limit.Unit, 0, 0)
-		fits := (limit.Max - cost.Use(limit.Unit, 0, 0)) / per
+		per := cost.Use(limit.Unit, 1, record) - cost.Use(limit.Unit, 0, record)
+		fits := (limit.Max - cost.Use(limit.Unit, 0, record)) / per
 		if least == 0 || fits < least {
 			least = fits
 		}
