@@ -123,7 +123,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 			return nil, err
 		}
 		file.Data = source.Skipped(head, f.Skip)
-		if !source.Valid(head) {
+		if !source.Valid(head) && f.MaxErrors.none() {
 			return nil, &TableError{fmt.Sprintf("%s is not UTF-8; name its encoding, for example --encoding latin1", file.Base())}
 		}
 		body := head[file.Data:]

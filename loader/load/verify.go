@@ -46,6 +46,9 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 	if rec.State != registry.Done {
 		return Report{}, fmt.Errorf("%w: load %s has %d of %d rows; loader loads resume %s goes on with it", ErrIncomplete, l.ID, rec.Done.Len(), rec.Positions, l.ID)
 	}
+	if l.What == CSV {
+		return l.verifyFiles(ctx, observe)
+	}
 	total := Report{Rows: l.Rows, First: -1}
 	var done, next atomic.Int64
 	parts := make([]Report, l.Job.Workers)

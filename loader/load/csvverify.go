@@ -1,0 +1,114 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"bulkload/chunker"
+	"bulkload/loader/commit"
+	"bulkload/loader/rows"
+)
+
+// verifyFiles reads the files once more and has the server compare each record with the
+// row of its key. Columns that --set computed are not compared: what they were made
+// from may be gone.
+func (l *Load) verifyFiles(ctx context.Context, observe func(int64)) (Report, error) {
+	switch {
+	case l.keysCSV() == nil:
+		return Report{}, &TableError{fmt.Sprintf("load %s cannot be compared row by row: its files do not hold the whole primary key of %s", l.ID, l.Table.Display())}
+	case l.spec.CSV.Conflict != "":
+		return Report{}, &TableError{fmt.Sprintf("load %s cannot be compared row by row: it was loaded with --on-conflict %s, and rows of others may be in the place of its own", l.ID, l.spec.CSV.Conflict)}
+	}
+	var rejected []int64 // positions, ascending
+	err := l.registry.EachReject(ctx, l.ID, func(r rows.Reject) error {
+		rejected = append(rejected, r.Position)
+		return nil
+	})
+	if err != nil {
+		return Report{}, err
+	}
+	total := Report{First: -1}
+	l.csv.Tolerate = true // what could not be parsed is among the rejects
+	spans := l.csv.Cut(chunker.Range{End: l.Positions})
+	var mu sync.Mutex // guards spans and total
+	var compared int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range l.Job.Workers {
+		group.Go(func() error {
+			c, kept := rows.NewChunk(l.csv.Cols), rows.NewChunk(l.csv.Cols)
+			for {
+				mu.Lock()
+				span, err := spans.Next(verifyRows)
+				mu.Unlock()
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				if err == nil {
+					err = l.csv.Fill(c, span)
+				}
+				var v commit.Verdict
+				if err == nil {
+					v, err = l.compareFiles(ctx, c, kept, rejected)
+				}
+				if err != nil {
+					return fmt.Errorf("verify %s: %w", l.csv.Place(span), err)
+				}
+				l.csv.Done(span)
+				mu.Lock()
+				total.Rows += v.Same + v.Changed + v.Missing
+				total.add(v)
+				compared += span.Count
+				if observe != nil {
+					observe(compared)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	return total, group.Wait()
+}
+
+// compareFiles compares the rows of a chunk that were not rejected.
+func (l *Load) compareFiles(ctx context.Context, c, kept *rows.Chunk, rejected []int64) (commit.Verdict, error) {
+	sum := commit.Verdict{First: -1}
+	from := 0
+	compare := func(end int) error {
+		if from == end {
+			return nil
+		}
+		part := c
+		if end-from < c.Len() {
+			c.CopyRows(kept, from, end)
+			part = kept
+		}
+		v, err := l.committer.VerifyText(ctx, part)
+		if err != nil {
+			return err
+		}
+		sum.Same += v.Same
+		sum.Changed += v.Changed
+		sum.Missing += v.Missing
+		if v.First >= 0 && sum.First < 0 {
+			sum.First = v.First
+		}
+		return nil
+	}
+	for i := range c.Len() {
+		if len(rejected) == 0 {
+			break
+		}
+		if _, bad := slices.BinarySearch(rejected, c.Origin.Place(i).Position); bad {
+			if err := compare(i); err != nil {
+				return sum, err
+			}
+			from = i + 1
+		}
+	}
+	return sum, compare(c.Len())
+}
