@@ -59,7 +59,7 @@ func (p *program) code(err error) int {
 		return exitStopped
 	case errors.Is(err, errRejected):
 		return exitRejected
-	case errors.Is(err, source.ErrChanged):
+	case errors.Is(err, source.ErrChanged), errors.Is(err, source.ErrOnce):
 		return exitRefused
 	case errors.As(err, &data), errors.As(err, &row), errors.As(err, &many):
 		return exitData

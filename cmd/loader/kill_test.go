@@ -55,6 +55,119 @@ func mustRun(t *testing.T, url string, args ...string) string {
 	return string(out)
 }
 
+// killAndResume starts a load, kills it at a random moment within the time that a whole
+// one takes, resumes and kills it twice more with other settings, and lets the last one
+// end. It returns the load's id, or "" where it was killed before there was one.
+func killAndResume(t *testing.T, url string, rng *rand.Rand, whole time.Duration, args ...string) string {
+	t.Helper()
+	return killAndResumeTo(t, url, rng, whole, exitOK, args...)
+}
+
+// killAndResumeTo wants the last run to end with an exit code.
+func killAndResumeTo(t *testing.T, url string, rng *rand.Rand, whole time.Duration, want int, args ...string) string {
+	t.Helper()
+	before := len(loads(t, url))
+	for range 3 {
+		cmd := command(url, args...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Duration(rng.Int64N(int64(whole))), func() { cmd.Process.Kill() })
+		cmd.Wait()
+		timer.Stop()
+		list := loads(t, url)
+		if len(list) == before {
+			continue // killed before it was entered
+		}
+		args = []string{"loads", "resume", list[0].ID, "--chunk", fmt.Sprint(50 + rng.Int64N(500)), "--workers", fmt.Sprint(1 + rng.Int64N(4))}
+	}
+	list := loads(t, url)
+	if len(list) == before {
+		return ""
+	}
+	last := command(url, "loads", "resume", list[0].ID)
+	if out, _ := last.CombinedOutput(); last.ProcessState.ExitCode() != want {
+		t.Fatalf("the last resume of load %s exits with %d, want %d:\n%s", list[0].ID, last.ProcessState.ExitCode(), want, out)
+	}
+	return list[0].ID
+}
+
+// TestCSVKilledAtAnyMomentAndResumed is the same for files, by the transaction way into
+// a table without any key, with bad records, and by the statement way.
+func TestCSVKilledAtAnyMomentAndResumed(t *testing.T) {
+	rounds := 3
+	if chaos {
+		rounds = 25
+	}
+	var text, bad strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&text, "%d,\"row\n%d\"\n", i, i)
+		if fmt.Fprintf(&bad, "%d,\"row\n%d\"\n", i, i); i%500 == 0 {
+			fmt.Fprintf(&bad, "x%d,bad\n", i)
+		}
+	}
+	for _, mode := range []struct {
+		commit, ddl, text string
+		rejects           int64
+	}{
+		{"transaction", "CREATE TABLE t (id INT8, s TEXT)", bad.String(), 40},
+		{"statement", "CREATE TABLE t (id INT8 PRIMARY KEY, s TEXT)", text.String(), 0},
+	} {
+		t.Run(mode.commit, func(t *testing.T) {
+			dir := t.TempDir()
+			path := dir + "/rows.csv"
+			if err := os.WriteFile(path, []byte(mode.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"csv", path, "--table", "t", "--columns", "id,s", "--chunk", "100", "--commit", mode.commit, "--max-errors", fmt.Sprint(mode.rejects)}
+			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+				t.Chdir(dir) // for the files of rejects
+				url := s.NewDatabase(t)
+				seed := rand.Uint64()
+				t.Logf("seed of the moments: %d", seed)
+				rng := rand.New(rand.NewPCG(seed, 0))
+				loadertest.Exec(t, url, mode.ddl)
+				start := time.Now()
+				err := command(url, args...).Run()
+				whole := time.Since(start)
+				var exit *exec.ExitError
+				if mode.rejects == 0 && err != nil || mode.rejects > 0 && (!errors.As(err, &exit) || exit.ExitCode() != exitRejected) {
+					t.Fatal(err)
+				}
+				for range rounds {
+					loadertest.Exec(t, url, "DELETE FROM t")
+					// The last resume of a load with rejects ends with their code.
+					id := func() string {
+						if mode.rejects == 0 {
+							return killAndResume(t, url, rng, whole, args...)
+						}
+						return killAndResumeTo(t, url, rng, whole, exitRejected, args...)
+					}()
+					if id == "" {
+						continue
+					}
+					if mode.rejects == 0 {
+						mustRun(t, url, "loads", "verify", id)
+					}
+					count := loadertest.Value[string](t, url, "SELECT count(*) || ' ' || count(DISTINCT id) || ' ' || count(DISTINCT s) FROM t")
+					if count != "20000 20000 20000" {
+						t.Fatalf("%s rows, ids and texts in the table, want 20000 of each", count)
+					}
+					if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.rejects WHERE load = $1", id); n != mode.rejects {
+						t.Fatalf("%d rejects are recorded, want %d", n, mode.rejects)
+					}
+					if mode.rejects > 0 {
+						list, err := os.ReadFile("rows-" + id + ".rejects.csv")
+						if n := strings.Count(string(list), "bad\n"); err != nil || int64(n) != mode.rejects {
+							t.Fatalf("the file of rejects has %d records, %v; want %d", n, err, mode.rejects)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
 // TestKilledAtAnyMomentAndResumed kills the command at random moments, resumes its
 // load with other settings, kills that too, and lets the last one end.
 func TestKilledAtAnyMomentAndResumed(t *testing.T) {
@@ -77,28 +190,10 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 				whole := time.Since(start)
 				want := int64(20000)
 				for range rounds {
-					before := len(loads(t, url))
-					args := []string{mode.what, "--n", "20000", "--chunk", "100", "--commit", mode.commit}
-					for range 3 {
-						cmd := command(url, args...)
-						if err := cmd.Start(); err != nil {
-							t.Fatal(err)
-						}
-						timer := time.AfterFunc(time.Duration(rng.Int64N(int64(whole))), func() { cmd.Process.Kill() })
-						cmd.Wait()
-						timer.Stop()
-						list := loads(t, url)
-						if len(list) == before {
-							continue // killed before it was entered
-						}
-						args = []string{"loads", "resume", list[0].ID, "--chunk", fmt.Sprint(50 + rng.Int64N(500)), "--workers", fmt.Sprint(1 + rng.Int64N(4))}
-					}
-					list := loads(t, url)
-					if len(list) == before {
+					id := killAndResume(t, url, rng, whole, mode.what, "--n", "20000", "--chunk", "100", "--commit", mode.commit)
+					if id == "" {
 						continue
 					}
-					id := list[0].ID
-					mustRun(t, url, "loads", "resume", id)
 					mustRun(t, url, "loads", "verify", id)
 					want += 20000
 					if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM "+mode.what); n != want {

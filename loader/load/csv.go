@@ -156,8 +156,11 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 		if what := strings.TrimSpace(file.Form + " " + file.Encoding); what != "" {
 			l.Notes = append(l.Notes, fmt.Sprintf("%s is %s (by its content)", file.Base(), what))
 		}
-		if file.Name == source.Stdin {
+		switch {
+		case file.Name == source.Stdin:
 			l.Notes = append(l.Notes, "standard input cannot be read twice: this load cannot be resumed after a stop")
+		case file.Once:
+			l.Notes = append(l.Notes, fmt.Sprintf("the query of %s may hold what gives access and is not kept: this load cannot be resumed after a stop", file.Base()))
 		}
 	}
 	return c, nil

@@ -23,7 +23,7 @@ func commitOf(s loadertest.Server, set load.Settings) loadertest.Match {
 	case set.Way == commit.Statement:
 		return loadertest.Match{SQL: `^INSERT INTO .*points`, Kind: loadertest.MsgStatement}
 	case s.Product == server.CockroachDB:
-		return loadertest.Match{SQL: `^RELEASE SAVEPOINT`, Kind: loadertest.MsgStatement}
+		return loadertest.Match{SQL: `^RELEASE SAVEPOINT cockroach_restart`, Kind: loadertest.MsgStatement}
 	}
 	return loadertest.Match{SQL: `^COMMIT`, Kind: loadertest.MsgStatement}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,8 +35,13 @@ const StreamSpace = int64(1) << 44
 // A File is one input of a load of CSV, as it is kept in the load's record. Its bytes
 // have the positions from First on.
 type File struct {
-	Name  string `json:"name"` // absolute path, URL, or Stdin
-	First int64  `json:"first"`
+	// Name is an absolute path, a URL without its query, or Stdin. Queries hold
+	// what gives access, and are not kept.
+	Name  string `json:"name"`
+	query string
+	// Once says that it can be opened in this process only.
+	Once  bool  `json:"once,omitempty"`
+	First int64 `json:"first"`
 	// Size is the number of its positions: its bytes, or StreamSpace.
 	Size int64 `json:"size"`
 	// Data is the number of decoded bytes before the first record: a byte order
@@ -54,6 +60,9 @@ type File struct {
 
 // ErrChanged: a file is not the one that the load was begun with.
 var ErrChanged = errors.New("the file has changed since the load began")
+
+// ErrOnce: an input can be read in the process only that began with it.
+var ErrOnce = errors.New("cannot be read a second time, so that the load cannot be resumed")
 
 // A FileError says that an input cannot be read.
 type FileError struct {
@@ -74,8 +83,7 @@ func (e *FileError) Unwrap() error { return e.Err }
 // Base returns the name without its directory, for messages.
 func (f *File) Base() string {
 	if isURL(f.Name) {
-		name, _, _ := strings.Cut(f.Name, "?")
-		return name[strings.LastIndexByte(name, '/')+1:]
+		return f.Name[strings.LastIndexByte(f.Name, '/')+1:]
 	}
 	return filepath.Base(f.Name)
 }
@@ -170,7 +178,12 @@ func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([
 	at := int64(0)
 	for i, name := range names {
 		f := &files[i]
-		*f = File{Name: name, Encoding: charset, Bytes: -1}
+		*f = File{Name: name, Encoding: charset, Bytes: -1, Once: name == Stdin}
+		if isURL(name) {
+			if err := f.splitURL(); err != nil {
+				return nil, err
+			}
+		}
 		head, err := in.peek(ctx, f)
 		if err != nil {
 			return nil, err
@@ -192,6 +205,23 @@ func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([
 		}
 	}
 	return files, nil
+}
+
+// splitURL takes the query out of the name.
+func (f *File) splitURL() error {
+	u, err := url.Parse(f.Name)
+	name, query, _ := strings.Cut(f.Name, "?")
+	switch {
+	case err != nil || u.Host == "":
+		f.Name = "the address"
+		return &FileError{f.Name, errors.New("is not a URL")}
+	case u.User != nil:
+		u.User, u.RawQuery = nil, ""
+		return &FileError{u.String(), errors.New("a user and a password in the address are not taken; fetch it with a tool of yours and pipe it in, with - as its name")}
+	}
+	f.Name, f.query = name, query
+	f.Once = query != ""
+	return nil
 }
 
 // An Input opens the files of a load. Stdin is read through it, so that its beginning
@@ -321,7 +351,11 @@ func decoderOf(charset string) (*encoding.Decoder, error) {
 
 // get asks a server for a file. The first time, what identifies it is kept in f.
 func get(ctx context.Context, f *File) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.Name, nil)
+	address := f.Name
+	if f.query != "" {
+		address += "?" + f.query
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, &FileError{f.Name, errors.New("is not a URL")}
 	}
@@ -453,8 +487,11 @@ func (in *Input) Head(ctx context.Context, f *File) (head []byte, whole bool, er
 // was inspected. A file whose time alone is another is taken for changed unless
 // anyTime: its samples are equal, which says little of what lies between them.
 func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
-	if f.Name == Stdin {
-		return &FileError{"standard input", errors.New("cannot be read a second time; load the file by its name to be able to resume")}
+	switch {
+	case f.Name == Stdin:
+		return &FileError{"standard input", ErrOnce}
+	case f.Once:
+		return &FileError{f.Name, fmt.Errorf("%w: the query of its address is not kept", ErrOnce)}
 	}
 	now := File{Name: f.Name, Bytes: -1}
 	if _, err := in.peek(ctx, &now); err != nil {
