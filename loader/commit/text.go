@@ -33,13 +33,23 @@ func (o *Options) records() string {
 	for i, c := range o.Columns {
 		name := fmt.Sprintf("f%d", i+1)
 		names = append(names, name)
-		cast := name
-		if c.Type != "" {
-			cast = fmt.Sprintf("CAST(%s AS %s)", name, c.Type)
-		}
-		casts = append(casts, cast+" AS "+pgx.Identifier{c.Name}.Sanitize())
+		casts = append(casts, castTo(name, c.Type)+" AS "+pgx.Identifier{c.Name}.Sanitize())
 	}
 	return fmt.Sprintf("(SELECT %s FROM %s AS record (%s)) AS csv", strings.Join(casts, ", "), unnest(o.Columns, 1), strings.Join(names, ", "))
+}
+
+// castTo returns the cast of a text; CockroachDB's collated strings have a syntax of
+// their own.
+func castTo(name, typ string) string {
+	if typ == "" {
+		return name
+	}
+	base, collation, ok := strings.Cut(typ, " COLLATE ")
+	cast := fmt.Sprintf("CAST(%s AS %s)", name, base)
+	if ok {
+		cast = fmt.Sprintf("(%s COLLATE %s)", cast, collation)
+	}
+	return cast
 }
 
 // store returns what goes into which column.
