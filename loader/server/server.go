@@ -231,6 +231,17 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
+// With calls fn with a connection that is closed afterwards. Its error is fn's, or a
+// *ConnectError.
+func With(ctx context.Context, c *Config, fn func(*pgx.Conn) error) error {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return fn(conn)
+}
+
 // Run runs one statement and returns its rows as text, NULL as "NULL". It is for
 // people who look at a few rows.
 func Run(ctx context.Context, c *Config, statement string) (columns []string, found [][]string, err error) {
