@@ -154,3 +154,19 @@ func (c *Config) Host() string {
 	}
 	return net.JoinHostPort(c.pgx.Host, fmt.Sprint(c.pgx.Port))
 }
+
+// URLOf returns a URL of the same server for another user and database, without any
+// password or certificate.
+func (c *Config) URLOf(user, database string) string {
+	u := url.URL{Scheme: "postgresql", User: url.User(user), Host: c.Host(), Path: "/" + database}
+	q := url.Values{}
+	if filepath.IsAbs(c.pgx.Host) {
+		u.Host = ""
+		q.Set("host", c.pgx.Host)
+		q.Set("port", fmt.Sprint(c.pgx.Port))
+	} else if c.pgx.TLSConfig == nil {
+		q.Set("sslmode", "disable")
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
+}
