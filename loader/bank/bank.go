@@ -31,9 +31,8 @@ var (
 // DefaultRetryFor is how long one transfer is tried where Options do not say.
 const DefaultRetryFor = 5 * time.Minute
 
-// attemptTimeout bounds one attempt at a transfer, here and on the server: what a lost
-// connection left behind holds the locks of two accounts no longer than that.
-const attemptTimeout = 30 * time.Second
+// DefaultAttemptTimeout is the most time for one attempt where Options do not say.
+const DefaultAttemptTimeout = 30 * time.Second
 
 // Options say what a bank moves and how.
 type Options struct {
@@ -47,6 +46,10 @@ type Options struct {
 	Seed uint64
 	// RetryFor bounds all attempts at one transfer; zero is DefaultRetryFor.
 	RetryFor time.Duration
+	// AttemptTimeout bounds one attempt at a transfer, here and on the server: what a
+	// lost connection left behind holds the locks of two accounts no longer than
+	// that. Zero is DefaultAttemptTimeout.
+	AttemptTimeout time.Duration
 	// Stop, when closed, ends the run after the transfers in flight.
 	Stop <-chan struct{}
 	// Observe, when not nil, is told of each confirmed transfer. It is called by
@@ -95,6 +98,9 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	if o.RetryFor <= 0 {
 		o.RetryFor = DefaultRetryFor
 	}
+	if o.AttemptTimeout <= 0 {
+		o.AttemptTimeout = DefaultAttemptTimeout
+	}
 	if o.Note == nil {
 		o.Note = func(string) {}
 	}
@@ -104,7 +110,7 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	}
 	b := &Bank{Options: o, ID: registry.NewID(), srv: srv}
 	b.pool, err = srv.Pool(ctx, server.Sessions{
-		Name: "loader transfer " + b.ID, Max: o.Workers, StatementTimeout: attemptTimeout,
+		Name: "loader transfer " + b.ID, Max: o.Workers, StatementTimeout: o.AttemptTimeout,
 	})
 	if err != nil {
 		return nil, err

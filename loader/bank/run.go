@@ -230,7 +230,7 @@ func (b *Bank) untimed(ctx context.Context, fn func(*pgx.Conn) error) error {
 		conn.Conn().Close(context.WithoutCancel(ctx)) // with its setting
 		return err
 	}
-	_, err = conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d", attemptTimeout.Milliseconds()))
+	_, err = conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d", b.AttemptTimeout.Milliseconds()))
 	return err
 }
 

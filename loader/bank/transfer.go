@@ -111,7 +111,7 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 // history whether an earlier one came in: a definite error needs no answer, but it
 // costs one read on a way that is seldom gone, and no error is definite beyond doubt.
 func (b *Bank) attempt(ctx context.Context, t *Transfer, look bool) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.AttemptTimeout)
 	defer cancel()
 	conn, err := b.pool.Acquire(ctx)
 	if err != nil {
