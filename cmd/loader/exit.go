@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkload/loader"
+	"bulkload/loader/bank"
 	"bulkload/loader/commit"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
@@ -45,6 +46,8 @@ func (p *program) code(err error) int {
 		file    *source.FileError
 		row     *commit.RowError
 		many    *commit.ToleranceError
+		key     *server.KeyError
+		cert    *certificateError
 		pg      *pgconn.PgError
 	)
 	switch {
@@ -67,13 +70,13 @@ func (p *program) code(err error) int {
 		return exitData
 	case errors.Is(err, loader.ErrLost), errors.Is(err, registry.ErrNoLoad), errors.Is(err, registry.ErrNoRegistry), errors.Is(err, registry.ErrCancelled), errors.Is(err, registry.ErrDeferred):
 		return exitRefused
-	case errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete):
+	case errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete), errors.Is(err, bank.ErrMoney):
 		return exitUnconfirmed
 	case errors.Is(err, loader.ErrGaveUp):
 		return exitStopped
-	case errors.As(err, &dup):
+	case errors.As(err, &dup), errors.Is(err, bank.ErrFew), errors.Is(err, bank.ErrFunds):
 		return exitData
-	case errors.As(err, &connect), errors.As(err, &create), errors.As(err, &table), errors.As(err, &local), errors.As(err, &target):
+	case errors.As(err, &connect), errors.As(err, &create), errors.As(err, &table), errors.As(err, &local), errors.As(err, &target), errors.As(err, &key), errors.As(err, &cert):
 		return exitTarget
 	case errors.As(err, &refused), errors.As(err, &pg):
 		switch class := server.Classify(err); {
@@ -102,7 +105,7 @@ func (p *program) exit(err error) int {
 	text := p.describe(err)
 	fmt.Fprintln(p.stderr, "loader:", text)
 	var create *server.CreateError
-	if errors.As(err, &create) && create.What != "database" && strings.HasPrefix(create.Name, registry.Schema) {
+	if errors.As(err, &create) && (create.What == "schema" || create.What == "table") && strings.HasPrefix(create.Name, registry.Schema) {
 		fmt.Fprintln(p.stderr, "without a record of the load, which cannot then be resumed: --no-registry")
 	}
 	if resume != "" {

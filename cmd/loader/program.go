@@ -28,6 +28,7 @@ type program struct {
 	json                  bool
 	quiet                 bool
 	verbose               bool
+	echo                  bool
 }
 
 // listen turns the first signal into the end of new chunks, and the second into the
@@ -55,7 +56,7 @@ func (p *program) app() *cli.App {
 		// The exit code is chosen in one place, p.exit.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
-		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.csvCommand(), p.planCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
+		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q; loader --help lists them", c.Args().First())}
@@ -139,6 +140,8 @@ func (p *program) note(format string, args ...any) {
 func (p *program) commonFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "url", Usage: "where to load: postgres://, postgresql:// or cockroachdb:// URL, or key=value pairs; env takes DATABASE_URL or PG*", EnvVars: []string{"LOADER_URL"}},
+		&cli.StringFlag{Name: "certs-dir", Usage: "directory of certificates as cockroach cert makes it, for what the URL does not name"},
+		&cli.BoolFlag{Name: "echo", Usage: "write every statement to stderr when it has ended, with its arguments shortened and its time"},
 		&cli.StringFlag{Name: "format", Value: "text", Usage: "result as text or json"},
 		&cli.BoolFlag{Name: "quiet", Usage: "write nothing but the result and errors"},
 		&cli.BoolFlag{Name: "verbose", Usage: "say more, details of the server's errors included, which may quote rows"},
@@ -147,7 +150,7 @@ func (p *program) commonFlags() []cli.Flag {
 
 // begin reads the common flags.
 func (p *program) begin(c *cli.Context) error {
-	p.quiet, p.verbose = c.Bool("quiet"), c.Bool("verbose")
+	p.quiet, p.verbose, p.echo = c.Bool("quiet"), c.Bool("verbose"), c.Bool("echo")
 	switch f := c.String("format"); f {
 	case "text", "json":
 		p.json = f == "json"
@@ -161,10 +164,26 @@ func (p *program) begin(c *cli.Context) error {
 // called when it is no longer used. databases are tried in order when the URL names
 // none; with create, the first is created where it is missing.
 func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Config, done func(), err error) {
+	done = func() {}
+	certs := c.String("certs-dir")
 	if text := c.String("url"); text != "" {
-		cfg, err = server.Parse(text)
-		return cfg, func() {}, err
+		cfg, err = server.ParseWithCerts(text, certs)
+		if err == nil {
+			cfg, err = p.withPassword(ctx, cfg)
+		}
+	} else if certs != "" {
+		return nil, nil, &usageError{"--certs-dir goes with --url: the local database has no certificates"}
+	} else {
+		cfg, done, err = p.localTarget(ctx)
 	}
+	if err == nil && p.echo {
+		cfg = cfg.WithTracer((&echo{out: p.stderr}).tracer())
+	}
+	return cfg, done, err
+}
+
+// localTarget starts the private local database; see target.
+func (p *program) localTarget(ctx context.Context) (cfg *server.Config, done func(), err error) {
 	db, err := localdb.Start(ctx, localdb.Options{})
 	if err != nil {
 		return nil, nil, &localError{err}

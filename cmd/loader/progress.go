@@ -9,6 +9,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"bulkload/chunker"
 	"bulkload/loader"
 )
 
@@ -37,7 +38,7 @@ func (p *program) report(total, done int64, unit string) *reporter {
 	r := &reporter{p: p, total: total, unit: unit, done: done, start: time.Now(), over: make(chan struct{})}
 	switch {
 	case p.quiet:
-	case isTerminal(p.stderr):
+	case isTerminal(p.stderr) && !p.echo:
 		r.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(p.stderr),
 			progressbar.OptionSetDescription(unit),
@@ -141,4 +142,9 @@ func (r *reporter) end() {
 		r.ticker.Stop()
 		close(r.over)
 	}
+}
+
+// add tells of n more that are done, after some retries.
+func (r *reporter) add(n int64, retries int) {
+	r.observe(loader.Event{Span: chunker.RowSpan(0, n), Outcome: loader.Outcome{Retries: retries}})
 }

@@ -22,14 +22,20 @@ type Config struct {
 var ErrURL = errors.New("bad URL")
 
 // Parse reads a connection string: postgres://, postgresql:// or cockroachdb://
-// URLs, or key=value pairs, with what libpq's environment and passfile add. The
-// word "env" alone takes DATABASE_URL, or else the PG* variables.
+// URLs, or key=value pairs, with what libpq's environment, service file and passfile
+// add. The word "env" alone takes DATABASE_URL, or else the PG* variables.
 //
-// A host that is not on this machine needs an sslmode in the string or in
-// PGSSLMODE: pgx alone would fall back to plaintext without a word. Errors wrap
-// ErrURL and hold no part of the string but the scheme, since any other part may
-// hold the password.
-func Parse(text string) (*Config, error) {
+// A host that is not on this machine needs an sslmode that says whether to encrypt:
+// pgx alone would fall back to plaintext without a word. Errors wrap ErrURL and hold no
+// part of the string but the scheme, since any other part may hold the password; a
+// *KeyError holds the path of the key.
+func Parse(text string) (*Config, error) { return ParseWithCerts(text, "") }
+
+// ParseWithCerts is Parse with a directory of certificates as cockroach cert makes it.
+// What the string leaves open is taken from there: ca.crt, client.USER.crt and
+// client.USER.key where these are there, and sslmode=verify-full. An empty directory
+// is none.
+func ParseWithCerts(text, certsDir string) (*Config, error) {
 	if text == "env" {
 		text = os.Getenv("DATABASE_URL")
 		if text == "" && os.Getenv("PGHOST") == "" && os.Getenv("PGSERVICE") == "" {
@@ -42,18 +48,25 @@ func Parse(text string) (*Config, error) {
 	if err := checkForm(text); err != nil {
 		return nil, err
 	}
+	text, err := addCerts(text, certsDir)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKey(text); err != nil {
+		return nil, err
+	}
 	cfg, err := pgx.ParseConfig(text)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrURL, parseProblem(text, err))
 	}
 	// The rows are sent by statements that are prepared once per connection.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
-	if !saysSSLMode(text) && os.Getenv("PGSSLMODE") == "" && os.Getenv("PGSERVICE") == "" {
-		for _, host := range hosts(cfg) {
-			if !isLocal(host) {
-				return nil, fmt.Errorf("%w: %s is not on this machine and the URL names no sslmode; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear", ErrURL, host)
-			}
+	if host := mayFallBack(cfg); host != "" {
+		why := "the URL names no sslmode"
+		if mode := effective(text, "sslmode", "PGSSLMODE"); mode != "" {
+			why = "sslmode=" + mode + " may fall back to plaintext"
 		}
+		return nil, fmt.Errorf("%w: %s is not on this machine and %s; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear", ErrURL, host, why)
 	}
 	return &Config{pgx: cfg}, nil
 }
@@ -103,35 +116,6 @@ func parseProblem(text string, err error) string {
 	return "it does not parse; write postgres://user@host:port/database?sslmode=… or key=value pairs, and quote values with blanks"
 }
 
-func saysSSLMode(text string) bool {
-	if u, err := url.Parse(text); err == nil && u.Scheme != "" {
-		return u.Query().Has("sslmode")
-	}
-	for field := range strings.FieldsSeq(strings.ReplaceAll(text, "=", " = ")) {
-		if field == "sslmode" {
-			return true
-		}
-	}
-	return false
-}
-
-func hosts(cfg *pgx.ConnConfig) []string {
-	list := []string{cfg.Host}
-	for _, f := range cfg.Fallbacks {
-		list = append(list, f.Host)
-	}
-	return list
-}
-
-// isLocal reports whether host is a socket directory or a loopback address.
-func isLocal(host string) bool {
-	if host == "" || host == "localhost" || filepath.IsAbs(host) || strings.HasPrefix(host, "@") {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
-}
-
 // Database returns the database that the string names; empty where it names none.
 func (c *Config) Database() string { return c.pgx.Database }
 
@@ -149,6 +133,16 @@ func (c *Config) WithTracer(t pgx.QueryTracer) *Config {
 	return &Config{pgx: copied}
 }
 
+// HasPassword reports whether there is a password to log in with.
+func (c *Config) HasPassword() bool { return c.pgx.Password != "" }
+
+// WithPassword returns a copy that logs in with another password.
+func (c *Config) WithPassword(password string) *Config {
+	copied := c.pgx.Copy()
+	copied.Password = password
+	return &Config{pgx: copied}
+}
+
 // User returns the name to log in with.
 func (c *Config) User() string { return c.pgx.User }
 
@@ -159,4 +153,20 @@ func (c *Config) Host() string {
 		return c.pgx.Host
 	}
 	return net.JoinHostPort(c.pgx.Host, fmt.Sprint(c.pgx.Port))
+}
+
+// URLOf returns a URL of the same server for another user and database, without any
+// password or certificate.
+func (c *Config) URLOf(user, database string) string {
+	u := url.URL{Scheme: "postgresql", User: url.User(user), Host: c.Host(), Path: "/" + database}
+	q := url.Values{}
+	if filepath.IsAbs(c.pgx.Host) {
+		u.Host = ""
+		q.Set("host", c.pgx.Host)
+		q.Set("port", fmt.Sprint(c.pgx.Port))
+	} else if c.pgx.TLSConfig == nil {
+		q.Set("sslmode", "disable")
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
 }

@@ -231,6 +231,29 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
+// With calls fn with a connection that is closed afterwards. Its error is fn's, or a
+// *ConnectError.
+func With(ctx context.Context, c *Config, fn func(*pgx.Conn) error) error {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return fn(conn)
+}
+
+// Count returns the number of rows of a table. The error wraps ErrNoTable where there is
+// no such table.
+func Count(ctx context.Context, s *Server, name pgx.Identifier) (n int64, err error) {
+	err = With(ctx, s.Config, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "SELECT count(*) FROM "+name.Sanitize()).Scan(&n)
+	})
+	if Code(err) == "42P01" {
+		return 0, noTable(name, "")
+	}
+	return n, err
+}
+
 // Run runs one statement and returns its rows as text, NULL as "NULL". It is for
 // people who look at a few rows.
 func Run(ctx context.Context, c *Config, statement string) (columns []string, found [][]string, err error) {

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"bulkload/loader/load"
+	"bulkload/loader/server"
+)
+
+func (p *program) countCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "count",
+		Usage: "count the rows of a table",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "table", Value: string(load.Accounts), Usage: "table to count"},
+		}, p.commonFlags()...),
+		Description: `Examples:
+   loader count
+   loader count --table points --url 'postgres://root@localhost:26257/pointstore?sslmode=disable'`,
+		Action: p.count,
+	}
+}
+
+// existing opens the target's server, whose database must be there: the URL's, or
+// else the one named.
+func (p *program) existing(c *cli.Context, database string) (srv *server.Server, done func(), err error) {
+	cfg, done, err := p.target(c.Context, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.byFlag = c.IsSet("url")
+	srv, missing, err := server.OpenExisting(c.Context, cfg, database)
+	if err == nil && missing != "" {
+		err = &server.TargetError{Name: "database " + missing, Reason: "is not there; loader accounts makes and fills it, loader init makes it with its user"}
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return srv, done, nil
+}
+
+func (p *program) count(c *cli.Context) error {
+	if err := p.begin(c); err != nil {
+		return err
+	}
+	if c.Args().Present() {
+		return &usageError{fmt.Sprintf("count takes no argument %q; --table names the table", c.Args().First())}
+	}
+	name, err := server.ParseTable(c.String("table"))
+	if err != nil {
+		return &usageError{err.Error()}
+	}
+	database := databases[load.Accounts]
+	if name[len(name)-1] == string(load.Points) {
+		database = databases[load.Points]
+	}
+	srv, done, err := p.existing(c, database)
+	if err != nil {
+		return err
+	}
+	defer done()
+	n, err := server.Count(c.Context, srv, name)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return json.NewEncoder(p.stdout).Encode(struct {
+			Server   string `json:"server"`
+			Database string `json:"database"`
+			Table    string `json:"table"`
+			Rows     int64  `json:"rows"`
+		}{srv.Info.String(), srv.Config.Database(), server.Display(name), n})
+	}
+	fmt.Fprintln(p.stdout, n)
+	return nil
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/tracelog"
+
+	"bulkload/loader/rows"
+	"bulkload/loader/server"
+)
+
+// How much of a statement, of one argument and of a list of values is echoed.
+const (
+	mostSQL      = 1000
+	mostArgument = 40
+	mostValues   = 3
+)
+
+// An echo writes each statement when it has ended: how long it took, its text, its
+// arguments, and what the server answered.
+type echo struct {
+	mu  sync.Mutex
+	out io.Writer
+}
+
+// tracer returns what a connection tells of its statements.
+func (e *echo) tracer() pgx.QueryTracer {
+	return &tracelog.TraceLog{Logger: e, LogLevel: tracelog.LogLevelInfo}
+}
+
+// Log implements tracelog.Logger.
+func (e *echo) Log(_ context.Context, _ tracelog.LogLevel, what string, data map[string]any) {
+	var b strings.Builder
+	took, _ := data["time"].(time.Duration)
+	fmt.Fprintf(&b, "echo: %7.2f ms  ", ms(took))
+	sql, _ := data["sql"].(string)
+	failure, _ := data["err"].(error)
+	switch what {
+	case "Query", "BatchQuery":
+		b.WriteString(shortSQL(sql))
+		args, _ := data["args"].([]any)
+		if short := shortArgs(sql, args); short != "" {
+			b.WriteString("  " + short)
+		}
+	case "CopyFrom":
+		name, _ := data["tableName"].(pgx.Identifier)
+		fmt.Fprintf(&b, "COPY %s  %v rows", name.Sanitize(), data["rowCount"])
+	case "Connect":
+		fmt.Fprintf(&b, "connect to %v, database %v", data["host"], data["database"])
+	case "Prepare":
+		if failure == nil {
+			return // the statement itself follows
+		}
+		b.WriteString("prepare " + shortSQL(sql))
+	default: // the end of a batch, whose statements were told
+		return
+	}
+	if tag, _ := data["commandTag"].(string); tag != "" {
+		b.WriteString("  -> " + tag)
+	}
+	if failure != nil {
+		b.WriteString("  -> error: " + redact(server.Reason(failure)))
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fmt.Fprintln(e.out, b.String())
+}
+
+func shortSQL(sql string) string {
+	return cut(redact(strings.Join(strings.Fields(sql), " ")), mostSQL)
+}
+
+// shortArgs returns a statement's arguments, none of them where any may be a secret.
+func shortArgs(sql string, args []any) string {
+	if secretStatement.MatchString(sql) {
+		return "[…]"
+	}
+	var short []string
+	for _, a := range args {
+		switch a.(type) {
+		case pgx.QueryExecMode, pgx.QueryResultFormats: // for pgx, not for the server
+		default:
+			short = append(short, shortArg(a))
+		}
+	}
+	if len(short) == 0 {
+		return ""
+	}
+	return "[" + strings.Join(short, ", ") + "]"
+}
+
+func shortArg(a any) string {
+	switch v := a.(type) {
+	case nil:
+		return "NULL"
+	case *rows.Values:
+		switch v.Kind {
+		case rows.Int:
+			return shortList(v.Ints)
+		case rows.Float:
+			return shortList(v.Floats)
+		}
+		return fmt.Sprintf("{%d texts of %d bytes}", v.Len(), v.TextBytes())
+	case []int64:
+		return shortList(v)
+	case []float64:
+		return shortList(v)
+	case []string:
+		return shortList(v)
+	case string:
+		return "'" + cut(redact(v), mostArgument) + "'"
+	case *string:
+		if v == nil {
+			return "NULL"
+		}
+		return shortArg(*v)
+	case *int64:
+		if v == nil {
+			return "NULL"
+		}
+		return fmt.Sprint(*v)
+	}
+	return cut(redact(fmt.Sprint(a)), mostArgument)
+}
+
+// shortList returns the first values of a list, and how many there are.
+func shortList[T any](list []T) string {
+	first := make([]string, 0, mostValues)
+	for _, v := range list[:min(len(list), mostValues)] {
+		first = append(first, cut(redact(fmt.Sprint(v)), mostArgument))
+	}
+	s := strings.Join(first, ", ")
+	if len(list) > mostValues {
+		s += fmt.Sprintf(", … %d values", len(list))
+	}
+	return "{" + s + "}"
+}
+
+// cut shortens a text to n characters.
+func cut(s string, n int) string {
+	at := 0
+	for i := range s {
+		if at++; at > n {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+var (
+	secretStatement = regexp.MustCompile(`(?i)\b(password|secret|credentials|token)\b`)
+	secrets         = []*regexp.Regexp{
+		regexp.MustCompile(`(?i)(\bpassword\s*=?\s*e?')(?:[^']|'')*(')`),
+		regexp.MustCompile(`(?i)(\b[a-z_]*(?:secret|token|key|credentials|password|passwd|pwd)[a-z_]*=)[^&'"\s]+()`),
+		regexp.MustCompile(`(://[^/\s:@']*:)[^\s']*(@)`),
+	}
+)
+
+// redact replaces what may be a secret in a text: passwords of users, secrets in the
+// parameters of URLs, passwords of URLs.
+func redact(s string) string {
+	for _, r := range secrets {
+		s = r.ReplaceAllString(s, "${1}…${2}")
+	}
+	return s
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"bulkload/loader/bank"
+	"bulkload/loader/load"
+	"bulkload/loader/localdb"
+	"bulkload/loader/server"
+)
+
+func (p *program) initCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "init",
+		Usage: "make a database, a user who may do everything in it, and the user's certificate",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "database", Usage: "database to make; without it the URL's, or bank"},
+			&cli.StringFlag{Name: "user", Value: "maxroach", Usage: "user to make"},
+			&cli.StringFlag{Name: "ca-key", Usage: "key of the CockroachDB cluster's authority: makes the user's certificate in --certs-dir"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "print the SQL and the commands, and run none"},
+		}, p.commonFlags()...),
+		Description: `The URL is of a user who may make databases and users, root or postgres. What is
+there already is left as it is: to run it again changes nothing.
+Examples:
+   loader init --url 'postgres://root@localhost:26257?sslmode=disable'
+   loader init --url 'postgres://root@localhost:26257' --certs-dir certs --ca-key my-safe-directory/ca.key
+   loader init --url 'postgres://postgres@localhost/shop?sslmode=disable' --user shopkeeper --dry-run`,
+		Action: p.init,
+	}
+}
+
+// setUp reads the flags of init: what is to be made, but for the server.
+func (p *program) setUp(c *cli.Context) (bank.Setup, *bank.ClientCertificate, error) {
+	s := bank.Setup{Database: c.String("database"), User: c.String("user")}
+	switch {
+	case c.Args().Present():
+		return s, nil, &usageError{fmt.Sprintf("init takes no argument %q", c.Args().First())}
+	case s.User == "":
+		return s, nil, &usageError{"--user is empty"}
+	case c.IsSet("database") && s.Database == "":
+		return s, nil, &usageError{"--database is empty"}
+	case !c.IsSet("ca-key"):
+		return s, nil, nil
+	case c.String("certs-dir") == "":
+		return s, nil, &usageError{"--ca-key goes with --certs-dir, where the certificate is made"}
+	}
+	cert := &bank.ClientCertificate{Binary: "cockroach", CertsDir: c.String("certs-dir"), CAKey: c.String("ca-key"), User: s.User}
+	found, err := localdb.FindProduct(server.CockroachDB)
+	if err == nil {
+		cert.Binary = found.Path
+	}
+	if err != nil && !c.Bool("dry-run") && !cert.Exists() {
+		return s, nil, &localError{fmt.Errorf("no cockroach binary to make the certificate with; where there is one, run: %s", shellLine(cert.Command()))}
+	}
+	return s, cert, nil
+}
+
+func (p *program) init(c *cli.Context) error {
+	if err := p.begin(c); err != nil {
+		return err
+	}
+	setup, cert, err := p.setUp(c)
+	if err != nil {
+		return err
+	}
+	cfg, done, err := p.target(c.Context, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p.byFlag = c.IsSet("url")
+	if setup.Database == "" {
+		setup.Database = cfg.Database()
+	}
+	if setup.Database == "" {
+		setup.Database = databases[load.Accounts]
+	}
+	srv, _, err := server.OpenExisting(c.Context, cfg.WithDatabase(""), setup.Database)
+	if err != nil {
+		return err
+	}
+	steps, err := setup.Steps(c.Context, srv)
+	if err != nil {
+		return err
+	}
+	p.note("target: %s at %s, user %s", srv.Info, srv.Config.Host(), srv.Config.User())
+	r := initResult{Server: srv.Info.String(), Host: srv.Config.Host(), Database: setup.Database, User: setup.User, DryRun: c.Bool("dry-run")}
+	if r.DryRun {
+		r.add(steps)
+		return p.printDryRun(r, steps, cert)
+	}
+	err = setup.Apply(c.Context, srv, steps, func(s bank.Step) {
+		r.add([]bank.Step{s})
+		switch {
+		case p.json:
+		case s.Done:
+			fmt.Fprintf(p.stdout, "%s is there already\n", s.What)
+		case strings.HasPrefix(s.What, "grants"):
+			fmt.Fprintf(p.stdout, "granted %s\n", s.What[len("grants "):])
+		default:
+			fmt.Fprintf(p.stdout, "made %s\n", s.What)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if cert != nil {
+		if err := p.makeCertificate(c, cert, &r); err != nil {
+			return err
+		}
+	}
+	if p.json {
+		return json.NewEncoder(p.stdout).Encode(r)
+	}
+	if c.String("url") != "" {
+		certs := ""
+		if dir := c.String("certs-dir"); dir != "" {
+			certs = " --certs-dir " + shellWord(dir)
+		}
+		fmt.Fprintf(p.stdout, "go on with: loader accounts --url %s%s\n", shellWord(srv.Config.URLOf(setup.User, setup.Database)), certs)
+	}
+	return nil
+}
+
+// initResult is the JSON form of what init has done, or would do.
+type initResult struct {
+	Server      string     `json:"server"`
+	Host        string     `json:"host"`
+	Database    string     `json:"database"`
+	User        string     `json:"user"`
+	DryRun      bool       `json:"dry_run"`
+	Steps       []initStep `json:"steps"`
+	Certificate string     `json:"certificate,omitempty"`
+}
+
+type initStep struct {
+	What    string `json:"what"`
+	SQL     string `json:"sql"`
+	Already bool   `json:"already_there"`
+}
+
+func (r *initResult) add(steps []bank.Step) {
+	for _, s := range steps {
+		r.Steps = append(r.Steps, initStep{s.What, s.SQL, s.Done})
+	}
+}
+
+// printDryRun prints a script for cockroach sql or psql, and a shell.
+func (p *program) printDryRun(r initResult, steps []bank.Step, cert *bank.ClientCertificate) error {
+	if p.json {
+		return json.NewEncoder(p.stdout).Encode(r)
+	}
+	in := ""
+	for _, s := range steps {
+		if s.Done {
+			fmt.Fprintf(p.stdout, "-- %s is there already\n", s.What)
+			continue
+		}
+		if s.Database != "" && s.Database != in {
+			in = s.Database
+			fmt.Fprintf(p.stdout, "-- in database %s:\n", in)
+		}
+		fmt.Fprintf(p.stdout, "%s;\n", s.SQL)
+	}
+	switch {
+	case cert == nil:
+	case cert.Exists():
+		fmt.Fprintf(p.stdout, "-- the certificate of %s is there already\n", cert.User)
+	default:
+		fmt.Fprintf(p.stdout, "-- in a shell: %s\n", shellLine(cert.Command()))
+	}
+	return nil
+}
+
+func (p *program) makeCertificate(c *cli.Context, cert *bank.ClientCertificate, r *initResult) error {
+	r.Certificate, _ = cert.Files()
+	done := "made"
+	if cert.Exists() {
+		done = "there already:"
+	} else if err := cert.Create(c.Context); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			return &localError{err}
+		}
+		return &certificateError{err}
+	}
+	if !p.json {
+		fmt.Fprintf(p.stdout, "%s %s and its key\n", done, r.Certificate)
+	}
+	return nil
+}
+
+// A certificateError says that cockroach made no certificate.
+type certificateError struct{ err error }
+
+func (e *certificateError) Error() string { return e.err.Error() }
+func (e *certificateError) Unwrap() error { return e.err }
+
+// shellLine returns a command as it is typed.
+func shellLine(command []string) string {
+	words := make([]string, len(command))
+	for i, w := range command {
+		words[i] = shellWord(w)
+	}
+	return strings.Join(words, " ")
+}
+
+func shellWord(w string) string {
+	if w != "" && strings.Trim(w, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@") == "" {
+		return w
+	}
+	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+}

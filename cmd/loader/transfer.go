@@ -1,0 +1,228 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"bulkload/loader/bank"
+	"bulkload/loader/load"
+	"bulkload/loader/server"
+)
+
+// mostListed is how many transfers are listed one by one; the history has them all.
+const mostListed = 20
+
+func (p *program) transferCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "transfer",
+		Usage: "move money between accounts: half of one balance to another account, each transfer exactly once",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "n", Value: "1", Usage: "transfers to make"},
+			&cli.StringFlag{Name: "workers", Value: "auto", Usage: "transfers at once, or auto"},
+			&cli.StringFlag{Name: "seed", Usage: "what the accounts are chosen by; a new one is drawn and printed without it"},
+			&cli.StringFlag{Name: "table", Value: string(load.Accounts), Usage: "table of accounts (id, balance)"},
+			&cli.DurationFlag{Name: "retry-for", Value: bank.DefaultRetryFor, Usage: "most time for all attempts at a transfer"},
+			&cli.BoolFlag{Name: "verify", Usage: "compare all balances with the recorded transfers; without --n, make none"},
+		}, p.commonFlags()...),
+		Description: `Every transfer is a row of table loader.transfers, written in its own transaction: one
+whose reply was lost is looked up there, not made again.
+Examples:
+   loader transfer
+   loader transfer --n 1000 --workers 4
+   loader transfer --verify`,
+		Action: p.transfer,
+	}
+}
+
+func (p *program) transfer(c *cli.Context) error {
+	if err := p.begin(c); err != nil {
+		return err
+	}
+	if c.Args().Present() {
+		return &usageError{fmt.Sprintf("transfer takes no argument %q", c.Args().First())}
+	}
+	n, err := number("n", c.String("n"), 1, math.MaxInt64)
+	if err != nil {
+		return err
+	}
+	o := bank.Options{Table: c.String("table"), Seed: rand.Uint64(), RetryFor: c.Duration("retry-for"), Stop: p.stop}
+	if o.RetryFor <= 0 {
+		return &usageError{"--retry-for is longer than 0s"}
+	}
+	if text := c.String("workers"); text != "auto" {
+		workers, err := number("workers", text, 1, mostWorkers)
+		if err != nil {
+			return err
+		}
+		o.Workers = int(workers)
+	}
+	if text := c.String("seed"); text != "" {
+		if o.Seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return &usageError{fmt.Sprintf("--seed takes a whole number from 0 to %d, not %q", uint64(math.MaxUint64), text)}
+		}
+	}
+	verify := c.Bool("verify")
+	makes := !verify || c.IsSet("n")
+
+	srv, done, err := p.existing(c, databases[load.Accounts])
+	if err != nil {
+		return err
+	}
+	defer done()
+	var r *reporter
+	var list []bank.Transfer
+	o.Note = func(text string) { r.note(text) }
+	o.Observe = func(t bank.Transfer) {
+		r.add(1, t.Retries)
+		if len(list) < mostListed {
+			list = append(list, t)
+		}
+	}
+	b, err := bank.Open(c.Context, srv, o)
+	if errors.Is(err, server.ErrNoTable) {
+		p.note("loader accounts --n 100 makes and fills it")
+	}
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	p.note("target: %s at %s, database %s, table %s, user %s", srv.Info, srv.Config.Host(), srv.Config.Database(), b.Accounts.Display(), srv.Config.User())
+	out := transferJSON{Server: srv.Info.String(), Host: srv.Config.Host(), Database: srv.Config.Database(), Table: b.Accounts.Display()}
+	if makes {
+		p.note("%d transfers, seed %d, run %s; %d workers", n, b.Seed, b.ID, min(int64(b.Workers), n))
+		r = p.report(n, 0, "transfers")
+		res, err := b.Run(c.Context, n)
+		r.end()
+		if err != nil {
+			if res.Transfers > 0 {
+				p.note("%d transfers were confirmed by this run", res.Transfers)
+			}
+			return err
+		}
+		out.made(b, res, list)
+		if !p.json {
+			p.printTransfers(b, res, list)
+		}
+	}
+	if verify {
+		v, err := b.Verify(c.Context)
+		if err != nil {
+			return err
+		}
+		if err := v.Err(); err != nil {
+			return err
+		}
+		out.verified(v)
+		if !p.json {
+			p.printVerified(v)
+		}
+	}
+	if p.json {
+		return json.NewEncoder(p.stdout).Encode(out)
+	}
+	return nil
+}
+
+// printTransfers writes what a run has done.
+func (p *program) printTransfers(b *bank.Bank, res bank.Result, list []bank.Transfer) {
+	out := p.stdout
+	if res.Transfers <= mostListed {
+		for _, t := range list {
+			fmt.Fprintf(out, "moved %d from account %d to account %d\n", t.Amount, t.Source, t.Sink)
+		}
+	}
+	fmt.Fprintf(out, "made %d transfers of %s together in %.2f s: %.0f transfers/s\n", res.Transfers, res.Amount, res.Elapsed.Seconds(), res.PerSecond())
+	fmt.Fprintf(out, "%.1f ms each (p50), %.1f ms (p99); %d retries, %d uncertain outcomes looked up", ms(res.P50), ms(res.P99), res.Retries, res.LookUps)
+	if res.Passed > 0 {
+		fmt.Fprintf(out, "; %d draws passed by, for insufficient funds or an account that is gone", res.Passed)
+	}
+	fmt.Fprintln(out)
+	switch {
+	case res.Before == nil:
+		fmt.Fprintf(out, "more than %d accounts are not added up; loader transfer --verify does\n", bank.MostSummed)
+	case res.Before.Accounts != res.After.Accounts:
+		fmt.Fprintf(out, "%d accounts became %d meanwhile, so that their sums cannot be compared; loader transfer --verify compares balances\n", res.Before.Accounts, res.After.Accounts)
+	default:
+		fmt.Fprintf(out, "%d accounts hold %s, as before\n", res.After.Accounts, res.After.Balance)
+	}
+	fmt.Fprintf(out, "seed %d, run %s\n", b.Seed, b.ID)
+}
+
+// printVerified writes what Verify found, all of it well.
+func (p *program) printVerified(v bank.Verification) {
+	sums := "no run to compare the sum with"
+	if v.Compared > 0 {
+		sums = fmt.Sprintf("as before each of %d runs", v.Compared)
+	}
+	fmt.Fprintf(p.stdout, "verified: %d accounts hold %s, %s\n", v.Accounts, v.Balance, sums)
+	fmt.Fprintf(p.stdout, "verified: the balances of %d accounts follow from %d transfers of %d runs, each made once\n", v.Touched, v.Transfers, v.Runs)
+}
+
+// transferJSON is the JSON form of what transfer has done.
+type transferJSON struct {
+	Server   string        `json:"server"`
+	Host     string        `json:"host"`
+	Database string        `json:"database"`
+	Table    string        `json:"table"`
+	Run      *runJSON      `json:"run,omitempty"`
+	Verified *verifiedJSON `json:"verified,omitempty"`
+}
+
+type runJSON struct {
+	ID        string      `json:"id"`
+	Seed      string      `json:"seed"`
+	Workers   int         `json:"workers"`
+	Transfers int64       `json:"transfers"`
+	Amount    json.Number `json:"amount"`
+	Retries   int64       `json:"retries"`
+	LookUps   int64       `json:"looked_up"`
+	Passed    int64       `json:"passed_by"`
+	Seconds   float64     `json:"seconds"`
+	Rate      float64     `json:"transfers_per_second"`
+	P50       float64     `json:"p50_ms"`
+	P99       float64     `json:"p99_ms"`
+	Accounts  *int64      `json:"accounts,omitempty"`
+	Before    string      `json:"sum_before,omitempty"`
+	After     string      `json:"sum_after,omitempty"`
+	First     []moveJSON  `json:"first_transfers"`
+}
+
+type moveJSON struct {
+	N      int64 `json:"n"`
+	Source int64 `json:"source"`
+	Sink   int64 `json:"sink"`
+	Amount int64 `json:"amount"`
+}
+
+type verifiedJSON struct {
+	Accounts  int64  `json:"accounts"`
+	Sum       string `json:"sum"`
+	Runs      int64  `json:"runs"`
+	Transfers int64  `json:"transfers"`
+	Touched   int64  `json:"touched"`
+	Compared  int64  `json:"sums_compared"`
+}
+
+func (j *transferJSON) made(b *bank.Bank, res bank.Result, list []bank.Transfer) {
+	j.Run = &runJSON{
+		ID: b.ID, Seed: strconv.FormatUint(b.Seed, 10), Workers: b.Workers, Transfers: res.Transfers, Amount: json.Number(res.Amount.String()),
+		Retries: res.Retries, LookUps: res.LookUps, Passed: res.Passed,
+		Seconds: res.Elapsed.Seconds(), Rate: math.Round(res.PerSecond()), P50: ms(res.P50), P99: ms(res.P99),
+	}
+	if res.After != nil {
+		j.Run.Accounts, j.Run.Before, j.Run.After = &res.After.Accounts, res.Before.Balance, res.After.Balance
+	}
+	for _, t := range list {
+		j.Run.First = append(j.Run.First, moveJSON{t.N, t.Source, t.Sink, t.Amount})
+	}
+}
+
+func (j *transferJSON) verified(v bank.Verification) {
+	j.Verified = &verifiedJSON{v.Accounts, v.Balance, v.Runs, v.Transfers, v.Touched, v.Compared}
+}

@@ -1,0 +1,77 @@
+package bank
+
+import (
+	"context"
+
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// The history stands beside the registry. It is made outside of any transfer, since DDL
+// commits by itself on CockroachDB from 25.1 on. A transfer's row is written in its own
+// transaction: it is there if and only if the money has moved, and its key keeps a
+// transfer that arrives late or twice from being made again. The balances that the
+// transfer found are what Verify checks.
+var history = []struct{ name, ddl string }{
+	{"transfer_runs", `CREATE TABLE IF NOT EXISTS loader.transfer_runs (
+		id TEXT NOT NULL PRIMARY KEY,
+		target TEXT NOT NULL,
+		table_id BIGINT NOT NULL,
+		seed TEXT NOT NULL,
+		transfers BIGINT NOT NULL,
+		accounts BIGINT,
+		total TEXT,
+		created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+		finished_at TIMESTAMPTZ)`},
+	{"transfers", `CREATE TABLE IF NOT EXISTS loader.transfers (
+		run TEXT NOT NULL,
+		n BIGINT NOT NULL,
+		source BIGINT NOT NULL,
+		sink BIGINT NOT NULL,
+		amount BIGINT NOT NULL,
+		source_had BIGINT NOT NULL,
+		sink_had BIGINT NOT NULL,
+		PRIMARY KEY (run, n))`},
+}
+
+// hasHistory reports whether the history is there.
+func (b *Bank) hasHistory(ctx context.Context) (bool, error) {
+	var n int
+	err := b.pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname IN ('transfer_runs', 'transfers')`, registry.Schema).Scan(&n)
+	if err != nil {
+		return false, failed("look for the history", err)
+	}
+	return n == len(history), nil
+}
+
+// ensureHistory makes the history where it is missing. A *server.CreateError says that
+// the user may not.
+func (b *Bank) ensureHistory(ctx context.Context) error {
+	if there, err := b.hasHistory(ctx); err != nil || there {
+		return err
+	}
+	create := func(what, name, ddl string) error {
+		// IF NOT EXISTS does not keep two runs from making the same thing at the
+		// same time: PostgreSQL answers one of them with 23505.
+		var err error
+		for range 5 {
+			if _, err = b.pool.Exec(ctx, ddl); err == nil || server.Classify(err) != server.Duplicate && server.Classify(err) != server.Retry {
+				break
+			}
+		}
+		if err != nil {
+			return &server.CreateError{What: what, Name: name, Err: err}
+		}
+		return nil
+	}
+	if err := create("history schema", registry.Schema, "CREATE SCHEMA IF NOT EXISTS "+registry.Schema); err != nil {
+		return err
+	}
+	for _, t := range history {
+		if err := create("history table", registry.Schema+"."+t.name, t.ddl); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package bank
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"bulkload/loader"
+	"bulkload/loader/server"
+)
+
+// MostSummed is the number of accounts up to which Run adds all balances up before the
+// first transfer and after the last. Beyond it, reading the table twice would take
+// longer than the transfers; Verify adds up any number.
+const MostSummed = 10_000_000
+
+// A Total is what the accounts hold together, read in one statement.
+type Total struct {
+	Accounts int64
+	Balance  string // a whole number, which may have more digits than 64 bits hold
+}
+
+// A Result is what a run has done. After an error it holds what was confirmed before.
+type Result struct {
+	Transfers int64
+	Amount    *big.Int // all that was moved
+	Retries   int64    // attempts that failed, of all transfers
+	LookUps   int64    // uncertain outcomes that the history decided
+	Passed    int64    // pairs that could not serve
+	Elapsed   time.Duration
+	P50, P99  time.Duration // of one transfer, first attempt to confirmation
+
+	// Before and After are nil where they were not read: the table is larger than
+	// MostSummed, or the run ended with an error.
+	Before, After *Total
+}
+
+// PerSecond returns the rate of the run.
+func (r Result) PerSecond() float64 {
+	if r.Elapsed <= 0 {
+		return 0
+	}
+	return float64(r.Transfers) / r.Elapsed.Seconds()
+}
+
+// Run makes n transfers, and checks that the accounts hold as much as before. Errors
+// that may be wrapped: ErrFew, ErrFunds, ErrMoney, loader.ErrStopped,
+// loader.ErrGaveUp, loader.ErrUnconfirmed, *server.CreateError.
+func (b *Bank) Run(ctx context.Context, n int64) (Result, error) {
+	res := Result{Amount: new(big.Int)}
+	// 1. What there is.
+	if err := b.sample(ctx); err != nil {
+		return res, err
+	}
+	small, err := b.small(ctx)
+	if err != nil {
+		return res, err
+	}
+	if small {
+		if res.Before, err = b.total(ctx); err != nil {
+			return res, err
+		}
+	}
+	if !b.Unproven {
+		if err := b.ensureHistory(ctx); err != nil {
+			return res, err
+		}
+		if err := b.begin(ctx, n, res.Before); err != nil {
+			return res, err
+		}
+	}
+	// 2. The transfers.
+	start := time.Now()
+	err = b.transfers(ctx, n, &res)
+	res.Elapsed = time.Since(start)
+	if err != nil {
+		return res, err
+	}
+	// 3. What there is now, and what the history has.
+	if small {
+		if res.After, err = b.total(ctx); err != nil {
+			return res, fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
+		}
+		if res.Before.Accounts == res.After.Accounts && res.Before.Balance != res.After.Balance {
+			return res, fmt.Errorf("%w: %d of them held %s before the run and hold %s now", ErrMoney, res.After.Accounts, res.Before.Balance, res.After.Balance)
+		}
+	}
+	if b.Unproven {
+		return res, nil
+	}
+	return res, b.finish(ctx, res)
+}
+
+// transfers makes the transfers with all workers.
+func (b *Bank) transfers(ctx context.Context, n int64, res *Result) error {
+	var (
+		next    atomic.Int64
+		mu      sync.Mutex
+		times   histogram
+		stopped bool
+	)
+	group, ctx := errgroup.WithContext(ctx)
+	for range min(int64(b.Workers), n) {
+		group.Go(func() error {
+			for {
+				select {
+				case <-b.Stop:
+					mu.Lock()
+					stopped = true
+					mu.Unlock()
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				default:
+				}
+				i := next.Add(1) - 1
+				if i >= n {
+					return nil
+				}
+				t, err := b.transfer(ctx, i)
+				mu.Lock()
+				res.Retries += int64(t.Retries)
+				res.LookUps += int64(t.LookUps)
+				res.Passed += int64(t.Passed)
+				if err == nil {
+					res.Transfers++
+					res.Amount.Add(res.Amount, big.NewInt(t.Amount))
+					times.add(t.Took)
+					if b.Observe != nil {
+						b.Observe(t)
+					}
+				}
+				mu.Unlock()
+				if err != nil {
+					return fmt.Errorf("transfer %d: %w", i, err)
+				}
+			}
+		})
+	}
+	err := group.Wait()
+	res.P50, res.P99 = times.quantile(0.50), times.quantile(0.99)
+	if err == nil && stopped && res.Transfers < n {
+		return fmt.Errorf("%w after %d of %d transfers", loader.ErrStopped, res.Transfers, n)
+	}
+	return err
+}
+
+// begin enters the run in the history.
+func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
+	var accounts *int64
+	var total *string
+	if before != nil {
+		accounts, total = &before.Accounts, &before.Balance
+	}
+	return b.again(ctx, "enter the run in the history", func() error {
+		// ON CONFLICT, not to fail when the reply of a first attempt was lost.
+		_, err := b.pool.Exec(ctx, `INSERT INTO loader.transfer_runs (id, target, table_id, seed, transfers, accounts, total)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`,
+			b.ID, b.Accounts.Display(), int64(b.Accounts.OID), strconv.FormatUint(b.Seed, 10), n, accounts, total)
+		return err
+	})
+}
+
+// finish compares the run with its history, and ends it there.
+func (b *Bank) finish(ctx context.Context, res Result) error {
+	var count int64
+	var amount string
+	err := b.again(ctx, "end the run in the history", func() error {
+		if _, err := b.pool.Exec(ctx, `UPDATE loader.transfer_runs SET finished_at = now() WHERE id = $1`, b.ID); err != nil {
+			return err
+		}
+		return b.pool.QueryRow(ctx, `SELECT count(*), COALESCE(sum(amount), 0)::TEXT FROM loader.transfers WHERE run = $1`, b.ID).Scan(&count, &amount)
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
+	}
+	if count != res.Transfers || amount != res.Amount.String() {
+		return fmt.Errorf("%w: the run made %d transfers of %s together, and its history has %d of %s", ErrMoney, res.Transfers, res.Amount, count, amount)
+	}
+	return nil
+}
+
+// small reports whether the table has at most MostSummed accounts. It reads no more ids
+// than that where the server has statistics.
+func (b *Bank) small(ctx context.Context) (bool, error) {
+	switch {
+	case b.All:
+		return true, nil
+	case b.Accounts.EstimatedRows > 0:
+		return b.Accounts.EstimatedRows <= MostSummed, nil
+	}
+	var n int64
+	err := b.again(ctx, "count accounts", func() error {
+		return b.pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d) AS first", b.Accounts.Name.Sanitize(), MostSummed+1)).Scan(&n)
+	})
+	return n <= MostSummed, err
+}
+
+// total adds all balances up, in one statement and thus in one snapshot.
+func (b *Bank) total(ctx context.Context) (*Total, error) {
+	var t Total
+	err := b.again(ctx, "add the balances up", func() error {
+		return b.untimed(ctx, func(conn *pgx.Conn) error {
+			return conn.QueryRow(ctx, b.sql.total).Scan(&t.Accounts, &t.Balance)
+		})
+	})
+	return &t, err
+}
+
+// untimed calls fn with a connection whose statements may take as long as they need:
+// those that read whole tables.
+func (b *Bank) untimed(ctx context.Context, fn func(*pgx.Conn) error) error {
+	conn, err := b.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
+		return err
+	}
+	if err := fn(conn.Conn()); err != nil {
+		conn.Conn().Close(context.WithoutCancel(ctx)) // with its setting
+		return err
+	}
+	_, err = conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d", b.AttemptTimeout.Milliseconds()))
+	return err
+}
+
+// again calls fn, which may safely be called twice, until it succeeds, fails for good,
+// or RetryFor is over.
+func (b *Bank) again(ctx context.Context, step string, fn func() error) error {
+	end := time.Now().Add(b.RetryFor)
+	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
+		err := fn()
+		if err == nil {
+			return nil
+		}
+		if server.Stopped(ctx, err) {
+			return ctx.Err()
+		}
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain || errors.Is(err, pgx.ErrNoRows) {
+			return failed(step, err)
+		}
+		if time.Now().Add(wait).After(end) {
+			return fmt.Errorf("%s: %w after %s: %w", step, loader.ErrGaveUp, b.RetryFor, &reason{err})
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package bank
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/server"
+)
+
+// MostSampled is how many accounts a run draws its pairs from, at most: few enough to
+// be held and read at once also from a table of 10^9 accounts, and enough that
+// transfers seldom meet.
+const MostSampled = 4096
+
+// sample reads the ids that the pairs are drawn from: all of a small table; of a larger
+// one those that follow random places between the lowest id and the highest, so that an
+// id behind a wide gap is chosen more often than others.
+func (b *Bank) sample(ctx context.Context) error {
+	found, err := b.pool.Query(ctx, b.sql.first, MostSampled+1)
+	if err != nil {
+		return failed("read account ids", err)
+	}
+	ids, err := pgx.CollectRows(found, pgx.RowTo[int64])
+	if err != nil {
+		return failed("read account ids", err)
+	}
+	b.All = len(ids) <= MostSampled
+	if !b.All {
+		if ids, err = b.probes(ctx); err != nil {
+			return failed("sample account ids", err)
+		}
+	}
+	b.ids, b.Sampled = ids, len(ids)
+	switch name := b.Accounts.Display(); len(ids) {
+	case 0:
+		return fmt.Errorf("%w: %s is empty; loader accounts fills it", ErrFew, name)
+	case 1:
+		return fmt.Errorf("%w: %s has one only, id %d; loader accounts adds more", ErrFew, name, ids[0])
+	}
+	return nil
+}
+
+// probes returns the ids at MostSampled random places, sorted, each once.
+func (b *Bank) probes(ctx context.Context) ([]int64, error) {
+	var low, high int64
+	if err := b.pool.QueryRow(ctx, b.sql.bounds).Scan(&low, &high); err != nil {
+		return nil, err
+	}
+	rng := rand.New(rand.NewPCG(b.Seed, ^uint64(0)))
+	width := uint64(high) - uint64(low) // right also where the difference overflows
+	var batch pgx.Batch
+	ids := make([]int64, 0, MostSampled+2)
+	for range MostSampled {
+		place := rng.Uint64()
+		if width < ^uint64(0) {
+			place = rng.Uint64N(width + 1)
+		}
+		batch.Queue(b.sql.probe, int64(uint64(low)+place)).QueryRow(func(row pgx.Row) error {
+			var id int64
+			err := row.Scan(&id)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return nil // the highest account was deleted meanwhile
+			}
+			ids = append(ids, id)
+			return err
+		})
+	}
+	if err := b.pool.SendBatch(ctx, &batch).Close(); err != nil {
+		return nil, err
+	}
+	// All places may lie behind one wide gap.
+	ids = append(ids, low, high)
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// pairs draws the accounts of transfer n: source and sink, one pair after the other
+// until one serves. They depend on the seed, n and the sampled ids alone.
+type pairs struct {
+	ids []int64
+	rng *rand.Rand
+}
+
+func (b *Bank) pairs(n int64) pairs {
+	return pairs{b.ids, rand.New(rand.NewPCG(b.Seed, uint64(n)))}
+}
+
+func (p pairs) next() (source, sink int64) {
+	i := p.rng.IntN(len(p.ids))
+	j := p.rng.IntN(len(p.ids) - 1)
+	if j >= i {
+		j++
+	}
+	return p.ids[i], p.ids[j]
+}
+
+// failed adds the step to a database's error, whose own text is made one line.
+func failed(step string, err error) error {
+	return fmt.Errorf("%s: %w", step, &reason{err})
+}
+
+// reason is a database's error with its text for people.
+type reason struct{ err error }
+
+func (r *reason) Error() string { return server.Reason(r.err) }
+func (r *reason) Unwrap() error { return r.err }

@@ -1,0 +1,194 @@
+package bank
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/server"
+)
+
+// A Setup is a database and the user who works in it: what the tutorial makes by hand,
+// as root, before its program runs.
+type Setup struct {
+	Database string
+	User     string
+}
+
+// A Step is one statement of a set-up.
+type Step struct {
+	What string // "database bank", "user maxroach", "grants on database bank"
+	// Database is where SQL must run; empty is any.
+	Database string
+	SQL      string
+	// Done says that the server has it already: the statement is not sent.
+	Done bool
+}
+
+// Steps asks the server what there is and returns the statements that the set-up takes,
+// in order. It writes nothing. srv is of a user who may make databases and users.
+func (s Setup) Steps(ctx context.Context, srv *server.Server) ([]Step, error) {
+	haveDatabase, err := exists(ctx, srv.Config, "pg_catalog.pg_database WHERE datname = $1", s.Database)
+	if err != nil {
+		return nil, err
+	}
+	name := s.User
+	if srv.Product == server.CockroachDB {
+		name = strings.ToLower(name) // as the server itself keeps it
+	}
+	haveUser, err := exists(ctx, srv.Config, "pg_catalog.pg_roles WHERE rolname = $1", name)
+	if err != nil {
+		return nil, err
+	}
+	database, user := pgx.Identifier{s.Database}.Sanitize(), pgx.Identifier{s.User}.Sanitize()
+	create, make := "CREATE DATABASE IF NOT EXISTS "+database, "CREATE USER IF NOT EXISTS "+user
+	if srv.Product == server.PostgreSQL {
+		create, make = "CREATE DATABASE "+database, "CREATE USER "+user
+	}
+	// Grants are not looked up: to repeat one changes nothing.
+	steps := []Step{
+		{What: "database " + s.Database, SQL: create, Done: haveDatabase},
+		{What: "user " + s.User, SQL: make, Done: haveUser},
+		{What: "grants on database " + s.Database, SQL: "GRANT ALL ON DATABASE " + database + " TO " + user},
+	}
+	if srv.Product == server.PostgreSQL {
+		// From 15 on, only the owner may make tables in public.
+		steps = append(steps, Step{What: "grants on schema public", Database: s.Database, SQL: "GRANT ALL ON SCHEMA public TO " + user})
+	}
+	if !haveDatabase {
+		return steps, nil
+	}
+	// Tables that somebody else has made before: those of earlier loads, by root.
+	schemas, err := withTables(ctx, srv.Config.WithDatabase(s.Database))
+	if err != nil {
+		return nil, err
+	}
+	for _, schema := range schemas {
+		in := pgx.Identifier{schema}
+		if schema != "public" {
+			steps = append(steps, Step{What: "grants on schema " + schema, Database: s.Database, SQL: "GRANT ALL ON SCHEMA " + in.Sanitize() + " TO " + user})
+		}
+		sql := "GRANT ALL ON ALL TABLES IN SCHEMA " + in.Sanitize() + " TO " + user
+		if srv.Product == server.CockroachDB {
+			sql = "GRANT ALL ON TABLE " + pgx.Identifier{s.Database, schema}.Sanitize() + ".* TO " + user
+		}
+		steps = append(steps, Step{What: "grants on the tables of schema " + schema, Database: s.Database, SQL: sql})
+	}
+	return steps, nil
+}
+
+// Apply sends the steps that are not done, each by itself: not all may stand in one
+// transaction. after is called behind each step, sent or not.
+func (s Setup) Apply(ctx context.Context, srv *server.Server, steps []Step, after func(Step)) error {
+	for _, step := range steps {
+		if !step.Done {
+			cfg := srv.Config
+			if step.Database != "" {
+				cfg = cfg.WithDatabase(step.Database)
+			}
+			err := server.With(ctx, cfg, func(conn *pgx.Conn) error {
+				_, err := conn.Exec(ctx, step.SQL, pgx.QueryExecModeSimpleProtocol)
+				return err
+			})
+			if err != nil && !alreadyThere(err) {
+				return &server.CreateError{What: "the set-up's", Name: step.What, Err: err}
+			}
+		}
+		after(step)
+	}
+	return nil
+}
+
+// alreadyThere reports whether somebody else has made the same thing meanwhile.
+func alreadyThere(err error) bool {
+	switch server.Code(err) {
+	case "42P04", "42710", "23505": // duplicate database, duplicate object, both at once
+		return true
+	}
+	return false
+}
+
+func exists(ctx context.Context, cfg *server.Config, from, name string) (bool, error) {
+	var there bool
+	err := server.With(ctx, cfg, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM "+from+")", name).Scan(&there)
+	})
+	if err != nil {
+		return false, asIs("look for what is there", err)
+	}
+	return there, nil
+}
+
+// withTables returns the schemas of a database that have tables, but the server's own.
+func withTables(ctx context.Context, cfg *server.Config) ([]string, error) {
+	var schemas []string
+	err := server.With(ctx, cfg, func(conn *pgx.Conn) error {
+		found, err := conn.Query(ctx, `SELECT DISTINCT table_schema::TEXT AS s FROM information_schema.tables
+			WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema', 'crdb_internal', 'pg_extension')
+			AND table_schema NOT LIKE 'pg\_temp%' ORDER BY s`)
+		if err != nil {
+			return err
+		}
+		schemas, err = pgx.CollectRows(found, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return nil, asIs("look for tables", err)
+	}
+	return schemas, nil
+}
+
+// asIs adds the step to an error, unless it says itself that there was no connection.
+func asIs(step string, err error) error {
+	var connect *server.ConnectError
+	if errors.As(err, &connect) {
+		return err
+	}
+	return failed(step, err)
+}
+
+// A ClientCertificate is what a user of a secure CockroachDB cluster logs in with.
+type ClientCertificate struct {
+	Binary   string // path of cockroach
+	CertsDir string // holds ca.crt, and will hold client.USER.crt and client.USER.key
+	CAKey    string // the authority's key
+	User     string
+}
+
+// Command returns the command that makes the certificate, for people and for Create. No
+// argument is a secret.
+func (c ClientCertificate) Command() []string {
+	return []string{c.Binary, "cert", "create-client", c.User, "--certs-dir=" + c.CertsDir, "--ca-key=" + c.CAKey}
+}
+
+// Files returns the paths of the certificate and its key.
+func (c ClientCertificate) Files() (cert, key string) {
+	base := filepath.Join(c.CertsDir, "client."+c.User)
+	return base + ".crt", base + ".key"
+}
+
+// Exists reports whether certificate and key are there.
+func (c ClientCertificate) Exists() bool {
+	cert, key := c.Files()
+	_, certErr := os.Stat(cert)
+	_, keyErr := os.Stat(key)
+	return certErr == nil && keyErr == nil
+}
+
+// Create makes the certificate. It never overwrites one.
+func (c ClientCertificate) Create(ctx context.Context) error {
+	command := c.Command()
+	out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	said := strings.TrimPrefix(strings.TrimSpace(string(out)), "ERROR: ")
+	said, _, _ = strings.Cut(said, "\n")
+	return fmt.Errorf("make the certificate of %s with cockroach: %s (%w)", c.User, said, err)
+}

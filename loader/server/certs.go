@@ -1,0 +1,242 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/jackc/pgservicefile"
+	"github.com/jackc/pgx/v5"
+)
+
+// A KeyError says that a key or certificate file cannot be used. Nothing was sent.
+type KeyError struct {
+	Path   string
+	Reason string
+}
+
+func (e *KeyError) Error() string { return e.Path + " " + e.Reason }
+
+// addCerts adds what a directory of certificates holds to a connection string, which
+// goes first where it says something itself.
+func addCerts(text, dir string) (string, error) {
+	if dir == "" {
+		return text, nil
+	}
+	if setting(text, "sslmode") == "disable" {
+		return "", fmt.Errorf("%w: --certs-dir and sslmode=disable contradict each other", ErrURL)
+	}
+	ca := filepath.Join(dir, "ca.crt")
+	if _, err := os.Stat(ca); err != nil {
+		return "", &KeyError{ca, fileProblem(err) + "; --certs-dir takes a directory as cockroach cert makes it"}
+	}
+	// The user may come from the string, PGUSER, or the system.
+	cfg, err := pgx.ParseConfig(withSettings(text, [][2]string{{"sslmode", "disable"}, {"sslrootcert", ""}, {"sslcert", ""}, {"sslkey", ""}}))
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", ErrURL, parseProblem(text, err))
+	}
+	add := [][2]string{{"sslmode", "verify-full"}, {"sslrootcert", ca}}
+	cert, key := filepath.Join(dir, "client."+cfg.User+".crt"), filepath.Join(dir, "client."+cfg.User+".key")
+	if _, err := os.Stat(cert); err == nil {
+		add = append(add, [2]string{"sslcert", cert}, [2]string{"sslkey", key})
+	} // else the user logs in with a password
+	return withSettings(text, add), nil
+}
+
+// withSettings adds settings that count where the string does not name them: of a URL's
+// parameters the first of a name counts, of key=value pairs the last.
+func withSettings(text string, add [][2]string) string {
+	if strings.Contains(text, "://") {
+		q := url.Values{}
+		for _, kv := range add {
+			q.Set(kv[0], kv[1])
+		}
+		if strings.Contains(text, "?") {
+			return text + "&" + q.Encode()
+		}
+		return text + "?" + q.Encode()
+	}
+	var b strings.Builder
+	quote := strings.NewReplacer(`\`, `\\`, `'`, `\'`)
+	for _, kv := range add {
+		fmt.Fprintf(&b, "%s='%s' ", kv[0], quote.Replace(kv[1]))
+	}
+	return b.String() + text
+}
+
+// setting returns what a connection string says about one setting; empty where it does
+// not, or does not parse.
+func setting(text, name string) string {
+	if _, rest, ok := strings.Cut(text, "://"); ok {
+		_, query, _ := strings.Cut(rest, "?")
+		values, _ := url.ParseQuery(query) // pgx will say what is wrong with it
+		return values.Get(name)
+	}
+	found := ""
+	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
+		key, rest, ok := strings.Cut(text, "=")
+		if !ok {
+			return found
+		}
+		value, rest := cutValue(strings.TrimLeft(rest, " \t\r\n"))
+		if strings.TrimSpace(key) == name {
+			found = value
+		}
+		text = rest
+	}
+	return found
+}
+
+// cutValue cuts a value, quoted or plain, from the start of key=value pairs.
+func cutValue(text string) (value, rest string) {
+	var b strings.Builder
+	quoted := strings.HasPrefix(text, "'")
+	i := 0
+	if quoted {
+		i = 1
+	}
+	for ; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\' && i+1 < len(text):
+			i++
+			b.WriteByte(text[i])
+		case quoted && c == '\'':
+			return b.String(), text[i+1:]
+		case !quoted && strings.IndexByte(" \t\r\n", c) >= 0:
+			return b.String(), text[i:]
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), ""
+}
+
+// effective returns a setting as pgx finds it: in the string, in the service that it or
+// PGSERVICE names, in the environment.
+func effective(text, name, variable string) string {
+	if v := setting(text, name); v != "" {
+		return v
+	}
+	if v := fromService(text, name); v != "" {
+		return v
+	}
+	return os.Getenv(variable)
+}
+
+func fromService(text, name string) string {
+	service := setting(text, "service")
+	if service == "" {
+		service = os.Getenv("PGSERVICE")
+	}
+	if service == "" {
+		return ""
+	}
+	path := setting(text, "servicefile")
+	if path == "" {
+		path = os.Getenv("PGSERVICEFILE")
+	}
+	if path == "" {
+		home, _ := os.UserHomeDir()
+		path = filepath.Join(home, ".pg_service.conf")
+	}
+	file, err := pgservicefile.ReadServicefile(path)
+	if err != nil {
+		return ""
+	}
+	found, err := file.GetService(service)
+	if err != nil {
+		return ""
+	}
+	return found.Settings[name]
+}
+
+// checkKey refuses a client's key that is missing, or that others may read, as libpq
+// does; pgx does not look.
+func checkKey(text string) error {
+	if effective(text, "sslmode", "PGSSLMODE") == "disable" || setting(text, "sslcertmode") == "disable" {
+		return nil
+	}
+	path := effective(text, "sslkey", "PGSSLKEY")
+	byDefault := path == ""
+	if byDefault {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil
+		}
+		path = filepath.Join(home, ".postgresql", "postgresql.key")
+	}
+	info, err := os.Stat(path)
+	if byDefault && err != nil {
+		return nil
+	}
+	if err != nil {
+		return &KeyError{path, fileProblem(err) + "; sslkey names the client's key"}
+	}
+	if info.Mode().Perm()&mayNotHave(info) != 0 {
+		return &KeyError{path, fmt.Sprintf("can be read by others (mode %04o); chmod 600 it, or a key is no secret", info.Mode().Perm())}
+	}
+	return nil
+}
+
+// fileProblem says in a few words why a file cannot be used.
+func fileProblem(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "is not there"
+	case errors.Is(err, fs.ErrPermission):
+		return "may not be read"
+	}
+	return "cannot be read"
+}
+
+// mayFallBack returns the first host that is not on this machine and to which pgx would
+// try both TLS and plaintext, one after the other; empty where there is none. A host
+// without any TLS has sslmode=disable: that is consent.
+func mayFallBack(cfg *pgx.ConnConfig) string {
+	encrypted, plain := map[string]bool{}, map[string]bool{}
+	note := func(host string, tls bool) {
+		if tls {
+			encrypted[host] = true
+		} else {
+			plain[host] = true
+		}
+	}
+	hosts := []string{cfg.Host}
+	note(cfg.Host, cfg.TLSConfig != nil)
+	for _, f := range cfg.Fallbacks {
+		note(f.Host, f.TLSConfig != nil)
+		hosts = append(hosts, f.Host)
+	}
+	for _, host := range hosts {
+		if encrypted[host] && plain[host] && !isLocal(host) {
+			return host
+		}
+	}
+	return ""
+}
+
+// isLocal reports whether host is a socket directory or a loopback address.
+func isLocal(host string) bool {
+	if host == "" || host == "localhost" || filepath.IsAbs(host) || strings.HasPrefix(host, "@") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// WantsPassword reports whether the server refuses cfg's user for want of a password: it
+// connects once, without one.
+func WantsPassword(ctx context.Context, c *Config) bool {
+	if c.HasPassword() {
+		return false
+	}
+	err := With(ctx, c, func(*pgx.Conn) error { return nil })
+	code := Code(err)
+	return code == "28P01" || code == "28000" && strings.Contains(Reason(err), "password")
+}
