@@ -1,0 +1,201 @@
+package load_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+	"bulkload/loader/server"
+	"bulkload/loader/source"
+)
+
+// A subject is what the suites of faults load: one kind of rows, committed and carried
+// one way.
+type subject struct {
+	kind string
+	load.Settings
+	// begin enters a load of n rows in the registry, over proxied; direct is the
+	// same database without faults.
+	begin func(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load
+	// exact fails the test unless the n rows, and no others, are there, once.
+	exact func(t testing.TB, direct string, l *load.Load, n int64)
+}
+
+func (s subject) String() string { return s.kind + "/" + name(s.Settings) }
+
+// Commits matches the message with which a chunk of the subject becomes durable.
+func (s subject) commits(srv loadertest.Server) loadertest.Match { return commitOf(srv, s.Settings) }
+
+// subjects returns what can be loaded into a server. Another kind of load is another
+// entry here.
+func subjects(srv loadertest.Server) []subject {
+	var list []subject
+	for _, set := range ways(srv) {
+		list = append(list, subject{"points", set, generated(load.Points), exactRows})
+	}
+	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
+		list = append(list, subject{"accounts", load.Settings{Way: commit.Transaction, Via: via}, generated(load.Accounts), exactRows})
+	}
+	// A table without any key: only the ledger keeps a row from coming twice.
+	list = append(list, subject{"keyless", load.Settings{Way: commit.Transaction, Via: commit.Insert}, beginKeyless, exactKeyless})
+	if srv.Product == server.PostgreSQL {
+		list = append(list, subject{"keyless", load.Settings{Way: commit.Transaction, Via: commit.Copy}, beginKeyless, exactKeyless})
+	}
+	return list
+}
+
+func generated(what load.What) func(testing.TB, string, string, int64, load.Settings) *load.Load {
+	return func(t testing.TB, proxied, _ string, n int64, set load.Settings) *load.Load {
+		return newLoad(t, proxied, load.Request{What: what, Rows: n, Seed: 11, Settings: set})
+	}
+}
+
+func exactRows(t testing.TB, direct string, l *load.Load, n int64) { checkExact(t, direct, l, n) }
+
+func beginKeyless(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load {
+	loadertest.Exec(t, direct, "DROP TABLE IF EXISTS points", "CREATE TABLE points (id INT8, s TEXT)")
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "%d,\"a\n%d\"\n", i, i)
+	}
+	req := files("points", write(t, "x.csv", text.String()))
+	req.Settings, req.Files.Columns = set, []string{"id", "s"}
+	return newLoad(t, proxied, req)
+}
+
+func exactKeyless(t testing.TB, direct string, l *load.Load, n int64) {
+	t.Helper()
+	loadertest.CheckTable(t, direct, loadertest.Table{Name: l.Table.Name, Columns: []string{"s"}}, func(yield func(int64, []any) bool) {
+		for i := range n {
+			if !yield(i, []any{fmt.Sprintf("a\n%d", i)}) {
+				return
+			}
+		}
+	})
+	checkSettled(t, direct)
+	if res := resume(t, direct, l, load.Settings{}); res.Rows != 0 {
+		t.Errorf("a further run of a complete load writes %d rows", res.Rows)
+	}
+}
+
+// checkSettled fails the test if a complete load has left something in the registry.
+func checkSettled(t testing.TB, url string) {
+	t.Helper()
+	for _, table := range []string{"claims", "ledger"} {
+		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM loader."+table); n != 0 {
+			t.Errorf("%d rows are left in loader.%s after a complete load", n, table)
+		}
+	}
+}
+
+// few leaves one subject for each way to commit, of those that differ in no more than
+// what is carried. The rest is for -tags chaos on the slower server.
+func few(list []subject) []subject {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(list, func(s subject) bool {
+		key := s.kind + string(s.Way)
+		if s.kind == "accounts" || seen[key] {
+			return true
+		}
+		seen[key] = true
+		return false
+	})
+}
+
+// eachSubject runs f for everything that can be loaded into either server, each in a
+// database of its own, and fails what leaves goroutines, files or sessions behind.
+func eachSubject(t *testing.T, f func(t *testing.T, srv loadertest.Server, url string, sub subject)) {
+	t.Helper()
+	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+		list := subjects(srv)
+		if srv.Cockroach && !chaos {
+			list = few(list)
+		}
+		for _, sub := range list {
+			t.Run(sub.String(), func(t *testing.T) {
+				loadertest.CheckNoLeaks(t)
+				f(t, srv, srv.NewDatabase(t), sub)
+			})
+		}
+	})
+}
+
+// resume runs a load again, without faults and to its end.
+func resume(t testing.TB, url string, l *load.Load, set load.Settings) loader.Result {
+	t.Helper()
+	set.RetryFor, set.Chunk, set.Stop, set.Observe, set.Input = time.Minute, 0, nil, nil, source.NewInput(nil)
+	again, err := load.Resume(context.Background(), open(t, url), l.ID, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	res, err := again.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+// A trial is a subject on its way: a load that is entered, and a proxy whose faults
+// are armed.
+type trial struct {
+	*load.Load
+	proxy *loadertest.Proxy
+	done  chan struct{} // closed when Run has returned
+	res   loader.Result
+	err   error
+}
+
+// start begins a load of n rows behind a proxy, arms the faults and runs it beside the
+// test.
+func (s subject) start(t testing.TB, url string, n int64, faults ...*loadertest.Fault) *trial {
+	t.Helper()
+	if s.Chunk == 0 {
+		s.Chunk = 100
+	}
+	if s.RetryFor == 0 {
+		s.RetryFor = time.Minute
+	}
+	x := &trial{proxy: loadertest.NewProxy(t, url), done: make(chan struct{})}
+	x.Load = s.begin(t, x.proxy.URL(), url, n, s.Settings)
+	x.proxy.Add(faults...)
+	go func() {
+		defer close(x.done)
+		x.res, x.err = x.Run(context.Background())
+	}()
+	t.Cleanup(func() { <-x.done })
+	return x
+}
+
+// wait returns what the run of the trial returned.
+func (x *trial) wait() (loader.Result, error) {
+	<-x.done
+	return x.res, x.err
+}
+
+// running reports whether the trial's run goes on.
+func (x *trial) running() bool {
+	select {
+	case <-x.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// mustEnd waits for the trial, which must end well.
+func (x *trial) mustEnd(t testing.TB) loader.Result {
+	t.Helper()
+	res, err := x.wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
