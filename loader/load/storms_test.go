@@ -46,7 +46,7 @@ func TestSessionsAreEndedAllTheTime(t *testing.T) {
 		defer conn.Close(context.Background())
 		n := int64(20_000)
 		sub.Chunk = 50
-		x := sub.start(t, url, n)
+		x := sub.startDirect(t, url, n)
 		struck := 0
 		for x.running() && struck < storms {
 			// Between two storms something must be committed.
@@ -146,7 +146,7 @@ func stopAndStart(t *testing.T, srv loadertest.Server, db *localdb.DB, sub subje
 		}
 	}
 	const n = 30_000
-	x := sub.start(t, url, n)
+	x := sub.startDirect(t, url, n)
 	rounds := 1
 	if chaos {
 		rounds = 4

@@ -147,8 +147,8 @@ func resume(t testing.TB, url string, l *load.Load, set load.Settings) loader.Re
 // are armed.
 type trial struct {
 	*load.Load
-	proxy *loadertest.Proxy
-	done  chan struct{} // closed when Run has returned
+	proxy *loadertest.Proxy // nil without
+	done  chan struct{}     // closed when Run has returned
 	res   loader.Result
 	err   error
 }
@@ -157,21 +157,39 @@ type trial struct {
 // test.
 func (s subject) start(t testing.TB, url string, n int64, faults ...*loadertest.Fault) *trial {
 	t.Helper()
+	proxy := loadertest.NewProxy(t, url)
+	x := s.enter(t, proxy.URL(), url, n)
+	x.proxy = proxy
+	proxy.Add(faults...)
+	x.run(t)
+	return x
+}
+
+// startDirect is start without a proxy, for faults of the server itself.
+func (s subject) startDirect(t testing.TB, url string, n int64) *trial {
+	t.Helper()
+	x := s.enter(t, url, url, n)
+	x.run(t)
+	return x
+}
+
+func (s subject) enter(t testing.TB, proxied, direct string, n int64) *trial {
+	t.Helper()
 	if s.Chunk == 0 {
 		s.Chunk = 100
 	}
 	if s.RetryFor == 0 {
 		s.RetryFor = time.Minute
 	}
-	x := &trial{proxy: loadertest.NewProxy(t, url), done: make(chan struct{})}
-	x.Load = s.begin(t, x.proxy.URL(), url, n, s.Settings)
-	x.proxy.Add(faults...)
+	return &trial{Load: s.begin(t, proxied, direct, n, s.Settings), done: make(chan struct{})}
+}
+
+func (x *trial) run(t testing.TB) {
 	go func() {
 		defer close(x.done)
 		x.res, x.err = x.Run(context.Background())
 	}()
 	t.Cleanup(func() { <-x.done })
-	return x
 }
 
 // wait returns what the run of the trial returned.
