@@ -19,9 +19,9 @@ import (
 func commitOf(s loadertest.Server, set load.Settings) loadertest.Match {
 	switch {
 	case set.Way == commit.Statement && set.Via == commit.Copy:
-		return loadertest.Match{SQL: `^COPY .*points`, Kind: loadertest.MsgStatement}
+		return loadertest.Match{SQL: `^COPY .*(points|accounts)`, Kind: loadertest.MsgStatement}
 	case set.Way == commit.Statement:
-		return loadertest.Match{SQL: `^INSERT INTO .*points`, Kind: loadertest.MsgStatement}
+		return loadertest.Match{SQL: `^INSERT INTO .*(points|accounts)`, Kind: loadertest.MsgStatement}
 	case s.Product == server.CockroachDB:
 		return loadertest.Match{SQL: `^RELEASE SAVEPOINT cockroach_restart`, Kind: loadertest.MsgStatement}
 	}

@@ -142,6 +142,11 @@ func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 // extraSessions are those beside the workers': for claims and checkpoints.
 const extraSessions = 2
 
+// serverTenths is how much of a chunk's time the server has for one statement: less than
+// all, so that its reason for stopping, with its SQLSTATE, arrives before the client
+// ends the connection without one.
+const serverTenths = 9
+
 func (l *Load) connect(ctx context.Context, s Settings) error {
 	workers := s.Workers
 	if workers == 0 {
@@ -153,7 +158,7 @@ func (l *Load) connect(ctx context.Context, s Settings) error {
 	}
 	pool, err := l.srv.Pool(ctx, server.Sessions{
 		Name: registry.SessionName(l.ID, l.run), Max: workers + extraSessions,
-		StatementTimeout: timeout, Prepare: commit.Prepare,
+		StatementTimeout: timeout / 10 * serverTenths, Prepare: commit.Prepare,
 	})
 	l.pool = pool
 	return err

@@ -2,7 +2,6 @@ package localdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -10,9 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"bulkload/loader/server"
 )
 
 // longestSocket is the length that a socket's path may have; sockaddr_un has 108
@@ -128,39 +124,4 @@ func freePort() (int, error) {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// Crash kills a temporary server as a power cut would, and Restart starts it again
-// over the same data and at the same addresses. For tests.
-func (db *DB) Crash() error {
-	if !db.temporary {
-		return errors.New("only temporary servers are crashed")
-	}
-	return db.process.kill()
-}
-
-// Restart starts a temporary server again after Crash.
-func (db *DB) Restart(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
-	defer cancel()
-	start := db.startCockroach
-	if db.Product == server.PostgreSQL {
-		start = db.startPostgres
-	}
-	for {
-		p, err := start(ctx)
-		if err == nil {
-			db.process = p
-			return nil
-		}
-		// The backends of a postmaster that was killed notice it one by one.
-		if !strings.Contains(err.Error(), "shared memory block") {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }

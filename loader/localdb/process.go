@@ -57,5 +57,14 @@ func (p *process) kill() error {
 	return nil
 }
 
+// halt asks the process to stop: fast is PostgreSQL's fast stop, which does not wait
+// for its sessions.
+func (p *process) halt(fast bool) error {
+	if fast {
+		return p.cmd.Process.Signal(os.Interrupt)
+	}
+	return interrupt(p.cmd.Process)
+}
+
 // stopTimeout bounds a stop in good order.
 const stopTimeout = 20 * time.Second

@@ -1,0 +1,175 @@
+package load_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader"
+	"bulkload/loader/loadertest"
+	"bulkload/loader/localdb"
+	"bulkload/loader/server"
+)
+
+// endSessions ends the sessions of all loaders, as an administrator would, and returns
+// how many they were. Only PostgreSQL says 57P01 to a session that it ends; CockroachDB
+// closes the connection.
+func endSessions(t testing.TB, conn *pgx.Conn, p server.Product) int {
+	t.Helper()
+	q := `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'loader %'`
+	if p == server.CockroachDB {
+		// Of all databases: the tests of a package run one after the other.
+		q = `CANCEL SESSIONS IF EXISTS (SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name LIKE 'loader %')`
+	}
+	tag, err := conn.Exec(context.Background(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(tag.RowsAffected())
+}
+
+// TestSessionsAreEndedAllTheTime ends every session of the loader again and again.
+func TestSessionsAreEndedAllTheTime(t *testing.T) {
+	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		storms := 4
+		if chaos {
+			storms = 40
+		}
+		conn, err := pgx.Connect(context.Background(), withName(t, url))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.Background())
+		n := int64(20_000)
+		sub.Chunk = 50
+		x := sub.startDirect(t, url, n)
+		struck := 0
+		for x.running() && struck < storms {
+			// Between two storms something must be committed.
+			was := sub.count(t, url)
+			endSessions(t, conn, srv.Product)
+			struck++
+			loadertest.Eventually(t, "more rows", func() bool {
+				return !x.running() || sub.count(t, url) > was
+			})
+		}
+		res := x.mustEnd(t)
+		if res.Retries == 0 {
+			t.Errorf("no chunk was sent again in %d storms", struck)
+		}
+		t.Logf("%d storms, %d retries, %d look-ups", struck, res.Retries, res.LookUps)
+		sub.exact(t, url, x.Load, n)
+	})
+}
+
+// withName returns the URL with the kit's application_name, which the check for left
+// sessions passes by.
+func withName(t testing.TB, url string) string {
+	t.Helper()
+	if strings.Contains(url, "?") {
+		return url + "&application_name=loadertest"
+	}
+	return url + "?application_name=loadertest"
+}
+
+// TestServerThatStarts has the server end every connection and answer 57P03 to new
+// ones, as it does while it starts, and 53300 after that, as one does to which all
+// clients come back at once.
+func TestServerThatStarts(t *testing.T) {
+	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		x := sub.start(t, url, 3000,
+			&loadertest.Fault{When: sub.commits(srv), Nth: 3, Times: 2, Do: loadertest.InjectAfter, Code: "57P01"},
+			&loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStartup}, Times: 5, Do: loadertest.Inject, Code: "57P03"},
+			&loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStartup}, Times: 5, Do: loadertest.Inject, Code: "53300"})
+		res := x.mustEnd(t)
+		if res.LookUps == 0 {
+			t.Error("a session that ended behind COMMIT left no doubt")
+		}
+		sub.exact(t, url, x.Load, 3000)
+	})
+}
+
+// TestServerThatNeverStarts is its control: it ends with the SQLSTATE, and resumes.
+func TestServerThatNeverStarts(t *testing.T) {
+	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		sub.RetryFor = 300 * time.Millisecond
+		x := sub.start(t, url, 3000,
+			&loadertest.Fault{When: sub.commits(srv), Nth: 3, Times: -1, Do: loadertest.InjectAfter, Code: "57P01"},
+			&loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStartup}, Times: -1, Do: loadertest.Inject, Code: "57P03"})
+		if _, err := x.wait(); !errors.Is(err, loader.ErrGaveUp) || !strings.Contains(err.Error(), "57P03") {
+			t.Errorf("got %v, want to give up with 57P03", err)
+		}
+		x.proxy.Heal()
+		x.Close() // as its process would: a run that has sessions is left alone
+		resume(t, url, x.Load, sub.Settings)
+		sub.exact(t, url, x.Load, 3000)
+	})
+}
+
+// TestServerIsStoppedAndStarted stops the server the way an administrator does, fast on
+// PostgreSQL and drained on CockroachDB, and crashes it, in the middle of loads.
+func TestServerIsStoppedAndStarted(t *testing.T) {
+	for _, p := range []server.Product{server.PostgreSQL, server.CockroachDB} {
+		t.Run(p.String(), func(t *testing.T) {
+			srv, db := loadertest.OwnServer(t, p)
+			ends := []struct {
+				name string
+				end  func() error
+			}{
+				{"stop", func() error { return db.Halt(context.Background()) }},
+				{"crash", db.Crash},
+			}
+			list := subjects(srv)
+			if !chaos {
+				list = few(list)
+			}
+			for _, sub := range list {
+				for _, how := range ends {
+					t.Run(sub.String()+"/"+how.name, func(t *testing.T) { stopAndStart(t, srv, db, sub, how.end) })
+				}
+			}
+		})
+	}
+}
+
+func stopAndStart(t *testing.T, srv loadertest.Server, db *localdb.DB, sub subject, end func() error) {
+	url := srv.NewDatabase(t)
+	some := make(chan struct{}, 1)
+	sub.Observe = func(loader.Event) {
+		select {
+		case some <- struct{}{}:
+		default:
+		}
+	}
+	const n = 30_000
+	x := sub.startDirect(t, url, n)
+	rounds := 1
+	if chaos {
+		rounds = 4
+	}
+	struck := 0
+	for range rounds {
+		select {
+		case <-some:
+		case <-x.done:
+			continue
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Restart(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		struck++
+	}
+	res := x.mustEnd(t)
+	if struck == 0 {
+		t.Error("the load was over before the server was stopped")
+	}
+	t.Logf("stopped %d times: %d retries, %d look-ups", struck, res.Retries, res.LookUps)
+	sub.exact(t, url, x.Load, n)
+}

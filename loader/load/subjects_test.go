@@ -1,0 +1,249 @@
+package load_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+	"bulkload/loader/server"
+	"bulkload/loader/source"
+)
+
+// A subject is what the suites of faults load: one kind of rows, committed and carried
+// one way.
+type subject struct {
+	kind  string
+	table string
+	ddl   string
+	load.Settings
+	// begin enters a load of n rows in the registry, over proxied; direct is the
+	// same database without faults.
+	begin func(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load
+	// exact fails the test unless the n rows, and no others, are there, once.
+	exact func(t testing.TB, direct string, l *load.Load, n int64)
+}
+
+func (s subject) String() string { return s.kind + "/" + name(s.Settings) }
+
+// Commits matches the message with which a chunk of the subject becomes durable.
+func (s subject) commits(srv loadertest.Server) loadertest.Match { return commitOf(srv, s.Settings) }
+
+// subjects returns what can be loaded into a server. Another kind of load is another
+// entry here.
+func subjects(srv loadertest.Server) []subject {
+	var list []subject
+	for _, set := range ways(srv) {
+		list = append(list, subject{"points", "points", pointsDDL, set, generated(load.Points), exactRows})
+	}
+	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
+		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{Way: commit.Transaction, Via: via}, generated(load.Accounts), exactRows})
+	}
+	// A table without any key: only the ledger keeps a row from coming twice.
+	carriers := []commit.Via{commit.Insert}
+	if srv.Product == server.PostgreSQL {
+		carriers = append(carriers, commit.Copy)
+	}
+	for _, via := range carriers {
+		list = append(list, subject{"keyless", "points", keylessDDL, load.Settings{Way: commit.Transaction, Via: via}, beginKeyless, exactKeyless})
+	}
+	return list
+}
+
+// The tables, for both servers.
+const (
+	pointsDDL   = "CREATE TABLE IF NOT EXISTS points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)"
+	accountsDDL = "CREATE TABLE IF NOT EXISTS accounts (id INT8 PRIMARY KEY, balance INT8)"
+	keylessDDL  = "CREATE TABLE IF NOT EXISTS points (id INT8, s TEXT)"
+)
+
+// count returns how many rows the table has.
+func (s subject) count(t testing.TB, url string) int64 {
+	t.Helper()
+	return loadertest.Value[int64](t, url, "SELECT count(*) FROM "+s.table)
+}
+
+func generated(what load.What) func(testing.TB, string, string, int64, load.Settings) *load.Load {
+	return func(t testing.TB, proxied, _ string, n int64, set load.Settings) *load.Load {
+		return newLoad(t, proxied, load.Request{What: what, Rows: n, Seed: 11, Settings: set})
+	}
+}
+
+func exactRows(t testing.TB, direct string, l *load.Load, n int64) { checkExact(t, direct, l, n) }
+
+func beginKeyless(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load {
+	loadertest.Exec(t, direct, keylessDDL)
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "%d,\"a\n%d\"\n", i, i)
+	}
+	req := files("points", write(t, "x.csv", text.String()))
+	req.Settings, req.Files.Columns = set, []string{"id", "s"}
+	return newLoad(t, proxied, req)
+}
+
+func exactKeyless(t testing.TB, direct string, l *load.Load, n int64) {
+	t.Helper()
+	loadertest.CheckTable(t, direct, loadertest.Table{Name: l.Table.Name, Columns: []string{"s"}}, func(yield func(int64, []any) bool) {
+		for i := range n {
+			if !yield(i, []any{fmt.Sprintf("a\n%d", i)}) {
+				return
+			}
+		}
+	})
+	checkSettled(t, direct)
+	if res := resume(t, direct, l, load.Settings{}); res.Rows != 0 {
+		t.Errorf("a further run of a complete load writes %d rows", res.Rows)
+	}
+}
+
+// checkSettled fails the test if a complete load has left something in the registry.
+func checkSettled(t testing.TB, url string) {
+	t.Helper()
+	for _, table := range []string{"claims", "ledger"} {
+		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM loader."+table); n != 0 {
+			t.Errorf("%d rows are left in loader.%s after a complete load", n, table)
+		}
+	}
+}
+
+// few leaves one subject for each way to commit, of those that differ in no more than
+// what is carried. The rest is for -tags chaos on the slower server.
+func few(list []subject) []subject {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(list, func(s subject) bool {
+		key := s.kind + string(s.Way)
+		if s.kind == "accounts" || seen[key] {
+			return true
+		}
+		seen[key] = true
+		return false
+	})
+}
+
+// eachSubject runs f for everything that can be loaded into either server, each in a
+// database of its own, and fails what leaves goroutines, files or sessions behind.
+func eachSubject(t *testing.T, f func(t *testing.T, srv loadertest.Server, url string, sub subject)) {
+	t.Helper()
+	eachOf(t, func(subject) bool { return true }, f)
+}
+
+// keyed holds for subjects whose keys are known before the rows are there.
+func keyed(s subject) bool { return s.kind == "points" }
+
+// eachOf is eachSubject for those that which holds for.
+func eachOf(t *testing.T, which func(subject) bool, f func(t *testing.T, srv loadertest.Server, url string, sub subject)) {
+	t.Helper()
+	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+		list := subjects(srv)
+		if srv.Cockroach && !chaos {
+			list = few(list)
+		}
+		for _, sub := range list {
+			if !which(sub) {
+				continue
+			}
+			t.Run(sub.String(), func(t *testing.T) {
+				loadertest.CheckNoLeaks(t)
+				f(t, srv, srv.NewDatabase(t), sub)
+			})
+		}
+	})
+}
+
+// resume runs a load again, without faults and to its end.
+func resume(t testing.TB, url string, l *load.Load, set load.Settings) loader.Result {
+	t.Helper()
+	set.RetryFor, set.Chunk, set.Stop, set.Observe, set.Input = time.Minute, 0, nil, nil, source.NewInput(nil)
+	again, err := load.Resume(context.Background(), open(t, url), l.ID, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	res, err := again.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+// A trial is a subject on its way: a load that is entered, and a proxy whose faults
+// are armed.
+type trial struct {
+	*load.Load
+	proxy *loadertest.Proxy // nil without
+	done  chan struct{}     // closed when Run has returned
+	res   loader.Result
+	err   error
+}
+
+// start begins a load of n rows behind a proxy, arms the faults and runs it beside the
+// test.
+func (s subject) start(t testing.TB, url string, n int64, faults ...*loadertest.Fault) *trial {
+	t.Helper()
+	proxy := loadertest.NewProxy(t, url)
+	x := s.enter(t, proxy.URL(), url, n)
+	x.proxy = proxy
+	proxy.Add(faults...)
+	x.run(t)
+	return x
+}
+
+// startDirect is start without a proxy, for faults of the server itself.
+func (s subject) startDirect(t testing.TB, url string, n int64) *trial {
+	t.Helper()
+	x := s.enter(t, url, url, n)
+	x.run(t)
+	return x
+}
+
+func (s subject) enter(t testing.TB, proxied, direct string, n int64) *trial {
+	t.Helper()
+	if s.Chunk == 0 {
+		s.Chunk = 100
+	}
+	if s.RetryFor == 0 {
+		s.RetryFor = time.Minute
+	}
+	return &trial{Load: s.begin(t, proxied, direct, n, s.Settings), done: make(chan struct{})}
+}
+
+func (x *trial) run(t testing.TB) {
+	go func() {
+		defer close(x.done)
+		x.res, x.err = x.Run(context.Background())
+	}()
+	t.Cleanup(func() { <-x.done })
+}
+
+// wait returns what the run of the trial returned.
+func (x *trial) wait() (loader.Result, error) {
+	<-x.done
+	return x.res, x.err
+}
+
+// running reports whether the trial's run goes on.
+func (x *trial) running() bool {
+	select {
+	case <-x.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// mustEnd waits for the trial, which must end well.
+func (x *trial) mustEnd(t testing.TB) loader.Result {
+	t.Helper()
+	res, err := x.wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}

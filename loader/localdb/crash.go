@@ -1,0 +1,66 @@
+package localdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"bulkload/loader/server"
+)
+
+// Crash kills a temporary server as a power cut would, and Restart starts it again
+// over the same data and at the same addresses. For tests.
+func (db *DB) Crash() error {
+	if !db.temporary {
+		return errors.New("only temporary servers are crashed")
+	}
+	return db.process.kill()
+}
+
+// Halt stops a temporary server as an administrator does: PostgreSQL fast, which ends
+// every session with 57P01, CockroachDB after it has drained. Restart starts it again.
+// For tests.
+func (db *DB) Halt(ctx context.Context) error {
+	if !db.temporary {
+		return errors.New("only temporary servers are halted")
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	if err := db.process.halt(db.Product == server.PostgreSQL); err != nil {
+		return err
+	}
+	select {
+	case <-db.process.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop %s: %w", db.Binary, ctx.Err())
+	}
+}
+
+// Restart starts a temporary server again after Crash or Halt.
+func (db *DB) Restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
+	defer cancel()
+	start := db.startCockroach
+	if db.Product == server.PostgreSQL {
+		start = db.startPostgres
+	}
+	for {
+		p, err := start(ctx)
+		if err == nil {
+			db.process = p
+			return nil
+		}
+		// The backends of a postmaster that was killed notice it one by one.
+		if !strings.Contains(err.Error(), "shared memory block") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
