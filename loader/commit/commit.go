@@ -100,6 +100,9 @@ type Options struct {
 	// TextCopy makes COPY carry text also on PostgreSQL, for tables whose column
 	// types are not just INT8, FLOAT8 and TEXT.
 	TextCopy bool
+	// Dialect is how the text of raw chunks is written, which PostgreSQL's COPY then
+	// takes as it is; nil: chunks are parsed first.
+	Dialect *chunker.Dialect
 	// Load and Run name the load and the run in the registry, for the ledger.
 	// An empty Load means that there is no registry.
 	Load, Run string
@@ -212,6 +215,7 @@ type progress struct {
 	careful   bool // send with ON CONFLICT … RETURNING and draw again
 	pick      bool // rows are bad: find which, and put them aside
 	split     bool // rows collide within the chunk: send them in parts
+	parsed    bool // send what was parsed, also where the text could go as it is
 	fruitless int  // attempts after which rows were still missing, with no key in the way
 	lastDup   error
 }
@@ -224,6 +228,11 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 	end := time.Now().Add(c.RetryFor)
 	wait := firstBackoff
 	for {
+		if !c.TakesRaw() || p.parsed || p.look {
+			if err := chunk.Parse(); err != nil {
+				return p.out, err
+			}
+		}
 		err := c.attempt(ctx, chunk, &p)
 		if err == nil {
 			return p.out, nil
@@ -234,6 +243,10 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 		var again errAgain
 		if errors.As(err, &again) {
 			continue // something was learned: look, or send otherwise, at once
+		}
+		if chunk.Raw() != nil && c.disputed(err) {
+			p.parsed = true
+			continue
 		}
 		if isFinal(err) {
 			return p.out, err
@@ -275,6 +288,21 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			return p.out, &RefusedError{err}
 		}
 	}
+}
+
+// TakesRaw reports whether the text of raw chunks goes to the server as it is.
+func (c *Committer) TakesRaw() bool { return c.sql.raw != "" }
+
+// disputed reports whether the server did not take a raw chunk as it is. It is then
+// parsed here, which tells what is wrong, and where. It may be nothing: COPY ends at a
+// line of \. (until PostgreSQL 17), and refuses ends of lines that differ within a
+// chunk. Either way it says so, or reads another number of rows.
+func (c *Committer) disputed(err error) bool {
+	if errors.Is(err, loader.ErrUnconfirmed) {
+		return true // another number of rows
+	}
+	class := server.Classify(err)
+	return class == server.Data || class == server.Permanent || class == server.Duplicate
 }
 
 // duplicate judges a 23505 where the rows' keys are known to be free, or may be in

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,6 +19,7 @@ type statements struct {
 	fill      string // those of them whose key is not there
 	returning string // the same, and says which went in
 	copy      string
+	raw       string // COPY of a chunk's raw text; empty where none is taken
 	lookup    string // by keys
 	compare   string // counts rows of text that are there, and that are the same
 	present   string // counts rows of text whose key is there
@@ -64,6 +66,14 @@ func compose(o Options, product server.Product) statements {
 		moved: `INSERT INTO loader.moved (load, row_number, id) SELECT $1, m, i FROM unnest($2::INT8[], $3::INT8[]) AS t (m, i)
 			ON CONFLICT (load, row_number) DO NOTHING`,
 	}
+	if d := o.Dialect; d != nil && o.Via == Copy && product == server.PostgreSQL && d.Quote != 0 {
+		escape := d.Escape
+		if escape == 0 {
+			escape = d.Quote
+		}
+		s.raw = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT csv, DELIMITER %s, QUOTE %s, ESCAPE %s, NULL %s)",
+			table, columns, literal(string(d.Delimiter)), literal(string(d.Quote)), literal(string(escape)), literal(d.Null))
+	}
 	if o.fromText() && len(o.Keys) > 0 {
 		s.compare = o.compareText(product)
 		s.present = o.presentText(product)
@@ -71,11 +81,22 @@ func compose(o Options, product server.Product) statements {
 	return s
 }
 
+// literal quotes a string that holds neither NUL nor a backslash's meaning.
+func literal(s string) string {
+	if strings.Contains(s, `\`) {
+		return "E'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(s) + "'"
+	}
+	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+}
+
 // Compose returns the statement that carries the rows of a chunk, for plans.
 func Compose(o Options, product server.Product) string {
-	if sql := compose(o, product); o.Via == Insert {
+	switch sql := compose(o, product); {
+	case o.Via == Insert:
 		return sql.insert
-	} else {
+	case sql.raw != "":
+		return sql.raw
+	default:
 		return sql.copy
 	}
 }
@@ -153,6 +174,9 @@ func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk,
 
 // copyRows sends the chunk by COPY.
 func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk) (int64, error) {
+	if raw := chunk.Raw(); raw != nil {
+		return copyText(ctx, conn, raw, c.sql.raw)
+	}
 	buf := c.buffers.Get().(*[]byte)
 	defer c.buffers.Put(buf)
 	if c.TextCopy {
@@ -160,8 +184,12 @@ func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Ch
 	} else {
 		*buf = appendBinary((*buf)[:0], chunk)
 	}
-	trace, done := traceCopy(ctx, conn, c.sql.copy)
-	tag, err := conn.PgConn().CopyFrom(trace, bytes.NewReader(*buf), c.sql.copy)
+	return copyText(ctx, conn, *buf, c.sql.copy)
+}
+
+func copyText(ctx context.Context, conn *pgx.Conn, data []byte, sql string) (int64, error) {
+	trace, done := traceCopy(ctx, conn, sql)
+	tag, err := conn.PgConn().CopyFrom(trace, bytes.NewReader(data), sql)
 	done(tag, err)
 	return tag.RowsAffected(), err
 }

@@ -34,7 +34,8 @@ func (l *Load) verifyFiles(ctx context.Context, observe func(int64)) (Report, er
 		return Report{}, err
 	}
 	total := Report{First: -1}
-	l.csv.Tolerate = true // what could not be parsed is among the rejects
+	// What could not be parsed is among the rejects; values are compared.
+	l.csv.Tolerate, l.csv.Raw = true, false
 	spans := l.csv.Cut(chunker.Range{End: l.Positions})
 	var mu sync.Mutex // guards spans and total
 	var compared int64

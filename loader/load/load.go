@@ -448,6 +448,9 @@ func (l *Load) join(s Settings) error {
 	if l.committer, err = commit.New(l.pool, l.srv.Info, l.options(s)); err != nil {
 		return &TableError{err.Error()}
 	}
+	if l.What == CSV {
+		l.csv.Raw = l.committer.TakesRaw()
+	}
 	workers := s.Workers
 	if workers == 0 {
 		workers = autoWorkers

@@ -87,7 +87,20 @@ func (l *Load) optionsCSV(s Settings) commit.Options {
 	if l.tolerance != nil {
 		o.Tolerate = l.tolerance.add
 	}
+	if c.wholeRecords() {
+		o.Dialect = &c.Dialect
+	}
 	return o
+}
+
+// wholeRecords reports whether each field goes into a column, in the columns' order.
+func (c *csvSpec) wholeRecords() bool {
+	for i, f := range c.Fields {
+		if f.Field != i || !f.Column {
+			return false
+		}
+	}
+	return len(c.Fields) == c.Width
 }
 
 // reopenCSV makes the source of a recorded load of files, if they are still the same.

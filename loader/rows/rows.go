@@ -147,8 +147,10 @@ type Chunk struct {
 	// tolerates them.
 	Rejects []Reject
 
-	cols []Values
-	n    int
+	cols  []Values
+	n     int
+	raw   []byte
+	parse func() error
 }
 
 // NewChunk returns an empty chunk with the given columns.
@@ -166,9 +168,31 @@ func (c *Chunk) Reset(span chunker.Span, n int) {
 	c.Span, c.n = span, n
 	c.RowNumbers = c.RowNumbers[:0]
 	c.Rejects = c.Rejects[:0]
+	c.raw, c.parse = nil, nil
 	for i := range c.cols {
 		c.cols[i].reset(n)
 	}
+}
+
+// SetRaw gives the chunk n rows as the source has them, as text, with the columns left
+// empty until parse fills them. A carrier that takes the text as it is spares both ends
+// of it.
+func (c *Chunk) SetRaw(raw []byte, n int, parse func() error) {
+	c.raw, c.n, c.parse = raw, n, parse
+}
+
+// Raw returns the text that SetRaw gave, or nil where the columns hold the rows.
+func (c *Chunk) Raw() []byte { return c.raw }
+
+// Parse fills the columns from the raw text, where that has not been done. The error is
+// the source's, as of its Fill.
+func (c *Chunk) Parse() error {
+	if c.parse == nil {
+		return nil
+	}
+	parse := c.parse
+	c.raw, c.parse = nil, nil
+	return parse()
 }
 
 // SetLen changes the number of rows, for a source that learns it while it fills

@@ -36,6 +36,9 @@ type CSV struct {
 	// Tolerate makes a record that cannot be parsed one of the chunk's Rejects
 	// instead of an error.
 	Tolerate bool
+	// Raw leaves chunks unparsed; see rows.Chunk.SetRaw. Every field is then a
+	// column, in order.
+	Raw bool
 	// Input opens the files.
 	Input *Input
 	// Context ends reads from the network.
@@ -195,12 +198,21 @@ func (s *CSV) Fill(c *rows.Chunk, span chunker.Span) error {
 	if err := s.read(o); err != nil {
 		return err
 	}
+	if s.Raw && len(o.raw) <= s.maxRecord() {
+		c.SetRaw(o.raw, int(span.Rows), func() error { return s.parse(c, o) })
+		return nil
+	}
+	return s.parse(c, o)
+}
+
+// parse fills the chunk's columns from the origin's text.
+func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 	scan := chunker.Scanner{Dialect: s.Dialect, Buf: o.raw, EOF: true}
 	for at := 0; at < len(o.raw); at = scan.At {
 		var err error
 		if !scan.Skip(scan.Rows+1, math.MaxInt) {
 			err = fmt.Errorf("%w within %d bytes of its record (--max-record-bytes); it may be a quote too many", chunker.ErrUnclosed, s.maxRecord())
-			if _, f := s.file(span.First); span.End() == f.End() {
+			if _, f := s.file(o.span.First); o.span.End() == f.End() {
 				err = fmt.Errorf("%w before the end of the file", chunker.ErrUnclosed)
 			}
 			scan.At = len(o.raw)

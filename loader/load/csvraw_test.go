@@ -1,0 +1,49 @@
+package load_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+	"bulkload/loader/source"
+)
+
+// TestTextGoesToCopyAsItIs loads text that PostgreSQL's COPY reads as loader does, and
+// text that it would read otherwise, as it is and parsed: the same rows.
+func TestTextGoesToCopyAsItIs(t *testing.T) {
+	ctx := context.Background()
+	s := loadertest.PostgreSQLServer(t)
+	url := s.NewDatabase(t)
+	srv := open(t, url)
+	for _, text := range []string{
+		"a\nb\n", "a\n\nb", "\"a\nb\"\nc\n", "a\"b\nc\"d\n", `"a""b"` + "\n\"\"\n",
+		"a\n\\.\nb\n", "a\n\\.", "\\.\na\n", "a\\.\nb\n", // the end of data, until 17
+		"a\r\nb\n", "a\nb\r\n", "a\rb\n", "a\nb\rc\n", "\"a\rb\"\nc\n", // which COPY mixes not
+		"N\n\"N\"\nNN\n",
+	} {
+		var got [2][]string
+		for i, via := range []commit.Via{commit.Copy, commit.Insert} {
+			exec(t, url, "DROP TABLE IF EXISTS lines; CREATE TABLE lines (line TEXT)")
+			req := files("lines", write(t, "lines.csv", text))
+			req.Via, req.Files.Header, req.Files.Null = via, load.HeaderNo, "N"
+			l, err := load.New(ctx, srv, req)
+			if err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if raw := l.Job.Source.(*source.CSV).Raw; raw != (via == commit.Copy) {
+				t.Fatalf("via %s: raw is %t", via, raw)
+			}
+			if _, err := l.Run(ctx); err != nil {
+				t.Errorf("%q via %s: %v", text, via, err)
+			}
+			l.Close()
+			got[i] = table(t, url, "SELECT line FROM lines")
+		}
+		if a, b := strings.Join(got[0], ""), strings.Join(got[1], ""); a != b {
+			t.Errorf("%q: COPY gives %s, parsed it is %s", text, a, b)
+		}
+	}
+}
