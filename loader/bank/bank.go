@@ -115,7 +115,11 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.Accounts, err = server.Describe(ctx, b.pool, srv.Info, name); err == nil {
+	err = server.Again(ctx, func() error {
+		b.Accounts, err = server.Describe(ctx, b.pool, srv.Info, name)
+		return err
+	})
+	if err == nil {
 		err = checkAccounts(b.Accounts)
 	}
 	if err != nil {

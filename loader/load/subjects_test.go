@@ -190,6 +190,7 @@ func (s subject) start(t testing.TB, url string, n int64, faults ...*loadertest.
 	proxy := loadertest.NewProxy(t, url)
 	x := s.enter(t, proxy.URL(), url, n)
 	x.proxy = proxy
+	t.Cleanup(proxy.CloseAll) // before the load is closed, which would wait for silent connections
 	proxy.Add(faults...)
 	x.run(t)
 	return x
