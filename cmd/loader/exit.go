@@ -102,7 +102,7 @@ func (p *program) exit(err error) int {
 	if p.resumeID != "" && (code == exitStopped || code >= 128 || code == exitData || code == exitTarget || code == exitUnconfirmed) {
 		resume = "loader loads resume " + p.resumeID
 	}
-	text := p.describe(err)
+	text := printable(p.describe(err))
 	fmt.Fprintln(p.stderr, "loader:", text)
 	var create *server.CreateError
 	if errors.As(err, &create) && (create.What == "schema" || create.What == "table") && strings.HasPrefix(create.Name, registry.Schema) {

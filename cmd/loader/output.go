@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// An output is stdout. It keeps the first error of a write, so that a result that did not
+// arrive, on a full disk or in a closed pipe, is not taken for one that did.
+type output struct {
+	*os.File
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.File.Write(b)
+	if err != nil && o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// WriteString is Write, for io.WriteString.
+func (o *output) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
+
+// failed returns the error that says that the result was not written.
+func (o *output) failed() error {
+	if o.err == nil {
+		return nil
+	}
+	return fmt.Errorf("the result could not be written: %w", o.err)
+}
+
+// printable returns text for a terminal: control characters, which may come from a file's
+// header, a row or a server's message, are written as Go does in quotes.
+func printable(text string) string {
+	if strings.IndexFunc(text, hidden) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if hidden(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// hidden holds for what a terminal acts on, or shows in another order than it is.
+func hidden(r rune) bool {
+	return unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
+}
