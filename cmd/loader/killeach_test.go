@@ -50,7 +50,7 @@ func TestKilledAfterEachChunk(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		list, step := killSubjects(t), 1
 		if !chaos {
-			list, step = list[:2], 5
+			list, step = list[:2], 7
 		}
 		for _, sub := range list {
 			t.Run(sub.name, func(t *testing.T) {
@@ -126,9 +126,9 @@ func killedAt(t *testing.T, url string, sub killSubject, n int) bool {
 // TestTransfersKilled kills runs of transfers at random moments: no money is lost or
 // made, and no transfer is half there.
 func TestTransfersKilled(t *testing.T) {
-	rounds := 3
+	rounds := 2
 	if chaos {
-		rounds = 50
+		rounds = 20
 	}
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
@@ -168,9 +168,9 @@ func TestKilledWithItsOwnServer(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	rounds := 4
+	rounds := 2
 	if chaos {
-		rounds = 20
+		rounds = 16
 	}
 	seed := rand.Uint64()
 	t.Logf("seed of the moments: %d", seed)
