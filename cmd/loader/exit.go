@@ -48,6 +48,7 @@ func (p *program) code(err error) int {
 		many    *commit.ToleranceError
 		key     *server.KeyError
 		cert    *certificateError
+		write   *writeError
 		pg      *pgconn.PgError
 	)
 	switch {
@@ -59,6 +60,8 @@ func (p *program) code(err error) int {
 		if code := p.signalCode(); code != 0 {
 			return code
 		}
+		return exitStopped
+	case errors.As(err, &write):
 		return exitStopped
 	case errors.Is(err, errRejected):
 		return exitRejected

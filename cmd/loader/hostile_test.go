@@ -42,7 +42,7 @@ func TestHostileNames(t *testing.T) {
 			table := "t" + fmt.Sprint(i) + name
 			for _, args := range [][]string{
 				{"csv", path, "--create-table", "--key", "id", "--header", "yes", "--table", quoted(table)},
-				{"count", quoted(table)},
+				{"count", "--table", quoted(table)},
 				{"plan", "csv", path, "--header", "yes", "--table", quoted(table)},
 				{"points", "--n", "10", "--table", quoted("p" + table)},
 				{"csv", path, "--table", "none", "--map", name + "=" + name},

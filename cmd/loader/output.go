@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -8,7 +9,7 @@ import (
 	"unicode"
 )
 
-// An output is stdout. It keeps the first error of a write, so that a result that did not
+// An output is stdout, with what a terminal would act on made printable. It keeps the first error of a write, so that a result that did not
 // arrive, on a full disk or in a closed pipe, is not taken for one that did.
 type output struct {
 	*os.File
@@ -16,11 +17,17 @@ type output struct {
 }
 
 func (o *output) Write(b []byte) (int, error) {
-	n, err := o.File.Write(b)
-	if err != nil && o.err == nil {
-		o.err = err
+	text := b
+	if bytes.IndexFunc(b, hidden) >= 0 {
+		text = []byte(printable(string(b)))
 	}
-	return n, err
+	if _, err := o.File.Write(text); err != nil {
+		if o.err == nil {
+			o.err = err
+		}
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // WriteString is Write, for io.WriteString.
@@ -31,8 +38,15 @@ func (o *output) failed() error {
 	if o.err == nil {
 		return nil
 	}
-	return fmt.Errorf("the result could not be written: %w", o.err)
+	return &writeError{fmt.Errorf("the result could not be written: %w", o.err)}
 }
+
+// A writeError says that a load is in, but not what it has to say: resuming it says that
+// again.
+type writeError struct{ err error }
+
+func (e *writeError) Error() string { return e.err.Error() }
+func (e *writeError) Unwrap() error { return e.err }
 
 // printable returns text for a terminal: control characters, which may come from a file's
 // header, a row or a server's message, are written as Go does in quotes.

@@ -19,7 +19,7 @@ import (
 
 // soakFaults is how many faults a soak injects on each server where LOADER_SOAK_FAULTS
 // does not say.
-const soakFaults = 300
+const soakFaults = 200
 
 // TestSoak loads one subject after the other under all mishaps at once until so many have
 // happened, and reports them by kind. No row is lost, and none is there twice.
@@ -54,7 +54,9 @@ func TestSoak(t *testing.T) {
 				}
 				for i, f := range list {
 					kinds[names[i]] += f.Count()
-					faults += f.Count()
+					if f.Do != loadertest.Delay { // breaks nothing
+						faults += f.Count()
+					}
 				}
 				proxy.CloseAll()
 				l.Close()
