@@ -81,7 +81,7 @@ func TestDiskOfTheClientIsFull(t *testing.T) {
 		cmd.Stderr = &stderr
 		err := cmd.Run()
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != exitStopped || !strings.Contains(stderr.String(), "the result could not be written: write /dev/full: no space left on device") {
+		if !errors.As(err, &exit) || exit.ExitCode() != exitStopped || !strings.Contains(stderr.String(), "the result could not be written: write /dev/stdout: no space left on device") {
 			t.Errorf("--format %s into a full disk: %v: %s", format, err, stderr.String())
 		}
 	}

@@ -20,7 +20,11 @@ func TestPermissionsWhateverTheUmask(t *testing.T) {
 	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
 		t.Skip(err)
 	}
-	for _, umask := range []string{"000", "022", "077"} {
+	umasks := []string{"000"}
+	if chaos {
+		umasks = []string{"000", "022", "077"}
+	}
+	for _, umask := range umasks {
 		dir, err := os.MkdirTemp("", "lp")
 		if err != nil {
 			t.Fatal(err)

@@ -56,11 +56,11 @@ func fill(t *testing.T, dir string, left int64) string {
 // rows. The load ends, or is still trying, when the space is back; what is in is whole
 // chunks; the resumed load is exact.
 func TestDiskOfTheServerIsFull(t *testing.T) {
+	if !chaos {
+		loadertest.Skip(t, "full disks of servers are for -tags chaos")
+	}
 	for _, p := range []server.Product{server.PostgreSQL, server.CockroachDB} {
 		t.Run(p.String(), func(t *testing.T) {
-			if p == server.CockroachDB && !chaos {
-				loadertest.Skip(t, "the full disk of CockroachDB is for -tags chaos")
-			}
 			mib := "160"
 			if p == server.CockroachDB {
 				mib = "320"

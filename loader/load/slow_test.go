@@ -13,7 +13,7 @@ import (
 // exact, its chunks do not run into their deadline, and memory stays within bounds,
 // although rows are made faster than they leave.
 func TestSlowNetwork(t *testing.T) {
-	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		n := int64(500)
 		if chaos {
 			n = 4000
