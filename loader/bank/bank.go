@@ -115,11 +115,7 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = server.Again(ctx, func() error {
-		b.Accounts, err = server.Describe(ctx, b.pool, srv.Info, name)
-		return err
-	})
-	if err == nil {
+	if b.Accounts, err = server.Describe(ctx, b.pool, srv.Info, name); err == nil {
 		err = checkAccounts(b.Accounts)
 	}
 	if err != nil {

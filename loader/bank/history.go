@@ -40,7 +40,7 @@ func (b *Bank) hasHistory(ctx context.Context) (bool, error) {
 	err := b.pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname IN ('transfer_runs', 'transfers')`, registry.Schema).Scan(&n)
 	if err != nil {
-		return false, server.Failed("look for the history", err)
+		return false, failed("look for the history", err)
 	}
 	return n == len(history), nil
 }

@@ -57,7 +57,7 @@ func (r Result) PerSecond() float64 {
 func (b *Bank) Run(ctx context.Context, n int64) (Result, error) {
 	res := Result{Amount: new(big.Int)}
 	// 1. What there is.
-	if err := server.Again(ctx, func() error { return b.sample(ctx) }); err != nil {
+	if err := b.sample(ctx); err != nil {
 		return res, err
 	}
 	small, err := b.small(ctx)
@@ -70,7 +70,7 @@ func (b *Bank) Run(ctx context.Context, n int64) (Result, error) {
 		}
 	}
 	if !b.Unproven {
-		if err := server.Again(ctx, func() error { return b.ensureHistory(ctx) }); err != nil {
+		if err := b.ensureHistory(ctx); err != nil {
 			return res, err
 		}
 		if err := b.begin(ctx, n, res.Before); err != nil {
@@ -160,7 +160,7 @@ func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
 	if before != nil {
 		accounts, total = &before.Accounts, &before.Balance
 	}
-	return b.again(ctx, "enter the run in the history", func(ctx context.Context) error {
+	return b.again(ctx, "enter the run in the history", func() error {
 		// ON CONFLICT, not to fail when the reply of a first attempt was lost.
 		_, err := b.pool.Exec(ctx, `INSERT INTO loader.transfer_runs (id, target, table_id, seed, transfers, accounts, total)
 			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`,
@@ -173,7 +173,7 @@ func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
 func (b *Bank) finish(ctx context.Context, res Result) error {
 	var count int64
 	var amount string
-	err := b.again(ctx, "end the run in the history", func(ctx context.Context) error {
+	err := b.again(ctx, "end the run in the history", func() error {
 		if _, err := b.pool.Exec(ctx, `UPDATE loader.transfer_runs SET finished_at = now() WHERE id = $1`, b.ID); err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ func (b *Bank) small(ctx context.Context) (bool, error) {
 		return b.Accounts.EstimatedRows <= MostSummed, nil
 	}
 	var n int64
-	err := b.again(ctx, "count accounts", func(ctx context.Context) error {
+	err := b.again(ctx, "count accounts", func() error {
 		return b.pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d) AS first", b.Accounts.Name.Sanitize(), MostSummed+1)).Scan(&n)
 	})
 	return n <= MostSummed, err
@@ -207,7 +207,7 @@ func (b *Bank) small(ctx context.Context) (bool, error) {
 // total adds all balances up, in one statement and thus in one snapshot.
 func (b *Bank) total(ctx context.Context) (*Total, error) {
 	var t Total
-	err := b.again(ctx, "add the balances up", func(context.Context) error {
+	err := b.again(ctx, "add the balances up", func() error {
 		return b.untimed(ctx, func(conn *pgx.Conn) error {
 			return conn.QueryRow(ctx, b.sql.total).Scan(&t.Accounts, &t.Balance)
 		})
@@ -235,17 +235,11 @@ func (b *Bank) untimed(ctx context.Context, fn func(*pgx.Conn) error) error {
 }
 
 // again calls fn, which may safely be called twice, until it succeeds, fails for good,
-// or RetryFor is over. The context of fn ends with the time of one attempt; what reads
-// whole tables does not take it.
-func (b *Bank) again(ctx context.Context, step string, fn func(context.Context) error) error {
-	attempt := func() error {
-		ctx, cancel := context.WithTimeout(ctx, b.AttemptTimeout)
-		defer cancel()
-		return fn(ctx)
-	}
+// or RetryFor is over.
+func (b *Bank) again(ctx context.Context, step string, fn func() error) error {
 	end := time.Now().Add(b.RetryFor)
 	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
-		err := attempt()
+		err := fn()
 		if err == nil {
 			return nil
 		}
@@ -253,10 +247,10 @@ func (b *Bank) again(ctx context.Context, step string, fn func(context.Context) 
 			return ctx.Err()
 		}
 		if c := server.Classify(err); c != server.Retry && c != server.Uncertain || errors.Is(err, pgx.ErrNoRows) {
-			return server.Failed(step, err)
+			return failed(step, err)
 		}
 		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, b.RetryFor, server.Failed(step, err))
+			return fmt.Errorf("%s: %w after %s: %w", step, loader.ErrGaveUp, b.RetryFor, &reason{err})
 		}
 		if err := sleep(ctx, wait); err != nil {
 			return err

@@ -23,16 +23,16 @@ const MostSampled = 4096
 func (b *Bank) sample(ctx context.Context) error {
 	found, err := b.pool.Query(ctx, b.sql.first, MostSampled+1)
 	if err != nil {
-		return server.Failed("read account ids", err)
+		return failed("read account ids", err)
 	}
 	ids, err := pgx.CollectRows(found, pgx.RowTo[int64])
 	if err != nil {
-		return server.Failed("read account ids", err)
+		return failed("read account ids", err)
 	}
 	b.All = len(ids) <= MostSampled
 	if !b.All {
 		if ids, err = b.probes(ctx); err != nil {
-			return server.Failed("sample account ids", err)
+			return failed("sample account ids", err)
 		}
 	}
 	b.ids, b.Sampled = ids, len(ids)
@@ -98,3 +98,14 @@ func (p pairs) next() (source, sink int64) {
 	}
 	return p.ids[i], p.ids[j]
 }
+
+// failed adds the step to a database's error, whose own text is made one line.
+func failed(step string, err error) error {
+	return fmt.Errorf("%s: %w", step, &reason{err})
+}
+
+// reason is a database's error with its text for people.
+type reason struct{ err error }
+
+func (r *reason) Error() string { return server.Reason(r.err) }
+func (r *reason) Unwrap() error { return r.err }

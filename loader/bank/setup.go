@@ -150,7 +150,7 @@ func asIs(step string, err error) error {
 	if errors.As(err, &connect) {
 		return err
 	}
-	return server.Failed(step, err)
+	return failed(step, err)
 }
 
 // A ClientCertificate is what a user of a secure CockroachDB cluster logs in with.

@@ -92,11 +92,11 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 			duplicates++
 			uncertain = true
 		default:
-			return server.Failed(fmt.Sprintf("move money from account %d to %d", t.Source, t.Sink), err)
+			return failed(fmt.Sprintf("move money from account %d to %d", t.Source, t.Sink), err)
 		}
 		t.Retries++
 		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, b.RetryFor, server.Failed(fmt.Sprintf("move money from account %d to %d", t.Source, t.Sink), err))
+			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, b.RetryFor, &reason{err})
 		}
 		if t.Retries == 10 {
 			b.Note("retrying: " + server.Reason(err))
