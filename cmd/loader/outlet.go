@@ -9,14 +9,14 @@ import (
 	"unicode"
 )
 
-// An output is stdout, with what a terminal would act on made printable. It keeps the first error of a write, so that a result that did not
+// An outlet is stdout, with what a terminal would act on made printable. It keeps the first error of a write, so that a result that did not
 // arrive, on a full disk or in a closed pipe, is not taken for one that did.
-type output struct {
+type outlet struct {
 	*os.File
 	err error
 }
 
-func (o *output) Write(b []byte) (int, error) {
+func (o *outlet) Write(b []byte) (int, error) {
 	text := b
 	if bytes.IndexFunc(b, hidden) >= 0 {
 		text = []byte(printable(string(b)))
@@ -31,10 +31,10 @@ func (o *output) Write(b []byte) (int, error) {
 }
 
 // WriteString is Write, for io.WriteString.
-func (o *output) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
+func (o *outlet) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
 
 // failed returns the error that says that the result was not written.
-func (o *output) failed() error {
+func (o *outlet) failed() error {
 	if o.err == nil {
 		return nil
 	}
