@@ -86,6 +86,7 @@ func TestBlackHoles(t *testing.T) {
 // TestBlackHoleForEver is the control: where no connection works any more, a load ends
 // within its time, and can be resumed.
 func TestBlackHoleForEver(t *testing.T) {
+	long(t)
 	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		sub.ChunkTimeout, sub.RetryFor = aBlackHole, 2*aBlackHole
 		fault := &loadertest.Fault{When: sub.commits(srv), Nth: 2, Do: loadertest.BlackHoleAll}

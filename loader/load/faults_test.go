@@ -155,18 +155,20 @@ func TestStatementThatArrivesLate(t *testing.T) {
 }
 
 // TestCutAtEachMessage cuts the connection at the first message that is sent to open and
-// run a load, then at the second, and so on, until a load does not meet the cut. Without
-// the tag chaos it takes every few messages only.
+// run a load, then at the second, and so on, until a load does not meet the cut. Subjects
+// that others stand for, and all without the tag chaos, take every few messages only.
 func TestCutAtEachMessage(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		sub.Chunk, sub.Workers = 100, 1
 		step := 1
 		switch {
+		case chaos && sub.among(srv) && (!srv.Cockroach || sub.Way == commit.Statement):
 		case chaos:
+			step = 6
 		case srv.Cockroach:
-			step = 23
+			step = 37
 		default:
-			step = 11
+			step = 13
 		}
 		actions := []loadertest.Action{loadertest.Cut, loadertest.CutAfter, loadertest.CutMiddle}
 		cuts := 0

@@ -117,9 +117,9 @@ func content(t testing.TB, url string, sub subject) string {
 func TestTheSameRowsWhateverHappens(t *testing.T) {
 	const n = 3000
 	rng := rand.New(rand.NewPCG(randomSeed(t), 1))
-	rounds := 5
+	rounds := 4
 	if chaos {
-		rounds = 40
+		rounds = 16
 	}
 	want := map[string]string{}
 	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {

@@ -13,11 +13,9 @@ import (
 // exact, its chunks do not run into their deadline, and memory stays within bounds,
 // although rows are made faster than they leave.
 func TestSlowNetwork(t *testing.T) {
+	long(t)
 	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		n := int64(500)
-		if chaos {
-			n = 4000
-		}
+		const n = 2000
 		sub.Chunk, sub.Workers = 100, 3
 		var peak atomic.Uint64
 		stop := make(chan struct{})

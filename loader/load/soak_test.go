@@ -19,7 +19,7 @@ import (
 
 // soakFaults is how many faults a soak injects on each server where LOADER_SOAK_FAULTS
 // does not say.
-const soakFaults = 200
+const soakFaults = 100
 
 // TestSoak loads one subject after the other under all mishaps at once until so many have
 // happened, and reports them by kind. No row is lost, and none is there twice.

@@ -123,14 +123,29 @@ func few(list []subject) []subject {
 	return slices.DeleteFunc(list, func(s subject) bool { return !slices.Contains(keep, s.String()) })
 }
 
-// some is few, and more of what each server is loaded with by default: by COPY on
-// PostgreSQL, and accounts.
+// some is few, and what PostgreSQL is loaded with by default.
 func some(list []subject) []subject {
-	keep := []string{"points/transaction/copy", "accounts/transaction/copy"}
-	if !slices.ContainsFunc(list, func(s subject) bool { return s.String() == "keyless/transaction/copy" }) {
-		return few(list) // CockroachDB, which takes its time
+	keep := []string{"points/transaction/copy"}
+	for _, s := range few(slices.Clone(list)) {
+		keep = append(keep, s.String())
 	}
-	return append(slices.DeleteFunc(slices.Clone(list), func(s subject) bool { return !slices.Contains(keep, s.String()) }), few(list)...)
+	if slices.Contains(keep, "keyless/transaction/insert") {
+		keep = keep[1:] // CockroachDB, which takes its time
+	}
+	return slices.DeleteFunc(list, func(s subject) bool { return !slices.Contains(keep, s.String()) })
+}
+
+// among reports whether some leaves the subject.
+func (s subject) among(srv loadertest.Server) bool {
+	return slices.ContainsFunc(some(subjects(srv)), func(x subject) bool { return x.String() == s.String() })
+}
+
+// long skips a test that waits, or repeats itself, for -tags chaos.
+func long(t *testing.T) {
+	t.Helper()
+	if !chaos {
+		loadertest.Skip(t, "long: -tags chaos runs it")
+	}
 }
 
 // clearTables empties a test's database of the tables and the record of the test before.
@@ -153,8 +168,11 @@ func eachSubject(t *testing.T, f func(t *testing.T, srv loadertest.Server, url s
 	eachOf(t, func(subject) bool { return true }, f)
 }
 
-// shortOf leaves one subject where waiting is the test, and all with the tag chaos.
-func shortOf(s subject) bool { return chaos || s.kind == "keyless" }
+// shortOf leaves the subject that has the most to lose where waiting is the test, and one
+// more with the tag chaos.
+func shortOf(s subject) bool {
+	return s.kind == "keyless" || chaos && s.Way == commit.Statement && s.Via == commit.Insert
+}
 
 // keyed holds for subjects whose keys are known before the rows are there.
 func keyed(s subject) bool { return s.kind == "points" }
