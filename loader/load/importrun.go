@@ -227,44 +227,25 @@ func (r *importing) upload(ctx context.Context, g *group) error {
 	if err := r.space.Remove(ctx, g.names...); err != nil {
 		return err
 	}
-	limit := max(r.settings.Workers, autoWorkers)
-	put := func(ctx context.Context, i int) error {
-		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-			err := r.space.Upload(ctx, g.names[i], g.texts[i])
-			if err == nil {
-				r.progress(g, func() int64 { return r.uploaded(g) })
-				return nil
-			}
-			var src *handoff.SourceError
-			if errors.As(err, &src) {
-				return src.Err
-			}
-			if c := server.Classify(err); ctx.Err() != nil || c != server.Retry && c != server.Uncertain || wait >= 2*time.Second {
-				return err
-			}
-			if err := r.space.Remove(ctx, g.names[i]); err != nil {
-				return err
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(wait):
-			}
-		}
-	}
-	// The first one alone: it makes the tables where there are none.
-	if err := put(ctx, 0); err != nil {
+	if err := r.space.Prepare(ctx); err != nil {
 		return err
 	}
 	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(limit)
-	for i := 1; i < len(g.names); i++ {
+	group.SetLimit(max(r.settings.Workers, autoWorkers))
+	for i, t := range g.texts {
 		group.Go(func() error {
 			select {
 			case <-r.settings.Stop:
 				return loader.ErrStopped
 			default:
 			}
-			return put(gctx, i)
+			err := r.space.Upload(gctx, g.names[i], t, r.retry)
+			var src *handoff.SourceError
+			if errors.As(err, &src) {
+				return src.Err
+			}
+			r.progress(g, func() int64 { return r.uploaded(g) })
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -272,6 +253,26 @@ func (r *importing) upload(ctx context.Context, g *group) error {
 	}
 	g.there = true
 	return nil
+}
+
+// retry calls fn, which may be done twice, until it succeeds, fails for good, or patience
+// is over.
+func (r *importing) retry(ctx context.Context, fn func() error) error {
+	end := time.Now().Add(r.patience())
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := fn()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain || time.Now().Add(wait).After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
 }
 
 // load has one group loaded, by a job of an earlier run or by a new one.
