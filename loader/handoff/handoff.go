@@ -45,7 +45,14 @@ type Options struct {
 	CertFile, KeyFile string
 	// Streams is the number of files; zero is one for each node of the cluster.
 	Streams int
+	// GroupBytes, of Mode Upload, is about how many bytes of rows, not compressed, one
+	// job loads; zero is DefaultGroupBytes.
+	GroupBytes int64
 }
+
+// DefaultGroupBytes is what one job loads of rows that are uploaded: while it is read,
+// what the next one loads is uploaded, so that the database holds twice as much at most.
+const DefaultGroupBytes = 512 << 20
 
 // A Format is how rows are written for IMPORT INTO.
 type Format string

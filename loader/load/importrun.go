@@ -224,21 +224,18 @@ func (r *importing) upload(ctx context.Context, g *group) error {
 		return nil
 	}
 	// What an earlier attempt left may be half a file.
-	if err := r.space.Remove(ctx, g.names...); err != nil {
+	if err := r.retry(ctx, func() error { return r.space.Remove(ctx, g.names...) }); err != nil {
 		return err
 	}
-	if err := r.space.Prepare(ctx); err != nil {
+	if err := r.retry(ctx, func() error { return r.space.Prepare(ctx) }); err != nil {
 		return err
 	}
+	ctx, stop := r.untilStop(ctx)
+	defer stop()
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(max(r.settings.Workers, autoWorkers))
 	for i, t := range g.texts {
 		group.Go(func() error {
-			select {
-			case <-r.settings.Stop:
-				return loader.ErrStopped
-			default:
-			}
 			err := r.space.Upload(gctx, g.names[i], t, r.retry)
 			var src *handoff.SourceError
 			if errors.As(err, &src) {
@@ -249,10 +246,26 @@ func (r *importing) upload(ctx context.Context, g *group) error {
 		})
 	}
 	if err := group.Wait(); err != nil {
+		if errors.Is(context.Cause(ctx), loader.ErrStopped) {
+			return loader.ErrStopped
+		}
 		return err
 	}
 	g.there = true
 	return nil
+}
+
+// untilStop returns a context that ends when the user wants no more.
+func (r *importing) untilStop(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-r.settings.Stop:
+			cancel(loader.ErrStopped)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // retry calls fn, which may be done twice, until it succeeds, fails for good, or patience
@@ -264,8 +277,11 @@ func (r *importing) retry(ctx context.Context, fn func() error) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain || time.Now().Add(wait).After(end) {
+		if !passing(err) {
 			return err
+		}
+		if time.Now().Add(wait).After(end) {
+			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.patience(), err)
 		}
 		select {
 		case <-ctx.Done():
@@ -273,6 +289,16 @@ func (r *importing) retry(ctx context.Context, fn func() error) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// passing reports whether err is a database's and may pass.
+func passing(err error) bool {
+	var job *handoff.JobError
+	if errors.As(err, &job) || errors.Is(err, loader.ErrStopped) || errors.Is(err, handoff.ErrNoJob) || errors.Is(err, loader.ErrLost) || errors.Is(err, loader.ErrGaveUp) {
+		return false
+	}
+	c := server.Classify(err)
+	return c == server.Retry || c == server.Uncertain
 }
 
 // load has one group loaded, by a job of an earlier run or by a new one.
@@ -361,7 +387,7 @@ func (r *importing) clean(ctx context.Context, g *group) error {
 	if r.s.Mode != handoff.Upload || len(g.names) == 0 {
 		return nil
 	}
-	return r.space.Remove(ctx, g.names...)
+	return r.retry(ctx, func() error { return r.space.Remove(ctx, g.names...) })
 }
 
 // earlier finds the job that an earlier run has begun for the group.
@@ -403,19 +429,20 @@ func (r *importing) statement(g *group) handoff.Statement {
 		// Half a MiB otherwise. Escapes double a record at most.
 		s.Options = append(s.Options, handoff.Option{Key: "max_row_size", Value: fmt.Sprintf("%dB", 2*r.spec.CSV.MaxRecord+1024)})
 	case r.csv != nil:
-		s.Options = r.spec.CSV.importOptions()
+		s.Options = r.csvOptions()
 	}
 	return s
 }
 
-// importOptions are those of files that the server reads as they are.
-func (c *csvSpec) importOptions() []handoff.Option {
-	list := []handoff.Option{{Key: "nullif", Value: c.Dialect.Null}}
-	if c.Dialect.Delimiter != ',' {
-		list = append(list, handoff.Option{Key: "delimiter", Value: string(rune(c.Dialect.Delimiter))})
+// csvOptions are those of files that the server reads as they are.
+func (r *importing) csvOptions() []handoff.Option {
+	d := r.spec.CSV.Dialect
+	list := []handoff.Option{{Key: "nullif", Value: d.Null}}
+	if d.Delimiter != ',' {
+		list = append(list, handoff.Option{Key: "delimiter", Value: string(rune(d.Delimiter))})
 	}
-	if c.Header != "" {
-		list = append(list, handoff.Option{Key: "skip", Value: "1"})
+	if r.s.Skip > 0 {
+		list = append(list, handoff.Option{Key: "skip", Value: fmt.Sprint(r.s.Skip)})
 	}
 	return list
 }
@@ -435,17 +462,34 @@ func (r *importing) begin(ctx context.Context, g *group) (int64, error) {
 	if err := handoff.Online(ctx, r.pool, r.Table.Name); err != nil {
 		return 0, err
 	}
-	var err error
-	if r.s.Began, err = handoff.Now(ctx, r.pool); err != nil {
+	r.s.Tag, r.s.Range = r.tag(g), g.claim.Range
+	rows := int64(-1)
+	return rows, r.retry(ctx, func() (err error) {
+		rows, err = r.send(ctx, g)
+		return err
+	})
+}
+
+// errNoJob: the statement was lost before there was a job. It may be sent again.
+type errNoJob struct{ error }
+
+func (e errNoJob) Unwrap() error { return e.error }
+
+// send sends the statement and follows its job.
+func (r *importing) send(ctx context.Context, g *group) (int64, error) {
+	err := r.retry(ctx, func() (err error) {
+		r.s.Began, err = handoff.Now(ctx, r.pool)
+		return err
+	})
+	if err != nil {
 		return 0, err
 	}
-	r.s.Tag, r.s.Range = r.tag(g), g.claim.Range
 	if err := r.record(ctx); err != nil {
 		return 0, err
 	}
 	st := r.statement(g)
 	answers := make(chan answer, 1)
-	sending, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	sending, hangUp := context.WithCancel(ctx)
 	defer hangUp()
 	go func() {
 		var a answer
@@ -517,16 +561,24 @@ func (r *importing) find(ctx context.Context, answers <-chan answer) (int64, *an
 				}
 			}
 			return id, got, nil
-		case got != nil && server.Code(got.err) == "" && server.Classify(got.err) == server.Uncertain:
+		case got != nil && passing(got.err):
 			// The connection broke. The session may still be there and begin a
-			// job: it is ended first.
+			// job: it is ended first, and then what there is is final.
 			if err := r.endStatement(ctx); err != nil {
 				return 0, nil, err
 			}
-			if job, err := handoff.Find(ctx, r.pool, r.s.Tag, r.s.Began); err == nil {
-				return job.ID, nil, nil
+			err := r.retry(ctx, func() error {
+				job, err := handoff.Find(ctx, r.pool, r.s.Tag, r.s.Began)
+				id = job.ID
+				return err
+			})
+			if errors.Is(err, handoff.ErrNoJob) {
+				err = errNoJob{got.err}
 			}
-			return 0, nil, fmt.Errorf("%w: %w", loader.ErrGaveUp, got.err)
+			if err != nil || r.registry == nil {
+				return id, nil, err
+			}
+			return id, nil, r.registry.SetJob(ctx, r.ID, r.run, id)
 		case got != nil:
 			return 0, nil, startError(got.err)
 		}
@@ -620,9 +672,9 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 		}
 	}
 	if why != nil {
-		return job, rows, why
+		return job, rows, fmt.Errorf("%w: job %d is %s, none of its rows is in, and %s is online", why, id, job.Status, r.Table.Display())
 	}
-	return job, rows, failure
+	return job, rows, fmt.Errorf("%w; none of its rows is in, and %s is online", failure, r.Table.Display())
 }
 
 // await follows the job until it is over, or its statement has said so.
@@ -779,6 +831,11 @@ func (r *importing) confirm(ctx context.Context, g *group, rows int64) error {
 	want := int64(-1)
 	if r.What != CSV {
 		want = g.claim.Len()
+	} else if r.s.Mode == handoff.URLs {
+		var err error
+		if want, err = r.countRecords(); err != nil {
+			return err
+		}
 	} else if len(g.texts) > 0 {
 		want = 0
 		for _, t := range g.texts {
@@ -810,6 +867,23 @@ func (r *importing) confirm(ctx context.Context, g *group, rows int64) error {
 	return nil
 }
 
+// countRecords counts the records of the files of which the server has read copies.
+func (r *importing) countRecords() (int64, error) {
+	spans := r.csv.Cut(chunker.Range{End: r.Positions})
+	var n int64
+	for {
+		span, err := spans.Next(1 << 20)
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		n += span.Rows
+		r.csv.Done(span)
+	}
+}
+
 // finish brings the table back into its former state: constraints validated, statistics
 // gathered. Where the server's count of rows was lost, they are counted.
 func (r *importing) finish(ctx context.Context) error {
@@ -834,10 +908,12 @@ func (r *importing) finish(ctx context.Context) error {
 	}
 	if len(r.s.Valid) > 0 {
 		r.note(fmt.Sprintf("validating %s", strings.Join(r.s.Valid, ", ")))
-		if err := handoff.Validate(ctx, r.pool, r.Table.Name, r.s.Valid); err != nil {
+		if err := r.retry(ctx, func() error { return handoff.Validate(ctx, r.pool, r.Table.Name, r.s.Valid) }); err != nil {
 			return err
 		}
 	}
+	ctx, stop := r.untilStop(ctx)
+	defer stop()
 	if err := handoff.Analyze(ctx, r.pool, r.Table.Name); err != nil {
 		r.note("statistics could not be gathered, and will be by the server in time: " + server.Reason(err))
 	}

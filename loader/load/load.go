@@ -217,7 +217,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 		}
 	}
 	if l.Via == Import {
-		err = l.planImport(ctx)
+		err = l.planImport(ctx, req.Settings)
 	} else {
 		err = l.choose(req.Settings)
 	}
