@@ -48,7 +48,7 @@ func (p *Preview) asImport(l *Load, s Settings) {
 		st.Columns = append(st.Columns, c.Name)
 	}
 	if len(st.Files) == 0 {
-		st.Files = []string{"http://…/1.csv"}
+		st.Files = []string{"http://HOST:PORT/1.csv"}
 	}
 	p.Notes = append([]string{fmt.Sprintf("handed off to IMPORT INTO: the table is offline meanwhile; in chunks it would be %d of %d rows, by %s, committed by %s", p.Chunks, p.RowsPerChunk, p.Via, p.Way)}, p.Notes...)
 	p.Via, p.Way, p.Statement = Import, "", st.String()
