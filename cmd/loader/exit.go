@@ -52,6 +52,7 @@ func (p *program) code(err error) int {
 		job     *handoff.JobError
 		broken  *handoff.ConstraintError
 		written *handoff.FileError
+		write   *writeError
 		pg      *pgconn.PgError
 	)
 	switch {
@@ -63,6 +64,8 @@ func (p *program) code(err error) int {
 		if code := p.signalCode(); code != 0 {
 			return code
 		}
+		return exitStopped
+	case errors.As(err, &write):
 		return exitStopped
 	case errors.Is(err, errRejected):
 		return exitRejected
@@ -116,7 +119,7 @@ func (p *program) exit(err error) int {
 	if p.resumeID != "" && (code == exitStopped || code >= 128 || code == exitData || code == exitTarget || code == exitUnconfirmed) {
 		resume = "loader loads resume " + p.resumeID
 	}
-	text := p.describe(err)
+	text := printable(p.describe(err))
 	fmt.Fprintln(p.stderr, "loader:", text)
 	var create *server.CreateError
 	if errors.As(err, &create) && (create.What == "schema" || create.What == "table") && strings.HasPrefix(create.Name, registry.Schema) {

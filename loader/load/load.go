@@ -126,22 +126,29 @@ type TableError struct{ Reason string }
 func (e *TableError) Error() string { return e.Reason }
 
 // New makes the table where it is missing, checks that it fits, and enters the load
-// in the registry. It writes no row of the load. Errors: *TableError,
+// in the registry. It writes no row of the load, and begins anew where a connection
+// breaks meanwhile; see server.Again. Errors: *TableError,
 // *server.CreateError, *server.ConnectError, and those of the statements in between.
 func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 	if req.Rows < 1 && req.Files == nil {
 		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
 	}
-	l := &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed, ID: registry.NewID(), run: registry.NewID(), srv: srv}
-	if req.Files != nil {
-		l.input = req.Files.Input
-	}
-	if err := l.connect(ctx, req.Settings); err != nil {
-		return nil, err
-	}
-	err := l.prepare(ctx, req)
+	var l *Load
+	err := server.Again(ctx, func() error {
+		l = &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed, ID: registry.NewID(), run: registry.NewID(), srv: srv}
+		if req.Files != nil {
+			l.input = req.Files.Input
+		}
+		if err := l.connect(ctx, req.Settings); err != nil {
+			return err
+		}
+		err := l.prepare(ctx, req)
+		if err != nil {
+			l.Close()
+		}
+		return err
+	})
 	if err != nil {
-		l.Close()
 		return nil, err
 	}
 	return l, nil
@@ -243,7 +250,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	}
 	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: l.Positions, Spec: text})
 	if err != nil {
-		return fmt.Errorf("enter the load in the registry: %s", server.Reason(err))
+		return server.Failed("enter the load in the registry", err)
 	}
 	if deferred {
 		if err := l.deferIndexes(ctx); err != nil {
@@ -495,6 +502,9 @@ func (l *Load) join(s Settings) error {
 		if s.RetryFor > 0 {
 			l.registry.RetryFor = s.RetryFor
 		}
+		if s.ChunkTimeout > 0 {
+			l.registry.AttemptTimeout = s.ChunkTimeout
+		}
 		queue := l.registry.Queue(l.ID, l.run)
 		queue.Block, queue.Most, queue.Ledger = l.spec.Block, mostClaim, l.Way == commit.Transaction
 		if l.What == CSV {
@@ -586,10 +596,22 @@ func (l *Load) note(text string) {
 	}
 }
 
+// closeTimeout bounds the good-byes to the server: a connection that has gone silent
+// would take 15 s.
+const closeTimeout = time.Second
+
 // Close ends the load's connections.
 func (l *Load) Close() {
 	if l.pool != nil {
-		l.pool.Close()
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			l.pool.Close()
+		}()
+		select {
+		case <-closed:
+		case <-time.After(closeTimeout):
+		}
 	}
 	if l.serving != nil {
 		l.serving.Close()
@@ -602,12 +624,19 @@ func (l *Load) Close() {
 // Resume opens a recorded load to go on with it, or to verify it. Its error wraps
 // registry.ErrNoLoad or registry.ErrNoRegistry where there is none.
 func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Load, error) {
-	l := &Load{ID: id, run: registry.NewID(), srv: srv}
-	if err := l.connect(ctx, s); err != nil {
-		return nil, err
-	}
-	if err := l.reopen(ctx, s); err != nil {
-		l.Close()
+	var l *Load
+	err := server.Again(ctx, func() error {
+		l = &Load{ID: id, run: registry.NewID(), srv: srv}
+		if err := l.connect(ctx, s); err != nil {
+			return err
+		}
+		err := l.reopen(ctx, s)
+		if err != nil {
+			l.Close()
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return l, nil
