@@ -106,7 +106,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 				for i := range g.env {
 					g.env[i] = strings.ReplaceAll(g.env[i], from, to)
 				}
-				out, err := g.command("points", "--n", "5", "--verbose").CombinedOutput()
+				out, err := g.command("points", "--n", "5", "--verbose", "--quiet").CombinedOutput()
 				canary.Check(t, f.name+", "+name, string(out))
 				if err != nil && strings.Count(string(out), "\n") != 1 {
 					t.Errorf("%s, %s: more than a line: %s", f.name, name, strings.Map(letters, string(out)))
