@@ -65,15 +65,17 @@ func (f secretForm) command(args ...string) *exec.Cmd {
 func TestSecretsAppearNowhere(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		canary := loadertest.NewCanary()
+		user := fmt.Sprintf("canary%d", os.Getpid())
+		if !s.Cockroach { // after the database, which holds what the user made
+			t.Cleanup(func() { loadertest.Exec(t, s.URL(), "DROP ROLE IF EXISTS "+user) })
+		}
 		db := s.NewDatabase(t)
 		u, err := url.Parse(db)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !s.Cockroach { // which, insecure, takes any password
-			user := fmt.Sprintf("canary%d", os.Getpid())
 			loadertest.Exec(t, db, fmt.Sprintf("CREATE ROLE %s SUPERUSER LOGIN PASSWORD %s", user, sqlText(canary.Password())))
-			t.Cleanup(func() { loadertest.Exec(t, s.URL(), "DROP ROLE "+user) })
 			u.User = url.User(user)
 		}
 		loadertest.Exec(t, db, "CREATE TABLE bad (id TEXT PRIMARY KEY)")
