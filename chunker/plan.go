@@ -48,8 +48,10 @@ type Cost struct {
 	// KVsPerByte is added to KVs for each byte of the record: zero but for
 	// inverted indexes, where every element of a value is a key.
 	KVsPerByte int64
-	// FixedMessageBytes is what the message holds besides the rows.
-	FixedMessageBytes int64
+	// FixedMessageBytes is what the message holds besides the rows,
+	// FixedParameters the parameters of a statement that takes each column as an
+	// array.
+	FixedMessageBytes, FixedParameters int64
 	Exact             bool // the intent bytes are exact, not a bound
 	// Guess says that the intent bytes are not even a bound: an index holds an
 	// expression, or a type that is not known.
@@ -78,8 +80,11 @@ func (c Cost) per(u Unit, recordBytes int64) int64 {
 }
 
 func (c Cost) fixed(u Unit) int64 {
-	if u == MessageBytes {
+	switch u {
+	case MessageBytes:
 		return c.FixedMessageBytes
+	case Parameters:
+		return c.FixedParameters
 	}
 	return 0
 }

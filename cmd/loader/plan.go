@@ -88,9 +88,14 @@ func (p *program) printPreview(v *load.Preview) {
 	default:
 		fmt.Fprintln(out, "table: has rows")
 	}
-	fmt.Fprintf(out, "chunks: %d of %d rows, %d workers, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Workers, v.Via, v.Way)
+	fmt.Fprintf(out, "chunks: %d of %d rows, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Via, v.Way)
 	fmt.Fprintf(out, "binds: %s\n", v.Binds)
-	fmt.Fprintf(out, "statement: %s\n\n", v.Statement)
+	fmt.Fprintf(out, "workers: %d: %s\n", v.Workers, v.WorkersWhy)
+	fmt.Fprintf(out, "statement: %s\n", v.Statement)
+	for _, create := range v.Deferred {
+		fmt.Fprintf(out, "after the last row: %s\n", create)
+	}
+	fmt.Fprintln(out)
 
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "INDEX\tKEY BYTES A ROW\tKEY-VALUE PAIRS\tWITHOUT IT")

@@ -361,8 +361,9 @@ func (l *Load) unescaped() *server.Column {
 func (l *Load) costCSV(cost chunker.Cost) chunker.Cost {
 	cost.MessageBytes = 4 * int64(len(l.csv.Cols))
 	cost.MessagePerByte = 1
+	cost.FixedParameters = int64(len(l.csv.Cols))
 	if l.Via == commit.Copy {
-		cost.MessagePerByte = 2 // each byte may be escaped
+		cost.MessagePerByte, cost.FixedParameters = 2, 0 // each byte may be escaped
 	}
 	cost.FixedMessageBytes = fixedMessageBytes
 	return cost
@@ -377,7 +378,7 @@ func (l *Load) fitSpans() {
 		if limit.Max <= 0 || perByte <= 0 {
 			continue
 		}
-		left := limit.Max - l.Plan.Cost.Use(limit.Unit, l.Plan.RowsPerChunk, 0)
+		left := limit.Max - l.Plan.Cost.Use(limit.Unit, max(l.Plan.RowsPerChunk, l.mostRows()), 0)
 		size = min(size, max(left/perByte, 1))
 	}
 	l.csv.SpanBytes = int(size)

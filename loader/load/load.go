@@ -100,7 +100,7 @@ type Load struct {
 	Keys chunker.Range
 
 	run       string
-	tuned     int64 // rows per chunk that the registry recommends; zero is none
+	tuned     registry.Tuning // what the registry recommends; zero is nothing
 	settings  Settings
 	srv       *server.Server
 	pool      *pgxpool.Pool
@@ -148,16 +148,13 @@ const extraSessions = 2
 const serverTenths = 9
 
 func (l *Load) connect(ctx context.Context, s Settings) error {
-	workers := s.Workers
-	if workers == 0 {
-		workers = autoWorkers
-	}
 	timeout := s.ChunkTimeout
 	if timeout <= 0 {
 		timeout = commit.DefaultChunkTimeout
 	}
+	ready, most := s.sessions()
 	pool, err := l.srv.Pool(ctx, server.Sessions{
-		Name: registry.SessionName(l.ID, l.run), Max: workers + extraSessions,
+		Name: registry.SessionName(l.ID, l.run), Ready: ready, Max: most,
 		StatementTimeout: timeout / 10 * serverTenths, Prepare: commit.Prepare,
 	})
 	l.pool = pool
@@ -271,10 +268,6 @@ func (l *Load) drawKeys(ctx context.Context) error {
 	return &TableError{fmt.Sprintf("no range of %d free keys found in %s in 100 draws", l.Rows, l.Table.Name.Sanitize())}
 }
 
-// autoWorkers is the number of workers where the user names none: more than two to
-// four gain nothing on the servers that were measured.
-const autoWorkers = 2
-
 // choose sets the way and the carrier, and the plan.
 func (l *Load) choose(s Settings) error {
 	cockroach := l.srv.Product == server.CockroachDB
@@ -335,10 +328,15 @@ func (l *Load) rowBytes() int64 {
 
 // preferred returns the rows of a chunk where no limit is near.
 func (l *Load) preferred() int64 {
-	switch {
-	case l.tuned > 0:
-		return l.tuned
-	case l.srv.Product == server.PostgreSQL:
+	if l.tuned.Chunk > 0 {
+		return l.tuned.Chunk
+	}
+	return l.untuned()
+}
+
+// untuned is preferred before anything was found out about the table.
+func (l *Load) untuned() int64 {
+	if l.srv.Product == server.PostgreSQL {
 		return postgresRows
 	}
 	return chunker.DefaultRowsPerChunk
@@ -366,6 +364,9 @@ func (l *Load) cost(keys chunker.Schema) chunker.Cost {
 	}
 	cost.MessageBytes = messageBytes(columnsOf(l.What), l.Via)
 	cost.FixedMessageBytes = fixedMessageBytes
+	if l.Via == commit.Insert {
+		cost.FixedParameters = int64(len(columnsOf(l.What)))
+	}
 	return cost
 }
 
@@ -451,12 +452,10 @@ func (l *Load) join(s Settings) error {
 	if l.What == CSV {
 		l.csv.Raw = l.committer.TakesRaw()
 	}
-	workers := s.Workers
-	if workers == 0 {
-		workers = autoWorkers
-	}
+	crew := l.crew(s)
 	l.Job = &loader.Job{
-		Source: l.source(), Committer: l.committer, Positions: l.Positions, Plan: l.Plan, Adapt: s.Chunk == 0, Workers: workers,
+		Source: l.source(), Committer: l.committer, Positions: l.Positions, Plan: l.Plan,
+		Adapt: s.Chunk == 0, MostRows: l.mostRows(), Workers: crew.Begin, MostWorkers: crew.Most,
 		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL || s.InOrder, RowsPerSecond: s.Rate,
 	}
 	if l.registry != nil {
@@ -471,51 +470,6 @@ func (l *Load) join(s Settings) error {
 		l.Job.Queue = queue
 	}
 	return nil
-}
-
-// recall takes what the registry has as the best way to load the table, for whatever the
-// user left open.
-func (l *Load) recall(ctx context.Context, s *Settings) error {
-	t, ok, err := l.registry.Tuning(ctx, l.Table.Display(), string(l.What))
-	if err != nil || !ok || s.Chunk != 0 {
-		return err
-	}
-	if s.Way != "" && t.Way != "" && string(s.Way) != t.Way || s.Via != "" && t.Via != "" && string(s.Via) != t.Via {
-		return nil // found for another way of loading
-	}
-	l.tuned = t.Chunk
-	if s.Workers == 0 {
-		s.Workers = t.Workers
-	}
-	if s.Way == "" && t.Origin == "bench" {
-		s.Way = commit.Way(t.Way)
-	}
-	if s.Via == "" && t.Origin == "bench" {
-		s.Via = commit.Via(t.Via)
-	}
-	found := "the last load of this table settled on"
-	if t.Origin == "bench" {
-		found = "loader bench found"
-	}
-	l.Notes = append(l.Notes, fmt.Sprintf("%s chunks of %d rows and %d workers", found, t.Chunk, t.Workers))
-	return nil
-}
-
-// remember keeps the size of chunk that a run settled on, where that is not the plan's.
-func (l *Load) remember(ctx context.Context, res loader.Result) {
-	if l.registry == nil || !l.Job.Adapt || res.Chunks == 0 || res.RowsPerChunk == l.Plan.RowsPerChunk {
-		return
-	}
-	err := l.registry.SaveTuning(ctx, registry.Tuning{
-		Target: l.Table.Display(), What: string(l.What), Chunk: res.RowsPerChunk, Workers: l.Job.Workers,
-		Via: string(l.Via), Way: string(l.Way), Origin: "auto",
-	})
-	if err != nil {
-		// The rows are in; the next load begins from the plan again.
-		l.note(server.Reason(err))
-		return
-	}
-	l.note(fmt.Sprintf("settled on chunks of %d rows; the next load of this table begins with that", res.RowsPerChunk))
 }
 
 // Restore makes the indexes again that the load has deferred. Run does so at its end;
@@ -604,6 +558,9 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if s.Way != l.spec.Way {
 		// The ledger and the look-up do not know of each other's rows.
 		return &TableError{fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.Way)}
+	}
+	if err := l.recall(ctx, &s); err != nil {
+		return err
 	}
 	if err := l.choose(s); err != nil {
 		return err
