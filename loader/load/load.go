@@ -345,7 +345,9 @@ func (l *Load) untuned() int64 {
 // given is what is known of the rows.
 func (l *Load) given() chunker.Given {
 	if l.What == CSV {
-		g := chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor}
+		// Longer records may follow than those that were looked at, and with more
+		// elements. They make keys larger than planned only in inverted indexes.
+		g := chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, MaxRecordBytes: l.spec.CSV.Longest, MaxElements: l.spec.CSV.Elements}
 		for _, c := range l.Table.Columns {
 			if !slices.ContainsFunc(l.spec.CSV.Fields, func(f csvField) bool { return f.Column && f.Name == c.Name }) {
 				g.Absent = append(g.Absent, c.Name)
