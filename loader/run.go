@@ -399,7 +399,8 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Spa
 	r.refused(int64(c.Len()), err)
 	parts := r.cut(span.Range())
 	for {
-		part, err := parts.Next(half)
+		// The first half may show that quarters are needed.
+		part, err := parts.Next(min(half, r.size()))
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -413,6 +414,13 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Spa
 			return err
 		}
 	}
+}
+
+// size returns how many rows the next chunk holds.
+func (r *run) size() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pace.size
 }
 
 // covered reports whether the ledger turned out to have all of span, from an
