@@ -107,7 +107,10 @@ func (p *program) printPreview(v *load.Preview) {
 				bytes = fmt.Sprint(x.KeyBytes)
 			}
 			if !x.Primary {
-				without = fmt.Sprintf("chunks of %d rows, at most %d", x.WithoutRows, x.WithoutMost)
+				without = fmt.Sprintf("chunks of %d rows", x.WithoutRows)
+				if x.WithoutMost > x.WithoutRows {
+					without += fmt.Sprintf(", up to %d fit", x.WithoutMost)
+				}
 			}
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", x.Name, bytes, kvs, without)
