@@ -109,6 +109,10 @@ type Options struct {
 	// Redraw gives the key that a row tries next when another's row has its key;
 	// see source.Accounts. Nil: such a row is a duplicate, and an error.
 	Redraw func(row int64, attempt int) (int64, error)
+	// MaxMessageBytes is the most bytes of a message that the server takes; zero is
+	// any. A larger one would not be answered: the server closes the connection
+	// while it is being sent, which looks like a fault of the network.
+	MaxMessageBytes int64
 	// ChunkTimeout bounds one attempt at one chunk; zero is DefaultChunkTimeout.
 	ChunkTimeout time.Duration
 	// RetryFor bounds all attempts at one chunk; zero is DefaultRetryFor.
@@ -246,6 +250,9 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 				return p.out, err
 			}
 		}
+		if n := c.messageBytes(chunk); c.MaxMessageBytes > 0 && n > c.MaxMessageBytes {
+			return p.out, fmt.Errorf("%w: a message of %d bytes, and it takes %d", loader.ErrTooLarge, n, c.MaxMessageBytes)
+		}
 		p.sent = false
 		begin := time.Now()
 		err := c.attempt(ctx, chunk, &p)
@@ -311,6 +318,23 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			return p.out, &RefusedError{err}
 		}
 	}
+}
+
+// messageBytes returns the bytes of the message that carries a chunk's rows, but for the
+// small part of it that is the same for all; COPY sends many small ones.
+func (c *Committer) messageBytes(chunk *rows.Chunk) int64 {
+	if c.Via == Copy {
+		return 0
+	}
+	var n int64
+	for i := range chunk.Width() {
+		if v := chunk.Col(i); v.Kind == rows.Text {
+			n += 4*int64(chunk.Len()) + int64(v.TextBytes())
+		} else {
+			n += (4 + 8) * int64(chunk.Len())
+		}
+	}
+	return n
 }
 
 // lateTenths is the part of ChunkTimeout after which a failed attempt failed for its

@@ -432,6 +432,7 @@ func (l *Load) options(s Settings) commit.Options {
 		Table: l.Table.Name, Columns: src.Columns(), Key: l.Table.Primary[0],
 		Way: l.Way, Via: l.Via, TextCopy: l.srv.Product == server.CockroachDB || !plainTypes(l.Table, src.Columns()),
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
+		MaxMessageBytes: l.mostMessage(),
 	}
 	if a, ok := src.(source.Accounts); ok {
 		o.Redraw = a.Redraw

@@ -123,3 +123,13 @@ func (l *Load) mostRows() int64 {
 	}
 	return p.RowsPerChunk
 }
+
+// mostMessage returns the bytes of rows that a message may carry; zero is any number.
+func (l *Load) mostMessage() int64 {
+	for _, limit := range l.Plan.Limits {
+		if limit.Unit == chunker.MessageBytes && limit.Max > fixedMessageBytes {
+			return limit.Max - fixedMessageBytes
+		}
+	}
+	return 0
+}
