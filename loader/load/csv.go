@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -86,8 +87,10 @@ type csvSpec struct {
 	Conflict   commit.Conflict     `json:"conflict,omitempty"`
 	MaxErrors  Tolerance           `json:"max_errors,omitzero"`
 	MaxRecord  int                 `json:"max_record"`
-	Header     string              `json:"header,omitempty"` // its text, for files of rejects
-	RowBytes   int64               `json:"row_bytes"`        // mean of the first records, in the file
+	Header     string              `json:"header,omitempty"`   // its text, for files of rejects
+	RowBytes   int64               `json:"row_bytes"`          // mean of the first records, in the file
+	Longest    int64               `json:"longest,omitempty"`  // bytes of the longest of them
+	Elements   int64               `json:"elements,omitempty"` // most commas in a field of theirs, and one
 	HeaderKind Header              `json:"-"`
 	names      []string            // of the fields
 	sample     [][]chunker.Field
@@ -142,6 +145,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 		}
 		c.sample = list
 		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
+		c.Longest, c.Elements = longest(list)
 	}
 	if c.Dialect.Delimiter == 0 {
 		c.Dialect.Delimiter = ','
@@ -176,6 +180,20 @@ func recordBytes(body []byte, whole bool, d chunker.Dialect) int64 {
 		return int64(len(body))
 	}
 	return int64(s.At) / s.Rows
+}
+
+// longest returns the bytes of the longest record, and the most elements that a field
+// may have as an array or a JSON document.
+func longest(records [][]chunker.Field) (most, elements int64) {
+	for _, r := range records {
+		var n int64
+		for _, f := range r {
+			n += int64(len(f.Text)) + 1
+			elements = max(elements, int64(bytes.Count(f.Text, []byte{','}))+1)
+		}
+		most = max(most, n)
+	}
+	return most, elements
 }
 
 // prepareCSV finds or makes the table and decides which field goes to which column.
@@ -361,8 +379,9 @@ func (l *Load) unescaped() *server.Column {
 func (l *Load) costCSV(cost chunker.Cost) chunker.Cost {
 	cost.MessageBytes = 4 * int64(len(l.csv.Cols))
 	cost.MessagePerByte = 1
+	cost.FixedParameters = int64(len(l.csv.Cols))
 	if l.Via == commit.Copy {
-		cost.MessagePerByte = 2 // each byte may be escaped
+		cost.MessagePerByte, cost.FixedParameters = 2, 0 // each byte may be escaped
 	}
 	cost.FixedMessageBytes = fixedMessageBytes
 	return cost
@@ -377,7 +396,7 @@ func (l *Load) fitSpans() {
 		if limit.Max <= 0 || perByte <= 0 {
 			continue
 		}
-		left := limit.Max - l.Plan.Cost.Use(limit.Unit, l.Plan.RowsPerChunk, 0)
+		left := limit.Max - l.Plan.Cost.Use(limit.Unit, max(l.Plan.RowsPerChunk, l.mostRows()), 0)
 		size = min(size, max(left/perByte, 1))
 	}
 	l.csv.SpanBytes = int(size)

@@ -160,6 +160,13 @@ func (c *Config) Host() string {
 	return net.JoinHostPort(c.pgx.Host, fmt.Sprint(c.pgx.Port))
 }
 
+// Local reports whether the server is on this machine, as far as its address says: a
+// unix socket or a loopback address, which may also be the end of a tunnel.
+func (c *Config) Local() bool {
+	host := c.pgx.Host
+	return filepath.IsAbs(host) || host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
 // URLOf returns a URL of the same server for another user and database, without any
 // password or certificate.
 func (c *Config) URLOf(user, database string) string {
