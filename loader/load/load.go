@@ -338,6 +338,8 @@ func (l *Load) preferred() int64 {
 	switch {
 	case l.tuned > 0:
 		return l.tuned
+	case l.What == CSV && l.takesRaw():
+		return max(l.preferredCSV()/l.rowBytes(), postgresRows)
 	case l.srv.Product == server.PostgreSQL:
 		return postgresRows
 	}
