@@ -91,8 +91,10 @@ func (c *Committer) fillPicking(ctx context.Context, tx session, chunk *rows.Chu
 			}
 		}
 		pick := picking{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: p, rejects: rejects}
-		if err := pick.send(ctx, 0, chunk.Len()); err != nil {
-			return err
+		for lo := 0; lo < chunk.Len(); lo += pickRows {
+			if err := pick.send(ctx, lo, min(lo+pickRows, chunk.Len())); err != nil {
+				return err
+			}
 		}
 		rejects = pick.rejects
 	} else if err := c.fill(ctx, tx, chunk, p); err != nil {
@@ -114,6 +116,10 @@ func (c *Committer) fillPicking(ctx context.Context, tx session, chunk *rows.Chu
 	}
 	return connOf(tx).SendBatch(ctx, &list).Close()
 }
+
+// pickRows is the number of rows that are sent at a time where some are bad: each bad
+// one has those behind it sent again.
+const pickRows = 1000
 
 // clean returns text that the server takes as such.
 func clean(s string) string {

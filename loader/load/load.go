@@ -339,7 +339,7 @@ func (l *Load) preferred() int64 {
 	case l.tuned > 0:
 		return l.tuned
 	case l.What == CSV && l.takesRaw():
-		return max(l.preferredCSV()/l.rowBytes(), postgresRows)
+		return max(l.preferredCSV()/max(l.rowBytes(), 1), postgresRows)
 	case l.srv.Product == server.PostgreSQL:
 		return postgresRows
 	}

@@ -34,6 +34,7 @@ var (
 	file    = flag.String("file", "seattle-weather.csv", "data set of testdata/csv, with a header")
 	size    = flag.Int64("bytes", 1<<30, "bytes of the file to load")
 	count   = flag.Int("count", 5, "runs of each program")
+	warm    = flag.Bool("warm", true, "begin with a run of each that does not count")
 	workers = flag.Int("workers", 2, "connections of the programs that have several")
 	only    = flag.String("only", "", "run only programs whose name contains this, beside the loader")
 	key     = flag.Bool("key", false, "number the records, as a primary key")
@@ -122,9 +123,13 @@ func compare(ctx context.Context) error {
 		return fmt.Errorf("first run of the loader: %w: %s", err, out)
 	}
 	all := contenders(loader, db, set, cockroach)
-	for i := range *count + 1 { // the first round warms up
+	rounds := *count
+	if *warm {
+		rounds++
+	}
+	for i := range rounds {
 		for _, c := range all {
-			if err := c.run(ctx, db, set.rows, i > 0, cockroach); err != nil {
+			if err := c.run(ctx, db, set.rows, i > 0 || !*warm, cockroach); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
@@ -196,10 +201,12 @@ func (c *contender) run(ctx context.Context, db string, rows int64, counts, cock
 	if got != rows {
 		return fmt.Errorf("%d rows are in the table, and the file has %d: %s", got, rows, out)
 	}
+	seconds := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	fmt.Fprintf(os.Stderr, "%s: %.2f s, CPU %.2f + %.2f s\n", c.name, elapsed.Seconds(), seconds, after-before)
 	if counts {
 		usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 		c.rate = append(c.rate, float64(rows)/elapsed.Seconds())
-		c.client = append(c.client, (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds())
+		c.client = append(c.client, seconds)
 		c.server = append(c.server, after-before)
 		c.peak = append(c.peak, usage.Maxrss)
 	}
