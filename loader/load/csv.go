@@ -398,9 +398,11 @@ func (l *Load) costCSV(cost chunker.Cost) chunker.Cost {
 }
 
 // Bytes of a chunk whose text goes to PostgreSQL as it is: measured on 15, larger ones
-// spare commits, and more than these gain nothing. Where bad rows are searched for, and
-// where text is parsed, source.DefaultSpanBytes is better.
-const rawSpanBytes = 4 << 20
+// spare commits, and more than these gain nothing. They end one record beyond this, and
+// are as large as a record may be at most: what is larger is parsed, to see whether a
+// record is. Where bad rows are searched for, and where text is parsed,
+// source.DefaultSpanBytes is better.
+const rawSpanBytes = source.DefaultMaxRecordBytes - 128<<10
 
 // takesRaw reports whether chunks will go to the server as they are in the files, and
 // whole: with no row to be searched for.
