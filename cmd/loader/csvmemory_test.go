@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,7 +78,7 @@ func TestCSVMemoryIsFlat(t *testing.T) {
 	fill("quote.csv", "a,b,c\nd,\"e,f\n", "x", 256<<20)
 	fill("quotelines.csv", "a,b,c\nd,\"e,f\n", "xxxxxxxx,yyyyyyyyyy,zzzzzzzzzzzzzz\n", 256<<20)
 	fill("oneline.csv", "", "x", 256<<20)
-	fill("dirt.csv", "a,b,c\n", "1,2\na,b,c\n\n1,\xff,2\n\"a\"\"\n\",b,c\n\"", 2<<20)
+	fill("dirt.csv", "a,b,c\n"+strings.Repeat("1,\xff,2\n", 50), "1,2\na,b,c\n\n\"a\"\"\n\",b,c\n", 2<<20)
 	fill("narrow.csv", "a,b,c\n", ",,\n", 24<<20)
 	fill("longrecords.csv", "a,b,c\n1,2,3\n", "a,\""+string(bytes.Repeat([]byte("y\n"), 3<<19))+"\",c\n", 64<<20)
 	plain, err := os.ReadFile(path("plain.csv"))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -110,11 +111,16 @@ func (c *Committer) fillPicking(ctx context.Context, tx session, chunk *rows.Chu
 		return &ToleranceError{err}
 	}
 	p.out.Rejected = len(rejects)
-	var list pgx.Batch
-	for _, r := range rejects {
-		list.Queue(c.sql.reject, c.Load, r.Position, r.File, r.Line, r.Byte, clean(r.Column), r.Code, clean(r.Reason), r.Record)
+	for part := range slices.Chunk(rejects, pickRows) {
+		var list pgx.Batch
+		for _, r := range part {
+			list.Queue(c.sql.reject, c.Load, r.Position, r.File, r.Line, r.Byte, clean(r.Column), r.Code, clean(r.Reason), r.Record)
+		}
+		if err := connOf(tx).SendBatch(ctx, &list).Close(); err != nil {
+			return err
+		}
 	}
-	return connOf(tx).SendBatch(ctx, &list).Close()
+	return nil
 }
 
 // pickRows is the number of rows that are sent at a time where some are bad: each bad
