@@ -367,7 +367,10 @@ func (l *Load) preferred() int64 {
 
 // untuned is preferred before anything was found out about the table.
 func (l *Load) untuned() int64 {
-	if l.srv.Product == server.PostgreSQL {
+	switch {
+	case l.What == CSV && l.takesRaw():
+		return max(l.preferredCSV()/max(l.rowBytes(), 1), postgresRows)
+	case l.srv.Product == server.PostgreSQL:
 		return postgresRows
 	}
 	return chunker.DefaultRowsPerChunk
