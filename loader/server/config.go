@@ -15,7 +15,8 @@ import (
 // A Config says where a server is and how to log in. Make one with Parse. It holds
 // the password: print its Target, never the Config itself.
 type Config struct {
-	pgx *pgx.ConnConfig
+	pgx  *pgx.ConnConfig
+	cert bool // there is a client's certificate
 }
 
 // ErrURL is what errors of Parse wrap: the user's URL is at fault, not the server.
@@ -52,7 +53,7 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkKey(text); err != nil {
+	if err := checkFiles(text); err != nil {
 		return nil, err
 	}
 	cfg, err := pgx.ParseConfig(text)
@@ -68,7 +69,7 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 		}
 		return nil, fmt.Errorf("%w: %s is not on this machine and %s; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear", ErrURL, host, why)
 	}
-	return &Config{pgx: cfg}, nil
+	return &Config{pgx: cfg, cert: effective(text, "sslcert", "PGSSLCERT") != ""}, nil
 }
 
 // checkForm finds the faults of a string that can be named without parsing it, so
@@ -123,14 +124,14 @@ func (c *Config) Database() string { return c.pgx.Database }
 func (c *Config) WithDatabase(name string) *Config {
 	copied := c.pgx.Copy()
 	copied.Database = name
-	return &Config{pgx: copied}
+	return &Config{pgx: copied, cert: c.cert}
 }
 
 // WithTracer returns a copy whose connections report each statement to t.
 func (c *Config) WithTracer(t pgx.QueryTracer) *Config {
 	copied := c.pgx.Copy()
 	copied.Tracer = t
-	return &Config{pgx: copied}
+	return &Config{pgx: copied, cert: c.cert}
 }
 
 // HasPassword reports whether there is a password to log in with.
@@ -140,7 +141,7 @@ func (c *Config) HasPassword() bool { return c.pgx.Password != "" }
 func (c *Config) WithPassword(password string) *Config {
 	copied := c.pgx.Copy()
 	copied.Password = password
-	return &Config{pgx: copied}
+	return &Config{pgx: copied, cert: c.cert}
 }
 
 // User returns the name to log in with.
