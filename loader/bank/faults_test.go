@@ -96,10 +96,14 @@ func TestTransferThatArrivesLate(t *testing.T) {
 		l := &ledger{accounts: accounts}
 		b := open(t, proxy.URL(), bank.Options{Workers: 1, Observe: l.observe})
 		proxy.Add(fault)
-		// The second attempt, which has looked the first one up in vain, waits for its
-		// locks.
+		// On PostgreSQL the second attempt looks the first one up in vain, and then waits
+		// for its locks; on CockroachDB the look-up waits for them.
+		waits := `FOR UPDATE`
+		if s.Cockroach {
+			waits = `FROM loader.transfers`
+		}
 		again := &loadertest.Fault{Do: loadertest.Delay, When: loadertest.Match{
-			SQL: `FOR UPDATE`, Kind: loadertest.MsgStatement, Func: func(*loadertest.Message) bool { return fault.Fired() },
+			SQL: waits, Kind: loadertest.MsgStatement, Func: func(*loadertest.Message) bool { return fault.Fired() },
 		}}
 		proxy.Add(again)
 		go func() {
