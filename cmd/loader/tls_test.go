@@ -236,3 +236,90 @@ func checkServed(t *testing.T, s *loadertest.SecureServer, ca, want string) {
 		return last != nil && strings.Contains(last.Error(), want)
 	})
 }
+
+// TestInitOnSecureServers sets a bank up as the tutorial does, and follows the hint that
+// is printed. On CockroachDB the new user logs in with the certificate that was made.
+func TestInitOnSecureServers(t *testing.T) {
+	loadertest.EachSecureServer(t, func(t *testing.T, s *loadertest.SecureServer) {
+		args := []string{"init", "--url", s.URL()}
+		if s.Cockroach {
+			args = []string{"init", "--url", fmt.Sprintf("cockroachdb://root@localhost:%d", s.Port), "--certs-dir", s.CertsDir, "--ca-key", s.CAKey}
+		}
+		args = append(args, "--database", "bank")
+		loader := func(want int, env []string, args ...string) string {
+			t.Helper()
+			cmd := exec.Command(mustLookPath("loader"), args...)
+			cmd.Env = append(plainEnv(), env...)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			out, _ := cmd.Output()
+			if code := cmd.ProcessState.ExitCode(); code != want {
+				t.Fatalf("loader %q: exit code %d, want %d: %s%s", args, code, want, out, stderr.String())
+			}
+			return string(out) + stderr.String()
+		}
+		has := func(text string, want ...string) {
+			t.Helper()
+			for _, w := range want {
+				if !strings.Contains(text, w) {
+					t.Errorf("got %s\nwant %q in it", text, w)
+				}
+			}
+		}
+		cert, key := filepath.Join(s.CertsDir, "client.maxroach.crt"), filepath.Join(s.CertsDir, "client.maxroach.key")
+		exists := "SELECT count(*) FROM pg_catalog.pg_database WHERE datname = 'bank'"
+
+		dry := loader(exitOK, nil, append(args, "--dry-run")...)
+		has(dry, "CREATE DATABASE ", "CREATE USER ", `GRANT ALL ON DATABASE "bank" TO "maxroach";`)
+		if loadertest.Value[int64](t, s.URL(), exists) != 0 {
+			t.Error("--dry-run has made the database")
+		}
+		if s.Cockroach {
+			has(dry, "-- in a shell: ", "cert create-client maxroach --certs-dir="+s.CertsDir+" --ca-key="+s.CAKey)
+			without := loader(exitTarget, []string{"COCKROACH_BINARY=/nonexistent/cockroach"}, args...)
+			has(without, "loader: no cockroach binary to make the certificate with; where there is one, run: cockroach cert create-client maxroach ")
+			if _, err := os.Stat(cert); err == nil || loadertest.Value[int64](t, s.URL(), exists) != 0 {
+				t.Error("without a cockroach binary something was made")
+			}
+			broken := append([]string(nil), args...)
+			broken[6] = filepath.Join(s.CertsDir, "none.key")
+			has(loader(exitTarget, nil, broken...), "loader: make the certificate of maxroach with cockroach: ")
+		}
+
+		made := loader(exitOK, nil, args...)
+		has(made, "granted on database bank", "go on with: loader accounts --url ")
+		if s.Cockroach {
+			has(made, "made "+cert+" and its key")
+			if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("the key: %v, %v", info, err)
+			}
+		} else {
+			has(made, "made database bank", "made user maxroach")
+		}
+		before, _ := os.ReadFile(cert)
+		again := loader(exitOK, nil, args...)
+		has(again, "database bank is there already", "user maxroach is there already")
+		if after, _ := os.ReadFile(cert); !bytes.Equal(before, after) {
+			t.Error("the second run has made another certificate")
+		}
+		if strings.Contains(again, "made ") {
+			t.Errorf("the second run says %s", again)
+		}
+
+		// The hint, as it is typed.
+		_, hint, _ := strings.Cut(again, "go on with: loader ")
+		hint, _, _ = strings.Cut(hint, "\n")
+		cmd := exec.Command("sh", "-c", `"$0" `+hint, mustLookPath("loader"))
+		cmd.Env = plainEnv()
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", hint, err, out)
+		}
+		has(string(out), "user maxroach", "loaded 100 accounts")
+		words := strings.Fields(hint)
+		url := strings.Trim(words[2], "'")
+		more := append([]string{"--url", url}, words[3:]...)
+		has(loader(exitOK, nil, append([]string{"transfer", "--n", "20", "--verify"}, more...)...), "made 20 transfers", "each made once")
+		has(loader(exitOK, nil, append([]string{"count", "--quiet"}, more...)...), "100\n")
+	})
+}
