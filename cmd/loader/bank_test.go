@@ -13,7 +13,7 @@ import (
 // TestTransfersKilledAtAnyMoment kills the command at random moments: no money is made
 // or lost, and every balance follows from the transfers that are recorded.
 func TestTransfersKilledAtAnyMoment(t *testing.T) {
-	rounds := 4
+	rounds := 3
 	if chaos {
 		rounds = 40
 	}
@@ -23,7 +23,7 @@ func TestTransfersKilledAtAnyMoment(t *testing.T) {
 		t.Logf("seed of the moments: %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 0))
 		loadertest.Exec(t, url, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", "INSERT INTO accounts SELECT g, 1000000 FROM generate_series(1, 20) AS g")
-		args := []string{"transfer", "--n", "300", "--workers", "4"}
+		args := []string{"transfer", "--n", "150", "--workers", "4"}
 		start := time.Now()
 		mustRun(t, url, args...)
 		whole := time.Since(start)
