@@ -11,6 +11,7 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/bank"
+	"bulkload/loader/bench"
 	"bulkload/loader/commit"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
@@ -48,12 +49,13 @@ func (p *program) code(err error) int {
 		many    *commit.ToleranceError
 		key     *server.KeyError
 		cert    *certificateError
+		grid    *bench.GridError
 		pg      *pgconn.PgError
 	)
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), errors.Is(err, server.ErrURL):
+	case errors.As(err, &usage), errors.As(err, &grid), errors.Is(err, bench.ErrNothing), errors.Is(err, server.ErrURL):
 		return exitUsage
 	case errors.Is(err, loader.ErrStopped), errors.Is(err, context.Canceled) && p.signalCode() != 0:
 		if code := p.signalCode(); code != 0 {

@@ -1,0 +1,410 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"image/color"
+	"io"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// The picture: two panels over the rows of a chunk, rows per second above and the p99 of
+// a chunk below; a colour for each way, dashes and points for each number of workers.
+//
+// gonum.org/v1/plot knows one colour for a thing. Each of ours stands for a custom
+// property of CSS, which has one value on light and one on dark paper; a viewer that
+// knows none of them shows the light one.
+
+// Size of the picture, in points, and of its parts.
+const (
+	chartWidth  = 760
+	panelHeight = 260
+	textSize    = 10
+	rowHeight   = 15 // of the legend and of the limits' names
+	margin      = 10
+)
+
+// A tint is a colour on light and on dark paper.
+type tint struct {
+	name        string
+	light, dark color.NRGBA
+}
+
+func rgb(hex uint32) color.NRGBA {
+	return color.NRGBA{R: uint8(hex >> 16), G: uint8(hex >> 8), B: uint8(hex), A: 255}
+}
+
+var (
+	paper = tint{"paper", rgb(0xfdfdfc), rgb(0x16181d)}
+	ink   = tint{"ink", rgb(0x1b1f24), rgb(0xe6e8eb)}
+	faint = tint{"faint", rgb(0xdfe2e6), rgb(0x343941)} // the grid
+	limit = tint{"limit", rgb(0x5d646e), rgb(0xa3abb7)}
+)
+
+// series are the colours of ways: Okabe and Ito's, which people with any kind of colour
+// blindness can tell apart, darker or lighter where the paper asks for it.
+var series = []tint{
+	{"series-1", rgb(0x0072b2), rgb(0x56b4e9)},
+	{"series-2", rgb(0xd55e00), rgb(0xff8f3f)},
+	{"series-3", rgb(0x00805e), rgb(0x2fc79a)},
+	{"series-4", rgb(0xa8467f), rgb(0xe39bc6)},
+	{"series-5", rgb(0x8a6a00), rgb(0xf0d242)},
+	{"series-6", rgb(0x44474d), rgb(0xc5c9d0)},
+}
+
+// tints are all colours of the picture.
+func tints() []tint { return append([]tint{paper, ink, faint, limit}, series...) }
+
+// dashes are those of the first, second, … number of workers.
+var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {8, 3, 2, 3}, {1, 3}}
+
+// glyphs are the points of the same.
+var glyphs = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}, draw.CrossGlyph{}}
+
+// fonts of the picture: Liberation Sans measures as Arial and Helvetica do, so that what
+// fits by gonum's measure fits in a browser.
+var face = font.Font{Typeface: "Liberation", Variant: "Sans", Size: textSize}
+
+const families = `"Liberation Sans", Arimo, Arial, Helvetica, sans-serif`
+
+func style(t tint) text.Style {
+	return text.Style{Color: t.light, Font: face, Handler: plot.DefaultTextHandler, XAlign: text.XLeft, YAlign: text.YBottom}
+}
+
+// looks returns how a line is drawn: colours by way, dashes and points by workers.
+func (r *Report) looks(c *Cell) (draw.LineStyle, draw.GlyphStyle) {
+	var ways []Setting
+	var workers []int
+	for _, x := range r.measured() {
+		if w := x.way(); !slices.Contains(ways, w) {
+			ways = append(ways, w)
+		}
+		if !slices.Contains(workers, x.Workers) {
+			workers = append(workers, x.Workers)
+		}
+	}
+	slices.Sort(workers)
+	col := series[slices.Index(ways, c.way())%len(series)].light
+	n := slices.Index(workers, c.Workers) % len(dashes)
+	return draw.LineStyle{Color: col, Width: 1.6, Dashes: dashes[n]}, draw.GlyphStyle{Color: col, Radius: 3, Shape: glyphs[n]}
+}
+
+// WriteSVG writes the picture by itself.
+func (r *Report) WriteSVG(w io.Writer) error {
+	svg, err := r.svg()
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, `<?xml version="1.0" encoding="UTF-8"?>`+"\n"+svg)
+	return err
+}
+
+// svg returns the picture as an element.
+func (r *Report) svg() (string, error) {
+	legend := r.legend()
+	marks := r.marks()
+	panels := []*plot.Plot{r.panel("rows per second"), r.panel("p99 of a chunk, milliseconds")}
+	if err := r.draw(panels); err != nil {
+		return "", err
+	}
+	// 1. How high it is: what stands above the panels depends on what there is.
+	columns, width := legendColumns(legend)
+	legendRows := (len(legend) + columns - 1) / columns
+	frame := draw.Canvas{Rectangle: vg.Rectangle{Max: vg.Point{X: chartWidth, Y: 2 * panelHeight}}}
+	aligned := plot.Align([][]*plot.Plot{{panels[0]}, {panels[1]}}, draw.Tiles{Rows: 2, Cols: 1, PadY: 8, PadX: 0, PadRight: 4}, frame)
+	data := panels[0].DataCanvas(aligned[0][0])
+	toX, _ := panels[0].Transforms(&data)
+	labels := placeMarks(marks, toX)
+	markRows := 0
+	for _, l := range labels {
+		markRows = max(markRows, l.row+1)
+	}
+	top := vg.Length(margin + rowHeight*(1+legendRows+markRows) + 8)
+	height := top + 2*panelHeight + margin
+
+	// 2. Paper, title, legend.
+	canvas := vgsvg.New(chartWidth, height)
+	dc := draw.New(canvas)
+	dc.SetColor(paper.light)
+	dc.Fill(dc.Rectangle.Path())
+	at := func(row vg.Length) vg.Length { return height - margin - rowHeight*(row+1) + 3 }
+	title := style(ink)
+	title.Font.Weight = 3 // bold
+	title.Font.Size = textSize + 1
+	dc.FillText(title, vg.Point{X: margin, Y: at(0)}, r.title())
+	for i, l := range legend {
+		x, y := margin+vg.Length(i%columns)*width, at(vg.Length(1+i/columns))
+		line, glyph := r.looks(l)
+		dc.StrokeLine2(line, x, y+3.5, x+30, y+3.5)
+		dc.DrawGlyph(glyph, vg.Point{X: x + 15, Y: y + 3.5})
+		dc.FillText(style(ink), vg.Point{X: x + 36, Y: y}, l.Name())
+	}
+
+	// 3. The panels, below the names of the limits.
+	tiles := draw.Tiles{Rows: 2, Cols: 1, PadY: 8, PadRight: 4}
+	body := draw.Crop(dc, 0, 0, margin, -top)
+	aligned = plot.Align([][]*plot.Plot{{panels[0]}, {panels[1]}}, tiles, body)
+	upper := panels[0].DataCanvas(aligned[0][0])
+	lower := panels[1].DataCanvas(aligned[1][0])
+	toX, _ = panels[0].Transforms(&upper)
+	for i, l := range placeMarks(marks, toX) {
+		line := draw.LineStyle{Color: limit.light, Width: 1, Dashes: []vg.Length{4, 3}}
+		x := toX(float64(marks[i].Rows) + 0.5)
+		y := upper.Max.Y + 6 + rowHeight*vg.Length(markRows-1-l.row)
+		dc.StrokeLine2(line, x, lower.Min.Y, x, lower.Max.Y)
+		dc.StrokeLine2(line, x, upper.Min.Y, x, y+textSize)
+		dc.FillText(style(limit), vg.Point{X: l.x, Y: y}, l.text)
+	}
+	panels[0].Draw(aligned[0][0])
+	panels[1].Draw(aligned[1][0])
+
+	var b bytes.Buffer
+	if _, err := canvas.WriteTo(&b); err != nil {
+		return "", fmt.Errorf("draw the chart: %w", err)
+	}
+	return themed(b.String(), chartWidth, float64(height), r.title()), nil
+}
+
+// title says what the picture shows.
+func (r *Report) title() string {
+	return fmt.Sprintf("%s %s into a table like %s, %s", thousands(strconv.FormatInt(r.Rows, 10)), r.unit(), r.Table, r.Server)
+}
+
+// legend returns a cell of each line, and those without chunks.
+func (r *Report) legend() []*Cell {
+	var list []*Cell
+	for _, l := range r.lines() {
+		list = append(list, l[0])
+	}
+	for _, c := range r.measured() {
+		if c.Chunk == 0 {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// legendColumns returns how many names stand side by side, and the width of each.
+func legendColumns(list []*Cell) (int, vg.Length) {
+	widest := vg.Length(1)
+	for _, c := range list {
+		widest = max(widest, style(ink).Width(c.Name()))
+	}
+	widest += 36 + 18
+	n := min(max(int((chartWidth-2*margin)/widest), 1), max(len(list), 1))
+	return n, widest
+}
+
+// A placed name of a limit: where it begins, and in which row, counted from the panel.
+type placed struct {
+	text string
+	x    vg.Length
+	row  int
+}
+
+// placeMarks lays out the limits' names, beside the upper ends of their lines, so that
+// none covers another or the line of another.
+func placeMarks(marks []Mark, toX func(float64) vg.Length) []placed {
+	list := make([]placed, len(marks))
+	const gap = 5
+	for i := range marks {
+		// From the right to the left: a name stands left of its line, or right of
+		// it where there is no room; each in a row of its own, so that lines end
+		// at their names.
+		name := fmt.Sprintf("%s: %s rows", marks[i].Name, thousands(strconv.FormatInt(marks[i].Rows, 10)))
+		width := style(limit).Width(name)
+		x := toX(float64(marks[i].Rows)+0.5) - gap - width
+		if x < margin {
+			x += width + 2*gap
+		}
+		list[i] = placed{name, x, i}
+	}
+	return list
+}
+
+// panel returns an empty panel.
+func (r *Report) panel(what string) *plot.Plot {
+	p := plot.New()
+	p.BackgroundColor = color.Transparent
+	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		a.Color = ink.light
+		a.Width = 0.8
+		a.Label.TextStyle.Color, a.Label.TextStyle.Font = ink.light, face
+		a.Tick.Label.Color, a.Tick.Label.Font = ink.light, face
+		a.Tick.Color, a.Tick.Width, a.Tick.Length = ink.light, 0.8, 4
+		a.Padding = 3
+	}
+	p.X.Label.Text, p.Y.Label.Text = "rows per chunk", what
+	p.X.Scale = plot.LogScale{}
+	p.X.Tick.Marker = plot.TickerFunc(logTicks)
+	p.Y.Tick.Marker = plot.TickerFunc(linearTicks)
+	return p
+}
+
+// draw puts the lines into the panels: medians, with bounds of confidence.
+func (r *Report) draw(panels []*plot.Plot) error {
+	least, most := math.Inf(1), 0.0
+	for _, c := range r.measured() {
+		if c.Chunk > 0 {
+			least, most = min(least, float64(c.Chunk)), max(most, float64(c.Chunk))
+		}
+	}
+	for _, m := range r.marks() {
+		most = max(most, float64(m.Rows))
+	}
+	if most == 0 {
+		least, most = 1, 10 // nothing but IMPORT
+	}
+	values := []func(*Cell) Interval{
+		func(c *Cell) Interval { return c.Rate },
+		func(c *Cell) Interval {
+			return Interval{Center: 1000 * c.P99.Center, Lo: 1000 * c.P99.Lo, Hi: 1000 * c.P99.Hi, Confidence: c.P99.Confidence}
+		},
+	}
+	for i, p := range panels {
+		grid := plotter.NewGrid()
+		grid.Vertical.Color, grid.Horizontal.Color = faint.light, faint.light
+		grid.Vertical.Width, grid.Horizontal.Width = 0.6, 0.6
+		p.Add(grid)
+		for _, line := range r.lines() {
+			if err := r.addLine(p, line, values[i]); err != nil {
+				return err
+			}
+		}
+		for _, c := range r.measured() {
+			if c.Chunk > 0 || i > 0 {
+				continue
+			}
+			style, _ := r.looks(c)
+			level, err := plotter.NewLine(plotter.XYs{{X: least, Y: values[i](c).Center}, {X: most, Y: values[i](c).Center}})
+			if err != nil {
+				return fmt.Errorf("draw the chart: %w", err)
+			}
+			level.LineStyle = style
+			p.Add(level)
+		}
+		p.X.Min, p.X.Max = least/1.12, most*1.12
+		p.Y.Min = 0
+		p.Y.Max = max(p.Y.Max*1.05, 1e-3)
+	}
+	return nil
+}
+
+// points are a line's values for gonum's plotters.
+type points struct {
+	plotter.XYs
+	plotter.YErrors
+}
+
+func (r *Report) addLine(p *plot.Plot, line []*Cell, value func(*Cell) Interval) error {
+	var data points
+	for _, c := range line {
+		v := value(c)
+		data.XYs = append(data.XYs, plotter.XY{X: float64(c.Chunk), Y: v.Center})
+		data.YErrors = append(data.YErrors, struct{ Low, High float64 }{v.Center - v.Lo, v.Hi - v.Center})
+	}
+	l, s, err := plotter.NewLinePoints(data.XYs)
+	if err != nil {
+		return fmt.Errorf("draw the chart: %w", err)
+	}
+	bars, err := plotter.NewYErrorBars(data)
+	if err != nil {
+		return fmt.Errorf("draw the chart: %w", err)
+	}
+	l.LineStyle, s.GlyphStyle = r.looks(line[0])
+	bars.LineStyle = draw.LineStyle{Color: l.LineStyle.Color, Width: 0.9}
+	bars.CapWidth = 5
+	p.Add(bars, l, s)
+	return nil
+}
+
+// logTicks marks 1, 2 and 5 times the powers of ten.
+func logTicks(low, high float64) []plot.Tick {
+	var list []plot.Tick
+	few := high/low > 3000 // no room for all numbers
+	for decade := math.Pow(10, math.Floor(math.Log10(low))); decade <= high; decade *= 10 {
+		for i := 1; i < 10; i++ {
+			x := float64(i) * decade
+			if x < low || x > high {
+				continue
+			}
+			t := plot.Tick{Value: x}
+			if i == 1 || !few && (i == 2 || i == 5) {
+				t.Label = thousands(strconv.FormatFloat(x, 'f', 0, 64))
+			}
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// linearTicks marks about five round numbers.
+func linearTicks(low, high float64) []plot.Tick {
+	step := math.Pow(10, math.Floor(math.Log10((high-low)/4)))
+	for _, times := range []float64{1, 2, 2.5, 5, 10} {
+		if (high-low)/(step*times) <= 6 {
+			step *= times
+			break
+		}
+	}
+	var list []plot.Tick
+	decimals := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
+	if math.Abs(step*math.Pow10(decimals)-math.Round(step*math.Pow10(decimals))) > 1e-9 {
+		decimals++ // steps of 2.5
+	}
+	for i := math.Ceil(low / step); i*step <= high; i++ {
+		label := strconv.FormatFloat(i*step, 'f', decimals, 64)
+		if decimals == 0 {
+			label = thousands(label)
+		}
+		list = append(list, plot.Tick{Value: i * step, Label: label})
+	}
+	return list
+}
+
+var (
+	svgHead  = regexp.MustCompile(`(?s)^.*?<svg[^>]*>`)
+	svgColor = regexp.MustCompile(`(fill|stroke):(#[0-9A-Fa-f]{6})`)
+	svgFont  = regexp.MustCompile(`font-family:[^;]*;`)
+)
+
+// themed makes gonum's SVG follow light and dark.
+func themed(svg string, width, height float64, title string) string {
+	names := map[string]string{}
+	var light, dark strings.Builder
+	for _, t := range tints() {
+		names[hex(t.light)] = t.name
+		fmt.Fprintf(&light, "--%s:%s;", t.name, hex(t.light))
+		fmt.Fprintf(&dark, "--%s:%s;", t.name, hex(t.dark))
+	}
+	head := fmt.Sprintf(`<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" width="%g" height="%g" role="img" aria-label="%s">
+<style>.chart{%s}@media (prefers-color-scheme:dark){.chart{%s}}</style>`, width, height, width, height, escape(title), light.String(), dark.String())
+	svg = svgHead.ReplaceAllLiteralString(svg, head)
+	svg = svgColor.ReplaceAllStringFunc(svg, func(s string) string {
+		what, value, _ := strings.Cut(s, ":")
+		name, ok := names[strings.ToLower(value)]
+		if !ok {
+			return s
+		}
+		return fmt.Sprintf("%s:%s;%s:var(--%s,%s)", what, value, what, name, value)
+	})
+	return svgFont.ReplaceAllLiteralString(svg, "font-family:"+strings.ReplaceAll(families, `"`, "'")+";")
+}
+
+func hex(c color.NRGBA) string { return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B) }
+
+var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;")
+
+func escape(s string) string { return escaper.Replace(s) }

@@ -1,0 +1,434 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+	"bulkload/loader/server"
+)
+
+// Import is the way past chunks: the server reads the rows itself.
+const Import commit.Via = "import"
+
+// A Grid says which settings are tried: every combination of its lists. Asked names the
+// lists that the user has written; what is in such a list and cannot be measured at all
+// is an error, and not left out with a note.
+type Grid struct {
+	Chunks  []int64 // rows; nil are sizes around the server's limits
+	Workers []int   // zero is what a load takes by itself
+	Vias    []commit.Via
+	Ways    []commit.Way // empty is what a load takes by itself
+	Indexes []load.Indexes
+	Asked   struct{ Vias, Ways bool }
+}
+
+// A GridError says that a grid cannot be measured.
+type GridError struct{ Reason string }
+
+func (e *GridError) Error() string { return e.Reason }
+
+// check finds the faults that need no server.
+func (g Grid) check() error {
+	for _, list := range []struct {
+		name string
+		n    int
+	}{{"workers", len(g.Workers)}, {"ways to send rows", len(g.Vias)}, {"ways to commit", len(g.Ways)}, {"choices for indexes", len(g.Indexes)}} {
+		if list.n == 0 {
+			return &GridError{fmt.Sprintf("the grid is empty: it has no %s", list.name)}
+		}
+	}
+	if g.Chunks != nil && len(g.Chunks) == 0 {
+		return &GridError{"the grid is empty: it has no chunk sizes"}
+	}
+	return nil
+}
+
+// A Setting is one cell of a grid: how rows are loaded.
+type Setting struct {
+	Chunk   int64        `json:"chunk"` // rows; zero where there are no chunks
+	Workers int          `json:"workers"`
+	Via     commit.Via   `json:"via"`
+	Way     commit.Way   `json:"commit"`
+	Indexes load.Indexes `json:"indexes"`
+}
+
+// String returns the setting as flags of a load.
+func (s Setting) String() string {
+	text := fmt.Sprintf("--workers %d --via %s", s.Workers, s.Via)
+	if s.Chunk > 0 {
+		text = fmt.Sprintf("--chunk %d ", s.Chunk) + text
+	}
+	if s.Way != "" {
+		text += " --commit " + string(s.Way)
+	}
+	if s.Indexes == load.DeferIndexes {
+		text += " --indexes defer"
+	}
+	return text
+}
+
+// way returns the setting without its numbers.
+func (s Setting) way() Setting { return Setting{Via: s.Via, Way: s.Way, Indexes: s.Indexes} }
+
+// line returns the setting without the size of its chunks.
+func (s Setting) line() Setting { s.Chunk = 0; return s }
+
+// Name returns a line's name for people.
+func (s Setting) Name() string {
+	name := string(s.Via)
+	if s.Way != "" {
+		name += ", " + string(s.Way)
+	}
+	if s.Indexes == load.DeferIndexes {
+		name += ", indexes deferred"
+	}
+	if s.Workers == 1 {
+		return name + ", 1 worker"
+	}
+	return fmt.Sprintf("%s, %d workers", name, s.Workers)
+}
+
+// cells tries what the grid names on an empty scratch table and returns the cells that
+// the server takes, that of the present setting included.
+func (r *bench) cells(ctx context.Context) ([]Cell, error) {
+	table, err := r.scratch.make(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.scratch.drop(ctx, table)
+	// 1. What a load does by itself, or by what was found before.
+	auto, err := r.resolve(ctx, table, Setting{Indexes: load.KeepIndexes})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.scratch.resolved(ctx, table); err != nil {
+		return nil, err
+	}
+	r.report.auto, r.report.Table = auto.Setting, r.scratch.target
+	r.report.Rows = max(r.report.Rows, auto.rows)
+	current, err := r.current(ctx, auto.Setting)
+	if err != nil {
+		return nil, err
+	}
+	// 2. The grid.
+	var list []Cell
+	refused := refusals{grid: r.Grid}
+	for _, way := range r.ways(auto.Setting) {
+		of := table
+		if way.Indexes == load.DeferIndexes {
+			if of, err = r.scratch.makeBare(ctx); err != nil {
+				return nil, err
+			}
+		}
+		cells, err := r.cellsOf(ctx, of, way, auto.Setting)
+		if of != table {
+			r.scratch.drop(ctx, of)
+		}
+		var table *load.TableError
+		switch {
+		case errors.As(err, &table):
+			refused.add(way, err)
+		case err != nil:
+			return nil, err
+		default:
+			for _, c := range cells {
+				if !slices.ContainsFunc(list, func(x Cell) bool { return x.Setting == c.Setting }) {
+					list = append(list, c)
+				}
+			}
+		}
+	}
+	if err := refused.judge(len(list) > 0); err != nil {
+		return nil, err
+	}
+	for _, text := range refused.notes() {
+		r.note(text)
+		r.report.Notes = append(r.report.Notes, text)
+	}
+	// 3. The present setting, to compare with.
+	if i := slices.IndexFunc(list, func(c Cell) bool { return c.Setting == current }); i >= 0 {
+		list[i].Current = true
+		return list, nil
+	}
+	c, err := r.resolve(ctx, table, current)
+	if err != nil {
+		return nil, err
+	}
+	c.Current = true
+	return append(list, c), nil
+}
+
+// current returns the setting that a load of the named table has now.
+func (r *bench) current(ctx context.Context, auto Setting) (Setting, error) {
+	if r.scratch.registry == nil {
+		return auto, nil
+	}
+	t, ok, err := r.scratch.registry.Tuning(ctx, r.report.Table, string(r.report.What))
+	if err != nil || !ok {
+		return auto, err
+	}
+	auto.Chunk, auto.Workers = t.Chunk, t.Workers
+	if t.Origin == origin {
+		if t.Via != "" {
+			auto.Via = commit.Via(t.Via)
+		}
+		if t.Way != "" {
+			auto.Way = commit.Way(t.Way)
+		}
+	}
+	return auto, nil
+}
+
+// ways returns the combinations of the grid but for chunks and workers.
+func (r *bench) ways(auto Setting) []Setting {
+	var list []Setting
+	for _, x := range r.Grid.Indexes {
+		for _, via := range r.Grid.Vias {
+			for _, way := range r.Grid.Ways {
+				s := Setting{Via: via, Way: way, Indexes: x}
+				if via == Import {
+					s.Way = "" // it has none
+				} else if way == "" && via == auto.Via {
+					s.Way = auto.Way
+				}
+				if !slices.Contains(list, s) {
+					list = append(list, s)
+				}
+			}
+		}
+	}
+	return list
+}
+
+// cellsOf returns the cells of one way. The error is a *load.TableError where the server
+// does not take the way at all, and a *GridError where a size is too large.
+func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([]Cell, error) {
+	first, err := r.resolve(ctx, table, way)
+	var refused *load.TableError
+	if errors.As(err, &refused) && way.Way == "" && way.Via != Import {
+		// What a load takes by itself does not go with every way to send rows.
+		way.Way = commit.Transaction
+		if other, otherErr := r.resolve(ctx, table, way); otherErr == nil {
+			first, err = other, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if way.Way == "" {
+		way.Way = first.Way
+	}
+	chunks := r.Grid.Chunks
+	if chunks == nil {
+		chunks = sizes(first, r.report.Rows)
+	}
+	if way.Via == Import {
+		chunks = []int64{0}
+	}
+	var list []Cell
+	for _, workers := range r.Grid.Workers {
+		if workers == 0 {
+			workers = auto.Workers
+		}
+		for _, chunk := range chunks {
+			s := way
+			s.Chunk, s.Workers = chunk, workers
+			if r.report.What != load.CSV && chunk > r.report.Rows {
+				return nil, &GridError{fmt.Sprintf("chunks of %d rows cannot be measured with %d rows", chunk, r.report.Rows)}
+			}
+			c, err := r.resolve(ctx, table, s)
+			if err != nil {
+				return nil, err
+			}
+			if chunk > 0 && c.Chunk != chunk {
+				return nil, &GridError{fmt.Sprintf("chunks of %d rows are larger than %s allows: %d, by %s", chunk, c.binds, c.Chunk, way.Via)}
+			}
+			if !slices.ContainsFunc(list, func(x Cell) bool { return x.Setting == c.Setting }) {
+				list = append(list, c)
+			}
+		}
+	}
+	return list, nil
+}
+
+// resolve asks what a load with the setting would do, and whether it can be done. Zero
+// fields of the setting are set to what the load takes.
+func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, error) {
+	req := r.request(table, s)
+	// The record is not needed for that, and indexes are not dropped.
+	req.NoRegistry, req.Indexes = true, load.KeepIndexes
+	l, err := load.New(ctx, r.Server, req)
+	if err != nil {
+		return Cell{}, err
+	}
+	l.Close()
+	c := Cell{Setting: s, rows: l.Rows}
+	c.Via, c.Way = l.Via, l.Way
+	if l.Job != nil && s.Workers == 0 {
+		c.Workers = l.Job.Workers
+	}
+	if s.Via == Import {
+		c.Way = ""
+		return c, nil
+	}
+	preview, err := load.NewPreview(ctx, r.Server, r.request(table, s), "")
+	if err != nil {
+		return Cell{}, err
+	}
+	c.Chunk, c.binds, c.Limits = preview.RowsPerChunk, preview.Binds, preview.Limits
+	return c, nil
+}
+
+// request returns the load of a run.
+func (r *bench) request(table string, s Setting) load.Request {
+	req := r.Request()
+	req.Table = r.scratch.name(table)
+	req.Chunk, req.Workers, req.Via, req.Way, req.Indexes = s.Chunk, s.Workers, s.Via, s.Way, s.Indexes
+	return req
+}
+
+// sizes returns chunk sizes around the limits that a way has.
+func sizes(c Cell, rows int64) []int64 {
+	list := []int64{100, 500, 1000, 2000, 5000, 20_000}
+	for _, l := range c.Limits {
+		if l.Most > 0 && l.Name == server.OnePhase {
+			list = append(list, l.Most, l.Most+1)
+		}
+	}
+	var most int64
+	for _, l := range c.Limits {
+		if l.Most > 0 && !l.Advice && (most == 0 || l.Most < most) {
+			most = l.Most
+		}
+	}
+	list = slices.DeleteFunc(list, func(n int64) bool {
+		return most > 0 && n > most || rows > 0 && n*leastChunks*int64(max(c.Workers, 1)) > rows
+	})
+	slices.Sort(list)
+	if list = slices.Compact(list); len(list) == 0 {
+		list = []int64{max(min(rows, c.Chunk), 1)}
+	}
+	return list
+}
+
+// leastChunks is the number of chunks a worker should have, for their number not to
+// matter more than their size.
+const leastChunks = 2
+
+// refusals are the ways that the server does not take.
+type refusals struct {
+	grid Grid
+	ways []Setting
+	errs []error
+}
+
+func (f *refusals) add(way Setting, err error) {
+	f.ways, f.errs = append(f.ways, way), append(f.errs, err)
+}
+
+// judge returns an error where something that the user asked for cannot be measured in
+// any combination, or nothing at all.
+func (f *refusals) judge(some bool) error {
+	if len(f.errs) > 0 && !some {
+		return f.errs[0]
+	}
+	per := len(f.grid.Ways) * len(f.grid.Indexes)
+	for _, via := range f.grid.Vias {
+		n := per
+		if via == Import {
+			n = len(f.grid.Indexes)
+		}
+		if err := f.all(n, func(s Setting) bool { return s.Via == via }); err != nil && f.grid.Asked.Vias {
+			return err
+		}
+	}
+	for _, way := range f.grid.Ways {
+		n := len(f.grid.Indexes) * len(slices.DeleteFunc(slices.Clone(f.grid.Vias), func(v commit.Via) bool { return v == Import }))
+		if err := f.all(n, func(s Setting) bool { return s.Way == way && s.Via != Import }); err != nil && f.grid.Asked.Ways {
+			return err
+		}
+	}
+	return nil
+}
+
+// all returns the reason of the first where n refused ways are of a kind.
+func (f *refusals) all(n int, of func(Setting) bool) error {
+	var first error
+	for i, s := range f.ways {
+		if !of(s) {
+			continue
+		}
+		n--
+		if first == nil {
+			first = f.errs[i]
+		}
+	}
+	if n > 0 {
+		return nil
+	}
+	return first
+}
+
+// notes says what is left out.
+func (f *refusals) notes() []string {
+	var list []string
+	for i, s := range f.ways {
+		what := []string{"--via " + string(s.Via)}
+		if s.Way != "" {
+			what = append(what, "--commit "+string(s.Way))
+		}
+		if s.Indexes == load.DeferIndexes {
+			what = append(what, "--indexes defer")
+		}
+		list = append(list, strings.Join(what, " ")+" is left out: "+f.errs[i].Error())
+	}
+	return list
+}
+
+// ParseChunks reads a list of sizes, 100,1000,5000; auto is nil.
+func ParseChunks(text string, most int64) ([]int64, error) {
+	if text == "auto" {
+		return nil, nil
+	}
+	list, err := parse(text, 1, most)
+	if err != nil {
+		return nil, fmt.Errorf("auto, or %w", err)
+	}
+	return list, nil
+}
+
+// ParseWorkers reads a list of numbers of workers; auto is what a load takes by itself.
+func ParseWorkers(text string, most int64) ([]int, error) {
+	if text == "auto" {
+		return []int{0}, nil
+	}
+	list, err := parse(text, 1, most)
+	if err != nil {
+		return nil, fmt.Errorf("auto, or %w", err)
+	}
+	var workers []int
+	for _, n := range list {
+		workers = append(workers, int(n))
+	}
+	return workers, nil
+}
+
+// parse reads numbers with commas between them, sorted and each once.
+func parse(text string, least, most int64) ([]int64, error) {
+	var list []int64
+	for part := range strings.SplitSeq(text, ",") {
+		n, err := strconv.ParseInt(strings.ReplaceAll(strings.TrimSpace(part), "_", ""), 10, 64)
+		if err != nil || n < least || n > most {
+			return nil, fmt.Errorf("whole numbers from %d to %d with commas between them, not %q", least, most, text)
+		}
+		list = append(list, n)
+	}
+	slices.Sort(list)
+	return slices.Compact(list), nil
+}
