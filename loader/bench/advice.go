@@ -107,6 +107,8 @@ func (r *Report) headline(use *Cell) string {
 	switch {
 	case now == nil:
 		return fmt.Sprintf("use %s: %s rows/s", flags, grouped(use.Rate.Center))
+	case use.Current && r.Advice.Best == use.Setting:
+		return fmt.Sprintf("keep what you have, %s: nothing that was measured is faster", flags)
 	case use.Current:
 		return fmt.Sprintf("keep what you have, %s: nothing that was measured is faster for certain", flags)
 	case r.Advice.P >= significant:
@@ -127,19 +129,13 @@ func (r *Report) flags(s Setting) string {
 // asides says what else was found.
 func (r *Report) asides(use *Cell) []string {
 	var list []string
-	// 1. The step at the one-phase limit, along each line.
-	for _, line := range r.lines() {
-		for i := 1; i < len(line); i++ {
-			l := line[i].limit(server.OnePhase)
-			if l == nil || line[i].Way != commit.Statement || !(line[i-1].Chunk <= l.Most && l.Most < line[i].Chunk) {
-				continue
-			}
-			was := fmt.Sprintf("as fast (p = %.2f)", differ(line[i-1], line[i]))
-			if x := line[i].Rate.Center / line[i-1].Rate.Center; differ(line[i-1], line[i]) < significant || math.Abs(1-x) > 1-slower {
-				was = fmt.Sprintf("%s × the rate of %d", ratio(x), line[i-1].Chunk)
-			}
-			list = append(list, fmt.Sprintf("above %d rows the server needs two phases to commit a chunk: %d rows have %s (%s)", l.Most, line[i].Chunk, was, line[i].Name()))
+	// 1. The step at the one-phase limit.
+	if below, above := r.step(use); below != nil {
+		was := fmt.Sprintf("are as fast as %d (p = %.2f)", below.Chunk, differ(below, above))
+		if x := above.Rate.Center / below.Rate.Center; differ(below, above) < significant || math.Abs(1-x) > 1-slower {
+			was = fmt.Sprintf("have %s × the rate of %d", ratio(x), below.Chunk)
 		}
+		list = append(list, fmt.Sprintf("above %d rows the server needs two phases to commit a chunk: %d rows %s (%s)", above.limit(server.OnePhase).Most, above.Chunk, was, above.Name()))
 	}
 	// 2. What is faster, and asks for more.
 	for _, special := range []struct {
@@ -162,6 +158,23 @@ func (r *Report) asides(use *Cell) []string {
 		}
 	}
 	return list
+}
+
+// step returns the cells on both sides of the one-phase limit: of the line of use, else
+// of another; nil where there are none.
+func (r *Report) step(use *Cell) (below, above *Cell) {
+	for _, line := range r.lines() {
+		for i := 1; i < len(line); i++ {
+			l := line[i].limit(server.OnePhase)
+			if l == nil || line[i].Way != commit.Statement || !(line[i-1].Chunk <= l.Most && l.Most < line[i].Chunk) {
+				continue
+			}
+			if below == nil || line[i].line() == use.line() {
+				below, above = line[i-1], line[i]
+			}
+		}
+	}
+	return below, above
 }
 
 // ratio prints a ratio with two digits that count.

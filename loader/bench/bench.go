@@ -9,6 +9,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,17 +147,27 @@ func (r *bench) plan(ctx context.Context) error {
 	return nil
 }
 
-// warmUp runs each way once, at the most workers, and forgets what it took but for the
-// estimates.
+// warmUp runs each way once, with chunks of a middle size at the most workers, and forgets
+// what it took but for the estimates.
 func (r *bench) warmUp(ctx context.Context) error {
 	var ways []Setting
+	of := map[Setting][]Setting{}
 	for _, c := range r.report.Cells {
-		same := func(s Setting) bool { return s.way() == c.way() }
-		if i := slices.IndexFunc(ways, same); i < 0 {
-			ways = append(ways, c.Setting)
-		} else if c.Workers > ways[i].Workers {
-			ways[i] = c.Setting
+		if of[c.way()] == nil {
+			ways = append(ways, c.way())
 		}
+		of[c.way()] = append(of[c.way()], c.Setting)
+	}
+	for i, w := range ways {
+		cells := of[w]
+		slices.SortFunc(cells, func(a, b Setting) int {
+			return cmp.Or(cmp.Compare(b.Workers, a.Workers), cmp.Compare(a.Chunk, b.Chunk))
+		})
+		same := slices.IndexFunc(cells, func(s Setting) bool { return s.Workers < cells[0].Workers })
+		if same < 0 {
+			same = len(cells)
+		}
+		ways[i] = cells[same/2]
 	}
 	r.total = len(ways) + len(r.report.Cells)*r.report.Count
 	for _, s := range ways {

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"fmt"
+	"html"
 	"image/color"
 	"io"
 	"math"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	stdfont "golang.org/x/image/font"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
@@ -53,12 +55,12 @@ var (
 	limit = tint{"limit", rgb(0x5d646e), rgb(0xa3abb7)}
 )
 
-// series are the colours of ways: Okabe and Ito's, which people with any kind of colour
-// blindness can tell apart, darker or lighter where the paper asks for it.
+// series are the colours of ways: near Okabe and Ito's, which people with any kind of
+// colour blindness can tell apart, and with enough contrast to the paper.
 var series = []tint{
 	{"series-1", rgb(0x0072b2), rgb(0x56b4e9)},
 	{"series-2", rgb(0xd55e00), rgb(0xff8f3f)},
-	{"series-3", rgb(0x00805e), rgb(0x2fc79a)},
+	{"series-3", rgb(0x0b5d1e), rgb(0xc6e86b)},
 	{"series-4", rgb(0xa8467f), rgb(0xe39bc6)},
 	{"series-5", rgb(0x8a6a00), rgb(0xf0d242)},
 	{"series-6", rgb(0x44474d), rgb(0xc5c9d0)},
@@ -71,11 +73,13 @@ func tints() []tint { return append([]tint{paper, ink, faint, limit}, series...)
 var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {8, 3, 2, 3}, {1, 3}}
 
 // glyphs are the points of the same.
-var glyphs = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}, draw.CrossGlyph{}}
+var glyphs = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.CrossGlyph{}}
 
 // fonts of the picture: Liberation Sans measures as Arial and Helvetica do, so that what
 // fits by gonum's measure fits in a browser.
 var face = font.Font{Typeface: "Liberation", Variant: "Sans", Size: textSize}
+
+const bold = stdfont.WeightBold
 
 const families = `"Liberation Sans", Arimo, Arial, Helvetica, sans-serif`
 
@@ -119,11 +123,13 @@ func (r *Report) svg() (string, error) {
 	if err := r.draw(panels); err != nil {
 		return "", err
 	}
+	panels[0].X.Label.Text = "" // the lower panel has it
 	// 1. How high it is: what stands above the panels depends on what there is.
 	columns, width := legendColumns(legend)
 	legendRows := (len(legend) + columns - 1) / columns
+	tiles := draw.Tiles{Rows: 2, Cols: 1, PadY: 8, PadLeft: margin, PadRight: margin}
 	frame := draw.Canvas{Rectangle: vg.Rectangle{Max: vg.Point{X: chartWidth, Y: 2 * panelHeight}}}
-	aligned := plot.Align([][]*plot.Plot{{panels[0]}, {panels[1]}}, draw.Tiles{Rows: 2, Cols: 1, PadY: 8, PadX: 0, PadRight: 4}, frame)
+	aligned := plot.Align([][]*plot.Plot{{panels[0]}, {panels[1]}}, tiles, frame)
 	data := panels[0].DataCanvas(aligned[0][0])
 	toX, _ := panels[0].Transforms(&data)
 	labels := placeMarks(marks, toX)
@@ -141,7 +147,7 @@ func (r *Report) svg() (string, error) {
 	dc.Fill(dc.Rectangle.Path())
 	at := func(row vg.Length) vg.Length { return height - margin - rowHeight*(row+1) + 3 }
 	title := style(ink)
-	title.Font.Weight = 3 // bold
+	title.Font.Weight = bold
 	title.Font.Size = textSize + 1
 	dc.FillText(title, vg.Point{X: margin, Y: at(0)}, r.title())
 	for i, l := range legend {
@@ -153,19 +159,23 @@ func (r *Report) svg() (string, error) {
 	}
 
 	// 3. The panels, below the names of the limits.
-	tiles := draw.Tiles{Rows: 2, Cols: 1, PadY: 8, PadRight: 4}
 	body := draw.Crop(dc, 0, 0, margin, -top)
 	aligned = plot.Align([][]*plot.Plot{{panels[0]}, {panels[1]}}, tiles, body)
 	upper := panels[0].DataCanvas(aligned[0][0])
 	lower := panels[1].DataCanvas(aligned[1][0])
 	toX, _ = panels[0].Transforms(&upper)
-	for i, l := range placeMarks(marks, toX) {
-		line := draw.LineStyle{Color: limit.light, Width: 1, Dashes: []vg.Length{4, 3}}
-		x := toX(float64(marks[i].Rows) + 0.5)
-		y := upper.Max.Y + 6 + rowHeight*vg.Length(markRows-1-l.row)
+	labels = placeMarks(marks, toX)
+	base := func(l placed) vg.Length { return upper.Max.Y + 6 + rowHeight*vg.Length(l.row) }
+	line := draw.LineStyle{Color: limit.light, Width: 1, Dashes: []vg.Length{4, 3}}
+	for i, l := range labels {
+		x := toX(marks[i].at())
 		dc.StrokeLine2(line, x, lower.Min.Y, x, lower.Max.Y)
-		dc.StrokeLine2(line, x, upper.Min.Y, x, y+textSize)
-		dc.FillText(style(limit), vg.Point{X: l.x, Y: y}, l.text)
+		dc.StrokeLine2(line, x, upper.Min.Y, x, base(l)+textSize)
+	}
+	for _, l := range labels {
+		dc.SetColor(paper.light)
+		dc.Fill(vg.Rectangle{Min: vg.Point{X: l.x - 2, Y: base(l) - 3}, Max: vg.Point{X: l.x + l.width + 2, Y: base(l) + textSize}}.Path())
+		dc.FillText(style(limit), vg.Point{X: l.x, Y: base(l)}, l.text)
 	}
 	panels[0].Draw(aligned[0][0])
 	panels[1].Draw(aligned[1][0])
@@ -209,30 +219,40 @@ func legendColumns(list []*Cell) (int, vg.Length) {
 
 // A placed name of a limit: where it begins, and in which row, counted from the panel.
 type placed struct {
-	text string
-	x    vg.Length
-	row  int
+	text     string
+	x, width vg.Length
+	row      int
 }
 
-// placeMarks lays out the limits' names, beside the upper ends of their lines, so that
-// none covers another or the line of another.
+// placeMarks lays out the limits' names above the panels. A name stands left of its line,
+// in a row of its own, the leftmost limit's nearest to the panel: so no line crosses a
+// name. Where there is no room to the left, names stand to the right, in the rows above,
+// and what crosses them is left out behind them.
 func placeMarks(marks []Mark, toX func(float64) vg.Length) []placed {
 	list := make([]placed, len(marks))
 	const gap = 5
-	for i := range marks {
-		// From the right to the left: a name stands left of its line, or right of
-		// it where there is no room; each in a row of its own, so that lines end
-		// at their names.
-		name := fmt.Sprintf("%s: %s rows", marks[i].Name, thousands(strconv.FormatInt(marks[i].Rows, 10)))
+	var left, right []int
+	for i, m := range marks {
+		name := fmt.Sprintf("%s: %s rows", m.Name, thousands(strconv.FormatInt(m.Rows, 10)))
 		width := style(limit).Width(name)
-		x := toX(float64(marks[i].Rows)+0.5) - gap - width
+		x := toX(m.at()) - gap - width
 		if x < margin {
+			right = append(right, i)
 			x += width + 2*gap
+		} else {
+			left = append(left, i)
 		}
-		list[i] = placed{name, x, i}
+		list[i] = placed{text: name, x: x, width: width}
+	}
+	slices.Reverse(right)
+	for row, i := range append(left, right...) {
+		list[i].row = row
 	}
 	return list
 }
+
+// at returns where a limit's line stands: between the last size that fits and the next.
+func (m Mark) at() float64 { return float64(m.Rows) + 0.5 }
 
 // panel returns an empty panel.
 func (r *Report) panel(what string) *plot.Plot {
@@ -278,9 +298,13 @@ func (r *Report) draw(panels []*plot.Plot) error {
 		grid.Vertical.Color, grid.Horizontal.Color = faint.light, faint.light
 		grid.Vertical.Width, grid.Horizontal.Width = 0.6, 0.6
 		p.Add(grid)
+		low := math.Inf(1)
 		for _, line := range r.lines() {
 			if err := r.addLine(p, line, values[i]); err != nil {
 				return err
+			}
+			for _, c := range line {
+				low = min(low, values[i](c).Lo)
 			}
 		}
 		for _, c := range r.measured() {
@@ -296,11 +320,21 @@ func (r *Report) draw(panels []*plot.Plot) error {
 			p.Add(level)
 		}
 		p.X.Min, p.X.Max = least/1.12, most*1.12
+		if i > 0 && low > 0 && p.Y.Max > logFrom*low {
+			// Chunks of 100 and of 10 000 rows differ by two decades.
+			p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(logTicks)
+			p.Y.Min, p.Y.Max = low/1.3, p.Y.Max*1.3
+			continue
+		}
 		p.Y.Min = 0
 		p.Y.Max = max(p.Y.Max*1.05, 1e-3)
 	}
 	return nil
 }
+
+// logFrom is the ratio of the greatest time to the least from which on times are drawn on
+// a logarithmic scale.
+const logFrom = 20
 
 // points are a line's values for gonum's plotters.
 type points struct {
@@ -342,7 +376,7 @@ func logTicks(low, high float64) []plot.Tick {
 			}
 			t := plot.Tick{Value: x}
 			if i == 1 || !few && (i == 2 || i == 5) {
-				t.Label = thousands(strconv.FormatFloat(x, 'f', 0, 64))
+				t.Label = thousands(strconv.FormatFloat(x, 'f', max(0, -int(math.Floor(math.Log10(decade)+1e-9))), 64))
 			}
 			list = append(list, t)
 		}
@@ -378,7 +412,25 @@ var (
 	svgHead  = regexp.MustCompile(`(?s)^.*?<svg[^>]*>`)
 	svgColor = regexp.MustCompile(`(fill|stroke):(#[0-9A-Fa-f]{6})`)
 	svgFont  = regexp.MustCompile(`font-family:[^;]*;`)
+	svgText  = regexp.MustCompile(`(?s)<text ([^>]*?font-weight:(\w+);[^>]*?font-size:([0-9.]+)px[^>]*)>([^<]*)</text>`)
 )
+
+// fitted gives every text the length that it was laid out with, whatever font the viewer
+// has.
+func fitted(svg string) string {
+	return svgText.ReplaceAllStringFunc(svg, func(s string) string {
+		m := svgText.FindStringSubmatch(s)
+		st := style(ink)
+		if m[2] == "bold" {
+			st.Font.Weight = bold
+		}
+		if size, err := strconv.ParseFloat(m[3], 64); err == nil {
+			st.Font.Size = vg.Length(size)
+		}
+		width := st.Width(html.UnescapeString(m[4]))
+		return fmt.Sprintf(`<text textLength="%.4g" lengthAdjust="spacingAndGlyphs" %s>%s</text>`, float64(width), m[1], m[4])
+	})
+}
 
 // themed makes gonum's SVG follow light and dark.
 func themed(svg string, width, height float64, title string) string {
@@ -390,8 +442,9 @@ func themed(svg string, width, height float64, title string) string {
 		fmt.Fprintf(&dark, "--%s:%s;", t.name, hex(t.dark))
 	}
 	head := fmt.Sprintf(`<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" width="%g" height="%g" role="img" aria-label="%s">
-<style>.chart{%s}@media (prefers-color-scheme:dark){.chart{%s}}</style>`, width, height, width, height, escape(title), light.String(), dark.String())
+<style>.chart{%s}@media (prefers-color-scheme:dark){.chart{%s}}</style>`, width, height, width, height, html.EscapeString(title), light.String(), dark.String())
 	svg = svgHead.ReplaceAllLiteralString(svg, head)
+	svg = fitted(svg)
 	svg = svgColor.ReplaceAllStringFunc(svg, func(s string) string {
 		what, value, _ := strings.Cut(s, ":")
 		name, ok := names[strings.ToLower(value)]
@@ -404,7 +457,3 @@ func themed(svg string, width, height float64, title string) string {
 }
 
 func hex(c color.NRGBA) string { return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B) }
-
-var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;")
-
-func escape(s string) string { return escaper.Replace(s) }

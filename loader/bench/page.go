@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"strings"
 	"time"
 
 	"bulkload/loader/server"
@@ -23,8 +24,8 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		return err
 	}
 	type row struct {
-		Chunk, Workers, Via, Commit, Indexes, Rate, Bounds, P50, P99, Retries, CPU, Runs, Intents, Share, Condensed string
-		Current, Use                                                                                                bool
+		Chunk, Workers, Via, Commit, Indexes, Rate, Bounds, P50, P99, Retries, CPU, Runs, Intents, Condensed string
+		Current, Use                                                                                         bool
 	}
 	data := struct {
 		*Report
@@ -42,20 +43,20 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		c := &r.Cells[i]
 		x := row{
 			Chunk: "–", Workers: fmt.Sprint(c.Workers), Via: string(c.Via), Commit: orDash(string(c.Way)), Indexes: string(c.Indexes), Rate: "not measured",
-			P50: "–", P99: "–", Intents: "–", Share: "–", Condensed: "–", Runs: fmt.Sprint(len(c.Runs)), Current: c.Current, Use: c.Setting == r.Advice.Use,
+			P50: "–", P99: "–", Intents: "–", Condensed: "–", Runs: fmt.Sprint(len(c.Runs)), Current: c.Current, Use: c.Setting == r.Advice.Use,
 		}
 		if c.Chunk > 0 {
 			x.Chunk = thousands(fmt.Sprint(c.Chunk))
 		}
 		if len(c.Runs) > 0 {
-			x.Rate, x.Bounds = grouped(c.Rate.Center), c.Rate.bounds()
+			x.Rate, x.Bounds = grouped(c.Rate.Center), strings.Trim(c.Rate.bounds(), "[]")
 			x.Retries, x.CPU = fmt.Sprint(c.Retries), fmt.Sprintf("%.2f", 1e6*c.CPU.Center)
 			if c.Chunk > 0 {
 				x.P50, x.P99 = millis(c.P50.Center), millis(c.P99.Center)
 			}
 		}
 		if l := c.limit(server.IntentSetting); l != nil {
-			x.Intents, x.Share = thousands(fmt.Sprint(l.Uses)), fmt.Sprintf("%.0f %%", 100*l.Share)
+			x.Intents = fmt.Sprintf("%s (%s)", thousands(fmt.Sprint(l.Uses)), percent(l.Share))
 		}
 		if c.Condensed >= 0 {
 			x.Condensed = "no"

@@ -90,7 +90,7 @@ func (r *Report) table(b *strings.Builder) {
 		if cockroach {
 			uses, share, condensed := "-", "-", "-"
 			if l := c.limit(server.IntentSetting); l != nil {
-				uses, share = fmt.Sprint(l.Uses), fmt.Sprintf("%.0f %%", 100*l.Share)
+				uses, share = fmt.Sprint(l.Uses), percent(l.Share)
 			}
 			if c.Condensed >= 0 {
 				condensed = "no"
@@ -123,9 +123,17 @@ func orDash(s string) string {
 // millis prints seconds in milliseconds.
 func millis(s float64) string {
 	if s >= 0.1 {
-		return fmt.Sprintf("%.0f", 1000*s)
+		return thousands(fmt.Sprintf("%.0f", 1000*s))
 	}
 	return fmt.Sprintf("%.1f", 1000*s)
+}
+
+// percent prints a share.
+func percent(x float64) string {
+	if x < 0.1 {
+		return fmt.Sprintf("%.1f %%", 100*x)
+	}
+	return fmt.Sprintf("%.0f %%", 100*x)
 }
 
 // bounds prints an interval's.
