@@ -33,7 +33,7 @@ func (p *program) benchCommand() *cli.Command {
 	files := csvFlags()
 	// What belongs to one load, or has a list in its place.
 	files = slices.DeleteFunc(files, func(f cli.Flag) bool {
-		return slices.Contains([]string{"table", "max-errors", "rejects", "rate", "order", "indexes", "no-registry", "on-conflict"}, f.Names()[0])
+		return slices.Contains([]string{"table", "max-errors", "rejects", "rate", "indexes", "no-registry"}, f.Names()[0])
 	})
 	shared := slices.DeleteFunc(p.benchFlags(""), func(f cli.Flag) bool {
 		return slices.Contains([]string{"n", "seed"}, f.Names()[0])

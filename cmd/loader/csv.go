@@ -108,6 +108,9 @@ func names(flag, text string) ([]string, error) {
 
 // tolerance reads --max-errors.
 func tolerance(text string) (load.Tolerance, error) {
+	if text == "" {
+		return load.Tolerance{}, nil // a command without the flag
+	}
 	if share, ok := strings.CutSuffix(text, "%"); ok {
 		f, err := strconv.ParseFloat(share, 64)
 		if err != nil || !(f >= 0 && f <= 100) {

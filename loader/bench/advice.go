@@ -112,7 +112,11 @@ func (r *Report) headline(use *Cell) string {
 	case use.Current:
 		return fmt.Sprintf("keep what you have, %s: nothing that was measured is faster for certain", flags)
 	case r.Advice.P >= significant:
-		return fmt.Sprintf("use %s: %s × your current setting (%s), which %d runs do not prove (p = %.2f)", flags, ratio(r.Advice.Gain), r.flags(now.Setting), len(use.Runs), r.Advice.P)
+		runs := "one run does"
+		if n := len(use.Runs); n > 1 {
+			runs = fmt.Sprintf("%d runs do", n)
+		}
+		return fmt.Sprintf("use %s: %s × your current setting (%s), though %s not prove it (p = %.2f)", flags, ratio(r.Advice.Gain), r.flags(now.Setting), runs, r.Advice.P)
 	}
 	return fmt.Sprintf("use %s: %s × your current setting (%s)", flags, ratio(r.Advice.Gain), r.flags(now.Setting))
 }

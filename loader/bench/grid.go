@@ -281,7 +281,7 @@ func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, err
 	if err != nil {
 		return Cell{}, err
 	}
-	c.Chunk, c.binds, c.Limits = preview.RowsPerChunk, preview.Binds, preview.Limits
+	c.Chunk, c.binds, c.Limits = l.Plan.RowsPerChunk, preview.Binds, preview.Limits
 	return c, nil
 }
 
