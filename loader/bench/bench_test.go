@@ -3,7 +3,6 @@ package bench_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -244,27 +243,4 @@ func TestOthersAreLeftAlone(t *testing.T) {
 			return there() == ""
 		})
 	})
-}
-
-// TestAgreement: two measurements of the same agree within their intervals. The bounds
-// hold the median with 96 % each, so that a rare miss is no fault: one of three may.
-func TestAgreement(t *testing.T) {
-	url := loadertest.PostgreSQLServer(t).NewDatabase(t)
-	var missed []string
-	for range 3 {
-		var list [2]bench.Interval
-		for i := range list {
-			rep, err := points(t, url, 5000, grid(1000), 6).Run(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			list[i] = rep.Cells[0].Rate
-		}
-		if list[0].Hi < list[1].Lo || list[1].Hi < list[0].Lo {
-			missed = append(missed, fmt.Sprintf("%+v and %+v", list[0], list[1]))
-		}
-	}
-	if len(missed) > 1 {
-		t.Errorf("%d of 3 pairs do not overlap: %v", len(missed), missed)
-	}
 }
