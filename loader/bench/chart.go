@@ -95,13 +95,13 @@ func (r *Report) looks(c *Cell) (draw.LineStyle, draw.GlyphStyle) {
 		if w := x.way(); !slices.Contains(ways, w) {
 			ways = append(ways, w)
 		}
-		if !slices.Contains(workers, x.Workers) {
+		if x.Chunk > 0 && !slices.Contains(workers, x.Workers) {
 			workers = append(workers, x.Workers)
 		}
 	}
 	slices.Sort(workers)
 	col := series[slices.Index(ways, c.way())%len(series)].light
-	n := slices.Index(workers, c.Workers) % len(dashes)
+	n := max(slices.Index(workers, c.Workers), 0) % len(dashes)
 	return draw.LineStyle{Color: col, Width: 1.6, Dashes: dashes[n]}, draw.GlyphStyle{Color: col, Radius: 3, Shape: glyphs[n]}
 }
 

@@ -60,9 +60,9 @@ func (c *Cell) benchmark(r *Report) string {
 	if c.Way != "" {
 		name += "/commit=" + string(c.Way)
 	}
-	name += fmt.Sprintf("/indexes=%s/workers=%d", c.Indexes, c.Workers)
+	name += "/indexes=" + string(c.Indexes)
 	if c.Chunk > 0 {
-		name += fmt.Sprintf("/chunk=%d", c.Chunk)
+		name += fmt.Sprintf("/workers=%d/chunk=%d", c.Workers, c.Chunk)
 	}
 	return name + "-" + strconv.Itoa(r.Cores)
 }

@@ -13,7 +13,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// Import is the way past chunks: the server reads the rows itself.
+// Import is the way past chunks: the server reads the rows itself. Its cells have neither
+// chunks nor workers nor a way to commit.
 const Import commit.Via = "import"
 
 // A Grid says which settings are tried: every combination of its lists. Asked names the
@@ -60,6 +61,9 @@ type Setting struct {
 
 // String returns the setting as flags of a load.
 func (s Setting) String() string {
+	if s.Via == Import {
+		return "--via import"
+	}
 	text := fmt.Sprintf("--workers %d --via %s", s.Workers, s.Via)
 	if s.Chunk > 0 {
 		text = fmt.Sprintf("--chunk %d ", s.Chunk) + text
@@ -82,6 +86,9 @@ func (s Setting) line() Setting { s.Chunk = 0; return s }
 // Name returns a line's name for people.
 func (s Setting) Name() string {
 	name := string(s.Via)
+	if s.Via == Import {
+		return name
+	}
 	if s.Way != "" {
 		name += ", " + string(s.Way)
 	}
@@ -224,12 +231,12 @@ func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([
 	if way.Way == "" {
 		way.Way = first.Way
 	}
+	if way.Via == Import {
+		return []Cell{first}, nil
+	}
 	chunks := r.Grid.Chunks
 	if chunks == nil {
 		chunks = sizes(first, r.report.Rows)
-	}
-	if way.Via == Import {
-		chunks = []int64{0}
 	}
 	var list []Cell
 	for _, workers := range r.Grid.Workers {
@@ -261,21 +268,29 @@ func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([
 // fields of the setting are set to what the load takes.
 func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, error) {
 	req := r.request(table, s)
-	// The record is not needed for that, and indexes are not dropped.
-	req.NoRegistry, req.Indexes = true, load.KeepIndexes
+	if s.Via != Import {
+		// The record is not needed for that, and indexes are not dropped.
+		req.NoRegistry, req.Indexes = true, load.KeepIndexes
+	}
 	l, err := load.New(ctx, r.Server, req)
 	if err != nil {
 		return Cell{}, err
 	}
 	l.Close()
+	if err := r.scratch.forget(ctx, l.ID); err != nil {
+		return Cell{}, err
+	}
 	c := Cell{Setting: s, rows: l.Rows}
 	c.Via, c.Way = l.Via, l.Way
-	if l.Job != nil && s.Workers == 0 {
-		c.Workers = l.Job.Workers
+	if l.Via == Import {
+		c.Chunk, c.Workers, c.Way = 0, 0, ""
+		return c, nil
 	}
 	if s.Via == Import {
-		c.Way = ""
-		return c, nil
+		return Cell{}, &load.TableError{Reason: fmt.Sprintf("--via import: %s has none for this load; leave it out", r.Server.Info)}
+	}
+	if s.Workers == 0 {
+		c.Workers = l.Job.Workers
 	}
 	preview, err := load.NewPreview(ctx, r.Server, r.request(table, s), "")
 	if err != nil {

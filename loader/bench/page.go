@@ -42,11 +42,11 @@ func (r *Report) WriteHTML(w io.Writer) error {
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		x := row{
-			Chunk: "–", Workers: fmt.Sprint(c.Workers), Via: string(c.Via), Commit: orDash(string(c.Way)), Indexes: string(c.Indexes), Rate: "not measured",
+			Chunk: "–", Workers: "–", Via: string(c.Via), Commit: orDash(string(c.Way)), Indexes: string(c.Indexes), Rate: "not measured",
 			P50: "–", P99: "–", Intents: "–", Condensed: "–", Runs: fmt.Sprint(len(c.Runs)), Current: c.Current, Use: c.Setting == r.Advice.Use,
 		}
 		if c.Chunk > 0 {
-			x.Chunk = thousands(fmt.Sprint(c.Chunk))
+			x.Chunk, x.Workers = thousands(fmt.Sprint(c.Chunk)), fmt.Sprint(c.Workers)
 		}
 		if len(c.Runs) > 0 {
 			x.Rate, x.Bounds = grouped(c.Rate.Center), strings.Trim(c.Rate.bounds(), "[]")

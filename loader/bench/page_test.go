@@ -28,7 +28,7 @@ func reports() map[string]*bench.Report {
 		cell(bench.Setting{Chunk: 1000, Workers: 1, Via: commit.Copy, Way: commit.Transaction, Indexes: load.KeepIndexes}, 1, 1e6),
 	}}
 	only := &bench.Report{Server: "CockroachDB 21.1.5", Table: "public.points", What: load.Points, Rows: 1000, Cells: []bench.Cell{
-		cell(bench.Setting{Workers: 1, Via: bench.Import, Indexes: load.KeepIndexes}, 2, 1e6),
+		cell(bench.Setting{Via: bench.Import, Indexes: load.KeepIndexes}, 2, 1e6),
 	}}
 	// Names that are markup, limits at the left edge and near each other.
 	odd := &bench.Report{Server: "CockroachDB 21.1.5", Table: `public."<b>&amp;</b> ""x"" 表"`, What: load.CSV, Rows: 1000}

@@ -64,7 +64,7 @@ func sample(runs int) *bench.Report {
 			}
 		}
 	}
-	r.Cells = append(r.Cells, cell(bench.Setting{Workers: 2, Via: bench.Import, Indexes: load.KeepIndexes}, runs, 480_000))
+	r.Cells = append(r.Cells, cell(bench.Setting{Via: bench.Import, Indexes: load.KeepIndexes}, runs, 480_000))
 	for i := range r.Cells {
 		r.Cells[i].Current = r.Cells[i].Setting == bench.Setting{Chunk: 500, Workers: 2, Via: commit.Insert, Way: commit.Statement, Indexes: load.KeepIndexes}
 	}

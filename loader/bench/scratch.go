@@ -284,6 +284,15 @@ func (s *scratch) forget(ctx context.Context, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 	defer cancel()
+	rec, err := s.registry.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if rec.Job != 0 && rec.State != registry.Done {
+		// An IMPORT that nobody waits for keeps its table offline. That it has ended
+		// meanwhile is no fault.
+		_, _ = s.pool.Exec(ctx, fmt.Sprintf("CANCEL JOB %d", rec.Job))
+	}
 	if err := s.registry.Restore(ctx, id, func(registry.Index) error { return nil }); err != nil {
 		return err
 	}
@@ -298,14 +307,17 @@ func (s *scratch) close(ctx context.Context) {
 	s.pool.Close()
 }
 
+// offline is the SQLSTATE of CockroachDB for a table that an IMPORT has taken offline.
+const offline = "55000"
+
 // exec runs a statement that may be run twice, and again where the server says so.
 func (s *scratch) exec(ctx context.Context, sql string) error {
 	var err error
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		if _, err = s.pool.Exec(ctx, sql); err == nil {
 			return nil
 		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain || wait > time.Second {
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain && server.Code(err) != offline {
 			return err
 		}
 		select {

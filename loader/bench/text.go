@@ -70,14 +70,14 @@ func (r *Report) table(b *strings.Builder) {
 	fmt.Fprintln(w)
 	for i := range r.Cells {
 		c := &r.Cells[i]
-		chunk := "-"
+		chunk, workers := "-", "-"
 		if c.Chunk > 0 {
-			chunk = fmt.Sprint(c.Chunk)
+			chunk, workers = fmt.Sprint(c.Chunk), fmt.Sprint(c.Workers)
 		}
 		if c.Current {
 			chunk = "* " + chunk
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t", chunk, c.Workers, c.Via, orDash(string(c.Way)), c.Indexes)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t", chunk, workers, c.Via, orDash(string(c.Way)), c.Indexes)
 		if len(c.Runs) == 0 {
 			fmt.Fprint(w, "not measured\t\t\t\t\t\t0\t")
 		} else {
