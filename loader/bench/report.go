@@ -206,6 +206,9 @@ func (r *Report) Save(ctx context.Context, reg *registry.Registry) error {
 	if s == (Setting{}) {
 		return fmt.Errorf("%w: there is nothing to save", ErrNothing)
 	}
+	if !s.plain() {
+		return &GridError{"IMPORT and deferred indexes are not kept for loads that do not ask for them: there is nothing to save"}
+	}
 	return reg.SaveTuning(ctx, registry.Tuning{
 		Target: r.Table, What: string(r.What), Chunk: s.Chunk, Workers: s.Workers, Via: string(s.Via), Way: string(s.Way), Origin: origin,
 	})

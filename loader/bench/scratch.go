@@ -132,7 +132,7 @@ func (s *scratch) sweep(ctx context.Context) error {
 		if !dead(t[1]) {
 			continue
 		}
-		if err := s.exec(ctx, "DROP TABLE IF EXISTS "+t.Sanitize()); err != nil {
+		if err := s.dropTable(ctx, t); err != nil {
 			s.say(fmt.Sprintf("scratch table %s of an earlier bench cannot be dropped: %s", server.Display(t), server.Reason(err)))
 			continue
 		}
@@ -260,20 +260,27 @@ func (s *scratch) resolved(ctx context.Context, table string) error {
 // Where the user may not say so, they stay as long as those of any dropped table.
 func (s *scratch) settle(ctx context.Context, table string) {
 	if s.Server.Product == server.CockroachDB {
+		ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+		defer cancel()
 		_, _ = s.pool.Exec(ctx, "ALTER TABLE "+s.name(table)+" CONFIGURE ZONE USING gc.ttlseconds = 60")
 	}
 }
 
 // drop drops a scratch table, also after ctx has ended.
 func (s *scratch) drop(ctx context.Context, table string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	s.settle(ctx, table)
-	if err := s.exec(ctx, "DROP TABLE IF EXISTS "+s.name(table)); err != nil {
+	if err := s.dropTable(ctx, s.identifier(table)); err != nil {
 		s.say(fmt.Sprintf("scratch table %s cannot be dropped: %s; the next bench in this database drops it", table, server.Reason(err)))
 		return
 	}
 	s.there = slices.DeleteFunc(s.there, func(t string) bool { return t == table })
+}
+
+func (s *scratch) dropTable(ctx context.Context, name pgx.Identifier) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	defer cancel()
+	return s.exec(ctx, "DROP TABLE IF EXISTS "+name.Sanitize())
 }
 
 // forget removes the record of a load into a scratch table, also of one that has not
