@@ -137,7 +137,7 @@ func (r *bench) plan(ctx context.Context) error {
 	r.report = &Report{
 		Server: r.Server.Info.String(), Host: r.Server.Config.Host(), Database: r.Server.Config.Database(), Table: r.scratch.target,
 		What: req.What, Rows: req.Rows, Count: count, Cores: runtime.NumCPU(), GOOS: runtime.GOOS, GOARCH: runtime.GOARCH,
-		Begun: r.begun.Round(time.Second), Notes: r.scratch.notes, product: r.Server.Product, registry: r.scratch.registry,
+		Begun: r.begun.Round(time.Second), Notes: []string{}, product: r.Server.Product, registry: r.scratch.registry,
 	}
 	cells, err := r.cells(ctx)
 	if err != nil {
@@ -221,7 +221,7 @@ func ended(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, loader.ErrStopped)
 }
 
-// fail takes a cell out of the grid: with its way, where the way's first run failed.
+// fail takes a cell out of the grid.
 func (r *bench) fail(s Setting, err error) {
 	if r.report.failure == nil {
 		r.report.failure = err
@@ -237,10 +237,15 @@ func (r *bench) fail(s Setting, err error) {
 // end finishes the report.
 func (r *bench) end(err error) (*Report, error) {
 	r.report.Seconds = time.Since(r.begun).Seconds()
+	r.report.Notes = append(r.report.Notes, r.scratch.notes...)
 	measured := 0
 	for i := range r.report.Cells {
-		r.report.Cells[i].summarize()
-		measured += len(r.report.Cells[i].Runs)
+		c := &r.report.Cells[i]
+		c.summarize()
+		measured += len(c.Runs)
+		if len(c.Runs) > 0 {
+			r.report.Rows = c.Runs[0].Rows // of files it was an estimate
+		}
 	}
 	spent := errors.Is(err, errBudget) || errors.Is(err, loader.ErrStopped) && !r.stopped()
 	if spent {

@@ -14,6 +14,7 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
 
@@ -163,6 +164,41 @@ func TestScratchIsLikeTheTable(t *testing.T) {
 			t.Errorf("%d rows in the named table", n)
 		}
 		checkNothingLeft(t, url)
+	})
+}
+
+// TestSaved: a load with nothing said begins from what is saved, also above a limit that is
+// only advice.
+func TestSaved(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		srv := open(t, s.NewDatabase(t))
+		pool, err := srv.Pool(t.Context(), server.Sessions{Name: "test", Max: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		reg, err := registry.Create(t.Context(), pool, srv.Info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep := bench.Report{Table: "public.points", What: load.Points}
+		if err := rep.Save(t.Context(), reg); !errors.Is(err, bench.ErrNothing) {
+			t.Errorf("saving nothing gives %v", err)
+		}
+		want := bench.Setting{Chunk: 12_000, Workers: 3, Via: commit.Insert, Way: commit.Statement, Indexes: load.KeepIndexes}
+		rep.Advice.Use = want
+		if err := rep.Save(t.Context(), reg); err != nil {
+			t.Fatal(err)
+		}
+		l, err := load.New(t.Context(), srv, load.Request{What: load.Points, Rows: 10, Seed: 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		got := bench.Setting{Chunk: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Via: l.Via, Way: l.Way, Indexes: load.KeepIndexes}
+		if got != want {
+			t.Errorf("a load takes %v, want %v", got, want)
+		}
 	})
 }
 

@@ -101,6 +101,7 @@ type Load struct {
 
 	run       string
 	tuned     int64 // rows per chunk that the registry recommends; zero is none
+	measured  bool  // tuned was measured, so that no advice is above it
 	settings  Settings
 	srv       *server.Server
 	pool      *pgxpool.Pool
@@ -315,6 +316,9 @@ func (l *Load) plan(chunk int64) error {
 	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
 		limits = limits.Without(server.OnePhase)
 	}
+	if chunk == 0 && l.measured {
+		chunk = l.tuned
+	}
 	var err error
 	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), l.rowBytes(), l.cost(l.Table.Keys), limits); err != nil {
 		return &TableError{err.Error()}
@@ -483,7 +487,7 @@ func (l *Load) recall(ctx context.Context, s *Settings) error {
 	if s.Way != "" && t.Way != "" && string(s.Way) != t.Way || s.Via != "" && t.Via != "" && string(s.Via) != t.Via {
 		return nil // found for another way of loading
 	}
-	l.tuned = t.Chunk
+	l.tuned, l.measured = t.Chunk, t.Origin == "bench"
 	if s.Workers == 0 {
 		s.Workers = t.Workers
 	}
