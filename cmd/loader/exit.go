@@ -13,6 +13,7 @@ import (
 	"bulkload/loader/bank"
 	"bulkload/loader/bench"
 	"bulkload/loader/commit"
+	"bulkload/loader/handoff"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -50,6 +51,10 @@ func (p *program) code(err error) int {
 		key     *server.KeyError
 		cert    *certificateError
 		grid    *bench.GridError
+		job     *handoff.JobError
+		broken  *handoff.ConstraintError
+		written *handoff.FileError
+		write   *writeError
 		pg      *pgconn.PgError
 	)
 	switch {
@@ -62,6 +67,8 @@ func (p *program) code(err error) int {
 			return code
 		}
 		return exitStopped
+	case errors.As(err, &write):
+		return exitStopped
 	case errors.Is(err, errRejected):
 		return exitRejected
 	case errors.Is(err, source.ErrChanged), errors.Is(err, source.ErrOnce):
@@ -70,9 +77,19 @@ func (p *program) code(err error) int {
 		return exitData
 	case errors.As(err, &file):
 		return exitData
+	case errors.As(err, &written):
+		return exitTarget
 	case errors.Is(err, loader.ErrLost), errors.Is(err, registry.ErrNoLoad), errors.Is(err, registry.ErrNoRegistry), errors.Is(err, registry.ErrCancelled), errors.Is(err, registry.ErrDeferred):
 		return exitRefused
-	case errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete), errors.Is(err, bank.ErrMoney):
+	case errors.As(err, &job):
+		switch {
+		case job.Data:
+			return exitData
+		case job.Status == handoff.RevertFailed:
+			return exitUnconfirmed
+		}
+		return exitStopped
+	case errors.As(err, &broken), errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete), errors.Is(err, bank.ErrMoney):
 		return exitUnconfirmed
 	case errors.Is(err, loader.ErrGaveUp):
 		return exitStopped
@@ -104,7 +121,7 @@ func (p *program) exit(err error) int {
 	if p.resumeID != "" && (code == exitStopped || code >= 128 || code == exitData || code == exitTarget || code == exitUnconfirmed) {
 		resume = "loader loads resume " + p.resumeID
 	}
-	text := p.describe(err)
+	text := printable(p.describe(err))
 	fmt.Fprintln(p.stderr, "loader:", text)
 	var create *server.CreateError
 	if errors.As(err, &create) && (create.What == "schema" || create.What == "table") && strings.HasPrefix(create.Name, registry.Schema) {

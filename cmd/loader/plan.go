@@ -88,7 +88,11 @@ func (p *program) printPreview(v *load.Preview) {
 	default:
 		fmt.Fprintln(out, "table: has rows")
 	}
-	fmt.Fprintf(out, "chunks: %d of %d rows, %d workers, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Workers, v.Via, v.Way)
+	if v.Via == load.Import {
+		fmt.Fprintln(out, "one job of IMPORT INTO")
+	} else {
+		fmt.Fprintf(out, "chunks: %d of %d rows, %d workers, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Workers, v.Via, v.Way)
+	}
 	fmt.Fprintf(out, "binds: %s\n", v.Binds)
 	fmt.Fprintf(out, "statement: %s\n\n", v.Statement)
 

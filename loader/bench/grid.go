@@ -13,7 +13,7 @@ import (
 
 // Import is the way past chunks: the server reads the rows itself. Its cells have neither
 // chunks nor workers nor a way to commit.
-const Import commit.Via = "import"
+const Import = load.Import
 
 // A Grid says which settings are tried: every combination of its lists. Asked names the
 // lists that the user has written; what is in such a list and cannot be measured at all

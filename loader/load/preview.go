@@ -149,6 +149,10 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	// The base of the keys is drawn when the load begins; no key is longer than
 	// the last there is.
 	l.Keys = chunker.Range{First: source.MinKeyBase, End: source.MaxKeyBase}
+	imported, err := l.previewImport(ctx, &req)
+	if err != nil {
+		return nil, err
+	}
 	if err := l.choose(req.Settings); err != nil {
 		return nil, err
 	}
@@ -165,6 +169,9 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	p.Notes = append(append(append(p.Notes, l.Notes...), l.Plan.Notes...), l.Table.Notes...)
 	p.Exact = l.Plan.Cost.Exact
 	p.fill(l, req.Settings)
+	if imported {
+		p.asImport(l, req.Settings)
+	}
 	return p, nil
 }
 
