@@ -150,7 +150,7 @@ func (r *Report) asides(use *Cell) []string {
 		{func(s Setting) bool { return s.Via != Import && s.Indexes == load.DeferIndexes }, "deferring the indexes, for an empty table"},
 	} {
 		c := r.fastest(special.is)
-		if c == nil || c == use {
+		if c == nil || c.Rate.Center <= use.Rate.Center {
 			continue
 		}
 		list = append(list, fmt.Sprintf("%s: %s × that, %s rows/s (%s)", special.what, ratio(c.Rate.Center/use.Rate.Center), grouped(c.Rate.Center), r.flags(c.Setting)))
