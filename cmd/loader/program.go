@@ -57,7 +57,7 @@ func (p *program) app() *cli.App {
 		// The exit code is chosen in one place, p.exit.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
-		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
+		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.benchCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q; loader --help lists them", c.Args().First())}

@@ -339,6 +339,9 @@ func (l *Load) plan(chunk int64) error {
 	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
 		limits = limits.Without(server.OnePhase)
 	}
+	if chunk == 0 && l.tuned.Origin == registry.ByBench {
+		chunk = l.tuned.Chunk // measured, so that no advice is above it
+	}
 	var err error
 	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), l.rowBytes(), l.cost(l.Table.Keys), limits); err != nil {
 		return &TableError{err.Error()}
