@@ -106,7 +106,7 @@ type Load struct {
 	Keys chunker.Range
 
 	run       string
-	tuned     int64 // rows per chunk that the registry recommends; zero is none
+	tuned     registry.Tuning // what the registry recommends; zero is nothing
 	settings  Settings
 	srv       *server.Server
 	pool      *pgxpool.Pool
@@ -116,6 +116,7 @@ type Load struct {
 	csv       *source.CSV // of What CSV
 	input     *source.Input
 	tolerance *tolerance
+	prefers   bool            // loader bench found IMPORT the best for this table
 	handoff   *importSpec     // of Via Import
 	serving   *handoff.Server // where the server reads from, if it does
 }
@@ -163,16 +164,13 @@ const extraSessions = 2
 const serverTenths = 9
 
 func (l *Load) connect(ctx context.Context, s Settings) error {
-	workers := s.Workers
-	if workers == 0 {
-		workers = autoWorkers
-	}
 	timeout := s.ChunkTimeout
 	if timeout <= 0 {
 		timeout = commit.DefaultChunkTimeout
 	}
+	ready, most := s.sessions()
 	pool, err := l.srv.Pool(ctx, server.Sessions{
-		Name: registry.SessionName(l.ID, l.run), Max: workers + extraSessions,
+		Name: registry.SessionName(l.ID, l.run), Ready: ready, Max: most,
 		StatementTimeout: timeout / 10 * serverTenths, Prepare: commit.Prepare,
 	})
 	l.pool = pool
@@ -198,10 +196,19 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err != nil {
 		return err
 	}
+	// 2. The way, from where the last load of this table ended.
+	if !req.NoRegistry {
+		if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
+			return err
+		}
+		if err := l.recall(ctx, &req.Settings); err != nil {
+			return err
+		}
+	}
 	if err := l.decide(ctx, &req); err != nil {
 		return err
 	}
-	// 2. The rows: seed, and keys where nobody else's are.
+	// 3. The rows: seed, and keys where nobody else's are.
 	l.spec.Seed, l.spec.Table = req.Seed, l.Table.Name
 	if req.What == CSV {
 		if req.NoRegistry && !req.Files.MaxErrors.none() {
@@ -214,15 +221,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	} else if err := l.drawKeys(ctx); err != nil {
 		return err
 	}
-	// 3. The way, from where the last load of this table ended.
-	if !req.NoRegistry {
-		if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
-			return err
-		}
-		if err := l.recall(ctx, &req.Settings); err != nil {
-			return err
-		}
-	}
+	// 4. The plan.
 	if l.Via == Import {
 		err = l.planImport(ctx, req.Settings)
 	} else {
@@ -232,7 +231,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 		return err
 	}
 	l.spec.Way = l.Way
-	// 4. The record.
+	// 5. The record.
 	deferred := req.Indexes == DeferIndexes
 	if req.NoRegistry {
 		l.ID = ""
@@ -300,10 +299,6 @@ func (l *Load) drawKeys(ctx context.Context) error {
 	return &TableError{fmt.Sprintf("no range of %d free keys found in %s in 100 draws", l.Rows, l.Table.Name.Sanitize())}
 }
 
-// autoWorkers is the number of workers where the user names none: more than two to
-// four gain nothing on the servers that were measured.
-const autoWorkers = 2
-
 // choose sets the way and the carrier, and the plan.
 func (l *Load) choose(s Settings) error {
 	cockroach := l.srv.Product == server.CockroachDB
@@ -344,6 +339,9 @@ func (l *Load) plan(chunk int64) error {
 	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
 		limits = limits.Without(server.OnePhase)
 	}
+	if chunk == 0 && l.tuned.Origin == registry.ByBench {
+		chunk = l.tuned.Chunk // measured, so that no advice is above it
+	}
 	var err error
 	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), l.rowBytes(), l.cost(l.Table.Keys), limits); err != nil {
 		return &TableError{err.Error()}
@@ -364,9 +362,17 @@ func (l *Load) rowBytes() int64 {
 
 // preferred returns the rows of a chunk where no limit is near.
 func (l *Load) preferred() int64 {
+	if l.tuned.Chunk > 0 {
+		return l.tuned.Chunk
+	}
+	return l.untuned()
+}
+
+// untuned is preferred before anything was found out about the table.
+func (l *Load) untuned() int64 {
 	switch {
-	case l.tuned > 0:
-		return l.tuned
+	case l.What == CSV && l.takesRaw():
+		return max(l.preferredCSV()/max(l.rowBytes(), 1), postgresRows)
 	case l.srv.Product == server.PostgreSQL:
 		return postgresRows
 	}
@@ -376,7 +382,9 @@ func (l *Load) preferred() int64 {
 // given is what is known of the rows.
 func (l *Load) given() chunker.Given {
 	if l.What == CSV {
-		g := chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor}
+		// Longer records may follow than those that were looked at, and with more
+		// elements. They make keys larger than planned only in inverted indexes.
+		g := chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, MaxRecordBytes: l.spec.CSV.Longest, MaxElements: l.spec.CSV.Elements}
 		for _, c := range l.Table.Columns {
 			if !slices.ContainsFunc(l.spec.CSV.Fields, func(f csvField) bool { return f.Column && f.Name == c.Name }) {
 				g.Absent = append(g.Absent, c.Name)
@@ -395,6 +403,9 @@ func (l *Load) cost(keys chunker.Schema) chunker.Cost {
 	}
 	cost.MessageBytes = messageBytes(columnsOf(l.What), l.Via)
 	cost.FixedMessageBytes = fixedMessageBytes
+	if l.Via == commit.Insert {
+		cost.FixedParameters = int64(len(columnsOf(l.What)))
+	}
 	return cost
 }
 
@@ -468,6 +479,7 @@ func (l *Load) options(s Settings) commit.Options {
 		Table: l.Table.Name, Columns: src.Columns(), Key: l.Table.Primary[0],
 		Way: way, Via: via, TextCopy: l.srv.Product == server.CockroachDB || !plainTypes(l.Table, src.Columns()),
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
+		MaxMessageBytes: l.mostMessage(),
 	}
 	if a, ok := src.(source.Accounts); ok {
 		o.Redraw = a.Redraw
@@ -490,12 +502,10 @@ func (l *Load) join(s Settings) error {
 	if l.What == CSV {
 		l.csv.Raw = l.committer.TakesRaw() && l.Via != Import
 	}
-	workers := s.Workers
-	if workers == 0 {
-		workers = autoWorkers
-	}
+	crew := l.crew(s)
 	l.Job = &loader.Job{
-		Source: l.source(), Committer: l.committer, Positions: l.Positions, Plan: l.Plan, Adapt: s.Chunk == 0, Workers: workers,
+		Source: l.source(), Committer: l.committer, Positions: l.Positions, Plan: l.Plan,
+		Adapt: s.Chunk == 0, MostRows: l.mostRows(), Workers: crew.Begin, MostWorkers: crew.Most,
 		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL || s.InOrder, RowsPerSecond: s.Rate,
 	}
 	if l.registry != nil {
@@ -513,51 +523,6 @@ func (l *Load) join(s Settings) error {
 		l.Job.Queue = queue
 	}
 	return nil
-}
-
-// recall takes what the registry has as the best way to load the table, for whatever the
-// user left open.
-func (l *Load) recall(ctx context.Context, s *Settings) error {
-	t, ok, err := l.registry.Tuning(ctx, l.Table.Display(), string(l.What))
-	if err != nil || !ok || s.Chunk != 0 {
-		return err
-	}
-	if s.Way != "" && t.Way != "" && string(s.Way) != t.Way || s.Via != "" && t.Via != "" && string(s.Via) != t.Via {
-		return nil // found for another way of loading
-	}
-	l.tuned = t.Chunk
-	if s.Workers == 0 {
-		s.Workers = t.Workers
-	}
-	if s.Way == "" && t.Origin == "bench" {
-		s.Way = commit.Way(t.Way)
-	}
-	if s.Via == "" && t.Origin == "bench" {
-		s.Via = commit.Via(t.Via)
-	}
-	found := "the last load of this table settled on"
-	if t.Origin == "bench" {
-		found = "loader bench found"
-	}
-	l.Notes = append(l.Notes, fmt.Sprintf("%s chunks of %d rows and %d workers", found, t.Chunk, t.Workers))
-	return nil
-}
-
-// remember keeps the size of chunk that a run settled on, where that is not the plan's.
-func (l *Load) remember(ctx context.Context, res loader.Result) {
-	if l.registry == nil || !l.Job.Adapt || res.Chunks == 0 || res.RowsPerChunk == l.Plan.RowsPerChunk {
-		return
-	}
-	err := l.registry.SaveTuning(ctx, registry.Tuning{
-		Target: l.Table.Display(), What: string(l.What), Chunk: res.RowsPerChunk, Workers: l.Job.Workers,
-		Via: string(l.Via), Way: string(l.Way), Origin: "auto",
-	})
-	if err != nil {
-		// The rows are in; the next load begins from the plan again.
-		l.note(server.Reason(err))
-		return
-	}
-	l.note(fmt.Sprintf("settled on chunks of %d rows; the next load of this table begins with that", res.RowsPerChunk))
 }
 
 // Restore makes the indexes again that the load has deferred. Run does so at its end;
@@ -684,6 +649,9 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if s.Way != l.spec.Way {
 		// The ledger and the look-up do not know of each other's rows.
 		return &TableError{fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.Way)}
+	}
+	if err := l.recall(ctx, &s); err != nil {
+		return err
 	}
 	if err := l.choose(s); err != nil {
 		return err
