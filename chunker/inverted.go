@@ -6,8 +6,10 @@ package chunker
 //
 // With r bytes of record there are at most about r/2 elements (each has a byte and
 // a separator), and together they are as long as the record for an array, but for
-// JSON each path repeats the names above it: at most r² altogether. The bound
-// must be linear in r, so the square is taken at the longest record.
+// JSON each path repeats the names above it. A name or a bracket takes no more bytes in
+// a key than in the text, so n leaves of two bytes or more leave r-2n for what is above
+// them: n(r-2n) altogether, which is at most r²/8. The bound must be linear in r, so
+// one r of the square is that of the longest record.
 //
 // Source: EncodeInvertedIndexTableKeys of pkg/sql/rowenc/index_encoding.go and
 // encodeInvertedIndexKeys of pkg/util/json/json.go, v21.1.5.
@@ -38,15 +40,20 @@ func (s Schema) invertedCost(x *Index, key Size, overhead int64, g Given) IndexC
 		elem, elemPerByte = z.Bytes, z.PerByte
 		cost.Key.Guess = cost.Key.Guess || z.Guess
 	case c.Kind == KeyJSON:
-		// A leaf of a number is the longest beside its text; each level above
-		// it takes two bytes of separator for two of record; names are doubled
-		// at worst by zero bytes.
-		elem, elemPerByte = 3+9, 2*longest/each
+		// A number is the longest leaf beside its text. Zero bytes, which are
+		// doubled in a key, are six characters in JSON.
+		elem, elemPerByte = 3+9, (longest+7)/8+1
 	case c.Kind == KeyTSVector:
 		elem, elemPerByte = 3, 1
 	default:
 		elem, elemPerByte = guessedTextBytes, 2
 		cost.Key.Guess = true
+	}
+	if n := g.MaxElements; n > 0 && (c.Kind == KeyArray || c.Kind == KeyJSON) {
+		cost.KVs = n
+		cost.Key.Bytes = n * (rest + elem)
+		cost.Key.PerByte = min(n, elemPerByte)
+		return cost
 	}
 	cost.KVsPerByte = (1 + each - 1) / each
 	cost.Key.Bytes = rest + elem

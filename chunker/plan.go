@@ -48,9 +48,11 @@ type Cost struct {
 	// KVsPerByte is added to KVs for each byte of the record: zero but for
 	// inverted indexes, where every element of a value is a key.
 	KVsPerByte int64
-	// FixedMessageBytes is what the message holds besides the rows.
-	FixedMessageBytes int64
-	Exact             bool // the intent bytes are exact, not a bound
+	// FixedMessageBytes is what the message holds besides the rows,
+	// FixedParameters the parameters of a statement that takes each column as an
+	// array.
+	FixedMessageBytes, FixedParameters int64
+	Exact                              bool // the intent bytes are exact, not a bound
 	// Guess says that the intent bytes are not even a bound: an index holds an
 	// expression, or a type that is not known.
 	Guess bool
@@ -78,8 +80,11 @@ func (c Cost) per(u Unit, recordBytes int64) int64 {
 }
 
 func (c Cost) fixed(u Unit) int64 {
-	if u == MessageBytes {
+	switch u {
+	case MessageBytes:
 		return c.FixedMessageBytes
+	case Parameters:
+		return c.FixedParameters
 	}
 	return 0
 }
@@ -124,28 +129,33 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 			size = DefaultRowsPerChunk
 		}
 	}
-	for i := range limits {
-		l := &limits[i]
-		per := cost.per(l.Unit, recordBytes)
-		if l.Max <= 0 || per <= 0 {
-			continue
-		}
-		fits := (l.Max - cost.fixed(l.Unit)) / per
-		if fits < 1 && !l.Advice {
-			return Plan{}, fmt.Errorf("one row takes %d %s, more than %s allows (%d, %s)", cost.Use(l.Unit, 1, recordBytes), l.Unit, l.Name, l.Max, l.From)
-		}
-		fits = max(fits, 1)
-		switch {
-		case size <= fits:
-		case l.Advice && asked:
-			note := fmt.Sprintf("%s, above %s (%d)", inUnit("are", size, cost.Use(l.Unit, size, recordBytes), l.Unit), l.Name, l.Max)
-			if l.Cost != "" {
-				note += ": " + l.Cost
+	// Advice comes last: what it says is about the size that the other limits leave.
+	for _, advice := range []bool{false, true} {
+		for i := range limits {
+			l := &limits[i]
+			per := cost.per(l.Unit, recordBytes)
+			if l.Max <= 0 || per <= 0 || l.Advice != advice {
+				continue
 			}
-			p.Notes = append(p.Notes, fmt.Sprintf("%s; %d rows stay below it", note, fits))
-		default:
+			fits := (l.Max - cost.fixed(l.Unit)) / per
+			if fits < 1 && !l.Advice {
+				return Plan{}, fmt.Errorf("one row takes %d %s, more than %s allows (%d, %s)", cost.Use(l.Unit, 1, recordBytes), l.Unit, l.Name, l.Max, l.From)
+			}
+			fits = max(fits, 1)
+			if size <= fits {
+				continue
+			}
+			use := cost.Use(l.Unit, size, recordBytes)
+			if l.Advice && asked {
+				note := fmt.Sprintf("%s, above %s (%d)", inUnit("are", size, use, l.Unit), l.Name, l.Max)
+				if l.Cost != "" {
+					note += ": " + l.Cost
+				}
+				p.Notes = append(p.Notes, fmt.Sprintf("%s; %d rows stay below it", note, fits))
+				continue
+			}
 			if asked {
-				p.Notes = append(p.Notes, fmt.Sprintf("%s; %s allows %d (%s), so chunks hold %d rows", inUnit("would be", size, cost.Use(l.Unit, size, recordBytes), l.Unit), l.Name, l.Max, l.From, fits))
+				p.Notes = append(p.Notes, fmt.Sprintf("%s; %s allows %d (%s), so chunks hold %d rows", inUnit("would be", size, use, l.Unit), l.Name, l.Max, l.From, fits))
 			}
 			size, p.Binds = fits, l
 		}

@@ -30,6 +30,7 @@ func TestPlanAroundEachLimit(t *testing.T) {
 		{"the last wish within the message", 3000, 0, chunker.Limits{message}, 3000, "", ""},
 		{"a wish above the message is clamped", 3001, 0, chunker.Limits{message}, 3000, "message", "message allows"},
 		{"the smallest of several binds", 0, 20000, chunker.Limits{kvs, intents, message}, 3000, "message", ""},
+		{"what is clamped below advice needs none", 20000, 0, chunker.Limits{kvs, intents}, 4000, "intents", "intents allows"},
 		{"zero is no limit", 0, 20000, chunker.Limits{{Unit: chunker.Rows}}, 20000, "", ""},
 	} {
 		p, err := chunker.MakePlan(100_000, test.wish, test.preferred, 0, cost, test.limits)
@@ -50,7 +51,7 @@ func TestPlanAroundEachLimit(t *testing.T) {
 		if binds != test.binds {
 			t.Errorf("%s: got limit %q as the one that binds, want %q", test.name, binds, test.binds)
 		}
-		if notes := strings.Join(p.Notes, "\n"); test.note == "" && notes != "" || !strings.Contains(notes, test.note) {
+		if notes := strings.Join(p.Notes, "\n"); test.note == "" && notes != "" || !strings.Contains(notes, test.note) || strings.Contains(notes, "\n") {
 			t.Errorf("%s: got notes %q, want %q in them", test.name, notes, test.note)
 		}
 	}

@@ -62,6 +62,11 @@ type Given struct {
 	// for inverted indexes, whose keys grow with the square of it. Zero
 	// is DefaultMaxRecordBytes.
 	MaxRecordBytes int64
+	// MaxElements is the most elements of an array, or leaves of a JSON document,
+	// in a value of an inverted index: one more than it has commas. Zero is
+	// unknown; then they are bounded by the length of the record, which for
+	// documents of long texts is far too many.
+	MaxElements int64
 }
 
 // DefaultMaxRecordBytes is the length of record up to which the size of the keys

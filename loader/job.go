@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"bulkload/chunker"
 )
 
@@ -24,11 +22,18 @@ type Job struct {
 	Plan chunker.Plan
 	// Adapt lets the run change the size of chunks: smaller at once when they are
 	// slow or retried often, up to the plan's again slowly. Without it only a chunk
-	// that the server finds too large makes the others smaller.
+	// that the server finds too large, or that exceeds its deadline, makes the
+	// others smaller.
 	Adapt bool
-	// Workers is the number of chunks in flight; zero is 2. More than the
-	// server has processors gains nothing that could be measured.
+	// MostRows is the most rows that Adapt may let a chunk grow to, where the plan
+	// begins with fewer because an earlier load settled on that; zero is the plan's.
+	MostRows int64
+	// Workers is the number of chunks in flight; zero is DefaultWorkers. More than
+	// the server has processors gains nothing that could be measured.
 	Workers int
+	// MostWorkers, when it is larger than Workers, lets a run that lasts for more
+	// than some seconds try more of them, and keep those that make it faster.
+	MostWorkers int
 	// Together lets the workers take neighbouring spans. Without it each works on
 	// a range of its own, which spares CockroachDB a hot range; PostgreSQL's B-tree
 	// is filled faster at one end.
@@ -43,6 +48,9 @@ type Job struct {
 	// Observe, when not nil, is told of each event, one at a time.
 	Observe func(Event)
 }
+
+// DefaultWorkers is the number of workers where nothing else decides.
+const DefaultWorkers = 2
 
 // CheckpointEvery is the time between two checkpoints of a run. A run that dies
 // repeats the look-up of at most this much work; nothing else depends on it.
@@ -67,8 +75,8 @@ func (j *Job) Check() error {
 	if j.Positions < 0 {
 		errs = append(errs, fmt.Errorf("job has %d positions", j.Positions))
 	}
-	if j.Workers < 0 {
-		errs = append(errs, fmt.Errorf("job has %d workers", j.Workers))
+	if j.Workers < 0 || j.MostWorkers < 0 {
+		errs = append(errs, fmt.Errorf("job has %d workers, at most %d", j.Workers, j.MostWorkers))
 	}
 	if j.RowsPerSecond < 0 {
 		errs = append(errs, fmt.Errorf("job has a rate of %g rows per second", j.RowsPerSecond))
@@ -89,16 +97,14 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 	}
 	r := newRun(j)
 	start := time.Now()
-	// A worker returns no error but that of ctx: a failure of one lets the others
-	// finish their chunks.
-	var group errgroup.Group
-	for worker := range r.workers {
-		group.Go(func() error { return r.work(ctx, worker) })
-	}
+	r.mu.Lock()
+	r.crew.begun(start)
+	r.man(ctx)
+	r.mu.Unlock()
 	var beside sync.WaitGroup
 	beside.Go(func() { r.keep(ctx) })
 	beside.Go(func() { r.claimAhead(ctx) })
-	err := group.Wait()
+	err := r.group.Wait()
 	r.finish()
 	beside.Wait()
 	r.writes.Wait()

@@ -60,6 +60,10 @@ var (
 	// ErrTooLarge, from a Committer: the server refuses a chunk of this size;
 	// none of it is in. The pipeline commits it in halves.
 	ErrTooLarge = errors.New("chunk too large for the server")
+	// ErrSlow, from a Committer: a chunk of this size did not go in within its
+	// time; none of it is in, or what is in will be found. The pipeline commits it
+	// in halves.
+	ErrSlow = errors.New("chunk took too long")
 	// ErrUnconfirmed: the server confirmed fewer rows than were sent, or it
 	// cannot be found out.
 	ErrUnconfirmed = errors.New("not confirmed")
@@ -113,13 +117,15 @@ type Result struct {
 	Chunks      int64 // chunks confirmed
 	Retries     int64 // attempts made again
 	LookUps     int64 // uncertain outcomes looked up
-	Halved      int64 // chunks committed in halves because the server found them too large
+	Halved      int64 // chunks committed in halves because they were too large, or took too long
 	Rejected    int64 // records recorded as bad; not among Rows
 	Conflicts   int64 // of Rows, those whose key was there before
 	// RowsPerChunk is the size of chunk that the run ended with.
 	RowsPerChunk int64
-	Elapsed      time.Duration // of the whole run
-	P50, P99     time.Duration // time of a chunk, first attempt to confirmation
+	// Workers is the number of workers that the run settled on.
+	Workers  int
+	Elapsed  time.Duration // of the whole run
+	P50, P99 time.Duration // time of a chunk, first attempt to confirmation
 }
 
 // RowsPerSecond returns the rate of the run.

@@ -16,7 +16,7 @@ import (
 type pace struct {
 	size  int64 // rows of the next chunk
 	most  int64 // never more: the plan's, or less after a refusal
-	fixed bool  // the user named the size; only a refusal changes it
+	fixed bool  // the user named the size; only a refusal or a deadline changes it
 
 	calm    int // chunks since the last trouble or change
 	trouble int // retried chunks among the last troubleWindow
@@ -44,6 +44,18 @@ const (
 func (p *pace) refused(n int64) string {
 	half := max((n+1)/2, 1)
 	p.most = min(p.most, half)
+	if half >= p.size {
+		return ""
+	}
+	p.size, p.calm = half, 0
+	return fmt.Sprintf("chunks now hold %d rows", half)
+}
+
+// late is told that a chunk of n rows did not go in within its time. It returns what the
+// user should know. In contrast to a refusal the size may come again: the server may
+// have been busy.
+func (p *pace) late(n int64) string {
+	half := max((n+1)/2, 1)
 	if half >= p.size {
 		return ""
 	}

@@ -108,3 +108,47 @@ func TestSlowChunksAreMadeSmaller(t *testing.T) {
 		t.Errorf("got chunks of %d rows, want 500 behind the slow one", sizes)
 	}
 }
+
+// TestLateChunksAreHalvedAndGrowAgain has the server too slow for a while.
+func TestLateChunksAreHalvedAndGrowAgain(t *testing.T) {
+	chunks := 0
+	sizes, notes, res := paced(t, 300_000, 1000, true, func(n int) (loader.Outcome, error) {
+		if chunks < 5 && n > 300 {
+			return loader.Outcome{}, fmt.Errorf("%w: %d rows", loader.ErrSlow, n)
+		}
+		chunks++
+		return loader.Outcome{}, nil
+	})
+	if res.Halved != 2 || res.Retries != 2 || sizes[0] != 250 || sizes[4] != 250 {
+		t.Errorf("got %d halved, %d retries and chunks of %d rows; want 2, 2 and 250", res.Halved, res.Retries, sizes[:5])
+	}
+	if res.RowsPerChunk != 1000 {
+		t.Errorf("ended with chunks of %d rows, want 1000 again", res.RowsPerChunk)
+	}
+	if len(notes) != 2 || !strings.Contains(notes[0], "took too long") || !strings.Contains(notes[0], "500 rows") {
+		t.Errorf("got notes %q", notes)
+	}
+	// The user's own size goes down too: each deadline would be waited for again.
+	sizes, _, _ = paced(t, 20_000, 1000, false, func(n int) (loader.Outcome, error) {
+		if n > 300 {
+			return loader.Outcome{}, loader.ErrSlow
+		}
+		return loader.Outcome{}, nil
+	})
+	if len(sizes) != 80 {
+		t.Errorf("got %d chunks, want 80 of 250 rows", len(sizes))
+	}
+}
+
+// TestChunksGrowBeyondWhereTheyBegan begins below the plan, as after a load that had
+// trouble.
+func TestChunksGrowBeyondWhereTheyBegan(t *testing.T) {
+	job := &loader.Job{
+		Source: source.Points{Keys: source.KeyLayout{Rows: 100_000}}, Committer: &scripted{answer: func(int) (loader.Outcome, error) { return loader.Outcome{}, nil }},
+		Positions: 100_000, Plan: chunker.Plan{RowsPerChunk: 100}, MostRows: 400, Adapt: true, Workers: 1,
+	}
+	res, err := job.Run(context.Background())
+	if err != nil || res.RowsPerChunk != 400 {
+		t.Errorf("ended with chunks of %d rows, %v; want 400", res.RowsPerChunk, err)
+	}
+}

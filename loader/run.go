@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
 	"bulkload/chunker"
@@ -91,9 +92,10 @@ type lane struct {
 // run is the state of one Run.
 type run struct {
 	*Job
-	queue   Queue
-	workers int
-	halt    chan struct{} // closed with the first failure
+	queue Queue
+	halt  chan struct{} // closed with the first failure
+
+	group errgroup.Group // of the workers
 
 	// books is held while the queue writes, so that no checkpoint of a claim
 	// arrives after the claim was given back, and looks like a lost one.
@@ -111,6 +113,8 @@ type run struct {
 	closing bool
 	lanes   []*lane
 	pace    pace
+	crew    crew
+	working []bool // by worker: it takes spans
 	failure error
 	times   []time.Duration
 	total   Result
@@ -118,21 +122,24 @@ type run struct {
 
 func newRun(j *Job) *run {
 	r := &run{
-		Job: j, queue: j.Queue, workers: j.Workers,
+		Job: j, queue: j.Queue,
 		halt: make(chan struct{}), claimed: make(chan error), over: make(chan struct{}),
 	}
 	r.reserve.L = &r.mu
-	if r.workers == 0 {
-		r.workers = 2
+	r.crew = crew{size: j.Workers, most: j.MostWorkers}
+	if r.crew.size == 0 {
+		r.crew.size = DefaultWorkers
 	}
+	r.working = make([]bool, max(r.crew.size, r.crew.most))
 	size := j.Plan.RowsPerChunk
 	if size == 0 {
 		size = chunker.DefaultRowsPerChunk
 	}
-	r.pace = pace{size: size, most: size, fixed: !j.Adapt}
+	r.pace = pace{size: size, most: max(size, j.MostRows), fixed: !j.Adapt}
 	if j.RowsPerSecond > 0 {
 		r.limit = rate.NewLimiter(rate.Limit(j.RowsPerSecond), max(int(j.RowsPerSecond), 1))
 		r.limit.AllowN(time.Now(), r.limit.Burst()) // the first second is like all others
+		r.crew.most = r.crew.size                   // more workers would wait as well
 	}
 	if r.queue == nil {
 		r.queue = &localQueue{left: chunker.Range{End: j.Positions}}
@@ -140,11 +147,40 @@ func newRun(j *Job) *run {
 	return r
 }
 
-// work is one worker: it takes spans until there are none. Its error is that of
-// ctx; every other failure is the run's.
+// man starts the workers that the crew has and that do not work. The run is locked.
+func (r *run) man(ctx context.Context) {
+	for worker := range r.crew.size {
+		if !r.working[worker] {
+			r.working[worker] = true
+			// A worker returns no error but that of ctx: a failure of one
+			// lets the others finish their chunks.
+			r.group.Go(func() error { return r.work(ctx, worker) })
+		}
+	}
+}
+
+// dismissed reports whether the crew has got too small for a worker, whose lanes then
+// are anybody's.
+func (r *run) dismissed(worker int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if worker < r.crew.size {
+		return false
+	}
+	r.working[worker] = false
+	for _, l := range r.lanes {
+		if l.owner == worker {
+			l.owner = nobody
+		}
+	}
+	return true
+}
+
+// work is one worker: it takes spans until there are none, or too many workers. Its
+// error is that of ctx; every other failure is the run's.
 func (r *run) work(ctx context.Context, worker int) error {
 	c := rows.NewChunk(r.Source.Columns())
-	for {
+	for !r.dismissed(worker) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -178,6 +214,7 @@ func (r *run) work(ctx context.Context, worker int) error {
 			return nil
 		}
 	}
+	return nil
 }
 
 // pause waits, but not beyond the end of the run.
@@ -326,8 +363,8 @@ func (r *run) cutNext(l *lane, size int64) (chunker.Span, error) {
 	return span, err
 }
 
-// load fills and commits one span. A chunk that the server finds too large is cut
-// in two, and the chunks after it are no larger than its halves.
+// load fills and commits one span. A chunk that the server finds too large, or that
+// takes too long, is cut in two, and the chunks after it are no larger than its halves.
 func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Span) error {
 	if err := r.Source.Fill(c, span); err != nil {
 		return err
@@ -348,21 +385,22 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Spa
 		if !out.Already {
 			n -= int64(out.Rejected - len(c.Rejects)) // what was refused of the rows
 		}
-		r.confirm(l, span, n, out, time.Since(start))
+		r.confirm(ctx, l, span, n, out, time.Since(start))
 		return nil
-	case !errors.Is(err, ErrTooLarge):
+	case !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrSlow):
 		if located(err) {
 			return err
 		}
 		return fmt.Errorf("%s: %w", r.place(span), err)
 	case c.Len() <= 1:
-		return fmt.Errorf("%s: a single row is more than the server takes: %w", r.place(span), err)
+		return fmt.Errorf("%s: this row alone is more than the server takes: %w", r.place(span), err)
 	}
 	half := int64(c.Len()+1) / 2
 	r.refused(int64(c.Len()), err)
 	parts := r.cut(span.Range())
 	for {
-		part, err := parts.Next(half)
+		// The first half may show that quarters are needed.
+		part, err := parts.Next(min(half, r.size()))
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -378,6 +416,13 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Spa
 	}
 }
 
+// size returns how many rows the next chunk holds.
+func (r *run) size() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pace.size
+}
+
 // covered reports whether the ledger turned out to have all of span, from an
 // attempt at a larger chunk that was believed lost.
 func (r *run) covered(l *lane, span chunker.Span) bool {
@@ -391,6 +436,9 @@ func (r *run) place(span chunker.Span) string {
 	if p, ok := r.Source.(interface{ Place(chunker.Span) string }); ok {
 		return p.Place(span)
 	}
+	if span.Count == 1 {
+		return fmt.Sprintf("row %d", span.First)
+	}
 	return fmt.Sprintf("rows %d to %d", span.First, span.End()-1)
 }
 
@@ -402,18 +450,26 @@ func located(err error) bool {
 }
 
 // refused makes the following chunks smaller than one of n rows that the server found
-// too large.
+// too large, or did not finish in time.
 func (r *run) refused(n int64, why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.total.Halved++
-	if note := r.pace.refused(n); note != "" {
+	note := ""
+	if errors.Is(why, ErrSlow) {
+		r.total.Retries++
+		note = r.pace.late(n)
+	} else {
+		note = r.pace.refused(n)
+	}
+	if note != "" {
+		r.crew.again()
 		r.observe(Event{Note: fmt.Sprintf("%v; %s", why, note)})
 	}
 }
 
 // confirm counts a span that is in.
-func (r *run) confirm(l *lane, span chunker.Span, n int64, out Outcome, elapsed time.Duration) {
+func (r *run) confirm(ctx context.Context, l *lane, span chunker.Span, n int64, out Outcome, elapsed time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.claim.Done.Add(span.Range())
@@ -436,8 +492,13 @@ func (r *run) confirm(l *lane, span chunker.Span, n int64, out Outcome, elapsed 
 	r.times = append(r.times, elapsed)
 	r.observe(Event{Span: span, Outcome: out, Elapsed: elapsed})
 	if note := r.pace.done(n, elapsed, out.Retries); note != "" {
+		r.crew.again()
 		r.observe(Event{Note: note})
 	}
+	if note := r.crew.confirmed(n, time.Now()); note != "" {
+		r.observe(Event{Note: note})
+	}
+	r.man(ctx)
 }
 
 func (r *run) observe(e Event) {
@@ -531,7 +592,7 @@ func (r *run) result(elapsed time.Duration) Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	res := r.total
-	res.Elapsed, res.RowsPerChunk = elapsed, r.pace.size
+	res.Elapsed, res.RowsPerChunk, res.Workers = elapsed, r.pace.size, r.crew.base
 	if n := len(r.times); n > 0 {
 		slices.Sort(r.times)
 		res.P50, res.P99 = r.times[n/2], r.times[n*99/100]

@@ -253,11 +253,7 @@ func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error)
 	}
 	base := p.rejects
 	if base == "" {
-		f := l.InputFiles()[0]
-		name := "stdin"
-		if f.Name != source.Stdin {
-			name, _, _ = strings.Cut(f.Base(), ".")
-		}
+		name, _, _ := strings.Cut(l.InputFiles()[0].Base(), ".")
 		base = name + "-" + l.ID
 	}
 	records, err := newPrivate(base + ".rejects.csv")

@@ -91,10 +91,17 @@ func (p *program) printPreview(v *load.Preview) {
 	if v.Via == load.Import {
 		fmt.Fprintln(out, "one job of IMPORT INTO")
 	} else {
-		fmt.Fprintf(out, "chunks: %d of %d rows, %d workers, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Workers, v.Via, v.Way)
+		fmt.Fprintf(out, "chunks: %d of %d rows, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Via, v.Way)
 	}
 	fmt.Fprintf(out, "binds: %s\n", v.Binds)
-	fmt.Fprintf(out, "statement: %s\n\n", v.Statement)
+	if v.Workers > 0 {
+		fmt.Fprintf(out, "workers: %d: %s\n", v.Workers, v.WorkersWhy)
+	}
+	fmt.Fprintf(out, "statement: %s\n", v.Statement)
+	for _, create := range v.Deferred {
+		fmt.Fprintf(out, "after the last row: %s\n", create)
+	}
+	fmt.Fprintln(out)
 
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "INDEX\tKEY BYTES A ROW\tKEY-VALUE PAIRS\tWITHOUT IT")
@@ -106,7 +113,10 @@ func (p *program) printPreview(v *load.Preview) {
 				bytes = fmt.Sprint(x.KeyBytes)
 			}
 			if !x.Primary {
-				without = fmt.Sprintf("chunks of %d rows, at most %d", x.WithoutRows, x.WithoutMost)
+				without = fmt.Sprintf("chunks of %d rows", x.WithoutRows)
+				if x.WithoutMost > x.WithoutRows {
+					without += fmt.Sprintf(", up to %d fit", x.WithoutMost)
+				}
 			}
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", x.Name, bytes, kvs, without)

@@ -170,6 +170,9 @@ func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Confi
 	if text := c.String("url"); text != "" {
 		cfg, err = server.ParseWithCerts(text, certs)
 		if err == nil {
+			if cfg.PasswordInString() && text != os.Getenv("LOADER_URL") && text != "env" {
+				p.note("other users of this machine can see the password in --url, by ps; PGPASSWORD, a passfile or the prompt hide it")
+			}
 			cfg, err = p.withPassword(ctx, cfg)
 		}
 	} else if certs != "" {

@@ -109,6 +109,10 @@ type Options struct {
 	// Redraw gives the key that a row tries next when another's row has its key;
 	// see source.Accounts. Nil: such a row is a duplicate, and an error.
 	Redraw func(row int64, attempt int) (int64, error)
+	// MaxMessageBytes is the most bytes of a message that the server takes; zero is
+	// any. A larger one would not be answered: the server closes the connection
+	// while it is being sent, which looks like a fault of the network.
+	MaxMessageBytes int64
 	// ChunkTimeout bounds one attempt at one chunk; zero is DefaultChunkTimeout.
 	ChunkTimeout time.Duration
 	// RetryFor bounds all attempts at one chunk; zero is DefaultRetryFor.
@@ -131,6 +135,10 @@ type Committer struct {
 	sql     statements
 	buffers sync.Pool   // of *[]byte, for COPY
 	foreign atomic.Bool // a key belonged to another's row: expect more of them
+	// stuck is when the first chunk was late of those since one was in last, in
+	// nanoseconds; zero is none. RetryFor counts from it, so that halves, quarters
+	// and so on have no more time together than the whole.
+	stuck atomic.Int64
 }
 
 // New returns a committer. The pool's connections must be prepared with Prepare. The
@@ -216,16 +224,25 @@ type progress struct {
 	pick      bool // rows are bad: find which, and put them aside
 	split     bool // rows collide within the chunk: send them in parts
 	parsed    bool // send what was parsed, also where the text could go as it is
+	sent      bool // the attempt came as far as to send rows
+	late      bool // it did not end in time; where the rows are not in, halves are next
 	fruitless int  // attempts after which rows were still missing, with no key in the way
 	lastDup   error
 }
 
+// splitAbove is the number of rows up to which a chunk that is late is sent again as it
+// is: with so few the reason is another one, a lock or a network.
+const splitAbove = 50
+
 // Commit makes the rows of chunk durable; see loader.Committer. Errors that may be
-// wrapped: loader.ErrTooLarge, ErrGaveUp, ErrUnconfirmed, ErrLost, *DuplicateError,
+// wrapped: loader.ErrTooLarge, ErrSlow, ErrGaveUp, ErrUnconfirmed, ErrLost, *DuplicateError,
 // *RefusedError, *server.ConnectError's cause.
 func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outcome, error) {
 	p := progress{careful: c.Redraw != nil && c.foreign.Load()}
 	end := time.Now().Add(c.RetryFor)
+	if stuck := c.stuck.Load(); stuck != 0 {
+		end = time.Unix(0, stuck).Add(c.RetryFor)
+	}
 	wait := firstBackoff
 	for {
 		if !c.TakesRaw() || p.parsed || p.look {
@@ -233,8 +250,14 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 				return p.out, err
 			}
 		}
+		if n := c.messageBytes(chunk); c.MaxMessageBytes > 0 && n > c.MaxMessageBytes {
+			return p.out, fmt.Errorf("%w: a message of %d bytes, and it takes %d", loader.ErrTooLarge, n, c.MaxMessageBytes)
+		}
+		p.sent = false
+		begin := time.Now()
 		err := c.attempt(ctx, chunk, &p)
 		if err == nil {
+			c.stuck.Store(0)
 			return p.out, nil
 		}
 		if server.Stopped(ctx, err) {
@@ -248,7 +271,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			p.parsed = true
 			continue
 		}
-		if isFinal(err) {
+		if isFinal(err) || errors.Is(err, loader.ErrSlow) {
 			return p.out, err
 		}
 		switch class := server.Classify(err); class {
@@ -257,6 +280,13 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			p.look = p.look || class == server.Uncertain
 			if time.Now().Add(wait).After(end) {
 				return p.out, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, c.RetryFor, &RefusedError{err})
+			}
+			if took := time.Since(begin); p.sent && chunk.Len() > splitAbove && !c.Unproven && took >= c.ChunkTimeout/10*lateTenths {
+				c.stuck.CompareAndSwap(0, begin.UnixNano())
+				p.late = true
+				if class == server.Retry {
+					return p.out, slow(chunk.Len(), took)
+				}
 			}
 			if p.out.Retries == 3 {
 				c.Note(fmt.Sprintf("retrying: %s", server.Reason(err)))
@@ -288,6 +318,32 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			return p.out, &RefusedError{err}
 		}
 	}
+}
+
+// messageBytes returns the bytes of the message that carries a chunk's rows, but for the
+// small part of it that is the same for all; COPY sends many small ones.
+func (c *Committer) messageBytes(chunk *rows.Chunk) int64 {
+	if c.Via == Copy {
+		return 0
+	}
+	var n int64
+	for i := range chunk.Width() {
+		if v := chunk.Col(i); v.Kind == rows.Text {
+			n += 4*int64(chunk.Len()) + int64(v.TextBytes())
+		} else {
+			n += (4 + 8) * int64(chunk.Len())
+		}
+	}
+	return n
+}
+
+// lateTenths is the part of ChunkTimeout after which a failed attempt failed for its
+// length: the server's own limit on a statement is a little shorter than ChunkTimeout.
+const lateTenths = 8
+
+// slow is the answer to a chunk that was late and is not in.
+func slow(rows int, took time.Duration) error {
+	return fmt.Errorf("%w: %d rows in %s", loader.ErrSlow, rows, took.Round(10*time.Millisecond))
 }
 
 // TakesRaw reports whether the text of raw chunks goes to the server as it is.

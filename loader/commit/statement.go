@@ -144,8 +144,11 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		}
 		if found.ours > 0 {
 			send = c.sql.fill
+		} else if p.late {
+			return slow(chunk.Len(), c.ChunkTimeout)
 		}
 	}
+	p.sent = true
 	n, err := c.send(ctx, conn, chunk, send, p)
 	if err != nil {
 		return err

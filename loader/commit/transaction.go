@@ -135,8 +135,11 @@ func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows
 			return errAlready
 		case found.ours+found.foreign > 0:
 			return &DuplicateError{Key: found.firstForeign}
+		case p.late:
+			return slow(chunk.Len(), c.ChunkTimeout)
 		}
 	}
+	p.sent = true
 	if p.careful {
 		return c.insertCarefully(ctx, tx, chunk)
 	}
@@ -190,6 +193,9 @@ func (c *Committer) enter(ctx context.Context, tx session, span chunker.Span, p 
 		p.out.LookUps++
 	}
 	if tag.RowsAffected() == 1 {
+		if p.late {
+			return slow(int(span.Rows), c.ChunkTimeout)
+		}
 		return nil
 	}
 	var end int64

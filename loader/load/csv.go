@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -86,8 +87,10 @@ type csvSpec struct {
 	Conflict   commit.Conflict     `json:"conflict,omitempty"`
 	MaxErrors  Tolerance           `json:"max_errors,omitzero"`
 	MaxRecord  int                 `json:"max_record"`
-	Header     string              `json:"header,omitempty"` // its text, for files of rejects
-	RowBytes   int64               `json:"row_bytes"`        // mean of the first records, in the file
+	Header     string              `json:"header,omitempty"`   // its text, for files of rejects
+	RowBytes   int64               `json:"row_bytes"`          // mean of the first records, in the file
+	Longest    int64               `json:"longest,omitempty"`  // bytes of the longest of them
+	Elements   int64               `json:"elements,omitempty"` // most commas in a field of theirs, and one
 	HeaderKind Header              `json:"-"`
 	names      []string            // of the fields
 	sample     [][]chunker.Field
@@ -123,7 +126,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 			return nil, err
 		}
 		file.Data = source.Skipped(head, f.Skip)
-		if !source.Valid(head) && f.MaxErrors.none() {
+		if !source.Valid(head, whole) && f.MaxErrors.none() {
 			return nil, &TableError{fmt.Sprintf("%s is not UTF-8; name its encoding, for example --encoding latin1", file.Base())}
 		}
 		body := head[file.Data:]
@@ -142,6 +145,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 		}
 		c.sample = list
 		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
+		c.Longest, c.Elements = longest(list)
 	}
 	if c.Dialect.Delimiter == 0 {
 		c.Dialect.Delimiter = ','
@@ -176,6 +180,20 @@ func recordBytes(body []byte, whole bool, d chunker.Dialect) int64 {
 		return int64(len(body))
 	}
 	return int64(s.At) / s.Rows
+}
+
+// longest returns the bytes of the longest record, and the most elements that a field
+// may have as an array or a JSON document.
+func longest(records [][]chunker.Field) (most, elements int64) {
+	for _, r := range records {
+		var n int64
+		for _, f := range r {
+			n += int64(len(f.Text)) + 1
+			elements = max(elements, int64(bytes.Count(f.Text, []byte{','}))+1)
+		}
+		most = max(most, n)
+	}
+	return most, elements
 }
 
 // prepareCSV finds or makes the table and decides which field goes to which column.
@@ -332,7 +350,36 @@ func (l *Load) chooseCSV(s Settings) error {
 	case l.Table.Deferrable:
 		return &TableError{fmt.Sprintf("the primary key of %s is deferrable; use --commit transaction", name)}
 	}
+	if len(c.Set) > 0 {
+		if err := l.checkStatement(s); err != nil {
+			return err
+		}
+	}
 	return l.plan(s.Chunk)
+}
+
+// undefinedTable is the SQLSTATE of a table that is not there.
+const undefinedTable = "42P01"
+
+// checkStatement has the server look at the statement that computes columns, before the
+// first row.
+func (l *Load) checkStatement(s Settings) error {
+	ctx, cancel := context.WithTimeout(context.Background(), server.ConnectTimeout)
+	defer cancel()
+	conn, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	_, err = conn.Conn().PgConn().Prepare(ctx, "", commit.Compose(l.optionsCSV(s), l.srv.Product), nil)
+	if err == nil || server.Code(err) == undefinedTable {
+		return nil // for a plan, the table is still to be made
+	}
+	switch server.Classify(err) {
+	case server.Permanent, server.Data:
+		return &TableError{"--set: " + server.Reason(err)}
+	}
+	return nil // what else there may be, the load meets
 }
 
 // unescaped returns a column whose values may hold a backslash or a tab that COPY would
@@ -361,24 +408,49 @@ func (l *Load) unescaped() *server.Column {
 func (l *Load) costCSV(cost chunker.Cost) chunker.Cost {
 	cost.MessageBytes = 4 * int64(len(l.csv.Cols))
 	cost.MessagePerByte = 1
+	cost.FixedParameters = int64(len(l.csv.Cols))
 	if l.Via == commit.Copy {
-		cost.MessagePerByte = 2 // each byte may be escaped
+		cost.MessagePerByte, cost.FixedParameters = 2, 0 // each byte may be escaped
 	}
 	cost.FixedMessageBytes = fixedMessageBytes
 	return cost
 }
 
+// Bytes of a chunk whose text goes to PostgreSQL as it is: measured on 15, larger ones
+// spare commits, and more than these gain nothing. They end one record beyond this, and
+// are as large as a record may be at most: what is larger is parsed, to see whether a
+// record is. Where bad rows are searched for, and where text is parsed,
+// source.DefaultSpanBytes is better.
+const rawSpanBytes = source.DefaultMaxRecordBytes - 128<<10
+
+// takesRaw reports whether chunks will go to the server as they are in the files, and
+// whole: with no row to be searched for.
+func (l *Load) takesRaw() bool {
+	c := l.spec.CSV
+	return l.srv.Product == server.PostgreSQL && l.Via == commit.Copy && c.Dialect.Quote != 0 && c.wholeRecords() && c.MaxErrors.none()
+}
+
+// preferredCSV returns the bytes of a chunk where no limit is near: fewer for files that
+// would not give each worker some.
+func (l *Load) preferredCSV() int64 {
+	if !l.takesRaw() || l.Rows == 0 {
+		return source.DefaultSpanBytes
+	}
+	const chunksEach = 4
+	return min(max(l.Positions/(chunksEach*leastWorkers), source.DefaultSpanBytes), rawSpanBytes)
+}
+
 // fitSpans bounds the bytes of a span, so that every limit holds whatever the length of
 // its records: the plan's rows are for those at the beginning of the files.
 func (l *Load) fitSpans() {
-	size := int64(source.DefaultSpanBytes)
+	size := l.preferredCSV()
 	for _, limit := range l.Plan.Limits {
 		perByte := l.Plan.Cost.Use(limit.Unit, 1, 1) - l.Plan.Cost.Use(limit.Unit, 1, 0)
 		if limit.Max <= 0 || perByte <= 0 {
 			continue
 		}
-		left := limit.Max - l.Plan.Cost.Use(limit.Unit, l.Plan.RowsPerChunk, 0)
+		left := limit.Max - l.Plan.Cost.Use(limit.Unit, max(l.Plan.RowsPerChunk, l.mostRows()), 0)
 		size = min(size, max(left/perByte, 1))
 	}
-	l.csv.SpanBytes = int(size)
+	l.csv.SpanBytes, l.csv.SpanRows = int(size), l.Plan.RowsPerChunk
 }

@@ -13,7 +13,7 @@ import (
 // tableToBe describes the table that a load would create, and how.
 func (l *Load) tableToBe(req Request, name pgx.Identifier) (*server.Table, string, error) {
 	if req.Files == nil {
-		return newTable(req.What, name), ddl(l.srv.Product, req.What, name), nil
+		return newTable(l.srv.Product, req.What, name), ddl(l.srv.Product, req.What, name), nil
 	}
 	if !req.Files.CreateTable {
 		return nil, "", &TableError{"no table " + server.Display(name) + "; --create-table makes it, of types that fit the file"}
@@ -24,6 +24,9 @@ func (l *Load) tableToBe(req Request, name pgx.Identifier) (*server.Table, strin
 		return nil, "", err
 	}
 	t := &server.Table{Name: name, Kind: "r", Columns: columns, Primary: req.Files.Key, Empty: true}
+	if len(t.Primary) > 0 {
+		t.Indexes = []server.TableIndex{{Name: "primary", Primary: true, Unique: true, Columns: t.Primary}}
+	}
 	if l.srv.Product != server.CockroachDB {
 		return t, create, nil
 	}

@@ -68,7 +68,7 @@ func (r *importing) upload(ctx context.Context, g *group) error {
 	ctx, stop := r.untilStop(ctx)
 	defer stop()
 	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(max(r.settings.Workers, autoWorkers))
+	group.SetLimit(max(r.settings.Workers, leastWorkers))
 	for i, t := range g.texts {
 		group.Go(func() error {
 			err := r.space.Upload(gctx, g.names[i], t, r.retry)

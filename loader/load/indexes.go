@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,32 +23,37 @@ const (
 	DeferIndexes Indexes = "defer" // dropped before the first row, made again after the last
 )
 
-// deferIndexes drops the secondary indexes of an empty table. Before the first is
-// dropped, the registry has what makes them again.
-func (l *Load) deferIndexes(ctx context.Context) error {
+// deferrable returns the secondary indexes of the table and the statements that drop
+// them. The *TableError says why they cannot be deferred.
+func (l *Load) deferrable(noRegistry bool) (list []registry.Index, drops []string, err error) {
 	name := l.Table.Display()
 	switch {
-	case l.registry == nil:
-		return &TableError{"--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry"}
+	case noRegistry:
+		return nil, nil, &TableError{"--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry"}
 	case !l.Table.Empty:
-		return &TableError{fmt.Sprintf("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)}
+		return nil, nil, &TableError{fmt.Sprintf("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)}
 	case len(l.Table.ReferencedBy) > 0:
-		return &TableError{fmt.Sprintf("%s is referenced by %s, which needs its unique indexes; use --indexes keep", name, l.Table.ReferencedBy[0].Table)}
+		return nil, nil, &TableError{fmt.Sprintf("%s is referenced by %s, which needs its unique indexes; use --indexes keep", name, l.Table.ReferencedBy[0].Table)}
 	}
-	var list []registry.Index
-	var drops []string
 	for _, x := range l.Table.Indexes {
 		if x.Primary {
 			continue
 		}
 		if x.Create == "" || x.Drop == "" {
-			return &TableError{fmt.Sprintf("index %s of %s cannot be made again by a statement; use --indexes keep", x.Name, name)}
+			return nil, nil, &TableError{fmt.Sprintf("index %s of %s cannot be made again by a statement; use --indexes keep", x.Name, name)}
 		}
 		list = append(list, registry.Index{Name: x.Name, Create: x.Create})
 		drops = append(drops, x.Drop)
 	}
-	if len(list) == 0 {
-		return nil
+	return list, drops, nil
+}
+
+// deferIndexes drops the secondary indexes of an empty table. Before the first is
+// dropped, the registry has what makes them again.
+func (l *Load) deferIndexes(ctx context.Context) error {
+	list, drops, err := l.deferrable(l.registry == nil)
+	if err != nil || len(list) == 0 {
+		return err
 	}
 	if err := l.registry.Defer(ctx, l.ID, list); err != nil {
 		return err
@@ -57,10 +64,17 @@ func (l *Load) deferIndexes(ctx context.Context) error {
 			return errors.Join(&server.CreateError{What: "room by dropping index", Name: list[i].Name, Err: err}, restore)
 		}
 	}
-	l.Notes = append(l.Notes, fmt.Sprintf("%d secondary indexes of %s are dropped and made again after the last row", len(list), name))
-	var err error
+	l.Notes = append(l.Notes, fmt.Sprintf("%s of %s dropped, and made again after the last row", secondaryIndexes(len(list), "is", "are"), l.Table.Display()))
 	l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.Table.Name)
 	return err
+}
+
+// secondaryIndexes counts them in words, with a verb.
+func secondaryIndexes(n int, one, many string) string {
+	if n == 1 {
+		return "the secondary index " + one
+	}
+	return fmt.Sprintf("%d secondary indexes %s", n, many)
 }
 
 // An IndexError says that a deferred index could not be made again. Its statement stays
@@ -82,28 +96,76 @@ func (e *IndexError) Error() string {
 func (e *IndexError) Unwrap() error { return e.Err }
 
 // restoreIndexes makes the indexes again that the load has deferred, and does nothing
-// where there are none.
+// where there are none, or no table any more.
 func (l *Load) restoreIndexes(ctx context.Context, note func(string)) error {
 	return l.registry.Restore(ctx, l.ID, func(x registry.Index) error {
-		t, err := server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table)
-		if err != nil {
+		there, err := l.hasIndex(ctx, x.Name)
+		if errors.Is(err, server.ErrNoTable) {
+			note(fmt.Sprintf("index %s is not made again: %v", x.Name, err))
+			return nil
+		}
+		if err != nil || there {
 			return err
 		}
-		for _, there := range t.Indexes {
-			if there.Name == x.Name {
-				return nil
-			}
-		}
 		note(fmt.Sprintf("making index %s again", x.Name))
-		if err := l.makeIndex(ctx, x); err != nil {
+		if err := l.makeIndex(ctx, x, note); err != nil {
 			return &IndexError{Name: x.Name, Duplicates: l.duplicates(ctx, x, err), Err: err}
 		}
 		return nil
 	})
 }
 
-// makeIndex runs the statement without the time limit of chunks.
-func (l *Load) makeIndex(ctx context.Context, x registry.Index) error {
+// hasIndex reports whether the table has an index of that name.
+func (l *Load) hasIndex(ctx context.Context, name string) (bool, error) {
+	t, err := server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(t.Indexes, func(x server.TableIndex) bool { return x.Name == name }), nil
+}
+
+// pendingPoll is how often a run that waits for an older one's statement looks.
+const pendingPoll = 200 * time.Millisecond
+
+// makeIndex makes an index again. The statement of a run that died may still be at
+// work: PostgreSQL goes on with it until it has something to send, CockroachDB hands it
+// to a job that outlives the session. Its end is waited for, however long it takes.
+func (l *Load) makeIndex(ctx context.Context, x registry.Index, note func(string)) error {
+	for said := false; ; {
+		err := l.create(ctx, x)
+		if err == nil {
+			return nil
+		}
+		if there, lookErr := l.hasIndex(ctx, x.Name); lookErr == nil && there {
+			return nil
+		}
+		if !pending(err) {
+			return err
+		}
+		if !said {
+			note(fmt.Sprintf("index %s: waiting for what an older run has begun: %s", x.Name, server.Reason(err)))
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pendingPoll):
+		}
+	}
+}
+
+// pending reports whether CREATE INDEX was refused only because an index of the name is
+// on its way in or out: 42P07 while CockroachDB adds it, 55000 while it drops it.
+func pending(err error) bool {
+	switch server.Code(err) {
+	case "42P07", "55000", "40001", "40P01", "55P03":
+		return true
+	}
+	return false
+}
+
+// create runs the statement without the time limit of chunks.
+func (l *Load) create(ctx context.Context, x registry.Index) error {
 	conn, err := l.pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -131,50 +193,84 @@ func (l *Load) duplicates(ctx context.Context, x registry.Index, err error) []st
 	if server.Classify(err) != server.Duplicate {
 		return nil
 	}
-	var columns string
-	for _, known := range l.spec.Unique {
-		if known.Name == x.Name {
-			parts := make([]string, len(known.Columns))
-			for i, c := range known.Columns {
-				parts[i] = pgx.Identifier{c}.Sanitize()
-			}
-			columns = strings.Join(parts, ", ")
-		}
-	}
-	if columns == "" {
+	i := slices.IndexFunc(l.spec.Unique, func(u uniqueIndex) bool { return u.Name == x.Name })
+	if i < 0 {
 		return nil
 	}
-	q := fmt.Sprintf("SELECT CAST((%s) AS TEXT), count(*) FROM %s GROUP BY %s HAVING count(*) > 1 LIMIT %d", columns, pgx.Identifier(l.spec.Table).Sanitize(), columns, duplicatesShown)
-	if !strings.Contains(columns, ",") {
-		q = strings.Replace(q, "CAST(("+columns+") AS TEXT)", "CAST("+columns+" AS TEXT)", 1)
+	u := l.spec.Unique[i]
+	columns := u.sql()
+	var where []string
+	if u.Where != "" {
+		where = append(where, "("+u.Where+")")
 	}
-	found, err := l.pool.Query(ctx, q)
+	if !strings.Contains(x.Create, "NULLS NOT DISTINCT") {
+		for _, c := range columns {
+			where = append(where, c+" IS NOT NULL")
+		}
+	}
+	if len(where) == 0 {
+		where = []string{"true"}
+	}
+	list := strings.Join(columns, ", ")
+	row := "CAST(" + list + " AS TEXT)"
+	if len(columns) > 1 {
+		row = "CAST((" + list + ") AS TEXT)"
+	}
+	found, err := l.pool.Query(ctx, fmt.Sprintf("SELECT %s, count(*) FROM %s WHERE %s GROUP BY %s HAVING count(*) > 1 LIMIT %d",
+		row, pgx.Identifier(l.spec.Table).Sanitize(), strings.Join(where, " AND "), list, duplicatesShown))
 	if err != nil {
 		return nil
 	}
-	var list []string
+	var shared []string
 	var key string
 	var n int64
 	// What can be told is told; the error of the index itself is the news.
 	_, _ = pgx.ForEachRow(found, []any{&key, &n}, func() error {
-		list = append(list, fmt.Sprintf("(%s) = %s, %d times", strings.ReplaceAll(columns, `"`, ""), key, n))
+		shared = append(shared, fmt.Sprintf("(%s) = %s, %d times", strings.ReplaceAll(list, `"`, ""), key, n))
 		return nil
 	})
-	return list
+	return shared
 }
 
-// uniqueIndexes returns the columns of the table's unique indexes, to name duplicates.
-func uniqueIndexes(t *server.Table) []uniqueIndex {
-	var list []uniqueIndex
-	for _, x := range t.Indexes {
-		if x.Unique && !x.Primary && !x.Where && !strings.Contains(strings.Join(x.Columns, "\x00")+"\x00", "\x00\x00") && x.Columns[0] != "" {
-			list = append(list, uniqueIndex{x.Name, x.Columns})
+// A uniqueIndex is what names the duplicates of a unique index.
+type uniqueIndex struct {
+	Name    string   `json:"name"`
+	Columns []string `json:"columns"`         // an expression is ""
+	Exprs   []string `json:"exprs,omitempty"` // the expressions, by column
+	Where   string   `json:"where,omitempty"` // of a partial index
+}
+
+// sql returns what the index is over, as SQL.
+func (u uniqueIndex) sql() []string {
+	list := make([]string, len(u.Columns))
+	for i, c := range u.Columns {
+		if list[i] = (pgx.Identifier{c}).Sanitize(); c == "" {
+			list[i] = "(" + u.Exprs[i] + ")"
 		}
 	}
 	return list
 }
 
-type uniqueIndex struct {
-	Name    string   `json:"name"`
-	Columns []string `json:"columns"`
+// uniqueIndexes returns the table's unique indexes, to name duplicates. CockroachDB does
+// not say what an expression of an index is; the index' error has then to do.
+func uniqueIndexes(t *server.Table) []uniqueIndex {
+	var list []uniqueIndex
+	for _, x := range t.Indexes {
+		// The column of a hash-sharded index says nothing.
+		u := uniqueIndex{Name: x.Name, Columns: x.Columns[x.Implicit:], Where: x.Condition}
+		known := x.Unique && !x.Primary
+		for i, expr := range x.Exprs[x.Implicit:] {
+			if expr != "" && u.Exprs == nil {
+				u.Exprs = make([]string, len(u.Columns))
+			}
+			if expr != "" {
+				u.Exprs[i] = expr
+			}
+			known = known && !strings.HasPrefix(expr, "crdb_internal_idx_expr")
+		}
+		if known {
+			list = append(list, u)
+		}
+	}
+	return list
 }

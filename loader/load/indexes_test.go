@@ -3,15 +3,19 @@ package load_test
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"bulkload/loader"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
+	"bulkload/loader/source"
 )
 
 // indexed makes a table of points with secondary indexes and returns their statements,
@@ -125,6 +129,35 @@ func TestUniqueIndexThatFailsNamesTheDuplicates(t *testing.T) {
 	})
 }
 
+// TestDuplicatesAreThoseOfTheIndex has indexes that do not hold all rows: NULLs, which
+// collide with nothing, a condition, an expression.
+func TestDuplicatesAreThoseOfTheIndex(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		create := []string{"CREATE UNIQUE INDEX once ON t (a, b)", "CREATE UNIQUE INDEX once ON t (b) WHERE a = 1", "CREATE UNIQUE INDEX once ON t (lower(b))"}
+		if s.Cockroach {
+			create = create[:2] // no expressions in indexes before 21.2
+		}
+		file := t.TempDir() + "/rows.csv"
+		if err := os.WriteFile(file, []byte("id,a,b\n1,,x\n2,,x\n3,1,twice\n4,1,twice\n5,2,other\n6,3,other\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i, ddl := range create {
+			url := s.NewDatabase(t)
+			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, a INT8, b TEXT)", ddl)
+			l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: &load.Files{Names: []string{file}, Input: source.NewInput(nil)}, Settings: load.Settings{Indexes: load.DeferIndexes}})
+			_, err := l.Run(context.Background())
+			var index *load.IndexError
+			if !errors.As(err, &index) {
+				t.Fatalf("%s: got %v, want an IndexError", ddl, err)
+			}
+			want := [][]string{{"(a, b) = (1,twice), 2 times"}, {"(b) = twice, 2 times"}, {"(lower(b)) = other, 2 times", "(lower(b)) = twice, 2 times", "(lower(b)) = x, 2 times"}}[i]
+			if got := slices.Sorted(slices.Values(index.Duplicates)); !slices.Equal(got, want) {
+				t.Errorf("%s: got duplicates %q, want %q", ddl, got, want)
+			}
+		}
+	})
+}
+
 func TestPreviewWritesNothing(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
@@ -154,6 +187,113 @@ func TestPreviewWritesNothing(t *testing.T) {
 	})
 }
 
+// TestPlansSendNothingThatWrites has a proxy cut every statement that could write. The
+// control is a load through the same proxy.
+func TestPlansSendNothingThatWrites(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		indexed(t, url)
+		loadertest.Exec(t, url, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)")
+		proxy := loadertest.NewProxy(t, url)
+		write := &loadertest.Fault{When: loadertest.Match{SQL: `^\s*(INSERT|UPSERT|UPDATE|DELETE|TRUNCATE|CREATE|ALTER|DROP|COPY|GRANT|REVOKE|IMPORT|BACKUP|RESTORE|COMMENT|ANALYZE|SELECT.*(nextval|setval|FOR UPDATE))`}, Times: -1, Do: loadertest.Cut}
+		proxy.Add(write)
+		for _, req := range []load.Request{
+			{What: load.Points, Rows: 10_000},
+			{What: load.Points, Rows: 10_000, Settings: load.Settings{Indexes: load.DeferIndexes}},
+			{What: load.Points, Rows: 10_000, Table: "not_there"},
+			{What: load.Accounts, Rows: 100},
+		} {
+			if _, err := load.NewPreview(context.Background(), open(t, proxy.URL()), req, ""); err != nil {
+				t.Errorf("plan of %s: %v", req.What, err)
+			}
+		}
+		if n := write.Count(); n > 0 {
+			t.Errorf("plans sent %d statements that write", n)
+		}
+		if l, err := load.New(context.Background(), open(t, proxy.URL()), load.Request{What: load.Points, Rows: 10}); err == nil {
+			l.Close()
+		}
+		if !write.Fired() {
+			t.Error("the control: a load sent nothing that writes")
+		}
+	})
+}
+
+// TestPlansOfDeferredIndexes compares the plan with the load.
+func TestPlansOfDeferredIndexes(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		want := indexed(t, url)
+		req := load.Request{What: load.Points, Rows: 10_000, Settings: load.Settings{Indexes: load.DeferIndexes, Chunk: 9000}}
+		p, err := load.NewPreview(context.Background(), open(t, url), req, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		deferred := slices.Sorted(slices.Values(p.Deferred))
+		if len(p.Indexes) != 1 || !slices.Equal(deferred, want) {
+			t.Errorf("got indexes %+v and deferred %q, want the primary one, and %q", p.Indexes, deferred, want)
+		}
+		checkIndexes(t, url, want)
+		l := newLoad(t, url, req)
+		if l.Plan.RowsPerChunk != p.RowsPerChunk {
+			t.Errorf("the load's chunks hold %d rows, the plan's %d", l.Plan.RowsPerChunk, p.RowsPerChunk)
+		}
+		if _, err := l.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		checkIndexes(t, url, want)
+	})
+}
+
+// TestAnOlderRunIsStillAtWorkOnTheIndex has another session make the index that a load
+// is about to make again, as the server does for a client that has died.
+func TestAnOlderRunIsStillAtWorkOnTheIndex(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		want := indexed(t, url)
+		ctx := context.Background()
+		conn, err := pgx.Connect(ctx, withName(t, url))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(ctx)
+		var older sync.WaitGroup
+		defer older.Wait()
+		l := newLoad(t, url, load.Request{What: load.Points, Rows: 20_000, Settings: load.Settings{
+			Indexes: load.DeferIndexes, Note: func(text string) {
+				if text != "making index by_x again" {
+					return
+				}
+				if s.Cockroach {
+					// A schema change is a job; both sessions begin theirs.
+					older.Go(func() { conn.Exec(ctx, "CREATE INDEX by_x ON points (x DESC)") })
+					return
+				}
+				tx, err := conn.Begin(ctx)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := tx.Exec(ctx, "CREATE INDEX by_x ON points (x DESC)"); err != nil {
+					t.Error(err)
+				}
+				older.Go(func() {
+					loadertest.Eventually(t, "the load waits for the older run's index", func() bool {
+						return loadertest.Value[bool](t, url, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')")
+					})
+					if err := tx.Commit(ctx); err != nil {
+						t.Error(err)
+					}
+				})
+			},
+		}})
+		if _, err := l.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		checkIndexes(t, url, want)
+	})
+}
+
 // TestTheNextLoadBeginsWhereThisOneSettled has the server refuse large chunks, once.
 func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
@@ -171,6 +311,24 @@ func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 		next := newLoad(t, url, load.Request{What: load.Points, Rows: 50_000})
 		if next.Plan.RowsPerChunk != first.RowsPerChunk {
 			t.Errorf("the next load plans chunks of %d rows, want %d", next.Plan.RowsPerChunk, first.RowsPerChunk)
+		}
+		// It may grow to the plan's size again, and then the one after it begins there.
+		if next.Job.MostRows != l.Plan.RowsPerChunk {
+			t.Errorf("the next load may grow to %d rows, want %d", next.Job.MostRows, l.Plan.RowsPerChunk)
+		}
+		n := int64(100_000)
+		if !s.Cockroach {
+			n = 600_000
+		}
+		grown, err := newLoad(t, url, load.Request{What: load.Points, Rows: n}).Run(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if grown.RowsPerChunk <= first.RowsPerChunk {
+			t.Errorf("the next load ended with chunks of %d rows, no more than the %d it began with", grown.RowsPerChunk, first.RowsPerChunk)
+		}
+		if p, err := load.NewPreview(context.Background(), open(t, url), load.Request{What: load.Points, Rows: n}, ""); err != nil || p.RowsPerChunk != grown.RowsPerChunk || !strings.Contains(p.Binds, "settled") {
+			t.Errorf("the plan has chunks of %d rows for %q, %v; want %d, where the last load ended", p.RowsPerChunk, p.Binds, err, grown.RowsPerChunk)
 		}
 		named := newLoad(t, url, load.Request{What: load.Points, Rows: 50_000, Settings: load.Settings{Chunk: 700}})
 		if named.Plan.RowsPerChunk != 700 {

@@ -106,8 +106,12 @@ type Load struct {
 	Keys chunker.Range
 
 	run       string
+<<<<<<< HEAD
 	tuned     int64 // rows per chunk that the registry recommends; zero is none
 	measured  bool  // tuned was measured, so that no advice is above it
+=======
+	tuned     registry.Tuning // what the registry recommends; zero is nothing
+>>>>>>> main
 	settings  Settings
 	srv       *server.Server
 	pool      *pgxpool.Pool
@@ -117,6 +121,7 @@ type Load struct {
 	csv       *source.CSV // of What CSV
 	input     *source.Input
 	tolerance *tolerance
+	prefers   bool            // loader bench found IMPORT the best for this table
 	handoff   *importSpec     // of Via Import
 	serving   *handoff.Server // where the server reads from, if it does
 }
@@ -164,16 +169,13 @@ const extraSessions = 2
 const serverTenths = 9
 
 func (l *Load) connect(ctx context.Context, s Settings) error {
-	workers := s.Workers
-	if workers == 0 {
-		workers = autoWorkers
-	}
 	timeout := s.ChunkTimeout
 	if timeout <= 0 {
 		timeout = commit.DefaultChunkTimeout
 	}
+	ready, most := s.sessions()
 	pool, err := l.srv.Pool(ctx, server.Sessions{
-		Name: registry.SessionName(l.ID, l.run), Max: workers + extraSessions,
+		Name: registry.SessionName(l.ID, l.run), Ready: ready, Max: most,
 		StatementTimeout: timeout / 10 * serverTenths, Prepare: commit.Prepare,
 	})
 	l.pool = pool
@@ -199,10 +201,19 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err != nil {
 		return err
 	}
+	// 2. The way, from where the last load of this table ended.
+	if !req.NoRegistry {
+		if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
+			return err
+		}
+		if err := l.recall(ctx, &req.Settings); err != nil {
+			return err
+		}
+	}
 	if err := l.decide(ctx, &req); err != nil {
 		return err
 	}
-	// 2. The rows: seed, and keys where nobody else's are.
+	// 3. The rows: seed, and keys where nobody else's are.
 	l.spec.Seed, l.spec.Table = req.Seed, l.Table.Name
 	if req.What == CSV {
 		if req.NoRegistry && !req.Files.MaxErrors.none() {
@@ -215,15 +226,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	} else if err := l.drawKeys(ctx); err != nil {
 		return err
 	}
-	// 3. The way, from where the last load of this table ended.
-	if !req.NoRegistry {
-		if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
-			return err
-		}
-		if err := l.recall(ctx, &req.Settings); err != nil {
-			return err
-		}
-	}
+	// 4. The plan.
 	if l.Via == Import {
 		err = l.planImport(ctx, req.Settings)
 	} else {
@@ -233,7 +236,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 		return err
 	}
 	l.spec.Way = l.Way
-	// 4. The record.
+	// 5. The record.
 	deferred := req.Indexes == DeferIndexes
 	if req.NoRegistry {
 		l.ID = ""
@@ -301,10 +304,6 @@ func (l *Load) drawKeys(ctx context.Context) error {
 	return &TableError{fmt.Sprintf("no range of %d free keys found in %s in 100 draws", l.Rows, l.Table.Name.Sanitize())}
 }
 
-// autoWorkers is the number of workers where the user names none: more than two to
-// four gain nothing on the servers that were measured.
-const autoWorkers = 2
-
 // choose sets the way and the carrier, and the plan.
 func (l *Load) choose(s Settings) error {
 	cockroach := l.srv.Product == server.CockroachDB
@@ -368,9 +367,17 @@ func (l *Load) rowBytes() int64 {
 
 // preferred returns the rows of a chunk where no limit is near.
 func (l *Load) preferred() int64 {
+	if l.tuned.Chunk > 0 {
+		return l.tuned.Chunk
+	}
+	return l.untuned()
+}
+
+// untuned is preferred before anything was found out about the table.
+func (l *Load) untuned() int64 {
 	switch {
-	case l.tuned > 0:
-		return l.tuned
+	case l.What == CSV && l.takesRaw():
+		return max(l.preferredCSV()/max(l.rowBytes(), 1), postgresRows)
 	case l.srv.Product == server.PostgreSQL:
 		return postgresRows
 	}
@@ -380,7 +387,9 @@ func (l *Load) preferred() int64 {
 // given is what is known of the rows.
 func (l *Load) given() chunker.Given {
 	if l.What == CSV {
-		g := chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor}
+		// Longer records may follow than those that were looked at, and with more
+		// elements. They make keys larger than planned only in inverted indexes.
+		g := chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, MaxRecordBytes: l.spec.CSV.Longest, MaxElements: l.spec.CSV.Elements}
 		for _, c := range l.Table.Columns {
 			if !slices.ContainsFunc(l.spec.CSV.Fields, func(f csvField) bool { return f.Column && f.Name == c.Name }) {
 				g.Absent = append(g.Absent, c.Name)
@@ -399,6 +408,9 @@ func (l *Load) cost(keys chunker.Schema) chunker.Cost {
 	}
 	cost.MessageBytes = messageBytes(columnsOf(l.What), l.Via)
 	cost.FixedMessageBytes = fixedMessageBytes
+	if l.Via == commit.Insert {
+		cost.FixedParameters = int64(len(columnsOf(l.What)))
+	}
 	return cost
 }
 
@@ -472,6 +484,7 @@ func (l *Load) options(s Settings) commit.Options {
 		Table: l.Table.Name, Columns: src.Columns(), Key: l.Table.Primary[0],
 		Way: way, Via: via, TextCopy: l.srv.Product == server.CockroachDB || !plainTypes(l.Table, src.Columns()),
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
+		MaxMessageBytes: l.mostMessage(),
 	}
 	if a, ok := src.(source.Accounts); ok {
 		o.Redraw = a.Redraw
@@ -494,12 +507,10 @@ func (l *Load) join(s Settings) error {
 	if l.What == CSV {
 		l.csv.Raw = l.committer.TakesRaw() && l.Via != Import
 	}
-	workers := s.Workers
-	if workers == 0 {
-		workers = autoWorkers
-	}
+	crew := l.crew(s)
 	l.Job = &loader.Job{
-		Source: l.source(), Committer: l.committer, Positions: l.Positions, Plan: l.Plan, Adapt: s.Chunk == 0, Workers: workers,
+		Source: l.source(), Committer: l.committer, Positions: l.Positions, Plan: l.Plan,
+		Adapt: s.Chunk == 0, MostRows: l.mostRows(), Workers: crew.Begin, MostWorkers: crew.Most,
 		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL || s.InOrder, RowsPerSecond: s.Rate,
 	}
 	if l.registry != nil {
@@ -519,6 +530,7 @@ func (l *Load) join(s Settings) error {
 	return nil
 }
 
+<<<<<<< HEAD
 // recall takes what the registry has as the best way to load the table, for whatever the
 // user left open.
 func (l *Load) recall(ctx context.Context, s *Settings) error {
@@ -564,6 +576,8 @@ func (l *Load) remember(ctx context.Context, res loader.Result) {
 	l.note(fmt.Sprintf("settled on chunks of %d rows; the next load of this table begins with that", res.RowsPerChunk))
 }
 
+=======
+>>>>>>> main
 // Restore makes the indexes again that the load has deferred. Run does so at its end;
 // this is for a load that is cancelled.
 func (l *Load) Restore(ctx context.Context) error { return l.restoreIndexes(ctx, l.note) }
@@ -688,6 +702,9 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if s.Way != l.spec.Way {
 		// The ledger and the look-up do not know of each other's rows.
 		return &TableError{fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.Way)}
+	}
+	if err := l.recall(ctx, &s); err != nil {
+		return err
 	}
 	if err := l.choose(s); err != nil {
 		return err

@@ -53,7 +53,7 @@ func Out(ctx context.Context, req OutRequest) (Output, error) {
 	}
 	workers := req.Workers
 	if workers == 0 {
-		workers = autoWorkers
+		workers = leastWorkers
 	}
 	out.Statement = handoff.Statement{Table: req.Table, Format: handoff.CSV}
 	for _, c := range l.source().Columns() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"bulkload/chunker"
 	"bulkload/loader/commit"
@@ -26,13 +27,17 @@ type Preview struct {
 	RowsPerChunk int64      `json:"rows_per_chunk"`
 	Chunks       int64      `json:"chunks"`
 	Workers      int        `json:"workers"`
+	WorkersMost  int        `json:"workers_most"` // that a longer run may try
+	WorkersWhy   string     `json:"workers_why"`
 	Way          commit.Way `json:"commit"`
 	Via          commit.Via `json:"via"`
 	Statement    string     `json:"statement"` // that carries a chunk's rows
 	Binds        string     `json:"binds"`     // the limit that decided, or why none did
 
 	Indexes []IndexPreview `json:"indexes"`
-	Limits  []LimitPreview `json:"limits"`
+	// Deferred are the statements that would make indexes again after the load.
+	Deferred []string       `json:"deferred,omitempty"`
+	Limits   []LimitPreview `json:"limits"`
 	// Exact says that the bytes of key are exact, not a bound.
 	Exact bool     `json:"exact"`
 	Notes []string `json:"notes"`
@@ -149,6 +154,16 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	// The base of the keys is drawn when the load begins; no key is longer than
 	// the last there is.
 	l.Keys = chunker.Range{First: source.MinKeyBase, End: source.MaxKeyBase}
+	if p.Create == "" && !req.NoRegistry {
+		if err := l.look(ctx, &req.Settings); err != nil {
+			return nil, err
+		}
+	}
+	if req.Indexes == DeferIndexes {
+		if err := l.previewDeferred(req, p); err != nil {
+			return nil, err
+		}
+	}
 	imported, err := l.previewImport(ctx, &req)
 	if err != nil {
 		return nil, err
@@ -158,13 +173,12 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	}
 	p.Table, p.Way, p.Via = l.Table.Display(), l.Way, l.Via
 	p.Rows = l.Rows
-	p.RowsPerChunk, p.Chunks, p.Workers = l.Plan.RowsPerChunk, l.Plan.Chunks, req.Workers
+	p.RowsPerChunk, p.Chunks = l.Plan.RowsPerChunk, l.Plan.Chunks
 	if l.Rows > 0 {
 		p.RowsPerChunk = min(p.RowsPerChunk, l.Rows)
 	}
-	if p.Workers == 0 {
-		p.Workers = autoWorkers
-	}
+	crew := l.crew(req.Settings)
+	p.Workers, p.WorkersMost, p.WorkersWhy = crew.Begin, crew.Most, crew.Why
 	p.Statement = commit.Compose(l.options(req.Settings), srv.Product)
 	p.Notes = append(append(append(p.Notes, l.Notes...), l.Plan.Notes...), l.Table.Notes...)
 	p.Exact = l.Plan.Cost.Exact
@@ -175,6 +189,40 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	return p, nil
 }
 
+// previewDeferred leaves out the indexes that the load would drop.
+func (l *Load) previewDeferred(req Request, p *Preview) error {
+	list, _, err := l.deferrable(req.NoRegistry)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	kept := *l.Table
+	kept.Indexes = slices.DeleteFunc(slices.Clone(kept.Indexes), func(x server.TableIndex) bool { return !x.Primary })
+	kept.Keys.Indexes = slices.DeleteFunc(slices.Clone(kept.Keys.Indexes), func(x chunker.Index) bool { return !x.Primary })
+	l.Table = &kept
+	p.Deferred = []string{}
+	for _, x := range list {
+		p.Deferred = append(p.Deferred, x.Create)
+	}
+	return nil
+}
+
+// look reads what an earlier load or a benchmark has found out about the table, where
+// there is a registry that the user may read.
+func (l *Load) look(ctx context.Context, s *Settings) error {
+	var err error
+	if l.registry, err = registry.Open(ctx, l.pool, l.srv.Info); errors.Is(err, registry.ErrNoRegistry) {
+		return nil
+	}
+	if err == nil {
+		err = l.recall(ctx, s)
+	}
+	if err != nil && server.Classify(err) == server.Refused {
+		l.Notes = append(l.Notes, "what earlier loads of this table settled on cannot be read: "+server.Reason(err))
+		return nil
+	}
+	return err
+}
+
 // fill adds indexes, limits and what they mean.
 func (p *Preview) fill(l *Load, s Settings) {
 	switch {
@@ -182,6 +230,10 @@ func (p *Preview) fill(l *Load, s Settings) {
 		p.Binds = l.Plan.Binds.Name
 	case s.Chunk > 0:
 		p.Binds = "--chunk"
+	case l.tuned.Chunk > 0 && l.tuned.Origin == registry.ByBench:
+		p.Binds = "none: loader bench found this size"
+	case l.tuned.Chunk > 0:
+		p.Binds = "none: the last load of this table settled on this size"
 	default:
 		p.Binds = "none: chunks of this size are as fast as any, and cheaper to repeat"
 	}
@@ -228,10 +280,7 @@ func (p *Preview) fill(l *Load, s Settings) {
 		p.Notes = append(p.Notes, server.RaiseNote)
 	}
 	if secondary > 0 && l.srv.Product == server.CockroachDB {
-		note := fmt.Sprintf("%d secondary indexes make each chunk a transaction over several ranges. One index on a random column cost a factor of seven when it was measured (200 000 rows on 21.1: 8.4 s; loading first and creating the index afterwards: 1.4 s + 1.0 s)", secondary)
-		if secondary == 1 {
-			note = "the secondary index makes" + note[len("1 secondary indexes make"):]
-		}
+		note := secondaryIndexes(secondary, "makes", "make") + " each chunk a transaction over several ranges. One index on a random column cost a factor of seven when it was measured (200 000 rows on 21.1: 8.4 s; loading first and creating the index afterwards: 1.4 s + 1.0 s)"
 		if l.Table.Empty {
 			note += "; --indexes defer does that"
 		} else {

@@ -84,6 +84,7 @@ func (l *Load) optionsCSV(s Settings) commit.Options {
 		Table: l.Table.Name, Columns: l.csv.Cols, Keys: l.keysCSV(), Store: l.storeCSV(), Conflict: c.Conflict,
 		Way: way, Via: via, TextCopy: true,
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
+		MaxMessageBytes: l.mostMessage(),
 	}
 	if l.tolerance != nil {
 		o.Tolerate = l.tolerance.add

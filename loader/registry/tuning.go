@@ -14,13 +14,19 @@ type Tuning struct {
 	Target  string // the table, as Load.Target has it
 	What    string // points, accounts, csv
 	Chunk   int64  // rows per chunk
-	Workers int
+	Workers int    // zero is automatic
 	Via     string // insert, copy; empty is automatic
 	Way     string // statement, transaction; empty is automatic
-	// Origin says who found it: "bench", or "auto" for a run that settled on it. What
-	// a benchmark found is not replaced by a run.
+	// Origin says who found it: ByBench or ByRun. What a benchmark found is not
+	// replaced by a run.
 	Origin string
 }
+
+// The origins of a tuning.
+const (
+	ByBench = "bench"
+	ByRun   = "auto" // a load that settled on it
+)
 
 // SaveTuning keeps a tuning for its table and kind of rows.
 func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {

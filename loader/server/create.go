@@ -119,9 +119,9 @@ func stringEnd(text string, i int) int {
 	return len(text)
 }
 
-// hasWhere reports whether the rest of an index' definition ends in a WHERE, outside
-// brackets, quotes and strings.
-func hasWhere(rest string) bool {
+// cutWhere returns the condition at the end of an index' definition, which follows a
+// WHERE outside brackets, quotes and strings; empty is none.
+func cutWhere(rest string) string {
 	depth := 0
 	for i := 0; i < len(rest); i++ {
 		switch rest[i] {
@@ -135,10 +135,10 @@ func hasWhere(rest string) bool {
 		case ')':
 			depth--
 		case 'W':
-			if depth == 0 && strings.HasPrefix(rest[i:], "WHERE ") {
-				return true
+			if where, ok := strings.CutPrefix(rest[i:], "WHERE "); depth == 0 && ok {
+				return strings.TrimSpace(where)
 			}
 		}
 	}
-	return false
+	return ""
 }

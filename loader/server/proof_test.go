@@ -13,6 +13,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/server"
 )
 
 // A part of a key: an SQL expression over the row number g, and the size that its
@@ -134,6 +135,14 @@ var proofs = []proof{
 	{"inverted over JSON", "CREATE TABLE %s (id INT8 PRIMARY KEY, j JSONB, INVERTED INDEX i (j))", "id, j", `20000 + g, '{"a": [1, true], "b": "xyz"}'::JSONB`,
 		// Marker; a + separator, [ + terminator + 1 or true; b + terminator + string.
 		[]provenIndex{primary(id), {name: "i", parts: []part{id}, elements: []int64{1 + 3 + 2 + 2 + 3, 1 + 3 + 2 + 2 + 1, 1 + 1 + 2 + 6}}}, false, big},
+	{"inverted over two columns", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8 NOT NULL, j JSONB, INVERTED INDEX i (a, j))", "id, a, j", `20000 + g, 300, '{"b": "xyz"}'::JSONB`,
+		[]provenIndex{primary(id), {name: "i", parts: []part{{"300", 3}, id}, elements: []int64{1 + 1 + 2 + 6}}}, false, big},
+	{"hash-sharded index", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8 NOT NULL, INDEX i (a) USING HASH WITH BUCKET_COUNT = 8)", "id, a", "20000 + g, 300",
+		[]provenIndex{primary(id), index("i", part{"7", 1}, part{"300", 3}, id)}, true, ints("id", 20000, 60000, "a", 300, 300)},
+	{"box2d", "CREATE TABLE %s (b BOX2D, n INT8, PRIMARY KEY (b, n))", "b, n", "'BOX(1 2,3 4)'::BOX2D, 20000 + g", []provenIndex{primary(part{"'BOX(1 2,3 4)'::BOX2D", 1 + 4*9}, id)}, false, ints("n", 20_000, 60_000)},
+	// The parent's ids, the parent's key, a marker; then the table's own.
+	{"interleaved", "CREATE TABLE %s_up (id INT8 PRIMARY KEY); CREATE TABLE %s (id INT8, n INT8, PRIMARY KEY (id, n)) INTERLEAVE IN PARENT %s_up (id)", "id, n", "20000 + g, 5",
+		[]provenIndex{primary(id, part{"5", 1 + 3})}, false, big},
 	{"no primary key", "CREATE TABLE %s (a INT8)", "a", "g", []provenIndex{primary(part{"unique_rowid()", 9})}, true, ints("rowid", 1<<58, math.MaxInt64)},
 }
 
@@ -149,11 +158,31 @@ func TestProof(t *testing.T) {
 	conn, watch := connectTo(t, url), connectTo(t, url)
 	const budget = 32 << 10
 	setBudget(t, watch, budget)
-	exec(t, conn, "SET experimental_enable_hash_sharded_indexes = on")
+	info := infoOf(t, conn)
+	if !info.AtLeast(22, 1, 0) {
+		exec(t, conn, "SET experimental_enable_hash_sharded_indexes = on")
+	}
+	if !info.AtLeast(21, 2, 0) {
+		exec(t, conn, "SET CLUSTER SETTING sql.defaults.interleaved_tables.enabled = true")
+	}
+	recorded := readPlans(t)
+	limits := server.Limits(context.Background(), conn, info)
+	var now []recordedPlan
 	for i, p := range proofs {
 		t.Run(p.name, func(t *testing.T) {
-			p.prove(t, conn, watch, fmt.Sprintf("t%d", i), budget)
+			if p.name == "interleaved" && info.AtLeast(21, 2, 0) {
+				loadertest.Skip(t, "interleaved tables ended with CockroachDB 21.2")
+			}
+			r := p.prove(t, conn, watch, fmt.Sprintf("t%d", i), budget)
+			r.Limits, r.Server = limits, info.String()
+			now = append(now, r)
+			if info.Version == recordedVersion && !*record {
+				r.check(t, recorded)
+			}
 		})
+	}
+	if *record {
+		writePlans(t, now)
 	}
 	// The ids of tables take a second byte from 110 on.
 	for i := 0; ; i++ {
@@ -200,7 +229,7 @@ func TestProofAtTheDefault(t *testing.T) {
 	})
 }
 
-func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget int64) {
+func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget int64) recordedPlan {
 	ctx := context.Background()
 	exec(t, conn, strings.ReplaceAll(p.ddl, "%s", name))
 	table := describe(t, conn, name)
@@ -248,8 +277,9 @@ func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget in
 		}
 	}
 	// 2. What the described table says is that size, or a bound of it.
-	cost := table.Keys.Cost(chunker.Given{Major: info.Major, Minor: info.Minor, Ints: p.ints})
 	record := int64(len(p.values))
+	given := chunker.Given{Major: info.Major, Minor: info.Minor, Ints: p.ints, MaxRecordBytes: record}
+	cost := table.Keys.Cost(given)
 	bytes, pairs := cost.Use(chunker.IntentBytes, 1, record), cost.Use(chunker.KVs, 1, record)
 	if p.exact && (bytes != perRow || pairs != kvs || !cost.Exact) {
 		t.Errorf("described as %d bytes in %d pairs (exact: %v), want exactly %d in %d", bytes, pairs, cost.Exact, perRow, kvs)
@@ -262,4 +292,55 @@ func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget in
 	checkCliff(t, conn, watch, rows, func(n int64) string {
 		return fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM generate_series(1, %d) AS g", name, p.columns, p.values, n)
 	})
+	return recordedPlan{
+		Name: p.name, DDL: strings.ReplaceAll(p.ddl, "%s", "t"), Schema: table.Keys, Given: given, RecordBytes: record,
+		Bytes: perRow, KVs: kvs, Exact: cost.Exact, Budget: budget, Rows: rows,
+	}
+}
+
+// TestBoundOfJSON loads documents whose paths repeat the most of their text: a
+// transaction of as many rows as the bound allows is not condensed.
+func TestBoundOfJSON(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	url := s.NewDatabase(t)
+	conn, watch := connectTo(t, url), connectTo(t, url)
+	const budget = 48 << 10
+	setBudget(t, watch, budget)
+	exec(t, conn, "CREATE TABLE t (id INT8 PRIMARY KEY, j JSONB, INVERTED INDEX i (j))")
+	table, info := describe(t, conn, "t"), infoOf(t, conn)
+	numbers := func(n int) string {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = fmt.Sprint(i)
+		}
+		return strings.Join(list, ",")
+	}
+	for name, doc := range map[string]string{
+		"a long name above numbers": `{"` + strings.Repeat("n", 120) + `":[` + numbers(40) + `]}`,
+		"brackets above numbers":    strings.Repeat("[", 50) + numbers(40) + strings.Repeat("]", 50),
+		"names above names":         strings.Repeat(`{"a":`, 30) + "[" + numbers(30) + "]" + strings.Repeat("}", 30),
+		"fractions":                 `[0.1,-2.5e-7,3.25e80,1e-300]`,
+		"text":                      `{"k":"` + strings.Repeat("x", 200) + `"}`,
+		"small":                     `{"a":1}`,
+		"flat":                      `{"a":1,"b":"xyz","c":true,"d":null,"e":[],"f":{}}`,
+	} {
+		for _, elements := range []int64{0, int64(strings.Count(doc, ",")) + 1} {
+			record := int64(len(doc))
+			cost := table.Keys.Cost(chunker.Given{Major: info.Major, Minor: info.Minor, MaxRecordBytes: record, MaxElements: elements})
+			rows := (budget - 1) / cost.Use(chunker.IntentBytes, 1, record)
+			if rows < 1 {
+				t.Fatalf("%s: the bound of one row of %d bytes is %d", name, record, cost.Use(chunker.IntentBytes, 1, record))
+			}
+			raised := func(n int64) int64 {
+				return raisedBy(t, conn, watch, fmt.Sprintf("INSERT INTO t SELECT g, '%s'::JSONB FROM generate_series(1, %d) AS g", doc, n))
+			}
+			ok := false
+			for range attempts { // the cluster's own transactions may condense too
+				ok = ok || raised(rows) == 0
+			}
+			if !ok {
+				t.Errorf("%s: %d rows condense, with a bound of %d bytes each", name, rows, cost.Use(chunker.IntentBytes, 1, record))
+			}
+		}
+	}
 }

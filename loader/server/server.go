@@ -30,10 +30,11 @@ type Server struct {
 type ConnectError struct {
 	Host, User, Database string
 	Err                  error
+	hint                 string
 }
 
 func (e *ConnectError) Error() string {
-	return fmt.Sprintf("connect to %s as %s, database %q: %s", e.Host, e.User, e.Database, Reason(e.Err))
+	return fmt.Sprintf("connect to %s as %s, database %q: %s%s", e.Host, e.User, e.Database, Reason(e.Err), e.hint)
 }
 
 func (e *ConnectError) Unwrap() error { return e.Err }
@@ -137,7 +138,7 @@ func (c *Config) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, &ConnectError{Host: c.Host(), User: cfg.User, Database: cfg.Database, Err: err}
+		return nil, &ConnectError{Host: c.Host(), User: cfg.User, Database: cfg.Database, Err: err, hint: c.certHint(err)}
 	}
 	return conn, nil
 }
@@ -188,8 +189,9 @@ type Sessions struct {
 	// Name is the application_name, by which a later run finds and ends the
 	// sessions of this one. At most 63 bytes.
 	Name string
-	// Max is the most connections open at once.
-	Max int
+	// Max is the most connections open at once; Ready of them are made at once,
+	// zero is all.
+	Max, Ready int
 	// StatementTimeout ends a statement on the server, so that what a lost
 	// connection left behind does not hold its locks for ever. Zero is the
 	// server's own setting.
@@ -213,8 +215,11 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	}
 	cfg.ConnConfig.RuntimeParams["application_name"] = o.Name
 	cfg.MaxConns = int32(max(o.Max, 1))
-	// All are made beside what is asked first: a run will need them.
+	// They are made beside what is asked first: a run will need them.
 	cfg.MinConns = cfg.MaxConns
+	if o.Ready > 0 {
+		cfg.MinConns = min(int32(o.Ready), cfg.MaxConns)
+	}
 	cfg.MaxConnIdleTime = time.Hour
 	cfg.HealthCheckPeriod = time.Hour
 	broken := lost{product: s.Product}

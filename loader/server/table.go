@@ -79,8 +79,10 @@ type TableIndex struct {
 	Implicit int
 	Storing  []string // STORING, or INCLUDE
 	Where    bool     // a partial index
-	Inverted bool     // CockroachDB: one entry for each element
-	Method   string   // PostgreSQL: btree, hash, gin, …; CockroachDB: btree, inverted, vector
+	// Condition is what a partial index holds the rows of, as SQL.
+	Condition string
+	Inverted  bool   // CockroachDB: one entry for each element
+	Method    string // PostgreSQL: btree, hash, gin, …; CockroachDB: btree, inverted, vector
 	// Constraint says that a constraint of this name owns the index (PostgreSQL:
 	// UNIQUE or EXCLUDE), and Deferrable that it can be checked at COMMIT.
 	Constraint, Deferrable bool

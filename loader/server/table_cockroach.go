@@ -143,7 +143,8 @@ func (t *Table) readCreate(create string) []chunker.Family {
 		}
 		x := &t.Indexes[i]
 		name := pgx.Identifier{item.name}.Sanitize()
-		x.Where = hasWhere(item.rest)
+		x.Condition = cutWhere(item.rest)
+		x.Where = x.Condition != ""
 		if strings.Contains(item.prefix, "INVERTED") {
 			x.Inverted, x.Method = true, "inverted"
 		}

@@ -33,7 +33,7 @@ func (t *Table) postgresColumns(ctx context.Context, db Querier) error {
 // postgresIndexes reads the indexes with the statements that make them again.
 func (t *Table) postgresIndexes(ctx context.Context, db Querier) error {
 	found, err := db.Query(ctx, `SELECT c.relname, x.indisprimary, x.indisunique, COALESCE(k.condeferrable, false), k.conname IS NOT NULL,
-			COALESCE(pg_get_constraintdef(k.oid), ''), pg_get_indexdef(c.oid), x.indpred IS NOT NULL, m.amname, x.indnkeyatts,
+			COALESCE(pg_get_constraintdef(k.oid), ''), pg_get_indexdef(c.oid), x.indpred IS NOT NULL, COALESCE(pg_get_expr(x.indpred, x.indrelid), ''), m.amname, x.indnkeyatts,
 			ARRAY(SELECT COALESCE(a.attname, '') FROM unnest(x.indkey) WITH ORDINALITY AS u(n, i)
 				LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = u.n AND u.n > 0 ORDER BY u.i)::TEXT[],
 			ARRAY(SELECT pg_get_indexdef(c.oid, u.i::INT, true) FROM unnest(x.indkey) WITH ORDINALITY AS u(n, i) ORDER BY u.i),
@@ -58,7 +58,7 @@ func (t *Table) postgresIndex(row pgx.CollectableRow) (TableIndex, error) {
 	var constraint, create string
 	var keys int
 	var names, exprs []string
-	err := row.Scan(&x.Name, &x.Primary, &x.Unique, &x.Deferrable, &x.Constraint, &constraint, &create, &x.Where, &x.Method, &keys, &names, &exprs, &x.Desc)
+	err := row.Scan(&x.Name, &x.Primary, &x.Unique, &x.Deferrable, &x.Constraint, &constraint, &create, &x.Where, &x.Condition, &x.Method, &keys, &names, &exprs, &x.Desc)
 	if err != nil {
 		return x, err
 	}

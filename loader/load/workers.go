@@ -1,0 +1,140 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// Workers where the user names none. A server on this machine has its processors, and
+// shares them with the loader: more than 2 to 4 workers gained nothing where that was
+// measured. How many another machine has cannot be asked by an ordinary user, and each
+// worker also waits for the network; a run that is long enough tries more by itself.
+const (
+	leastWorkers  = 2
+	nearWorkers   = 4  // the most to begin with on a server of this machine
+	farWorkers    = 4  // to begin with elsewhere
+	mostWorkers   = 16 // that a run tries by itself
+	pooledWorkers = 64 // sessions that there may be where the user names no number
+)
+
+// A Crew is the number of workers of a run, and why.
+type Crew struct {
+	Begin, Most int // to begin with; that the run may try
+	Why         string
+}
+
+// crew returns the workers of a run.
+func (l *Load) crew(s Settings) Crew {
+	switch near := min(max(runtime.NumCPU(), leastWorkers), nearWorkers); {
+	case s.Workers > 0:
+		return Crew{s.Workers, s.Workers, "as asked"}
+	case l.tuned.Origin == registry.ByBench && l.tuned.Workers > 0:
+		n := min(l.tuned.Workers, pooledWorkers)
+		return Crew{n, n, "loader bench found it"}
+	case l.tuned.Workers > 0:
+		n := min(l.tuned.Workers, mostWorkers)
+		return Crew{n, mostWorkers, "the last load of this table settled on it; a run of more than some seconds tries more"}
+	case l.srv.Config.Local():
+		return Crew{near, mostWorkers, fmt.Sprintf("the server shares the %d processors of this machine; a run of more than some seconds tries more", runtime.NumCPU())}
+	}
+	return Crew{farWorkers, mostWorkers, "the server is elsewhere; a run of more than some seconds tries more"}
+}
+
+// sessions returns how many sessions the run's pool has, and may have: known before the
+// registry has been asked.
+func (s Settings) sessions() (ready, most int) {
+	if s.Workers > 0 {
+		return s.Workers + extraSessions, s.Workers + extraSessions
+	}
+	return leastWorkers + extraSessions, pooledWorkers + extraSessions
+}
+
+// recall takes what the registry has as the best way to load the table, for whatever the
+// user left open.
+func (l *Load) recall(ctx context.Context, s *Settings) error {
+	if l.registry == nil || s.Chunk != 0 {
+		return nil
+	}
+	t, ok, err := l.registry.Tuning(ctx, l.Table.Display(), string(l.What))
+	if err != nil || !ok {
+		return err
+	}
+	if s.Way != "" && t.Way != "" && string(s.Way) != t.Way || s.Via != "" && t.Via != "" && string(s.Via) != t.Via {
+		return nil // found for another way of loading
+	}
+	if t.Via == string(Import) {
+		// Where IMPORT cannot take this load, nothing is known.
+		l.prefers = s.Via == ""
+		return nil
+	}
+	l.tuned = t
+	found := "the last load of this table settled on"
+	if t.Origin == registry.ByBench {
+		found = "loader bench found"
+		if s.Way == "" {
+			s.Way = commit.Way(t.Way)
+		}
+		if s.Via == "" {
+			s.Via = commit.Via(t.Via)
+		}
+	}
+	workers := ""
+	if s.Workers == 0 && t.Workers > 0 {
+		workers = fmt.Sprintf(" and %d workers", t.Workers)
+	}
+	l.Notes = append(l.Notes, fmt.Sprintf("%s chunks of %d rows%s", found, t.Chunk, workers))
+	return nil
+}
+
+// remember keeps what a run settled on, where that is not what it began with, and says
+// so.
+func (l *Load) remember(ctx context.Context, res loader.Result) {
+	if l.registry == nil || res.Chunks == 0 || !l.Job.Adapt || res.RowsPerChunk == l.Plan.RowsPerChunk && res.Workers == l.Job.Workers {
+		return
+	}
+	t := registry.Tuning{
+		Target: l.Table.Display(), What: string(l.What), Chunk: res.RowsPerChunk,
+		Via: string(l.Via), Way: string(l.Way), Origin: registry.ByRun,
+	}
+	workers := ""
+	if l.Job.MostWorkers > l.Job.Workers {
+		t.Workers = res.Workers
+		workers = fmt.Sprintf(" and %d workers", res.Workers)
+	}
+	if err := l.registry.SaveTuning(ctx, t); err != nil {
+		// The rows are in; the next load begins from the plan again.
+		l.note(server.Reason(err))
+		return
+	}
+	l.note(fmt.Sprintf("settled on chunks of %d rows%s; the next load of this table begins with that", res.RowsPerChunk, workers))
+}
+
+// mostRows returns the most rows that chunks may grow to by themselves: those of the
+// plan, also where an earlier load had to do with fewer.
+func (l *Load) mostRows() int64 {
+	if l.tuned.Origin != registry.ByRun {
+		return 0
+	}
+	p, err := chunker.MakePlan(l.Rows, 0, l.untuned(), l.rowBytes(), l.Plan.Cost, l.Plan.Limits)
+	if err != nil {
+		return 0
+	}
+	return p.RowsPerChunk
+}
+
+// mostMessage returns the bytes of rows that a message may carry; zero is any number.
+func (l *Load) mostMessage() int64 {
+	for _, limit := range l.Plan.Limits {
+		if limit.Unit == chunker.MessageBytes && limit.Max > fixedMessageBytes {
+			return limit.Max - fixedMessageBytes
+		}
+	}
+	return 0
+}

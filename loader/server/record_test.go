@@ -1,0 +1,101 @@
+package server_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"bulkload/chunker"
+)
+
+// record makes TestProof write down what it has proved, for the tests of package
+// chunker, which have no server: go test ./loader/server -run TestProof -record
+var record = flag.Bool("record", false, "write testdata/plans")
+
+// recordedVersion is the server that the plans were recorded from.
+const recordedVersion = "21.1.5"
+
+var plansFile = filepath.Join("..", "..", "testdata", "plans", "cockroachdb-"+recordedVersion+".json")
+
+// A recordedPlan is a schema as a server described it, and what the server itself said
+// and did with its rows.
+type recordedPlan struct {
+	Name        string
+	Server      string
+	DDL         string
+	Schema      chunker.Schema
+	Given       chunker.Given
+	RecordBytes int64
+	Bytes, KVs  int64 // of a row: by encode_key, and by the metric of condensed transactions
+	Exact       bool
+	Budget      int64 // kv.transaction.max_intents_bytes at that time
+	Rows        int64 // in a transaction that was not condensed; with one more it was
+	Limits      chunker.Limits
+}
+
+func readPlans(t *testing.T) map[string]recordedPlan {
+	t.Helper()
+	if *record {
+		return nil
+	}
+	b, err := os.ReadFile(plansFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []recordedPlan
+	if err := json.Unmarshal(b, &list); err != nil {
+		t.Fatal(err)
+	}
+	m := map[string]recordedPlan{}
+	for _, p := range list {
+		m[p.Name] = p
+	}
+	return m
+}
+
+// writePlans writes one plan a line.
+func writePlans(t *testing.T, list []recordedPlan) {
+	t.Helper()
+	var b bytes.Buffer
+	for i, p := range list {
+		line, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString(map[bool]string{true: "[\n", false: ",\n"}[i == 0])
+		b.Write(line)
+	}
+	b.WriteString("\n]\n")
+	if err := os.MkdirAll(filepath.Dir(plansFile), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(plansFile, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check compares a plan with the one recorded, but for the number of the table.
+func (p recordedPlan) check(t *testing.T, recorded map[string]recordedPlan) {
+	t.Helper()
+	want, ok := recorded[p.Name]
+	if !ok {
+		t.Errorf("not in %s; record it", plansFile)
+		return
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got recordedPlan
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	got.Schema.TableID, want.Schema.TableID = 0, 0
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nrecorded %+v", got, want)
+	}
+}
