@@ -106,12 +106,7 @@ type Load struct {
 	Keys chunker.Range
 
 	run       string
-<<<<<<< HEAD
-	tuned     int64 // rows per chunk that the registry recommends; zero is none
-	measured  bool  // tuned was measured, so that no advice is above it
-=======
 	tuned     registry.Tuning // what the registry recommends; zero is nothing
->>>>>>> main
 	settings  Settings
 	srv       *server.Server
 	pool      *pgxpool.Pool
@@ -344,8 +339,8 @@ func (l *Load) plan(chunk int64) error {
 	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
 		limits = limits.Without(server.OnePhase)
 	}
-	if chunk == 0 && l.measured {
-		chunk = l.tuned
+	if chunk == 0 && l.tuned.Origin == registry.ByBench {
+		chunk = l.tuned.Chunk // measured: no advice is above it
 	}
 	var err error
 	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), l.rowBytes(), l.cost(l.Table.Keys), limits); err != nil {
@@ -530,54 +525,6 @@ func (l *Load) join(s Settings) error {
 	return nil
 }
 
-<<<<<<< HEAD
-// recall takes what the registry has as the best way to load the table, for whatever the
-// user left open.
-func (l *Load) recall(ctx context.Context, s *Settings) error {
-	t, ok, err := l.registry.Tuning(ctx, l.Table.Display(), string(l.What))
-	if err != nil || !ok || s.Chunk != 0 {
-		return err
-	}
-	if s.Way != "" && t.Way != "" && string(s.Way) != t.Way || s.Via != "" && t.Via != "" && string(s.Via) != t.Via {
-		return nil // found for another way of loading
-	}
-	l.tuned, l.measured = t.Chunk, t.Origin == "bench"
-	if s.Workers == 0 {
-		s.Workers = t.Workers
-	}
-	if s.Way == "" && t.Origin == "bench" {
-		s.Way = commit.Way(t.Way)
-	}
-	if s.Via == "" && t.Origin == "bench" {
-		s.Via = commit.Via(t.Via)
-	}
-	found := "the last load of this table settled on"
-	if t.Origin == "bench" {
-		found = "loader bench found"
-	}
-	l.Notes = append(l.Notes, fmt.Sprintf("%s chunks of %d rows and %d workers", found, t.Chunk, t.Workers))
-	return nil
-}
-
-// remember keeps the size of chunk that a run settled on, where that is not the plan's.
-func (l *Load) remember(ctx context.Context, res loader.Result) {
-	if l.registry == nil || !l.Job.Adapt || res.Chunks == 0 || res.RowsPerChunk == l.Plan.RowsPerChunk {
-		return
-	}
-	err := l.registry.SaveTuning(ctx, registry.Tuning{
-		Target: l.Table.Display(), What: string(l.What), Chunk: res.RowsPerChunk, Workers: l.Job.Workers,
-		Via: string(l.Via), Way: string(l.Way), Origin: "auto",
-	})
-	if err != nil {
-		// The rows are in; the next load begins from the plan again.
-		l.note(server.Reason(err))
-		return
-	}
-	l.note(fmt.Sprintf("settled on chunks of %d rows; the next load of this table begins with that", res.RowsPerChunk))
-}
-
-=======
->>>>>>> main
 // Restore makes the indexes again that the load has deferred. Run does so at its end;
 // this is for a load that is cancelled.
 func (l *Load) Restore(ctx context.Context) error { return l.restoreIndexes(ctx, l.note) }
