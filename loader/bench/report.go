@@ -197,7 +197,7 @@ func (r *Report) lines() [][]*Cell {
 }
 
 // origin is that of tunings which this package saves.
-const origin = "bench"
+const origin = registry.ByBench
 
 // Save keeps the advice in the registry, where loads of the table with --chunk auto
 // begin from it.
