@@ -98,3 +98,20 @@ func TestParseRangesRefusesNonsense(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParseRanges holds that what parses is written as it was understood.
+func FuzzParseRanges(f *testing.F) {
+	for _, text := range []string{"", "0-5", "0-5,7-9", "5-0", "0-5,3-9", "x", "-1-4", "9223372036854775806-9223372036854775807"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := chunker.ParseRanges(text)
+		if err != nil {
+			return
+		}
+		again, err := chunker.ParseRanges(r.String())
+		if err != nil || again.String() != r.String() || again.Len() != r.Len() || r.Len() < 0 {
+			t.Errorf("%q is %s of %d, and then %s of %d, %v", text, r.String(), r.Len(), again.String(), again.Len(), err)
+		}
+	})
+}

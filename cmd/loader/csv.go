@@ -275,10 +275,14 @@ func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error)
 	})
 	list.Flush()
 	if err := errors.Join(err, out.Flush(), list.Error(), records.Close(), reasons.Close()); err != nil {
-		return n, fmt.Errorf("write the rejects: %w; they are kept in table loader.rejects", err)
+		return n, rejectsError(err)
 	}
 	p.note("rejects: %s, and why: %s", records.Name(), reasons.Name())
 	return n, nil
+}
+
+func rejectsError(err error) error {
+	return &writeError{fmt.Errorf("write the rejects: %w; they are kept in table loader.rejects", err)}
 }
 
 // newPrivate makes a file that only its owner can read.
@@ -288,7 +292,7 @@ func newPrivate(path string) (*os.File, error) {
 		err = f.Chmod(0o600) // whatever it was before
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write the rejects: %w; they are kept in table loader.rejects", err)
+		return nil, rejectsError(err)
 	}
 	return f, nil
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"strings"
 	"text/tabwriter"
 
@@ -123,7 +123,7 @@ func (p *program) dbSQL(c *cli.Context) error {
 
 // printRows prints a result as a table; tabs and line ends in values are shown as
 // blanks.
-func printRows(out *os.File, columns []string, found [][]string) {
+func printRows(out io.Writer, columns []string, found [][]string) {
 	if len(columns) == 0 {
 		return
 	}

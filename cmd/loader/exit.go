@@ -12,6 +12,7 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/bank"
 	"bulkload/loader/commit"
+	"bulkload/loader/handoff"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -48,6 +49,10 @@ func (p *program) code(err error) int {
 		many    *commit.ToleranceError
 		key     *server.KeyError
 		cert    *certificateError
+		job     *handoff.JobError
+		broken  *handoff.ConstraintError
+		written *handoff.FileError
+		write   *writeError
 		pg      *pgconn.PgError
 	)
 	switch {
@@ -60,6 +65,8 @@ func (p *program) code(err error) int {
 			return code
 		}
 		return exitStopped
+	case errors.As(err, &write):
+		return exitStopped
 	case errors.Is(err, errRejected):
 		return exitRejected
 	case errors.Is(err, source.ErrChanged), errors.Is(err, source.ErrOnce):
@@ -68,9 +75,19 @@ func (p *program) code(err error) int {
 		return exitData
 	case errors.As(err, &file):
 		return exitData
+	case errors.As(err, &written):
+		return exitTarget
 	case errors.Is(err, loader.ErrLost), errors.Is(err, registry.ErrNoLoad), errors.Is(err, registry.ErrNoRegistry), errors.Is(err, registry.ErrCancelled), errors.Is(err, registry.ErrDeferred):
 		return exitRefused
-	case errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete), errors.Is(err, bank.ErrMoney):
+	case errors.As(err, &job):
+		switch {
+		case job.Data:
+			return exitData
+		case job.Status == handoff.RevertFailed:
+			return exitUnconfirmed
+		}
+		return exitStopped
+	case errors.As(err, &broken), errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete), errors.Is(err, bank.ErrMoney):
 		return exitUnconfirmed
 	case errors.Is(err, loader.ErrGaveUp):
 		return exitStopped
@@ -102,7 +119,7 @@ func (p *program) exit(err error) int {
 	if p.resumeID != "" && (code == exitStopped || code >= 128 || code == exitData || code == exitTarget || code == exitUnconfirmed) {
 		resume = "loader loads resume " + p.resumeID
 	}
-	text := p.describe(err)
+	text := printable(p.describe(err))
 	fmt.Fprintln(p.stderr, "loader:", text)
 	var create *server.CreateError
 	if errors.As(err, &create) && (create.What == "schema" || create.What == "table") && strings.HasPrefix(create.Name, registry.Schema) {

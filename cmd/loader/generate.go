@@ -55,19 +55,20 @@ func (p *program) generateFlags(n int64, table string) []cli.Flag {
 		&cli.StringFlag{Name: "table", Value: table, Usage: "table to load into; created when missing"},
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer to after the last row (empty tables only)"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "keep no record of the load in schema loader: it cannot be resumed or verified"},
+		&cli.StringFlag{Name: "out", Usage: "write the rows to files instead, for an IMPORT INTO that you run: dir/" + table + "-*.csv, where * becomes a number (--streams files); .gz and .zst compress"},
 	}, p.runFlags()...), p.commonFlags()...)
 }
 
 // runFlags are those of every run of a load; they may differ from run to run.
 func (p *program) runFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "chunk", Value: "auto", Usage: "rows per chunk, or auto"},
 		&cli.StringFlag{Name: "workers", Value: "auto", Usage: "chunks in flight, or auto"},
-		&cli.StringFlag{Name: "via", Value: "auto", Usage: "how rows travel: auto, insert, copy"},
+		&cli.StringFlag{Name: "via", Value: "auto", Usage: "how rows travel: auto, insert, copy, or import for the server's own IMPORT INTO"},
 		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "how a chunk is committed: auto, statement, transaction"},
 		&cli.DurationFlag{Name: "chunk-timeout", Value: commit.DefaultChunkTimeout, Usage: "most time for one attempt at a chunk"},
 		&cli.DurationFlag{Name: "retry-for", Value: commit.DefaultRetryFor, Usage: "most time for all attempts at a chunk"},
-	}
+	}, handoffFlags()...)
 }
 
 // number reads a whole number within bounds.
@@ -89,6 +90,7 @@ const (
 // settings reads runFlags.
 func (p *program) settings(c *cli.Context) (load.Settings, error) {
 	var s load.Settings
+	var err error
 	if text := c.String("chunk"); text != "auto" {
 		n, err := number("chunk", text, 1, mostChunk)
 		if err != nil {
@@ -105,10 +107,10 @@ func (p *program) settings(c *cli.Context) (load.Settings, error) {
 	}
 	switch v := c.String("via"); v {
 	case "auto":
-	case string(commit.Insert), string(commit.Copy):
+	case string(commit.Insert), string(commit.Copy), string(load.Import):
 		s.Via = commit.Via(v)
 	default:
-		return s, &usageError{fmt.Sprintf("--via is auto, insert or copy, not %q", v)}
+		return s, &usageError{fmt.Sprintf("--via is auto, insert, copy or import, not %q", v)}
 	}
 	switch v := c.String("commit"); v {
 	case "auto":
@@ -121,7 +123,10 @@ func (p *program) settings(c *cli.Context) (load.Settings, error) {
 	if s.ChunkTimeout <= 0 || s.RetryFor <= 0 {
 		return s, &usageError{"--chunk-timeout and --retry-for are longer than 0s"}
 	}
-	s.Stop = p.stop
+	if s.Handoff, err = readHandoff(c); err != nil {
+		return s, err
+	}
+	s.Stop, s.Detail = p.stop, p.verbose
 	return s, nil
 }
 
@@ -166,6 +171,9 @@ func (p *program) generate(c *cli.Context, what load.What) error {
 	if err != nil {
 		return err
 	}
+	if pattern := c.String("out"); pattern != "" {
+		return p.writeOut(c, req, pattern)
+	}
 	return p.start(c, req)
 }
 
@@ -188,7 +196,11 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	if l.What == load.CSV {
 		what, unit = filesOf(l), "bytes"
 	}
-	p.note("%s, %s; chunks of %d rows, %d workers, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, l.Job.Workers, l.Via, l.Way)
+	if l.Via == load.Import {
+		p.note("%s, %s; by IMPORT INTO, %s", what, id, l.Handoff())
+	} else {
+		p.note("%s, %s; chunks of %d rows, %d workers, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, l.Job.Workers, l.Via, l.Way)
+	}
 	for _, n := range append(l.Notes, l.Plan.Notes...) {
 		p.note("note: %s", n)
 	}
@@ -323,7 +335,7 @@ func (p *program) printFiles(srv *server.Server, l *load.Load, res loader.Result
 	if rejected > 0 {
 		fmt.Fprintf(out, "%d records were rejected\n", rejected)
 	}
-	fmt.Fprintf(out, "%d chunks, %.1f ms each (p50), %.1f ms (p99); %d retries, %d uncertain outcomes looked up\n", res.Chunks, ms(res.P50), ms(res.P99), res.Retries, res.LookUps)
+	fmt.Fprintln(out, summary(l, res))
 	if l.ID != "" {
 		fmt.Fprintf(out, "load %s\n", l.ID)
 	}
@@ -360,7 +372,7 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 	if res.Rows != l.Rows {
 		fmt.Fprintf(out, "complete with what was there before: %d rows\n", l.Rows)
 	}
-	fmt.Fprintf(out, "%d chunks, %.1f ms each (p50), %.1f ms (p99); %d retries, %d uncertain outcomes looked up\n", res.Chunks, ms(res.P50), ms(res.P99), res.Retries, res.LookUps)
+	fmt.Fprintln(out, summary(l, res))
 	fmt.Fprintf(out, "seed %d%s\n", l.Seed, idPart(l))
 	where := ""
 	if l.What == load.Points {
@@ -377,6 +389,18 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 		fmt.Fprintf(out, "look at them: %s\n", query)
 	}
 	return nil
+}
+
+// summary says how a load went, in one line.
+func summary(l *load.Load, res loader.Result) string {
+	if l.Via == load.Import {
+		jobs := "1 IMPORT job"
+		if res.Chunks != 1 {
+			jobs = fmt.Sprintf("%d IMPORT jobs", res.Chunks)
+		}
+		return jobs + "; the table is online, its constraints as before"
+	}
+	return fmt.Sprintf("%d chunks, %.1f ms each (p50), %.1f ms (p99); %d retries, %d uncertain outcomes looked up", res.Chunks, ms(res.P50), ms(res.P99), res.Retries, res.LookUps)
 }
 
 // inSQL returns the table's name for a statement that is shown: plain where it is one

@@ -95,9 +95,9 @@ func killAndResumeTo(t *testing.T, url string, rng *rand.Rand, whole time.Durati
 // TestCSVKilledAtAnyMomentAndResumed is the same for files, by the transaction way into
 // a table without any key, with bad records, and by the statement way.
 func TestCSVKilledAtAnyMomentAndResumed(t *testing.T) {
-	rounds := 3
+	rounds := 1
 	if chaos {
-		rounds = 25
+		rounds = 6 // of three kills each, in each of four modes
 	}
 	var text, bad strings.Builder
 	for i := range 20_000 {
@@ -171,9 +171,9 @@ func TestCSVKilledAtAnyMomentAndResumed(t *testing.T) {
 // TestKilledAtAnyMomentAndResumed kills the command at random moments, resumes its
 // load with other settings, kills that too, and lets the last one end.
 func TestKilledAtAnyMomentAndResumed(t *testing.T) {
-	rounds := 3
+	rounds := 1
 	if chaos {
-		rounds = 25
+		rounds = 6 // of three kills each, in each of six modes
 	}
 	for _, mode := range []struct{ what, commit string }{
 		{"points", "statement"}, {"points", "transaction"}, {"accounts", "transaction"},
@@ -208,9 +208,9 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 // TestKilledWithDeferredIndexes kills a load that has dropped its indexes, and resumes or
 // cancels it: every index is back.
 func TestKilledWithDeferredIndexes(t *testing.T) {
-	rounds := 2
+	rounds := 1
 	if chaos {
-		rounds = 12
+		rounds = 6
 	}
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)

@@ -46,7 +46,7 @@ func (p *program) loadsCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "loads",
-		Usage: "list, resume, verify, cancel and forget loads",
+		Usage: "list, resume, pause, verify, cancel and forget loads",
 		Description: `A load is one row in schema loader of the database that it loads into.
 Example:
    loader loads resume 3f9q2k7x --chunk 500 --workers 4`,
@@ -58,13 +58,14 @@ Example:
 				&cli.StringFlag{Name: "rejects", Usage: "csv: where the rejects go"},
 				&cli.StringFlag{Name: "rate", Usage: "csv: most rows per second"},
 				&cli.BoolFlag{Name: "any-time", Usage: "csv: go on with a file whose time of change alone is another"}), p.resumeLoad),
+			id("pause", "pause the IMPORT job of a load; resume goes on with it", nil, p.pauseLoad),
 			id("verify", "read every row of a load back and compare it with what its seed gives", nil, p.verifyLoad),
 			id("cancel", "give a load up: end its runs, make its deferred indexes again; its rows so far stay", nil, p.cancelLoad),
 			id("forget", "remove a load's record; its rows stay, and it cannot be resumed", nil, p.forgetLoad),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return &usageError{fmt.Sprintf("loads has no command %q; it has list, show, resume, verify, cancel, forget", c.Args().First())}
+				return &usageError{fmt.Sprintf("loads has no command %q; it has list, show, resume, pause, verify, cancel, forget", c.Args().First())}
 			}
 			return list.Action(c)
 		},
@@ -280,8 +281,22 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 	})
 }
 
+func (p *program) pauseLoad(c *cli.Context, id string) error {
+	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
+		job, err := load.PauseJob(c.Context, srv, rec)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "paused job %d of load %s; go on with: loader loads resume %s%s\n", job, id, id, p.sameURL())
+		return nil
+	})
+}
+
 func (p *program) cancelLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
+		if err := load.CancelJob(c.Context, srv, rec, func(s string) { p.note("%s", s) }); err != nil {
+			return err
+		}
 		if err := reg.Cancel(c.Context, id); err != nil {
 			return err
 		}

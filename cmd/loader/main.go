@@ -19,7 +19,7 @@ func main() {
 
 // run is main with its surroundings as arguments; it returns the exit code.
 func run(args []string, stdin *os.File, stdout, stderr *os.File) int {
-	p := &program{stdin: stdin, stdout: stdout, stderr: stderr, stop: make(chan struct{})}
+	p := &program{stdin: stdin, stdout: &outlet{File: stdout}, stderr: stderr, stop: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 2)
@@ -29,5 +29,8 @@ func run(args []string, stdin *os.File, stdout, stderr *os.File) int {
 
 	app := p.app()
 	err := app.RunContext(ctx, reorder(app, args))
+	if err == nil {
+		err = p.stdout.failed()
+	}
 	return p.exit(err)
 }

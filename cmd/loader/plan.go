@@ -88,9 +88,15 @@ func (p *program) printPreview(v *load.Preview) {
 	default:
 		fmt.Fprintln(out, "table: has rows")
 	}
-	fmt.Fprintf(out, "chunks: %d of %d rows, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Via, v.Way)
+	if v.Via == load.Import {
+		fmt.Fprintln(out, "one job of IMPORT INTO")
+	} else {
+		fmt.Fprintf(out, "chunks: %d of %d rows, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Via, v.Way)
+	}
 	fmt.Fprintf(out, "binds: %s\n", v.Binds)
-	fmt.Fprintf(out, "workers: %d: %s\n", v.Workers, v.WorkersWhy)
+	if v.Via != load.Import {
+		fmt.Fprintf(out, "workers: %d: %s\n", v.Workers, v.WorkersWhy)
+	}
 	fmt.Fprintf(out, "statement: %s\n", v.Statement)
 	for _, create := range v.Deferred {
 		fmt.Fprintf(out, "after the last row: %s\n", create)

@@ -19,16 +19,17 @@ import (
 
 // program is what the commands share.
 type program struct {
-	stdin, stdout, stderr *os.File
-	stop                  chan struct{} // closed by the first signal
-	signal                atomic.Value  // the os.Signal
-	rejects               string        // where they go; empty names them after the file
-	resumeID              string        // of the load that was running, for the hint
-	byFlag                bool          // the target was named by --url
-	json                  bool
-	quiet                 bool
-	verbose               bool
-	echo                  bool
+	stdin, stderr *os.File
+	stdout        *outlet
+	stop          chan struct{} // closed by the first signal
+	signal        atomic.Value  // the os.Signal
+	rejects       string        // where they go; empty names them after the file
+	resumeID      string        // of the load that was running, for the hint
+	byFlag        bool          // the target was named by --url
+	json          bool
+	quiet         bool
+	verbose       bool
+	echo          bool
 }
 
 // listen turns the first signal into the end of new chunks, and the second into the
@@ -132,7 +133,7 @@ func version() string {
 // note writes a line for people to stderr.
 func (p *program) note(format string, args ...any) {
 	if !p.quiet {
-		fmt.Fprintf(p.stderr, format+"\n", args...)
+		fmt.Fprintln(p.stderr, printable(fmt.Sprintf(format, args...)))
 	}
 }
 

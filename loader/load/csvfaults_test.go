@@ -79,8 +79,13 @@ func runCSV(t *testing.T, url string, n int, set load.Settings, faults ...*loade
 func eachCSVWay(t *testing.T, f func(t *testing.T, s loadertest.Server, url string, set load.Settings)) {
 	t.Helper()
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
 		for _, set := range csvWays(s) {
-			t.Run(name(set), func(t *testing.T) { f(t, s, s.NewDatabase(t), set) })
+			t.Run(name(set), func(t *testing.T) {
+				loadertest.CheckNoLeaks(t)
+				clearTables(t, url)
+				f(t, s, url, set)
+			})
 		}
 	})
 }
@@ -98,31 +103,6 @@ func TestCSVSwallowedReplies(t *testing.T) {
 	})
 }
 
-// TestCSVSwallowedRepliesWithoutProof is the control: into a table without a key, what
-// was sent again is there twice.
-func TestCSVSwallowedRepliesWithoutProof(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
-		set := load.Settings{Way: commit.Transaction, Via: commit.Insert, Chunk: 100, Unproven: true}
-		loadertest.Exec(t, url, "CREATE TABLE points (id INT8)")
-		var text strings.Builder
-		for i := range 1500 {
-			fmt.Fprintf(&text, "%d\n", i)
-		}
-		proxy := loadertest.NewProxy(t, url)
-		req := files("points", write(t, "x.csv", text.String()))
-		req.Settings, req.Files.Columns = set, []string{"id"}
-		l := newLoad(t, proxy.URL(), req)
-		proxy.Add(&loadertest.Fault{When: commitOf(s, set), Nth: 2, Times: 3, Do: loadertest.SwallowReply})
-		if _, err := l.Run(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM points"); n <= 1500 {
-			t.Errorf("%d rows without a ledger, want more than 1500", n)
-		}
-	})
-}
-
 func TestCSVCutAtEachMessage(t *testing.T) {
 	eachCSVWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		set.Chunk, set.Workers = 100, 1
@@ -130,9 +110,9 @@ func TestCSVCutAtEachMessage(t *testing.T) {
 		switch {
 		case chaos:
 		case s.Product == server.CockroachDB:
-			step = 17
+			step = 41
 		default:
-			step = 5
+			step = 19
 		}
 		actions := []loadertest.Action{loadertest.Cut, loadertest.CutAfter}
 		for n := 1; ; n += step {
@@ -144,16 +124,6 @@ func TestCSVCutAtEachMessage(t *testing.T) {
 				t.Logf("no message %d is left to cut at", n)
 				return
 			}
-		}
-	})
-}
-
-func TestCSVStormsOf40001(t *testing.T) {
-	eachCSVWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
-		set.Chunk = 50
-		storm := &loadertest.Fault{When: commitOf(s, set), Do: loadertest.Inject, Code: "40001", P: 0.3, Seed: 5}
-		if err := runCSV(t, url, 1500, set, storm); err != nil {
-			t.Fatal(err)
 		}
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/handoff"
 	"bulkload/loader/registry"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
@@ -51,6 +52,10 @@ type Settings struct {
 	// take neighbouring spans on every server.
 	Rate    float64
 	InOrder bool
+	// Handoff says how the rows of a load by IMPORT reach the server.
+	Handoff handoff.Options
+	// Detail lets an error quote the row that it is about.
+	Detail bool
 	// Input opens the files of a load that is resumed. AnyTime goes on with a
 	// file whose time alone is another.
 	Input   *source.Input
@@ -78,6 +83,7 @@ type spec struct {
 	// Unique are the deferred unique indexes, to name duplicates.
 	Unique []uniqueIndex `json:"unique,omitempty"`
 	CSV    *csvSpec      `json:"csv,omitempty"`
+	Import *importSpec   `json:"import,omitempty"`
 }
 
 // A Load is a load that is ready to run or to be verified. Close it after use.
@@ -110,6 +116,8 @@ type Load struct {
 	csv       *source.CSV // of What CSV
 	input     *source.Input
 	tolerance *tolerance
+	handoff   *importSpec     // of Via Import
+	serving   *handoff.Server // where the server reads from, if it does
 }
 
 // A TableError says that the target does not fit the load. Nothing was written.
@@ -118,22 +126,29 @@ type TableError struct{ Reason string }
 func (e *TableError) Error() string { return e.Reason }
 
 // New makes the table where it is missing, checks that it fits, and enters the load
-// in the registry. It writes no row of the load. Errors: *TableError,
+// in the registry. It writes no row of the load, and begins anew where a connection
+// breaks meanwhile; see server.Again. Errors: *TableError,
 // *server.CreateError, *server.ConnectError, and those of the statements in between.
 func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 	if req.Rows < 1 && req.Files == nil {
 		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
 	}
-	l := &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed, ID: registry.NewID(), run: registry.NewID(), srv: srv}
-	if req.Files != nil {
-		l.input = req.Files.Input
-	}
-	if err := l.connect(ctx, req.Settings); err != nil {
-		return nil, err
-	}
-	err := l.prepare(ctx, req)
+	var l *Load
+	err := server.Again(ctx, func() error {
+		l = &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed, ID: registry.NewID(), run: registry.NewID(), srv: srv}
+		if req.Files != nil {
+			l.input = req.Files.Input
+		}
+		if err := l.connect(ctx, req.Settings); err != nil {
+			return err
+		}
+		err := l.prepare(ctx, req)
+		if err != nil {
+			l.Close()
+		}
+		return err
+	})
 	if err != nil {
-		l.Close()
 		return nil, err
 	}
 	return l, nil
@@ -180,6 +195,9 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err != nil {
 		return err
 	}
+	if err := l.decide(ctx, &req); err != nil {
+		return err
+	}
 	// 2. The rows: seed, and keys where nobody else's are.
 	l.spec.Seed, l.spec.Table = req.Seed, l.Table.Name
 	if req.What == CSV {
@@ -202,7 +220,12 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 			return err
 		}
 	}
-	if err := l.choose(req.Settings); err != nil {
+	if l.Via == Import {
+		err = l.planImport(ctx, req.Settings)
+	} else {
+		err = l.choose(req.Settings)
+	}
+	if err != nil {
 		return err
 	}
 	l.spec.Way = l.Way
@@ -224,7 +247,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	}
 	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: l.Positions, Spec: text})
 	if err != nil {
-		return fmt.Errorf("enter the load in the registry: %s", server.Reason(err))
+		return server.Failed("enter the load in the registry", err)
 	}
 	if deferred {
 		if err := l.deferIndexes(ctx); err != nil {
@@ -241,7 +264,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 
 // drawKeys draws the base of the points' keys until the whole range is empty.
 func (l *Load) drawKeys(ctx context.Context) error {
-	if l.srv.Product == server.CockroachDB {
+	if l.srv.Product == server.CockroachDB && l.Via != Import {
 		// PostgreSQL's B-tree fills its pages from keys in order; CockroachDB's
 		// ranges are written to in parallel where workers are far apart.
 		l.spec.Block = source.KeyBlockRows
@@ -254,6 +277,9 @@ func (l *Load) drawKeys(ctx context.Context) error {
 			return &TableError{fmt.Sprintf("%d rows have more keys than there are between 2^40 and 2^53", l.Rows)}
 		}
 		layout.Base = source.MinKeyBase + rand.Int64N(room-source.MinKeyBase)
+		if l.fixedKeys() {
+			layout.Base = source.BaseOf(l.Seed, l.Rows)
+		}
 		r := layout.Range()
 		var one int
 		err := l.pool.QueryRow(ctx, fmt.Sprintf("SELECT 1 FROM %s WHERE %s >= $1 AND %s < $2 LIMIT 1", l.Table.Name.Sanitize(), key, key), r.First, r.End).Scan(&one)
@@ -263,6 +289,9 @@ func (l *Load) drawKeys(ctx context.Context) error {
 		}
 		if err != nil {
 			return fmt.Errorf("look for free keys: %w", err)
+		}
+		if l.fixedKeys() {
+			return &TableError{fmt.Sprintf("%s has rows under the keys of the files that --out writes for seed %d: they may be in already", l.Table.Display(), l.Seed)}
 		}
 	}
 	return &TableError{fmt.Sprintf("no range of %d free keys found in %s in 100 draws", l.Rows, l.Table.Name.Sanitize())}
@@ -422,15 +451,25 @@ const (
 // claimed is looked at again.
 const mostClaim = 1 << 20
 
+// carrier returns the way and carrier of chunks. A load by IMPORT has none; its rows are
+// verified by what any would do.
+func (l *Load) carrier() (commit.Way, commit.Via) {
+	if l.Via == Import {
+		return commit.Transaction, commit.Insert
+	}
+	return l.Way, l.Via
+}
+
 // options returns how the load's chunks are committed.
 func (l *Load) options(s Settings) commit.Options {
 	src := l.source()
 	if l.What == CSV {
 		return l.optionsCSV(s)
 	}
+	way, via := l.carrier()
 	o := commit.Options{
 		Table: l.Table.Name, Columns: src.Columns(), Key: l.Table.Primary[0],
-		Way: l.Way, Via: l.Via, TextCopy: l.srv.Product == server.CockroachDB || !plainTypes(l.Table, src.Columns()),
+		Way: way, Via: via, TextCopy: l.srv.Product == server.CockroachDB || !plainTypes(l.Table, src.Columns()),
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
 		MaxMessageBytes: l.mostMessage(),
 	}
@@ -453,7 +492,7 @@ func (l *Load) join(s Settings) error {
 		return &TableError{err.Error()}
 	}
 	if l.What == CSV {
-		l.csv.Raw = l.committer.TakesRaw()
+		l.csv.Raw = l.committer.TakesRaw() && l.Via != Import
 	}
 	crew := l.crew(s)
 	l.Job = &loader.Job{
@@ -464,6 +503,9 @@ func (l *Load) join(s Settings) error {
 	if l.registry != nil {
 		if s.RetryFor > 0 {
 			l.registry.RetryFor = s.RetryFor
+		}
+		if s.ChunkTimeout > 0 {
+			l.registry.AttemptTimeout = s.ChunkTimeout
 		}
 		queue := l.registry.Queue(l.ID, l.run)
 		queue.Block, queue.Most, queue.Ledger = l.spec.Block, mostClaim, l.Way == commit.Transaction
@@ -482,7 +524,11 @@ func (l *Load) Restore(ctx context.Context) error { return l.restoreIndexes(ctx,
 // Run runs the job and, when it ends well, asks the registry whether the load is
 // complete. Another run may have loaded a part of it.
 func (l *Load) Run(ctx context.Context) (loader.Result, error) {
-	res, err := l.Job.Run(ctx)
+	run := l.Job.Run
+	if l.Via == Import {
+		run = l.runImport
+	}
+	res, err := run(ctx)
 	if err != nil || l.registry == nil {
 		return res, err
 	}
@@ -492,6 +538,9 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	}
 	if rec.State != registry.Done {
 		return res, fmt.Errorf("%w: the registry has %d of %d rows", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions)
+	}
+	if l.Via == Import {
+		return res, nil
 	}
 	l.remember(ctx, res)
 	return res, l.restoreIndexes(ctx, l.note)
@@ -504,10 +553,25 @@ func (l *Load) note(text string) {
 	}
 }
 
+// closeTimeout bounds the good-byes to the server: a connection that has gone silent
+// would take 15 s.
+const closeTimeout = time.Second
+
 // Close ends the load's connections.
 func (l *Load) Close() {
 	if l.pool != nil {
-		l.pool.Close()
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			l.pool.Close()
+		}()
+		select {
+		case <-closed:
+		case <-time.After(closeTimeout):
+		}
+	}
+	if l.serving != nil {
+		l.serving.Close()
 	}
 	if l.csv != nil {
 		l.csv.Close()
@@ -517,12 +581,19 @@ func (l *Load) Close() {
 // Resume opens a recorded load to go on with it, or to verify it. Its error wraps
 // registry.ErrNoLoad or registry.ErrNoRegistry where there is none.
 func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Load, error) {
-	l := &Load{ID: id, run: registry.NewID(), srv: srv}
-	if err := l.connect(ctx, s); err != nil {
-		return nil, err
-	}
-	if err := l.reopen(ctx, s); err != nil {
-		l.Close()
+	var l *Load
+	err := server.Again(ctx, func() error {
+		l = &Load{ID: id, run: registry.NewID(), srv: srv}
+		if err := l.connect(ctx, s); err != nil {
+			return err
+		}
+		err := l.reopen(ctx, s)
+		if err != nil {
+			l.Close()
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -544,6 +615,11 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if l.What != Points && l.What != Accounts && l.What != CSV {
 		return fmt.Errorf("load %s: this version of loader does not know loads of %s", l.ID, rec.What)
 	}
+	if l.spec.Import != nil {
+		if attached, err := l.reopenImport(ctx, rec, s); attached || err != nil {
+			return err
+		}
+	}
 	if l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table); err != nil {
 		return err
 	}
@@ -555,6 +631,10 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 		return err
 	}
 	l.Keys = source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
+	if l.Via == Import {
+		l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits()}
+		return l.join(s)
+	}
 	if s.Way == "" {
 		s.Way = l.spec.Way
 	}

@@ -164,6 +164,10 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 			return nil, err
 		}
 	}
+	imported, err := l.previewImport(ctx, &req)
+	if err != nil {
+		return nil, err
+	}
 	if err := l.choose(req.Settings); err != nil {
 		return nil, err
 	}
@@ -179,6 +183,9 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	p.Notes = append(append(append(p.Notes, l.Notes...), l.Plan.Notes...), l.Table.Notes...)
 	p.Exact = l.Plan.Cost.Exact
 	p.fill(l, req.Settings)
+	if imported {
+		p.asImport(l, req.Settings)
+	}
 	return p, nil
 }
 

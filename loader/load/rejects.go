@@ -79,9 +79,10 @@ func (l *Load) watch(s *Settings) error {
 // optionsCSV is options for files.
 func (l *Load) optionsCSV(s Settings) commit.Options {
 	c := l.spec.CSV
+	way, via := l.carrier()
 	o := commit.Options{
 		Table: l.Table.Name, Columns: l.csv.Cols, Keys: l.keysCSV(), Store: l.storeCSV(), Conflict: c.Conflict,
-		Way: l.Way, Via: l.Via, TextCopy: true,
+		Way: way, Via: via, TextCopy: true,
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
 		MaxMessageBytes: l.mostMessage(),
 	}

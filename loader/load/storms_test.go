@@ -95,6 +95,7 @@ func TestServerThatStarts(t *testing.T) {
 
 // TestServerThatNeverStarts is its control: it ends with the SQLSTATE, and resumes.
 func TestServerThatNeverStarts(t *testing.T) {
+	long(t)
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		sub.RetryFor = 300 * time.Millisecond
 		x := sub.start(t, url, 3000,

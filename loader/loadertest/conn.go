@@ -326,6 +326,8 @@ func (c *conn) reply(frame []byte) bool {
 			if f.Do == Refuse {
 				return false
 			}
+		case Recount:
+			frame = recount(frame, f.Less)
 		case CutMiddle:
 			frame = frame[:len(frame)/2]
 			fallthrough

@@ -66,10 +66,14 @@ const (
 	BlackHoleAll
 	// Refuse closes the connection and resets every new one until Proxy.Heal.
 	Refuse
+	// Recount makes the number at the end of a CommandComplete of the server less by
+	// Fault.Less: the reply of one that took fewer rows than were sent, though the
+	// server took them all.
+	Recount
 )
 
 var actionNames = []string{"cut", "cut middle", "cut after", "swallow reply", "hold", "duplicate",
-	"inject", "inject after", "delay", "throttle", "black hole", "black hole all", "refuse"}
+	"inject", "inject after", "delay", "throttle", "black hole", "black hole all", "refuse", "recount"}
 
 // String returns the action's name in words.
 func (a Action) String() string { return actionNames[a] }
@@ -92,8 +96,8 @@ type Match struct {
 // and must not be copied once it has been given to it. All methods are safe for
 // concurrent use.
 //
-// When several faults meet one message, the delays and modes (Delay, Throttle,
-// BlackHole, BlackHoleAll) happen first, then the first of the others in the
+// When several faults meet one message, those that let it pass (Delay, Throttle,
+// BlackHole, BlackHoleAll, Recount) happen first, then the first of the others in the
 // order in which they were given.
 type Fault struct {
 	When    Match
@@ -109,6 +113,7 @@ type Fault struct {
 	BytesPerSecond int           // for Throttle
 	Only           *Side         // for the black holes: what this side sends vanishes; nil means both
 	Code           string        // SQLSTATE for Inject and InjectAfter
+	Less           int           // for Recount
 	Text           string        // message for Inject and InjectAfter; empty means one that names the code
 
 	proxy *Proxy
@@ -188,6 +193,8 @@ func (f *Fault) bind(p *Proxy) error {
 		return fmt.Errorf("fault %q meets client messages only", f.Do)
 	case (f.Do == Inject || f.Do == InjectAfter) && len(f.Code) != 5:
 		return fmt.Errorf("fault %q needs a Code", f.Do)
+	case f.Do == Recount && (f.When.From != Backend || f.Less <= 0):
+		return fmt.Errorf("fault %q meets messages of the server only, and needs Less", f.Do)
 	case f.Do == Throttle && f.BytesPerSecond <= 0:
 		return fmt.Errorf("fault %q needs BytesPerSecond", f.Do)
 	}
@@ -264,7 +271,7 @@ func (f *Fault) swallowed() {
 
 // passing reports whether the message still goes on its way after the fault.
 func (f *Fault) passing() bool {
-	return f.Do == Delay || f.Do == Throttle || f.Do == BlackHole || f.Do == BlackHoleAll
+	return f.Do == Delay || f.Do == Throttle || f.Do == BlackHole || f.Do == BlackHoleAll || f.Do == Recount
 }
 
 // disarm ends the fault.

@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // A Kind names a protocol message. The names are those of the protocol's
@@ -168,4 +172,17 @@ func sqlText(b []byte) string {
 		return string(b[:i])
 	}
 	return string(b[:min(len(b), maxSQL)])
+}
+
+// recount returns the CommandComplete with less behind its last blank, or the message as
+// it is where no number is there.
+func recount(frame []byte, less int) []byte {
+	tag, _ := cstring(frame[headerSize:])
+	at := strings.LastIndexByte(tag, ' ')
+	n, err := strconv.Atoi(tag[at+1:])
+	if frame[0] != 'C' || err != nil {
+		return frame
+	}
+	b, _ := (&pgproto3.CommandComplete{CommandTag: []byte(tag[:at+1] + strconv.Itoa(n-less))}).Encode(nil)
+	return b
 }

@@ -55,8 +55,13 @@ func (k *serverKind) get() (Server, error) {
 		k.err = withConn(ctx, db.TCP, func(c *pgx.Conn) error {
 			if k.server.Cockroach {
 				// As PostgreSQL without fsync: tests do not cut the power.
-				if _, err := c.Exec(ctx, "SET CLUSTER SETTING kv.raft_log.disable_synchronization_unsafe = true"); err != nil {
-					return err
+				for _, setting := range []string{
+					"kv.raft_log.disable_synchronization_unsafe = true",
+					"sql.stats.automatic_collection.enabled = false", // beside every load
+				} {
+					if _, err := c.Exec(ctx, "SET CLUSTER SETTING "+setting); err != nil {
+						return err
+					}
 				}
 			}
 			return c.QueryRow(ctx, "SELECT version()").Scan(&k.server.Version)

@@ -39,6 +39,16 @@ func (db *DB) Halt(ctx context.Context) error {
 	}
 }
 
+// Running reports whether the process of a temporary server is alive. For tests.
+func (db *DB) Running() bool {
+	select {
+	case <-db.process.ended:
+		return false
+	default:
+		return true
+	}
+}
+
 // Restart starts a temporary server again after Crash or Halt.
 func (db *DB) Restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)

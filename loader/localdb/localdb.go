@@ -131,6 +131,8 @@ func (db *DB) join(ctx context.Context) error {
 		if db.answers(ctx) == nil {
 			return nil
 		}
+	} else {
+		db.stopOrphan(ctx)
 	}
 	var err2 error
 	if db.Product == server.PostgreSQL {

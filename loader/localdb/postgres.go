@@ -8,7 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
+	"time"
+
+	"bulkload/loader/server"
 )
 
 // longestSocket is the length that a socket's path may have; sockaddr_un has 108
@@ -66,30 +71,91 @@ func (db *DB) startPostgres(ctx context.Context) (*process, error) {
 	return p, db.await(ctx, p, db.log())
 }
 
+// initdb makes the data directory under another name first, so that it is there as a
+// whole or not at all, and removes what a command that was killed while it did so left.
 func (db *DB) initdb(ctx context.Context, run asUser) error {
+	left, err := filepath.Glob(filepath.Join(db.Dir, "new-*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range left {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove what an earlier command left: %w", err)
+		}
+	}
 	if err := run.own(db.Dir); err != nil {
 		return fmt.Errorf("give the data directory to the server's user: %w", err)
 	}
+	dir, err := os.MkdirTemp(db.Dir, "new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
 	db.password = randomPassword()
-	pw := filepath.Join(db.Dir, "password")
+	pw, data := filepath.Join(dir, "password"), filepath.Join(dir, "data")
 	if err := os.WriteFile(pw, []byte(db.password), 0o600); err != nil {
 		return err
 	}
-	defer os.Remove(pw)
-	if err := run.own(pw); err != nil {
-		return err
+	for _, path := range []string{dir, pw} {
+		if err := run.own(path); err != nil {
+			return err
+		}
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(db.Path, "initdb"), "-D", db.data(), "-U", "postgres", "-E", "UTF8",
+	cmd := exec.CommandContext(ctx, filepath.Join(db.Path, "initdb"), "-D", data, "-U", "postgres", "-E", "UTF8",
 		"--locale=C", "--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile", pw)
-	cmd.Dir = db.Dir
+	cmd.Dir = dir
 	run.apply(cmd)
+	detach(cmd, true)
+	runtime.LockOSThread() // to which detach has tied it
+	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		os.RemoveAll(db.data())
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		return fmt.Errorf("initdb of %s: %s (%w)", db.Binary, lines[len(lines)-1], err)
 	}
-	return nil
+	// What is there without PG_VERSION is not a database.
+	if err := os.RemoveAll(db.data()); err != nil {
+		return err
+	}
+	return os.Rename(data, db.data())
+}
+
+// stopOrphan stops a server that runs in the data directory and that nobody knows how to
+// reach: the command that started it was killed before it could write that down.
+func (db *DB) stopOrphan(ctx context.Context) {
+	if db.Product == server.CockroachDB {
+		b, err := os.ReadFile(filepath.Join(db.Dir, "url"))
+		if err != nil {
+			return
+		}
+		db.URL = strings.TrimSpace(string(b))
+		for end := time.Now().Add(stopTimeout / 2); db.answers(ctx) != nil && time.Now().Before(end) && db.runs(); {
+			time.Sleep(50 * time.Millisecond)
+		}
+		_ = db.stopCockroach(ctx) // whether a server can be started is found out at once
+		return
+	}
+	if _, err := os.Stat(filepath.Join(db.data(), "postmaster.pid")); err == nil {
+		_ = db.stopPostgres(ctx) // it fails where the file is stale, which the server itself finds out
+	}
+}
+
+// runs reports whether the process of the pid file is alive.
+func (db *DB) runs() bool {
+	b, err := os.ReadFile(filepath.Join(db.Dir, "pid"))
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return false
+	}
+	node, err := os.FindProcess(pid)
+	if err != nil {
+		return false
+	}
+	defer node.Release()
+	return alive(node)
 }
 
 // stopPostgres stops the server in the data directory, by whomever it was started.

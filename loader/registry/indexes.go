@@ -19,7 +19,7 @@ type Index struct {
 // Defer records the indexes of a load, in the order in which they are to be made again.
 // It is called before the first of them is dropped.
 func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
-	return r.retry(ctx, func(tx pgx.Tx) error {
+	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		for i, x := range list {
 			_, err := tx.Exec(ctx, `INSERT INTO loader.indexes (load, name, place, ddl) VALUES ($1, $2, $3, $4) ON CONFLICT (load, name) DO NOTHING`,
 				load, x.Name, i, x.Create)
@@ -37,7 +37,7 @@ func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
 // by a run that died before it could say so. Restore stops at the first error and
 // returns it.
 func (r *Registry) Restore(ctx context.Context, load string, make func(Index) error) error {
-	return r.retry(ctx, func(tx pgx.Tx) error {
+	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		// An index takes as long as it takes; this transaction waits for it.
 		if _, err := tx.Exec(ctx, `SET idle_in_transaction_session_timeout = 0`); err != nil {
 			return err
@@ -66,7 +66,7 @@ func (r *Registry) Restore(ctx context.Context, load string, make func(Index) er
 // Deferred returns the indexes that a load has dropped and not made again.
 func (r *Registry) Deferred(ctx context.Context, load string) ([]Index, error) {
 	var list []Index
-	err := r.persist(ctx, func() error {
+	err := r.persist(ctx, func(ctx context.Context) error {
 		found, err := r.pool.Query(ctx, `SELECT name, ddl FROM loader.indexes WHERE load = $1 ORDER BY place`, load)
 		if err == nil {
 			list, err = pgx.CollectRows(found, pgx.RowToStructByPos[Index])
@@ -83,7 +83,7 @@ func (r *Registry) Deferred(ctx context.Context, load string) ([]Index, error) {
 // that still work on it are ended. A load that is done stays done.
 func (r *Registry) Cancel(ctx context.Context, load string) error {
 	var runs []string
-	err := r.retry(ctx, func(tx pgx.Tx) error {
+	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		runs = nil
 		b, err := r.read(ctx, tx, load, true)
 		if err != nil || b.done.Covers(chunker.Range{End: b.positions}) {

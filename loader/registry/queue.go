@@ -150,7 +150,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var others []claim
-	err = q.reg.retry(ctx, func(tx pgx.Tx) error {
+	err = q.reg.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		got, others = loader.Claim{}, nil
 		b, err := q.reg.read(ctx, tx, q.load, true)
 		if err != nil {
@@ -226,8 +226,11 @@ func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunke
 	return got
 }
 
-// Checkpoint writes what is in of claims that go on, and a sign of life.
+// Checkpoint writes what is in of claims that go on, and a sign of life. It makes one
+// attempt.
 func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Claim) error {
+	ctx, cancel := context.WithTimeout(ctx, q.reg.AttemptTimeout)
+	defer cancel()
 	for _, c := range claims {
 		tag, err := q.reg.pool.Exec(ctx, `UPDATE loader.claims SET done = $4, beat = now() WHERE load = $1 AND lo = $2 AND run = $3`,
 			q.load, c.First, q.run, c.Done.String())
@@ -256,7 +259,7 @@ func (q *Queue) Release(ctx context.Context, c loader.Claim) error {
 // release moves the claims of a run, and with ledger what the ledger has of them, into
 // the load's record. When everything is in, the load is done.
 func (r *Registry) release(ctx context.Context, load, run string, list []loader.Claim, ledger bool) error {
-	return r.retry(ctx, func(tx pgx.Tx) error {
+	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.read(ctx, tx, load, true)
 		if err != nil {
 			return err
@@ -331,7 +334,7 @@ func (r *Registry) takeOver(ctx context.Context, load, run string) error {
 		return err
 	}
 	var list []loader.Claim
-	err := r.retry(ctx, func(tx pgx.Tx) error {
+	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		list = nil
 		b, err := r.read(ctx, tx, load, false)
 		for _, c := range b.claims {
@@ -393,7 +396,7 @@ func (r *Registry) sessions(ctx context.Context, load, run string) ([]string, er
 		q = `SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name = $1`
 	}
 	var list []string
-	err := r.persist(ctx, func() error {
+	err := r.persist(ctx, func(ctx context.Context) error {
 		found, err := r.pool.Query(ctx, q, SessionName(load, run))
 		if err != nil {
 			return err
@@ -417,7 +420,7 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		return err
 	}
 	var runs []string
-	err := r.retry(ctx, func(tx pgx.Tx) error {
+	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		runs = nil
 		b, err := r.read(ctx, tx, load, true)
 		for _, c := range b.claims {

@@ -142,6 +142,9 @@ type Registry struct {
 	// RetryFor bounds the attempts at one call while the server is away or
 	// refuses for a reason that may pass. Set it before use.
 	RetryFor time.Duration
+	// AttemptTimeout bounds one attempt: a connection that has gone silent must not
+	// hold a load for ever. Set it before use.
+	AttemptTimeout time.Duration
 
 	pool *pgxpool.Pool
 	info server.Info
@@ -149,6 +152,13 @@ type Registry struct {
 
 // DefaultRetryFor is the RetryFor of a registry that was just opened.
 const DefaultRetryFor = 5 * time.Minute
+
+// DefaultAttemptTimeout is its AttemptTimeout.
+const DefaultAttemptTimeout = time.Minute
+
+func newRegistry(pool *pgxpool.Pool, info server.Info) *Registry {
+	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, pool: pool, info: info}
+}
 
 // NewID returns a new random id, for a load or a run: 8 letters and digits that can
 // be told apart when read aloud.
@@ -174,7 +184,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry,
 	if n < len(tables) {
 		return nil, ErrNoRegistry
 	}
-	return &Registry{RetryFor: DefaultRetryFor, pool: pool, info: info}, nil
+	return newRegistry(pool, info), nil
 }
 
 // Create is Open, and makes the registry where it is missing. A *server.CreateError
@@ -206,7 +216,7 @@ func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registr
 			return nil, err
 		}
 	}
-	return &Registry{RetryFor: DefaultRetryFor, pool: pool, info: info}, nil
+	return newRegistry(pool, info), nil
 }
 
 // Add records a new load.
@@ -237,7 +247,7 @@ func scanLoad(row pgx.Row) (Load, error) {
 // Get returns the load of that id, or ErrNoLoad.
 func (r *Registry) Get(ctx context.Context, id string) (Load, error) {
 	var l Load
-	err := r.persist(ctx, func() (err error) {
+	err := r.persist(ctx, func(ctx context.Context) (err error) {
 		l, err = scanLoad(r.pool.QueryRow(ctx, `SELECT `+loadColumns+` FROM loader.loads WHERE id = $1`, id))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ours{err}
@@ -270,7 +280,7 @@ func (r *Registry) List(ctx context.Context) ([]Load, error) {
 // far as their runs have recorded them.
 func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 	var in chunker.Ranges
-	err := r.retry(ctx, func(tx pgx.Tx) error {
+	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.read(ctx, tx, id, false)
 		if err != nil {
 			return err
@@ -303,18 +313,18 @@ func (r *Registry) Moved(ctx context.Context, id string, span chunker.Range) (ma
 // retry runs fn in a transaction until it commits: with cockroach-go's loop on
 // CockroachDB, in fresh transactions whose COMMIT is checked on PostgreSQL. fn is
 // written so that running it again after a commit whose reply was lost is harmless.
-func (r *Registry) retry(ctx context.Context, fn func(pgx.Tx) error) error {
-	return r.persist(ctx, func() error {
+func (r *Registry) retry(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+	return r.persist(ctx, func(ctx context.Context) error {
 		if r.info.Product == server.CockroachDB {
-			return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, fn)
+			return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
 		}
-		return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, fn)
+		return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
 	})
 }
 
 // exec runs one statement that may safely be run twice, until it succeeds.
 func (r *Registry) exec(ctx context.Context, sql string, args ...any) error {
-	return r.persist(ctx, func() error {
+	return r.persist(ctx, func(ctx context.Context) error {
 		_, err := r.pool.Exec(ctx, sql, args...)
 		return err
 	})
@@ -326,11 +336,17 @@ const (
 	lastBackoff  = 2 * time.Second
 )
 
-// persist calls fn until it succeeds, fails for good, or RetryFor is over.
-func (r *Registry) persist(ctx context.Context, fn func() error) error {
+// persist calls fn until it succeeds, fails for good, or RetryFor is over. The context of
+// fn ends with the attempt.
+func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) error {
+	attempt := func() error {
+		ctx, cancel := context.WithTimeout(ctx, r.AttemptTimeout)
+		defer cancel()
+		return fn(ctx)
+	}
 	end := time.Now().Add(r.RetryFor)
 	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
-		err := fn()
+		err := attempt()
 		if err == nil || ctx.Err() != nil || isOurs(err) {
 			return err
 		}

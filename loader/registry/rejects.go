@@ -12,7 +12,7 @@ import (
 // CountRejects returns the number of records of a load that are no rows.
 func (r *Registry) CountRejects(ctx context.Context, id string) (int64, error) {
 	var n int64
-	err := r.persist(ctx, func() error {
+	err := r.persist(ctx, func(ctx context.Context) error {
 		return r.pool.QueryRow(ctx, `SELECT count(*) FROM loader.rejects WHERE load = $1`, id).Scan(&n)
 	})
 	if err != nil {

@@ -30,7 +30,7 @@ const (
 
 // SaveTuning keeps a tuning for its table and kind of rows.
 func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
-	err := r.retry(ctx, func(tx pgx.Tx) error {
+	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO loader.tuning (target, what, chunk, workers, via, way, origin) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (target, what) DO UPDATE SET chunk = excluded.chunk, workers = excluded.workers, via = excluded.via, way = excluded.way,
 			origin = excluded.origin, updated_at = now() WHERE tuning.origin <> 'bench' OR excluded.origin = 'bench'`,

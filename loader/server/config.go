@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -59,6 +60,10 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrURL, parseProblem(text, err))
 	}
+	// What waits for a peer that is gone, without anything of its own to send, finds out
+	// in a minute. The default is some hours.
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
+	cfg.DialFunc = dialer.DialContext
 	// The rows are sent by statements that are prepared once per connection.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	if host := mayFallBack(cfg); host != "" {

@@ -38,11 +38,20 @@ func (e *ConnectError) Error() string {
 
 func (e *ConnectError) Unwrap() error { return e.Err }
 
-// Open connects once, asks the server what it is, and closes the connection. When
+// Open connects, again where the connection breaks (see Again), asks the server what it is, and closes the connection. When
 // the config names no database, defaultDatabase is taken and, where missing,
 // created. The error is a *ConnectError, or says that the database cannot be
 // created.
-func Open(ctx context.Context, c *Config, defaultDatabase string) (*Server, error) {
+func Open(ctx context.Context, c *Config, defaultDatabase string) (srv *Server, err error) {
+	err = Again(ctx, func() error {
+		srv, err = open(ctx, c, defaultDatabase)
+		return err
+	})
+	return srv, err
+}
+
+// open makes one attempt at Open.
+func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, error) {
 	if c.Database() == "" && defaultDatabase != "" {
 		if err := ensureDatabase(ctx, c, defaultDatabase); err != nil {
 			return nil, err
@@ -56,7 +65,7 @@ func Open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 	defer conn.Close(context.WithoutCancel(ctx))
 	info, err := ReadInfo(ctx, conn)
 	if err != nil {
-		return nil, fmt.Errorf("ask the server what it is: %s", Reason(err))
+		return nil, Failed("ask the server what it is", err)
 	}
 	return &Server{Info: info, Config: c}, nil
 }
@@ -115,7 +124,7 @@ func OpenExisting(ctx context.Context, c *Config, defaultDatabase string) (srv *
 func databaseThere(ctx context.Context, conn *pgx.Conn, name string) (bool, error) {
 	var there bool
 	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1)`, name).Scan(&there); err != nil {
-		return false, fmt.Errorf("look for database %q: %s", name, Reason(err))
+		return false, Failed(fmt.Sprintf("look for database %q", name), err)
 	}
 	return there, nil
 }
@@ -212,9 +221,14 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	}
 	cfg.MaxConnIdleTime = time.Hour
 	cfg.HealthCheckPeriod = time.Hour
+	broken := lost{product: s.Product}
+	broken.watch(cfg)
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if o.Prepare != nil {
 			o.Prepare(conn)
+		}
+		if err := broken.identify(ctx, conn); err != nil {
+			return err
 		}
 		if o.ReadOnly {
 			if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {

@@ -124,3 +124,9 @@ func (p Points) Fill(c *rows.Chunk, span chunker.Span) error {
 
 // coordinate maps a random number to [0,1024): 53 random bits times 2^-43.
 func coordinate(r uint64) float64 { return float64(r>>11) * (1.0 / (1 << 43)) }
+
+// BaseOf returns the key base of rows points that are written without asking a server
+// which keys are free: one that the seed draws.
+func BaseOf(seed uint64, rows int64) int64 {
+	return MinKeyBase + int64(below(random(mix(seed^0x6b65), 0), uint64(max(MaxKeyBase-MinKeyBase-rows, 1))))
+}

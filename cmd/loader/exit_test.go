@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"bulkload/loader"
+	"bulkload/loader/bank"
+	"bulkload/loader/commit"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// TestExitCodes holds what each end of a load means to a script.
+func TestExitCodes(t *testing.T) {
+	pg := func(code string) error { return &pgconn.PgError{Code: code, Message: "x"} }
+	chunk := func(err error) error { return fmt.Errorf("rows 700 to 799: %w", err) }
+	for _, test := range []struct {
+		err  error
+		want int
+	}{
+		{nil, exitOK},
+		{errors.New("anything else"), exitFault},
+		{&usageError{"x"}, exitUsage},
+		{server.ErrURL, exitUsage},
+		{chunk(&commit.DuplicateError{Err: pg("23505")}), exitData},
+		{chunk(&commit.RefusedError{Err: pg("22003")}), exitData},
+		{chunk(&commit.RefusedError{Err: pg("42501")}), exitTarget},
+		{&server.ConnectError{Err: io.EOF}, exitTarget},
+		{&server.ConnectError{Err: pg("28P01")}, exitTarget},
+		{chunk(fmt.Errorf("%w after 5m: %w", loader.ErrGaveUp, &commit.RefusedError{Err: pg("40001")})), exitStopped},
+		{chunk(fmt.Errorf("%w after 5m: %w", loader.ErrGaveUp, io.EOF)), exitStopped},
+		{loader.ErrStopped, exitStopped},
+		{chunk(loader.ErrUnconfirmed), exitUnconfirmed},
+		{errors.Join(loader.ErrUnconfirmed, loader.ErrGaveUp), exitUnconfirmed},
+		{bank.ErrMoney, exitUnconfirmed},
+		{loader.ErrLost, exitRefused},
+		{registry.ErrNoLoad, exitRefused},
+		{errRejected, exitRejected},
+	} {
+		if got := (&program{}).code(test.err); got != test.want {
+			t.Errorf("%v: exit code %d, want %d", test.err, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"bulkload/loader/handoff"
+	"bulkload/loader/load"
+	"bulkload/loader/server"
+)
+
+// handoffFlags are those of loads by IMPORT.
+func handoffFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "handoff", Value: "auto", Usage: "import: how the server reaches the rows: auto, serve (from this command over HTTP), upload (over the SQL connection), or the URLs where copies of the files are, with commas between them"},
+		&cli.StringFlag{Name: "serve-addr", Usage: "import: HOST:PORT to serve at, where the server can reach it; a free port of the loopback address without it"},
+		&cli.StringFlag{Name: "serve-cert", Usage: "import: certificate (PEM) to serve over TLS with"},
+		&cli.StringFlag{Name: "serve-key", Usage: "import: key (PEM) of --serve-cert"},
+		&cli.StringFlag{Name: "streams", Value: "auto", Usage: "import: files that the rows are read from, or auto for one a node"},
+	}
+}
+
+// mostStreams bounds --streams.
+const mostStreams = 1024
+
+// readHandoff reads handoffFlags.
+func readHandoff(c *cli.Context) (handoff.Options, error) {
+	o := handoff.Options{Mode: handoff.Mode(c.String("handoff")), Addr: c.String("serve-addr"), CertFile: c.String("serve-cert"), KeyFile: c.String("serve-key")}
+	switch o.Mode {
+	case handoff.Auto, handoff.Serve, handoff.Upload:
+	default:
+		for f := range strings.SplitSeq(string(o.Mode), ",") {
+			f = strings.TrimSpace(f)
+			if !strings.Contains(f, "://") {
+				return o, &usageError{"--handoff is auto, serve, upload or a URL that the server reads, such as s3://bucket/points.csv"}
+			}
+			if err := handoff.CheckURL(f); err != nil {
+				return o, &usageError{"--handoff: " + err.Error()}
+			}
+			o.Files = append(o.Files, f)
+		}
+		o.Mode = handoff.URLs
+	}
+	if (o.CertFile == "") != (o.KeyFile == "") {
+		return o, &usageError{"--serve-cert and --serve-key go together"}
+	}
+	if o.Mode == handoff.Upload && (o.Addr != "" || o.CertFile != "") {
+		return o, &usageError{fmt.Sprintf("--serve-addr and --serve-cert are for --handoff serve, not %s", o.Mode)}
+	}
+	if text := c.String("streams"); text != "auto" {
+		n, err := number("streams", text, 1, mostStreams)
+		if err != nil {
+			return o, err
+		}
+		o.Streams = int(n)
+	}
+	return o, nil
+}
+
+// outJSON is the JSON form of what --out has written.
+type outJSON struct {
+	What      string   `json:"what"`
+	Rows      int64    `json:"rows"`
+	Seed      string   `json:"seed"`
+	Files     []string `json:"files"`
+	FirstKey  int64    `json:"first_key,omitempty"`
+	EndKey    int64    `json:"end_key,omitempty"`
+	Statement string   `json:"statement"`
+}
+
+// writeOut writes the rows of a load to files.
+func (p *program) writeOut(c *cli.Context, req load.Request, pattern string) error {
+	if req.Via != "" || c.IsSet("url") {
+		return &usageError{"--out writes files and reaches no server: it does not go with --url or --via"}
+	}
+	if req.Handoff.Streams > 1 && !strings.Contains(filepath.Base(pattern), "*") {
+		return &usageError{fmt.Sprintf("--streams %d writes as many files, and --out %q names one: a * in it becomes a number", req.Handoff.Streams, pattern)}
+	}
+	table, err := server.ParseTable(req.Table)
+	if err != nil {
+		return &usageError{err.Error()}
+	}
+	ctx, cancel := context.WithCancel(c.Context)
+	defer cancel()
+	go func() {
+		select {
+		case <-p.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	r := p.report(req.Rows, 0, string(req.What))
+	out, err := load.Out(ctx, load.OutRequest{
+		What: req.What, Rows: req.Rows, Seed: req.Seed, Table: table, Pattern: pattern,
+		Files: req.Handoff.Streams, Workers: req.Workers, Observe: r.set,
+	})
+	r.end()
+	if err != nil {
+		return err
+	}
+	// Where the files will be is the user's to say.
+	for _, n := range out.Names {
+		out.Statement.Files = append(out.Statement.Files, "nodelocal://1/"+filepath.Base(n))
+	}
+	if p.json {
+		return json.NewEncoder(p.stdout).Encode(outJSON{
+			What: string(req.What), Rows: req.Rows, Seed: strconv.FormatUint(req.Seed, 10), Files: out.Names,
+			FirstKey: out.Keys.First, EndKey: out.Keys.End, Statement: out.Statement.SQL(),
+		})
+	}
+	fmt.Fprintf(p.stdout, "wrote %d %s to %s\n", req.Rows, req.What, strings.Join(out.Names, ", "))
+	if strings.HasSuffix(pattern, ".zst") {
+		fmt.Fprintln(p.stdout, "IMPORT INTO reads gzip and no zstd: unpack the files where the server reads them")
+	}
+	for i, f := range out.Statement.Files {
+		out.Statement.Files[i] = strings.TrimSuffix(f, ".zst")
+	}
+	fmt.Fprintf(p.stdout, "copy them to where the server reads them, as nodelocal://1, s3://bucket or http://host, then:\n%s;\n", out.Statement.SQL())
+	fmt.Fprintf(p.stdout, "or: loader %s --n %d --seed %d --streams %d --via import --handoff 'nodelocal://1/%s'\n", req.What, req.Rows, req.Seed, len(out.Names), strings.TrimSuffix(filepath.Base(pattern), ".zst"))
+	return nil
+}

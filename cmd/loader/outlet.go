@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// An outlet is stdout, with what a terminal would act on made printable. It keeps the first error of a write, so that a result that did not
+// arrive, on a full disk or in a closed pipe, is not taken for one that did.
+type outlet struct {
+	*os.File
+	err error
+}
+
+func (o *outlet) Write(b []byte) (int, error) {
+	text := b
+	if bytes.IndexFunc(b, hidden) >= 0 {
+		text = []byte(printable(string(b)))
+	}
+	if _, err := o.File.Write(text); err != nil {
+		if o.err == nil {
+			o.err = err
+		}
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// WriteString is Write, for io.WriteString.
+func (o *outlet) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
+
+// failed returns the error that says that the result was not written.
+func (o *outlet) failed() error {
+	if o.err == nil {
+		return nil
+	}
+	return &writeError{fmt.Errorf("the result could not be written: %w", o.err)}
+}
+
+// A writeError says that a load is in, but not what it has to say: resuming it says that
+// again.
+type writeError struct{ err error }
+
+func (e *writeError) Error() string { return e.err.Error() }
+func (e *writeError) Unwrap() error { return e.err }
+
+// printable returns text for a terminal: control characters, which may come from a file's
+// header, a row or a server's message, are written as Go does in quotes.
+func printable(text string) string {
+	if strings.IndexFunc(text, hidden) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if hidden(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// hidden holds for what a terminal acts on, or shows in another order than it is.
+func hidden(r rune) bool {
+	return unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
+}

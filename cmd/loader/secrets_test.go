@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/loadertest"
+)
+
+// A secretForm is one way to give the command a password.
+type secretForm struct {
+	name string
+	args []string // what stands for the server
+	env  []string
+	open bool // on the command line, where every user of the machine can read it
+}
+
+// secretForms gives the password to a server in every way that there is.
+func secretForms(t *testing.T, u *url.URL, canary loadertest.Canary) []secretForm {
+	t.Helper()
+	host, port, user, db := u.Hostname(), u.Port(), u.User.Username(), strings.TrimPrefix(u.Path, "/")
+	p := canary.Password()
+	with := *u
+	with.User = url.UserPassword(user, p)
+	none := *u
+	none.User = url.User(user)
+	pairs := fmt.Sprintf("host=%s port=%s user=%s dbname=%s sslmode=disable", host, port, user, db)
+	escaped := "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(p) + "'"
+	passfile := filepath.Join(t.TempDir(), "pass")
+	if err := os.WriteFile(passfile, []byte("*:*:*:*:"+strings.NewReplacer(`\`, `\\`, `:`, `\:`).Replace(p)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []secretForm{
+		{"URL", []string{"--url", with.String()}, nil, true},
+		{"LOADER_URL", nil, []string{"LOADER_URL=" + with.String()}, false},
+		{"DATABASE_URL", []string{"--url", "env"}, []string{"DATABASE_URL=" + with.String()}, false},
+		{"key=value", []string{"--url", pairs + " password=" + escaped}, nil, true},
+		{"key = value", []string{"--url", pairs + " password = " + escaped}, nil, true},
+		{"PGPASSWORD", []string{"--url", none.String()}, []string{"PGPASSWORD=" + p}, false},
+		{"passfile", []string{"--url", none.String() + "&passfile=" + url.QueryEscape(passfile)}, nil, false},
+		{"PGPASSFILE", []string{"--url", pairs}, []string{"PGPASSFILE=" + passfile}, false},
+		{"sslpassword", []string{"--url", with.String() + "&sslpassword=" + strings.ReplaceAll(url.QueryEscape(p), "+", "%20")}, nil, true},
+	}
+}
+
+func (f secretForm) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(mustLookPath("loader"), append(args, f.args...)...)
+	cmd.Env = append(os.Environ(), "LOADER_URL=")
+	cmd.Env = append(cmd.Env, f.env...)
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
+}
+
+// TestSecretsAppearNowhere gives a password in every form and takes the command through its
+// successes and failures: no output, record, session or process shows it.
+func TestSecretsAppearNowhere(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		canary := loadertest.NewCanary()
+		db := s.NewDatabase(t)
+		u, err := url.Parse(db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !s.Cockroach { // which, insecure, takes any password
+			user := fmt.Sprintf("canary%d", os.Getpid())
+			loadertest.Exec(t, db, fmt.Sprintf("CREATE ROLE %s SUPERUSER LOGIN PASSWORD %s", user, sqlText(canary.Password())))
+			t.Cleanup(func() { loadertest.Exec(t, s.URL(), "DROP ROLE "+user) })
+			u.User = url.User(user)
+		}
+		loadertest.Exec(t, db, "CREATE TABLE bad (id TEXT PRIMARY KEY)")
+		forms := secretForms(t, u, canary)
+		switch {
+		case chaos:
+		case s.Cockroach:
+			forms = forms[:1]
+		default: // the others are for -tags chaos
+			forms = []secretForm{forms[0], forms[4], forms[5]}
+		}
+		for _, f := range forms {
+			for _, args := range [][]string{
+				{"points", "--n", "200", "--chunk", "50", "--echo", "--verbose"},
+				{"points", "--n", "200", "--format", "json"},
+				{"points", "--n", "5", "--table", "bad", "--verbose"},
+				{"loads", "list"}, {"loads", "resume", "nosuchid"}, {"plan", "points", "--format", "json"},
+				{"count", "points"}, {"transfer"}, {"points", "--nonsense"}, {"points", "--n", "x"},
+			} {
+				out, _ := f.command(args...).CombinedOutput()
+				canary.Check(t, fmt.Sprintf("%s: the output of %q", f.name, args), string(out))
+			}
+			mangled := func(name, from, to string) {
+				g := f
+				g.args = append([]string(nil), f.args...)
+				g.env = append([]string(nil), f.env...)
+				for i := range g.args {
+					g.args[i] = strings.ReplaceAll(g.args[i], from, to)
+				}
+				for i := range g.env {
+					g.env[i] = strings.ReplaceAll(g.env[i], from, to)
+				}
+				out, err := g.command("points", "--n", "5", "--verbose").CombinedOutput()
+				canary.Check(t, f.name+", "+name, string(out))
+				if err != nil && strings.Count(string(out), "\n") != 1 {
+					t.Errorf("%s, %s: more than a line: %s", f.name, name, strings.Map(letters, string(out)))
+				}
+			}
+			mangled("another port", u.Port(), "1")
+			mangled("a port that is none", u.Port(), "x")
+			mangled("another scheme", "postgres://", "mysql://")
+			mangled("no encryption that there is", "sslmode=disable", "sslmode=verify-full")
+			mangled("an sslmode that is none", "sslmode=disable", "sslmode=q")
+			mangled("another host", "127.0.0.1", "db.invalid")
+			mangled("nothing escaped", "%", "")
+			mangled("half a quote", "'", "")
+			mangled("another user", u.User.Username(), "nobody-of-that-name")
+		}
+
+		// What the loads left on the server.
+		for _, table := range []string{"loads", "claims", "ledger", "moved", "rejects", "tuning", "indexes"} {
+			rows := loadertest.Value[string](t, db, "SELECT COALESCE(string_agg(x::TEXT, ' '), '') FROM loader."+pgx.Identifier{table}.Sanitize()+" AS x")
+			canary.Check(t, "loader."+table, rows)
+		}
+		// While one runs: its sessions, and the command lines of all processes.
+		for _, f := range forms {
+			proxy := loadertest.NewProxy(t, db, &loadertest.Fault{When: durable, Nth: 3, Do: loadertest.Delay, Delay: time.Second})
+			g := f
+			g.args, g.env = append([]string(nil), f.args...), append([]string(nil), f.env...)
+			for _, list := range [][]string{g.args, g.env} {
+				for i := range list {
+					list[i] = strings.ReplaceAll(list[i], u.Port(), fmt.Sprint(proxy.Port()))
+				}
+			}
+			cmd := g.command("points", "--n", "2000", "--chunk", "100", "--verbose")
+			var out bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() { cmd.Wait(); close(ended) }()
+			loadertest.Eventually(t, "a load that runs", func() bool {
+				select {
+				case <-ended:
+					return true
+				default:
+					return proxy.Stats().Open > 0
+				}
+			})
+			if !f.open {
+				canary.Check(t, f.name+": the process list", processes(t))
+			}
+			q := "SELECT COALESCE(string_agg(concat(application_name, ' ', query), ' '), '') FROM pg_stat_activity"
+			if s.Cockroach {
+				q = "SELECT COALESCE(string_agg(concat(application_name, ' ', active_queries, ' ', last_active_query), ' '), '') FROM [SHOW CLUSTER SESSIONS]"
+			}
+			canary.Check(t, f.name+": the sessions", loadertest.Value[string](t, db, q))
+			cmd.Process.Signal(os.Interrupt)
+			<-ended
+			canary.Check(t, f.name+": the output of a load that is stopped", out.String())
+		}
+	})
+}
+
+// letters leaves what cannot be a password's word out of a message.
+func letters(r rune) rune {
+	if r == '\n' || r == ' ' || r == ':' {
+		return r
+	}
+	return 'x'
+}
+
+// sqlText returns a text as a literal.
+func sqlText(s string) string {
+	return " E'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// processes returns the command lines of all processes; nothing where /proc is not there.
+func processes(t *testing.T) string {
+	t.Helper()
+	list, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, path := range list {
+		b, _ := os.ReadFile(path)
+		all = append(all, strings.ReplaceAll(string(b), "\x00", " "))
+	}
+	return strings.Join(all, "\n")
+}

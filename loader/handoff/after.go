@@ -1,0 +1,81 @@
+package handoff
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/loader/server"
+)
+
+// Valid returns the names of the foreign keys and checks of a table that are validated.
+// IMPORT INTO leaves them all as not.
+func Valid(ctx context.Context, db Querier, table pgx.Identifier) ([]string, error) {
+	found, err := db.Query(ctx, `SELECT constraint_name FROM [SHOW CONSTRAINTS FROM `+table.Sanitize()+`] WHERE validated AND constraint_type IN ('CHECK', 'FOREIGN KEY') ORDER BY constraint_name`)
+	if err == nil {
+		var names []string
+		if names, err = pgx.CollectRows(found, pgx.RowTo[string]); err == nil {
+			return names, nil
+		}
+	}
+	return nil, fmt.Errorf("read the constraints of %s: %w", server.Display(table), err)
+}
+
+// A ConstraintError says that rows which were imported break a constraint. They are in.
+type ConstraintError struct {
+	Table, Name string
+	Err         error
+}
+
+func (e *ConstraintError) Error() string {
+	return fmt.Sprintf("constraint %s of %s does not hold for all rows, and stays unvalidated: %s", e.Name, e.Table, server.Reason(e.Err))
+}
+
+func (e *ConstraintError) Unwrap() error { return e.Err }
+
+// Validate validates the named constraints that are not. The error is a
+// *ConstraintError, or that of a connection.
+func Validate(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier, names []string) error {
+	now, err := Valid(ctx, pool, table)
+	if err != nil {
+		return err
+	}
+	is := map[string]bool{}
+	for _, n := range now {
+		is[n] = true
+	}
+	for _, n := range names {
+		if is[n] {
+			continue
+		}
+		err := untimed(ctx, pool, fmt.Sprintf("ALTER TABLE %s VALIDATE CONSTRAINT %s", table.Sanitize(), pgx.Identifier{n}.Sanitize()))
+		if err != nil {
+			return &ConstraintError{server.Display(table), n, err}
+		}
+	}
+	return nil
+}
+
+// Analyze asks the server for statistics of a table, which it would else begin to gather
+// at some later time.
+func Analyze(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier) error {
+	return untimed(ctx, pool, "ANALYZE "+table.Sanitize())
+}
+
+// untimed executes a statement without the time limit of chunks.
+func untimed(ctx context.Context, pool *pgxpool.Pool, sql string) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	// The settings of this session are others': it is not given back.
+	c := conn.Hijack()
+	defer c.Close(context.WithoutCancel(ctx))
+	if _, err := c.Exec(ctx, "SET statement_timeout = 0"); err != nil {
+		return err
+	}
+	_, err = c.Exec(ctx, sql)
+	return err
+}

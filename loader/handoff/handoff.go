@@ -1,0 +1,177 @@
+// Package handoff hands the rows of a load to CockroachDB's own bulk reader, IMPORT
+// INTO: as files that an HTTP server of its own makes while they are read, as files
+// uploaded over the SQL connection, or as files that are where the server can read them
+// already. It starts the job, follows it, pauses, resumes and cancels it, and brings the
+// table back into the state that it had before. It draws no rows and keeps no record:
+// sources give the rows, package registry knows which job belongs to which load.
+package handoff
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Mode is how the server reaches the rows.
+type Mode string
+
+// The modes.
+const (
+	// Auto is Serve where the server runs on this machine or an address to serve
+	// at was given, else Upload.
+	Auto Mode = "auto"
+	// Serve makes the files while the server reads them over HTTP.
+	Serve Mode = "serve"
+	// Upload puts compressed parts into the database itself, as userfile://.
+	Upload Mode = "upload"
+	// URLs names files that are there already.
+	URLs Mode = "url"
+)
+
+// Options say how rows are handed off.
+type Options struct {
+	Mode Mode // empty is Auto
+	// Files, of Mode URLs, are where the files are. A * in the last part stands for
+	// the number of the part, as Name has it.
+	Files []string
+	// Addr is the host:port to serve at; empty is a free port of the loopback
+	// address. Port 0 is a free one.
+	Addr string
+	// CertFile and KeyFile are PEM files; with them files are served over TLS.
+	CertFile, KeyFile string
+	// Streams is the number of files; zero is one for each node of the cluster.
+	Streams int
+	// GroupBytes, of Mode Upload, is about how many bytes of rows, not compressed, one
+	// job loads; zero is DefaultGroupBytes.
+	GroupBytes int64
+}
+
+// DefaultGroupBytes is what one job loads of rows that are uploaded: while it is read,
+// what the next one loads is uploaded, so that the database holds twice as much at most.
+const DefaultGroupBytes = 512 << 20
+
+// A Format is how rows are written for IMPORT INTO.
+type Format string
+
+// The formats.
+const (
+	// CSV is for numbers, which need neither quotes nor NULL.
+	CSV Format = "CSV"
+	// PGCopy is COPY's text format. It tells NULL from an empty text and keeps
+	// every byte; the reader of CSV does neither (seen on 21.1.5: "" and nothing
+	// are one, and CRLF within quotes becomes LF).
+	PGCopy Format = "PGCOPY"
+)
+
+// An Option is one of the WITH clause: key = 'value'.
+type Option struct{ Key, Value string }
+
+// A Statement is an IMPORT INTO.
+type Statement struct {
+	Table   pgx.Identifier
+	Columns []string
+	Format  Format
+	Files   []string // URLs
+	Options []Option
+}
+
+// SQL returns the statement as it is sent. It may hold what gives access.
+func (s Statement) SQL() string { return s.text(s.Files) }
+
+// String returns the statement for people: without what gives access.
+func (s Statement) String() string {
+	files := make([]string, len(s.Files))
+	for i, f := range s.Files {
+		files[i] = Redact(f)
+	}
+	return s.text(files)
+}
+
+func (s Statement) text(files []string) string {
+	var b strings.Builder
+	b.WriteString("IMPORT INTO " + s.Table.Sanitize())
+	for i, c := range s.Columns {
+		b.WriteString(map[bool]string{true: " (", false: ", "}[i == 0] + pgx.Identifier{c}.Sanitize())
+	}
+	if len(s.Columns) > 0 {
+		b.WriteString(")")
+	}
+	b.WriteString(" " + string(s.Format) + " DATA (")
+	for i, f := range files {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(quote(f))
+	}
+	b.WriteString(")")
+	for i, o := range s.Options {
+		b.WriteString(map[bool]string{true: " WITH ", false: ", "}[i == 0] + pgx.Identifier{o.Key}.Sanitize() + " = " + quote(o.Value))
+	}
+	return b.String()
+}
+
+// quote returns a string literal.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// Redact returns a URL without its query and user, which may hold keys, and without the
+// token of a file that is served.
+func Redact(file string) string {
+	u, err := url.Parse(file)
+	if err != nil {
+		return "a URL that does not parse"
+	}
+	u.RawQuery, u.User, u.Fragment = "", nil, ""
+	if dir, name := path.Split(u.Path); isToken(strings.Trim(dir, "/")) {
+		u.Path = "/…/" + name
+		return u.Scheme + "://" + u.Host + u.Path
+	}
+	return u.String()
+}
+
+// RedactAll returns text with each URL in it redacted.
+func RedactAll(text string) string { return urlPattern.ReplaceAllStringFunc(text, Redact) }
+
+// Name returns pattern with each * replaced by the number of the part, from 1 on, of as
+// many digits as the last has, so that the names sort as the parts.
+func Name(pattern string, part, parts int) string {
+	width := len(fmt.Sprint(parts))
+	return strings.ReplaceAll(pattern, "*", fmt.Sprintf("%0*d", width, part+1))
+}
+
+// schemes are those of files that the database reads and this machine does not.
+var schemes = []string{"s3", "gs", "azure", "azure-blob", "azure-storage", "nodelocal", "userfile", "external"}
+
+// Remote reports whether name is the URL of a file that only the server can read.
+func Remote(name string) bool {
+	scheme, _, ok := strings.Cut(name, "://")
+	for _, s := range schemes {
+		if ok && strings.EqualFold(scheme, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// CheckURL returns what is wrong with a URL for IMPORT INTO, or nil.
+func CheckURL(file string) error {
+	u, err := url.Parse(file)
+	switch {
+	case err != nil || u.Scheme == "":
+		return fmt.Errorf("%q is not a URL", Redact(file))
+	case !Remote(file) && u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("IMPORT INTO reads s3://, gs://, azure-blob://, nodelocal://, userfile://, http:// and https://, not %s://", u.Scheme)
+	case u.Host == "" && u.Scheme != "userfile":
+		return fmt.Errorf("%s names no host, bucket or node", Redact(file))
+	}
+	return nil
+}
+
+// A Querier is a pool or connection of pgx.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}

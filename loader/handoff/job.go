@@ -1,0 +1,246 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/loader/server"
+)
+
+// A Job is an IMPORT as SHOW JOB has it.
+type Job struct {
+	ID       int64
+	Status   Status
+	Fraction float64 // of the files' bytes or, where the server does not know them, of the files
+	Error    string  // why it failed, as the server says it
+}
+
+// A Status is where a job stands.
+type Status string
+
+// Statuses of a job (CockroachDB, pkg/jobs). There are others, of jobs that go on.
+const (
+	Running   Status = "running"
+	Paused    Status = "paused"
+	Succeeded Status = "succeeded"
+	Failed    Status = "failed"   // and reverted
+	Canceled  Status = "canceled" // and reverted
+	// RevertFailed: the table stays offline until somebody mends it.
+	RevertFailed Status = "revert-failed"
+)
+
+// Over reports whether the job has ended and changes nothing any more.
+func (s Status) Over() bool {
+	return s == Succeeded || s == Failed || s == Canceled || s == RevertFailed
+}
+
+// ErrNoJob: the server does not list the job, or not any more.
+var ErrNoJob = errors.New("the server has no such job")
+
+// Show asks for a job. The error wraps ErrNoJob where there is none.
+func Show(ctx context.Context, db Querier, id int64) (Job, error) {
+	j := Job{ID: id}
+	var failure *string
+	var fraction *float64
+	err := db.QueryRow(ctx, fmt.Sprintf(`SELECT status, fraction_completed::FLOAT8, error FROM [SHOW JOB %d]`, id)).Scan(&j.Status, &fraction, &failure)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return j, fmt.Errorf("%w: %d", ErrNoJob, id)
+	case err != nil:
+		return j, fmt.Errorf("ask for job %d: %w", id, err)
+	}
+	if fraction != nil {
+		j.Fraction = *fraction
+	}
+	if failure != nil {
+		j.Error = *failure
+	}
+	return j, nil
+}
+
+// Find returns the newest IMPORT whose description holds text and that was created at
+// or after began, by the server's clock. The error wraps ErrNoJob where there is none.
+func Find(ctx context.Context, db Querier, text string, began time.Time) (Job, error) {
+	var id int64
+	err := db.QueryRow(ctx, `SELECT job_id FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0 AND created >= $2 ORDER BY created DESC LIMIT 1`,
+		text, began.UTC().Format("2006-01-02 15:04:05.999999")).Scan(&id)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Job{}, ErrNoJob
+	case err != nil:
+		return Job{}, fmt.Errorf("look for the job: %w", err)
+	}
+	return Show(ctx, db, id)
+}
+
+// Now returns the server's time, for Find.
+func Now(ctx context.Context, db Querier) (time.Time, error) {
+	var t time.Time
+	err := db.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&t)
+	if err != nil {
+		return t, fmt.Errorf("ask for the time: %w", err)
+	}
+	return t, nil
+}
+
+// Control pauses, resumes or cancels a job: action is PAUSE, RESUME or CANCEL. The server
+// does it after a while.
+func Control(ctx context.Context, pool *pgxpool.Pool, action string, id int64) error {
+	if _, err := pool.Exec(ctx, fmt.Sprintf("%s JOB %d", action, id)); err != nil {
+		return fmt.Errorf("%s job %d: %w", strings.ToLower(action), id, err)
+	}
+	return nil
+}
+
+// Intervals between two looks at a job: a fiftieth of the time that it took so far, so
+// that the end is seen soon, within bounds.
+const (
+	firstLook = 20 * time.Millisecond
+	lastLook  = time.Second
+)
+
+// Follow asks for a job until it is over, and tells observe of each answer. While the
+// server cannot be reached it goes on asking for at most patience. wake, when it is
+// closed, makes it ask at once and often. The error wraps ErrNoJob, or is ctx's.
+func Follow(ctx context.Context, db Querier, id int64, patience time.Duration, wake <-chan struct{}, observe func(Job)) (Job, error) {
+	began, heard := time.Now(), time.Now()
+	for {
+		j, err := Show(ctx, db, id)
+		switch {
+		case err == nil:
+			heard = time.Now()
+			observe(j)
+			if j.Status.Over() {
+				return j, nil
+			}
+		case ctx.Err() != nil:
+			return j, ctx.Err()
+		case errors.Is(err, ErrNoJob):
+			return j, err
+		default:
+			if c := server.Classify(err); c != server.Retry && c != server.Uncertain || time.Since(heard) > patience {
+				return j, err
+			}
+		}
+		wait := min(max(time.Since(began)/50, firstLook), lastLook)
+		select {
+		case <-wake:
+			wake, began = nil, time.Now()
+			continue
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return j, ctx.Err()
+		}
+	}
+}
+
+// An Answer is what the server says to an IMPORT INTO when its job has succeeded.
+type Answer struct{ Job, Rows int64 }
+
+// Import sends the statement and waits for its end. The server runs the job whether the
+// connection lives or not: an error that is none of the server's says nothing of it.
+//
+// Note: tried WITH DETACHED, in the transaction that records the job. On 21.1 such a job
+// begins only when a node looks for new ones, once in 30 s, which is longer than many
+// loads; and nobody is told the number of rows. The statement begins at once; Find finds
+// its job from outside.
+func Import(ctx context.Context, conn *pgx.Conn, s Statement) (Answer, error) {
+	if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
+		return Answer{}, err
+	}
+	var a Answer
+	var status string
+	var fraction float64
+	var more [3]int64
+	found, err := conn.Query(ctx, s.SQL(), pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		return a, err
+	}
+	defer found.Close()
+	for found.Next() {
+		// job_id, status, fraction_completed, rows and, by version, index_entries
+		// and bytes.
+		dest := []any{&a.Job, &status, &fraction, &a.Rows, &more[0], &more[1], &more[2]}
+		n := len(found.FieldDescriptions())
+		if n < 4 || n > len(dest) {
+			return a, fmt.Errorf("the server answers IMPORT INTO with %d columns", n)
+		}
+		if err := found.Scan(dest[:n]...); err != nil {
+			return a, err
+		}
+	}
+	return a, found.Err()
+}
+
+// A JobError says that a job has ended without its rows, and why. None of them is in the
+// table, which is online again unless Status is RevertFailed.
+type JobError struct {
+	ID     int64
+	Status Status
+	Reason string // one line, without row contents and tokens
+	Data   bool   // the rows are at fault
+	File   string // the file that a row at fault is in, as the server names it, else empty
+	Row    int64  // its number in the file from 1 on, else zero
+}
+
+func (e *JobError) Error() string {
+	s := fmt.Sprintf("IMPORT job %d %s", e.ID, e.Status)
+	if e.Reason != "" {
+		s += ": " + e.Reason
+	}
+	return s
+}
+
+var (
+	// "URL: error parsing row 1: expected 2 fields, got 3 (row: "1,1,5")"
+	rowFault   = regexp.MustCompile(`(?:(\S+): )?error parsing row (\d+): (.*)`)
+	rowText    = regexp.MustCompile(`(?s)\s*\(row: .*\)\s*$`)
+	urlPattern = regexp.MustCompile(`[a-z0-9+.-]+://[^\s'",]+`)
+	dataFaults = regexp.MustCompile(`error parsing row|duplicate key|collides with an existing one|null value in column|out of range|value too long|violates|too many parsing errors|line too long`)
+)
+
+// Failure makes a *JobError of a job that is over and has not succeeded. detail adds what
+// may quote a row.
+func Failure(j Job, detail bool) *JobError {
+	text := strings.Join(strings.Fields(j.Error), " ")
+	if !detail {
+		text = rowText.ReplaceAllString(text, "")
+	}
+	e := &JobError{ID: j.ID, Status: j.Status, Data: dataFaults.MatchString(text)}
+	if m := rowFault.FindStringSubmatch(text); m != nil {
+		e.File = m[1]
+		e.Row, _ = strconv.ParseInt(m[2], 10, 64)
+	}
+	e.Reason = RedactAll(text)
+	return e
+}
+
+// Online waits until a table can be read: a job that has ended has it online soon. The
+// error says that it is still offline.
+func Online(ctx context.Context, db Querier, table pgx.Identifier) error {
+	for {
+		var one int
+		err := db.QueryRow(ctx, "SELECT 1 FROM "+table.Sanitize()+" LIMIT 1").Scan(&one)
+		if err == nil || errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if !strings.Contains(server.Message(err), "offline") {
+			if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("table %s is not online: %s", server.Display(table), server.Reason(err))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}

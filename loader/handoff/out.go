@@ -1,0 +1,108 @@
+package handoff
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+)
+
+// A FileError says that a file could not be written.
+type FileError struct {
+	Name string
+	Err  error
+}
+
+func (e *FileError) Error() string {
+	var path *os.PathError
+	if errors.As(e.Err, &path) {
+		return fmt.Sprintf("write %s: %v", e.Name, path.Err)
+	}
+	return fmt.Sprintf("write %s: %v", e.Name, e.Err)
+}
+
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Out writes texts to files of the given names, one each, several at a time; .gz and
+// .zst at the end of a name compress. Only their owner can read the files. None is
+// written over: that one of a name is there is an error. After an error, or the end of
+// ctx, none of them is left. The error is a *FileError, a *SourceError, or ctx's.
+func Out(ctx context.Context, names []string, texts []*Text, workers int) (err error) {
+	for i, n := range names {
+		if _, err := os.Lstat(n); err == nil {
+			return &FileError{n, os.ErrExist}
+		}
+		for _, other := range names[:i] {
+			if other == n {
+				return &FileError{n, fmt.Errorf("%d files would have this name; a * in it becomes their number", len(names))}
+			}
+		}
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(workers, 1))
+	for i, t := range texts {
+		group.Go(func() error { return out(gctx, names[i], t) })
+	}
+	if err := group.Wait(); err != nil {
+		for _, n := range names {
+			os.Remove(n)
+		}
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return err
+	}
+	return nil
+}
+
+// out writes one file: under another name first, so that nobody takes a part for it.
+func out(ctx context.Context, name string, t *Text) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // 0600
+	if err != nil {
+		return &FileError{name, err}
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	b := bufio.NewWriterSize(f, 256<<10)
+	var w io.Writer = b
+	end := func() error { return nil }
+	switch {
+	case strings.HasSuffix(name, ".gz"):
+		z := gzip.NewWriter(b)
+		w, end = z, z.Close
+	case strings.HasSuffix(name, ".zst"):
+		z, err := zstd.NewWriter(b, zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return &FileError{name, err}
+		}
+		w, end = z, z.Close
+	}
+	if err := t.Write(ctx, w, 0); err != nil {
+		var src *SourceError
+		if errors.As(err, &src) || ctx.Err() != nil {
+			return err
+		}
+		return &FileError{name, err}
+	}
+	for _, finish := range []func() error{end, b.Flush, f.Sync, f.Close} {
+		if err := finish(); err != nil {
+			return &FileError{name, err}
+		}
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return &FileError{name, err}
+	}
+	return nil
+}

@@ -1,0 +1,280 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sort"
+	"strconv"
+	"sync"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/rows"
+)
+
+// A Text is the rows of one part of a load as a file that is nowhere: its bytes are made
+// while they are read, the same each time. One reader reads it at a time. It is safe for
+// concurrent use.
+type Text struct {
+	Source loader.Source
+	Range  chunker.Range // of the load's positions; begins and ends between two rows
+	Format Format
+
+	reading sync.Mutex // held by the reader
+
+	mu    sync.Mutex // guards what follows
+	stop  context.CancelFunc
+	marks []mark // where spans begin, in order
+	size  int64  // of the whole file, when it is known
+	known bool
+}
+
+// A mark is a place in a Text that is known.
+type mark struct {
+	position int64 // in the load
+	offset   int64 // in the file
+	rows     int64 // in front of it
+}
+
+// spanRows is the number of rows that are made at once.
+const spanRows = 4096
+
+// Write writes the file from byte offset from on. It ends an earlier reader first: who
+// reads again has given the first attempt up. A w that has a method Abort is told so,
+// to end a write that nobody takes. The error is the source's, w's or ctx's; a source's
+// is a *SourceError.
+func (t *Text) Write(ctx context.Context, w io.Writer, from int64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t.mu.Lock()
+	if t.stop != nil {
+		t.stop()
+	}
+	t.stop = cancel
+	t.mu.Unlock()
+	if a, ok := w.(interface{ Abort() }); ok {
+		defer context.AfterFunc(ctx, a.Abort)()
+	}
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	return t.write(ctx, w, from)
+}
+
+// A SourceError says that the rows could not be made.
+type SourceError struct{ Err error }
+
+func (e *SourceError) Error() string { return e.Err.Error() }
+func (e *SourceError) Unwrap() error { return e.Err }
+
+func (t *Text) write(ctx context.Context, w io.Writer, from int64) error {
+	at := t.before(func(m mark) bool { return m.offset <= from })
+	c := rows.NewChunk(t.Source.Columns())
+	spans := cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
+	holder, _ := t.Source.(loader.Holder)
+	var buf []byte
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		span, err := spans.Next(spanRows)
+		if errors.Is(err, io.EOF) {
+			t.end(at)
+			return nil
+		}
+		if err == nil {
+			err = t.Source.Fill(c, span)
+		}
+		if err != nil {
+			return &SourceError{err}
+		}
+		buf = t.Format.append(buf[:0], c)
+		if holder != nil {
+			holder.Done(span)
+		}
+		skip := min(max(from-at.offset, 0), int64(len(buf)))
+		if _, err := w.Write(buf[skip:]); err != nil {
+			return err
+		}
+		at = mark{span.End(), at.offset + int64(len(buf)), at.rows + int64(c.Len())}
+		t.mark(at)
+	}
+}
+
+// before returns the last mark that fits; they are in order.
+func (t *Text) before(fits func(mark) bool) mark {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := sort.Search(len(t.marks), func(i int) bool { return !fits(t.marks[i]) }); i > 0 {
+		return t.marks[i-1]
+	}
+	return mark{position: t.Range.First}
+}
+
+// markEvery is the least number of bytes between two marks: what a reader that begins
+// anywhere makes in vain, about.
+const markEvery = 1 << 20
+
+func (t *Text) mark(m mark) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.marks); n == 0 && m.offset >= markEvery || n > 0 && m.offset-t.marks[n-1].offset >= markEvery {
+		t.marks = append(t.marks, m)
+	}
+}
+
+// end notes the size of the whole.
+func (t *Text) end(at mark) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.size, t.known = at.offset, true
+	if n := len(t.marks); n == 0 || t.marks[n-1].offset < at.offset {
+		t.marks = append(t.marks, at)
+	}
+}
+
+// Position returns the position in the load behind what a reader has been given, about.
+func (t *Text) Position() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := len(t.marks); n > 0 {
+		return t.marks[n-1].position
+	}
+	return t.Range.First
+}
+
+// Rows returns the number of rows of the file; false while it was not read to its end.
+func (t *Text) Rows() (int64, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.known {
+		return 0, false
+	}
+	if n := len(t.marks); n > 0 {
+		return t.marks[n-1].rows, true
+	}
+	return 0, true
+}
+
+// Size returns the length of the file in bytes. What was not read yet is made to find
+// it out.
+func (t *Text) Size(ctx context.Context) (int64, error) {
+	if n, ok := t.sizeKnown(); ok {
+		return n, nil
+	}
+	last := t.before(func(mark) bool { return true })
+	if err := t.Write(ctx, io.Discard, last.offset); err != nil {
+		return 0, err
+	}
+	n, _ := t.sizeKnown()
+	return n, nil
+}
+
+func (t *Text) sizeKnown() (int64, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.size, t.known
+}
+
+// Place says where row, counted from 1, of the file came from; false where that cannot
+// be said.
+func (t *Text) Place(row int64) (rows.Place, bool) {
+	at := t.before(func(m mark) bool { return m.rows < row })
+	c := rows.NewChunk(t.Source.Columns())
+	spans := cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
+	for {
+		span, err := spans.Next(spanRows)
+		if err != nil || t.Source.Fill(c, span) != nil || c.Origin == nil {
+			return rows.Place{}, false
+		}
+		if n := at.rows + int64(c.Len()); row <= n {
+			return c.Origin.Place(int(row - at.rows - 1)), true
+		}
+		at.rows += int64(c.Len())
+	}
+}
+
+// cut returns the spans of a range of a source.
+func cut(src loader.Source, r chunker.Range) loader.Spans {
+	if c, ok := src.(loader.Cutter); ok {
+		return c.Cut(r)
+	}
+	return &rowSpans{r}
+}
+
+type rowSpans struct{ left chunker.Range }
+
+func (s *rowSpans) Next(n int64) (chunker.Span, error) {
+	if s.left.Len() <= 0 {
+		return chunker.Span{}, io.EOF
+	}
+	span := chunker.RowSpan(s.left.First, min(n, s.left.Len()))
+	s.left.First = span.End()
+	return span, nil
+}
+
+// append writes the rows of a chunk.
+func (f Format) append(buf []byte, c *rows.Chunk) []byte {
+	between := byte(',')
+	if f == PGCopy {
+		between = '\t'
+	}
+	width := c.Width()
+	for i := range c.Len() {
+		for k := range width {
+			if k > 0 {
+				buf = append(buf, between)
+			}
+			switch v := c.Col(k); v.Kind {
+			case rows.Int:
+				buf = strconv.AppendInt(buf, v.Ints[i], 10)
+			case rows.Float:
+				buf = strconv.AppendFloat(buf, v.Floats[i], 'g', -1, 64)
+			default:
+				if b, ok := v.Text(i); ok {
+					buf = appendEscaped(buf, b)
+				} else {
+					buf = append(buf, `\N`...)
+				}
+			}
+		}
+		buf = append(buf, '\n')
+	}
+	return buf
+}
+
+// escapes are what PGCopy writes for what would end a field or a line.
+var escapes = [256]byte{'\\': '\\', '\n': 'n', '\r': 'r', '\t': 't'}
+
+func appendEscaped(buf, text []byte) []byte {
+	for {
+		i := slices.IndexFunc(text, func(b byte) bool { return escapes[b] != 0 })
+		if i < 0 {
+			return append(buf, text...)
+		}
+		buf = append(append(buf, text[:i]...), '\\', escapes[text[i]])
+		text = text[i+1:]
+	}
+}
+
+// Parts cuts a range of a load into n texts, or fewer where it is too small: neighbours
+// of about the same length. fit, when not nil, moves the end of a range to where the
+// source can be cut.
+func Parts(src loader.Source, f Format, whole chunker.Range, n int, fit func(chunker.Range) (chunker.Range, error)) ([]*Text, error) {
+	var list []*Text
+	for at := whole.First; at < whole.End; {
+		left := int64(max(n-len(list), 1))
+		r := chunker.Range{First: at, End: at + (whole.End-at+left-1)/left}
+		if fit != nil && r.End < whole.End {
+			var err error
+			if r, err = fit(r); err != nil {
+				return nil, err
+			}
+			r.End = min(r.End, whole.End)
+		}
+		list = append(list, &Text{Source: src, Range: r, Format: f})
+		at = r.End
+	}
+	return list, nil
+}

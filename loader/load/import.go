@@ -1,0 +1,423 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/handoff"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+	"bulkload/loader/source"
+)
+
+// Import is the carrier of loads that are handed off to the server's IMPORT INTO.
+const Import commit.Via = "import"
+
+// Numbers of rows from which on IMPORT is taken where nothing is said. A job takes about
+// half a second by itself, and statistics are gathered behind it. Measured on 21.1 with two
+// cores: chunks that are committed in one phase bring 340 000 points/s and IMPORT 430 000,
+// so that it takes many rows to make up for a table that is offline; other chunks, with
+// ledger rows or secondary indexes, bring 25 000 to 90 000.
+const (
+	importRows     = 5_000_000
+	importSlowRows = 250_000
+)
+
+// manyRows is the number of rows from which on this load goes by IMPORT.
+func (l *Load) manyRows() int64 {
+	secondary := slices.ContainsFunc(l.Table.Indexes, func(x server.TableIndex) bool { return !x.Primary })
+	if l.What == Points && !secondary {
+		return importRows
+	}
+	return importSlowRows
+}
+
+// importSpec is what the registry keeps of a load by IMPORT.
+type importSpec struct {
+	Mode    handoff.Mode   `json:"mode"`
+	Format  handoff.Format `json:"format"`
+	Streams int            `json:"streams"`
+	// Files, of files that are there already, are their URLs without queries, which
+	// hold what gives access; Once says that there were some.
+	Files []string `json:"files,omitempty"`
+	Once  bool     `json:"once,omitempty"`
+	// Group is the number of positions of one job.
+	Group int64 `json:"group"`
+	// Valid are the constraints that were validated before.
+	Valid []string `json:"valid,omitempty"`
+	// Skip is the number of records in front of the data, in files of CSV that the
+	// server reads as they are.
+	Skip int `json:"skip,omitempty"`
+	// WasEmpty says that the table was, so that all of its rows are the load's.
+	WasEmpty bool `json:"was_empty,omitempty"`
+	// Of the job that was begun last: what its description holds, the server's time
+	// before it, and what it loads; and where its files are served.
+	Tag    string         `json:"tag,omitempty"`
+	Began  time.Time      `json:"began,omitzero"`
+	Range  chunker.Range  `json:"range,omitzero"`
+	Addr   string         `json:"addr,omitempty"`
+	Secret handoff.Secret `json:"secret,omitempty"`
+}
+
+// decide says whether the load is handed off to IMPORT: where the user wants it, or,
+// where nothing is said, where it is faster and nobody misses the table meanwhile. The
+// error says why it cannot be, where the user wants it.
+func (l *Load) decide(ctx context.Context, req *Request) error {
+	wanted := req.Via == Import
+	switch {
+	case l.srv.Product == server.PostgreSQL && wanted:
+		req.Via = "" // the fastest of its own
+		l.Notes = append(l.Notes, "PostgreSQL has no IMPORT: rows go by COPY")
+		return nil
+	case l.srv.Product == server.PostgreSQL, !wanted && (req.Via != "" || l.Rows < l.manyRows()):
+		return nil
+	}
+	why, err := l.refuseImport(ctx, req)
+	if err == nil && why == "" {
+		why, err = l.openHandoff(ctx, req)
+	}
+	switch {
+	case err != nil:
+		return err
+	case why == "":
+		l.Via = Import
+		if !wanted {
+			l.Notes = append(l.Notes, fmt.Sprintf("handed off to IMPORT INTO: %d rows for an empty table, which is offline meanwhile (--via insert loads in chunks)", l.Rows))
+		}
+	case wanted:
+		return &TableError{"--via import: " + why}
+	default:
+		l.Notes = append(l.Notes, "in chunks, not by IMPORT: "+why)
+	}
+	return nil
+}
+
+// refuseImport returns why IMPORT cannot take the load.
+func (l *Load) refuseImport(ctx context.Context, req *Request) (string, error) {
+	given := func(flag string) string {
+		return fmt.Sprintf("all rows are read by one job of the server's, which knows nothing of %s", flag)
+	}
+	wanted := req.Via == Import
+	switch {
+	case req.Way != "":
+		return given("--commit"), nil
+	case !wanted && req.Chunk != 0:
+		return given("--chunk"), nil
+	case !wanted && req.Workers != 0:
+		return given("--workers"), nil
+	case req.Rate > 0:
+		return given("--rate"), nil
+	case req.Indexes == DeferIndexes:
+		return given("--indexes defer, and fills indexes in one go"), nil
+	}
+	if req.What == CSV {
+		c := l.spec.CSV
+		switch {
+		case len(c.Set) > 0:
+			return given("--set"), nil
+		case c.Conflict != "":
+			return given("--on-conflict"), nil
+		case !c.MaxErrors.none():
+			return given("--max-errors"), nil
+		case slices.ContainsFunc(c.Files, func(f source.File) bool { return f.Name == source.Stdin }):
+			return "standard input cannot be read a second time, as the server may want to", nil
+		}
+		for _, f := range c.Fields {
+			if has := l.Table.Column(f.Name); has != nil && has.Hidden {
+				return fmt.Sprintf("column %s is hidden", f.Name), nil
+			}
+		}
+	}
+	name := l.Table.Display()
+	switch {
+	case !l.Table.Empty && !wanted:
+		return fmt.Sprintf("%s has rows, and would be offline meanwhile (--via import does it)", name), nil
+	case !l.Table.Empty && req.What == Accounts:
+		return fmt.Sprintf("%s has rows, whose ids accounts may collide with", name), nil
+	case !l.Table.Empty && req.What == CSV && l.keysCSV() == nil:
+		return fmt.Sprintf("%s has rows, and the keys that IMPORT makes for rows without one collide with older ones", name), nil
+	}
+	return handoff.Refuses(ctx, l.pool, l.srv.Info, l.Table)
+}
+
+// openHandoff opens what the server reads from. It returns why that cannot be.
+func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
+	o := req.Handoff
+	s := &importSpec{Mode: o.Mode, Format: handoff.CSV, Streams: o.Streams, WasEmpty: l.Table.Empty}
+	if req.What == CSV {
+		s.Format = handoff.PGCopy
+	}
+	if s.Streams == 0 {
+		s.Streams = handoff.Nodes(ctx, l.pool)
+	}
+	auto := s.Mode == "" || s.Mode == handoff.Auto
+	if auto {
+		s.Mode = handoff.Upload
+		if o.Addr != "" || l.local() {
+			s.Mode = handoff.Serve
+		}
+	}
+	switch s.Mode {
+	case handoff.Serve:
+		why, err := l.listen(ctx, s, o)
+		if err != nil || why == "" || !auto || req.Via != Import {
+			l.handoff = s
+			return why, err
+		}
+		l.Notes = append(l.Notes, why+"; the rows are uploaded instead")
+		s.Mode = handoff.Upload
+	case handoff.Upload:
+		if req.Via != Import {
+			return "the server is on another machine and cannot read from here (--serve-addr HOST:PORT lets it, --via import uploads)", nil
+		}
+	case handoff.URLs:
+		for _, f := range o.Files {
+			if err := handoff.CheckURL(f); err != nil {
+				return "", &TableError{err.Error()}
+			}
+			s.Files = append(s.Files, handoff.Redact(f))
+			s.Once = s.Once || handoff.Redact(f) != f
+		}
+		if req.What == CSV {
+			s.Format = handoff.CSV
+			if why, err := l.rawCSV(ctx, s); why != "" || err != nil {
+				return why, err
+			}
+		}
+	}
+	l.handoff = s
+	return "", nil
+}
+
+// rawCSV looks whether the server reads the load's files as this command does. It returns
+// why not.
+func (l *Load) rawCSV(ctx context.Context, s *importSpec) (string, error) {
+	c := l.spec.CSV
+	switch {
+	case c.Dialect.Quote != '"' || c.Dialect.Escape != 0 && c.Dialect.Escape != '"':
+		return `IMPORT INTO reads files whose fields are quoted by " and nothing else; --handoff serve rewrites others`, nil
+	case !c.wholeRecords():
+		return "IMPORT INTO takes every field of a file, in its order; --handoff serve leaves some out", nil
+	}
+	for i := range c.Files {
+		f := &c.Files[i]
+		if f.Encoding != "" || f.Form == "zstd" {
+			return fmt.Sprintf("IMPORT INTO reads UTF-8, plain or gzip, and %s is %s; --handoff serve rewrites it", f.Base(), strings.TrimSpace(f.Form+" "+f.Encoding)), nil
+		}
+		head, _, err := l.input.Head(ctx, f)
+		if err != nil {
+			return "", err
+		}
+		front := head[:min(int(f.Data), len(head))]
+		s.Skip = strings.Count(string(front), "\n")
+		if s.Skip == 0 && len(front) > 0 {
+			return fmt.Sprintf("%s begins with a byte order mark, which IMPORT INTO takes for data; --handoff serve leaves it out", f.Base()), nil
+		}
+	}
+	l.Notes = append(l.Notes, "IMPORT INTO takes an empty text in quotes for NULL, and CRLF within quotes for LF; --handoff serve keeps them")
+	return "", nil
+}
+
+// local reports whether the server runs on this machine.
+func (l *Load) local() bool {
+	host := l.srv.Config.Host()
+	if filepath.IsAbs(host) {
+		return true
+	}
+	name, _, err := net.SplitHostPort(host)
+	ip := net.ParseIP(name)
+	return err == nil && (name == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// listen begins to serve, and lets the server try to reach it. It returns why it cannot.
+func (l *Load) listen(ctx context.Context, s *importSpec, o handoff.Options) (string, error) {
+	host := ""
+	if name, _, err := net.SplitHostPort(o.Addr); err == nil {
+		if ip := net.ParseIP(name); name == "" || ip != nil && ip.IsUnspecified() {
+			// Every address of this machine: the one by which it reaches the server.
+			if host, err = l.ownAddress(ctx); err != nil {
+				return "", err
+			}
+		}
+	} else if o.Addr != "" {
+		return "", &TableError{fmt.Sprintf("--serve-addr takes HOST:PORT, not %q", o.Addr)}
+	}
+	s.Secret = handoff.NewSecret()
+	var err error
+	if l.serving, err = handoff.Listen(o.Addr, host, o.CertFile, o.KeyFile, s.Secret); err != nil {
+		return "", &TableError{err.Error()}
+	}
+	s.Addr = l.serving.Addr()
+	err = l.withConn(ctx, func(conn *pgx.Conn) error { return l.serving.Probe(ctx, conn) })
+	if err == nil {
+		if own, _, _ := net.SplitHostPort(s.Addr); o.CertFile == "" && !isLoopback(own) {
+			l.Notes = append(l.Notes, fmt.Sprintf("rows travel to the server in plain text from %s; --serve-cert and --serve-key encrypt them", s.Addr))
+		}
+		return "", nil
+	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	l.serving.Close()
+	l.serving = nil
+	return err.Error() + "; --handoff upload needs nothing but the connection", nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// ownAddress returns the address of this machine on the way to the server.
+func (l *Load) ownAddress(ctx context.Context) (string, error) {
+	var own string
+	err := l.withConn(ctx, func(conn *pgx.Conn) error {
+		addr, _, err := net.SplitHostPort(conn.PgConn().Conn().LocalAddr().String())
+		own = addr
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("find this machine's address: %w", err)
+	}
+	return own, nil
+}
+
+// withConn calls fn with a connection of its own, with settings that it may change.
+func (l *Load) withConn(ctx context.Context, fn func(*pgx.Conn) error) error {
+	c, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	conn := c.Hijack()
+	defer conn.Close(context.WithoutCancel(ctx))
+	return fn(conn)
+}
+
+// partBytes is the size of a file that is uploaded, before it is compressed, to about
+// half: the documentation advises against files much above 15 MB.
+const partBytes = 32 << 20
+
+// pointBytes is the length of a point in CSV, about.
+const pointBytes = 76
+
+// planImport decides what the jobs of the load read.
+func (l *Load) planImport(ctx context.Context, settings Settings) error {
+	s := l.handoff
+	l.settings = settings
+	s.Group = l.Positions
+	if s.Mode == handoff.Upload {
+		part, group := int64(partBytes), l.settings.Handoff.GroupBytes
+		if group == 0 {
+			group = handoff.DefaultGroupBytes
+		}
+		if l.What != CSV {
+			part, group = part/pointBytes, max(group/pointBytes, 1)
+		}
+		// A load in several jobs is not all or nothing, and a later job must not
+		// collide with an earlier one.
+		if group < l.Positions && (l.What != CSV || l.keysCSV() != nil) {
+			s.Group = group
+		}
+		s.Streams = max(s.Streams, int((min(s.Group, l.Positions)+part-1)/part))
+	}
+	var err error
+	if s.Valid, err = handoff.Valid(ctx, l.pool, l.Table.Name); err != nil {
+		return err
+	}
+	l.spec.Import = s
+	l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits()}
+	if l.What == CSV {
+		l.csv.Raw = false
+	}
+	return nil
+}
+
+// Handoff says how the server reaches the rows of a load by IMPORT, for people.
+func (l *Load) Handoff() string {
+	s := l.spec.Import
+	if s == nil {
+		return ""
+	}
+	switch s.Mode {
+	case handoff.Serve:
+		return fmt.Sprintf("served at %s, %s", s.Addr, files(s.Streams))
+	case handoff.Upload:
+		return fmt.Sprintf("uploaded, %s at a time", files(s.Streams))
+	}
+	return fmt.Sprintf("read from %s", strings.Join(s.Files, ", "))
+}
+
+func files(n int) string {
+	if n == 1 {
+		return "1 file"
+	}
+	return fmt.Sprintf("%d files", n)
+}
+
+// fixedKeys reports whether the keys of points are in files that were written without
+// the server.
+func (l *Load) fixedKeys() bool {
+	return l.What == Points && l.handoff != nil && l.handoff.Mode == handoff.URLs
+}
+
+// reopenImport opens a recorded load by IMPORT. attached says that a job of an earlier
+// run has the table offline, so that all there is to do is to follow it.
+func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s Settings) (attached bool, err error) {
+	l.Via, l.handoff = Import, l.spec.Import
+	if rec.State == registry.Done {
+		return false, nil
+	}
+	h := l.handoff
+	if h.Mode == handoff.URLs {
+		if len(s.Handoff.Files) == 0 && h.Once {
+			return false, fmt.Errorf("load %s: %w: the queries of its URLs may hold what gives access and are not kept; name them again with --handoff", l.ID, source.ErrOnce)
+		}
+		if len(s.Handoff.Files) == 0 {
+			s.Handoff.Files = h.Files
+		}
+	}
+	if s.Workers == 0 {
+		s.Workers = leastWorkers
+	}
+	l.settings = s
+	if h.Mode == handoff.Serve && h.Addr != "" {
+		// At the same place, so that a job that is still reading finds it.
+		o := s.Handoff
+		l.serving, err = handoff.Listen(h.Addr, "", o.CertFile, o.KeyFile, h.Secret)
+		if err != nil {
+			// Another run may be there; if not, the job fails and is begun again.
+			l.Notes = append(l.Notes, err.Error()+": this run cannot take the place of the one before it")
+			l.serving = nil
+		}
+	}
+	if h.Tag == "" {
+		return false, nil
+	}
+	job, err := handoff.Find(ctx, l.pool, h.Tag, h.Began)
+	if errors.Is(err, handoff.ErrNoJob) || err == nil && job.Status.Over() {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	l.Table = &server.Table{Name: l.spec.Table, Primary: []string{"id"}}
+	if l.What == CSV {
+		if err := l.reopenCSV(ctx, s); err != nil {
+			return false, err
+		}
+	}
+	l.Keys = source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
+	l.Job = &loader.Job{Source: l.source(), Positions: l.Positions, Workers: s.Workers}
+	return true, nil
+}

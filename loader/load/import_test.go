@@ -1,0 +1,335 @@
+package load_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkload/loader"
+	"bulkload/loader/handoff"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+	"bulkload/loader/source"
+)
+
+// importBy are the ways in which the server reaches rows in these tests.
+var importBy = []handoff.Mode{handoff.Serve, handoff.Upload}
+
+// checkNothingLeft fails the test where a job is still at work or an uploaded file is
+// still there.
+func checkNothingLeft(t *testing.T, url, table string) {
+	t.Helper()
+	loadertest.Value[int64](t, url, "SELECT count(*) FROM "+table) // it is online
+	name := loadertest.Value[string](t, url, "SELECT current_database()")
+	if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position('"+name+".' IN description) > 0 AND status NOT IN ('succeeded', 'failed', 'canceled')"); n != 0 {
+		t.Errorf("%d jobs are still at work", n)
+	}
+	if loadertest.Value[int64](t, url, "SELECT count(*) FROM [SHOW TABLES] WHERE table_name = 'userfiles_root_upload_files'") > 0 {
+		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM userfiles_root_upload_files"); n != 0 {
+			t.Errorf("%d uploaded files are left", n)
+		}
+		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM userfiles_root_upload_payload"); n != 0 {
+			t.Errorf("%d pieces of uploaded files are left", n)
+		}
+	}
+}
+
+func TestImportIsExact(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	for _, mode := range importBy {
+		for _, what := range []load.What{load.Points, load.Accounts} {
+			t.Run(string(mode)+"/"+string(what), func(t *testing.T) {
+				url := s.NewDatabase(t)
+				l := newLoad(t, url, load.Request{What: what, Rows: 30_001, Seed: 9, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: mode, Streams: 3}}})
+				res, err := l.Run(context.Background())
+				if err != nil || res.Rows != 30_001 {
+					t.Fatalf("got %d rows, %v", res.Rows, err)
+				}
+				checkExact(t, url, l, 30_001)
+				checkNothingLeft(t, url, string(what))
+			})
+		}
+	}
+}
+
+// files makes a CSV of every trap: NULL and empty, quotes, ends of lines, tabs,
+// backslashes.
+func trapCSV(t *testing.T, rows int) *load.Files {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("id,a,b,n\n")
+	for i := range rows {
+		fmt.Fprintf(&b, "%d,%s,%s,%d\n", i, [...]string{``, `""`, `"x""y"`, `back\slash`, "\"tab\tand\r\nCRLF\"", `\N`, `ünï`}[i%7], [...]string{`\\x00ff`, ``}[i%2], i*i)
+	}
+	path := filepath.Join(t.TempDir(), "trap.csv")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &load.Files{Names: []string{path}, Input: source.NewInput(os.Stdin)}
+}
+
+func TestImportOfFilesKeepsEveryByte(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	const ddl = "(id INT8 PRIMARY KEY, a TEXT, b BYTES, n INT8 NOT NULL, INDEX (n), CHECK (n >= 0))"
+	want := s.NewDatabase(t)
+	loadertest.Exec(t, want, "CREATE TABLE t "+ddl)
+	ref := newLoad(t, want, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 3000)})
+	if _, err := ref.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	sum := func(url string) string {
+		return loadertest.Value[string](t, url, "SELECT md5(string_agg(id::TEXT || COALESCE('.' || a, '-') || COALESCE('.' || encode(b, 'hex'), '-') || n::TEXT, ',' ORDER BY id)) FROM t")
+	}
+	for _, mode := range importBy {
+		t.Run(string(mode), func(t *testing.T) {
+			url := s.NewDatabase(t)
+			loadertest.Exec(t, url, "CREATE TABLE t "+ddl)
+			l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 3000), Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: mode, Streams: 4}}})
+			res, err := l.Run(context.Background())
+			if err != nil || res.Rows != 3000 {
+				t.Fatalf("got %d rows, %v", res.Rows, err)
+			}
+			if got, want := sum(url), sum(want); got != want {
+				t.Error("IMPORT has loaded other values than chunks do")
+			}
+			if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM [SHOW CONSTRAINTS FROM t] WHERE NOT validated"); n != 0 {
+				t.Errorf("%d constraints are not validated", n)
+			}
+			checkNothingLeft(t, url, "t")
+		})
+	}
+}
+
+// A load that fails leaves the table as it was, and says what is wrong and where.
+func TestImportThatFailsLeavesNothing(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	for _, mode := range importBy {
+		for _, x := range []struct {
+			name, ddl, want string
+			before          string
+		}{
+			{"bad value", "(id INT8 PRIMARY KEY, a TEXT, b BYTES, n INT2)", "trap.csv:", ""},
+			{"colliding row", "(id INT8 PRIMARY KEY, a TEXT, b BYTES, n INT8)", "collides", "INSERT INTO t VALUES (100, 'mine', NULL, 1)"},
+			{"duplicate in a unique index", "(id INT8 PRIMARY KEY, a TEXT, b BYTES, n INT8, u INT8 AS (n % 7) STORED UNIQUE)", "duplicate", ""},
+		} {
+			t.Run(string(mode)+"/"+x.name, func(t *testing.T) {
+				url := s.NewDatabase(t)
+				loadertest.Exec(t, url, "CREATE TABLE t "+x.ddl)
+				before := int64(0)
+				if x.before != "" {
+					loadertest.Exec(t, url, x.before)
+					before = 1
+				}
+				l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 1000), Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: mode, Streams: 2}}})
+				_, err := l.Run(context.Background())
+				var job *handoff.JobError
+				if !errors.As(err, &job) || !job.Data || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), "none of its rows is in") {
+					t.Errorf("got %v, want a fault of the data with %q", err, x.want)
+				}
+				if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM t"); n != before {
+					t.Errorf("the table has %d rows, want %d", n, before)
+				}
+				checkNothingLeft(t, url, "t")
+			})
+		}
+	}
+}
+
+// A bad record breaks the file off while the server reads it. The job must not take the
+// part for the whole.
+func TestImportOfAFileThatCannotBeParsed(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	url := s.NewDatabase(t)
+	loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, a TEXT)")
+	var b strings.Builder
+	for i := range 200_000 {
+		fmt.Fprintf(&b, "%d,x\n", i)
+	}
+	b.WriteString("200000,x,too many\n")
+	path := filepath.Join(t.TempDir(), "bad.csv")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: &load.Files{Names: []string{path}, Header: load.HeaderNo, Input: source.NewInput(os.Stdin)}, Settings: load.Settings{Via: load.Import}})
+	_, err := l.Run(context.Background())
+	var data *source.DataError
+	if !errors.As(err, &data) || data.Line != 200_001 {
+		t.Errorf("got %v, want the line of the bad record", err)
+	}
+	if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM t"); n != 0 {
+		t.Errorf("the table has %d rows", n)
+	}
+	checkNothingLeft(t, url, "t")
+}
+
+func TestImportIsRefusedWithAReason(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	url := s.NewDatabase(t)
+	loadertest.Exec(t, url, "CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8, y FLOAT8, z FLOAT8)", "CREATE TABLE child (id INT8 REFERENCES points (id))",
+		"CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", "INSERT INTO accounts VALUES (1, 1)", "CREATE TABLE nokey (a TEXT, b TEXT)", "INSERT INTO nokey VALUES ('x', 'y')")
+	csv := func(table string) load.Request {
+		f := trapCSV(t, 10)
+		f.Map = map[string]string{"id": "", "n": ""}
+		return load.Request{What: load.CSV, Table: table, Files: f}
+	}
+	for want, req := range map[string]load.Request{
+		"referenced by child": {What: load.Points, Rows: 10},
+		"collide":             {What: load.Accounts, Rows: 10},
+		"keys that IMPORT":    csv("nokey"),
+		"nothing of --rate":   {What: load.Points, Rows: 10, Table: "other", Settings: load.Settings{Rate: 10}},
+	} {
+		req.Via = load.Import
+		_, err := load.New(context.Background(), open(t, url), req)
+		var table *load.TableError
+		if !errors.As(err, &table) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	// Where the server cannot read from is known before there is a job.
+	_, err := load.New(context.Background(), open(t, url), load.Request{What: load.Points, Rows: 10, Table: "other", Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Serve, Addr: "127.0.0.1:99999"}}})
+	if err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a port that there is not: got %v", err)
+	}
+}
+
+// A user without the admin role cannot have the server read from HTTP, but can upload.
+func TestImportWithoutAdmin(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	url := s.NewDatabase(t)
+	db := loadertest.Value[string](t, url, "SELECT current_database()")
+	user := "u" + db
+	loadertest.Exec(t, url, "CREATE USER "+user, "GRANT ALL ON DATABASE "+db+" TO "+user)
+	plain := strings.Replace(url, "root@", user+"@", 1)
+	_, err := load.New(context.Background(), open(t, plain), load.Request{What: load.Points, Rows: 100, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Serve}}})
+	if err == nil || !strings.Contains(err.Error(), "--handoff upload") {
+		t.Errorf("got %v, want the way out named", err)
+	}
+	l := newLoad(t, plain, load.Request{What: load.Points, Rows: 5000, Settings: load.Settings{Via: load.Import}})
+	if res, err := l.Run(context.Background()); err != nil || res.Rows != 5000 {
+		t.Fatalf("got %d rows, %v", res.Rows, err)
+	}
+}
+
+func TestStopCancelsTheJob(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	for _, mode := range importBy {
+		t.Run(string(mode), func(t *testing.T) {
+			url := s.NewDatabase(t)
+			stop := make(chan struct{})
+			stopped := false
+			l := newLoad(t, url, load.Request{What: load.Points, Rows: 300_000, Settings: load.Settings{
+				Via: load.Import, Handoff: handoff.Options{Mode: mode}, Stop: stop,
+				Observe: func(loader.Event) {
+					if !stopped {
+						stopped = true
+						close(stop)
+					}
+				},
+			}})
+			_, err := l.Run(context.Background())
+			if !errors.Is(err, loader.ErrStopped) {
+				t.Fatalf("got %v, want ErrStopped", err)
+			}
+			if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM points"); n != 0 {
+				t.Errorf("%d rows are left", n)
+			}
+			checkNothingLeft(t, url, "points")
+			again, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			if _, err := again.Run(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			checkExact(t, url, again, 300_000)
+			checkNothingLeft(t, url, "points")
+		})
+	}
+}
+
+// The server may lose the connection that an IMPORT INTO was sent on, or any other: the
+// job goes on, and the load with it.
+func TestImportSurvivesLostConnections(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	for _, mode := range importBy {
+		t.Run(string(mode), func(t *testing.T) {
+			url := s.NewDatabase(t)
+			l := newLoad(t, url, load.Request{What: load.Points, Rows: 150_000, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: mode}}})
+			over := make(chan struct{})
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				// Not for ever: a transaction of the registry needs some time on
+				// a busy machine.
+				for range 8 {
+					select {
+					case <-over:
+						return
+					case <-time.After(500 * time.Millisecond):
+						loadertest.Exec(t, url, "CANCEL SESSIONS IF EXISTS SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name LIKE 'loader "+l.ID+"%'")
+					}
+				}
+			}()
+			res, err := l.Run(context.Background())
+			close(over)
+			<-ended
+			if err != nil || res.Rows != 150_000 {
+				t.Fatalf("got %d rows, %v", res.Rows, err)
+			}
+			checkExact(t, url, l, 150_000)
+			checkNothingLeft(t, url, "points")
+		})
+	}
+}
+
+func TestTwoRunsOfOneImport(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	url := s.NewDatabase(t)
+	l := newLoad(t, url, load.Request{What: load.Points, Rows: 150_000, Settings: load.Settings{Via: load.Import}})
+	began := make(chan struct{})
+	first := make(chan error, 1)
+	var once bool
+	go func() {
+		_, err := l.Run(context.Background())
+		first <- err
+	}()
+	go func() {
+		for !once {
+			if loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.loads WHERE job IS NOT NULL") > 0 {
+				once = true
+				close(began)
+			}
+		}
+	}()
+	<-began
+	second, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if _, err := second.Run(context.Background()); err != nil {
+		t.Errorf("the second run: %v", err)
+	}
+	if err := <-first; err != nil {
+		t.Errorf("the first run: %v", err)
+	}
+	checkExact(t, url, l, 150_000)
+}
+
+func TestUploadInSeveralJobs(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	url := s.NewDatabase(t)
+	l := newLoad(t, url, load.Request{What: load.Points, Rows: 100_000, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Upload, GroupBytes: 2 << 20}}})
+	res, err := l.Run(context.Background())
+	if err != nil || res.Rows != 100_000 || res.Chunks < 3 {
+		t.Fatalf("got %d rows in %d jobs, %v", res.Rows, res.Chunks, err)
+	}
+	checkExact(t, url, l, 100_000)
+	checkNothingLeft(t, url, "points")
+}

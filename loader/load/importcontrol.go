@@ -1,0 +1,110 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/loader/handoff"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// jobOf returns the job that a recorded load by IMPORT waits for, if there is one.
+func jobOf(ctx context.Context, pool handoff.Querier, rec registry.Load) (job handoff.Job, s *importSpec, err error) {
+	var spec spec
+	if err := json.Unmarshal(rec.Spec, &spec); err != nil {
+		return job, nil, fmt.Errorf("load %s: its specification is of another version of loader: %w", rec.ID, err)
+	}
+	if spec.Import == nil || spec.Import.Tag == "" {
+		return job, spec.Import, handoff.ErrNoJob
+	}
+	job, err = handoff.Find(ctx, pool, spec.Import.Tag, spec.Import.Began)
+	if err == nil && job.Status.Over() {
+		err = handoff.ErrNoJob
+	}
+	return job, spec.Import, err
+}
+
+// sessions opens a pool for a few statements.
+func sessions(ctx context.Context, srv *server.Server) (*pgxpool.Pool, error) {
+	return srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2})
+}
+
+// PauseJob pauses the IMPORT job of a load and waits until it is. A *TableError says that
+// there is none at work.
+func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64, error) {
+	pool, err := sessions(ctx, srv)
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	job, _, err := jobOf(ctx, pool, rec)
+	if errors.Is(err, handoff.ErrNoJob) {
+		return 0, &TableError{fmt.Sprintf("load %s has no IMPORT job at work; only those can be paused", rec.ID)}
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := handoff.Control(ctx, pool, "PAUSE", job.ID); err != nil {
+		return 0, err
+	}
+	following, paused := context.WithCancel(ctx)
+	defer paused()
+	last, err := handoff.Follow(following, pool, job.ID, time.Minute, nil, func(j handoff.Job) {
+		if j.Status == handoff.Paused {
+			paused()
+		}
+	})
+	switch {
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case following.Err() == nil && err != nil:
+		return 0, err
+	case err == nil && last.Status.Over():
+		return 0, &TableError{fmt.Sprintf("job %d of load %s has %s before it could be paused", job.ID, rec.ID, last.Status)}
+	}
+	return job.ID, nil
+}
+
+// CancelJob cancels the IMPORT job of a load, if it has one, and waits until its rows are
+// gone and the table is online. What it has uploaded is removed.
+func CancelJob(ctx context.Context, srv *server.Server, rec registry.Load, note func(string)) error {
+	if rec.State == registry.Done {
+		return nil
+	}
+	pool, err := sessions(ctx, srv)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	job, s, err := jobOf(ctx, pool, rec)
+	switch {
+	case s == nil && errors.Is(err, handoff.ErrNoJob):
+		return nil
+	case err == nil:
+		note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", job.ID))
+		if err := handoff.Control(ctx, pool, "CANCEL", job.ID); err != nil {
+			return err
+		}
+		wake := make(chan struct{})
+		close(wake)
+		last, err := handoff.Follow(ctx, pool, job.ID, time.Minute, wake, func(handoff.Job) {})
+		if err != nil {
+			return err
+		}
+		if last.Status == handoff.RevertFailed {
+			return handoff.Failure(last, false)
+		}
+	case !errors.Is(err, handoff.ErrNoJob):
+		return err
+	}
+	if s.Mode != handoff.Upload {
+		return nil
+	}
+	return handoff.NewSpace(pool, srv.Config.Database(), srv.Config.User(), rec.ID).Remove(ctx)
+}

@@ -1,0 +1,108 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/handoff"
+	"bulkload/loader/server"
+)
+
+// confirm compares the rows of the job with those of the group and records the group.
+func (r *importing) confirm(ctx context.Context, g *group, rows int64) error {
+	want := int64(-1)
+	if r.What != CSV {
+		want = g.claim.Len()
+	} else if r.s.Mode == handoff.URLs {
+		var err error
+		if want, err = r.countRecords(); err != nil {
+			return err
+		}
+	} else if len(g.texts) > 0 {
+		want = 0
+		for _, t := range g.texts {
+			n, ok := t.Rows()
+			if !ok {
+				want = -1
+				break
+			}
+			want += n
+		}
+	}
+	if rows >= 0 && want >= 0 && rows != want {
+		return fmt.Errorf("%w: the server has read %d rows of %d", loader.ErrUnconfirmed, rows, want)
+	}
+	g.claim.Done.Add(g.claim.Range)
+	if err := r.release(ctx, g); err != nil {
+		return err
+	}
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	if left := g.claim.Len() - r.moved; r.settings.Observe != nil {
+		r.settings.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: left, Rows: left}})
+	}
+	r.moved = 0
+	r.total.Chunks++
+	r.total.Positions += g.claim.Len()
+	r.total.Rows += max(rows, want, 0)
+	r.unsure = r.unsure || rows < 0
+	return nil
+}
+
+// countRecords counts the records of the files of which the server has read copies.
+func (r *importing) countRecords() (int64, error) {
+	spans := r.csv.Cut(chunker.Range{End: r.Positions})
+	var n int64
+	for {
+		span, err := spans.Next(1 << 20)
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		n += span.Rows
+		r.csv.Done(span)
+	}
+}
+
+// finish brings the table back into its former state: constraints validated, statistics
+// gathered. Where the server's count of rows was lost, they are counted.
+func (r *importing) finish(ctx context.Context) error {
+	if err := handoff.Online(ctx, r.pool, r.Table.Name); err != nil {
+		return err
+	}
+	if r.Table.OID == 0 { // the job of an earlier run had it offline
+		t, err := server.Describe(ctx, r.pool, r.srv.Info, r.Table.Name)
+		if err != nil {
+			return err
+		}
+		r.Table = t
+	}
+	if r.unsure && r.What != CSV && r.s.WasEmpty {
+		n, err := server.Count(ctx, r.srv, r.Table.Name)
+		if err != nil {
+			return fmt.Errorf("%w: the rows could not be counted: %w", loader.ErrUnconfirmed, err)
+		}
+		if n < r.Rows {
+			return fmt.Errorf("%w: %s has %d rows, and %d were handed off", loader.ErrUnconfirmed, r.Table.Display(), n, r.Rows)
+		}
+	}
+	if len(r.s.Valid) > 0 {
+		r.note(fmt.Sprintf("validating %s", strings.Join(r.s.Valid, ", ")))
+		if err := r.retry(ctx, func() error { return handoff.Validate(ctx, r.pool, r.Table.Name, r.s.Valid) }); err != nil {
+			return err
+		}
+	}
+	ctx, stop := r.untilStop(ctx)
+	defer stop()
+	if err := handoff.Analyze(ctx, r.pool, r.Table.Name); err != nil {
+		r.note("statistics could not be gathered, and will be by the server in time: " + server.Reason(err))
+	}
+	return nil
+}

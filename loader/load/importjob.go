@@ -1,0 +1,367 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader"
+	"bulkload/loader/handoff"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// earlier finds the job that an earlier run has begun for the group.
+func (r *importing) earlier(ctx context.Context, g *group) (handoff.Job, bool, error) {
+	if r.s.Tag == "" || r.registry == nil {
+		return handoff.Job{}, false, nil
+	}
+	job, err := handoff.Find(ctx, r.pool, r.s.Tag, r.s.Began)
+	switch {
+	case errors.Is(err, handoff.ErrNoJob):
+		return job, false, nil
+	case err != nil:
+		return job, false, err
+	case r.s.Range != g.claim.Range:
+		if done := r.s.Range.End <= g.claim.First; done {
+			return job, false, nil // of a group that is in
+		}
+		return job, false, fmt.Errorf("%w: IMPORT job %d of an earlier run is for %d to %d, and %d to %d are open", loader.ErrUnconfirmed, job.ID, r.s.Range.First, r.s.Range.End, g.claim.First, g.claim.End)
+	}
+	return job, true, r.registry.SetJob(ctx, r.ID, r.run, job.ID)
+}
+
+// tag returns what the description of a job for g holds and no other's does.
+func (r *importing) tag(g *group) string {
+	if len(g.names) > 0 {
+		return g.names[0]
+	}
+	return handoff.Redact(g.urls[0])
+}
+
+// statement returns the IMPORT INTO of a group.
+func (r *importing) statement(g *group) handoff.Statement {
+	s := handoff.Statement{Table: r.Table.Name, Format: r.s.Format, Files: g.urls}
+	for _, c := range r.source().Columns() {
+		s.Columns = append(s.Columns, c.Name)
+	}
+	switch {
+	case r.s.Format == handoff.PGCopy:
+		// Half a MiB otherwise. Escapes double a record at most.
+		s.Options = append(s.Options, handoff.Option{Key: "max_row_size", Value: fmt.Sprintf("%dB", 2*r.spec.CSV.MaxRecord+1024)})
+	case r.csv != nil:
+		s.Options = r.csvOptions()
+	}
+	return s
+}
+
+// csvOptions are those of files that the server reads as they are.
+func (r *importing) csvOptions() []handoff.Option {
+	d := r.spec.CSV.Dialect
+	list := []handoff.Option{{Key: "nullif", Value: d.Null}}
+	if d.Delimiter != ',' {
+		list = append(list, handoff.Option{Key: "delimiter", Value: string(rune(d.Delimiter))})
+	}
+	if r.s.Skip > 0 {
+		list = append(list, handoff.Option{Key: "skip", Value: fmt.Sprint(r.s.Skip)})
+	}
+	return list
+}
+
+// begin starts a job for a group and returns the number of rows that the server says it
+// has loaded; -1 is unknown.
+func (r *importing) begin(ctx context.Context, g *group) (int64, error) {
+	select {
+	case <-r.settings.Stop:
+		return 0, loader.ErrStopped
+	default:
+	}
+	if err := r.upload(ctx, g); err != nil {
+		return 0, err
+	}
+	r.uploadAhead(ctx)
+	if err := handoff.Online(ctx, r.pool, r.Table.Name); err != nil {
+		return 0, err
+	}
+	r.s.Tag, r.s.Range = r.tag(g), g.claim.Range
+	rows := int64(-1)
+	return rows, r.retry(ctx, func() (err error) {
+		rows, err = r.send(ctx, g)
+		return err
+	})
+}
+
+// errNoJob: the statement was lost before there was a job. It may be sent again.
+type errNoJob struct{ error }
+
+func (e errNoJob) Unwrap() error { return e.error }
+
+// send sends the statement and follows its job.
+func (r *importing) send(ctx context.Context, g *group) (int64, error) {
+	err := r.retry(ctx, func() (err error) {
+		r.s.Began, err = handoff.Now(ctx, r.pool)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := r.record(ctx); err != nil {
+		return 0, err
+	}
+	st := r.statement(g)
+	answers := make(chan answer, 1)
+	sending, hangUp := context.WithCancel(ctx)
+	defer hangUp()
+	go func() {
+		var a answer
+		a.err = r.withConn(sending, func(conn *pgx.Conn) (err error) {
+			a.Answer, err = handoff.Import(sending, conn, st)
+			return err
+		})
+		answers <- a
+	}()
+	id, a, err := r.find(ctx, answers)
+	if err != nil {
+		return 0, err
+	}
+	if a != nil {
+		answers <- *a
+	}
+	_, rows, err := r.follow(ctx, g, id, answers)
+	return rows, err
+}
+
+// record writes what finds the job again to the registry, before there is a job.
+func (r *importing) record(ctx context.Context) error {
+	if r.registry == nil {
+		return nil
+	}
+	text, err := json.Marshal(r.spec)
+	if err != nil {
+		return fmt.Errorf("write the load's specification: %w", err)
+	}
+	return r.registry.SetSpec(ctx, r.ID, r.run, text)
+}
+
+// An answer is what became of the statement.
+type answer struct {
+	handoff.Answer
+	err error
+}
+
+// find waits until the job is there, and records it. The answer that came meanwhile, if
+// any, is returned too.
+func (r *importing) find(ctx context.Context, answers <-chan answer) (int64, *answer, error) {
+	var got *answer
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		select {
+		case a := <-answers:
+			got = &a
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return 0, nil, ctx.Err()
+		}
+		id := int64(0)
+		if got != nil && got.err == nil {
+			id = got.Job
+		} else {
+			job, err := handoff.Find(ctx, r.pool, r.s.Tag, r.s.Began)
+			if err == nil {
+				id = job.ID
+			} else if ctx.Err() != nil {
+				return 0, nil, ctx.Err()
+			} else if !errors.Is(err, handoff.ErrNoJob) && got == nil {
+				continue // the statement's answer decides
+			}
+		}
+		switch {
+		case id != 0:
+			if r.registry != nil {
+				if err := r.registry.SetJob(ctx, r.ID, r.run, id); err != nil {
+					return 0, nil, err
+				}
+			}
+			return id, got, nil
+		case got != nil && passing(got.err):
+			// The connection broke. The session may still be there and begin a
+			// job: it is ended first, and then what there is is final.
+			if err := r.endStatement(ctx); err != nil {
+				return 0, nil, err
+			}
+			err := r.retry(ctx, func() error {
+				job, err := handoff.Find(ctx, r.pool, r.s.Tag, r.s.Began)
+				id = job.ID
+				return err
+			})
+			if errors.Is(err, handoff.ErrNoJob) {
+				err = errNoJob{got.err}
+			}
+			if err != nil || r.registry == nil {
+				return id, nil, err
+			}
+			return id, nil, r.registry.SetJob(ctx, r.ID, r.run, id)
+		case got != nil:
+			return 0, nil, startError(got.err)
+		}
+	}
+}
+
+// endStatement ends the session that may still run the IMPORT INTO of this run.
+func (r *importing) endStatement(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
+	defer cancel()
+	for {
+		_, err := r.pool.Exec(ctx, `CANCEL QUERIES IF EXISTS SELECT query_id FROM [SHOW CLUSTER QUERIES] WHERE application_name = $1 AND query LIKE 'IMPORT INTO%'`, registry.SessionName(r.ID, r.run))
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// startError says why there is no job.
+func startError(err error) error {
+	text := server.Message(err)
+	if server.Code(err) == "XXUUU" || server.Code(err) == "XX000" {
+		// Planning has no code of its own for what it refuses.
+		return &TableError{"IMPORT INTO: " + handoff.RedactAll(text)}
+	}
+	return fmt.Errorf("IMPORT INTO: %w", err)
+}
+
+// follow waits for the end of a job. The answer to its statement, where there is one,
+// says how many rows it has loaded; -1 is unknown. Stop cancels the job and waits until
+// its rows are gone.
+func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-chan answer) (handoff.Job, int64, error) {
+	watch, over := context.WithCancel(ctx)
+	defer over()
+	wake := make(chan struct{})
+	canceled := make(chan error, 1) // why this run cancelled the job
+	go func() {
+		var failed <-chan struct{}
+		if r.serving != nil {
+			failed = r.serving.Failed()
+		}
+		var why error
+		select {
+		case <-r.settings.Stop:
+			why = loader.ErrStopped
+			r.note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", id))
+		case <-failed:
+			why = r.serving.Fault()
+		case <-watch.Done():
+			return
+		}
+		canceled <- why
+		if err := handoff.Control(watch, r.pool, "CANCEL", id); err != nil && watch.Err() == nil {
+			r.note(server.Reason(err))
+		}
+		close(wake)
+	}()
+	rows := int64(-1)
+	job, err := r.await(watch, g, id, wake, answers, &rows)
+	if err != nil {
+		return job, rows, err
+	}
+	var why error
+	select {
+	case why = <-canceled:
+	default:
+	}
+	if job.Status == handoff.Succeeded {
+		return job, rows, nil
+	}
+	failure := r.failure(g, job)
+	if job.Status != handoff.RevertFailed {
+		waiting, cancel := context.WithTimeout(ctx, r.patience())
+		defer cancel()
+		if err := handoff.Online(waiting, r.pool, r.Table.Name); err != nil {
+			return job, rows, fmt.Errorf("%w; %w", failure, err)
+		}
+	}
+	if why != nil {
+		return job, rows, fmt.Errorf("%w: job %d is %s, none of its rows is in, and %s is online", why, id, job.Status, r.Table.Display())
+	}
+	return job, rows, fmt.Errorf("%w; none of its rows is in, and %s is online", failure, r.Table.Display())
+}
+
+// await follows the job until it is over, or its statement has said so.
+func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan struct{}, answers <-chan answer, rows *int64) (handoff.Job, error) {
+	following, enough := context.WithCancel(ctx)
+	defer enough()
+	type end struct {
+		handoff.Job
+		err error
+	}
+	over := make(chan end, 1)
+	go func() {
+		paused := false
+		job, err := handoff.Follow(following, r.pool, id, r.patience(), wake, func(j handoff.Job) {
+			if j.Status == handoff.Paused && !paused {
+				r.note(fmt.Sprintf("job %d is paused; loader loads resume %s resumes it", id, r.ID))
+			}
+			paused = j.Status == handoff.Paused
+			r.progress(g, func() int64 { return r.served(g, j) })
+		})
+		over <- end{job, err}
+	}()
+	for {
+		select {
+		case a := <-answers:
+			if a.err == nil && a.Job == id {
+				*rows = a.Rows
+				enough()
+				<-over
+				return handoff.Job{ID: id, Status: handoff.Succeeded, Fraction: 1}, nil
+			}
+			answers = nil // SHOW JOB decides
+		case e := <-over:
+			if e.err == nil && e.Status == handoff.Succeeded && answers != nil {
+				select {
+				case a := <-answers:
+					if a.err == nil {
+						*rows = a.Rows
+					}
+				case <-time.After(time.Second):
+				}
+			}
+			return e.Job, e.err
+		}
+	}
+}
+
+// failure says why a job has not loaded its rows, and where the row at fault is.
+func (r *importing) failure(g *group, job handoff.Job) error {
+	e := handoff.Failure(job, r.settings.Detail)
+	if e.Status == handoff.RevertFailed {
+		return fmt.Errorf("%w; the server could not undo it: %s stays offline, and needs an administrator", e, r.Table.Display())
+	}
+	for i, t := range g.texts {
+		if e.Row > 0 && strings.HasSuffix(e.File, g.names[i]) {
+			if at, ok := t.Place(e.Row); ok {
+				return &PlacedError{at.String(), e}
+			}
+		}
+	}
+	return e
+}
+
+// A PlacedError is a job's failure at a record of a file.
+type PlacedError struct {
+	Place string // file:line
+	*handoff.JobError
+}
+
+func (e *PlacedError) Error() string { return e.Place + ": " + e.JobError.Error() }
+func (e *PlacedError) Unwrap() error { return e.JobError }

@@ -1,0 +1,57 @@
+package load
+
+import (
+	"context"
+	"fmt"
+
+	"bulkload/loader/handoff"
+	"bulkload/loader/server"
+)
+
+// previewImport says whether a load would go by IMPORT, as decide does, but opens nothing.
+// The rest of the plan is then what chunks would be.
+func (l *Load) previewImport(ctx context.Context, req *Request) (bool, error) {
+	wanted := req.Via == Import
+	if wanted {
+		defer func() { req.Via = "" }()
+	}
+	switch {
+	case l.srv.Product == server.PostgreSQL && wanted:
+		l.Notes = append(l.Notes, "PostgreSQL has no IMPORT: rows go by COPY")
+		return false, nil
+	case l.srv.Product == server.PostgreSQL, !wanted && (req.Via != "" || l.Rows < l.manyRows()):
+		return false, nil
+	case !wanted && req.Handoff.Addr == "" && !l.local():
+		l.Notes = append(l.Notes, "in chunks, not by IMPORT: the server is on another machine and cannot read from here (--serve-addr HOST:PORT lets it, --via import uploads)")
+		return false, nil
+	}
+	why, err := l.refuseImport(ctx, req)
+	switch {
+	case err != nil:
+		return false, err
+	case why != "" && wanted:
+		return false, &TableError{"--via import: " + why}
+	case why != "":
+		l.Notes = append(l.Notes, "in chunks, not by IMPORT: "+why)
+		return false, nil
+	}
+	return true, nil
+}
+
+// asImport makes a plan of chunks one of IMPORT.
+func (p *Preview) asImport(l *Load, s Settings) {
+	st := handoff.Statement{Table: l.Table.Name, Format: handoff.CSV, Files: s.Handoff.Files}
+	if l.What == CSV && len(st.Files) == 0 {
+		st.Format = handoff.PGCopy
+	}
+	for _, c := range l.source().Columns() {
+		st.Columns = append(st.Columns, c.Name)
+	}
+	if len(st.Files) == 0 {
+		st.Files = []string{"http://HOST:PORT/1.csv"}
+	}
+	p.Notes = append([]string{fmt.Sprintf("handed off to IMPORT INTO: the table is offline meanwhile; in chunks it would be %d of %d rows, by %s, committed by %s", p.Chunks, p.RowsPerChunk, p.Via, p.Way)}, p.Notes...)
+	p.Via, p.Way, p.Statement = Import, "", st.String()
+	p.Chunks, p.RowsPerChunk, p.Workers = 1, p.Rows, 0
+	p.Binds = "none: IMPORT INTO writes no intents; indexes and limits below are those of chunks"
+}

@@ -1,0 +1,38 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"bulkload/loader"
+)
+
+// SetSpec replaces the specification of a load for a run that holds a claim of it:
+// before a job is started, what finds that job again. loader.ErrLost: the run holds
+// nothing any more.
+func (r *Registry) SetSpec(ctx context.Context, load, run string, spec json.RawMessage) error {
+	return r.ofRun(ctx, load, run, `spec = $3, job = NULL`, string(spec))
+}
+
+// SetJob records the IMPORT job that a run has started or taken over. loader.ErrLost:
+// the run holds nothing any more.
+func (r *Registry) SetJob(ctx context.Context, load, run string, job int64) error {
+	return r.ofRun(ctx, load, run, `job = $3`, job)
+}
+
+// ofRun updates the record of a load if the run still holds a claim of it. Done twice it
+// changes nothing.
+func (r *Registry) ofRun(ctx context.Context, load, run, set string, arg any) error {
+	err := r.persist(ctx, func(ctx context.Context) error {
+		tag, err := r.pool.Exec(ctx, `UPDATE loader.loads SET `+set+` WHERE id = $1 AND EXISTS (SELECT 1 FROM loader.claims WHERE load = $1 AND run = $2)`, load, run, arg)
+		if err == nil && tag.RowsAffected() == 0 {
+			return ours{loader.ErrLost}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record the job of load %s: %w", load, err)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// lost keeps the sessions whose connections broke, for the next use of the pool to end
+// them on the server. A server that hears nothing any more believes that its client is
+// slow: it keeps the transaction open, and with it the locks that the next attempt needs.
+// Neither statement_timeout nor idle_in_transaction_session_timeout ends one that waits
+// for the rest of a COPY or of a pipeline (seen on PostgreSQL 15); its keepalive takes
+// two hours.
+type lost struct {
+	product Product
+
+	mu       sync.Mutex
+	sessions []string
+}
+
+// watch hooks the list into a pool's configuration.
+func (l *lost) watch(cfg *pgxpool.Config) {
+	cfg.BeforeClose = func(conn *pgx.Conn) {
+		if !conn.IsClosed() {
+			return // it says good-bye
+		}
+		if id := l.name(conn); id != "" {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.sessions = append(l.sessions, id)
+		}
+	}
+	cfg.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+		list := l.take()
+		if len(list) == 0 {
+			return true, nil
+		}
+		if err := l.end(ctx, conn, list); err != nil {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.sessions = append(l.sessions, list...)
+			return false, err
+		}
+		return true, nil
+	}
+}
+
+func (l *lost) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := l.sessions
+	l.sessions = nil
+	return list
+}
+
+// sessionKey is where a connection to CockroachDB keeps its session's id.
+const sessionKey = "loader session"
+
+// identify asks the server for the session's id, where the protocol does not tell it.
+func (l *lost) identify(ctx context.Context, conn *pgx.Conn) error {
+	if l.product != CockroachDB {
+		return nil
+	}
+	var id string
+	err := conn.QueryRow(ctx, "SHOW session_id", pgx.QueryExecModeSimpleProtocol).Scan(&id)
+	if Code(err) != "" {
+		return nil // a version without: its sessions end with their timeouts
+	}
+	if err != nil {
+		return err
+	}
+	conn.PgConn().CustomData()[sessionKey] = id
+	return nil
+}
+
+func (l *lost) name(conn *pgx.Conn) string {
+	if l.product == CockroachDB {
+		id, _ := conn.PgConn().CustomData()[sessionKey].(string)
+		return id
+	}
+	return fmt.Sprint(conn.PgConn().PID())
+}
+
+// end ends those of the sessions that are still there. A process id may belong to
+// another by now: only sessions of the same name are ours to end.
+//
+// Note: tried to leave that to the timeouts alone. A transaction that went silent in its
+// COPY kept the ledger row of its chunk locked until the load gave up.
+func (l *lost) end(ctx context.Context, conn *pgx.Conn, list []string) error {
+	if l.product == CockroachDB {
+		for _, id := range list {
+			if _, err := conn.Exec(ctx, "CANCEL SESSION IF EXISTS $1", id); err != nil && Classify(err) != Refused && Classify(err) != Permanent {
+				return err
+			}
+		}
+		return nil
+	}
+	_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+		WHERE pid::TEXT = ANY($1::TEXT[]) AND pid <> pg_backend_pid() AND usename = current_user AND application_name = current_setting('application_name')`, list)
+	return err
+}

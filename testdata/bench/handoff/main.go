@@ -1,0 +1,175 @@
+// Command handoff times loads by IMPORT beside a bare IMPORT INTO of the same rows from
+// files that are ready, served by a static file server, interleaved on a CockroachDB that
+// runs, and prints the medians. It builds the loader itself:
+//
+//	go run ./testdata/bench/handoff --url 'postgres://root@localhost:26257/?sslmode=disable' --rows 1000000
+//
+// It drops and makes the database loader_bench on the server.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+var (
+	target = flag.String("url", "", "CockroachDB server, as a user who may do everything")
+	nRows  = flag.Int64("rows", 1_000_000, "points of each run")
+	count  = flag.Int("count", 5, "runs of each way")
+	upload = flag.Bool("upload", true, "time the upload too")
+)
+
+func main() {
+	flag.Parse()
+	if err := compare(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "handoff:", err)
+		os.Exit(1)
+	}
+}
+
+// A way is something that is timed.
+type way struct {
+	name string
+	run  func() (sample, error)
+
+	samples []sample
+}
+
+// A sample is one run: rows per second from begin to confirmation, of the process as a
+// whole, and what the process took.
+type sample struct {
+	rate, whole, cpu float64
+	peak             int64 // KiB
+}
+
+func compare(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "handoff")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	loader := filepath.Join(dir, "loader")
+	if out, err := exec.Command("go", "build", "-o", loader, "./cmd/loader").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the loader: %w: %s", err, out)
+	}
+	u, err := url.Parse(*target)
+	if err != nil || *target == "" {
+		return fmt.Errorf("--url takes a URL")
+	}
+	admin, err := pgx.Connect(ctx, *target)
+	if err != nil {
+		return err
+	}
+	defer admin.Close(ctx)
+	for _, q := range []string{"DROP DATABASE IF EXISTS loader_bench CASCADE", "CREATE DATABASE loader_bench"} {
+		if _, err := admin.Exec(ctx, q); err != nil {
+			return err
+		}
+	}
+	u.Path = "/loader_bench"
+	conn, err := pgx.Connect(ctx, u.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	n := strconv.FormatInt(*nRows, 10)
+	files := filepath.Join(dir, "files")
+	if err := os.Mkdir(files, 0o700); err != nil {
+		return err
+	}
+	if out, err := exec.Command(loader, "points", "--n", n, "--seed", "5", "--out", filepath.Join(files, "points.csv")).CombinedOutput(); err != nil {
+		return fmt.Errorf("write the file: %w: %s", err, out)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	go http.Serve(l, http.FileServer(http.Dir(files)))
+	empty := func() error {
+		for _, q := range []string{"DROP TABLE IF EXISTS points", "CREATE TABLE points (id INT PRIMARY KEY DEFAULT unique_rowid(), x FLOAT NOT NULL, y FLOAT NOT NULL, z FLOAT NOT NULL)"} {
+			if _, err := conn.Exec(ctx, q); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	rate := func(d time.Duration) float64 { return float64(*nRows) / d.Seconds() }
+	by := func(args ...string) func() (sample, error) {
+		return func() (sample, error) {
+			cmd := exec.Command(loader, append([]string{"points", "--n", n, "--via", "import", "--format", "json", "--quiet", "--url", u.String()}, args...)...)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			start := time.Now()
+			out, err := cmd.Output()
+			whole := time.Since(start)
+			if err != nil {
+				return sample{}, fmt.Errorf("loader: %w: %s", err, stderr.String())
+			}
+			var res struct {
+				Rate float64 `json:"rows_per_second"`
+			}
+			if err := json.Unmarshal(out, &res); err != nil {
+				return sample{}, err
+			}
+			use := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+			return sample{res.Rate, rate(whole), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), use.Maxrss}, nil
+		}
+	}
+	ways := []*way{
+		{name: "bare IMPORT INTO of a ready file", run: func() (sample, error) {
+			start := time.Now()
+			_, err := conn.Exec(ctx, fmt.Sprintf("IMPORT INTO points (id, x, y, z) CSV DATA ('http://%s/points.csv')", l.Addr()), pgx.QueryExecModeSimpleProtocol)
+			r := rate(time.Since(start))
+			return sample{rate: r, whole: r}, err
+		}},
+		{name: "loader --via import (serve)", run: by()},
+	}
+	if *upload {
+		ways = append(ways, &way{name: "loader --via import --handoff upload", run: by("--handoff", "upload")})
+	}
+	for i := range *count {
+		for _, w := range ways {
+			if err := empty(); err != nil {
+				return err
+			}
+			s, err := w.run()
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			fmt.Fprintf(os.Stderr, "run %d of %d: %s: %.0f rows/s\n", i+1, *count, w.name, s.rate)
+			w.samples = append(w.samples, s)
+		}
+	}
+	median := func(w *way, f func(sample) float64) float64 {
+		list := make([]float64, len(w.samples))
+		for i, s := range w.samples {
+			list[i] = f(s)
+		}
+		slices.Sort(list)
+		return list[len(list)/2]
+	}
+	fmt.Printf("| %d points | rows/s | to the bare | whole process, to the bare | CPU s | peak MiB |\n|---|---|---|---|---|---|\n", *nRows)
+	bare := median(ways[0], func(s sample) float64 { return s.rate })
+	for _, w := range ways {
+		r := median(w, func(s sample) float64 { return s.rate })
+		fmt.Printf("| %s | %.0f | %.2f | %.2f | %.2f | %.0f |\n", w.name, r, r/bare, median(w, func(s sample) float64 { return s.whole })/bare,
+			median(w, func(s sample) float64 { return s.cpu }), median(w, func(s sample) float64 { return float64(s.peak) / 1024 }))
+	}
+	return nil
+}
