@@ -2,8 +2,10 @@ package chunker
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 )
 
 // A Dialect says how a file of comma-separated values is written. Its rules are those
@@ -37,8 +39,8 @@ func (d Dialect) Check() error {
 }
 
 // A Scanner finds the ends of records in a buffer, from its beginning on. It parses
-// nothing: it looks for ends of lines and counts the quotes in front. The zero value
-// with Dialect and Buf set begins at At.
+// nothing: it looks for ends of lines and counts the quotes in front, 64 bytes at a
+// time. The zero value with Dialect and Buf set begins at At.
 type Scanner struct {
 	Dialect
 	Buf []byte // begins between two records
@@ -50,116 +52,177 @@ type Scanner struct {
 	At          int
 	Rows, Lines int64
 
-	// The places of the next quote and the next CR behind At, len(Buf) for
-	// none; they spare most records a search. Valid when known.
+	// No quote and no CR stands between At and these places, which spares most
+	// blocks the search for them.
 	quote, cr int
-	known     bool
 }
-
-// calm is the length of text that is looked at as a whole where it has neither quotes
-// nor CRs: counting its ends of line is then all there is to do.
-const calm = 4 << 10
 
 // Skip goes on to the next record, and over as many more as there are while Rows stays
 // at most rows and At stays below size; it reports whether it found any. When it finds
 // none, Buf does not hold the whole record; with EOF, and Buf not at its end, a quote is
 // not closed.
 func (s *Scanner) Skip(rows int64, size int) bool {
-	if !s.known {
-		s.quote, s.cr, s.known = -1, -1, true
-	}
 	from := s.Rows
-	for s.Rows < rows && s.At < len(s.Buf) && (s.At < size || s.Rows == from) {
-		s.look(s.At)
-		if block := s.Buf[s.At:min(s.At+calm, s.quote, s.cr, size)]; len(block) > 0 && rows-s.Rows > 1 {
-			n := int64(bytes.Count(block, newline))
-			if n > 0 && n <= rows-s.Rows {
-				s.At += bytes.LastIndexByte(block, '\n') + 1
+	more := func() bool {
+		return s.Rows < rows && s.At < len(s.Buf) && (s.At < size || s.Rows == from)
+	}
+	if s.Quote != 0 && s.Escape != 0 && s.Escape != s.Quote {
+		for more() {
+			end, lines := s.escaped(s.At)
+			if end < 0 {
+				break
+			}
+			s.found(end, lines)
+		}
+		return s.Rows > from
+	}
+	var open uint64 // all ones where the block begins within quotes
+	var lines int64 // behind At
+	for at := s.At; at < len(s.Buf) && more(); at += blockBytes {
+		if calm := at + calmBytes; open == 0 && calm <= min(len(s.Buf), size, s.quote, s.cr) {
+			// Neither quotes nor CRs: counting ends of line is all there is to do.
+			if n := int64(bytes.Count(s.Buf[at:calm], newline)); n > 0 && s.Rows+n <= rows {
+				s.At = at + bytes.LastIndexByte(s.Buf[at:calm], '\n') + 1
 				s.Rows += n
-				s.Lines += n
+				s.Lines += lines + n
+				at, lines = calm-blockBytes, 0
 				continue
 			}
 		}
-		end, lines := s.next(s.At)
-		if end < 0 {
-			s.known = false // the search went beyond At
-			break
+		quotes, ends := s.block(at)
+		within := quotes ^ quotes<<1 // is to hold, for each byte, the parity of the quotes up to it
+		within ^= within << 2
+		within ^= within << 4
+		within ^= within << 8
+		within ^= within << 16
+		within ^= within << 32
+		within ^= open
+		open = -(within >> 63)
+		records := ends &^ within
+		switch n := int64(bits.OnesCount64(records)); {
+		case n == 0:
+			lines += int64(bits.OnesCount64(ends))
+		case s.Rows+n <= rows && at+blockBytes <= size:
+			behind := ^uint64(0) << (63 - bits.LeadingZeros64(records)) << 1
+			s.At = at + 64 - bits.LeadingZeros64(records)
+			s.Rows += n
+			s.Lines += lines + int64(bits.OnesCount64(ends&^behind))
+			lines = int64(bits.OnesCount64(ends & behind))
+		default:
+			for ; records != 0; records &= records - 1 {
+				i := bits.TrailingZeros64(records)
+				upTo := uint64(2)<<i - 1
+				s.found(at+i+1, lines+int64(bits.OnesCount64(ends&upTo)))
+				if ends, lines = ends&^upTo, 0; !more() {
+					return true
+				}
+			}
+			lines = int64(bits.OnesCount64(ends))
 		}
-		s.At = end
-		s.Lines += lines
-		s.Rows++
+	}
+	if s.EOF && open == 0 && more() {
+		s.found(len(s.Buf), lines+1)
 	}
 	return s.Rows > from
 }
 
-var newline = []byte{'\n'}
-
-// look finds the next quote and the next CR from at on.
-func (s *Scanner) look(at int) {
-	if s.quote < at {
-		if s.quote = len(s.Buf); s.Quote != 0 {
-			s.quote = index(s.Buf, at, s.Quote)
-		}
-	}
-	if s.cr < at {
-		s.cr = index(s.Buf, at, '\r')
-	}
+// found counts the record that ends in front of end.
+func (s *Scanner) found(end int, lines int64) {
+	s.At = end
+	s.Rows++
+	s.Lines += lines
 }
 
-// index returns the place of b in buf from at on, or len(buf).
-func index(buf []byte, at int, b byte) int {
-	if i := bytes.IndexByte(buf[at:], b); i >= 0 {
-		return at + i
+// calmBytes is the length of text that is looked at as a whole where that can be done.
+const calmBytes = 4 << 10
+
+var newline = []byte{'\n'}
+
+// blockBytes is the number of bytes that are looked at at once, one bit for each.
+const blockBytes = 64
+
+// block returns the places of quotes, and of the last bytes of ends of lines, among the
+// 64 bytes at at, the first in the lowest bit.
+func (s *Scanner) block(at int) (quotes, ends uint64) {
+	var padded [blockBytes]byte
+	b := s.Buf[at:]
+	if len(b) < blockBytes {
+		copy(padded[:], b)
+		b = padded[:]
+	}
+	b = b[:blockBytes]
+	ends = places(b, '\n')
+	switch {
+	case s.Quote == 0:
+		s.quote = len(s.Buf)
+	case s.quote < at+blockBytes:
+		if quotes = places(b, s.Quote); quotes == 0 {
+			s.quote = index(s.Buf, at+blockBytes, s.Quote)
+		}
+	}
+	if s.cr < at+blockBytes {
+		crs := places(b, '\r')
+		if crs == 0 {
+			s.cr = index(s.Buf, at+blockBytes, '\r')
+			return quotes, ends
+		}
+		// A CR ends a line unless an LF follows, which then does.
+		alone := crs &^ (ends >> 1)
+		last := min(at+blockBytes, len(s.Buf)) - 1
+		if s.Buf[last] == '\r' && (last+1 < len(s.Buf) && s.Buf[last+1] == '\n' || last+1 == len(s.Buf) && !s.EOF) {
+			alone &^= 1 << (last - at) // or more of the file tells
+		}
+		ends |= alone
+	}
+	return quotes, ends
+}
+
+// places returns a bit for each of 64 bytes that is c.
+func places(b []byte, c byte) uint64 {
+	b = b[:blockBytes]
+	pattern := 0x0101010101010101 * uint64(c)
+	le := binary.LittleEndian
+	// 1. Bit j of byte i tells of byte i of word j.
+	m := ^(others(le.Uint64(b)^pattern)>>7 |
+		others(le.Uint64(b[8:])^pattern)>>6 |
+		others(le.Uint64(b[16:])^pattern)>>5 |
+		others(le.Uint64(b[24:])^pattern)>>4 |
+		others(le.Uint64(b[32:])^pattern)>>3 |
+		others(le.Uint64(b[40:])^pattern)>>2 |
+		others(le.Uint64(b[48:])^pattern)>>1 |
+		others(le.Uint64(b[56:])^pattern))
+	if m == 0 {
+		return 0
+	}
+	// 2. Bit i of byte j does, once this matrix of 8 by 8 bits is transposed
+	// (Warren, Hacker's Delight, 7-3).
+	t := (m ^ m>>7) & 0x00aa00aa00aa00aa
+	m ^= t ^ t<<7
+	t = (m ^ m>>14) & 0x0000cccc0000cccc
+	m ^= t ^ t<<14
+	t = (m ^ m>>28) & 0x00000000f0f0f0f0
+	return m ^ t ^ t<<28
+}
+
+// others returns the high bit of each byte of x that is not zero.
+func others(x uint64) uint64 {
+	const low, high = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
+	return (x&low + low | x) & high
+}
+
+// index returns the place of c in buf from at on, or len(buf).
+func index(buf []byte, at int, c byte) int {
+	if at < len(buf) {
+		if i := bytes.IndexByte(buf[at:], c); i >= 0 {
+			return at + i
+		}
 	}
 	return len(buf)
 }
 
-// next returns where the record that begins at at ends, behind its end of line, and the
-// lines in it; -1 where buf does not hold all of it.
-func (s *Scanner) next(at int) (end int, lines int64) {
-	if s.Quote != 0 && s.Escape != 0 && s.Escape != s.Quote {
-		return s.escaped(at)
-	}
-	open := false
-	for from := at; ; {
-		s.look(from)
-		line := min(index(s.Buf, from, '\n'), s.cr)
-		if s.quote < line && bytes.Count(s.Buf[s.quote:line], []byte{s.Quote})%2 == 1 {
-			open = !open
-		}
-		end, ok := s.lineEnd(line)
-		switch {
-		case !ok || line == len(s.Buf) && open:
-			return -1, 0
-		case line == len(s.Buf):
-			return line, lines + 1
-		}
-		lines++
-		if !open {
-			return end, lines
-		}
-		from = end
-	}
-}
-
-// lineEnd returns the position behind the end of line at line; false where more of
-// the file is needed to know it.
-func (s *Scanner) lineEnd(line int) (int, bool) {
-	switch {
-	case line == len(s.Buf):
-		return line, s.EOF
-	case s.Buf[line] == '\n':
-		return line + 1, true
-	case line+1 == len(s.Buf):
-		return line + 1, s.EOF // whether an LF follows the CR
-	case s.Buf[line+1] == '\n':
-		return line + 2, true
-	}
-	return line + 1, true
-}
-
-// escaped is next where the escape is not the quote: what counts depends on the
-// character in front.
+// escaped returns where the record that begins at at ends, behind its end of line, and
+// the lines in it; -1 where buf does not hold all of it. It is for an escape that is
+// not the quote: what counts then depends on the character in front.
 func (s *Scanner) escaped(at int) (end int, lines int64) {
 	open := false
 	for i := at; i < len(s.Buf); i++ {
@@ -185,6 +248,22 @@ func (s *Scanner) escaped(at int) (end int, lines int64) {
 		return -1, 0
 	}
 	return len(s.Buf), lines + 1
+}
+
+// lineEnd returns the position behind the end of line at line; false where more of
+// the file is needed to know it.
+func (s *Scanner) lineEnd(line int) (int, bool) {
+	switch {
+	case line == len(s.Buf):
+		return line, s.EOF
+	case s.Buf[line] == '\n':
+		return line + 1, true
+	case line+1 == len(s.Buf):
+		return line + 1, s.EOF // whether an LF follows the CR
+	case s.Buf[line+1] == '\n':
+		return line + 2, true
+	}
+	return line + 1, true
 }
 
 // Line returns the length of the first line of buf, its end included; len(buf) where

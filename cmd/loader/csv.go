@@ -108,6 +108,9 @@ func names(flag, text string) ([]string, error) {
 
 // tolerance reads --max-errors.
 func tolerance(text string) (load.Tolerance, error) {
+	if text == "" {
+		return load.Tolerance{}, nil // a command without the flag
+	}
 	if share, ok := strings.CutSuffix(text, "%"); ok {
 		f, err := strconv.ParseFloat(share, 64)
 		if err != nil || !(f >= 0 && f <= 100) {
@@ -121,19 +124,30 @@ func tolerance(text string) (load.Tolerance, error) {
 
 // csvRequest reads the flags of a load of files.
 func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
-	req := load.Request{What: load.CSV, Table: c.String("table"), NoRegistry: c.Bool("no-registry")}
-	err := p.begin(c)
-	if err != nil {
-		return req, err
+	if err := p.begin(c); err != nil {
+		return load.Request{}, err
 	}
+	s, err := p.settings(c)
+	if err != nil {
+		return load.Request{}, err
+	}
+	switch s.Indexes = load.Indexes(c.String("indexes")); s.Indexes {
+	case load.KeepIndexes, load.DeferIndexes:
+	default:
+		return load.Request{}, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", s.Indexes)}
+	}
+	return p.files(c, s)
+}
+
+// files reads the flags that say what files hold and where it goes.
+func (p *program) files(c *cli.Context, s load.Settings) (load.Request, error) {
+	req := load.Request{What: load.CSV, Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s}
+	var err error
 	if !c.Args().Present() {
 		return req, &usageError{"csv takes the names of files, or - for standard input"}
 	}
 	if req.Table == "" {
 		return req, &usageError{"csv takes --table, the table to load into"}
-	}
-	if req.Settings, err = p.settings(c); err != nil {
-		return req, err
 	}
 	f := &load.Files{Null: c.String("null"), Encoding: c.String("encoding"), CreateTable: c.Bool("create-table"), Input: source.NewInput(p.stdin)}
 	req.Files = f
@@ -213,11 +227,6 @@ func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 	default:
 		return req, &usageError{fmt.Sprintf("--order is auto or file, not %q", x)}
 	}
-	switch req.Indexes = load.Indexes(c.String("indexes")); req.Indexes {
-	case load.KeepIndexes, load.DeferIndexes:
-	default:
-		return req, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", req.Indexes)}
-	}
 	f.Names, err = source.Expand(c.Args().Slice())
 	return req, err
 }
@@ -244,11 +253,7 @@ func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error)
 	}
 	base := p.rejects
 	if base == "" {
-		f := l.InputFiles()[0]
-		name := "stdin"
-		if f.Name != source.Stdin {
-			name, _, _ = strings.Cut(f.Base(), ".")
-		}
+		name, _, _ := strings.Cut(l.InputFiles()[0].Base(), ".")
 		base = name + "-" + l.ID
 	}
 	records, err := newPrivate(base + ".rejects.csv")

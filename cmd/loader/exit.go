@@ -11,6 +11,7 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/bank"
+	"bulkload/loader/bench"
 	"bulkload/loader/commit"
 	"bulkload/loader/handoff"
 	"bulkload/loader/load"
@@ -49,6 +50,7 @@ func (p *program) code(err error) int {
 		many    *commit.ToleranceError
 		key     *server.KeyError
 		cert    *certificateError
+		grid    *bench.GridError
 		job     *handoff.JobError
 		broken  *handoff.ConstraintError
 		written *handoff.FileError
@@ -58,7 +60,7 @@ func (p *program) code(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), errors.Is(err, server.ErrURL):
+	case errors.As(err, &usage), errors.As(err, &grid), errors.Is(err, bench.ErrNothing), errors.Is(err, server.ErrURL):
 		return exitUsage
 	case errors.Is(err, loader.ErrStopped), errors.Is(err, context.Canceled) && p.signalCode() != 0:
 		if code := p.signalCode(); code != 0 {

@@ -135,6 +135,23 @@ func (p *program) request(c *cli.Context, what load.What) (load.Request, error) 
 	if err := p.begin(c); err != nil {
 		return load.Request{}, err
 	}
+	s, err := p.settings(c)
+	if err != nil {
+		return load.Request{}, err
+	}
+	switch x := load.Indexes(c.String("indexes")); x {
+	case load.KeepIndexes, load.DeferIndexes:
+		s.Indexes = x
+	default:
+		return load.Request{}, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", x)}
+	}
+	req, err := generated(c, what)
+	req.Settings = s
+	return req, err
+}
+
+// generated reads the flags that say which rows are generated.
+func generated(c *cli.Context, what load.What) (load.Request, error) {
 	if c.Args().Present() {
 		return load.Request{}, &usageError{fmt.Sprintf("%s takes no argument %q", what, c.Args().First())}
 	}
@@ -146,23 +163,13 @@ func (p *program) request(c *cli.Context, what load.What) (load.Request, error) 
 	if err != nil {
 		return load.Request{}, err
 	}
-	s, err := p.settings(c)
-	if err != nil {
-		return load.Request{}, err
-	}
-	switch x := load.Indexes(c.String("indexes")); x {
-	case load.KeepIndexes, load.DeferIndexes:
-		s.Indexes = x
-	default:
-		return load.Request{}, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", x)}
-	}
 	seed := rand.Uint64()
 	if text := c.String("seed"); text != "" {
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
 			return load.Request{}, &usageError{fmt.Sprintf("--seed takes a whole number from 0 to %d, not %q", uint64(math.MaxUint64), text)}
 		}
 	}
-	return load.Request{What: what, Rows: n, Seed: seed, Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s}, nil
+	return load.Request{What: what, Rows: n, Seed: seed, Table: c.String("table"), NoRegistry: c.Bool("no-registry")}, nil
 }
 
 // generate is the command points or accounts.

@@ -50,5 +50,5 @@ func (p *program) readPassword(ctx context.Context) (string, error) {
 	case <-p.stop:
 	case <-ctx.Done():
 	}
-	return "", errors.Join(context.Canceled, term.Restore(fd, before))
+	return "", errors.Join(fmt.Errorf("no password was typed: %w", context.Canceled), term.Restore(fd, before))
 }

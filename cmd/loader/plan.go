@@ -94,7 +94,7 @@ func (p *program) printPreview(v *load.Preview) {
 		fmt.Fprintf(out, "chunks: %d of %d rows, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Via, v.Way)
 	}
 	fmt.Fprintf(out, "binds: %s\n", v.Binds)
-	if v.Via != load.Import {
+	if v.Workers > 0 {
 		fmt.Fprintf(out, "workers: %d: %s\n", v.Workers, v.WorkersWhy)
 	}
 	fmt.Fprintf(out, "statement: %s\n", v.Statement)

@@ -57,7 +57,7 @@ func (p *program) app() *cli.App {
 		// The exit code is chosen in one place, p.exit.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
-		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
+		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.benchCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q; loader --help lists them", c.Args().First())}
@@ -170,6 +170,9 @@ func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Confi
 	if text := c.String("url"); text != "" {
 		cfg, err = server.ParseWithCerts(text, certs)
 		if err == nil {
+			if cfg.PasswordInString() && text != os.Getenv("LOADER_URL") && text != "env" {
+				p.note("other users of this machine can see the password in --url, by ps; PGPASSWORD, a passfile or the prompt hide it")
+			}
 			cfg, err = p.withPassword(ctx, cfg)
 		}
 	} else if certs != "" {

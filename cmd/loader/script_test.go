@@ -102,7 +102,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// runSQL runs statements at a URL: sql $PG 'CREATE TABLE …'
+// runSQL runs statements at a URL, and prints the rows that they give, their values with
+// | between them: sql $PG 'CREATE TABLE …'
 func runSQL(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: sql URL STATEMENT…")
@@ -110,7 +111,10 @@ func runSQL(ts *testscript.TestScript, neg bool, args []string) {
 	cfg, err := server.Parse(args[0])
 	ts.Check(err)
 	for _, q := range args[1:] {
-		_, _, err := server.Run(context.Background(), cfg, q)
+		_, rows, err := server.Run(context.Background(), cfg, q)
 		ts.Check(err)
+		for _, r := range rows {
+			fmt.Fprintln(ts.Stdout(), strings.Join(r, "|"))
+		}
 	}
 }

@@ -37,10 +37,12 @@ var history = []struct{ name, ddl string }{
 // hasHistory reports whether the history is there.
 func (b *Bank) hasHistory(ctx context.Context) (bool, error) {
 	var n int
-	err := b.pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname IN ('transfer_runs', 'transfers')`, registry.Schema).Scan(&n)
+	err := b.again(ctx, "look for the history", func() error {
+		return b.pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+			WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname IN ('transfer_runs', 'transfers')`, registry.Schema).Scan(&n)
+	})
 	if err != nil {
-		return false, failed("look for the history", err)
+		return false, err
 	}
 	return n == len(history), nil
 }
@@ -52,14 +54,16 @@ func (b *Bank) ensureHistory(ctx context.Context) error {
 		return err
 	}
 	create := func(what, name, ddl string) error {
-		// IF NOT EXISTS does not keep two runs from making the same thing at the
-		// same time: PostgreSQL answers one of them with 23505.
-		var err error
-		for range 5 {
-			if _, err = b.pool.Exec(ctx, ddl); err == nil || server.Classify(err) != server.Duplicate && server.Classify(err) != server.Retry {
-				break
+		err := b.again(ctx, "create it", func() (err error) {
+			// IF NOT EXISTS does not keep two runs from making the same thing at
+			// the same time: PostgreSQL answers one of them with 23505.
+			for range 5 {
+				if _, err = b.pool.Exec(ctx, ddl); err == nil || server.Classify(err) != server.Duplicate {
+					break
+				}
 			}
-		}
+			return err
+		})
 		if err != nil {
 			return &server.CreateError{What: what, Name: name, Err: err}
 		}

@@ -199,7 +199,9 @@ func (b *Bank) small(ctx context.Context) (bool, error) {
 	}
 	var n int64
 	err := b.again(ctx, "count accounts", func() error {
-		return b.pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d) AS first", b.Accounts.Name.Sanitize(), MostSummed+1)).Scan(&n)
+		return b.untimed(ctx, func(conn *pgx.Conn) error {
+			return conn.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d) AS first", b.Accounts.Name.Sanitize(), MostSummed+1)).Scan(&n)
+		})
 	})
 	return n <= MostSummed, err
 }

@@ -21,18 +21,26 @@ const MostSampled = 4096
 // one those that follow random places between the lowest id and the highest, so that an
 // id behind a wide gap is chosen more often than others.
 func (b *Bank) sample(ctx context.Context) error {
-	found, err := b.pool.Query(ctx, b.sql.first, MostSampled+1)
+	var ids []int64
+	err := b.again(ctx, "read account ids", func() error {
+		found, err := b.pool.Query(ctx, b.sql.first, MostSampled+1)
+		if err != nil {
+			return err
+		}
+		ids, err = pgx.CollectRows(found, pgx.RowTo[int64])
+		return err
+	})
 	if err != nil {
-		return failed("read account ids", err)
-	}
-	ids, err := pgx.CollectRows(found, pgx.RowTo[int64])
-	if err != nil {
-		return failed("read account ids", err)
+		return err
 	}
 	b.All = len(ids) <= MostSampled
 	if !b.All {
-		if ids, err = b.probes(ctx); err != nil {
-			return failed("sample account ids", err)
+		err = b.again(ctx, "sample account ids", func() (err error) {
+			ids, err = b.probes(ctx)
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	b.ids, b.Sampled = ids, len(ids)

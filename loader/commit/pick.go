@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -91,8 +92,10 @@ func (c *Committer) fillPicking(ctx context.Context, tx session, chunk *rows.Chu
 			}
 		}
 		pick := picking{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: p, rejects: rejects}
-		if err := pick.send(ctx, 0, chunk.Len()); err != nil {
-			return err
+		for lo := 0; lo < chunk.Len(); lo += pickRows {
+			if err := pick.send(ctx, lo, min(lo+pickRows, chunk.Len())); err != nil {
+				return err
+			}
 		}
 		rejects = pick.rejects
 	} else if err := c.fill(ctx, tx, chunk, p); err != nil {
@@ -108,12 +111,21 @@ func (c *Committer) fillPicking(ctx context.Context, tx session, chunk *rows.Chu
 		return &ToleranceError{err}
 	}
 	p.out.Rejected = len(rejects)
-	var list pgx.Batch
-	for _, r := range rejects {
-		list.Queue(c.sql.reject, c.Load, r.Position, r.File, r.Line, r.Byte, clean(r.Column), r.Code, clean(r.Reason), r.Record)
+	for part := range slices.Chunk(rejects, pickRows) {
+		var list pgx.Batch
+		for _, r := range part {
+			list.Queue(c.sql.reject, c.Load, r.Position, r.File, r.Line, r.Byte, clean(r.Column), r.Code, clean(r.Reason), r.Record)
+		}
+		if err := connOf(tx).SendBatch(ctx, &list).Close(); err != nil {
+			return err
+		}
 	}
-	return connOf(tx).SendBatch(ctx, &list).Close()
+	return nil
 }
+
+// pickRows is the number of rows that are sent at a time where some are bad: each bad
+// one has those behind it sent again.
+const pickRows = 1000
 
 // clean returns text that the server takes as such.
 func clean(s string) string {

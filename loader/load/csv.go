@@ -126,7 +126,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 			return nil, err
 		}
 		file.Data = source.Skipped(head, f.Skip)
-		if !source.Valid(head) && f.MaxErrors.none() {
+		if !source.Valid(head, whole) && f.MaxErrors.none() {
 			return nil, &TableError{fmt.Sprintf("%s is not UTF-8; name its encoding, for example --encoding latin1", file.Base())}
 		}
 		body := head[file.Data:]
@@ -350,7 +350,36 @@ func (l *Load) chooseCSV(s Settings) error {
 	case l.Table.Deferrable:
 		return &TableError{fmt.Sprintf("the primary key of %s is deferrable; use --commit transaction", name)}
 	}
+	if len(c.Set) > 0 {
+		if err := l.checkStatement(s); err != nil {
+			return err
+		}
+	}
 	return l.plan(s.Chunk)
+}
+
+// undefinedTable is the SQLSTATE of a table that is not there.
+const undefinedTable = "42P01"
+
+// checkStatement has the server look at the statement that computes columns, before the
+// first row.
+func (l *Load) checkStatement(s Settings) error {
+	ctx, cancel := context.WithTimeout(context.Background(), server.ConnectTimeout)
+	defer cancel()
+	conn, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	_, err = conn.Conn().PgConn().Prepare(ctx, "", commit.Compose(l.optionsCSV(s), l.srv.Product), nil)
+	if err == nil || server.Code(err) == undefinedTable {
+		return nil // for a plan, the table is still to be made
+	}
+	switch server.Classify(err) {
+	case server.Permanent, server.Data:
+		return &TableError{"--set: " + server.Reason(err)}
+	}
+	return nil // what else there may be, the load meets
 }
 
 // unescaped returns a column whose values may hold a backslash or a tab that COPY would
@@ -387,10 +416,34 @@ func (l *Load) costCSV(cost chunker.Cost) chunker.Cost {
 	return cost
 }
 
+// Bytes of a chunk whose text goes to PostgreSQL as it is: measured on 15, larger ones
+// spare commits, and more than these gain nothing. They end one record beyond this, and
+// are as large as a record may be at most: what is larger is parsed, to see whether a
+// record is. Where bad rows are searched for, and where text is parsed,
+// source.DefaultSpanBytes is better.
+const rawSpanBytes = source.DefaultMaxRecordBytes - 128<<10
+
+// takesRaw reports whether chunks will go to the server as they are in the files, and
+// whole: with no row to be searched for.
+func (l *Load) takesRaw() bool {
+	c := l.spec.CSV
+	return l.srv.Product == server.PostgreSQL && l.Via == commit.Copy && c.Dialect.Quote != 0 && c.wholeRecords() && c.MaxErrors.none()
+}
+
+// preferredCSV returns the bytes of a chunk where no limit is near: fewer for files that
+// would not give each worker some.
+func (l *Load) preferredCSV() int64 {
+	if !l.takesRaw() || l.Rows == 0 {
+		return source.DefaultSpanBytes
+	}
+	const chunksEach = 4
+	return min(max(l.Positions/(chunksEach*leastWorkers), source.DefaultSpanBytes), rawSpanBytes)
+}
+
 // fitSpans bounds the bytes of a span, so that every limit holds whatever the length of
 // its records: the plan's rows are for those at the beginning of the files.
 func (l *Load) fitSpans() {
-	size := int64(source.DefaultSpanBytes)
+	size := l.preferredCSV()
 	for _, limit := range l.Plan.Limits {
 		perByte := l.Plan.Cost.Use(limit.Unit, 1, 1) - l.Plan.Cost.Use(limit.Unit, 1, 0)
 		if limit.Max <= 0 || perByte <= 0 {
@@ -399,5 +452,5 @@ func (l *Load) fitSpans() {
 		left := limit.Max - l.Plan.Cost.Use(limit.Unit, max(l.Plan.RowsPerChunk, l.mostRows()), 0)
 		size = min(size, max(left/perByte, 1))
 	}
-	l.csv.SpanBytes = int(size)
+	l.csv.SpanBytes, l.csv.SpanRows = int(size), l.Plan.RowsPerChunk
 }

@@ -107,6 +107,8 @@ func (c *csvSpec) readHeader(ctx context.Context, l *Load, f *Files) error {
 	if f.Header == HeaderAuto || f.Header == "" {
 		// A row of data hardly holds names of the table's columns.
 		header = matched > 0 && matched*2 >= len(names) || looksLikeHeader(c.sample)
+	}
+	if c.HeaderKind == HeaderAuto || c.HeaderKind == "" {
 		what := "no header"
 		if header {
 			what = "a header"

@@ -2,12 +2,16 @@ package load_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 
+	"bulkload/chunker"
 	"bulkload/loader/commit"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/rows"
 	"bulkload/loader/source"
 )
 
@@ -45,5 +49,39 @@ func TestTextGoesToCopyAsItIs(t *testing.T) {
 		if a, b := strings.Join(got[0], ""), strings.Join(got[1], ""); a != b {
 			t.Errorf("%q: COPY gives %s, parsed it is %s", text, a, b)
 		}
+	}
+}
+
+// TestWholeChunksStayText holds that chunks of the automatic size are not parsed on the
+// way to COPY, also those that end behind their limit.
+func TestWholeChunksStayText(t *testing.T) {
+	url := loadertest.PostgreSQLServer(t).NewDatabase(t)
+	exec(t, url, "CREATE TABLE lines (a TEXT, b TEXT)")
+	l := newLoad(t, url, files("lines", write(t, "lines.csv", "a,b\n"+strings.Repeat("12345,\"some text\"\n", 3_000_000))))
+	src := l.Job.Source.(*source.CSV)
+	r, err := src.Fit(chunker.Range{End: l.Positions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spans, c := src.Cut(r), rows.NewChunk(src.Columns())
+	var n, bytes int64
+	for {
+		span, err := spans.Next(l.Plan.RowsPerChunk)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = src.Fill(c, span)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Raw() == nil {
+			t.Errorf("span %s of %d rows was parsed", span, span.Rows)
+		}
+		n, bytes = n+span.Rows, bytes+span.Count
+	}
+	if n != 3_000_000 || bytes != l.Positions {
+		t.Errorf("%d rows in %d bytes, want 3000000 in %d", n, bytes, l.Positions)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -34,8 +33,12 @@ const (
 	importSlowRows = 250_000
 )
 
-// manyRows is the number of rows from which on this load goes by IMPORT.
+// manyRows is the number of rows from which on this load goes by IMPORT, where nothing is
+// said: any that loader bench found to be best so.
 func (l *Load) manyRows() int64 {
+	if l.prefers {
+		return 1
+	}
 	secondary := slices.ContainsFunc(l.Table.Indexes, func(x server.TableIndex) bool { return !x.Primary })
 	if l.What == Points && !secondary {
 		return importRows
@@ -164,7 +167,7 @@ func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 	auto := s.Mode == "" || s.Mode == handoff.Auto
 	if auto {
 		s.Mode = handoff.Upload
-		if o.Addr != "" || l.local() {
+		if o.Addr != "" || l.srv.Config.Local() {
 			s.Mode = handoff.Serve
 		}
 	}
@@ -227,17 +230,6 @@ func (l *Load) rawCSV(ctx context.Context, s *importSpec) (string, error) {
 	}
 	l.Notes = append(l.Notes, "IMPORT INTO takes an empty text in quotes for NULL, and CRLF within quotes for LF; --handoff serve keeps them")
 	return "", nil
-}
-
-// local reports whether the server runs on this machine.
-func (l *Load) local() bool {
-	host := l.srv.Config.Host()
-	if filepath.IsAbs(host) {
-		return true
-	}
-	name, _, err := net.SplitHostPort(host)
-	ip := net.ParseIP(name)
-	return err == nil && (name == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // listen begins to serve, and lets the server try to reach it. It returns why it cannot.

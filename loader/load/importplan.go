@@ -21,7 +21,7 @@ func (l *Load) previewImport(ctx context.Context, req *Request) (bool, error) {
 		return false, nil
 	case l.srv.Product == server.PostgreSQL, !wanted && (req.Via != "" || l.Rows < l.manyRows()):
 		return false, nil
-	case !wanted && req.Handoff.Addr == "" && !l.local():
+	case !wanted && req.Handoff.Addr == "" && !l.srv.Config.Local():
 		l.Notes = append(l.Notes, "in chunks, not by IMPORT: the server is on another machine and cannot read from here (--serve-addr HOST:PORT lets it, --via import uploads)")
 		return false, nil
 	}

@@ -116,6 +116,7 @@ type Load struct {
 	csv       *source.CSV // of What CSV
 	input     *source.Input
 	tolerance *tolerance
+	prefers   bool            // loader bench found IMPORT the best for this table
 	handoff   *importSpec     // of Via Import
 	serving   *handoff.Server // where the server reads from, if it does
 }
@@ -195,10 +196,19 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err != nil {
 		return err
 	}
+	// 2. The way, from where the last load of this table ended.
+	if !req.NoRegistry {
+		if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
+			return err
+		}
+		if err := l.recall(ctx, &req.Settings); err != nil {
+			return err
+		}
+	}
 	if err := l.decide(ctx, &req); err != nil {
 		return err
 	}
-	// 2. The rows: seed, and keys where nobody else's are.
+	// 3. The rows: seed, and keys where nobody else's are.
 	l.spec.Seed, l.spec.Table = req.Seed, l.Table.Name
 	if req.What == CSV {
 		if req.NoRegistry && !req.Files.MaxErrors.none() {
@@ -211,15 +221,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	} else if err := l.drawKeys(ctx); err != nil {
 		return err
 	}
-	// 3. The way, from where the last load of this table ended.
-	if !req.NoRegistry {
-		if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
-			return err
-		}
-		if err := l.recall(ctx, &req.Settings); err != nil {
-			return err
-		}
-	}
+	// 4. The plan.
 	if l.Via == Import {
 		err = l.planImport(ctx, req.Settings)
 	} else {
@@ -229,7 +231,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 		return err
 	}
 	l.spec.Way = l.Way
-	// 4. The record.
+	// 5. The record.
 	deferred := req.Indexes == DeferIndexes
 	if req.NoRegistry {
 		l.ID = ""
@@ -337,6 +339,9 @@ func (l *Load) plan(chunk int64) error {
 	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
 		limits = limits.Without(server.OnePhase)
 	}
+	if chunk == 0 && l.tuned.Origin == registry.ByBench {
+		chunk = l.tuned.Chunk // measured, so that no advice is above it
+	}
 	var err error
 	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), l.rowBytes(), l.cost(l.Table.Keys), limits); err != nil {
 		return &TableError{err.Error()}
@@ -365,7 +370,10 @@ func (l *Load) preferred() int64 {
 
 // untuned is preferred before anything was found out about the table.
 func (l *Load) untuned() int64 {
-	if l.srv.Product == server.PostgreSQL {
+	switch {
+	case l.What == CSV && l.takesRaw():
+		return max(l.preferredCSV()/max(l.rowBytes(), 1), postgresRows)
+	case l.srv.Product == server.PostgreSQL:
 		return postgresRows
 	}
 	return chunker.DefaultRowsPerChunk

@@ -69,6 +69,11 @@ func (l *Load) recall(ctx context.Context, s *Settings) error {
 	if s.Way != "" && t.Way != "" && string(s.Way) != t.Way || s.Via != "" && t.Via != "" && string(s.Via) != t.Via {
 		return nil // found for another way of loading
 	}
+	if t.Via == string(Import) {
+		// Where IMPORT cannot take this load, nothing is known.
+		l.prefers = s.Via == ""
+		return nil
+	}
 	l.tuned = t
 	found := "the last load of this table settled on"
 	if t.Origin == registry.ByBench {

@@ -13,17 +13,21 @@ import (
 )
 
 // startCockroach starts a single node that listens on the loopback address only, at
-// a port that it keeps over restarts. It is insecure: whoever can log in to this
-// machine can reach it.
+// a port that it keeps over restarts. Without certificates it is insecure: whoever can
+// log in to this machine can reach it.
 func (db *DB) startCockroach(ctx context.Context) (*process, error) {
 	if db.port == 0 {
 		db.port = db.lastPort()
 	}
 	urlFile, pidFile := filepath.Join(db.Dir, "url"), filepath.Join(db.Dir, "pid")
 	os.Remove(urlFile)
-	cmd := exec.Command(db.Path, "start-single-node", "--insecure",
+	security, host := "--insecure", "127.0.0.1"
+	if db.certsDir != "" {
+		security, host = "--certs-dir="+db.certsDir, "localhost" // the name that is in certificates
+	}
+	cmd := exec.Command(db.Path, "start-single-node", security,
 		"--store", db.data(),
-		"--listen-addr", fmt.Sprintf("127.0.0.1:%d", db.port), "--http-addr", "127.0.0.1:0",
+		"--listen-addr", fmt.Sprintf("%s:%d", host, db.port), "--http-addr", "127.0.0.1:0",
 		"--listening-url-file", urlFile, "--pid-file", pidFile,
 		"--cache", "128MiB", "--max-sql-memory", "256MiB")
 	cmd.Args = append(cmd.Args, db.settings...)
@@ -52,6 +56,11 @@ func (db *DB) startCockroach(ctx context.Context) (*process, error) {
 		}
 	}
 	db.URL = fmt.Sprintf("postgres://root@127.0.0.1:%d/?sslmode=disable", db.port)
+	if db.certsDir != "" {
+		in := func(name string) string { return url.QueryEscape(filepath.Join(db.certsDir, name)) }
+		db.URL = fmt.Sprintf("postgres://root@localhost:%d/?sslmode=verify-full&sslrootcert=%s&sslcert=%s&sslkey=%s",
+			db.port, in("ca.crt"), in("client.root.crt"), in("client.root.key"))
+	}
 	db.TCP = db.URL
 	return p, db.await(ctx, p, db.log())
 }

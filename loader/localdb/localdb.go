@@ -32,6 +32,9 @@ type Options struct {
 	// Settings are added to the server's command line: name=value for
 	// PostgreSQL, flags for CockroachDB.
 	Settings []string
+	// CertsDir makes a temporary CockroachDB secure: it holds the certificates of
+	// the authority, the node and root, as cockroach cert names them.
+	CertsDir string
 }
 
 // A DB is a running private database.
@@ -43,6 +46,7 @@ type DB struct {
 
 	temporary bool
 	settings  []string
+	certsDir  string
 	users     *flock.Flock // held shared while the server is used
 	process   *process     // of a temporary server
 	port      int
@@ -80,7 +84,7 @@ func Start(ctx context.Context, o Options) (*DB, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
-	db := &DB{Binary: o.Binary, temporary: o.Temporary, settings: o.Settings}
+	db := &DB{Binary: o.Binary, temporary: o.Temporary, settings: o.Settings, certsDir: o.CertsDir}
 	if o.Temporary {
 		return db, db.startTemporary(ctx)
 	}

@@ -221,10 +221,14 @@ func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registr
 
 // Add records a new load.
 func (r *Registry) Add(ctx context.Context, l Load) error {
+	state := Loading
+	if l.Positions == 0 {
+		state = Done // files without a byte
+	}
 	// ON CONFLICT, not to fail when the reply of a first attempt was lost.
 	return r.exec(ctx, `INSERT INTO loader.loads (id, what, target, state, positions, spec)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
-		l.ID, l.What, l.Target, string(Loading), l.Positions, string(l.Spec))
+		l.ID, l.What, l.Target, string(state), l.Positions, string(l.Spec))
 }
 
 const loadColumns = `id, what, target, state, positions, done, spec, created_at, COALESCE(finished_at, 'epoch'), COALESCE(job, 0)`

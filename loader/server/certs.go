@@ -156,32 +156,52 @@ func fromService(text, name string) string {
 	return found.Settings[name]
 }
 
-// checkKey refuses a client's key that is missing, or that others may read, as libpq
-// does; pgx does not look.
-func checkKey(text string) error {
-	if effective(text, "sslmode", "PGSSLMODE") == "disable" || setting(text, "sslcertmode") == "disable" {
+// checkFiles refuses files of certificates and keys that are missing, and a client's key
+// that others may read, as libpq does; pgx does not look. sslrootcert may be "system".
+func checkFiles(text string) error {
+	if effective(text, "sslmode", "PGSSLMODE") == "disable" {
 		return nil
 	}
+	if path := effective(text, "sslrootcert", "PGSSLROOTCERT"); path != "" && path != "system" {
+		if err := checkThere(path, "sslrootcert names the certificate of the server's authority"); err != nil {
+			return err
+		}
+	}
+	if effective(text, "sslcertmode", "PGSSLCERTMODE") == "disable" {
+		return nil
+	}
+	if path := effective(text, "sslcert", "PGSSLCERT"); path != "" {
+		if err := checkThere(path, "sslcert names the client's certificate"); err != nil {
+			return err
+		}
+	}
 	path := effective(text, "sslkey", "PGSSLKEY")
-	byDefault := path == ""
-	if byDefault {
+	if path == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return nil
 		}
 		path = filepath.Join(home, ".postgresql", "postgresql.key")
+		if _, err := os.Stat(path); err != nil {
+			return nil
+		}
+	}
+	if err := checkThere(path, "sslkey names the client's key"); err != nil {
+		return err
 	}
 	info, err := os.Stat(path)
-	if byDefault && err != nil {
-		return nil
-	}
-	if err != nil {
-		return &KeyError{path, fileProblem(err) + "; sslkey names the client's key"}
-	}
-	if info.Mode().Perm()&mayNotHave(info) != 0 {
+	if err == nil && info.Mode().Perm()&mayNotHave(info) != 0 {
 		return &KeyError{path, fmt.Sprintf("can be read by others (mode %04o); chmod 600 it, or a key is no secret", info.Mode().Perm())}
 	}
 	return nil
+}
+
+func checkThere(path, what string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return &KeyError{path, fileProblem(err) + "; " + what}
+	}
+	return f.Close()
 }
 
 // fileProblem says in a few words why a file cannot be used.
@@ -236,7 +256,27 @@ func WantsPassword(ctx context.Context, c *Config) bool {
 	if c.HasPassword() {
 		return false
 	}
-	err := With(ctx, c, func(*pgx.Conn) error { return nil })
-	code := Code(err)
-	return code == "28P01" || code == "28000" && strings.Contains(Reason(err), "password")
+	return passwordFailed(With(ctx, c, func(*pgx.Conn) error { return nil }))
+}
+
+// passwordFailed reports whether err says that a password was wrong or missing. Up to
+// 21.1, CockroachDB gives that no SQLSTATE of its own.
+func passwordFailed(err error) bool {
+	switch Code(err) {
+	case "28P01":
+		return true
+	case "28000", "XXUUU":
+		return strings.Contains(Reason(err), "password")
+	}
+	return false
+}
+
+// certHint says more where the server asks for something else although there is a
+// client's certificate: a client does not present one of an authority that the server
+// does not name.
+func (c *Config) certHint(err error) string {
+	if c.cert && (passwordFailed(err) || strings.Contains(Reason(err), "valid client certificate")) {
+		return "; it may not know the authority of the client's certificate"
+	}
+	return ""
 }

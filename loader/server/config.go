@@ -16,7 +16,9 @@ import (
 // A Config says where a server is and how to log in. Make one with Parse. It holds
 // the password: print its Target, never the Config itself.
 type Config struct {
-	pgx *pgx.ConnConfig
+	pgx    *pgx.ConnConfig
+	cert   bool // there is a client's certificate
+	spoken bool // the string itself holds the password
 }
 
 // ErrURL is what errors of Parse wrap: the user's URL is at fault, not the server.
@@ -53,7 +55,7 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkKey(text); err != nil {
+	if err := checkFiles(text); err != nil {
 		return nil, err
 	}
 	cfg, err := pgx.ParseConfig(text)
@@ -73,7 +75,17 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 		}
 		return nil, fmt.Errorf("%w: %s is not on this machine and %s; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear", ErrURL, host, why)
 	}
-	return &Config{pgx: cfg}, nil
+	return &Config{pgx: cfg, cert: effective(text, "sslcert", "PGSSLCERT") != "", spoken: holdsPassword(text)}, nil
+}
+
+// holdsPassword reports whether a connection string names a password.
+func holdsPassword(text string) bool {
+	if u, err := url.Parse(text); err == nil && strings.Contains(text, "://") {
+		if _, ok := u.User.Password(); ok {
+			return true
+		}
+	}
+	return setting(text, "password") != ""
 }
 
 // checkForm finds the faults of a string that can be named without parsing it, so
@@ -124,28 +136,39 @@ func parseProblem(text string, err error) string {
 // Database returns the database that the string names; empty where it names none.
 func (c *Config) Database() string { return c.pgx.Database }
 
+// with returns a Config like c with other settings.
+func (c *Config) with(settings *pgx.ConnConfig) *Config {
+	copied := *c
+	copied.pgx = settings
+	return &copied
+}
+
 // WithDatabase returns a copy that connects to another database.
 func (c *Config) WithDatabase(name string) *Config {
 	copied := c.pgx.Copy()
 	copied.Database = name
-	return &Config{pgx: copied}
+	return c.with(copied)
 }
 
 // WithTracer returns a copy whose connections report each statement to t.
 func (c *Config) WithTracer(t pgx.QueryTracer) *Config {
 	copied := c.pgx.Copy()
 	copied.Tracer = t
-	return &Config{pgx: copied}
+	return c.with(copied)
 }
 
 // HasPassword reports whether there is a password to log in with.
 func (c *Config) HasPassword() bool { return c.pgx.Password != "" }
 
+// PasswordInString reports whether the connection string itself holds the password, and
+// not the environment or a passfile.
+func (c *Config) PasswordInString() bool { return c.spoken }
+
 // WithPassword returns a copy that logs in with another password.
 func (c *Config) WithPassword(password string) *Config {
 	copied := c.pgx.Copy()
 	copied.Password = password
-	return &Config{pgx: copied}
+	return c.with(copied)
 }
 
 // User returns the name to log in with.

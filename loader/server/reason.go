@@ -27,7 +27,7 @@ func Reason(err error) string {
 		host     x509.HostnameError
 		invalid  x509.CertificateInvalidError
 		dns      *net.DNSError
-		alert    tls.AlertError
+		remote   *net.OpError
 		header   tls.RecordHeaderError
 		pathErr  *os.PathError
 		deadline = errors.Is(err, context.DeadlineExceeded)
@@ -42,8 +42,9 @@ func Reason(err error) string {
 			return "the server's certificate has expired, or is not valid yet"
 		}
 		return "the server's certificate is not valid: " + oneLine(invalid.Error())
-	case errors.As(err, &alert):
-		return "the server refused the TLS connection: " + oneLine(alert.Error())
+	case errors.As(err, &remote) && remote.Op == "remote error":
+		// A TLS alert. Its type in crypto/tls has no exported name.
+		return "the server does not accept the client's certificate or TLS: " + oneLine(strings.TrimPrefix(remote.Err.Error(), "tls: "))
 	case errors.As(err, &header):
 		return "the server does not answer in TLS"
 	case strings.Contains(err.Error(), "server refused TLS connection"):

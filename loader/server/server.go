@@ -30,10 +30,11 @@ type Server struct {
 type ConnectError struct {
 	Host, User, Database string
 	Err                  error
+	hint                 string
 }
 
 func (e *ConnectError) Error() string {
-	return fmt.Sprintf("connect to %s as %s, database %q: %s", e.Host, e.User, e.Database, Reason(e.Err))
+	return fmt.Sprintf("connect to %s as %s, database %q: %s%s", e.Host, e.User, e.Database, Reason(e.Err), e.hint)
 }
 
 func (e *ConnectError) Unwrap() error { return e.Err }
@@ -137,7 +138,7 @@ func (c *Config) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, &ConnectError{Host: c.Host(), User: cfg.User, Database: cfg.Database, Err: err}
+		return nil, &ConnectError{Host: c.Host(), User: cfg.User, Database: cfg.Database, Err: err, hint: c.certHint(err)}
 	}
 	return conn, nil
 }

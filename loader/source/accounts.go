@@ -14,13 +14,38 @@ const (
 	AccountBalances = 1_000_000
 )
 
-// Accounts generates bank accounts. The ids of a load are distinct: row i has the
-// i-th place of a permutation of all ids that the seed chooses. They look random
-// over the whole range, and need no memory. Within a chunk the rows are sorted by
-// id. It is safe for concurrent use.
+// Accounts generates bank accounts. The ids of a load are distinct and need no memory:
+// all ids are cut into as many strata as there are rows, and each row draws one id of a
+// stratum of its own. Consecutive rows have neighbouring strata, within blocks that lie
+// scattered as those of points do. Within a chunk the rows are sorted by id. It is safe
+// for concurrent use.
+//
+// Note: tried a permutation of all ids, so that those of a chunk lay anywhere.
+// CockroachDB then reads before it writes each key; where the keys of a statement lie
+// between two that are there, it writes them all at once.
 type Accounts struct {
 	Seed uint64
 	Rows int64 // rows of the load, at most AccountIDs
+}
+
+// accountBlock is the most rows in a block: more than a chunk has by default.
+const accountBlock = 1 << 16
+
+// strata returns the place of each row's stratum among all.
+func (a Accounts) strata() KeyLayout {
+	blocks := max((a.Rows+accountBlock-1)/accountBlock, 1)
+	l := KeyLayout{Rows: a.Rows, Block: (a.Rows + blocks - 1) / blocks} // all of them full, or nearly
+	if l.span() > AccountIDs {
+		l.Block = 0
+	}
+	return l
+}
+
+// idIn returns the id that is drawn from a stratum of n: the ids from
+// place·AccountIDs/n up to those of the next.
+func idIn(seed uint64, place, n int64) int64 {
+	low, high := place*AccountIDs/n, (place+1)*AccountIDs/n
+	return low + int64(below(random(seed, uint64(place)), uint64(high-low)))
 }
 
 // Columns returns id, balance.
@@ -29,7 +54,10 @@ func (a Accounts) Columns() []rows.Column {
 }
 
 // ID returns the id of row, counted from 0.
-func (a Accounts) ID(row int64) int64 { return permute(mix(a.Seed), row) }
+func (a Accounts) ID(row int64) int64 {
+	strata := a.strata()
+	return idIn(mix(a.Seed), strata.Key(row), strata.span())
+}
 
 // Balance returns the balance of row, counted from 0.
 func (a Accounts) Balance(row int64) int64 {
@@ -41,12 +69,18 @@ func (a Accounts) Balance(row int64) int64 {
 // row's first id; two rows may be given the same, and the database then passes it
 // by like any other that is taken. The error says that the load leaves none.
 func (a Accounts) Redraw(row int64, attempt int) (int64, error) {
-	free := AccountIDs - a.Rows
-	if free <= 0 {
-		return 0, fmt.Errorf("no free account id is left for row %d", row)
+	seed, n := mix(a.Seed), a.strata().span()
+	for try := range uint64(1 << 16) {
+		id := int64(below(random(mix(a.Seed^0xd+try<<32), uint64(row)<<16|uint64(attempt)), AccountIDs))
+		place := ((id+1)*n - 1) / AccountIDs
+		if idIn(seed, place, n) != id {
+			return id, nil
+		}
+		if n == AccountIDs {
+			break // every id is some row's
+		}
 	}
-	at := below(random(mix(a.Seed^0xd), uint64(row)<<16|uint64(attempt)), uint64(free))
-	return permute(mix(a.Seed), a.Rows+int64(at)), nil
+	return 0, fmt.Errorf("no free account id is left for row %d", row)
 }
 
 // Fill computes the rows of span, sorted by id. It never fails.
@@ -56,9 +90,10 @@ func (a Accounts) Fill(c *rows.Chunk, span chunker.Span) error {
 	ids, balances := c.Col(0).Ints, c.Col(1).Ints
 	// An id has 30 bits and a row's place in its chunk fewer than 33, so both
 	// are sorted as one number.
-	seed := mix(a.Seed)
+	seed, strata := mix(a.Seed), a.strata()
+	all := strata.span()
 	for i := range ids {
-		ids[i] = permute(seed, span.First+int64(i))<<33 | int64(i)
+		ids[i] = idIn(seed, strata.Key(span.First+int64(i)), all)<<33 | int64(i)
 	}
 	slices.Sort(ids)
 	if cap(c.RowNumbers) < n {
@@ -70,22 +105,4 @@ func (a Accounts) Fill(c *rows.Chunk, span chunker.Span) error {
 		ids[i], c.RowNumbers[i], balances[i] = packed>>33, row, a.Balance(row)
 	}
 	return nil
-}
-
-// permute returns the image of x under a permutation of [0,AccountIDs) chosen by
-// seed: a Feistel network over 30 bits, walked until it is in range again (Black
-// and Rogaway: Ciphers with Arbitrary Finite Domains, 2002). 2^30 is 7 % above
-// AccountIDs, so that one step is nearly always enough.
-func permute(seed uint64, x int64) int64 {
-	const half, mask = 15, 1<<15 - 1
-	for {
-		l, r := uint64(x)>>half, uint64(x)&mask
-		for round := range uint64(6) {
-			l, r = r, l^mix(seed+round<<32+r)&mask
-		}
-		x = int64(l<<half | r)
-		if x < AccountIDs {
-			return x
-		}
-	}
 }

@@ -30,6 +30,9 @@ type CSV struct {
 	Fields []int
 	// SpanBytes is the size at which a span ends. Zero is DefaultSpanBytes.
 	SpanBytes int
+	// SpanRows is the number of rows that spans will be asked for, so that Fit can
+	// cut them already. Zero: it cuts by SpanBytes alone.
+	SpanRows int64
 	// MaxRecordBytes bounds a record: what one unclosed quote may cost. Zero is
 	// DefaultMaxRecordBytes.
 	MaxRecordBytes int
@@ -49,6 +52,8 @@ type CSV struct {
 	streams map[int]*stream
 	held    map[int64]heldSpan
 	lines   map[int][]mark
+	cuts    map[int64][]chunker.Span // that Fit found, by the First of its range
+	buf     []byte                   // memory to cut with, when nobody does
 }
 
 // Defaults of CSV.
@@ -174,9 +179,6 @@ func (o *origin) Place(i int) rows.Place { return o.place(o.records[i].start) }
 func (o *origin) place(at int) rows.Place {
 	i, f := o.src.file(o.span.First)
 	p := rows.Place{File: f.Base(), Position: o.span.First + o.skipped + int64(at)}
-	if f.Name == Stdin {
-		p.File = "stdin"
-	}
 	p.Byte = p.Position - f.First
 	line := o.span.Line
 	if line == 0 {
@@ -211,10 +213,7 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 	for at := 0; at < len(o.raw); at = scan.At {
 		var err error
 		if !scan.Skip(scan.Rows+1, math.MaxInt) {
-			err = fmt.Errorf("%w within %d bytes of its record (--max-record-bytes); it may be a quote too many", chunker.ErrUnclosed, s.maxRecord())
-			if _, f := s.file(o.span.First); o.span.End() == f.End() {
-				err = fmt.Errorf("%w before the end of the file", chunker.ErrUnclosed)
-			}
+			err = s.unclosed(o.span)
 			scan.At = len(o.raw)
 		} else if scan.At-at > s.maxRecord() {
 			err = fmt.Errorf("a record of more than %d bytes (--max-record-bytes)", s.maxRecord())
@@ -242,6 +241,15 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 	}
 	c.SetLen(len(o.records))
 	return nil
+}
+
+// unclosed says that the span's only record does not end.
+func (s *CSV) unclosed(span chunker.Span) error {
+	_, f := s.file(span.First)
+	if span.End() == f.End() || !f.Stream && f.End()-span.First <= int64(s.maxRecord()) {
+		return fmt.Errorf("%w before the end of the file; its record begins here", chunker.ErrUnclosed)
+	}
+	return fmt.Errorf("%w within the %d bytes of a record (--max-record-bytes); the record begins here", chunker.ErrUnclosed, s.maxRecord())
 }
 
 func (s *CSV) widthError(got []chunker.Field) error {
@@ -281,7 +289,8 @@ func (s *CSV) read(o *origin) error {
 		n = most + 1 // a line longer than any record: its beginning tells enough
 	}
 	if int64(cap(o.raw)) < n {
-		o.raw = make([]byte, n+n/4)
+		o.raw = nil // before there are two
+		o.raw = make([]byte, max(n, int64(s.spanBytes())+spanSlack))
 	}
 	o.raw = o.raw[:n]
 	if _, err := file.ReadAt(o.raw, o.span.First+o.skipped-f.First); err != nil {
@@ -300,11 +309,7 @@ func (s *CSV) Place(span chunker.Span) string {
 	if line == 0 && !f.Stream {
 		line = s.line(i, span.First-f.First)
 	}
-	name := f.Base()
-	if f.Name == Stdin {
-		name = "stdin"
-	}
-	return fmt.Sprintf("%s:%d: chunk of %d rows", name, line, span.Rows)
+	return fmt.Sprintf("%s:%d: chunk of %d rows", f.Base(), line, span.Rows)
 }
 
 // Done is told that a span is committed, and lets go of what was held for it.
@@ -336,13 +341,23 @@ func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
 		return r, nil
 	}
 	c := s.spans(i, chunker.Range{First: r.First, End: f.End()})
+	defer c.free()
+	var cuts []chunker.Span
+	defer func() { s.keep(cuts) }()
+	n := s.SpanRows
+	if n <= 0 {
+		n = math.MaxInt64
+	}
 	for {
-		span, err := c.Next(math.MaxInt64)
+		span, err := c.Next(n)
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return r, err
+		}
+		if len(cuts) < mostCuts {
+			cuts = append(cuts, span)
 		}
 		if span.End() >= r.End {
 			r.End = span.End()
@@ -351,6 +366,36 @@ func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
 	}
 	r.End = f.End()
 	return r, nil
+}
+
+// Bounds of what is kept of Fit's work: spans of one range, and ranges. A range that
+// another run takes is never asked for here.
+const (
+	mostCuts = 4096
+	mostKept = 8
+)
+
+// keep keeps spans that follow each other for the next Cut of them, which then need not
+// read what Fit has read.
+func (s *CSV) keep(cuts []chunker.Span) {
+	if len(cuts) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cuts == nil || len(s.cuts) >= mostKept {
+		s.cuts = map[int64][]chunker.Span{}
+	}
+	s.cuts[cuts[0].First] = cuts
+}
+
+// kept returns the spans that keep kept from a position on, once.
+func (s *CSV) kept(first int64) []chunker.Span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cuts := s.cuts[first]
+	delete(s.cuts, first)
+	return cuts
 }
 
 var (

@@ -18,7 +18,12 @@ func (s *CSV) Cut(r chunker.Range) loader.Spans {
 	for r.First < r.End {
 		i, f := s.file(r.First)
 		part := chunker.Range{First: r.First, End: min(r.End, f.End())}
-		list = append(list, func() loader.Spans { return s.spans(i, part) })
+		list = append(list, func() loader.Spans {
+			if cuts := s.kept(part.First); !f.Stream && cuts != nil {
+				return &keptSpans{src: s, index: i, cuts: cuts, left: part}
+			}
+			return s.spans(i, part)
+		})
 		r.First = part.End
 	}
 	return &list
@@ -39,6 +44,32 @@ func (m *manySpans) Next(n int64) (chunker.Span, error) {
 		return span, err
 	}
 	return chunker.Span{}, io.EOF
+}
+
+// keptSpans gives spans that were found before, as long as they are no larger than they
+// may be, and cuts the rest.
+type keptSpans struct {
+	src   *CSV
+	index int
+	cuts  []chunker.Span
+	left  chunker.Range
+	rest  *spans
+}
+
+func (k *keptSpans) Next(n int64) (chunker.Span, error) {
+	if k.rest == nil && k.left.Len() <= 0 {
+		return chunker.Span{}, io.EOF
+	}
+	if len(k.cuts) > 0 && k.rest == nil {
+		if span := k.cuts[0]; span.First == k.left.First && span.End() <= k.left.End && span.Rows <= n {
+			k.cuts, k.left.First = k.cuts[1:], span.End()
+			return span, nil
+		}
+	}
+	if k.rest == nil {
+		k.cuts, k.rest = nil, k.src.spans(k.index, k.left)
+	}
+	return k.rest.Next(n)
 }
 
 // spans cuts a range of one file.
@@ -95,6 +126,9 @@ func (c *spans) fill(n int) error {
 	if c.eof || len(c.buf) >= n {
 		return nil
 	}
+	if c.buf == nil {
+		c.buf = c.src.spare()
+	}
 	if cap(c.buf) < n {
 		c.buf = append(make([]byte, 0, n), c.buf...)
 	}
@@ -115,17 +149,36 @@ func (c *spans) fill(n int) error {
 	return nil
 }
 
+// free gives the memory of what is read back; c cuts no more.
+func (c *spans) free() {
+	if c.buf != nil {
+		c.src.mu.Lock()
+		c.src.buf = c.buf[:0]
+		c.src.mu.Unlock()
+		c.buf = nil
+	}
+}
+
+// spare returns memory that free gave back, or nil.
+func (s *CSV) spare() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	buf := s.buf
+	s.buf = nil
+	return buf
+}
+
 // Next implements loader.Spans.
 func (c *spans) Next(n int64) (chunker.Span, error) {
 	if c.err != nil {
 		return chunker.Span{}, c.err
 	}
 	if c.at >= c.end {
+		c.free()
 		return chunker.Span{}, io.EOF
 	}
 	size := c.src.spanBytes()
-	want := size + size/4
-	if err := c.fill(want); err != nil {
+	if err := c.fill(size + spanSlack); err != nil {
 		return chunker.Span{}, err
 	}
 	span := chunker.Span{First: c.at, Line: c.line}
@@ -149,6 +202,10 @@ func (c *spans) Next(n int64) (chunker.Span, error) {
 		return c.broken(span)
 	}
 }
+
+// spanSlack is how much more than a span is read at a time, so that the record in which
+// it ends is mostly at hand.
+const spanSlack = 256 << 10
 
 // broken ends the span with the first line, which opens a quote that is not closed or
 // goes on beyond every bound. What follows is read as if the line were not there.

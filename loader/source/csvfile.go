@@ -82,6 +82,9 @@ func (e *FileError) Unwrap() error { return e.Err }
 
 // Base returns the name without its directory, for messages.
 func (f *File) Base() string {
+	if f.Name == Stdin {
+		return "stdin"
+	}
 	if isURL(f.Name) {
 		return f.Name[strings.LastIndexByte(f.Name, '/')+1:]
 	}

@@ -77,8 +77,12 @@ func Skipped(head []byte, lines int) int64 {
 	return int64(at)
 }
 
-// Valid reports whether head is UTF-8, a character that is cut at its end aside.
-func Valid(head []byte) bool {
+// Valid reports whether head is UTF-8, a character that is cut at its end aside where
+// it is not whole.
+func Valid(head []byte, whole bool) bool {
+	if whole {
+		return utf8.Valid(head)
+	}
 	for i := 0; i < utf8.UTFMax && len(head) > 0; i++ {
 		if utf8.Valid(head) {
 			return true

@@ -141,6 +141,41 @@ func TestAccountIDsAreDistinctAndSorted(t *testing.T) {
 	}
 }
 
+// TestAccountIDsOfEverySize samples loads up to one of every id.
+func TestAccountIDsOfEverySize(t *testing.T) {
+	for _, n := range []int64{1, 2, 100, 1 << 16, 1<<16 + 1, 100_000, 499_999_999, source.AccountIDs - 1, source.AccountIDs} {
+		a := source.Accounts{Seed: 5, Rows: n}
+		seen := map[int64]int64{}
+		low, high := int64(source.AccountIDs), int64(0)
+		for i := range min(n, 3000) {
+			// The first and last rows, and some between.
+			row := i
+			switch {
+			case i%3 == 1 && n > 3000:
+				row = n - 1 - i
+			case i%3 == 2 && n > 3000:
+				row = n / 3000 * i
+			}
+			id := a.ID(row)
+			if before, ok := seen[id]; id < 0 || id >= source.AccountIDs || ok && before != row {
+				t.Fatalf("%d rows: row %d has id %d, as row %d", n, row, id, before)
+			}
+			seen[id] = row
+			low, high = min(low, id), max(high, id)
+			if again, err := a.Redraw(row, 1); err == nil {
+				if before, ok := seen[again]; ok {
+					t.Fatalf("%d rows: row %d is given id %d again, which is row %d's", n, row, again, before)
+				}
+			} else if n < source.AccountIDs/2 {
+				t.Fatalf("%d rows: row %d: %v", n, row, err)
+			}
+		}
+		if n >= 100 && (low > source.AccountIDs/20 || high < source.AccountIDs/20*19) {
+			t.Errorf("%d rows: ids from %d to %d, want them over the whole range", n, low, high)
+		}
+	}
+}
+
 func BenchmarkPoints(b *testing.B) {
 	p := source.Points{Seed: 1, Keys: source.KeyLayout{Rows: 1 << 30, Block: source.KeyBlockRows}}
 	c := rows.NewChunk(p.Columns())

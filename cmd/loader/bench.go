@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"bulkload/loader/bench"
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+	"bulkload/loader/source"
+)
+
+func (p *program) benchCommand() *cli.Command {
+	of := func(what load.What) *cli.Command {
+		return &cli.Command{
+			Name: string(what), Usage: "measure loads of " + string(what), Flags: p.benchFlags(string(what)),
+			Action: func(c *cli.Context) error { return p.bench(c, what) },
+		}
+	}
+	files := csvFlags()
+	// What belongs to one load, or has a list in its place.
+	files = slices.DeleteFunc(files, func(f cli.Flag) bool {
+		return slices.Contains([]string{"table", "max-errors", "rejects", "rate", "indexes", "no-registry"}, f.Names()[0])
+	})
+	shared := slices.DeleteFunc(p.benchFlags(""), func(f cli.Flag) bool {
+		return slices.Contains([]string{"n", "seed"}, f.Names()[0])
+	})
+	return &cli.Command{
+		Name:  "bench",
+		Usage: "measure which chunk size, which way and how many workers load fastest, and recommend",
+		Flags: p.benchFlags(string(load.Points)),
+		Description: `Loads the same rows under each setting of a grid into a scratch table like the
+named one, which is dropped at the end; the named table is not written. bench alone
+measures points. Ctrl-C ends it, with a report of what was measured.
+
+Examples:
+   loader bench --chunks 100,1000,5000 --via insert,copy --html bench.html
+   loader bench points --workers 1,2,4 --budget 5m --save
+   loader bench csv orders.csv --table orders --indexes keep,defer`,
+		Action: func(c *cli.Context) error { return p.bench(c, load.Points) },
+		Subcommands: []*cli.Command{of(load.Points), of(load.Accounts), {
+			Name: string(load.CSV), Usage: "measure loads of CSV or TSV files", ArgsUsage: "FILE…", Flags: append(shared, files...),
+			Action: func(c *cli.Context) error { return p.bench(c, load.CSV) },
+		}},
+	}
+}
+
+func (p *program) benchFlags(table string) []cli.Flag {
+	return append([]cli.Flag{
+		&cli.StringFlag{Name: "n", Value: "200000", Usage: "rows of each run"},
+		&cli.StringFlag{Name: "seed", Usage: "what the rows are made from; a new one is drawn without it"},
+		&cli.StringFlag{Name: "table", Value: table, Usage: "table that the scratch table is made like; the tutorial's when it is missing"},
+		&cli.StringFlag{Name: "chunks", Value: "auto", Usage: "rows per chunk, as 100,1000,5000; auto is sizes around the server's limits"},
+		&cli.StringFlag{Name: "workers", Value: "auto", Usage: "chunks in flight, as 1,2,4; auto is what a load takes"},
+		&cli.StringFlag{Name: "via", Value: "insert,copy", Usage: "how rows travel: insert, copy, import"},
+		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "how a chunk is committed: auto, statement, transaction"},
+		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, defer"},
+		&cli.StringFlag{Name: "count", Value: strconv.Itoa(bench.DefaultCount), Usage: "runs of each setting"},
+		&cli.DurationFlag{Name: "budget", Value: 2 * time.Minute, Usage: "most time for all of it; 0s is no bound"},
+		&cli.BoolFlag{Name: "save", Usage: "keep the recommendation: loads of the table with --chunk auto begin from it"},
+		&cli.StringFlag{Name: "out", Usage: "file for the runs in the Go benchmark format, which benchstat compares"},
+		&cli.StringFlag{Name: "json", Usage: "file for all of the report as JSON"},
+		&cli.StringFlag{Name: "csv", Usage: "file for the runs as CSV"},
+		&cli.StringFlag{Name: "html", Usage: "file for a page with the curves, which loads nothing else"},
+		&cli.StringFlag{Name: "svg", Usage: "file for the curves"},
+		&cli.DurationFlag{Name: "chunk-timeout", Value: commit.DefaultChunkTimeout, Usage: "most time for one attempt at a chunk"},
+		&cli.DurationFlag{Name: "retry-for", Value: commit.DefaultRetryFor, Usage: "most time for all attempts at a chunk"},
+		&cli.BoolFlag{Name: "no-registry", Usage: "load without records in schema loader, and measure that"},
+	}, p.commonFlags()...)
+}
+
+// list reads a flag of words with commas between them, each of which must be known.
+func list[T ~string](c *cli.Context, flag string, known ...T) ([]T, error) {
+	var found []T
+	for part := range strings.SplitSeq(c.String(flag), ",") {
+		w := T(strings.TrimSpace(part))
+		if !slices.Contains(known, w) {
+			words := make([]string, len(known))
+			for i, k := range known {
+				words[i] = string(k)
+			}
+			return nil, &usageError{fmt.Sprintf("--%s takes some of %s with commas between them, not %q", flag, strings.Join(words, ", "), c.String(flag))}
+		}
+		if !slices.Contains(found, w) {
+			found = append(found, w)
+		}
+	}
+	return found, nil
+}
+
+// grid reads the flags of the grid.
+func grid(c *cli.Context) (bench.Grid, error) {
+	var g bench.Grid
+	var err error
+	if g.Chunks, err = bench.ParseChunks(c.String("chunks"), mostChunk); err != nil {
+		return g, &usageError{"--chunks takes " + err.Error()}
+	}
+	if g.Workers, err = bench.ParseWorkers(c.String("workers"), mostWorkers); err != nil {
+		return g, &usageError{"--workers takes " + err.Error()}
+	}
+	if g.Vias, err = list(c, "via", commit.Insert, commit.Copy, bench.Import); err != nil {
+		return g, err
+	}
+	if g.Indexes, err = list(c, "indexes", load.KeepIndexes, load.DeferIndexes); err != nil {
+		return g, err
+	}
+	ways, err := list(c, "commit", "auto", commit.Statement, commit.Transaction)
+	for _, w := range ways {
+		if w == "auto" {
+			w = ""
+		}
+		g.Ways = append(g.Ways, w)
+	}
+	g.Asked.Vias, g.Asked.Ways = c.IsSet("via"), c.IsSet("commit")
+	return g, err
+}
+
+// bench is the command bench.
+func (p *program) bench(c *cli.Context, what load.What) error {
+	if err := p.begin(c); err != nil {
+		return err
+	}
+	b := &bench.Bench{Stop: p.stop, Budget: c.Duration("budget")}
+	var err error
+	if b.Grid, err = grid(c); err != nil {
+		return err
+	}
+	count, err := number("count", c.String("count"), 1, 1000)
+	if err != nil {
+		return err
+	}
+	b.Count = int(count)
+	s := load.Settings{ChunkTimeout: c.Duration("chunk-timeout"), RetryFor: c.Duration("retry-for")}
+	switch {
+	case b.Budget < 0:
+		return &usageError{"--budget is not shorter than 0s"}
+	case s.ChunkTimeout <= 0 || s.RetryFor <= 0:
+		return &usageError{"--chunk-timeout and --retry-for are longer than 0s"}
+	case c.Bool("save") && c.Bool("no-registry"):
+		return &usageError{"--save keeps the recommendation in the registry, which --no-registry gives up"}
+	case c.Bool("no-registry") && slices.Contains(b.Grid.Indexes, load.DeferIndexes):
+		return &usageError{"--indexes defer needs the registry, which --no-registry gives up"}
+	}
+	var req load.Request
+	if what == load.CSV {
+		req, err = p.files(c, s)
+		if err == nil && slices.Contains(req.Files.Names, source.Stdin) {
+			err = &usageError{"standard input cannot be read for every run; bench csv takes files"}
+		}
+	} else {
+		req, err = generated(c, what)
+		req.Settings = s
+	}
+	if err != nil {
+		return err
+	}
+	b.Request = func() load.Request {
+		r := req
+		if req.Files != nil {
+			files := *req.Files
+			files.Input = source.NewInput(p.stdin)
+			r.Files = &files
+		}
+		return r
+	}
+	outputs, err := openOutputs(c)
+	if err != nil {
+		return err
+	}
+	defer outputs.discard()
+	cfg, done, err := p.target(c.Context, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if b.Server, err = server.Open(c.Context, cfg, databases[what]); err != nil {
+		return err
+	}
+	return p.measure(c, b, outputs)
+}
+
+// measure runs a benchmark and writes its report, also of one that was stopped.
+func (p *program) measure(c *cli.Context, b *bench.Bench, outputs outputs) error {
+	p.note("target: %s at %s, database %s, user %s", b.Server.Info, b.Server.Config.Host(), b.Server.Config.Database(), b.Server.Config.User())
+	r := p.grid()
+	b.Note, b.Observe = r.note, r.observe
+	report, err := b.Run(c.Context)
+	r.end()
+	if report == nil || len(report.Advice.Lines) == 0 {
+		return err
+	}
+	// What was measured is written, whatever ended it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), server.ConnectTimeout)
+	defer cancel()
+	if c.Bool("save") && err == nil {
+		err = p.save(ctx, b.Server, report)
+	}
+	if p.json {
+		err = errors.Join(err, report.WriteJSON(p.stdout))
+	} else {
+		width := 80
+		if w, _, sizeErr := term.GetSize(int(p.stdout.Fd())); sizeErr == nil {
+			width = w
+		}
+		err = errors.Join(err, report.WriteText(p.stdout, width))
+	}
+	return errors.Join(err, p.writeOutputs(outputs, report))
+}
+
+// save keeps the recommendation.
+func (p *program) save(ctx context.Context, srv *server.Server, report *bench.Report) error {
+	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 1})
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	reg, err := registry.Open(ctx, pool, srv.Info)
+	if err == nil {
+		err = report.Save(ctx, reg)
+	}
+	if err != nil {
+		return err
+	}
+	p.note("saved: loads of %s into %s with --chunk auto begin from it", report.What, report.Table)
+	return nil
+}
+
+// An output is a file that a report is written to. It has another name until it is
+// complete.
+type output struct {
+	path  string
+	file  *os.File
+	write func(*bench.Report, io.Writer) error
+}
+
+type outputs []*output
+
+// openOutputs makes the files that the flags name before anything is measured: a
+// measurement is not lost for a path that is wrong.
+func openOutputs(c *cli.Context) (outputs, error) {
+	var list outputs
+	for _, o := range []output{
+		{path: c.String("out"), write: (*bench.Report).WriteBenchmark},
+		{path: c.String("json"), write: (*bench.Report).WriteJSON},
+		{path: c.String("csv"), write: (*bench.Report).WriteCSV},
+		{path: c.String("html"), write: (*bench.Report).WriteHTML},
+		{path: c.String("svg"), write: (*bench.Report).WriteSVG},
+	} {
+		if o.path == "" {
+			continue
+		}
+		var err error
+		if o.file, err = os.CreateTemp(filepath.Dir(o.path), "."+filepath.Base(o.path)+"-*"); err != nil {
+			list.discard()
+			var path *os.PathError
+			if errors.As(err, &path) {
+				err = path.Err
+			}
+			return nil, &usageError{fmt.Sprintf("%s cannot be written: %v", o.path, err)}
+		}
+		list = append(list, &o)
+	}
+	return list, nil
+}
+
+// discard removes the files that were not written.
+func (l outputs) discard() {
+	for _, o := range l {
+		if o.file != nil {
+			o.file.Close()
+			os.Remove(o.file.Name())
+		}
+	}
+}
+
+func (p *program) writeOutputs(list outputs, report *bench.Report) error {
+	var errs []error
+	for _, o := range list {
+		err := o.write(report, o.file)
+		err = errors.Join(err, o.file.Chmod(0o644), o.file.Close())
+		if err == nil {
+			err = os.Rename(o.file.Name(), o.path)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("write %s: %w", o.path, err))
+			continue
+		}
+		o.file = nil
+		p.note("wrote %s", o.path)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"bulkload/loader/loadertest"
+)
+
+// scratchTables counts the scratch tables of benchmarks.
+const scratchTables = `SELECT count(*) FROM pg_catalog.pg_class WHERE relkind = 'r' AND relname LIKE 'loader\_bench\_%'`
+
+// startBench starts a benchmark that goes on for long, and waits until it has made
+// several runs.
+func startBench(t *testing.T, url string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	cmd := command(url, append([]string{"bench", "--n", "3000", "--chunks", "50", "--via", "copy", "--count", "1000", "--budget", "0s"}, args...)...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	loadertest.Eventually(t, "the tenth run", func() bool {
+		return loadertest.Value[int64](t, url, scratchTables+` AND relname LIKE '%\_1_'`) > 0
+	})
+	return cmd, &out
+}
+
+// checkNothingOfBench holds that neither a scratch table nor a record is there.
+func checkNothingOfBench(t *testing.T, url string) {
+	t.Helper()
+	if n := loadertest.Value[int64](t, url, scratchTables); n != 0 {
+		t.Errorf("%d scratch tables are left", n)
+	}
+	if list := loads(t, url); len(list) != 0 {
+		t.Errorf("records are left: %v", list)
+	}
+}
+
+// TestBenchIsInterrupted: Ctrl-C keeps what was measured and draws it; so does a second
+// one, which does not wait for the running chunks.
+func TestBenchIsInterrupted(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		for name, times := range map[string]int{"once": 1, "twice": 2} {
+			t.Run(name, func(t *testing.T) {
+				url := s.NewDatabase(t)
+				page := filepath.Join(t.TempDir(), "page.html")
+				cmd, out := startBench(t, url, "--html", page)
+				for range times {
+					cmd.Process.Signal(syscall.SIGINT)
+				}
+				cmd.Wait()
+				if code := cmd.ProcessState.ExitCode(); code != 130 {
+					t.Errorf("exit code %d, want 130:\n%s", code, out)
+				}
+				if !strings.Contains(out.String(), "; stopped\n") || !strings.Contains(out.String(), "ROWS/S") {
+					t.Errorf("it does not say what was measured:\n%s", out)
+				}
+				if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), `<svg class="chart"`) {
+					t.Errorf("nothing is drawn: %v", err)
+				}
+				checkNothingOfBench(t, url)
+			})
+		}
+	})
+}
+
+// TestBenchIsKilled: what kill -9 leaves, the next benchmark removes.
+func TestBenchIsKilled(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		for {
+			cmd, _ := startBench(t, url)
+			cmd.Process.Kill()
+			cmd.Wait()
+			if loadertest.Value[int64](t, url, scratchTables) > 0 {
+				break // else it was killed between two runs
+			}
+		}
+		// Its sessions end when the server finds them gone.
+		loadertest.Eventually(t, "a benchmark that removes what is left", func() bool {
+			mustRun(t, url, "bench", "--n", "100", "--chunks", "50", "--via", "insert", "--count", "1")
+			return loadertest.Value[int64](t, url, scratchTables) == 0
+		})
+		checkNothingOfBench(t, url)
+	})
+}

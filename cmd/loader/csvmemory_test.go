@@ -1,0 +1,124 @@
+//go:build chaos && linux
+
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkload/loader/loadertest"
+)
+
+// peakBytes runs the command and returns its exit code, its error output, and the most
+// memory that it had. That is polled: what the parent is told at the end would count the
+// parent's own, from before the command replaced it.
+func peakBytes(t *testing.T, url string, args ...string) (code int, said string, peak int64) {
+	t.Helper()
+	cmd := command(url, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return cmd.ProcessState.ExitCode(), stderr.String(), peak
+		case <-tick.C:
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+			if m := highWater.FindSubmatch(status); err == nil && m != nil {
+				n, _ := strconv.ParseInt(string(m[1]), 10, 64)
+				peak = n << 10
+			}
+		}
+	}
+}
+
+var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+
+// TestCSVMemoryIsFlat holds that no file and no dirt in it takes more than 64 MiB and a
+// chunk for each worker.
+func TestCSVMemoryIsFlat(t *testing.T) {
+	const workers, chunk = 2, 4 << 20
+	const bound = 64<<20 + workers*chunk
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	// fill makes a file of head and then text, again and again.
+	fill := func(name, head, text string, size int) {
+		f, err := os.Create(path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		block := bytes.Repeat([]byte(text), max(1<<20/len(text), 1))
+		io.WriteString(f, head)
+		for n := 0; n < size; n += len(block) {
+			if _, err := f.Write(block); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill("plain.csv", "a,b,c\n", "1,\"name, of it\",some text\n", 128<<20)
+	fill("quote.csv", "a,b,c\nd,\"e,f\n", "x", 256<<20)
+	fill("quotelines.csv", "a,b,c\nd,\"e,f\n", "xxxxxxxx,yyyyyyyyyy,zzzzzzzzzzzzzz\n", 256<<20)
+	fill("oneline.csv", "", "x", 256<<20)
+	fill("dirt.csv", "a,b,c\n"+strings.Repeat("1,\xff,2\n", 50), "1,2\na,b,c\n\n\"a\"\"\n\",b,c\n", 2<<20)
+	fill("narrow.csv", "a,b,c\n", ",,\n", 24<<20)
+	fill("longrecords.csv", "a,b,c\n1,2,3\n", "a,\""+string(bytes.Repeat([]byte("y\n"), 3<<19))+"\",c\n", 64<<20)
+	plain, err := os.ReadFile(path("plain.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := os.Create(path("plain.csv.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, _ := gzip.NewWriterLevel(z, gzip.BestSpeed)
+	w.Write(plain)
+	w.Close()
+	z.Close()
+	s := loadertest.PostgreSQLServer(t)
+	for _, c := range []struct {
+		file string
+		code int
+		args []string
+	}{
+		{"plain.csv", exitOK, nil},
+		{"plain.csv.gz", exitOK, nil},
+		{"plain.csv", exitOK, []string{"--via", "insert"}},
+		{"narrow.csv", exitOK, []string{"--via", "insert"}},
+		{"longrecords.csv", exitOK, nil},
+		{"quote.csv", exitData, nil},
+		{"quotelines.csv", exitData, nil},
+		{"oneline.csv", exitTarget, []string{"--header", "no"}},
+		{"quote.csv", exitRejected, []string{"--max-errors", "99%", "--rejects", path("q")}},
+		{"dirt.csv", exitRejected, []string{"--max-errors", "100%", "--rejects", path("d")}},
+	} {
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url, "CREATE UNLOGGED TABLE m (a TEXT, b TEXT, c TEXT)")
+		code, said, peak := peakBytes(t, url, append([]string{"csv", path(c.file), "--table", "m", "--workers", strconv.Itoa(workers)}, c.args...)...)
+		t.Logf("%s %v: exit %d, %d MiB", c.file, c.args, code, peak>>20)
+		if code != c.code {
+			t.Errorf("%s %v: exit code %d, want %d: %s", c.file, c.args, code, c.code, said)
+		}
+		if peak > bound {
+			t.Errorf("%s %v: %d MiB, want at most %d", c.file, c.args, peak>>20, bound>>20)
+		}
+	}
+}

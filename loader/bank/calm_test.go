@@ -1,0 +1,5 @@
+//go:build !chaos
+
+package bank_test
+
+const chaos = false

@@ -1,0 +1,17 @@
+//go:build !windows
+
+package bench
+
+import (
+	"syscall"
+	"time"
+)
+
+// processCPU returns the user and system time of this process so far.
+func processCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

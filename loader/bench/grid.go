@@ -1,0 +1,335 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+	"bulkload/loader/server"
+)
+
+// Import is the way past chunks: the server reads the rows itself. Its cells have neither
+// chunks nor workers nor a way to commit.
+const Import = load.Import
+
+// A Grid says which settings are tried: every combination of its lists. Asked names the
+// lists that the user has written; what is in such a list and cannot be measured at all
+// is an error, and not left out with a note.
+type Grid struct {
+	Chunks  []int64 // rows; nil are sizes around the server's limits
+	Workers []int   // zero is what a load takes by itself
+	Vias    []commit.Via
+	Ways    []commit.Way // empty is what a load takes by itself
+	Indexes []load.Indexes
+	Asked   struct{ Vias, Ways bool }
+}
+
+// A GridError says that a grid cannot be measured.
+type GridError struct{ Reason string }
+
+func (e *GridError) Error() string { return e.Reason }
+
+// check finds the faults that need no server.
+func (g Grid) check() error {
+	for _, list := range []struct {
+		name string
+		n    int
+	}{{"workers", len(g.Workers)}, {"ways to send rows", len(g.Vias)}, {"ways to commit", len(g.Ways)}, {"choices for indexes", len(g.Indexes)}} {
+		if list.n == 0 {
+			return &GridError{fmt.Sprintf("the grid is empty: it has no %s", list.name)}
+		}
+	}
+	if g.Chunks != nil && len(g.Chunks) == 0 {
+		return &GridError{"the grid is empty: it has no chunk sizes"}
+	}
+	return nil
+}
+
+// A Setting is one cell of a grid: how rows are loaded.
+type Setting struct {
+	Chunk   int64        `json:"chunk"` // rows; zero where there are no chunks
+	Workers int          `json:"workers"`
+	Via     commit.Via   `json:"via"`
+	Way     commit.Way   `json:"commit"`
+	Indexes load.Indexes `json:"indexes"`
+}
+
+// String returns the setting as flags of a load.
+func (s Setting) String() string {
+	if s.Via == Import {
+		return "--via import"
+	}
+	text := fmt.Sprintf("--workers %d --via %s", s.Workers, s.Via)
+	if s.Chunk > 0 {
+		text = fmt.Sprintf("--chunk %d ", s.Chunk) + text
+	}
+	if s.Way != "" {
+		text += " --commit " + string(s.Way)
+	}
+	if s.Indexes == load.DeferIndexes {
+		text += " --indexes defer"
+	}
+	return text
+}
+
+// way returns the setting without its numbers.
+func (s Setting) way() Setting { return Setting{Via: s.Via, Way: s.Way, Indexes: s.Indexes} }
+
+// line returns the setting without the size of its chunks.
+func (s Setting) line() Setting { s.Chunk = 0; return s }
+
+// Name returns a line's name for people.
+func (s Setting) Name() string {
+	name := string(s.Via)
+	if s.Via == Import {
+		return name
+	}
+	if s.Way != "" {
+		name += ", " + string(s.Way)
+	}
+	if s.Indexes == load.DeferIndexes {
+		name += ", indexes deferred"
+	}
+	if s.Workers == 1 {
+		return name + ", 1 worker"
+	}
+	return fmt.Sprintf("%s, %d workers", name, s.Workers)
+}
+
+// cells tries what the grid names on an empty scratch table and returns the cells that
+// the server takes, that of the present setting included.
+func (r *bench) cells(ctx context.Context) ([]Cell, error) {
+	table, err := r.scratch.make(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.scratch.drop(ctx, table)
+	// 1. What a load does by itself, or by what was found before.
+	auto, err := r.resolve(ctx, table, Setting{Indexes: load.KeepIndexes})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.scratch.resolved(ctx, table); err != nil {
+		return nil, err
+	}
+	r.report.auto, r.report.Table = auto.Setting, r.scratch.target
+	r.report.Rows = max(r.report.Rows, auto.rows)
+	current, err := r.current(ctx, auto.Setting)
+	if err != nil {
+		return nil, err
+	}
+	// 2. The grid.
+	var list []Cell
+	refused := refusals{grid: r.Grid}
+	for _, way := range r.ways(auto.Setting) {
+		of := table
+		if way.Indexes == load.DeferIndexes {
+			if of, err = r.scratch.makeBare(ctx); err != nil {
+				return nil, err
+			}
+		}
+		cells, err := r.cellsOf(ctx, of, way, auto.Setting)
+		if of != table {
+			r.scratch.drop(ctx, of)
+		}
+		var table *load.TableError
+		switch {
+		case errors.As(err, &table):
+			refused.add(way, err)
+		case err != nil:
+			return nil, err
+		default:
+			for _, c := range cells {
+				if !slices.ContainsFunc(list, func(x Cell) bool { return x.Setting == c.Setting }) {
+					list = append(list, c)
+				}
+			}
+		}
+	}
+	if err := refused.judge(len(list) > 0); err != nil {
+		return nil, err
+	}
+	for _, text := range refused.notes() {
+		r.note(text)
+		r.report.Notes = append(r.report.Notes, text)
+	}
+	// 3. The present setting, to compare with.
+	if i := slices.IndexFunc(list, func(c Cell) bool { return c.Setting == current }); i >= 0 {
+		list[i].Current = true
+		return list, nil
+	}
+	c, err := r.resolve(ctx, table, current)
+	if err != nil {
+		return nil, err
+	}
+	c.Current = true
+	return append(list, c), nil
+}
+
+// current returns the setting that a load of the named table has now.
+func (r *bench) current(ctx context.Context, auto Setting) (Setting, error) {
+	if r.scratch.registry == nil {
+		return auto, nil
+	}
+	t, ok, err := r.scratch.registry.Tuning(ctx, r.report.Table, string(r.report.What))
+	if err != nil || !ok {
+		return auto, err
+	}
+	auto.Chunk, auto.Workers = t.Chunk, t.Workers
+	if t.Origin == origin {
+		if t.Via != "" {
+			auto.Via = commit.Via(t.Via)
+		}
+		if t.Way != "" {
+			auto.Way = commit.Way(t.Way)
+		}
+	}
+	return auto, nil
+}
+
+// ways returns the combinations of the grid but for chunks and workers.
+func (r *bench) ways(auto Setting) []Setting {
+	var list []Setting
+	for _, x := range r.Grid.Indexes {
+		for _, via := range r.Grid.Vias {
+			for _, way := range r.Grid.Ways {
+				s := Setting{Via: via, Way: way, Indexes: x}
+				if via == Import {
+					s.Way = "" // it has none
+				} else if way == "" && via == auto.Via {
+					s.Way = auto.Way
+				}
+				if !slices.Contains(list, s) {
+					list = append(list, s)
+				}
+			}
+		}
+	}
+	return list
+}
+
+// cellsOf returns the cells of one way. The error is a *load.TableError where the server
+// does not take the way at all, and a *GridError where a size is too large.
+func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([]Cell, error) {
+	first, err := r.resolve(ctx, table, way)
+	var refused *load.TableError
+	if errors.As(err, &refused) && way.Way == "" && way.Via != Import {
+		// What a load takes by itself does not go with every way to send rows.
+		way.Way = commit.Transaction
+		if other, otherErr := r.resolve(ctx, table, way); otherErr == nil {
+			first, err = other, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if way.Way == "" {
+		way.Way = first.Way
+	}
+	if way.Via == Import {
+		return []Cell{first}, nil
+	}
+	chunks := r.Grid.Chunks
+	if chunks == nil {
+		chunks = sizes(first, r.report.Rows)
+	}
+	var list []Cell
+	for _, workers := range r.Grid.Workers {
+		if workers == 0 {
+			workers = auto.Workers
+		}
+		for _, chunk := range chunks {
+			s := way
+			s.Chunk, s.Workers = chunk, workers
+			if r.report.What != load.CSV && chunk > r.report.Rows {
+				return nil, &GridError{fmt.Sprintf("chunks of %d rows cannot be measured with %d rows", chunk, r.report.Rows)}
+			}
+			c, err := r.resolve(ctx, table, s)
+			if err != nil {
+				return nil, err
+			}
+			if chunk > 0 && c.Chunk != chunk {
+				return nil, &GridError{fmt.Sprintf("chunks of %d rows are larger than %s allows: %d, by %s", chunk, c.binds, c.Chunk, way.Via)}
+			}
+			if !slices.ContainsFunc(list, func(x Cell) bool { return x.Setting == c.Setting }) {
+				list = append(list, c)
+			}
+		}
+	}
+	return list, nil
+}
+
+// resolve asks what a load with the setting would do, and whether it can be done. Zero
+// fields of the setting are set to what the load takes.
+func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, error) {
+	req := r.request(table, s)
+	if s.Via != Import {
+		// The record is not needed for that, and indexes are not dropped.
+		req.NoRegistry, req.Indexes = true, load.KeepIndexes
+	}
+	l, err := load.New(ctx, r.Server, req)
+	if err != nil {
+		return Cell{}, err
+	}
+	l.Close()
+	if err := r.scratch.forget(ctx, l.ID); err != nil {
+		return Cell{}, err
+	}
+	c := Cell{Setting: s, rows: l.Rows}
+	c.Via, c.Way = l.Via, l.Way
+	if l.Via == Import {
+		c.Chunk, c.Workers, c.Way = 0, 0, ""
+		return c, nil
+	}
+	if s.Via == Import {
+		return Cell{}, &load.TableError{Reason: fmt.Sprintf("--via import: %s has none for this load; leave it out", r.Server.Info)}
+	}
+	if s.Workers == 0 {
+		c.Workers = l.Job.Workers
+	}
+	preview, err := load.NewPreview(ctx, r.Server, r.request(table, s), "")
+	if err != nil {
+		return Cell{}, err
+	}
+	c.Chunk, c.binds, c.Limits = l.Plan.RowsPerChunk, preview.Binds, preview.Limits
+	return c, nil
+}
+
+// request returns the load of a run.
+func (r *bench) request(table string, s Setting) load.Request {
+	req := r.Request()
+	req.Table = r.scratch.name(table)
+	req.Chunk, req.Workers, req.Via, req.Way, req.Indexes = s.Chunk, s.Workers, s.Via, s.Way, s.Indexes
+	return req
+}
+
+// sizes returns chunk sizes around the limits that a way has.
+func sizes(c Cell, rows int64) []int64 {
+	list := []int64{100, 500, 1000, 2000, 5000, 20_000}
+	for _, l := range c.Limits {
+		if l.Most > 0 && l.Name == server.OnePhase {
+			list = append(list, l.Most, l.Most+1)
+		}
+	}
+	var most int64
+	for _, l := range c.Limits {
+		if l.Most > 0 && !l.Advice && (most == 0 || l.Most < most) {
+			most = l.Most
+		}
+	}
+	list = slices.DeleteFunc(list, func(n int64) bool {
+		return most > 0 && n > most || rows > 0 && n*leastChunks*int64(max(c.Workers, 1)) > rows
+	})
+	slices.Sort(list)
+	if list = slices.Compact(list); len(list) == 0 {
+		list = []int64{max(min(rows, c.Chunk), 1)}
+	}
+	return list
+}
+
+// leastChunks is the number of chunks a worker should have, for their number not to
+// matter more than their size.
+const leastChunks = 2

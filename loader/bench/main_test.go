@@ -1,0 +1,9 @@
+package bench_test
+
+import (
+	"testing"
+
+	"bulkload/loader/loadertest"
+)
+
+func TestMain(m *testing.M) { loadertest.Main(m) }

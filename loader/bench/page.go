@@ -1,0 +1,70 @@
+package bench
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+	"time"
+
+	"bulkload/loader/server"
+)
+
+//go:embed page.html
+var pageText string
+
+var page = template.Must(template.New("page").Parse(pageText))
+
+// WriteHTML writes a page that holds all of the report, the picture included, and loads
+// nothing.
+func (r *Report) WriteHTML(w io.Writer) error {
+	svg, err := r.svg()
+	if err != nil {
+		return err
+	}
+	type row struct {
+		Chunk, Workers, Via, Commit, Indexes, Rate, Bounds, P50, P99, Retries, CPU, Runs, Intents, Condensed string
+		Current, Use                                                                                         bool
+	}
+	data := struct {
+		*Report
+		SVG       template.HTML
+		Title     string
+		Counts    string
+		When      string
+		Cockroach bool
+		List      []row
+	}{
+		Report: r, Title: r.title(), Counts: r.counts(), When: r.Begun.Format(time.RFC1123), Cockroach: r.product == server.CockroachDB,
+		SVG: template.HTML(svg), // of this package's own making, names escaped
+	}
+	for i := range r.Cells {
+		c := &r.Cells[i]
+		x := row{
+			Chunk: "–", Workers: "–", Via: string(c.Via), Commit: orDash(string(c.Way)), Indexes: string(c.Indexes), Rate: "not measured",
+			P50: "–", P99: "–", Intents: "–", Condensed: "–", Runs: fmt.Sprint(len(c.Runs)), Current: c.Current, Use: c.Setting == r.Advice.Use,
+		}
+		if c.Chunk > 0 {
+			x.Chunk, x.Workers = thousands(fmt.Sprint(c.Chunk)), fmt.Sprint(c.Workers)
+		}
+		if len(c.Runs) > 0 {
+			x.Rate, x.Bounds = grouped(c.Rate.Center), strings.Trim(c.Rate.bounds(), "[]")
+			x.Retries, x.CPU = fmt.Sprint(c.Retries), fmt.Sprintf("%.2f", 1e6*c.CPU.Center)
+			if c.Chunk > 0 {
+				x.P50, x.P99 = millis(c.P50.Center), millis(c.P99.Center)
+			}
+		}
+		if l := c.limit(server.IntentSetting); l != nil {
+			x.Intents = fmt.Sprintf("%s (%s)", thousands(fmt.Sprint(l.Uses)), percent(l.Share))
+		}
+		if c.Condensed >= 0 {
+			x.Condensed = "no"
+			if c.Condensed > 0 {
+				x.Condensed = fmt.Sprintf("%d ×", c.Condensed)
+			}
+		}
+		data.List = append(data.List, x)
+	}
+	return page.Execute(w, data)
+}

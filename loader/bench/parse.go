@@ -1,0 +1,50 @@
+package bench
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ParseChunks reads a list of sizes, 100,1000,5000; auto is nil.
+func ParseChunks(text string, most int64) ([]int64, error) {
+	if text == "auto" {
+		return nil, nil
+	}
+	list, err := parse(text, 1, most)
+	if err != nil {
+		return nil, fmt.Errorf("auto, or %w", err)
+	}
+	return list, nil
+}
+
+// ParseWorkers reads a list of numbers of workers; auto is what a load takes by itself.
+func ParseWorkers(text string, most int64) ([]int, error) {
+	if text == "auto" {
+		return []int{0}, nil
+	}
+	list, err := parse(text, 1, most)
+	if err != nil {
+		return nil, fmt.Errorf("auto, or %w", err)
+	}
+	var workers []int
+	for _, n := range list {
+		workers = append(workers, int(n))
+	}
+	return workers, nil
+}
+
+// parse reads numbers with commas between them, sorted and each once.
+func parse(text string, least, most int64) ([]int64, error) {
+	var list []int64
+	for part := range strings.SplitSeq(text, ",") {
+		n, err := strconv.ParseInt(strings.ReplaceAll(strings.TrimSpace(part), "_", ""), 10, 64)
+		if err != nil || n < least || n > most {
+			return nil, fmt.Errorf("whole numbers from %d to %d with commas between them, not %q", least, most, text)
+		}
+		list = append(list, n)
+	}
+	slices.Sort(list)
+	return slices.Compact(list), nil
+}

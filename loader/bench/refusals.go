@@ -1,0 +1,79 @@
+package bench
+
+import (
+	"slices"
+	"strings"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+)
+
+// refusals are the ways that the server does not take.
+type refusals struct {
+	grid Grid
+	ways []Setting
+	errs []error
+}
+
+func (f *refusals) add(way Setting, err error) {
+	f.ways, f.errs = append(f.ways, way), append(f.errs, err)
+}
+
+// judge returns an error where something that the user asked for cannot be measured in
+// any combination, or nothing at all.
+func (f *refusals) judge(some bool) error {
+	if len(f.errs) > 0 && !some {
+		return f.errs[0]
+	}
+	per := len(f.grid.Ways) * len(f.grid.Indexes)
+	for _, via := range f.grid.Vias {
+		n := per
+		if via == Import {
+			n = len(f.grid.Indexes)
+		}
+		if err := f.all(n, func(s Setting) bool { return s.Via == via }); err != nil && f.grid.Asked.Vias {
+			return err
+		}
+	}
+	for _, way := range f.grid.Ways {
+		n := len(f.grid.Indexes) * len(slices.DeleteFunc(slices.Clone(f.grid.Vias), func(v commit.Via) bool { return v == Import }))
+		if err := f.all(n, func(s Setting) bool { return s.Way == way && s.Via != Import }); err != nil && f.grid.Asked.Ways {
+			return err
+		}
+	}
+	return nil
+}
+
+// all returns the reason of the first where n refused ways are of a kind.
+func (f *refusals) all(n int, of func(Setting) bool) error {
+	var first error
+	for i, s := range f.ways {
+		if !of(s) {
+			continue
+		}
+		n--
+		if first == nil {
+			first = f.errs[i]
+		}
+	}
+	if n > 0 {
+		return nil
+	}
+	return first
+}
+
+// notes says what is left out.
+func (f *refusals) notes() []string {
+	var list []string
+	for i, s := range f.ways {
+		what := []string{"--via " + string(s.Via)}
+		if s.Way != "" {
+			what = append(what, "--commit "+string(s.Way))
+		}
+		if s.Indexes == load.DeferIndexes {
+			what = append(what, "--indexes defer")
+		}
+		list = append(list, strings.Join(what, " ")+" is left out: "+f.errs[i].Error())
+	}
+	return list
+}

@@ -1,0 +1,366 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/loader/load"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// scratch makes and drops the tables that runs load into. Their names hold the id of the
+// measurement, which its session has too: what a killed one has left is told from what
+// another one uses.
+type scratch struct {
+	*Bench
+	id       string
+	pool     *pgxpool.Pool
+	registry *registry.Registry // nil with NoRegistry
+	asked    pgx.Identifier     // the named table as it was asked for
+	like     *server.Table      // the named table; nil where it is missing
+	target   string             // its name as the registry has it
+	made     int
+	there    []string // tables that were made and not dropped
+	notes    []string
+}
+
+const scratchPrefix = "loader_bench_"
+
+// scratchName is that of a scratch table: the id of its measurement, and a number.
+var scratchName = regexp.MustCompile(`loader_bench_([0-9a-z]{8})_\d+`)
+
+// sessionName is the application_name of a measurement's own session.
+func sessionName(id string) string { return "loader bench " + id }
+
+// cleanTimeout bounds what is done at the end, also after the user's second Ctrl-C.
+const cleanTimeout = 30 * time.Second
+
+// openScratch looks at the named table and removes what dead measurements have left.
+func openScratch(ctx context.Context, b *Bench) (*scratch, error) {
+	req := b.Request()
+	s := &scratch{Bench: b, id: registry.NewID()}
+	name := req.Table
+	if name == "" {
+		name = string(req.What)
+	}
+	var err error
+	if s.asked, err = server.ParseTable(name); err != nil {
+		return nil, &load.TableError{Reason: err.Error()}
+	}
+	if s.pool, err = b.Server.Pool(ctx, server.Sessions{Name: sessionName(s.id), Max: 2}); err != nil {
+		return nil, err
+	}
+	if err := s.look(ctx, req); err != nil {
+		s.pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *scratch) look(ctx context.Context, req load.Request) error {
+	var err error
+	s.like, err = server.Describe(ctx, s.pool, s.Server.Info, s.asked)
+	switch {
+	case errors.Is(err, server.ErrNoTable) && (req.What != load.CSV || req.Files.CreateTable):
+		s.like = nil
+	case errors.Is(err, server.ErrNoTable):
+		return &load.TableError{Reason: err.Error() + "; --create-table makes one like it, of types that fit the file"}
+	case err != nil:
+		return err
+	default:
+		s.target = s.like.Display()
+	}
+	if !req.NoRegistry {
+		if s.registry, err = registry.Create(ctx, s.pool, s.Server.Info); err != nil {
+			return err
+		}
+	}
+	return s.sweep(ctx)
+}
+
+// sweep drops the scratch tables of measurements that have no session any more.
+func (s *scratch) sweep(ctx context.Context) error {
+	found, err := s.pool.Query(ctx, `SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind = 'r' AND c.relname LIKE 'loader\_bench\_%'`)
+	if err != nil {
+		return fmt.Errorf("look for scratch tables: %w", err)
+	}
+	var schema, name string
+	var tables []pgx.Identifier
+	if _, err = pgx.ForEachRow(found, []any{&schema, &name}, func() error {
+		tables = append(tables, pgx.Identifier{schema, name})
+		return nil
+	}); err != nil {
+		return fmt.Errorf("look for scratch tables: %w", err)
+	}
+	if len(tables) == 0 && s.registry == nil {
+		return nil
+	}
+	alive, err := s.alive(ctx)
+	if err != nil {
+		return err
+	}
+	dead := func(text string) bool {
+		m := scratchName.FindStringSubmatch(text)
+		return m != nil && !slices.Contains(alive, sessionName(m[1]))
+	}
+	// The records first: forgetting one ends the sessions that may still hold its
+	// table.
+	if s.registry != nil {
+		list, err := s.registry.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range list {
+			if dead(l.Target) {
+				if err := s.forget(ctx, l.ID); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, t := range tables {
+		if !dead(t[1]) {
+			continue
+		}
+		if err := s.dropTable(ctx, t); err != nil {
+			s.say(fmt.Sprintf("scratch table %s of an earlier bench cannot be dropped: %s", server.Display(t), server.Reason(err)))
+			continue
+		}
+		s.say(fmt.Sprintf("dropped %s, which an earlier bench has left", server.Display(t)))
+	}
+	return nil
+}
+
+func (s *scratch) say(text string) {
+	if s.Note != nil {
+		s.Note(text)
+	}
+}
+
+// alive returns the names of the sessions of measurements.
+func (s *scratch) alive(ctx context.Context) ([]string, error) {
+	q := `SELECT COALESCE(application_name, '') FROM pg_catalog.pg_stat_activity WHERE application_name LIKE 'loader bench %'`
+	if s.Server.Product == server.CockroachDB {
+		q = `SELECT application_name FROM [SHOW CLUSTER SESSIONS] WHERE application_name LIKE 'loader bench %'`
+	}
+	found, err := s.pool.Query(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("list the sessions of other benches: %w", err)
+	}
+	list, err := pgx.CollectRows(found, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list the sessions of other benches: %w", err)
+	}
+	return list, nil
+}
+
+// identifier returns the full name of a scratch table: beside the named one.
+func (s *scratch) identifier(table string) pgx.Identifier {
+	if s.like != nil {
+		return pgx.Identifier{s.like.Name[0], table}
+	}
+	return append(slices.Clone(s.asked[:len(s.asked)-1]), table)
+}
+
+// name returns it as a request has it.
+func (s *scratch) name(table string) string { return s.identifier(table).Sanitize() }
+
+// make makes an empty table like the named one. Where there is none, the load itself
+// makes the table.
+func (s *scratch) make(ctx context.Context) (string, error) {
+	s.made++
+	table := fmt.Sprintf("%s%s_%d", scratchPrefix, s.id, s.made)
+	s.there = append(s.there, table)
+	if s.like == nil {
+		return table, nil
+	}
+	to := s.identifier(table).Sanitize()
+	ddl := "CREATE TABLE " + to + " (LIKE " + s.like.Name.Sanitize() + " INCLUDING ALL)"
+	if s.Server.Product == server.CockroachDB {
+		// LIKE leaves out column families and foreign keys there.
+		var create string
+		if err := s.pool.QueryRow(ctx, `SELECT create_statement FROM [SHOW CREATE TABLE `+s.like.Name.Sanitize()+`]`).Scan(&create); err != nil {
+			return table, fmt.Errorf("read how table %s is made: %w", s.target, err)
+		}
+		ddl = "CREATE TABLE " + to + " " + body(create)
+	}
+	if _, err := s.pool.Exec(ctx, ddl); err != nil {
+		return table, &server.CreateError{What: "scratch table", Name: server.Display(s.identifier(table)), Err: err}
+	}
+	if s.Server.Product == server.PostgreSQL {
+		for _, f := range s.like.ForeignKeys {
+			if _, err := s.pool.Exec(ctx, "ALTER TABLE "+to+" ADD "+f.Definition); err != nil {
+				s.once(fmt.Sprintf("the scratch table has no foreign key %s, which a load pays for: %s", f.Name, server.Reason(err)))
+			}
+		}
+	}
+	if len(s.like.Triggers) > 0 {
+		s.once(fmt.Sprintf("the scratch table has none of the triggers of %s, which a load pays for", s.target))
+	}
+	if s.like.Kind == "p" {
+		s.once(fmt.Sprintf("the scratch table has none of the partitions of %s", s.target))
+	}
+	return table, nil
+}
+
+// once keeps a note for the report.
+func (s *scratch) once(text string) {
+	if !slices.Contains(s.notes, text) {
+		s.notes = append(s.notes, text)
+		s.say(text)
+	}
+}
+
+// makeBare makes a table as make does, without secondary indexes.
+func (s *scratch) makeBare(ctx context.Context) (string, error) {
+	table, err := s.make(ctx)
+	if err != nil || s.like == nil {
+		return table, err
+	}
+	t, err := server.Describe(ctx, s.pool, s.Server.Info, s.identifier(table))
+	if err != nil {
+		return table, err
+	}
+	for _, x := range t.Indexes {
+		if x.Primary || x.Drop == "" {
+			continue
+		}
+		if _, err := s.pool.Exec(ctx, x.Drop); err != nil {
+			return table, fmt.Errorf("drop index %s of the scratch table: %w", x.Name, err)
+		}
+	}
+	return table, nil
+}
+
+// resolved is told that a scratch table is there, to learn the schema of a named table
+// that is not.
+func (s *scratch) resolved(ctx context.Context, table string) error {
+	if s.target != "" {
+		return nil
+	}
+	t, err := server.Describe(ctx, s.pool, s.Server.Info, s.identifier(table))
+	if err != nil {
+		return err
+	}
+	s.target = server.Display(pgx.Identifier{t.Name[0], s.asked[len(s.asked)-1]})
+	return nil
+}
+
+// settle makes CockroachDB remove the rows of dropped scratch tables soon, not in a day.
+// Where the user may not say so, they stay as long as those of any dropped table.
+func (s *scratch) settle(ctx context.Context, table string) {
+	if s.Server.Product == server.CockroachDB {
+		ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+		defer cancel()
+		_, _ = s.pool.Exec(ctx, "ALTER TABLE "+s.name(table)+" CONFIGURE ZONE USING gc.ttlseconds = 60")
+	}
+}
+
+// drop drops a scratch table, also after ctx has ended.
+func (s *scratch) drop(ctx context.Context, table string) {
+	ctx = context.WithoutCancel(ctx)
+	s.settle(ctx, table)
+	if err := s.dropTable(ctx, s.identifier(table)); err != nil {
+		s.say(fmt.Sprintf("scratch table %s cannot be dropped: %s; the next bench in this database drops it", table, server.Reason(err)))
+		return
+	}
+	s.there = slices.DeleteFunc(s.there, func(t string) bool { return t == table })
+}
+
+func (s *scratch) dropTable(ctx context.Context, name pgx.Identifier) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	defer cancel()
+	return s.exec(ctx, "DROP TABLE IF EXISTS "+name.Sanitize())
+}
+
+// forget removes the record of a load into a scratch table, also of one that has not
+// made its indexes again.
+func (s *scratch) forget(ctx context.Context, id string) error {
+	if s.registry == nil || id == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	rec, err := s.registry.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if rec.Job != 0 && rec.State != registry.Done {
+		// An IMPORT that nobody waits for keeps its table offline. That it has ended
+		// meanwhile is no fault.
+		_, _ = s.pool.Exec(ctx, fmt.Sprintf("CANCEL JOB %d", rec.Job))
+	}
+	if err := s.registry.Restore(ctx, id, func(registry.Index) error { return nil }); err != nil {
+		return err
+	}
+	return s.registry.Forget(ctx, id)
+}
+
+// close drops what is left and ends the session.
+func (s *scratch) close(ctx context.Context) {
+	for _, t := range slices.Clone(s.there) {
+		s.drop(ctx, t)
+	}
+	s.pool.Close()
+}
+
+// offline is the SQLSTATE of CockroachDB for a table that an IMPORT has taken offline.
+const offline = "55000"
+
+// exec runs a statement that may be run twice, and again where the server says so.
+func (s *scratch) exec(ctx context.Context, sql string) error {
+	var err error
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		if _, err = s.pool.Exec(ctx, sql); err == nil {
+			return nil
+		}
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain && server.Code(err) != offline {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(wait):
+		}
+	}
+}
+
+// body returns what follows the name in a CREATE TABLE of CockroachDB, without the
+// statements that may follow it.
+func body(create string) string {
+	quoted, start, depth := false, -1, 0
+	var text byte // the quote of a string
+	for i := 0; i < len(create); i++ {
+		c := create[i]
+		switch {
+		case text != 0:
+			if c == text {
+				text = 0
+			}
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '\'':
+			text = c
+		case c == '(':
+			if depth++; start < 0 {
+				start = i
+			}
+		case c == ')':
+			depth--
+		case c == ';' && depth == 0 && start >= 0:
+			return strings.TrimSpace(create[start:i])
+		}
+	}
+	return strings.TrimSpace(create[max(start, 0):])
+}

@@ -1,0 +1,341 @@
+// Command bench-bank times the bank on a server that runs: transfers beside a bare loop
+// of the same statements and cockroach workload, and loading accounts beside a psycopg2
+// program. The sides take turns; it prints the medians, and the ratios within a turn.
+//
+//	go run ./testdata/bench-bank --url 'postgres://root@localhost:26257/?sslmode=disable'
+//
+// It drops and makes the databases bank_bench and workload_bench on the server.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"bulkload/loader/server"
+)
+
+var (
+	target    = flag.String("url", "", "server, with a user who may create databases")
+	accounts  = flag.Int64("accounts", 1000, "accounts to move money between")
+	transfers = flag.Int64("transfers", 2000, "transfers of each run")
+	rows      = flag.Int64("rows", 100_000, "accounts to load in each run")
+	workers   = flag.Int("workers", 4, "transfers at once")
+	count     = flag.Int("count", 5, "runs of each program")
+	python    = flag.String("python", "python3", "Python with psycopg2")
+	only      = flag.String("only", "", "transfer or load: measure only that")
+	bare      = flag.Bool("bare", false, "internal: be the bare loop")
+)
+
+func main() {
+	flag.Parse()
+	if *target == "" {
+		fmt.Fprintln(os.Stderr, "bench-bank: --url is needed")
+		os.Exit(2)
+	}
+	err := compare
+	if *bare {
+		err = bareLoop
+	}
+	if err := err(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench-bank:", err)
+		os.Exit(1)
+	}
+}
+
+// at returns the target's URL with another database.
+func at(name string) string {
+	u, err := url.Parse(*target)
+	if err != nil {
+		panic("bench-bank: --url is no URL")
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// A program is timed: its reset is run before each time, and rate returns what it did in
+// a second.
+type program struct {
+	name  string
+	reset []string
+	rate  func() (float64, error)
+	rates []float64
+}
+
+func compare(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	loader := filepath.Join(dir, "loader")
+	if _, err := output("go", "build", "-o", loader, "./cmd/loader"); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cfg, err := server.Parse(*target)
+	if err != nil {
+		return err
+	}
+	srv, err := server.Open(ctx, cfg, "")
+	if err != nil {
+		return err
+	}
+	cockroach := srv.Product == server.CockroachDB
+	drop := func(name string) string {
+		if cockroach {
+			return "DROP DATABASE IF EXISTS " + name + " CASCADE"
+		}
+		return "DROP DATABASE IF EXISTS " + name
+	}
+	if err := run(ctx, *target, drop("bank_bench"), "CREATE DATABASE bank_bench"); err != nil {
+		return err
+	}
+	db := at("bank_bench")
+	if *only != "load" {
+		if _, err := output(loader, "accounts", "--n", str(*accounts), "--seed", "1", "--url", db); err != nil {
+			return err
+		}
+		if _, err := output(loader, "transfer", "--url", db); err != nil { // makes the history
+			return err
+		}
+		fresh := []string{"DELETE FROM loader.transfers", "UPDATE accounts SET balance = 1000000000000"}
+		if !cockroach {
+			fresh = append(fresh, "VACUUM FULL accounts", "CHECKPOINT")
+		}
+		all := []*program{{name: "loader transfer", reset: fresh, rate: func() (float64, error) {
+			out, err := output(loader, "transfer", "--n", str(*transfers), "--workers", strconv.Itoa(*workers), "--url", db, "--format", "json", "--quiet")
+			var r struct {
+				Run struct {
+					Seconds float64 `json:"seconds"`
+				} `json:"run"`
+			}
+			if err == nil {
+				err = json.Unmarshal(out, &r)
+			}
+			return float64(*transfers) / r.Run.Seconds, err
+		}}, {name: "a bare loop of the same statements", reset: fresh, rate: func() (float64, error) {
+			out, err := output(self, "--bare", "--url", db, "--transfers", str(*transfers), "--workers", strconv.Itoa(*workers))
+			if err != nil {
+				return 0, err
+			}
+			return strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+		}}}
+		if path, err := exec.LookPath("cockroach"); cockroach && err == nil {
+			if err := run(ctx, *target, drop("workload_bench"), "CREATE DATABASE workload_bench"); err != nil {
+				return err
+			}
+			if _, err := output(path, "workload", "init", "bank", "--db=workload_bench", "--rows="+str(*accounts), "--ranges=1", "--payload-bytes=24", at("workload_bench")); err != nil {
+				return err
+			}
+			all = append(all, &program{name: "cockroach workload run bank", rate: func() (float64, error) {
+				out, err := output(path, "workload", "run", "bank", "--db=workload_bench", "--rows="+str(*accounts), "--ranges=1", "--payload-bytes=24",
+					"--max-ops="+str(*transfers), fmt.Sprint("--concurrency=", *workers), "--display-every=1h", at("workload_bench"))
+				if err != nil {
+					return 0, err
+				}
+				// The last line is the summary: elapsed, errors, operations, …
+				lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+				fields := strings.Fields(lines[len(lines)-1])
+				elapsed, err := time.ParseDuration(fields[0])
+				if err != nil {
+					return 0, fmt.Errorf("read the summary %q: %w", lines[len(lines)-1], err)
+				}
+				ops, err := strconv.ParseFloat(fields[2], 64)
+				return ops / elapsed.Seconds(), err
+			}})
+		}
+		if err := measure(ctx, srv, db, fmt.Sprintf("transfers/s, %d accounts, %d at once, %d a run", *accounts, *workers, *transfers), all); err != nil {
+			return err
+		}
+	}
+	if *only != "transfer" {
+		if _, err := output(loader, "accounts", "--n", "1", "--url", db); err != nil { // makes table and registry
+			return err
+		}
+		whole := func(name string, args ...string) func() (float64, error) {
+			return func() (float64, error) {
+				start := time.Now()
+				_, err := output(name, args...)
+				return float64(*rows) / time.Since(start).Seconds(), err
+			}
+		}
+		fresh := []string{"TRUNCATE accounts"}
+		if !cockroach {
+			fresh = append(fresh, "CHECKPOINT")
+		}
+		err := measure(ctx, srv, db, fmt.Sprintf("accounts/s, %d a run, whole processes", *rows), []*program{
+			{name: "loader accounts", reset: fresh, rate: whole(loader, "accounts", "--n", str(*rows), "--url", db, "--quiet")},
+			{name: "psycopg2, multi-row INSERTs of 1000", reset: fresh, rate: whole(*python, "testdata/bench-bank/insert.py", db, str(*rows), "1000")},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return run(ctx, *target, drop("bank_bench"), drop("workload_bench"))
+}
+
+// measure runs all programs in turn, the first turn to warm up, and prints their rates.
+func measure(ctx context.Context, srv *server.Server, db, what string, all []*program) error {
+	for i := range *count + 1 {
+		for _, p := range all {
+			if err := run(ctx, db, p.reset...); err != nil {
+				return err
+			}
+			rate, err := p.rate()
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			if i > 0 {
+				p.rates = append(p.rates, rate)
+			}
+		}
+	}
+	fmt.Printf("\n%s, %s, median of %d turns (least to most)\n\n| program | per second | loader's to its |\n|---|---|---|\n", srv.Info, what, *count)
+	for _, p := range all {
+		ratios := make([]float64, len(p.rates))
+		for i := range ratios {
+			ratios[i] = all[0].rates[i] / p.rates[i]
+		}
+		fmt.Printf("| %s | %.0f (%.0f to %.0f) | %.2f (%.2f to %.2f) |\n", p.name, median(p.rates), slices.Min(p.rates), slices.Max(p.rates),
+			median(ratios), slices.Min(ratios), slices.Max(ratios))
+	}
+	return nil
+}
+
+func str(n int64) string { return strconv.FormatInt(n, 10) }
+
+func median(list []float64) float64 {
+	s := slices.Clone(list)
+	slices.Sort(s)
+	return s[len(s)/2]
+}
+
+// output runs a program and returns what it writes to stdout.
+func output(name string, args ...string) ([]byte, error) {
+	var stderr strings.Builder
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s%s", filepath.Base(name), err, out, stderr.String())
+	}
+	return out, nil
+}
+
+// run runs statements at a URL.
+func run(ctx context.Context, url string, statements ...string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, q := range statements {
+		if _, err := conn.Exec(ctx, q); err != nil {
+			return fmt.Errorf("%s: %w", q, err)
+		}
+	}
+	return nil
+}
+
+// bareLoop sends what loader transfer sends, with no retry, no look-up and no check,
+// and prints its rate.
+func bareLoop(ctx context.Context) error {
+	conns := make([]*pgx.Conn, *workers)
+	for i := range conns {
+		conn, err := pgx.Connect(ctx, *target)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(ctx)
+		conns[i] = conn
+	}
+	var version string
+	if err := conns[0].QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		return err
+	}
+	begin, end := []string{"begin"}, []string{"commit"}
+	if strings.HasPrefix(version, "CockroachDB") {
+		begin, end = append(begin, "SAVEPOINT cockroach_restart"), []string{"RELEASE SAVEPOINT cockroach_restart", "commit"}
+	}
+	found, err := conns[0].Query(ctx, "SELECT id FROM accounts")
+	if err != nil {
+		return err
+	}
+	ids, err := pgx.CollectRows(found, pgx.RowTo[int64])
+	if err != nil {
+		return err
+	}
+	name := "bare" + str(time.Now().UnixNano())
+	var next atomic.Int64
+	start := time.Now()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, conn := range conns {
+		group.Go(func() error {
+			for {
+				n := next.Add(1) - 1
+				if n >= *transfers {
+					return nil
+				}
+				i := rand.IntN(len(ids))
+				j := (i + 1 + rand.IntN(len(ids)-1)) % len(ids)
+				if err := bareTransfer(ctx, conn, begin, end, name, n, ids[i], ids[j]); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	fmt.Println(float64(*transfers) / time.Since(start).Seconds())
+	return nil
+}
+
+func bareTransfer(ctx context.Context, conn *pgx.Conn, begin, end []string, name string, n, source, sink int64) error {
+	for _, q := range begin {
+		if _, err := conn.Exec(ctx, q); err != nil {
+			return err
+		}
+	}
+	found, err := conn.Query(ctx, "SELECT id::INT8, balance::INT8 FROM accounts WHERE id IN ($1, $2) ORDER BY id FOR UPDATE", source, sink)
+	if err != nil {
+		return err
+	}
+	had := map[int64]int64{}
+	var id, balance int64
+	if _, err := pgx.ForEachRow(found, []any{&id, &balance}, func() error { had[id] = balance; return nil }); err != nil {
+		return err
+	}
+	amount := had[source] / 2
+	var batch pgx.Batch
+	batch.Queue("UPDATE accounts SET balance = balance + CASE id WHEN $1 THEN -$3::INT8 ELSE $3::INT8 END WHERE id IN ($1, $2)", source, sink, amount)
+	batch.Queue("INSERT INTO loader.transfers (run, n, source, sink, amount, source_had, sink_had) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+		name, n, source, sink, amount, had[source], had[sink])
+	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+		return err
+	}
+	for _, q := range end {
+		if _, err := conn.Exec(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+// Command peers times the loader beside bare loops and other programs on a server that
+// runs, whole processes, interleaved, and writes the medians and the ratios as a table in
+// Markdown. It builds the loader itself:
+//
+//	go run ./testdata/bench/peers --url 'postgres://root@localhost:26257/?sslmode=disable' --rows 400000
+//
+// Programs that are not installed are named as missing, and those that the server does not
+// take with the reason. It drops and makes the databases loader_bench and bank on the
+// server.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/server"
+)
+
+var (
+	target  = flag.String("url", "", "server, with a user who may create databases")
+	nRows   = flag.Int64("rows", 400_000, "rows of each run")
+	count   = flag.Int("count", 5, "runs of each program")
+	workers = flag.Int("workers", 2, "connections of the programs that can be told")
+	only    = flag.String("only", "", "run only programs whose name contains this, beside the loader")
+	bare    = flag.String("bare", "", "internal: be the bare loop insert or copy")
+	chunk   = flag.Int64("chunk", 0, "rows per chunk of the bare loop; 0 is the loader's default")
+)
+
+func main() {
+	flag.Parse()
+	if *target == "" {
+		fmt.Fprintln(os.Stderr, "peers: --url is needed")
+		os.Exit(2)
+	}
+	err := compare
+	if *bare != "" {
+		err = bareLoop
+	}
+	if err := err(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "peers:", err)
+		os.Exit(1)
+	}
+}
+
+// withDatabase returns the target's URL with another database.
+func withDatabase(name string) string {
+	u, err := url.Parse(*target)
+	if err != nil {
+		panic("peers: --url is no URL")
+	}
+	u.Path = "/" + name
+	return u.String()
+}
+
+// compare runs everything and prints the table.
+func compare(ctx context.Context) error {
+	// 1. The programs and their rows.
+	dir, err := os.MkdirTemp("", "peers")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{dir: dir, loader: filepath.Join(dir, "loader"), db: withDatabase("loader_bench")}
+	if out, err := exec.Command("go", "build", "-o", b.loader, "./cmd/loader").CombinedOutput(); err != nil {
+		return fmt.Errorf("build the loader: %w: %s", err, out)
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	for name, separator := range map[string]byte{"points.csv": ',', "points.tsv": '\t'} {
+		if err := writeRows(filepath.Join(dir, name), separator); err != nil {
+			return err
+		}
+	}
+	cfg, err := server.Parse(*target)
+	if err != nil {
+		return err
+	}
+	if b.srv, err = server.Open(ctx, cfg, ""); err != nil {
+		return err
+	}
+	// 2. The loader makes its table and its registry; every program then fills the
+	// same empty table, but for those that make their own.
+	if err := run(ctx, *target, "DROP DATABASE IF EXISTS loader_bench"+b.cascade(), "CREATE DATABASE loader_bench"); err != nil {
+		return err
+	}
+	defer func() {
+		if err := run(ctx, *target, "DROP DATABASE IF EXISTS loader_bench"+b.cascade(), "DROP DATABASE IF EXISTS bank"+b.cascade()); err != nil {
+			fmt.Fprintln(os.Stderr, "peers:", err)
+		}
+	}()
+	if out, err := exec.Command(b.loader, "points", "--n", "1", "--url", b.db).CombinedOutput(); err != nil {
+		return fmt.Errorf("first run of the loader: %w: %s", err, out)
+	}
+	all := slices.DeleteFunc(b.contenders(), func(c *contender) bool {
+		return !strings.HasPrefix(c.name, "loader") && !strings.Contains(c.name, *only)
+	})
+	// 3. The first round warms up, and shows who does not run here.
+	for i := range *count + 1 {
+		for _, c := range all {
+			if c.missing != "" {
+				continue
+			}
+			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", i, *count, c.name)
+			if err := c.run(ctx, b.db, i > 0); err != nil {
+				var exit *exec.ExitError
+				if i > 0 || !errors.As(err, &exit) || strings.HasPrefix(c.name, "loader") {
+					return fmt.Errorf("%s: %w", c.name, err)
+				}
+				c.missing = "does not run here: " + c.said
+			}
+		}
+	}
+	b.print(all)
+	return nil
+}
+
+// print writes the table.
+func (b *bench) print(all []*contender) {
+	rate := map[string][]float64{}
+	for _, c := range all {
+		rate[c.name] = c.rate
+	}
+	fmt.Printf("%s, %d points, %d workers; %d cores%s; whole processes, the median of %d interleaved runs\n\n",
+		b.srv.Info, *nRows, *workers, runtime.NumCPU(), memory(), *count)
+	fmt.Println("| program | version | rows/s (least to most) | loader's to its | CPU s | peak MiB |\n|---|---|---|---|---|---|")
+	for _, c := range all {
+		if c.missing != "" {
+			fmt.Printf("| %s | %s | %s | | | |\n", c.name, c.version, c.missing)
+			continue
+		}
+		ratio := ""
+		if c.against != "" {
+			var list []float64
+			for i, r := range rate[c.against] {
+				list = append(list, r/c.rate[i])
+			}
+			ratio = fmt.Sprintf("%.2f", median(list))
+		}
+		fmt.Printf("| %s | %s | %s (%s to %s) | %s | %.2f | %d |\n", c.name, c.version, short(median(c.rate)), short(slices.Min(c.rate)), short(slices.Max(c.rate)),
+			ratio, median(c.cpu), median(c.peak)>>10)
+	}
+}
+
+// short prints a rate with blanks between thousands.
+func short(x float64) string {
+	s := strconv.FormatInt(int64(x/100+.5)*100, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + " " + s[i:]
+	}
+	return s
+}
+
+// memory returns the machine's memory, where Linux says it.
+func memory() string {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return ""
+	}
+	var kib int64
+	if _, err := fmt.Sscanf(string(text), "MemTotal: %d kB", &kib); err != nil {
+		return ""
+	}
+	return fmt.Sprintf(", %d GiB of memory", (kib+1<<19)>>20)
+}
+
+func median[T int64 | float64](list []T) T {
+	s := slices.Clone(list)
+	slices.Sort(s)
+	return s[len(s)/2]
+}
+
+// run runs statements at a URL.
+func run(ctx context.Context, url string, statements ...string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, q := range statements {
+		if _, err := conn.Exec(ctx, q); err != nil {
+			return fmt.Errorf("%s: %w", q, err)
+		}
+	}
+	return nil
+}
+
+// query reads one value at a URL.
+func query(ctx context.Context, url, q string, into any) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	return conn.QueryRow(ctx, q).Scan(into)
+}
