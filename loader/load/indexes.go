@@ -226,7 +226,7 @@ func (l *Load) duplicates(ctx context.Context, x registry.Index, err error) []st
 	var n int64
 	// What can be told is told; the error of the index itself is the news.
 	_, _ = pgx.ForEachRow(found, []any{&key, &n}, func() error {
-		shared = append(shared, fmt.Sprintf("(%s) = %s, %d times", strings.ReplaceAll(list, `"`, ""), key, n))
+		shared = append(shared, fmt.Sprintf("(%s) = %s, %d times", strings.Join(u.names(), ", "), key, n))
 		return nil
 	})
 	return shared
@@ -238,6 +238,17 @@ type uniqueIndex struct {
 	Columns []string `json:"columns"`         // an expression is ""
 	Exprs   []string `json:"exprs,omitempty"` // the expressions, by column
 	Where   string   `json:"where,omitempty"` // of a partial index
+}
+
+// names returns what the index is over, for people.
+func (u uniqueIndex) names() []string {
+	list := slices.Clone(u.Columns)
+	for i, c := range list {
+		if c == "" {
+			list[i] = u.Exprs[i]
+		}
+	}
+	return list
 }
 
 // sql returns what the index is over, as SQL.
