@@ -117,8 +117,11 @@ func TestTransferThatArrivesLate(t *testing.T) {
 		}
 		replies := <-released
 		t.Logf("the late commit was answered by %q; %d look-ups", replies, res.LookUps)
-		if len(replies) != 1 || strings.HasPrefix(replies[0], "ERROR") || res.LookUps == 0 {
-			t.Errorf("the late commit was answered by %q, %+v; want it to come in and be found", replies, res)
+		// Either it comes in and is found, or its session was ended before: then the
+		// transfer was made by another.
+		ended := len(replies) == 1 && replies[0] == "ERROR 57P01"
+		if len(replies) != 1 || strings.HasPrefix(replies[0], "ERROR") && !ended || res.LookUps == 0 {
+			t.Errorf("the late commit was answered by %q, %+v; want it to come in and be found, or refused", replies, res)
 		}
 		checkBank(t, url, l)
 		b.Close()

@@ -89,11 +89,22 @@ func (r *importing) begin(ctx context.Context, g *group) (int64, error) {
 		return 0, err
 	}
 	r.s.Tag, r.s.Range = r.tag(g), g.claim.Range
-	rows := int64(-1)
-	return rows, r.retry(ctx, func() (err error) {
-		rows, err = r.send(ctx, g)
-		return err
-	})
+	end := time.Now().Add(r.patience())
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		rows, err := r.send(ctx, g)
+		var lost errNoJob
+		if !errors.As(err, &lost) {
+			return rows, err
+		}
+		if time.Now().Add(wait).After(end) {
+			return rows, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.patience(), err)
+		}
+		select {
+		case <-ctx.Done():
+			return rows, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
 }
 
 // errNoJob: the statement was lost before there was a job. It may be sent again.

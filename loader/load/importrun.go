@@ -220,10 +220,9 @@ func (r *importing) retry(ctx context.Context, fn func() error) error {
 	}
 }
 
-// passing reports whether err is a database's and may pass.
+// passing reports whether err, of a database call, may pass.
 func passing(err error) bool {
-	var job *handoff.JobError
-	if errors.As(err, &job) || errors.Is(err, loader.ErrStopped) || errors.Is(err, handoff.ErrNoJob) || errors.Is(err, loader.ErrLost) || errors.Is(err, loader.ErrGaveUp) {
+	if errors.Is(err, handoff.ErrNoJob) || errors.Is(err, loader.ErrLost) {
 		return false
 	}
 	c := server.Classify(err)
