@@ -74,6 +74,9 @@ func TestKilledImports(t *testing.T) {
 // A signal has the server cancel the job; what is left is an online table without rows of
 // it, and a load that can be resumed.
 func TestSignalCancelsTheImport(t *testing.T) {
+	if !chaos {
+		loadertest.Skip(t, "long, the server looks for jobs to cancel once in 30 s: -tags chaos runs it")
+	}
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	cmd := command(url, "points", "--n", "400000", "--via", "import")
@@ -106,6 +109,9 @@ func TestSignalCancelsTheImport(t *testing.T) {
 
 // A job is paused and cancelled by commands that know nothing but the load's id.
 func TestPauseAndCancelFromElsewhere(t *testing.T) {
+	if !chaos {
+		loadertest.Skip(t, "long, the server looks for jobs to cancel once in 30 s: -tags chaos runs it")
+	}
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	cmd := command(url, "points", "--n", "600000", "--via", "import")

@@ -49,6 +49,9 @@ var durable = loadertest.Match{SQL: `^(COMMIT|RELEASE SAVEPOINT cockroach_restar
 func TestKilledAfterEachChunk(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		list, step := killSubjects(t), 1
+		if !chaos && s.Cockroach {
+			loadertest.Skip(t, "long: -tags chaos runs it")
+		}
 		if !chaos {
 			list, step = list[:2], 7
 		}

@@ -127,7 +127,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 
 		// What the loads left on the server.
 		for _, table := range []string{"loads", "claims", "ledger", "moved", "rejects", "tuning", "indexes"} {
-			rows := loadertest.Value[string](t, db, "SELECT COALESCE(string_agg(x::TEXT, ' '), '') FROM loader."+pgx.Identifier{table}.Sanitize()+" AS x")
+			rows := loadertest.Value[string](t, db, "SELECT COALESCE(string_agg((x.*)::TEXT, ' '), '') FROM loader."+pgx.Identifier{table}.Sanitize()+" AS x")
 			canary.Check(t, "loader."+table, rows)
 		}
 		// While one runs: its sessions, and the command lines of all processes.

@@ -34,15 +34,14 @@ type Step struct {
 // Steps asks the server what there is and returns the statements that the set-up takes,
 // in order. It writes nothing. srv is of a user who may make databases and users.
 func (s Setup) Steps(ctx context.Context, srv *server.Server) ([]Step, error) {
+	if srv.Product == server.CockroachDB {
+		s.User = strings.ToLower(s.User) // as the server itself keeps it, but not in a GRANT
+	}
 	haveDatabase, err := exists(ctx, srv.Config, "pg_catalog.pg_database WHERE datname = $1", s.Database)
 	if err != nil {
 		return nil, err
 	}
-	name := s.User
-	if srv.Product == server.CockroachDB {
-		name = strings.ToLower(name) // as the server itself keeps it
-	}
-	haveUser, err := exists(ctx, srv.Config, "pg_catalog.pg_roles WHERE rolname = $1", name)
+	haveUser, err := exists(ctx, srv.Config, "pg_catalog.pg_roles WHERE rolname = $1", s.User)
 	if err != nil {
 		return nil, err
 	}

@@ -216,6 +216,9 @@ func TestImportWithoutAdmin(t *testing.T) {
 }
 
 func TestStopCancelsTheJob(t *testing.T) {
+	if !chaos {
+		loadertest.Skip(t, "long, the server looks for jobs to cancel once in 30 s: -tags chaos runs it")
+	}
 	s := loadertest.CockroachServer(t)
 	for _, mode := range importBy {
 		t.Run(string(mode), func(t *testing.T) {
