@@ -115,6 +115,8 @@ type run struct {
 	pace    pace
 	crew    crew
 	working []bool // by worker: it takes spans
+	// began are the times at which the chunks under way were first sent.
+	began []time.Time
 	failure error
 	times   []time.Duration
 	total   Result
@@ -377,8 +379,9 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Spa
 			}
 		}
 	}
-	start := time.Now()
+	start := r.sent()
 	out, err := r.Committer.Commit(ctx, c)
+	r.answered(start)
 	switch {
 	case err == nil:
 		n := int64(c.Len())
@@ -537,18 +540,55 @@ func (r *run) finish() {
 	close(r.over)
 }
 
+// sent notes that a chunk is under way.
+func (r *run) sent() time.Time {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.began = append(r.began, now)
+	return now
+}
+
+// answered notes that a chunk that was sent at start is not under way any more.
+func (r *run) answered(start time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.Index(r.began, start); i >= 0 {
+		r.began = slices.Delete(r.began, i, i+1)
+	}
+}
+
+// mostQuiet bounds the time without a checkpoint. It is below the time after which
+// others take a run without a sign of life for dead.
+const mostQuiet = 10 * time.Second
+
+// disturbs reports whether a checkpoint now, after one at last, would be the second that
+// meets a chunk under way. CockroachDB begins a transaction again when the row of the
+// claim that it has read changes: seen on 21.1, a chunk that took longer than the time
+// between two checkpoints was begun again for ever.
+func (r *run) disturbs(last time.Time) bool {
+	if time.Since(last) >= mostQuiet {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.began, func(t time.Time) bool { return t.Before(last) })
+}
+
 // keep writes checkpoints until the workers have returned. A checkpoint that fails for another
 // reason than a lost claim is made up for by the next one.
 func (r *run) keep(ctx context.Context) {
 	tick := time.NewTicker(CheckpointEvery)
 	defer tick.Stop()
-	for {
-		select {
-		case <-r.over:
-			return
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+	for last := time.Now(); ; last = time.Now() {
+		for waiting := true; waiting; waiting = r.disturbs(last) {
+			select {
+			case <-r.over:
+				return
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
 		}
 		if err := r.checkpoint(ctx); errors.Is(err, ErrLost) {
 			r.fail(err)
