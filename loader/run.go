@@ -116,7 +116,7 @@ type run struct {
 	crew    crew
 	working []bool // by worker: it takes spans
 	// began are the times at which the chunks under way were first sent.
-	began []time.Time
+	began   []time.Time
 	failure error
 	times   []time.Duration
 	total   Result
