@@ -107,10 +107,12 @@ const (
 	lastLook  = time.Second
 )
 
-// Follow asks for a job until it is over, and tells observe of each answer. While the
+// Follow asks for a job until it is over, and tells observe of each answer. least is the
+// time between two questions, each of which costs the server some milliseconds; zero is
+// as often as it takes to see the end soon. While the
 // server cannot be reached it goes on asking for at most patience. wake, when it is
 // closed, makes it ask at once and often. The error wraps ErrNoJob, or is ctx's.
-func Follow(ctx context.Context, db Querier, id int64, patience time.Duration, wake <-chan struct{}, observe func(Job)) (Job, error) {
+func Follow(ctx context.Context, db Querier, id int64, least, patience time.Duration, wake <-chan struct{}, observe func(Job)) (Job, error) {
 	began, heard := time.Now(), time.Now()
 	for {
 		j, err := Show(ctx, db, id)
@@ -130,10 +132,10 @@ func Follow(ctx context.Context, db Querier, id int64, patience time.Duration, w
 				return j, err
 			}
 		}
-		wait := min(max(time.Since(began)/50, firstLook), lastLook)
+		wait := max(min(max(time.Since(began)/50, firstLook), lastLook), least)
 		select {
 		case <-wake:
-			wake, began = nil, time.Now()
+			wake, began, least = nil, time.Now(), 0
 			continue
 		case <-time.After(wait):
 		case <-ctx.Done():

@@ -55,7 +55,7 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 	}
 	following, paused := context.WithCancel(ctx)
 	defer paused()
-	last, err := handoff.Follow(following, pool, job.ID, time.Minute, nil, func(j handoff.Job) {
+	last, err := handoff.Follow(following, pool, job.ID, 0, time.Minute, nil, func(j handoff.Job) {
 		if j.Status == handoff.Paused {
 			paused()
 		}
@@ -93,7 +93,7 @@ func CancelJob(ctx context.Context, srv *server.Server, rec registry.Load, note 
 		}
 		wake := make(chan struct{})
 		close(wake)
-		last, err := handoff.Follow(ctx, pool, job.ID, time.Minute, wake, func(handoff.Job) {})
+		last, err := handoff.Follow(ctx, pool, job.ID, 0, time.Minute, wake, func(handoff.Job) {})
 		if err != nil {
 			return err
 		}

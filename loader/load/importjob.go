@@ -169,7 +169,7 @@ type answer struct {
 // any, is returned too.
 func (r *importing) find(ctx context.Context, answers <-chan answer) (int64, *answer, error) {
 	var got *answer
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		select {
 		case a := <-answers:
 			got = &a
@@ -316,9 +316,13 @@ func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan s
 		err error
 	}
 	over := make(chan end, 1)
+	least := time.Duration(0)
+	if answers != nil {
+		least = time.Second // its answer is the news; this is for the bar
+	}
 	go func() {
 		paused := false
-		job, err := handoff.Follow(following, r.pool, id, r.patience(), wake, func(j handoff.Job) {
+		job, err := handoff.Follow(following, r.pool, id, least, r.patience(), wake, func(j handoff.Job) {
 			if j.Status == handoff.Paused && !paused {
 				r.note(fmt.Sprintf("job %d is paused; loader loads resume %s resumes it", id, r.ID))
 			}
