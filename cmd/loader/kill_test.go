@@ -213,6 +213,15 @@ func TestKilledWithDeferredIndexes(t *testing.T) {
 		rounds = 6
 	}
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach && !chaos {
+			loadertest.Skip(t, "long: -tags chaos runs it")
+		}
+		if s.Cockroach && !chaos {
+			loadertest.Skip(t, "long: -tags chaos runs it")
+		}
+		if s.Cockroach && !chaos {
+			loadertest.Skip(t, "long: -tags chaos runs it")
+		}
 		url := s.NewDatabase(t)
 		seed := rand.Uint64()
 		t.Logf("seed of the moments: %d", seed)
