@@ -165,6 +165,15 @@ func TestProof(t *testing.T) {
 	if !info.AtLeast(21, 2, 0) {
 		exec(t, conn, "SET CLUSTER SETTING sql.defaults.interleaved_tables.enabled = true")
 	}
+	// Ids above 109 take a byte more in each key than the recorded ones.
+	exec(t, conn, "CREATE TABLE t_first (id INT8 PRIMARY KEY)")
+	var first int64
+	if err := conn.QueryRow(context.Background(), "SELECT 't_first'::REGCLASS::OID::INT8").Scan(&first); err != nil {
+		t.Fatal(err)
+	}
+	if first > 60 && !*record {
+		loadertest.Skip(t, fmt.Sprintf("the server has had %d tables: go test -run TestProof ./loader/server begins with a new one", first))
+	}
 	recorded := readPlans(t)
 	limits := server.Limits(context.Background(), conn, info)
 	var now []recordedPlan
