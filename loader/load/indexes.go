@@ -166,23 +166,18 @@ func pending(err error) bool {
 
 // create runs the statement without the time limit of chunks.
 func (l *Load) create(ctx context.Context, x registry.Index) error {
-	conn, err := l.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	// The settings of this session are others': it is not given back.
-	c := conn.Hijack()
-	defer c.Close(context.WithoutCancel(ctx))
-	if _, err := c.Exec(ctx, "SET statement_timeout = 0"); err != nil {
-		return err
-	}
-	if strings.Contains(x.Create, "USING HASH") && l.srv.Product == server.CockroachDB && !l.srv.AtLeast(22, 1, 0) {
-		if _, err := c.Exec(ctx, "SET experimental_enable_hash_sharded_indexes = on"); err != nil {
+	return l.withConn(ctx, func(c *pgx.Conn) error {
+		if _, err := c.Exec(ctx, "SET statement_timeout = 0"); err != nil {
 			return err
 		}
-	}
-	_, err = c.Exec(ctx, x.Create)
-	return err
+		if strings.Contains(x.Create, "USING HASH") && l.srv.Product == server.CockroachDB && !l.srv.AtLeast(22, 1, 0) {
+			if _, err := c.Exec(ctx, "SET experimental_enable_hash_sharded_indexes = on"); err != nil {
+				return err
+			}
+		}
+		_, err := c.Exec(ctx, x.Create)
+		return err
+	})
 }
 
 // duplicatesShown is the number of shared keys that an error names.
