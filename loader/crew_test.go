@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,12 +19,16 @@ import (
 // which takes a random time that may grow during the load.
 type served struct {
 	room chan struct{}
+	mu   sync.Mutex // guards took
 	took func() time.Duration
 }
 
 func (s *served) Commit(context.Context, *rows.Chunk) (loader.Outcome, error) {
 	s.room <- struct{}{}
-	time.Sleep(s.took())
+	s.mu.Lock()
+	took := s.took()
+	s.mu.Unlock()
+	time.Sleep(took)
 	<-s.room
 	return loader.Outcome{}, nil
 }
@@ -38,7 +43,7 @@ func settle(t *testing.T, room, begin, most int, length time.Duration, took func
 		const size = 10
 		n := int64(length/(10*time.Millisecond)) * int64(min(room, most)) * size
 		job := &loader.Job{
-			Source: source.Points{Keys: source.KeyLayout{Rows: n}}, Committer: &served{make(chan struct{}, room), took}, Positions: n,
+			Source: source.Points{Keys: source.KeyLayout{Rows: n}}, Committer: &served{room: make(chan struct{}, room), took: took}, Positions: n,
 			Plan: chunker.Plan{RowsPerChunk: size}, Workers: begin, MostWorkers: most,
 			Observe: func(e loader.Event) {
 				if e.Note != "" {

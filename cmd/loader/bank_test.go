@@ -14,7 +14,7 @@ import (
 // or lost, and every balance follows from the transfers that are recorded.
 func TestTransfersKilledAtAnyMoment(t *testing.T) {
 	rounds := 3
-	if chaos {
+	if loadertest.Chaos {
 		rounds = 40
 	}
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {

@@ -47,8 +47,8 @@ func checkNothingOfBench(t *testing.T, url string) {
 // one, which does not wait for the running chunks.
 func TestBenchIsInterrupted(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach && !chaos {
-			loadertest.Skip(t, "long: -tags chaos runs it")
+		if s.Cockroach {
+			loadertest.Long(t)
 		}
 		for name, times := range map[string]int{"once": 1, "twice": 2} {
 			t.Run(name, func(t *testing.T) {
@@ -77,8 +77,8 @@ func TestBenchIsInterrupted(t *testing.T) {
 // TestBenchIsKilled: what kill -9 leaves, the next benchmark removes.
 func TestBenchIsKilled(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach && !chaos {
-			loadertest.Skip(t, "long: -tags chaos runs it")
+		if s.Cockroach {
+			loadertest.Long(t)
 		}
 		url := s.NewDatabase(t)
 		for {

@@ -31,7 +31,7 @@ func TestHostileNames(t *testing.T) {
 		loadertest.Exec(t, db, "CREATE TABLE p (id INT8 PRIMARY KEY)", "INSERT INTO p VALUES (1), (2)")
 		names := hostileNames
 		switch {
-		case chaos:
+		case loadertest.Chaos:
 		case s.Cockroach:
 			names = names[:2]
 		default:

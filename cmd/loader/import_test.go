@@ -40,14 +40,17 @@ func TestKilledImports(t *testing.T) {
 	s := loadertest.CockroachServer(t)
 	for _, mode := range []string{"serve", "upload"} {
 		t.Run(mode, func(t *testing.T) {
+			if mode != "serve" {
+				loadertest.Long(t)
+			}
 			url := s.NewDatabase(t)
 			rows := int64(60_000)
 			args := []string{"points", "--n", fmt.Sprint(rows), "--via", "import", "--handoff", mode}
 			start := time.Now()
 			mustRun(t, url, args...)
 			whole := time.Since(start)
-			points := 3
-			if chaos {
+			points := 1
+			if loadertest.Chaos {
 				points = 10
 			}
 			for i := range points {
@@ -74,9 +77,7 @@ func TestKilledImports(t *testing.T) {
 // A signal has the server cancel the job; what is left is an online table without rows of
 // it, and a load that can be resumed.
 func TestSignalCancelsTheImport(t *testing.T) {
-	if !chaos {
-		loadertest.Skip(t, "long, the server looks for jobs to cancel once in 30 s: -tags chaos runs it")
-	}
+	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	cmd := command(url, "points", "--n", "400000", "--via", "import")
@@ -109,9 +110,7 @@ func TestSignalCancelsTheImport(t *testing.T) {
 
 // A job is paused and cancelled by commands that know nothing but the load's id.
 func TestPauseAndCancelFromElsewhere(t *testing.T) {
-	if !chaos {
-		loadertest.Skip(t, "long, the server looks for jobs to cancel once in 30 s: -tags chaos runs it")
-	}
+	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	cmd := command(url, "points", "--n", "600000", "--via", "import")

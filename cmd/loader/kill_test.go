@@ -96,7 +96,7 @@ func killAndResumeTo(t *testing.T, url string, rng *rand.Rand, whole time.Durati
 // a table without any key, with bad records, and by the statement way.
 func TestCSVKilledAtAnyMomentAndResumed(t *testing.T) {
 	rounds := 1
-	if chaos {
+	if loadertest.Chaos {
 		rounds = 6 // of three kills each, in each of four modes
 	}
 	var text, bad strings.Builder
@@ -121,6 +121,9 @@ func TestCSVKilledAtAnyMomentAndResumed(t *testing.T) {
 			}
 			args := []string{"csv", path, "--table", "t", "--columns", "id,s", "--chunk", "100", "--commit", mode.commit, "--max-errors", fmt.Sprint(mode.rejects)}
 			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+				if s.Cockroach == (mode.commit == "transaction") {
+					loadertest.Long(t)
+				}
 				t.Chdir(dir) // for the files of rejects
 				url := s.NewDatabase(t)
 				seed := rand.Uint64()
@@ -172,14 +175,18 @@ func TestCSVKilledAtAnyMomentAndResumed(t *testing.T) {
 // load with other settings, kills that too, and lets the last one end.
 func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 	rounds := 1
-	if chaos {
+	if loadertest.Chaos {
 		rounds = 6 // of three kills each, in each of six modes
 	}
+	usual := map[string]bool{"points by transaction/PostgreSQL": true, "points by statement/CockroachDB": true}
 	for _, mode := range []struct{ what, commit string }{
 		{"points", "statement"}, {"points", "transaction"}, {"accounts", "transaction"},
 	} {
 		t.Run(mode.what+" by "+mode.commit, func(t *testing.T) {
 			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+				if !usual[mode.what+" by "+mode.commit+"/"+s.Name] {
+					loadertest.Long(t)
+				}
 				url := s.NewDatabase(t)
 				seed := rand.Uint64()
 				t.Logf("seed of the moments: %d", seed)
@@ -209,18 +216,12 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 // cancels it: every index is back.
 func TestKilledWithDeferredIndexes(t *testing.T) {
 	rounds := 1
-	if chaos {
+	if loadertest.Chaos {
 		rounds = 6
 	}
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach && !chaos {
-			loadertest.Skip(t, "long: -tags chaos runs it")
-		}
-		if s.Cockroach && !chaos {
-			loadertest.Skip(t, "long: -tags chaos runs it")
-		}
-		if s.Cockroach && !chaos {
-			loadertest.Skip(t, "long: -tags chaos runs it")
+		if s.Cockroach {
+			loadertest.Long(t)
 		}
 		url := s.NewDatabase(t)
 		seed := rand.Uint64()
@@ -290,6 +291,9 @@ func TestSignals(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+				if s.Cockroach == (test.name == "SIGTERM") {
+					loadertest.Long(t)
+				}
 				url := s.NewDatabase(t)
 				path := t.TempDir() + "/stderr"
 				stderr, err := os.Create(path)

@@ -49,11 +49,11 @@ var durable = loadertest.Match{SQL: `^(COMMIT|RELEASE SAVEPOINT cockroach_restar
 func TestKilledAfterEachChunk(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		list, step := killSubjects(t), 1
-		if !chaos && s.Cockroach {
-			loadertest.Skip(t, "long: -tags chaos runs it")
+		if s.Cockroach {
+			loadertest.Long(t)
 		}
-		if !chaos {
-			list, step = list[:2], 7
+		if !loadertest.Chaos {
+			list, step = list[len(list)-1:], 5
 		}
 		for _, sub := range list {
 			t.Run(sub.name, func(t *testing.T) {
@@ -130,7 +130,7 @@ func killedAt(t *testing.T, url string, sub killSubject, n int) bool {
 // made, and no transfer is half there.
 func TestTransfersKilled(t *testing.T) {
 	rounds := 2
-	if chaos {
+	if loadertest.Chaos {
 		rounds = 20
 	}
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
@@ -172,7 +172,7 @@ func TestKilledWithItsOwnServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	rounds := 2
-	if chaos {
+	if loadertest.Chaos {
 		rounds = 16
 	}
 	seed := rand.Uint64()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"bulkload/loader/loadertest"
 	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
@@ -21,7 +22,7 @@ func TestPermissionsWhateverTheUmask(t *testing.T) {
 		t.Skip(err)
 	}
 	umasks := []string{"000"}
-	if chaos {
+	if loadertest.Chaos {
 		umasks = []string{"000", "022", "077"}
 	}
 	for _, umask := range umasks {

@@ -81,7 +81,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 		loadertest.Exec(t, db, "CREATE TABLE bad (id TEXT PRIMARY KEY)")
 		forms := secretForms(t, u, canary)
 		switch {
-		case chaos:
+		case loadertest.Chaos:
 		case s.Cockroach:
 			forms = forms[:1]
 		default: // the others are for -tags chaos

@@ -181,7 +181,7 @@ func TestTransferCutAtEachMessage(t *testing.T) {
 		if s.Cockroach {
 			step = 7
 		}
-		if chaos {
+		if loadertest.Chaos {
 			step = 1
 		}
 		all := &ledger{accounts: accounts}

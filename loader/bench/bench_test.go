@@ -195,6 +195,9 @@ func TestSaved(t *testing.T) {
 // TestStop: what was measured before the stop is reported, and nothing stays.
 func TestStop(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Long(t)
+		}
 		for name, hard := range map[string]bool{"stop": false, "cancelled": true} {
 			t.Run(name, func(t *testing.T) {
 				url := s.NewDatabase(t)

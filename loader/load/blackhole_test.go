@@ -42,7 +42,7 @@ func TestBlackHoles(t *testing.T) {
 			"commit": sub.commits(srv),
 			"claim":  {SQL: `^INSERT INTO loader\.claims`, Kind: loadertest.MsgStatement},
 		}
-		if chaos {
+		if loadertest.Chaos {
 			holes["record"] = loadertest.Match{SQL: `^UPDATE loader\.(claims|loads)`, Kind: loadertest.MsgStatement}
 			holes["reply"] = loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgCommandComplete, SQL: sub.commits(srv).SQL}
 		}
@@ -86,7 +86,7 @@ func TestBlackHoles(t *testing.T) {
 // TestBlackHoleForEver is the control: where no connection works any more, a load ends
 // within its time, and can be resumed.
 func TestBlackHoleForEver(t *testing.T) {
-	long(t)
+	loadertest.Long(t)
 	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		sub.ChunkTimeout, sub.RetryFor = aBlackHole, 2*aBlackHole
 		fault := &loadertest.Fault{When: sub.commits(srv), Nth: 2, Do: loadertest.BlackHoleAll}

@@ -104,18 +104,11 @@ func TestCSVSwallowedReplies(t *testing.T) {
 }
 
 func TestCSVCutAtEachMessage(t *testing.T) {
+	loadertest.Long(t)
 	eachCSVWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		set.Chunk, set.Workers = 100, 1
-		step := 1
-		switch {
-		case chaos:
-		case s.Product == server.CockroachDB:
-			loadertest.Skip(t, "long: -tags chaos runs it")
-		default:
-			step = 19
-		}
 		actions := []loadertest.Action{loadertest.Cut, loadertest.CutAfter}
-		for n := 1; ; n += step {
+		for n := 1; ; n++ {
 			fault := &loadertest.Fault{Nth: n, Do: actions[n%2]}
 			if err := runCSV(t, url, 200, set, fault); err != nil || t.Failed() {
 				t.Fatalf("cut at message %d: %v", n, err)

@@ -23,8 +23,8 @@ func postgresSubjects(t *testing.T, f func(t *testing.T, url string, sub subject
 	t.Helper()
 	srv := loadertest.PostgreSQLServer(t)
 	list := subjects(srv)
-	if !chaos {
-		list = some(list)
+	if !loadertest.Chaos {
+		list = few(list)
 	}
 	for _, sub := range list {
 		t.Run(sub.String(), func(t *testing.T) {

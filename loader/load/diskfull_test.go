@@ -56,7 +56,7 @@ func fill(t *testing.T, dir string, left int64) string {
 // rows. The load ends, or is still trying, when the space is back; what is in is whole
 // chunks; the resumed load is exact.
 func TestDiskOfTheServerIsFull(t *testing.T) {
-	long(t)
+	loadertest.Long(t)
 	for _, p := range []server.Product{server.PostgreSQL, server.CockroachDB} {
 		t.Run(p.String(), func(t *testing.T) {
 			mib := "160"

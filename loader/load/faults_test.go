@@ -51,7 +51,11 @@ func eachWay(t *testing.T, f func(t *testing.T, s loadertest.Server, url string,
 	t.Helper()
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		for _, set := range ways(s) {
+		list := ways(s)
+		if !loadertest.Chaos {
+			list = usual(s)
+		}
+		for _, set := range list {
 			t.Run(name(set), func(t *testing.T) {
 				loadertest.CheckNoLeaks(t)
 				clearTables(t, url)
@@ -66,13 +70,17 @@ func eachWay(t *testing.T, f func(t *testing.T, s loadertest.Server, url string,
 func TestConnectionsBreakAtCommit(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		at := sub.commits(srv)
-		for _, fault := range []*loadertest.Fault{
+		faults := []*loadertest.Fault{
 			{When: at, Nth: 2, Times: 3, Do: loadertest.Cut, Reset: true},
-			{When: at, Nth: 2, Times: 3, Do: loadertest.CutMiddle, Reset: true},
-			{When: at, Nth: 2, Times: 3, Do: loadertest.CutAfter},
 			{When: at, Nth: 2, Times: 3, Do: loadertest.SwallowReply},
-			{When: loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgCommandComplete, SQL: at.SQL}, Nth: 2, Times: 3, Do: loadertest.CutMiddle},
-		} {
+		}
+		if loadertest.Chaos {
+			faults = append(faults,
+				&loadertest.Fault{When: at, Nth: 2, Times: 3, Do: loadertest.CutMiddle, Reset: true},
+				&loadertest.Fault{When: at, Nth: 2, Times: 3, Do: loadertest.CutAfter},
+				&loadertest.Fault{When: loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgCommandComplete, SQL: at.SQL}, Nth: 2, Times: 3, Do: loadertest.CutMiddle})
+		}
+		for _, fault := range faults {
 			clearTables(t, url)
 			x := sub.start(t, url, 1000, fault)
 			res := x.mustEnd(t)
@@ -98,7 +106,11 @@ func TestConnectionsBreakInTheRows(t *testing.T) {
 		if sub.Via == commit.Copy {
 			kind = loadertest.MsgCopyData
 		}
-		for _, do := range []loadertest.Action{loadertest.Cut, loadertest.CutMiddle, loadertest.CutAfter} {
+		actions := []loadertest.Action{loadertest.CutMiddle}
+		if loadertest.Chaos {
+			actions = append(actions, loadertest.Cut, loadertest.CutAfter)
+		}
+		for _, do := range actions {
 			clearTables(t, url)
 			fault := &loadertest.Fault{When: loadertest.Match{SQL: rowsOf, Kind: kind}, Nth: 2, Times: 3, Do: do, Reset: true}
 			x := sub.start(t, url, 1000, fault)
@@ -158,15 +170,19 @@ func TestStatementThatArrivesLate(t *testing.T) {
 // run a load, then at the second, and so on, until a load does not meet the cut. Subjects
 // that others stand for, and all without the tag chaos, take every few messages only.
 func TestCutAtEachMessage(t *testing.T) {
-	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+	which := shortOf
+	if loadertest.Chaos {
+		which = all
+	}
+	eachOf(t, which, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		sub.Chunk, sub.Workers = 100, 1
 		step := 1
 		switch {
-		case chaos && sub.among(srv) && (!srv.Cockroach || sub.Way == commit.Statement):
-		case chaos:
+		case loadertest.Chaos && sub.among(srv) && (!srv.Cockroach || sub.Way == commit.Statement):
+		case loadertest.Chaos:
 			step = 6
 		case srv.Cockroach:
-			loadertest.Skip(t, "long: -tags chaos runs it")
+			loadertest.Long(t)
 		default:
 			step = 13
 		}
@@ -199,7 +215,7 @@ func TestCutAtEachMessage(t *testing.T) {
 // TestStormsOf40001 has three commits of ten refused, and all: then the load gives up with
 // the SQLSTATE, and the time between its attempts was seen to grow.
 func TestStormsOf40001(t *testing.T) {
-	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		storm := &loadertest.Fault{When: sub.commits(srv), Do: loadertest.Inject, Code: "40001", P: 0.3, Seed: 3}
 		sub.Chunk = 50
 		x := sub.start(t, url, 1500, storm)
@@ -250,10 +266,10 @@ func checkGrows(t *testing.T, at []time.Time) {
 // are there from the beginning, others come while it runs, and some sessions are ended.
 func TestLoadersShareALoad(t *testing.T) {
 	numbers := []int{3}
-	if chaos {
+	if loadertest.Chaos {
 		numbers = []int{2, 5}
 	}
-	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		for _, number := range numbers {
 			clearTables(t, url)
 			n := int64(12_000)

@@ -74,6 +74,7 @@ func trapCSV(t *testing.T, rows int) *load.Files {
 }
 
 func TestImportOfFilesKeepsEveryByte(t *testing.T) {
+	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	const ddl = "(id INT8 PRIMARY KEY, a TEXT, b BYTES, n INT8 NOT NULL, INDEX (n), CHECK (n >= 0))"
 	want := s.NewDatabase(t)
@@ -143,6 +144,7 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 // A bad record breaks the file off while the server reads it. The job must not take the
 // part for the whole.
 func TestImportOfAFileThatCannotBeParsed(t *testing.T) {
+	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, a TEXT)")
@@ -216,9 +218,7 @@ func TestImportWithoutAdmin(t *testing.T) {
 }
 
 func TestStopCancelsTheJob(t *testing.T) {
-	if !chaos {
-		loadertest.Skip(t, "long, the server looks for jobs to cancel once in 30 s: -tags chaos runs it")
-	}
+	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	for _, mode := range importBy {
 		t.Run(string(mode), func(t *testing.T) {
@@ -259,6 +259,7 @@ func TestStopCancelsTheJob(t *testing.T) {
 // The server may lose the connection that an IMPORT INTO was sent on, or any other: the
 // job goes on, and the load with it.
 func TestImportSurvivesLostConnections(t *testing.T) {
+	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	for _, mode := range importBy {
 		t.Run(string(mode), func(t *testing.T) {
@@ -326,6 +327,7 @@ func TestTwoRunsOfOneImport(t *testing.T) {
 }
 
 func TestUploadInSeveralJobs(t *testing.T) {
+	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	l := newLoad(t, url, load.Request{What: load.Points, Rows: 100_000, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Upload, GroupBytes: 2 << 20}}})

@@ -79,6 +79,14 @@ func ways(s loadertest.Server) []load.Settings {
 	return list
 }
 
+// usual are those of ways that each server is loaded with by default.
+func usual(s loadertest.Server) []load.Settings {
+	if s.Product == server.PostgreSQL {
+		return []load.Settings{{Way: commit.Transaction, Via: commit.Copy}}
+	}
+	return []load.Settings{{Way: commit.Statement, Via: commit.Insert}}
+}
+
 func name(s load.Settings) string { return string(s.Way) + "/" + string(s.Via) }
 
 func TestPointsAreExactByEveryWay(t *testing.T) {

@@ -118,7 +118,7 @@ func TestTheSameRowsWhateverHappens(t *testing.T) {
 	const n = 3000
 	rng := rand.New(rand.NewPCG(randomSeed(t), 1))
 	rounds := 4
-	if chaos {
+	if loadertest.Chaos {
 		rounds = 16
 	}
 	want := map[string]string{}

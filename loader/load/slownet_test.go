@@ -13,7 +13,7 @@ import (
 // exact, its chunks do not run into their deadline, and memory stays within bounds,
 // although rows are made faster than they leave.
 func TestSlowNetwork(t *testing.T) {
-	long(t)
+	loadertest.Long(t)
 	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		const n = 2000
 		sub.Chunk, sub.Workers = 100, 3

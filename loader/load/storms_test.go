@@ -3,6 +3,7 @@ package load_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,9 +35,9 @@ func endSessions(t testing.TB, conn *pgx.Conn, p server.Product) int {
 
 // TestSessionsAreEndedAllTheTime ends every session of the loader again and again.
 func TestSessionsAreEndedAllTheTime(t *testing.T) {
-	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		storms := 4
-		if chaos {
+		if loadertest.Chaos {
 			storms = 40
 		}
 		conn, err := pgx.Connect(context.Background(), withName(t, url))
@@ -95,7 +96,7 @@ func TestServerThatStarts(t *testing.T) {
 
 // TestServerThatNeverStarts is its control: it ends with the SQLSTATE, and resumes.
 func TestServerThatNeverStarts(t *testing.T) {
-	long(t)
+	loadertest.Long(t)
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		sub.RetryFor = 300 * time.Millisecond
 		x := sub.start(t, url, 3000,
@@ -125,8 +126,8 @@ func TestServerIsStoppedAndStarted(t *testing.T) {
 				{"crash", db.Crash},
 			}
 			list := subjects(srv)
-			if !chaos {
-				list = few(list)
+			if !loadertest.Chaos {
+				list, ends = slices.DeleteFunc(list, func(s subject) bool { return !shortOf(s) })[:1], ends[1:]
 			}
 			for _, sub := range list {
 				for _, how := range ends {
@@ -149,7 +150,7 @@ func stopAndStart(t *testing.T, srv loadertest.Server, db *localdb.DB, sub subje
 	const n = 30_000
 	x := sub.startDirect(t, url, n)
 	rounds := 1
-	if chaos {
+	if loadertest.Chaos {
 		rounds = 4
 	}
 	struck := 0

@@ -113,8 +113,8 @@ func checkSettled(t testing.TB, url string) {
 	}
 }
 
-// few leaves, of each kind, one subject for each way to commit and none that another
-// stands for: the rest is for -tags chaos, where all are taken.
+// few leaves one subject for each way to commit, and none that another stands for: the
+// rest is for -tags chaos, where all are taken.
 func few(list []subject) []subject {
 	keep := []string{"points/statement/insert", "keyless/transaction/copy"}
 	if !slices.ContainsFunc(list, func(s subject) bool { return s.String() == keep[1] }) {
@@ -123,29 +123,9 @@ func few(list []subject) []subject {
 	return slices.DeleteFunc(list, func(s subject) bool { return !slices.Contains(keep, s.String()) })
 }
 
-// some is few, and what PostgreSQL is loaded with by default.
-func some(list []subject) []subject {
-	keep := []string{"points/transaction/copy"}
-	for _, s := range few(slices.Clone(list)) {
-		keep = append(keep, s.String())
-	}
-	if slices.Contains(keep, "keyless/transaction/insert") {
-		keep = keep[1:] // CockroachDB, which takes its time
-	}
-	return slices.DeleteFunc(list, func(s subject) bool { return !slices.Contains(keep, s.String()) })
-}
-
-// among reports whether some leaves the subject.
+// among reports whether few leaves the subject.
 func (s subject) among(srv loadertest.Server) bool {
-	return slices.ContainsFunc(some(subjects(srv)), func(x subject) bool { return x.String() == s.String() })
-}
-
-// long skips a test that waits, or repeats itself, for -tags chaos.
-func long(t *testing.T) {
-	t.Helper()
-	if !chaos {
-		loadertest.Skip(t, "long: -tags chaos runs it")
-	}
+	return slices.ContainsFunc(few(subjects(srv)), func(x subject) bool { return x.String() == s.String() })
 }
 
 // clearTables empties a test's database of the tables and the record of the test before.
@@ -165,13 +145,16 @@ func clearTables(t testing.TB, url string) {
 // empty database, and fails what leaves goroutines, files or sessions behind.
 func eachSubject(t *testing.T, f func(t *testing.T, srv loadertest.Server, url string, sub subject)) {
 	t.Helper()
-	eachOf(t, func(subject) bool { return true }, f)
+	eachOf(t, all, f)
 }
+
+// all holds for every subject.
+func all(subject) bool { return true }
 
 // shortOf leaves the subject that has the most to lose where waiting is the test, and one
 // more with the tag chaos.
 func shortOf(s subject) bool {
-	return s.kind == "keyless" || chaos && s.Way == commit.Statement && s.Via == commit.Insert
+	return s.kind == "keyless" || loadertest.Chaos && s.Way == commit.Statement && s.Via == commit.Insert
 }
 
 // keyed holds for subjects whose keys are known before the rows are there.
@@ -182,8 +165,8 @@ func eachOf(t *testing.T, which func(subject) bool, f func(t *testing.T, srv loa
 	t.Helper()
 	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
 		list := subjects(srv)
-		if !chaos {
-			list = some(list)
+		if !loadertest.Chaos {
+			list = few(list)
 		}
 		url := srv.NewDatabase(t)
 		for _, sub := range list {

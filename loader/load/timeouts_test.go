@@ -53,7 +53,7 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 		{"lock timeout", "lock_timeout=100ms", 30 * time.Second, "55P03"},
 	} {
 		t.Run(test.setting, func(t *testing.T) {
-			inserted := func(s subject) bool { return keyed(s) && (chaos || s.Via == commit.Insert) }
+			inserted := func(s subject) bool { return keyed(s) && (loadertest.Chaos || s.Via == commit.Insert) }
 			eachOf(t, inserted, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 				if test.param != "" {
 					if srv.Cockroach {

@@ -111,11 +111,12 @@ func openFiles() map[string]int {
 }
 
 // newFiles names the files that are open now and were not before. The Go
-// runtime's own poller does not count.
+// runtime's own poller does not count, nor do the kit's connections.
 func newFiles(before map[string]int) string {
 	var left []string
+	kept := keptFiles()
 	for target, n := range openFiles() {
-		if n > before[target] && target != "anon_inode:[eventpoll]" && target != "anon_inode:[eventfd]" {
+		if n > before[target] && !kept[target] && target != "anon_inode:[eventpoll]" && target != "anon_inode:[eventfd]" {
 			left = append(left, target)
 		}
 	}

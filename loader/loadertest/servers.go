@@ -51,6 +51,7 @@ func (k *serverKind) get() (Server, error) {
 			return
 		}
 		k.stop = func() error { return db.Stop(context.Background()) }
+		keep(db.TCP)
 		k.server = Server{Name: k.name, Cockroach: k.name == CockroachDB, Product: k.product, url: db.TCP}
 		k.err = withConn(ctx, db.TCP, func(c *pgx.Conn) error {
 			if k.server.Cockroach {
@@ -116,9 +117,14 @@ func (s Server) NewDatabase(t testing.TB) string {
 	if err := s.exec(ctx, "CREATE DATABASE "+name); err != nil {
 		t.Fatalf("create database: %v", err)
 	}
+	url := withDatabase(s.url, name)
+	keep(url)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
+		if err := forget(ctx, url); err != nil {
+			t.Logf("close the kit's connection: %v", err) // a test may have ended it
+		}
 		drop := "DROP DATABASE " + name + " CASCADE"
 		if !s.Cockroach {
 			if left := poll(func() string { return s.sessions(ctx, name) }); left != "" {
@@ -132,7 +138,7 @@ func (s Server) NewDatabase(t testing.TB) string {
 			t.Errorf("drop database: %v", err)
 		}
 	})
-	return withDatabase(s.url, name)
+	return url
 }
 
 // exec executes one statement as a user who may do everything.
@@ -157,8 +163,15 @@ func withDatabase(serverURL, name string) string {
 	return u.String()
 }
 
-// withConn calls f with a connection of its own.
+// withConn calls f with a connection that nobody else uses: one that is kept, if it still
+// answers, else a new one.
 func withConn(ctx context.Context, url string, f func(*pgx.Conn) error) error {
+	if c := takeKept(url); c != nil {
+		if c.Ping(ctx) == nil {
+			return errors.Join(f(c), giveBack(ctx, url, c))
+		}
+		c.Close(ctx)
+	}
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return err
@@ -166,11 +179,12 @@ func withConn(ctx context.Context, url string, f func(*pgx.Conn) error) error {
 	if _, ok := config.RuntimeParams["application_name"]; !ok {
 		config.RuntimeParams["application_name"] = kitName
 	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec // tables change between two statements
 	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(c), c.Close(ctx))
+	return errors.Join(f(c), giveBack(ctx, url, c))
 }
 
 // kitName is the application_name of the kit's own connections.
@@ -190,7 +204,7 @@ var (
 
 // stopServers stops the servers that were started.
 func stopServers() error {
-	var errs []error
+	errs := []error{forgetAll(context.Background())}
 	for _, k := range kinds {
 		if k.stop == nil {
 			continue

@@ -1,5 +1,0 @@
-//go:build !chaos
-
-package main
-
-const chaos = false

@@ -1,5 +1,0 @@
-//go:build !chaos
-
-package bank_test
-
-const chaos = false

@@ -1,5 +1,0 @@
-//go:build !chaos
-
-package load_test
-
-const chaos = false
