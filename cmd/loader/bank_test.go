@@ -13,10 +13,8 @@ import (
 // TestTransfersKilledAtAnyMoment kills the command at random moments: no money is made
 // or lost, and every balance follows from the transfers that are recorded.
 func TestTransfersKilledAtAnyMoment(t *testing.T) {
-	rounds := 3
-	if loadertest.Chaos {
-		rounds = 40
-	}
+	loadertest.Long(t)
+	const rounds = 40
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		seed := rand.Uint64()

@@ -121,7 +121,7 @@ func TestCSVKilledAtAnyMomentAndResumed(t *testing.T) {
 			}
 			args := []string{"csv", path, "--table", "t", "--columns", "id,s", "--chunk", "100", "--commit", mode.commit, "--max-errors", fmt.Sprint(mode.rejects)}
 			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-				if s.Cockroach == (mode.commit == "transaction") {
+				if s.Cockroach || mode.commit == "statement" {
 					loadertest.Long(t)
 				}
 				t.Chdir(dir) // for the files of rejects

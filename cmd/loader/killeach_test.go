@@ -47,15 +47,9 @@ var durable = loadertest.Match{SQL: `^(COMMIT|RELEASE SAVEPOINT cockroach_restar
 // and the command has not heard of it, or before it was sent; then at the second, until
 // a run is not met. Each load is resumed, is whole, and a further run writes nothing.
 func TestKilledAfterEachChunk(t *testing.T) {
+	loadertest.Long(t)
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		list, step := killSubjects(t), 1
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
-		if !loadertest.Chaos {
-			list, step = list[len(list)-1:], 5
-		}
-		for _, sub := range list {
+		for _, sub := range killSubjects(t) {
 			t.Run(sub.name, func(t *testing.T) {
 				url := s.NewDatabase(t)
 				if sub.ddl != "" {
@@ -64,7 +58,7 @@ func TestKilledAfterEachChunk(t *testing.T) {
 				// The table, the registry, and what is asked of them are there.
 				mustRun(t, url, append(sub.args, "--chunk", "100", "--workers", "1")...)
 				kills := 0
-				for n := 1; ; n += step {
+				for n := 1; ; n++ {
 					loadertest.Exec(t, url, "DELETE FROM "+sub.table)
 					if killedAt(t, url, sub, n) {
 						kills++

@@ -41,8 +41,11 @@ func TestScripts(t *testing.T) {
 		Dir:                 filepath.Join("..", "..", "testdata", "script"),
 		RequireExplicitExec: true,
 		Condition: func(cond string) (bool, error) {
-			if cond == "cockroach" {
+			switch cond {
+			case "cockroach":
 				return noCockroach == nil, nil
+			case "chaos":
+				return loadertest.Chaos, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},

@@ -233,6 +233,9 @@ func TestOtherTables(t *testing.T) {
 // TestLargeTables samples a table of more accounts than a run holds.
 func TestLargeTables(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Long(t)
+		}
 		url := s.NewDatabase(t)
 		l := &ledger{accounts: fill(t, url, 5*bank.MostSampled, 1000)}
 		b := open(t, url, bank.Options{Seed: 5, Observe: l.observe})
@@ -276,6 +279,9 @@ func TestVerifyFinds(t *testing.T) {
 				FROM (SELECT source, sink, amount FROM loader.transfers WHERE n = 3) AS t WHERE id IN (t.source, t.sink)`, 2},
 		} {
 			t.Run(test.name, func(t *testing.T) {
+				if s.Cockroach {
+					loadertest.Long(t)
+				}
 				url := s.NewDatabase(t)
 				fill(t, url, 4, 1000)
 				b := open(t, url, bank.Options{Workers: 2})
@@ -314,6 +320,9 @@ func TestVerifyFinds(t *testing.T) {
 // TestVerifyDuringTransfers reads the bank as Jepsen's test does, while money moves.
 func TestVerifyDuringTransfers(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Long(t)
+		}
 		url := s.NewDatabase(t)
 		l := &ledger{accounts: fill(t, url, 5, 1000)}
 		reader := open(t, url, bank.Options{})

@@ -242,6 +242,9 @@ func TestStop(t *testing.T) {
 // lives uses.
 func TestOthersAreLeftAlone(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Long(t)
+		}
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, `CREATE TABLE loader_bench_l1v30000_1 (id INT)`)
 		loadertest.Exec(t, url, `CREATE TABLE loader_bench_dead0000_7 (id INT)`)

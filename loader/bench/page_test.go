@@ -108,6 +108,7 @@ window.onload = () => {
 // covers another or leaves the picture, and every one has enough contrast. With -v and
 // -artifacts, pages and screenshots are kept.
 func TestPageInBrowser(t *testing.T) {
+	loadertest.Long(t)
 	browser := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -131,9 +132,6 @@ func TestPageInBrowser(t *testing.T) {
 	probe := filepath.Join(dir, "probe.html")
 	write(t, probe, `<!DOCTYPE html><meta charset="utf-8"><meta name="color-scheme" content="light dark">`+frames+inspector)
 	for scheme, number := range map[string]string{"dark": "0", "light": "1"} {
-		if scheme == "light" && !loadertest.Chaos {
-			continue // it is the one that every other look at the page sees
-		}
 		open := func(args ...string) string {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()

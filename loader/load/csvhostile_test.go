@@ -62,6 +62,9 @@ func TestHostileFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Long(t)
+		}
 		url := s.NewDatabase(t)
 		srv := open(t, url)
 		loadertest.Exec(t, url, "CREATE TABLE h (a TEXT, b TEXT)")

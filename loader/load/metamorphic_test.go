@@ -117,7 +117,7 @@ func content(t testing.TB, url string, sub subject) string {
 func TestTheSameRowsWhateverHappens(t *testing.T) {
 	const n = 3000
 	rng := rand.New(rand.NewPCG(randomSeed(t), 1))
-	rounds := 4
+	rounds := 3
 	if loadertest.Chaos {
 		rounds = 16
 	}

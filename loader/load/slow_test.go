@@ -64,6 +64,9 @@ func TestChunksThatMissTheirDeadlineAreHalved(t *testing.T) {
 // time that it has for retries, however many sizes it tries.
 func TestATableThatIsLockedIsNotHalvedForEver(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Long(t)
+		}
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)")
 		l := newLoad(t, url, load.Request{What: load.Points, Rows: 4000, Settings: load.Settings{Workers: 1, ChunkTimeout: 300 * time.Millisecond, RetryFor: 2 * time.Second}})
