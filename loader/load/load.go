@@ -155,6 +155,11 @@ func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 	return l, nil
 }
 
+// readySessions are made at once: what is asked first needs one, and the first worker
+// another. The others are made when a worker needs them. PostgreSQL makes a process for
+// each, which for a small load takes longer than its rows.
+const readySessions = 2
+
 // extraSessions are those beside the workers': for claims and checkpoints.
 const extraSessions = 2
 
@@ -168,9 +173,8 @@ func (l *Load) connect(ctx context.Context, s Settings) error {
 	if timeout <= 0 {
 		timeout = commit.DefaultChunkTimeout
 	}
-	ready, most := s.sessions()
 	pool, err := l.srv.Pool(ctx, server.Sessions{
-		Name: registry.SessionName(l.ID, l.run), Ready: ready, Max: most,
+		Name: registry.SessionName(l.ID, l.run), Ready: readySessions, Max: s.sessions(),
 		StatementTimeout: timeout / 10 * serverTenths, Prepare: commit.Prepare,
 	})
 	l.pool = pool

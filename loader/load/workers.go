@@ -47,13 +47,13 @@ func (l *Load) crew(s Settings) Crew {
 	return Crew{farWorkers, mostWorkers, "the server is elsewhere; a run of more than some seconds tries more"}
 }
 
-// sessions returns how many sessions the run's pool has, and may have: known before the
-// registry has been asked.
-func (s Settings) sessions() (ready, most int) {
+// sessions returns how many sessions the run's pool may have: known before the registry
+// has been asked.
+func (s Settings) sessions() int {
 	if s.Workers > 0 {
-		return s.Workers + extraSessions, s.Workers + extraSessions
+		return s.Workers + extraSessions
 	}
-	return leastWorkers + extraSessions, pooledWorkers + extraSessions
+	return pooledWorkers + extraSessions
 }
 
 // recall takes what the registry has as the best way to load the table, for whatever the
