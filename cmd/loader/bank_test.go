@@ -47,7 +47,7 @@ func TestTransfersKilledAtAnyMoment(t *testing.T) {
 
 // TestTransferResult compares what the command says of its transfers with the history.
 func TestTransferResult(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		mustRun(t, url, "accounts", "--n", "100", "--seed", "3")
 		var first transferJSON

@@ -46,10 +46,7 @@ func checkNothingOfBench(t *testing.T, url string) {
 // TestBenchIsInterrupted: Ctrl-C keeps what was measured and draws it; so does a second
 // one, which does not wait for the running chunks.
 func TestBenchIsInterrupted(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for name, times := range map[string]int{"once": 1, "twice": 2} {
 			if times == 2 && !loadertest.Chaos {
 				continue

@@ -26,10 +26,7 @@ func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 // TestHostileNames loads into tables, and from headers, whose names are attacks: the rows
 // arrive, or the name is refused, and nothing of it is executed.
 func TestHostileNames(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		db := s.NewDatabase(t)
 		loadertest.Exec(t, db, "CREATE TABLE p (id INT8 PRIMARY KEY)", "INSERT INTO p VALUES (1), (2)")
 		names := hostileNames

@@ -219,10 +219,7 @@ func TestKilledWithDeferredIndexes(t *testing.T) {
 	if loadertest.Chaos {
 		rounds = 6
 	}
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		seed := rand.Uint64()
 		t.Logf("seed of the moments: %d", seed)
@@ -291,7 +288,7 @@ func TestSignals(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-				if s.Cockroach == (test.name == "SIGTERM") {
+				if s.Cockroach != (test.name == "SIGINT") {
 					loadertest.Long(t)
 				}
 				url := s.NewDatabase(t)

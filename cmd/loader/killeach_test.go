@@ -127,7 +127,7 @@ func TestTransfersKilled(t *testing.T) {
 	if loadertest.Chaos {
 		rounds = 20
 	}
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		seed := rand.Uint64()
 		t.Logf("seed of the moments: %d", seed)

@@ -141,7 +141,7 @@ func TestPasswords(t *testing.T) {
 				t.Errorf("exit code %d: %s", code, screen)
 			}
 		})
-	})
+	}, loadertest.PostgreSQL)
 }
 
 // checkProcess looks for the password where other users of the machine can look.

@@ -63,7 +63,7 @@ func (f secretForm) command(args ...string) *exec.Cmd {
 // TestSecretsAppearNowhere gives a password in every form and takes the command through its
 // successes and failures: no output, record, session or process shows it.
 func TestSecretsAppearNowhere(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		canary := loadertest.NewCanary()
 		user := fmt.Sprintf("canary%d", os.Getpid())
 		if !s.Cockroach { // after the database, which holds what the user made

@@ -170,7 +170,7 @@ func TestCertificates(t *testing.T) {
 		s.Present(other, loadertest.Leaf{Hosts: []string{"localhost"}})
 		checkServed(t, s, ca, "unknown authority")
 		attempt{name: "server of another CA", url: at(right), code: exitTarget, want: connect("the server's certificate is signed by an authority that sslrootcert does not hold")}.try(t)
-	})
+	}, loadertest.PostgreSQL)
 }
 
 // TestServersWithoutTLS asks servers for TLS that have none, and hosts that are not
@@ -321,5 +321,5 @@ func TestInitOnSecureServers(t *testing.T) {
 		more := append([]string{"--url", url}, words[3:]...)
 		has(loader(exitOK, nil, append([]string{"transfer", "--n", "20", "--verify"}, more...)...), "made 20 transfers", "each made once")
 		has(loader(exitOK, nil, append([]string{"count", "--quiet"}, more...)...), "100\n")
-	})
+	}, loadertest.PostgreSQL)
 }

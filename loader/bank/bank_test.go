@@ -174,7 +174,7 @@ func TestSameSeedSamePairs(t *testing.T) {
 }
 
 func TestTablesWithoutTransfers(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for _, test := range []struct {
 			name, create string
 			want         error
@@ -212,7 +212,7 @@ func TestTablesWithoutTransfers(t *testing.T) {
 
 // TestOtherTables: narrower types, NULL balances beside others, ids at both ends.
 func TestOtherTables(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url,
 			`CREATE TABLE "My Bank" (id INT4 PRIMARY KEY, balance DECIMAL(20))`, `INSERT INTO "My Bank" VALUES (1, 10), (2, 20), (3, NULL), (4, 0)`,
@@ -232,10 +232,7 @@ func TestOtherTables(t *testing.T) {
 
 // TestLargeTables samples a table of more accounts than a run holds.
 func TestLargeTables(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		l := &ledger{accounts: fill(t, url, 5*bank.MostSampled, 1000)}
 		b := open(t, url, bank.Options{Seed: 5, Observe: l.observe})
@@ -319,10 +316,7 @@ func TestVerifyFinds(t *testing.T) {
 
 // TestVerifyDuringTransfers reads the bank as Jepsen's test does, while money moves.
 func TestVerifyDuringTransfers(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		l := &ledger{accounts: fill(t, url, 5, 1000)}
 		reader := open(t, url, bank.Options{})

@@ -177,16 +177,10 @@ func TestBlackHole(t *testing.T) {
 // TestTransferCutAtEachMessage cuts a run at its first message, then at its second, and
 // so on, until a run ends without meeting the cut.
 func TestTransferCutAtEachMessage(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		accounts := fill(t, url, 6, 1<<40)
-		step := 3
-		if s.Cockroach {
-			step = 7
-		}
+		step := 7
 		if loadertest.Chaos {
 			step = 1
 		}

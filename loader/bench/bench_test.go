@@ -99,7 +99,7 @@ func TestCliff(t *testing.T) {
 // TestScratchIsLikeTheTable: indexes, defaults, checks, families and foreign keys are those
 // of the named table, which stays as it is.
 func TestScratchIsLikeTheTable(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, `CREATE TABLE kinds (kind INT PRIMARY KEY)`)
 		loadertest.Exec(t, url, `INSERT INTO kinds VALUES (1)`)
@@ -194,10 +194,7 @@ func TestSaved(t *testing.T) {
 
 // TestStop: what was measured before the stop is reported, and nothing stays.
 func TestStop(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for name, hard := range map[string]bool{"stop": false, "cancelled": true} {
 			t.Run(name, func(t *testing.T) {
 				url := s.NewDatabase(t)
@@ -241,10 +238,7 @@ func TestStop(t *testing.T) {
 // TestOthersAreLeftAlone: a bench drops what dead ones have left, and not what one that
 // lives uses.
 func TestOthersAreLeftAlone(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, `CREATE TABLE loader_bench_l1v30000_1 (id INT)`)
 		loadertest.Exec(t, url, `CREATE TABLE loader_bench_dead0000_7 (id INT)`)

@@ -38,6 +38,9 @@ func within(t *testing.T, times int, f func(context.Context) error) error {
 // server lets the locks go, and the next attempt is not blocked.
 func TestBlackHoles(t *testing.T) {
 	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
+			loadertest.Long(t)
+		}
 		holes := map[string]loadertest.Match{"commit": sub.commits(srv)}
 		if loadertest.Chaos {
 			holes["claim"] = loadertest.Match{SQL: `^INSERT INTO loader\.claims`, Kind: loadertest.MsgStatement}

@@ -121,7 +121,7 @@ var realFiles = []struct {
 // TestRealFiles loads each data set into columns of text, and compares with what
 // encoding/csv reads, which keeps NULL and the empty text apart for none of them.
 func TestRealFiles(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for i, f := range realFiles {
 			path := filepath.Join("..", "..", "testdata", "csv", f.name)
@@ -235,7 +235,7 @@ func dirty(n int) (text string, want []string) {
 func TestAnyChunkSizeGivesTheSameTable(t *testing.T) {
 	text, want := dirty(3000)
 	path := write(t, "dirty.csv", text)
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for _, set := range []load.Settings{
 			{Chunk: 1000, Workers: 1}, {Chunk: 77, Workers: 4}, {Chunk: 3001, Workers: 2},
@@ -291,7 +291,7 @@ func TestForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for _, c := range []struct {
 			name  string
@@ -452,7 +452,7 @@ const badFile = "id,n,s\n" +
 var badLines = map[int64]string{3: "22P02", 4: "22P04", 7: "22P04", 8: "22P04", 9: "23505", 10: "23514", 11: "23502", 12: "22021", 13: "22003", 15: "22P04"}
 
 func TestBadRecordsAreSetAside(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for _, set := range []load.Settings{{}, {Via: commit.Insert, Chunk: 3, Workers: 1}, {Chunk: 1, Workers: 1}} {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, n INT8 CHECK (n > 0), s TEXT NOT NULL)")
@@ -503,7 +503,7 @@ func TestBadRecordsAreSetAside(t *testing.T) {
 
 // TestTheFirstBadRowStopsTheLoad names its place, and has none of its chunk in.
 func TestTheFirstBadRowStopsTheLoad(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for _, c := range []struct {
 			text, want string
 			in         int64
@@ -530,7 +530,7 @@ func TestTheFirstBadRowStopsTheLoad(t *testing.T) {
 
 func TestConflicts(t *testing.T) {
 	text := "id,s\n1,new\n2,new\n3,new\n3,newer\n"
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		for _, c := range []struct {
 			conflict  commit.Conflict
 			want      []string
@@ -556,7 +556,7 @@ func TestConflicts(t *testing.T) {
 // TestColumns maps, drops and computes columns.
 func TestColumns(t *testing.T) {
 	text := "Order No;price;qty;junk\n1;2.50;4;x\n2;1.25;2;y\n"
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, total DECIMAL(8,2) NOT NULL, tag VARCHAR(3) DEFAULT 'std', kind TEXT)")
 		req := files("t", write(t, "x.csv", text))

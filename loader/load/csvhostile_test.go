@@ -61,10 +61,7 @@ func TestHostileFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		srv := open(t, url)
 		loadertest.Exec(t, url, "CREATE TABLE h (a TEXT, b TEXT)")

@@ -22,12 +22,16 @@ func TestTextGoesToCopyAsItIs(t *testing.T) {
 	s := loadertest.PostgreSQLServer(t)
 	url := s.NewDatabase(t)
 	srv := open(t, url)
-	for _, text := range []string{
-		"a\nb\n", "a\n\nb", "\"a\nb\"\nc\n", "a\"b\nc\"d\n", `"a""b"` + "\n\"\"\n",
-		"a\n\\.\nb\n", "a\n\\.", "\\.\na\n", "a\\.\nb\n", // the end of data, until 17
-		"a\r\nb\n", "a\nb\r\n", "a\rb\n", "a\nb\rc\n", "\"a\rb\"\nc\n", // which COPY mixes not
-		"N\n\"N\"\nNN\n",
-	} {
+	texts := []string{
+		"a\n\nb", "\"a\nb\"\nc\n", "a\n\\.\nb\n", "\\.\na\n", "a\nb\r\n", "N\n\"N\"\nNN\n",
+	}
+	if loadertest.Chaos {
+		texts = append(texts,
+			"a\nb\n", "a\"b\nc\"d\n", `"a""b"`+"\n\"\"\n",
+			"a\n\\.", "a\\.\nb\n", // the end of data, until 17
+			"a\r\nb\n", "a\rb\n", "a\nb\rc\n", "\"a\rb\"\nc\n") // which COPY mixes not
+	}
+	for _, text := range texts {
 		var got [2][]string
 		for i, via := range []commit.Via{commit.Copy, commit.Insert} {
 			exec(t, url, "DROP TABLE IF EXISTS lines; CREATE TABLE lines (line TEXT)")

@@ -216,6 +216,9 @@ func TestCutAtEachMessage(t *testing.T) {
 // the SQLSTATE, and the time between its attempts was seen to grow.
 func TestStormsOf40001(t *testing.T) {
 	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
+			loadertest.Long(t)
+		}
 		storm := &loadertest.Fault{When: sub.commits(srv), Do: loadertest.Inject, Code: "40001", P: 0.3, Seed: 3}
 		sub.Chunk = 50
 		x := sub.start(t, url, 1500, storm)

@@ -44,6 +44,9 @@ func TestImportIsExact(t *testing.T) {
 	for _, mode := range importBy {
 		for _, what := range []load.What{load.Points, load.Accounts} {
 			t.Run(string(mode)+"/"+string(what), func(t *testing.T) {
+				if mode == handoff.Upload && what == load.Points {
+					loadertest.Long(t)
+				}
 				url := s.NewDatabase(t)
 				l := newLoad(t, url, load.Request{What: what, Rows: 30_001, Seed: 9, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: mode, Streams: 3}}})
 				res, err := l.Run(context.Background())
@@ -119,6 +122,9 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 			{"duplicate in a unique index", "(id INT8 PRIMARY KEY, a TEXT, b BYTES, n INT8, u INT8 AS (n % 7) STORED UNIQUE)", "duplicate", ""},
 		} {
 			t.Run(string(mode)+"/"+x.name, func(t *testing.T) {
+				if mode == handoff.Upload && x.before == "" {
+					loadertest.Long(t)
+				}
 				url := s.NewDatabase(t)
 				loadertest.Exec(t, url, "CREATE TABLE t "+x.ddl)
 				before := int64(0)

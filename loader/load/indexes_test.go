@@ -132,7 +132,7 @@ func TestUniqueIndexThatFailsNamesTheDuplicates(t *testing.T) {
 // TestDuplicatesAreThoseOfTheIndex has indexes that do not hold all rows: NULLs, which
 // collide with nothing, a condition, an expression.
 func TestDuplicatesAreThoseOfTheIndex(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		create := []string{"CREATE UNIQUE INDEX once ON t (a, b)", "CREATE UNIQUE INDEX once ON t (b) WHERE a = 1", "CREATE UNIQUE INDEX once ON t (lower(b))"}
 		if s.Cockroach {
 			create = create[:2] // no expressions in indexes before 21.2
@@ -159,7 +159,7 @@ func TestDuplicatesAreThoseOfTheIndex(t *testing.T) {
 }
 
 func TestPreviewWritesNothing(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		const all = "SELECT count(*) FROM information_schema.tables WHERE table_schema NOT IN ('information_schema', 'pg_catalog', 'crdb_internal', 'pg_extension')"
 		before := loadertest.Value[int64](t, url, all)

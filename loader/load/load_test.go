@@ -107,7 +107,7 @@ func TestPointsAreExactByEveryWay(t *testing.T) {
 }
 
 func TestTheSameSeedTwiceAddsTwice(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for i := range int64(2) {
 			l := newLoad(t, url, load.Request{What: load.Points, Rows: 3000, Seed: 42})
@@ -124,7 +124,7 @@ func TestTheSameSeedTwiceAddsTwice(t *testing.T) {
 }
 
 func TestAccountsPassByForeignRows(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		first := newLoad(t, url, load.Request{What: load.Accounts, Rows: 5000, Seed: 1})
 		if _, err := first.Run(context.Background()); err != nil {
@@ -142,7 +142,7 @@ func TestAccountsPassByForeignRows(t *testing.T) {
 }
 
 func TestVerifyFindsATamperedRow(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for _, tamper := range []string{
 			"UPDATE points SET y = y + 1 WHERE id = (SELECT min(id) + 77 FROM points)",
 			"DELETE FROM points WHERE id = (SELECT min(id) + 77 FROM points)",
@@ -165,7 +165,7 @@ func TestVerifyFindsATamperedRow(t *testing.T) {
 }
 
 func TestTablesThatDoNotFit(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for _, test := range []struct{ ddl, want string }{
 			{"CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8, y FLOAT8)", "column z is missing"},
 			{"CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8, y FLOAT8, z TEXT)", "column z is text"},

@@ -20,7 +20,7 @@ import (
 // half a millisecond, so that the planned chunk never ends in its time. It is not sent
 // again at that size: the load ends, and exactly.
 func TestChunksThatMissTheirDeadlineAreHalved(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		slow := "(pg_sleep(0.0005) IS NULL)"
 		if s.Cockroach {
 			slow = "pg_sleep(0.0005)"
@@ -63,10 +63,7 @@ func TestChunksThatMissTheirDeadlineAreHalved(t *testing.T) {
 // TestATableThatIsLockedIsNotHalvedForEver has no row go in: the load gives up in the
 // time that it has for retries, however many sizes it tries.
 func TestATableThatIsLockedIsNotHalvedForEver(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		if s.Cockroach {
-			loadertest.Long(t)
-		}
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)")
 		l := newLoad(t, url, load.Request{What: load.Points, Rows: 4000, Settings: load.Settings{Workers: 1, ChunkTimeout: 300 * time.Millisecond, RetryFor: 2 * time.Second}})

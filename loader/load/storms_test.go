@@ -117,6 +117,9 @@ func TestServerThatNeverStarts(t *testing.T) {
 func TestServerIsStoppedAndStarted(t *testing.T) {
 	for _, p := range []server.Product{server.PostgreSQL, server.CockroachDB} {
 		t.Run(p.String(), func(t *testing.T) {
+			if p == server.PostgreSQL {
+				loadertest.Long(t) // package bank does so, too
+			}
 			srv, db := loadertest.OwnServer(t, p)
 			ends := []struct {
 				name string

@@ -53,8 +53,14 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 		{"lock timeout", "lock_timeout=100ms", 30 * time.Second, "55P03"},
 	} {
 		t.Run(test.setting, func(t *testing.T) {
+			if test.param != "" {
+				loadertest.Long(t)
+			}
 			inserted := func(s subject) bool { return keyed(s) && (loadertest.Chaos || s.Via == commit.Insert) }
 			eachOf(t, inserted, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+				if srv.Cockroach {
+					loadertest.Long(t)
+				}
 				if test.param != "" {
 					if srv.Cockroach {
 						loadertest.Skip(t, "CockroachDB 21.1 takes no lock_timeout but 0")

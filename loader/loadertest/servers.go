@@ -81,6 +81,20 @@ func ForEachServer(t *testing.T, test func(t *testing.T, srv Server)) {
 	}
 }
 
+// ForServer is ForEachServer on the server of that name alone, and on the others with the
+// build tag chaos: for what hardly depends on the server.
+func ForServer(t *testing.T, name string, test func(t *testing.T, srv Server)) {
+	t.Helper()
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			if k.name != name {
+				Long(t)
+			}
+			test(t, k.need(t))
+		})
+	}
+}
+
 // PostgreSQLServer returns the PostgreSQL of the test process, for a test of what
 // PostgreSQL alone has.
 func PostgreSQLServer(t testing.TB) Server { return postgres.need(t) }
