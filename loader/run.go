@@ -16,79 +16,6 @@ import (
 	"bulkload/loader/rows"
 )
 
-// A Cutter is a Source whose positions are not row numbers, and which therefore
-// cuts its spans itself: a file, whose records end where the scanner finds them.
-type Cutter interface {
-	// Cut returns the spans of r, which begins and ends between two records.
-	Cut(r chunker.Range) Spans
-}
-
-// Spans gives one span after the other. It is used by one goroutine at a time.
-type Spans interface {
-	// Next returns the next span, of at most rows rows; io.EOF behind the last.
-	Next(rows int64) (chunker.Span, error)
-}
-
-// rowSpans cuts ranges of row numbers.
-type rowSpans []chunker.Range
-
-func (s *rowSpans) Next(n int64) (chunker.Span, error) {
-	if len(*s) == 0 {
-		return chunker.Span{}, io.EOF
-	}
-	r := &(*s)[0]
-	span := chunker.RowSpan(r.First, min(n, r.Len()))
-	if r.First = span.End(); r.Len() == 0 {
-		*s = (*s)[1:]
-	}
-	return span, nil
-}
-
-// cut returns the spans of the given ranges.
-func (r *run) cut(ranges ...chunker.Range) Spans {
-	if c, ok := r.Source.(Cutter); ok {
-		s := make(chain, len(ranges))
-		for i, x := range ranges {
-			s[i] = c.Cut(x)
-		}
-		return &s
-	}
-	s := rowSpans(slices.Clone(ranges))
-	return &s
-}
-
-// chain gives the spans of several Spans, one behind the other.
-type chain []Spans
-
-func (c *chain) Next(n int64) (chunker.Span, error) {
-	for len(*c) > 0 {
-		span, err := (*c)[0].Next(n)
-		if !errors.Is(err, io.EOF) {
-			return span, err
-		}
-		*c = (*c)[1:]
-	}
-	return chunker.Span{}, io.EOF
-}
-
-// A Holder is a Source that holds what cannot be read a second time until its span is
-// committed.
-type Holder interface {
-	// Done is told so.
-	Done(span chunker.Span)
-}
-
-// A lane is a claim that workers take spans from.
-type lane struct {
-	claim Claim
-	owner int  // the worker that asked for the claim
-	open  int  // spans being worked on
-	spent bool // spans has no more
-
-	cutting sync.Mutex // guards spans, which may wait for a disk; taken before run.mu
-	spans   Spans
-}
-
 // run is the state of one Run.
 type run struct {
 	*Job
@@ -241,130 +168,6 @@ func (r *run) fail(err error) {
 	}
 }
 
-// next returns a span to work on: of the worker's own lane, else of a lane that nobody
-// has taken up, else of another worker's. Workers with lanes of their own write to
-// different ranges of keys. io.EOF: the run has no more to do; ErrBusy: other runs
-// have.
-func (r *run) next(ctx context.Context, worker int) (*lane, chunker.Span, error) {
-	for {
-		l, span, err := r.take(func(l *lane) bool { return l.owner == worker || r.Together && l.owner != nobody })
-		if errors.Is(err, io.EOF) {
-			l, span, err = r.take(func(l *lane) bool { return l.owner == nobody })
-			if err == nil {
-				r.own(l, worker)
-			}
-		}
-		if !errors.Is(err, io.EOF) {
-			return l, span, err
-		}
-		// Nothing is in reserve: what the claimer says now decides.
-		select {
-		case <-ctx.Done():
-			return nil, span, ctx.Err()
-		case <-r.halt:
-			return nil, span, io.EOF
-		case err := <-r.claimed:
-			if err == nil {
-				continue
-			}
-			if l, span, err := r.take(func(*lane) bool { return true }); !errors.Is(err, io.EOF) {
-				return l, span, err
-			}
-			return nil, span, err
-		}
-	}
-}
-
-// nobody is the owner of a lane in reserve.
-const nobody = -1
-
-func (r *run) own(l *lane, worker int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l.owner = worker
-	r.reserve.Signal()
-}
-
-// claimAhead keeps one lane in reserve, so that no worker waits for a claim while
-// there is work. What it learns goes to the workers that wait: nil for a new lane, else
-// why there is none.
-func (r *run) claimAhead(ctx context.Context) {
-	for {
-		r.mu.Lock()
-		for !r.closing && slices.ContainsFunc(r.lanes, func(l *lane) bool { return l.owner == nobody && !l.spent }) {
-			r.reserve.Wait()
-		}
-		closing, size := r.closing, r.pace.size
-		r.mu.Unlock()
-		if closing {
-			return
-		}
-		claim, err := r.queue.Claim(ctx, size)
-		switch {
-		case err == nil:
-			l := &lane{claim: claim, owner: nobody, spans: r.cut(claim.Done.Gaps(claim.Range)...)}
-			r.mu.Lock()
-			r.lanes = append(r.lanes, l)
-			r.mu.Unlock()
-		case !errors.Is(err, io.EOF) && !errors.Is(err, ErrBusy):
-			if ctx.Err() == nil {
-				r.fail(fmt.Errorf("claim rows: %w", err))
-			}
-			return
-		}
-		select {
-		case r.claimed <- err:
-		case <-ctx.Done():
-			return
-		case <-r.over:
-			return
-		}
-	}
-}
-
-// take cuts a span from the first lane that from accepts and that has one left;
-// io.EOF where none has.
-func (r *run) take(from func(*lane) bool) (*lane, chunker.Span, error) {
-	for {
-		l, size := r.choose(from)
-		if l == nil {
-			return nil, chunker.Span{}, io.EOF
-		}
-		span, err := r.cutNext(l, size)
-		if !errors.Is(err, io.EOF) {
-			return l, span, err
-		}
-	}
-}
-
-// choose returns a lane that may have a span left, and how many rows to cut.
-func (r *run) choose(from func(*lane) bool) (*lane, int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, l := range r.lanes {
-		if !l.spent && from(l) {
-			return l, r.pace.size
-		}
-	}
-	return nil, 0
-}
-
-// cutNext cuts the next span of a lane.
-func (r *run) cutNext(l *lane, size int64) (chunker.Span, error) {
-	l.cutting.Lock()
-	defer l.cutting.Unlock()
-	span, err := l.spans.Next(size)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case err == nil:
-		l.open++
-	case errors.Is(err, io.EOF):
-		l.spent = true
-	}
-	return span, err
-}
-
 // load fills and commits one span. A chunk that the server finds too large, or that
 // takes too long, is cut in two, and the chunks after it are no larger than its halves.
 func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Span) error {
@@ -424,14 +227,6 @@ func (r *run) size() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.pace.size
-}
-
-// covered reports whether the ledger turned out to have all of span, from an
-// attempt at a larger chunk that was believed lost.
-func (r *run) covered(l *lane, span chunker.Span) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return l.claim.Done.Covers(span.Range())
 }
 
 // place names a span for an error: rows are counted from 0, as the events are.
@@ -510,27 +305,6 @@ func (r *run) observe(e Event) {
 	}
 }
 
-// close ends one span of a lane and, with the last, has the lane's claim given back
-// while the worker goes on.
-func (r *run) close(ctx context.Context, l *lane) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l.open--
-	if l.open > 0 || !l.claim.Done.Covers(l.claim.Range) {
-		return
-	}
-	r.writes.Go(func() {
-		r.books.Lock()
-		defer r.books.Unlock()
-		r.mu.Lock()
-		r.lanes = slices.DeleteFunc(r.lanes, func(x *lane) bool { return x == l })
-		r.mu.Unlock()
-		if err := r.queue.Release(ctx, l.claim); err != nil && ctx.Err() == nil {
-			r.fail(fmt.Errorf("record rows %d to %d as done: %w", l.claim.First, l.claim.End-1, err))
-		}
-	})
-}
-
 // finish ends what runs beside the workers.
 func (r *run) finish() {
 	r.mu.Lock()
@@ -538,93 +312,6 @@ func (r *run) finish() {
 	r.closing = true
 	r.reserve.Broadcast()
 	close(r.over)
-}
-
-// sent notes that a chunk is under way.
-func (r *run) sent() time.Time {
-	now := time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.began = append(r.began, now)
-	return now
-}
-
-// answered notes that a chunk that was sent at start is not under way any more.
-func (r *run) answered(start time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if i := slices.Index(r.began, start); i >= 0 {
-		r.began = slices.Delete(r.began, i, i+1)
-	}
-}
-
-// mostQuiet bounds the time without a checkpoint. It is below the time after which
-// others take a run without a sign of life for dead.
-const mostQuiet = 10 * time.Second
-
-// disturbs reports whether a checkpoint now, after one at last, would be the second that
-// meets a chunk under way. CockroachDB begins a transaction again when the row of the
-// claim that it has read changes: seen on 21.1, a chunk that took longer than the time
-// between two checkpoints was begun again for ever.
-func (r *run) disturbs(last time.Time) bool {
-	if time.Since(last) >= mostQuiet {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.began, func(t time.Time) bool { return t.Before(last) })
-}
-
-// keep writes checkpoints until the workers have returned. A checkpoint that fails for another
-// reason than a lost claim is made up for by the next one.
-func (r *run) keep(ctx context.Context) {
-	tick := time.NewTicker(CheckpointEvery)
-	defer tick.Stop()
-	for last := time.Now(); ; last = time.Now() {
-		for waiting := true; waiting; waiting = r.disturbs(last) {
-			select {
-			case <-r.over:
-				return
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-		}
-		if err := r.checkpoint(ctx); errors.Is(err, ErrLost) {
-			r.fail(err)
-			return
-		}
-	}
-}
-
-func (r *run) checkpoint(ctx context.Context) error {
-	r.books.Lock()
-	defer r.books.Unlock()
-	return r.queue.Checkpoint(ctx, r.claims())
-}
-
-// claims returns copies of the claims that are held.
-func (r *run) claims() []Claim {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list := make([]Claim, len(r.lanes))
-	for i, l := range r.lanes {
-		list[i].Range = l.claim.Range
-		list[i].Done.AddAll(l.claim.Done)
-	}
-	return list
-}
-
-// releaseAll gives back what the run still holds, so that another can go on at once.
-func (r *run) releaseAll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
-	defer cancel()
-	for _, c := range r.claims() {
-		if err := r.queue.Release(ctx, c); err != nil && !errors.Is(err, ErrLost) {
-			return fmt.Errorf("give back what is not loaded: %w", err)
-		}
-	}
-	return nil
 }
 
 // result returns the total.

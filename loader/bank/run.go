@@ -199,7 +199,7 @@ func (b *Bank) small(ctx context.Context) (bool, error) {
 	}
 	var n int64
 	err := b.again(ctx, "count accounts", func() error {
-		return b.untimed(ctx, func(conn *pgx.Conn) error {
+		return server.Untimed(ctx, b.pool, func(conn *pgx.Conn) error {
 			return conn.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d) AS first", b.Accounts.Name.Sanitize(), MostSummed+1)).Scan(&n)
 		})
 	})
@@ -210,30 +210,11 @@ func (b *Bank) small(ctx context.Context) (bool, error) {
 func (b *Bank) total(ctx context.Context) (*Total, error) {
 	var t Total
 	err := b.again(ctx, "add the balances up", func() error {
-		return b.untimed(ctx, func(conn *pgx.Conn) error {
+		return server.Untimed(ctx, b.pool, func(conn *pgx.Conn) error {
 			return conn.QueryRow(ctx, b.sql.total).Scan(&t.Accounts, &t.Balance)
 		})
 	})
 	return &t, err
-}
-
-// untimed calls fn with a connection whose statements may take as long as they need:
-// those that read whole tables.
-func (b *Bank) untimed(ctx context.Context, fn func(*pgx.Conn) error) error {
-	conn, err := b.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
-		return err
-	}
-	if err := fn(conn.Conn()); err != nil {
-		conn.Conn().Close(context.WithoutCancel(ctx)) // with its setting
-		return err
-	}
-	_, err = conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d", b.AttemptTimeout.Milliseconds()))
-	return err
 }
 
 // again calls fn, which may safely be called twice, until it succeeds, fails for good,

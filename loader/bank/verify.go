@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/server"
 )
 
 // A Verification is what Verify has found.
@@ -82,7 +84,7 @@ func (b *Bank) Verify(ctx context.Context) (Verification, error) {
 	}
 	target, id := b.Accounts.Display(), int64(b.Accounts.OID)
 	err = b.again(ctx, "compare balances with the history", func() error {
-		return b.untimed(ctx, func(conn *pgx.Conn) error {
+		return server.Untimed(ctx, b.pool, func(conn *pgx.Conn) error {
 			return conn.QueryRow(ctx, fmt.Sprintf(chain, b.Accounts.Name.Sanitize()), target, id).Scan(&v.Transfers, &v.Runs, &v.Touched, &v.Broken, &v.First)
 		})
 	})

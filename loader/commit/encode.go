@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -151,51 +150,6 @@ func onlyNumbers(c *rows.Chunk) bool {
 		}
 	}
 	return true
-}
-
-// appendText writes the rows of c in COPY's text format, the one that every version
-// of CockroachDB reads right however the messages are cut.
-func appendText(buf []byte, c *rows.Chunk) []byte {
-	width := c.Width()
-	for i := range c.Len() {
-		for k := range width {
-			if k > 0 {
-				buf = append(buf, '\t')
-			}
-			switch v := c.Col(k); v.Kind {
-			case rows.Int:
-				buf = strconv.AppendInt(buf, v.Ints[i], 10)
-			case rows.Float:
-				buf = strconv.AppendFloat(buf, v.Floats[i], 'g', -1, 64)
-			default:
-				if b, ok := v.Text(i); ok {
-					buf = appendEscaped(buf, b)
-				} else {
-					buf = append(buf, `\N`...)
-				}
-			}
-		}
-		buf = append(buf, '\n')
-	}
-	return buf
-}
-
-func appendEscaped(buf, text []byte) []byte {
-	for _, b := range text {
-		switch b {
-		case '\\':
-			buf = append(buf, `\\`...)
-		case '\n':
-			buf = append(buf, `\n`...)
-		case '\r':
-			buf = append(buf, `\r`...)
-		case '\t':
-			buf = append(buf, `\t`...)
-		default:
-			buf = append(buf, b)
-		}
-	}
-	return buf
 }
 
 // arrayType returns the type to which an array parameter of a column is cast.

@@ -183,7 +183,7 @@ func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Ch
 	buf := c.buffers.Get().(*[]byte)
 	defer c.buffers.Put(buf)
 	if c.TextCopy {
-		*buf = appendText((*buf)[:0], chunk)
+		*buf = chunk.AppendCopyText((*buf)[:0], '\t')
 	} else {
 		*buf = appendBinary((*buf)[:0], chunk)
 	}

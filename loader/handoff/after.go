@@ -66,16 +66,8 @@ func Analyze(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier) erro
 
 // untimed executes a statement without the time limit of chunks.
 func untimed(ctx context.Context, pool *pgxpool.Pool, sql string) error {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
+	return server.Untimed(ctx, pool, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, sql)
 		return err
-	}
-	// The settings of this session are others': it is not given back.
-	c := conn.Hijack()
-	defer c.Close(context.WithoutCancel(ctx))
-	if _, err := c.Exec(ctx, "SET statement_timeout = 0"); err != nil {
-		return err
-	}
-	_, err = c.Exec(ctx, sql)
-	return err
+	})
 }

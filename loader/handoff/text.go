@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"sort"
-	"strconv"
 	"sync"
 
 	"bulkload/chunker"
@@ -216,46 +214,10 @@ func (s *rowSpans) Next(n int64) (chunker.Span, error) {
 
 // append writes the rows of a chunk.
 func (f Format) append(buf []byte, c *rows.Chunk) []byte {
-	between := byte(',')
 	if f == PGCopy {
-		between = '\t'
+		return c.AppendCopyText(buf, '\t')
 	}
-	width := c.Width()
-	for i := range c.Len() {
-		for k := range width {
-			if k > 0 {
-				buf = append(buf, between)
-			}
-			switch v := c.Col(k); v.Kind {
-			case rows.Int:
-				buf = strconv.AppendInt(buf, v.Ints[i], 10)
-			case rows.Float:
-				buf = strconv.AppendFloat(buf, v.Floats[i], 'g', -1, 64)
-			default:
-				if b, ok := v.Text(i); ok {
-					buf = appendEscaped(buf, b)
-				} else {
-					buf = append(buf, `\N`...)
-				}
-			}
-		}
-		buf = append(buf, '\n')
-	}
-	return buf
-}
-
-// escapes are what PGCopy writes for what would end a field or a line.
-var escapes = [256]byte{'\\': '\\', '\n': 'n', '\r': 'r', '\t': 't'}
-
-func appendEscaped(buf, text []byte) []byte {
-	for {
-		i := slices.IndexFunc(text, func(b byte) bool { return escapes[b] != 0 })
-		if i < 0 {
-			return append(buf, text...)
-		}
-		buf = append(append(buf, text[:i]...), '\\', escapes[text[i]])
-		text = text[i+1:]
-	}
+	return c.AppendCopyText(buf, ',')
 }
 
 // Parts cuts a range of a load into n texts, or fewer where it is too small: neighbours

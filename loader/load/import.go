@@ -251,7 +251,7 @@ func (l *Load) listen(ctx context.Context, s *importSpec, o handoff.Options) (st
 		return "", &TableError{err.Error()}
 	}
 	s.Addr = l.serving.Addr()
-	err = l.withConn(ctx, func(conn *pgx.Conn) error { return l.serving.Probe(ctx, conn) })
+	err = server.Own(ctx, l.pool, func(conn *pgx.Conn) error { return l.serving.Probe(ctx, conn) })
 	if err == nil {
 		if own, _, _ := net.SplitHostPort(s.Addr); o.CertFile == "" && !isLoopback(own) {
 			l.Notes = append(l.Notes, fmt.Sprintf("rows travel to the server in plain text from %s; --serve-cert and --serve-key encrypt them", s.Addr))
@@ -274,7 +274,7 @@ func isLoopback(host string) bool {
 // ownAddress returns the address of this machine on the way to the server.
 func (l *Load) ownAddress(ctx context.Context) (string, error) {
 	var own string
-	err := l.withConn(ctx, func(conn *pgx.Conn) error {
+	err := server.Own(ctx, l.pool, func(conn *pgx.Conn) error {
 		addr, _, err := net.SplitHostPort(conn.PgConn().Conn().LocalAddr().String())
 		own = addr
 		return err
@@ -283,17 +283,6 @@ func (l *Load) ownAddress(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("find this machine's address: %w", err)
 	}
 	return own, nil
-}
-
-// withConn calls fn with a connection of its own, with settings that it may change.
-func (l *Load) withConn(ctx context.Context, fn func(*pgx.Conn) error) error {
-	c, err := l.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	conn := c.Hijack()
-	defer conn.Close(context.WithoutCancel(ctx))
-	return fn(conn)
 }
 
 // partBytes is the size of a file that is uploaded, before it is compressed, to about

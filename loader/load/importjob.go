@@ -130,7 +130,7 @@ func (r *importing) send(ctx context.Context, g *group) (int64, error) {
 	defer hangUp()
 	go func() {
 		var a answer
-		a.err = r.withConn(sending, func(conn *pgx.Conn) (err error) {
+		a.err = server.Own(sending, r.pool, func(conn *pgx.Conn) (err error) {
 			a.Answer, err = handoff.Import(sending, conn, st)
 			return err
 		})

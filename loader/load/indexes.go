@@ -166,10 +166,7 @@ func pending(err error) bool {
 
 // create runs the statement without the time limit of chunks.
 func (l *Load) create(ctx context.Context, x registry.Index) error {
-	return l.withConn(ctx, func(c *pgx.Conn) error {
-		if _, err := c.Exec(ctx, "SET statement_timeout = 0"); err != nil {
-			return err
-		}
+	return server.Untimed(ctx, l.pool, func(c *pgx.Conn) error {
 		if strings.Contains(x.Create, "USING HASH") && l.srv.Product == server.CockroachDB && !l.srv.AtLeast(22, 1, 0) {
 			if _, err := c.Exec(ctx, "SET experimental_enable_hash_sharded_indexes = on"); err != nil {
 				return err

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +19,6 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/handoff"
 	"bulkload/loader/registry"
-	"bulkload/loader/rows"
 	"bulkload/loader/server"
 	"bulkload/loader/source"
 )
@@ -303,145 +301,6 @@ func (l *Load) drawKeys(ctx context.Context) error {
 	return &TableError{fmt.Sprintf("no range of %d free keys found in %s in 100 draws", l.Rows, l.Table.Name.Sanitize())}
 }
 
-// choose sets the way and the carrier, and the plan.
-func (l *Load) choose(s Settings) error {
-	cockroach := l.srv.Product == server.CockroachDB
-	l.Way, l.Via = s.Way, s.Via
-	if l.What == CSV {
-		return l.chooseCSV(s)
-	}
-	if l.Way == "" {
-		l.Way = commit.Transaction
-		if l.What == Points && cockroach {
-			l.Way = commit.Statement
-		}
-	}
-	if l.Way == commit.Statement {
-		switch {
-		case l.What == Accounts:
-			return &TableError{"accounts cannot be loaded by --commit statement: an id that is taken is drawn again, which needs a transaction"}
-		case l.Table.Deferrable:
-			return &TableError{fmt.Sprintf("the primary key of %s is deferrable; use --commit transaction", l.Table.Name.Sanitize())}
-		}
-	}
-	if l.Via == "" {
-		l.Via = commit.Copy
-		if cockroach {
-			l.Via = commit.Insert
-		}
-	}
-	return l.plan(s.Chunk)
-}
-
-// postgresRows is the number of rows of a chunk on PostgreSQL, where no limit is near:
-// measured on 15, the rate is flat from 20 000 rows on.
-const postgresRows = 20_000
-
-// plan makes the plan for chunks of the given number of rows; zero is automatic.
-func (l *Load) plan(chunk int64) error {
-	limits := l.limits()
-	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
-		limits = limits.Without(server.OnePhase)
-	}
-	if chunk == 0 && l.tuned.Origin == registry.ByBench {
-		chunk = l.tuned.Chunk // measured, so that no advice is above it
-	}
-	var err error
-	if l.Plan, err = chunker.MakePlan(l.Rows, chunk, l.preferred(), l.rowBytes(), l.cost(l.Table.Keys), limits); err != nil {
-		return &TableError{err.Error()}
-	}
-	if l.What == CSV {
-		l.fitSpans()
-	}
-	return nil
-}
-
-// rowBytes is the length of a record; zero where rows are generated.
-func (l *Load) rowBytes() int64 {
-	if l.What == CSV {
-		return l.spec.CSV.RowBytes
-	}
-	return 0
-}
-
-// preferred returns the rows of a chunk where no limit is near.
-func (l *Load) preferred() int64 {
-	if l.tuned.Chunk > 0 {
-		return l.tuned.Chunk
-	}
-	return l.untuned()
-}
-
-// untuned is preferred before anything was found out about the table.
-func (l *Load) untuned() int64 {
-	switch {
-	case l.What == CSV && l.takesRaw():
-		return max(l.preferredCSV()/max(l.rowBytes(), 1), postgresRows)
-	case l.srv.Product == server.PostgreSQL:
-		return postgresRows
-	}
-	return chunker.DefaultRowsPerChunk
-}
-
-// given is what is known of the rows.
-func (l *Load) given() chunker.Given {
-	if l.What == CSV {
-		// Longer records may follow than those that were looked at, and with more
-		// elements. They make keys larger than planned only in inverted indexes.
-		g := chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, MaxRecordBytes: l.spec.CSV.Longest, MaxElements: l.spec.CSV.Elements}
-		for _, c := range l.Table.Columns {
-			if !slices.ContainsFunc(l.spec.CSV.Fields, func(f csvField) bool { return f.Column && f.Name == c.Name }) {
-				g.Absent = append(g.Absent, c.Name)
-			}
-		}
-		return g
-	}
-	return chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]chunker.IntRange{"id": l.ids()}}
-}
-
-// cost returns what a row adds to a chunk, with the given indexes.
-func (l *Load) cost(keys chunker.Schema) chunker.Cost {
-	cost := keys.Cost(l.given())
-	if l.What == CSV {
-		return l.costCSV(cost)
-	}
-	cost.MessageBytes = messageBytes(columnsOf(l.What), l.Via)
-	cost.FixedMessageBytes = fixedMessageBytes
-	if l.Via == commit.Insert {
-		cost.FixedParameters = int64(len(columnsOf(l.What)))
-	}
-	return cost
-}
-
-// fixedMessageBytes bounds what a message holds beside the rows: the statement and the
-// heads of the arrays.
-const fixedMessageBytes = 1024
-
-// limits reads the server's limits, as far as the user may.
-func (l *Load) limits() chunker.Limits {
-	ctx, cancel := context.WithTimeout(context.Background(), server.ConnectTimeout)
-	defer cancel()
-	return server.Limits(ctx, l.pool, l.srv.Info)
-}
-
-// ids returns the range of the key column's values of this load.
-func (l *Load) ids() chunker.IntRange {
-	if l.What == Accounts {
-		return chunker.IntRange{First: 0, Last: source.AccountIDs - 1}
-	}
-	return chunker.IntRange{First: l.Keys.First, Last: l.Keys.End - 1}
-}
-
-// messageBytes returns the bytes of one row on the wire: length and value of each
-// column, and for COPY the number of columns.
-func messageBytes(columns []rows.Column, via commit.Via) int64 {
-	n := int64(len(columns)) * (4 + 8)
-	if via == commit.Copy {
-		n += 2
-	}
-	return n
-}
-
 func (l *Load) source() loader.Source {
 	if l.What == CSV {
 		return l.csv
@@ -588,77 +447,4 @@ func (l *Load) Close() {
 	if l.csv != nil {
 		l.csv.Close()
 	}
-}
-
-// Resume opens a recorded load to go on with it, or to verify it. Its error wraps
-// registry.ErrNoLoad or registry.ErrNoRegistry where there is none.
-func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Load, error) {
-	var l *Load
-	err := server.Again(ctx, func() error {
-		l = &Load{ID: id, run: registry.NewID(), srv: srv}
-		if err := l.connect(ctx, s); err != nil {
-			return err
-		}
-		err := l.reopen(ctx, s)
-		if err != nil {
-			l.Close()
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
-func (l *Load) reopen(ctx context.Context, s Settings) error {
-	var err error
-	if l.registry, err = registry.Open(ctx, l.pool, l.srv.Info); err != nil {
-		return err
-	}
-	rec, err := l.registry.Get(ctx, l.ID)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(rec.Spec, &l.spec); err != nil {
-		return fmt.Errorf("load %s: its specification is of another version of loader: %w", l.ID, err)
-	}
-	l.What, l.Rows, l.Positions, l.Seed = What(rec.What), rec.Positions, rec.Positions, l.spec.Seed
-	if l.What != Points && l.What != Accounts && l.What != CSV {
-		return fmt.Errorf("load %s: this version of loader does not know loads of %s", l.ID, rec.What)
-	}
-	if l.spec.Import != nil {
-		if attached, err := l.reopenImport(ctx, rec, s); attached || err != nil {
-			return err
-		}
-	}
-	if l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table); err != nil {
-		return err
-	}
-	if l.What == CSV {
-		if err := l.reopenCSV(ctx, s); err != nil {
-			return err
-		}
-	} else if err := checkTable(l.Table, l.What); err != nil {
-		return err
-	}
-	l.Keys = source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
-	if l.Via == Import {
-		l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits()}
-		return l.join(s)
-	}
-	if s.Way == "" {
-		s.Way = l.spec.Way
-	}
-	if s.Way != l.spec.Way {
-		// The ledger and the look-up do not know of each other's rows.
-		return &TableError{fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.Way)}
-	}
-	if err := l.recall(ctx, &s); err != nil {
-		return err
-	}
-	if err := l.choose(s); err != nil {
-		return err
-	}
-	return l.join(s)
 }

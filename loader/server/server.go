@@ -261,6 +261,29 @@ func With(ctx context.Context, c *Config, fn func(*pgx.Conn) error) error {
 	return fn(conn)
 }
 
+// Own calls fn with a connection taken out of a pool for good, whose settings fn may
+// change: it is closed afterwards. Its error is fn's or the pool's.
+func Own(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) error {
+	c, err := pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	conn := c.Hijack()
+	defer conn.Close(context.WithoutCancel(ctx))
+	return fn(conn)
+}
+
+// Untimed is Own for statements that may take as long as they need, beyond the pool's
+// statement timeout: those that read or change whole tables.
+func Untimed(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) error {
+	return Own(ctx, pool, func(conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
+			return err
+		}
+		return fn(conn)
+	})
+}
+
 // Count returns the number of rows of a table. The error wraps ErrNoTable where there is
 // no such table.
 func Count(ctx context.Context, s *Server, name pgx.Identifier) (n int64, err error) {

@@ -1,0 +1,85 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"bulkload/chunker"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+	"bulkload/loader/source"
+)
+
+// Resume opens a recorded load to go on with it, or to verify it. Its error wraps
+// registry.ErrNoLoad or registry.ErrNoRegistry where there is none.
+func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Load, error) {
+	var l *Load
+	err := server.Again(ctx, func() error {
+		l = &Load{ID: id, run: registry.NewID(), srv: srv}
+		if err := l.connect(ctx, s); err != nil {
+			return err
+		}
+		err := l.reopen(ctx, s)
+		if err != nil {
+			l.Close()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Load) reopen(ctx context.Context, s Settings) error {
+	var err error
+	if l.registry, err = registry.Open(ctx, l.pool, l.srv.Info); err != nil {
+		return err
+	}
+	rec, err := l.registry.Get(ctx, l.ID)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(rec.Spec, &l.spec); err != nil {
+		return fmt.Errorf("load %s: its specification is of another version of loader: %w", l.ID, err)
+	}
+	l.What, l.Rows, l.Positions, l.Seed = What(rec.What), rec.Positions, rec.Positions, l.spec.Seed
+	if l.What != Points && l.What != Accounts && l.What != CSV {
+		return fmt.Errorf("load %s: this version of loader does not know loads of %s", l.ID, rec.What)
+	}
+	if l.spec.Import != nil {
+		if attached, err := l.reopenImport(ctx, rec, s); attached || err != nil {
+			return err
+		}
+	}
+	if l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table); err != nil {
+		return err
+	}
+	if l.What == CSV {
+		if err := l.reopenCSV(ctx, s); err != nil {
+			return err
+		}
+	} else if err := checkTable(l.Table, l.What); err != nil {
+		return err
+	}
+	l.Keys = source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
+	if l.Via == Import {
+		l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits()}
+		return l.join(s)
+	}
+	if s.Way == "" {
+		s.Way = l.spec.Way
+	}
+	if s.Way != l.spec.Way {
+		// The ledger and the look-up do not know of each other's rows.
+		return &TableError{fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.Way)}
+	}
+	if err := l.recall(ctx, &s); err != nil {
+		return err
+	}
+	if err := l.choose(s); err != nil {
+		return err
+	}
+	return l.join(s)
+}
