@@ -174,6 +174,22 @@ func TestBlackHole(t *testing.T) {
 	})
 }
 
+// TestSilenceAroundTransfers has a connection go silent when the run is entered in the
+// history, and when it ends there: the attempt ends with its time, and the next is made.
+func TestSilenceAroundTransfers(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		for _, sql := range []string{`^INSERT INTO loader\.transfer_runs`, `^UPDATE loader\.transfer_runs`} {
+			url := s.NewDatabase(t)
+			hole := &loadertest.Fault{When: loadertest.Match{SQL: sql, Kind: loadertest.MsgStatement}, Do: loadertest.BlackHole}
+			l, _, err := broken(t, url, 5, bank.Options{Workers: 1, AttemptTimeout: 300 * time.Millisecond}, fill(t, url, 10, 1000), hole)
+			if err != nil || !hole.Fired() {
+				t.Fatalf("%s: fired: %t, %v", sql, hole.Fired(), err)
+			}
+			checkBank(t, url, l)
+		}
+	})
+}
+
 // TestTransferCutAtEachMessage cuts a run at its first message, then at its second, and
 // so on, until a run ends without meeting the cut.
 func TestTransferCutAtEachMessage(t *testing.T) {

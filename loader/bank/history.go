@@ -37,7 +37,7 @@ var history = []struct{ name, ddl string }{
 // hasHistory reports whether the history is there.
 func (b *Bank) hasHistory(ctx context.Context) (bool, error) {
 	var n int
-	err := b.again(ctx, "look for the history", func() error {
+	err := b.again(ctx, "look for the history", func(ctx context.Context) error {
 		return b.pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 			WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname IN ('transfer_runs', 'transfers')`, registry.Schema).Scan(&n)
 	})
@@ -54,7 +54,7 @@ func (b *Bank) ensureHistory(ctx context.Context) error {
 		return err
 	}
 	create := func(what, name, ddl string) error {
-		err := b.again(ctx, "create it", func() (err error) {
+		err := b.again(ctx, "create it", func(ctx context.Context) (err error) {
 			// IF NOT EXISTS does not keep two runs from making the same thing at
 			// the same time: PostgreSQL answers one of them with 23505.
 			for range 5 {

@@ -22,7 +22,7 @@ const MostSampled = 4096
 // id behind a wide gap is chosen more often than others.
 func (b *Bank) sample(ctx context.Context) error {
 	var ids []int64
-	err := b.again(ctx, "read account ids", func() error {
+	err := b.again(ctx, "read account ids", func(ctx context.Context) error {
 		found, err := b.pool.Query(ctx, b.sql.first, MostSampled+1)
 		if err != nil {
 			return err
@@ -35,7 +35,7 @@ func (b *Bank) sample(ctx context.Context) error {
 	}
 	b.All = len(ids) <= MostSampled
 	if !b.All {
-		err = b.again(ctx, "sample account ids", func() (err error) {
+		err = b.again(ctx, "sample account ids", func(ctx context.Context) (err error) {
 			ids, err = b.probes(ctx)
 			return err
 		})
