@@ -125,6 +125,8 @@ func expand(arg string, lists bool) ([]string, error) {
 	switch {
 	case arg == Stdin || isURL(arg):
 		return []string{arg}, nil
+	case strings.Contains(arg, "://"):
+		return nil, &FileError{arg[:strings.Index(arg, "://")+3] + "…", errors.New("only the server reads there; name a copy of the file that is here, to be compared with what arrives, and the location in --handoff")}
 	case lists && strings.HasPrefix(arg, "@"):
 		text, err := os.ReadFile(arg[1:])
 		if err != nil {
