@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -73,6 +74,12 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 		if mode := effective(text, "sslmode", "PGSSLMODE"); mode != "" {
 			why = "sslmode=" + mode + " may fall back to plaintext"
 		}
+		host = strings.Map(func(r rune) rune { // the text is anybody's
+			if unicode.IsControl(r) {
+				return unicode.ReplacementChar
+			}
+			return r
+		}, host)
 		return nil, fmt.Errorf("%w: %s is not on this machine and %s; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear", ErrURL, host, why)
 	}
 	return &Config{pgx: cfg, cert: effective(text, "sslcert", "PGSSLCERT") != "", spoken: holdsPassword(text)}, nil
