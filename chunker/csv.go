@@ -77,51 +77,53 @@ func (s *Scanner) Skip(rows int64, size int) bool {
 		return s.Rows > from
 	}
 	var open uint64 // all ones where the block begins within quotes
-	var lines int64 // behind At
-	for at := s.At; at < len(s.Buf) && more(); at += blockBytes {
+	var lines int64 // ends of line between At and the block
+	var last ending
+	for at := s.At; at < len(s.Buf) && s.Rows < rows; at += blockBytes {
 		if calm := at + calmBytes; open == 0 && calm <= min(len(s.Buf), size, s.quote, s.cr) {
 			// Neither quotes nor CRs: counting ends of line is all there is to do.
 			if n := int64(bytes.Count(s.Buf[at:calm], newline)); n > 0 && s.Rows+n <= rows {
 				s.At = at + bytes.LastIndexByte(s.Buf[at:calm], '\n') + 1
 				s.Rows += n
 				s.Lines += lines + n
-				at, lines = calm-blockBytes, 0
+				at, lines, last = calm-blockBytes, 0, ending{}
 				continue
 			}
 		}
 		quotes, ends := s.block(at)
-		within := quotes ^ quotes<<1 // is to hold, for each byte, the parity of the quotes up to it
-		within ^= within << 2
-		within ^= within << 4
-		within ^= within << 8
-		within ^= within << 16
-		within ^= within << 32
-		within ^= open
+		within := odd(quotes) ^ open
 		open = -(within >> 63)
 		records := ends &^ within
-		switch n := int64(bits.OnesCount64(records)); {
-		case n == 0:
-			lines += int64(bits.OnesCount64(ends))
-		case s.Rows+n <= rows && at+blockBytes <= size:
-			behind := ^uint64(0) << (63 - bits.LeadingZeros64(records)) << 1
-			s.At = at + 64 - bits.LeadingZeros64(records)
-			s.Rows += n
-			s.Lines += lines + int64(bits.OnesCount64(ends&^behind))
-			lines = int64(bits.OnesCount64(ends & behind))
-		default:
-			for ; records != 0; records &= records - 1 {
-				i := bits.TrailingZeros64(records)
-				upTo := uint64(2)<<i - 1
-				s.found(at+i+1, lines+int64(bits.OnesCount64(ends&upTo)))
-				if ends, lines = ends&^upTo, 0; !more() {
-					return true
-				}
+		n := int64(bits.OnesCount64(records))
+		if s.Rows+n <= rows && at+blockBytes <= size {
+			// Where the last of them ends is looked at when no other follows.
+			if n > 0 {
+				last = ending{at, records, ends, lines}
+				s.Rows += n
 			}
-			lines = int64(bits.OnesCount64(ends))
+			lines += int64(bits.OnesCount64(ends))
+			continue
 		}
+		lines -= s.settle(last)
+		last = ending{}
+		records, ends = inOrder(records), inOrder(ends)
+		for ; records != 0 && more(); records &= records - 1 {
+			i := bits.TrailingZeros64(records)
+			upTo := uint64(2)<<i - 1
+			s.found(at+i+1, lines+int64(bits.OnesCount64(ends&upTo)))
+			ends, lines = ends&^upTo, 0
+		}
+		if !more() {
+			return true
+		}
+		lines += int64(bits.OnesCount64(ends))
 	}
+	lines -= s.settle(last)
 	if s.EOF && open == 0 && more() {
 		s.found(len(s.Buf), lines+1)
+	}
+	if more() {
+		s.quote, s.cr = 0, 0 // they are about what is far behind At
 	}
 	return s.Rows > from
 }
@@ -133,57 +135,78 @@ func (s *Scanner) found(end int, lines int64) {
 	s.Lines += lines
 }
 
+// An ending is a block with records that are in Rows, and not yet in At and Lines.
+type ending struct {
+	at            int
+	records, ends uint64 // masks of their ends, and of all ends of line
+	lines         int64  // in front of the block, and behind At
+}
+
+// settle moves At behind the last record of an ending, and returns the lines up to it.
+func (s *Scanner) settle(e ending) int64 {
+	if e.records == 0 {
+		return 0
+	}
+	i := bits.Len64(inOrder(e.records)) // behind it, in the block
+	s.At = e.at + i
+	n := e.lines + int64(bits.OnesCount64(inOrder(e.ends)<<(blockBytes-i)))
+	s.Lines += n
+	return n
+}
+
 // calmBytes is the length of text that is looked at as a whole where that can be done.
 const calmBytes = 4 << 10
 
 var newline = []byte{'\n'}
 
-// blockBytes is the number of bytes that are looked at at once, one bit for each.
+// blockBytes is the number of bytes that are looked at at once, as eight words. What is
+// found of them is a mask: bit j of its byte i is about byte i of word j, which is how
+// the comparisons of words fit into one without being taken apart.
 const blockBytes = 64
 
-// block returns the places of quotes, and of the last bytes of ends of lines, among the
-// 64 bytes at at, the first in the lowest bit.
+// block returns the masks of the quotes, and of the last bytes of ends of lines, in the
+// block at at.
 func (s *Scanner) block(at int) (quotes, ends uint64) {
-	var padded [blockBytes]byte
 	b := s.Buf[at:]
 	if len(b) < blockBytes {
-		copy(padded[:], b)
-		b = padded[:]
+		b = append(make([]byte, 0, blockBytes), b...)[:blockBytes]
 	}
-	b = b[:blockBytes]
-	ends = places(b, '\n')
+	words := (*[blockBytes]byte)(b)
+	ends = places(words, '\n')
 	switch {
 	case s.Quote == 0:
 		s.quote = len(s.Buf)
 	case s.quote < at+blockBytes:
-		if quotes = places(b, s.Quote); quotes == 0 {
+		if quotes = places(words, s.Quote); quotes == 0 {
 			s.quote = index(s.Buf, at+blockBytes, s.Quote)
 		}
 	}
-	if s.cr < at+blockBytes {
-		crs := places(b, '\r')
-		if crs == 0 {
-			s.cr = index(s.Buf, at+blockBytes, '\r')
-			return quotes, ends
-		}
-		// A CR ends a line unless an LF follows, which then does.
-		alone := crs &^ (ends >> 1)
+	if s.cr >= at+blockBytes {
+		return quotes, ends
+	}
+	crs := places(words, '\r')
+	if crs == 0 {
+		s.cr = index(s.Buf, at+blockBytes, '\r')
+		return quotes, ends
+	}
+	// A CR ends a line unless an LF follows, which then does. What follows the last
+	// byte of a word is the first of the next.
+	alone := crs &^ (ends>>8 | ends&0xff>>1<<56)
+	if alone != 0 {
 		last := min(at+blockBytes, len(s.Buf)) - 1
 		if s.Buf[last] == '\r' && (last+1 < len(s.Buf) && s.Buf[last+1] == '\n' || last+1 == len(s.Buf) && !s.EOF) {
-			alone &^= 1 << (last - at) // or more of the file tells
+			i := last - at
+			alone &^= 1 << (i%8*8 + i/8) // or more of the file tells
 		}
-		ends |= alone
 	}
-	return quotes, ends
+	return quotes, ends | alone
 }
 
-// places returns a bit for each of 64 bytes that is c.
-func places(b []byte, c byte) uint64 {
-	b = b[:blockBytes]
+// places returns the mask of the bytes of a block that are c.
+func places(b *[blockBytes]byte, c byte) uint64 {
 	pattern := 0x0101010101010101 * uint64(c)
 	le := binary.LittleEndian
-	// 1. Bit j of byte i tells of byte i of word j.
-	m := ^(others(le.Uint64(b)^pattern)>>7 |
+	return ^(others(le.Uint64(b[0:])^pattern)>>7 |
 		others(le.Uint64(b[8:])^pattern)>>6 |
 		others(le.Uint64(b[16:])^pattern)>>5 |
 		others(le.Uint64(b[24:])^pattern)>>4 |
@@ -191,23 +214,39 @@ func places(b []byte, c byte) uint64 {
 		others(le.Uint64(b[40:])^pattern)>>2 |
 		others(le.Uint64(b[48:])^pattern)>>1 |
 		others(le.Uint64(b[56:])^pattern))
-	if m == 0 {
-		return 0
-	}
-	// 2. Bit i of byte j does, once this matrix of 8 by 8 bits is transposed
-	// (Warren, Hacker's Delight, 7-3).
-	t := (m ^ m>>7) & 0x00aa00aa00aa00aa
-	m ^= t ^ t<<7
-	t = (m ^ m>>14) & 0x0000cccc0000cccc
-	m ^= t ^ t<<14
-	t = (m ^ m>>28) & 0x00000000f0f0f0f0
-	return m ^ t ^ t<<28
 }
 
 // others returns the high bit of each byte of x that is not zero.
 func others(x uint64) uint64 {
 	const low, high = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
 	return (x&low + low | x) & high
+}
+
+// odd returns the mask of the bytes that have an odd number of those in m up to
+// themselves.
+func odd(m uint64) uint64 {
+	// 1. Those of the same word, in all words at once.
+	m ^= m << 8
+	m ^= m << 16
+	m ^= m << 32
+	// 2. The last byte of each word tells of the whole word, and those in front of
+	// it are to be added.
+	words := m >> 56
+	words ^= words << 1
+	words ^= words << 2
+	words ^= words << 4
+	return m ^ words<<1&0xff*0x0101010101010101
+}
+
+// inOrder returns a mask with bit i about byte i of the block: a matrix of 8 by 8 bits
+// transposed (Warren, Hacker's Delight, 7-3).
+func inOrder(m uint64) uint64 {
+	t := (m ^ m>>7) & 0x00aa00aa00aa00aa
+	m ^= t ^ t<<7
+	t = (m ^ m>>14) & 0x0000cccc0000cccc
+	m ^= t ^ t<<14
+	t = (m ^ m>>28) & 0x00000000f0f0f0f0
+	return m ^ t ^ t<<28
 }
 
 // index returns the place of c in buf from at on, or len(buf).
