@@ -21,7 +21,7 @@ type KeyError struct {
 	Reason string
 }
 
-func (e *KeyError) Error() string { return e.Path + " " + e.Reason }
+func (e *KeyError) Error() string { return visible(e.Path) + " " + e.Reason }
 
 // addCerts adds what a directory of certificates holds to a connection string, which
 // goes first where it says something itself.

@@ -74,13 +74,7 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 		if mode := effective(text, "sslmode", "PGSSLMODE"); mode != "" {
 			why = "sslmode=" + mode + " may fall back to plaintext"
 		}
-		host = strings.Map(func(r rune) rune { // the text is anybody's
-			if unicode.IsControl(r) {
-				return unicode.ReplacementChar
-			}
-			return r
-		}, host)
-		return nil, fmt.Errorf("%w: %s is not on this machine and %s; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear", ErrURL, host, why)
+		return nil, fmt.Errorf("%w: %s is not on this machine and %s; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear", ErrURL, visible(host), why)
 	}
 	return &Config{pgx: cfg, cert: effective(text, "sslcert", "PGSSLCERT") != "", spoken: holdsPassword(text)}, nil
 }
@@ -211,4 +205,15 @@ func (c *Config) URLOf(user, database string) string {
 	}
 	u.RawQuery = q.Encode()
 	return u.String()
+}
+
+// visible returns a part of a connection string, which is anybody's text, without its
+// control characters.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
