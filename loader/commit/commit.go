@@ -219,14 +219,15 @@ func (e *RowError) Unwrap() error { return e.Err }
 // progress is what is known about one chunk between attempts.
 type progress struct {
 	out       loader.Outcome
-	look      bool // the next attempt must look before it sends
-	careful   bool // send with ON CONFLICT … RETURNING and draw again
-	pick      bool // rows are bad: find which, and put them aside
-	split     bool // rows collide within the chunk: send them in parts
-	parsed    bool // send what was parsed, also where the text could go as it is
-	sent      bool // the attempt came as far as to send rows
-	late      bool // it did not end in time; where the rows are not in, halves are next
-	fruitless int  // attempts after which rows were still missing, with no key in the way
+	look      bool   // the next attempt must look before it sends
+	careful   bool   // send with ON CONFLICT … RETURNING and draw again
+	pick      bool   // rows are bad: find which, and put them aside
+	split     bool   // rows collide within the chunk: send them in parts
+	parsed    bool   // send what was parsed, also where the text could go as it is
+	before    string // statements that the next COPY takes with it
+	sent      bool   // the attempt came as far as to send rows
+	late      bool   // it did not end in time; where the rows are not in, halves are next
+	fruitless int    // attempts after which rows were still missing, with no key in the way
 	lastDup   error
 }
 

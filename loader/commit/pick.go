@@ -64,6 +64,14 @@ func columnOf(err error) string {
 	return ""
 }
 
+// unread reports whether COPY names the column whose text it could not read. It reads one
+// row after the other, so that nothing else can be to blame; what it finds when it writes
+// may be named by another line.
+func unread(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && copyColumn.MatchString(pg.Where)
+}
+
 var copyLine = regexp.MustCompile(`^COPY .*?, line (\d+)`)
 
 // blamed returns the row that COPY blames, from 0, or -1.
@@ -92,10 +100,8 @@ func (c *Committer) fillPicking(ctx context.Context, tx session, chunk *rows.Chu
 			}
 		}
 		pick := picking{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: p, rejects: rejects}
-		for lo := 0; lo < chunk.Len(); lo += pickRows {
-			if err := pick.send(ctx, lo, min(lo+pickRows, chunk.Len())); err != nil {
-				return err
-			}
+		if err := pick.send(ctx, pickRows); err != nil {
+			return err
 		}
 		rejects = pick.rejects
 	} else if err := c.fill(ctx, tx, chunk, p); err != nil {
@@ -111,28 +117,52 @@ func (c *Committer) fillPicking(ctx context.Context, tx session, chunk *rows.Chu
 		return &ToleranceError{err}
 	}
 	p.out.Rejected = len(rejects)
-	for part := range slices.Chunk(rejects, pickRows) {
-		var list pgx.Batch
-		for _, r := range part {
-			list.Queue(c.sql.reject, c.Load, r.Position, r.File, r.Line, r.Byte, clean(r.Column), r.Code, clean(r.Reason), r.Record)
+	for len(rejects) > 0 {
+		n, size := 0, 0
+		for n < len(rejects) && (n == 0 || size < rejectBytes) {
+			size += len(rejects[n].Record) + rejectBytes/1000
+			n++
 		}
-		if err := connOf(tx).SendBatch(ctx, &list).Close(); err != nil {
+		if err := c.keepRejects(ctx, tx, rejects[:n]); err != nil {
 			return err
 		}
+		rejects = rejects[n:]
 	}
 	return nil
 }
 
-// pickRows is the number of rows that are sent at a time where some are bad: each bad
-// one has those behind it sent again.
-const pickRows = 1000
+// rejectBytes bounds the records of one statement that keeps rejects.
+const rejectBytes = 1 << 20
+
+// keepRejects enters rejects in the registry.
+func (c *Committer) keepRejects(ctx context.Context, tx session, list []rows.Reject) error {
+	var positions, lines, bytes []int64
+	var files, columns, codes, reasons []string
+	var records [][]byte
+	for _, r := range list {
+		positions, lines, bytes = append(positions, r.Position), append(lines, r.Line), append(bytes, r.Byte)
+		files, columns = append(files, r.File), append(columns, clean(r.Column))
+		codes, reasons = append(codes, r.Code), append(reasons, clean(r.Reason))
+		records = append(records, r.Record)
+	}
+	_, err := tx.Exec(ctx, c.sql.reject, c.Load, positions, files, lines, bytes, columns, codes, reasons, records)
+	return err
+}
+
+// The parts in which rows are sent where some are bad. Each bad one has others sent
+// again: about as many are sent as lie between a few bad ones.
+const (
+	pickRows   = 1000
+	pickLeast  = 32
+	pickGrowth = 8
+)
 
 // clean returns text that the server takes as such.
 func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// picking sends the rows of a chunk in parts, each in a savepoint.
+// picking sends the rows of a chunk in parts, each behind a savepoint.
 type picking struct {
 	*Committer
 	tx      session
@@ -141,62 +171,138 @@ type picking struct {
 	p       *progress
 	rejects []rows.Reject
 	only    bool // stop with the first bad row: errFound
+
+	order    []int // the chunk's rows as they are sent
+	suspects int   // where in order those begin that are sent one by one
 }
 
 // errFound ends a search for the first bad row.
 var errFound = errors.New("found")
 
-// send writes rows lo up to hi.
-func (x *picking) send(ctx context.Context, lo, hi int) error {
-	if lo >= hi {
-		return nil
-	}
-	if _, err := x.tx.Exec(ctx, "SAVEPOINT loader_rows"); err != nil {
+// What is done to the savepoint between two parts. It travels with a COPY that follows:
+// where many rows are bad, the time goes into round trips.
+const (
+	savepointFirst = "SAVEPOINT loader_rows"
+	savepointNext  = "RELEASE SAVEPOINT loader_rows; SAVEPOINT loader_rows"
+	savepointBack  = "ROLLBACK TO SAVEPOINT loader_rows"
+	savepointEnd   = "RELEASE SAVEPOINT loader_rows"
+)
+
+// send writes the rows, at most most of them at a time. Each is in with a part that the
+// server took, or is the one for which it refused a part: because it was alone in it, or
+// first, or because COPY could not read one of its values. The parts get smaller where
+// rows are bad, and grow where they are not.
+func (x *picking) send(ctx context.Context, most int) error {
+	next, err := x.arrange(ctx)
+	if err != nil {
 		return err
 	}
-	x.chunk.CopyRows(x.part, lo, hi)
-	before := x.p.out.Conflicts
-	err := x.fill(ctx, x.tx, x.part, x.p)
-	if err == nil {
-		_, err := x.tx.Exec(ctx, "RELEASE SAVEPOINT loader_rows")
-		return err
-	}
-	x.p.out.Conflicts = before
-	class := server.Classify(err)
-	twice := server.Code(err) == secondTime && hi-lo > 1
-	if isFinal(err) || !twice && !ofRow(class, err) {
-		return err
-	}
-	if _, err := x.tx.Exec(ctx, "ROLLBACK TO SAVEPOINT loader_rows"); err != nil {
-		return err
-	}
-	if _, err := x.tx.Exec(ctx, "RELEASE SAVEPOINT loader_rows"); err != nil {
-		return err
-	}
-	if hi-lo == 1 {
+	size := most
+	for lo := 0; lo < len(x.order); {
+		hi := min(lo+size, x.suspects)
+		if lo >= x.suspects {
+			hi = lo + 1
+		}
+		err := x.try(ctx, next, lo, hi)
+		if err == nil {
+			next = savepointNext
+			lo, size = hi, min(2*size, most)
+			continue
+		}
+		twice := server.Code(err) == secondTime && hi-lo > 1
+		if isFinal(err) || !twice && !ofRow(server.Classify(err), err) {
+			return err
+		}
+		next = savepointBack
+		bad := blamed(err)
+		switch {
+		case hi-lo == 1:
+			bad, size = 0, 1
+		case twice || bad < 0 || bad >= hi-lo:
+			size = (hi - lo) / 2
+			continue
+		case bad > 0 && (x.only || !unread(err)):
+			size = bad // takes those in front, if the server is right
+			continue
+		default:
+			size = min(size, max(pickGrowth*bad, pickLeast))
+		}
 		if !x.p.pick {
 			return err
 		}
-		x.reject(lo, err)
+		x.reject(x.order[lo+bad], err)
 		if x.only {
 			return errFound
 		}
-		return nil
+		copy(x.order[lo+1:], x.order[lo:lo+bad])
+		lo++
 	}
-	if bad := blamed(err); bad >= 0 && bad < hi-lo && !twice {
-		if err := x.send(ctx, lo, lo+bad); err != nil {
-			return err
-		}
-		if err := x.send(ctx, lo+bad, lo+bad+1); err != nil {
-			return err
-		}
-		return x.send(ctx, lo+bad+1, hi)
+	if next == savepointNext {
+		next = savepointEnd
 	}
-	middle := lo + (hi-lo)/2
-	if err := x.send(ctx, lo, middle); err != nil {
+	_, err = x.tx.Exec(ctx, next)
+	return err
+}
+
+// try does what is to be done to the savepoint and sends rows lo up to hi.
+func (x *picking) try(ctx context.Context, savepoint string, lo, hi int) error {
+	if x.Via == Copy && x.product == server.PostgreSQL {
+		x.p.before = savepoint + "; "
+		defer func() { x.p.before = "" }()
+	} else if _, err := x.tx.Exec(ctx, savepoint); err != nil {
 		return err
 	}
-	return x.send(ctx, middle, hi)
+	x.chunk.CopyList(x.part, x.order[lo:hi])
+	conflicts := x.p.out.Conflicts
+	err := x.fill(ctx, x.tx, x.part, x.p)
+	if err != nil {
+		x.p.out.Conflicts = conflicts
+	}
+	return err
+}
+
+// arrange puts the rows in the order in which they are sent, and returns what is to be
+// done to the savepoint first. CockroachDB names no row in its errors, but can be asked
+// which values are none of their column's type. These rows come last, one by one: each
+// part that fails after it wrote something makes all that follows slower.
+func (x *picking) arrange(ctx context.Context) (savepoint string, err error) {
+	x.order = make([]int, x.chunk.Len())
+	for i := range x.order {
+		x.order[i] = i
+	}
+	x.suspects = len(x.order)
+	if x.sql.suspects == "" || x.only {
+		return savepointFirst, nil
+	}
+	if _, err := x.tx.Exec(ctx, savepointFirst); err != nil {
+		return "", err
+	}
+	found, err := x.tx.Query(ctx, x.sql.suspects, args(x.chunk)...)
+	if err != nil {
+		return "", err
+	}
+	places, err := pgx.CollectRows(found, pgx.RowTo[int64])
+	if err != nil {
+		if class := server.Classify(err); class == server.Retry || class == server.Uncertain {
+			return "", err
+		}
+		return savepointBack, nil // they are to be found without a hint
+	}
+	suspect := make([]bool, len(x.order))
+	for _, n := range places {
+		suspect[n-1] = true
+	}
+	slices.SortStableFunc(x.order, func(a, b int) int {
+		switch {
+		case suspect[a] == suspect[b]:
+			return 0
+		case suspect[b]:
+			return -1
+		}
+		return 1
+	})
+	x.suspects -= len(places)
+	return savepointBack, nil
 }
 
 // reject puts row i aside.
@@ -227,7 +333,7 @@ func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, class server.
 	}
 	defer tx.Rollback(ctx)
 	x := picking{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: &progress{pick: true}, only: true}
-	if err := x.send(ctx, 0, chunk.Len()); !errors.Is(err, errFound) {
+	if err := x.send(ctx, chunk.Len()); !errors.Is(err, errFound) {
 		return asFinal(class, why)
 	}
 	return &RowError{x.rejects[0].Place, why}

@@ -23,6 +23,7 @@ type statements struct {
 	lookup    string // by keys
 	compare   string // counts rows of text that are there, and that are the same
 	present   string // counts rows of text whose key is there
+	suspects  string // which rows of text have values of another type; CockroachDB only
 	ledger    string
 	covering  string
 	reject    string
@@ -61,7 +62,8 @@ func compose(o Options, product server.Product) statements {
 			SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8)
 			ON CONFLICT (load, lo) DO NOTHING`,
 		reject: `INSERT INTO loader.rejects (load, position, file, line, byte, column_name, code, reason, record)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (load, position) DO NOTHING`,
+			SELECT $1, * FROM unnest($2::INT8[], $3::TEXT[], $4::INT8[], $5::INT8[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::BYTEA[]) AS r
+			ON CONFLICT (load, position) DO NOTHING`,
 		covering: `SELECT hi FROM loader.ledger WHERE load = $1 AND lo = $2`,
 		moved: `INSERT INTO loader.moved (load, row_number, id) SELECT $1, m, i FROM unnest($2::INT8[], $3::INT8[]) AS t (m, i)
 			ON CONFLICT (load, row_number) DO NOTHING`,
@@ -73,6 +75,9 @@ func compose(o Options, product server.Product) statements {
 		}
 		s.raw = fmt.Sprintf("COPY %s (%s) FROM STDIN (FORMAT csv, DELIMITER %s, QUOTE %s, ESCAPE %s, NULL %s)",
 			table, columns, literal(string(d.Delimiter)), literal(string(d.Quote)), literal(string(escape)), literal(d.Null))
+	}
+	if o.fromText() && product == server.CockroachDB {
+		s.suspects = o.suspectText()
 	}
 	if o.fromText() && len(o.Keys) > 0 {
 		s.compare = o.compareText(product)
@@ -168,17 +173,19 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 // send sends the chunk as one statement and returns the number of rows that the
 // server says went in.
 func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, insert string, p *progress) (int64, error) {
-	if c.Via == Copy && insert == c.sql.insert {
-		return c.copyRows(ctx, conn, chunk)
+	// CockroachDB's COPY ends its transaction with an error, savepoint or not.
+	picking := c.product == server.CockroachDB && (p.pick || p.split)
+	if c.Via == Copy && insert == c.sql.insert && !picking {
+		return c.copyRows(ctx, conn, chunk, p.before)
 	}
 	tag, err := conn.Exec(ctx, insert, args(chunk)...)
 	return tag.RowsAffected(), err
 }
 
-// copyRows sends the chunk by COPY.
-func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk) (int64, error) {
+// copyRows sends the chunk by COPY, with statements in front of it.
+func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, before string) (int64, error) {
 	if raw := chunk.Raw(); raw != nil {
-		return copyText(ctx, conn, raw, c.sql.raw)
+		return copyText(ctx, conn, raw, before+c.sql.raw)
 	}
 	buf := c.buffers.Get().(*[]byte)
 	defer c.buffers.Put(buf)
@@ -187,7 +194,7 @@ func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Ch
 	} else {
 		*buf = appendBinary((*buf)[:0], chunk)
 	}
-	return copyText(ctx, conn, *buf, c.sql.copy)
+	return copyText(ctx, conn, *buf, before+c.sql.copy)
 }
 
 func copyText(ctx context.Context, conn *pgx.Conn, data []byte, sql string) (int64, error) {

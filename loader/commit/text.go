@@ -38,6 +38,23 @@ func (o *Options) records() string {
 	return fmt.Sprintf("(SELECT %s FROM %s AS record (%s)) AS csv", strings.Join(casts, ", "), unnest(o.Columns, 1), strings.Join(names, ", "))
 }
 
+// suspectText returns the query of the numbers, from 1, of the records with a value that
+// cannot be cast to its column's type; empty where there is no cast.
+func (o *Options) suspectText() string {
+	var names, bad []string
+	for i, c := range o.Columns {
+		name := fmt.Sprintf("f%d", i+1)
+		names = append(names, name)
+		if c.Type != "" {
+			bad = append(bad, fmt.Sprintf("iserror(%s)", castTo(name, c.Type)))
+		}
+	}
+	if len(bad) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("SELECT n FROM %s WITH ORDINALITY AS record (%s, n) WHERE %s", unnest(o.Columns, 1), strings.Join(names, ", "), strings.Join(bad, " OR "))
+}
+
 // castTo returns the cast of a text; CockroachDB's collated strings have a syntax of
 // their own.
 func castTo(name, typ string) string {

@@ -219,20 +219,33 @@ func (c *Chunk) Row(i int) int64 {
 // CopyRows puts the rows from lo up to hi of c into part, which has the same columns.
 func (c *Chunk) CopyRows(part *Chunk, lo, hi int) {
 	part.Reset(c.Span, hi-lo)
+	for i := lo; i < hi; i++ {
+		c.copyRow(part, i-lo, i)
+	}
+}
+
+// CopyList puts the rows that list names into part, in its order.
+func (c *Chunk) CopyList(part *Chunk, list []int) {
+	part.Reset(c.Span, len(list))
+	for at, i := range list {
+		c.copyRow(part, at, i)
+	}
+}
+
+// copyRow makes row i of c row at of part, which has those in front of it.
+func (c *Chunk) copyRow(part *Chunk, at, i int) {
 	for k := range c.cols {
 		from, to := &c.cols[k], &part.cols[k]
 		switch from.Kind {
 		case Int:
-			copy(to.Ints, from.Ints[lo:hi])
+			to.Ints[at] = from.Ints[i]
 		case Float:
-			copy(to.Floats, from.Floats[lo:hi])
+			to.Floats[at] = from.Floats[i]
 		default:
-			for i := lo; i < hi; i++ {
-				if b, ok := from.Text(i); ok {
-					to.AppendText(b)
-				} else {
-					to.AppendNull()
-				}
+			if b, ok := from.Text(i); ok {
+				to.AppendText(b)
+			} else {
+				to.AppendNull()
 			}
 		}
 	}

@@ -1,0 +1,130 @@
+package load_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+	"bulkload/loader/rows"
+	"bulkload/loader/server"
+)
+
+// manyBad makes n records, a share of them bad in each of the given ways, for the table
+// of TestManyBadRecords. It returns what the table then holds, and the codes by line.
+func manyBad(n int, share float64, ways ...string) (text string, want []string, codes map[int64]string) {
+	random := rand.New(rand.NewPCG(7, uint64(n)))
+	codes = map[int64]string{}
+	var b strings.Builder
+	good := -1
+	for i := range n {
+		id, v, parent, s := fmt.Sprint(i), fmt.Sprint(i+1), "1", fmt.Sprintf("s%d", i)
+		code := ""
+		// Bad ones come in runs too.
+		if p := random.Float64(); p < share || i%50 < 3 && i > 100 {
+			code = ways[random.IntN(len(ways))]
+		}
+		switch code {
+		case "22P02":
+			v = "x"
+		case "23502":
+			s = ""
+		case "23514":
+			v = "-1"
+		case "23503":
+			parent = "2"
+		case "23505":
+			if good < 0 {
+				code = ""
+				break
+			}
+			id = fmt.Sprint(good)
+		case "22P04":
+			s += ",more"
+		}
+		fmt.Fprintf(&b, "%s,%s,%s,%s\n", id, v, parent, s)
+		if code != "" {
+			codes[int64(i+1)] = code
+			continue
+		}
+		good = i
+		want = append(want, show([]*string{&id, &v, &parent, &s}))
+	}
+	return b.String(), want, codes
+}
+
+// loadBad loads a file with bad records through a proxy that counts the statements
+// with rows.
+func loadBad(t *testing.T, s loadertest.Server, set load.Settings, text string, want []string, codes map[int64]string) (statements int) {
+	t.Helper()
+	url := s.NewDatabase(t)
+	loadertest.Exec(t, url, "CREATE TABLE p (id INT8 PRIMARY KEY)", "INSERT INTO p VALUES (1)",
+		"CREATE TABLE t (id INT8 PRIMARY KEY, n INT8 CHECK (n > 0), p INT8 REFERENCES p, s TEXT NOT NULL)")
+	proxy := loadertest.NewProxy(t, url)
+	req := files("t", write(t, "bad.csv", text))
+	req.Settings = set
+	req.Files.Header, req.Files.Columns = load.HeaderNo, []string{"id", "n", "p", "s"}
+	req.Files.MaxErrors.Records = int64(len(codes))
+	l := newLoad(t, proxy.URL(), req)
+	kind := loadertest.MsgQuery
+	if set.Via == commit.Insert || s.Product == server.CockroachDB {
+		kind = loadertest.MsgExecute
+	}
+	count := &loadertest.Fault{When: loadertest.Match{SQL: `(COPY|INSERT INTO) "public"."t"`, Kind: kind}, Times: -1, Do: loadertest.Delay}
+	proxy.Add(count)
+	res, err := l.Run(context.Background())
+	if err != nil {
+		t.Fatalf("%+v: %v", set, err)
+	}
+	if res.Rejected != int64(len(codes)) || res.Rows != int64(len(want)) {
+		t.Errorf("%+v: %d rows and %d rejects, want %d and %d", set, res.Rows, res.Rejected, len(want), len(codes))
+	}
+	checkRows(t, table(t, url, "SELECT id::TEXT, n::TEXT, p::TEXT, s FROM t"), slices.Clone(want))
+	lines := strings.SplitAfter(text, "\n")
+	err = l.EachReject(context.Background(), func(r rows.Reject) error {
+		if string(r.Record) != lines[r.Line-1] {
+			t.Errorf("line %d was kept as %q, want %q", r.Line, r.Record, lines[r.Line-1])
+		}
+		if want := codes[r.Line]; r.Code != want && (s.Product == server.PostgreSQL || want == "") {
+			t.Errorf("line %d has code %s, want %q: %s", r.Line, r.Code, want, r.Reason)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return count.Count()
+}
+
+// TestManyBadRecords has records of every kind of fault set aside and all others in,
+// by each carrier.
+func TestManyBadRecords(t *testing.T) {
+	text, want, codes := manyBad(150, 0.1, "22P02", "23502", "23514", "23503", "23505", "22P04")
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		list := []load.Settings{{Via: commit.Insert, Workers: 1}}
+		if s.Product == server.PostgreSQL || loadertest.Chaos {
+			list = append(list, load.Settings{Via: commit.Copy, Way: commit.Transaction, Workers: 1})
+		}
+		for _, set := range list {
+			loadBad(t, s, set, text, want, codes)
+		}
+	})
+}
+
+// TestBadValuesAreFoundInFewStatements bounds what many records with values of another
+// type cost, a third of all.
+func TestBadValuesAreFoundInFewStatements(t *testing.T) {
+	text, want, codes := manyBad(300, 0.3, "22P02")
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		// One refuses each bad record, and few take all others.
+		most := 13 * len(codes) / 10
+		if n := loadBad(t, s, load.Settings{Workers: 1}, text, want, codes); n > most {
+			t.Errorf("%d statements for %d bad records of 300, want at most %d", n, len(codes), most)
+		}
+	})
+}
