@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -211,7 +212,9 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	for _, n := range append(l.Notes, l.Plan.Notes...) {
 		p.note("note: %s", n)
 	}
-	p.resumeID = l.ID
+	if !readOnce(l) {
+		p.resumeID = l.ID
+	}
 	total := l.Positions
 	if l.What == load.CSV && l.Rows == 0 {
 		total, in, unit = -1, 0, "rows" // nobody knows the end of a stream
@@ -424,4 +427,9 @@ func idPart(l *load.Load) string {
 		return ""
 	}
 	return ", load " + l.ID + " (loader loads verify " + l.ID + " compares every row)"
+}
+
+// readOnce reports whether a load has an input that no other process can read again.
+func readOnce(l *load.Load) bool {
+	return l.What == load.CSV && slices.ContainsFunc(l.InputFiles(), func(f source.File) bool { return f.Once })
 }

@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -121,27 +122,35 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 	guessed := f.Delimiter == 0
 	for i := range c.Files {
 		file := &c.Files[i]
-		head, whole, err := f.Input.Head(ctx, file)
+		var list [][]chunker.Field
+		delimiter := c.Dialect.Delimiter
+		head, whole, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
+			file.Data = source.Skipped(head, f.Skip)
+			if !source.Valid(head, whole) && f.MaxErrors.none() {
+				return false, &source.FileError{Name: file.Name, Err: errors.New("is not UTF-8; name its encoding, for example --encoding latin1")}
+			}
+			body := head[file.Data:]
+			if c.Dialect.Delimiter = delimiter; delimiter == 0 && len(body) > 0 {
+				c.Dialect.Delimiter = source.Sniff(body, whole, c.Dialect)
+			}
+			if c.sample != nil || len(body) == 0 {
+				return true, nil
+			}
+			if err := c.Dialect.Check(); err != nil {
+				return false, &TableError{err.Error()}
+			}
+			list = source.Records(body, whole, c.Dialect, sampleRecords)
+			return len(list) > 0, nil
+		})
 		if err != nil {
 			return nil, err
 		}
-		file.Data = source.Skipped(head, f.Skip)
-		if !source.Valid(head, whole) && f.MaxErrors.none() {
-			return nil, &TableError{fmt.Sprintf("%s is not UTF-8; name its encoding, for example --encoding latin1", file.Base())}
-		}
 		body := head[file.Data:]
-		if c.Dialect.Delimiter == 0 && len(body) > 0 {
-			c.Dialect.Delimiter = source.Sniff(body, whole, c.Dialect)
-		}
 		if c.sample != nil || len(body) == 0 {
 			continue
 		}
-		if err := c.Dialect.Check(); err != nil {
-			return nil, &TableError{err.Error()}
-		}
-		list := source.Records(body, whole, c.Dialect, sampleRecords)
 		if len(list) == 0 {
-			return nil, &TableError{fmt.Sprintf("%s: no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter or --encoding is another", file.Base(), len(head))}
+			return nil, &source.FileError{Name: file.Name, Err: fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head))}
 		}
 		c.sample = list
 		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
@@ -168,6 +177,19 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 		}
 	}
 	return c, nil
+}
+
+// head returns the beginning of a file, more of it as long as it is not enough: up to
+// the most bytes that a record has.
+func (c *csvSpec) head(ctx context.Context, f *Files, file *source.File, enough func(head []byte, whole bool) (bool, error)) (head []byte, whole bool, err error) {
+	for most := source.HeadBytes; ; most = c.MaxRecord + source.HeadBytes {
+		if head, whole, err = f.Input.Head(ctx, file, most); err != nil {
+			return nil, false, err
+		}
+		if ok, err := enough(head, whole); ok || err != nil || whole || most > source.HeadBytes {
+			return head, whole, err
+		}
+	}
 }
 
 // sampleRecords is the number of records that are looked at before a load.

@@ -258,6 +258,58 @@ func TestAnyChunkSizeGivesTheSameTable(t *testing.T) {
 	})
 }
 
+// TestLongBeginnings has a header, and a first record, longer than what is looked at of
+// a file at first, from a file and from stdin, plain and compressed.
+func TestLongBeginnings(t *testing.T) {
+	s := loadertest.PostgreSQLServer(t)
+	url := s.NewDatabase(t)
+	header, record, ddl, long := "id", "1", "CREATE TABLE wide (id INT8", strings.Repeat("y\n", 50_000)
+	for i := range 1200 {
+		name := fmt.Sprintf("column_%d_%s", i, strings.Repeat("x", 45))
+		header, record, ddl = header+","+name, record+",", ddl+", "+name+" TEXT"
+	}
+	loadertest.Exec(t, url, ddl+")", "CREATE TABLE long (id INT8, s TEXT)")
+	for _, c := range []struct{ table, text string }{{"wide", header + "\n" + record + "\n"}, {"long", "1,\"" + long + "\"\n2,x"}} {
+		for _, form := range []string{"plain", "gzip", "stdin", "gzip from stdin"} {
+			text := c.text
+			if strings.HasPrefix(form, "gzip") {
+				var b bytes.Buffer
+				z := gzip.NewWriter(&b)
+				io.WriteString(z, text)
+				z.Close()
+				text = b.String()
+			}
+			loadertest.Exec(t, url, "DELETE FROM "+c.table)
+			req := files(c.table, write(t, "x", text))
+			if strings.HasSuffix(form, "stdin") {
+				req.Files.Names, req.Files.Input = []string{source.Stdin}, source.NewInput(strings.NewReader(text))
+			}
+			l := newLoad(t, url, req)
+			if _, err := l.Run(context.Background()); err != nil {
+				t.Errorf("%s, %s: %v", c.table, form, err)
+			}
+			want := map[string]int64{"wide": 1, "long": 2}[c.table]
+			if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM "+c.table); n != want {
+				t.Errorf("%s, %s: %d rows, want %d", c.table, form, n, want)
+			}
+		}
+	}
+	if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM long WHERE length(s) IN (1, $1)", len(long)); n != 2 {
+		t.Errorf("%d records are whole, want 2", n)
+	}
+	// One that has no end says so in few words.
+	_, err := load.New(context.Background(), open(t, url), files("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 2<<20))))
+	var bad *source.FileError
+	if !errors.As(err, &bad) || !strings.Contains(err.Error(), "no record ends within its first") || len(err.Error()) > 400 {
+		t.Errorf("got %v, want a FileError", err)
+	}
+	_, err = load.New(context.Background(), open(t, url), files("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 50_000)+"\"\n")))
+	var table *load.TableError
+	if !errors.As(err, &table) || len(err.Error()) > 400 {
+		t.Errorf("got %v, want a short TableError", err)
+	}
+}
+
 // TestForms loads one file as it is compressed, encoded, or sent.
 func TestForms(t *testing.T) {
 	text, want := dirty(2500)

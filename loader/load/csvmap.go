@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader/commit"
 	"bulkload/loader/server"
+	"bulkload/loader/source"
 )
 
 func isNoTable(err error) bool { return errors.Is(err, server.ErrNoTable) }
@@ -85,10 +87,20 @@ func (c *csvSpec) mapFields(ctx context.Context, l *Load, f *Files) error {
 	}
 	if len(faults) > 0 {
 		slices.Sort(faults)
+		if n := len(faults); n > mostFaults {
+			faults = append(faults[:mostFaults], fmt.Sprintf("and %d more", n-mostFaults))
+		}
 		return &TableError{strings.Join(faults, "; ")}
 	}
 	return nil
 }
+
+// mostFaults bounds an error about a header of many fields; mostName, in bytes, one about
+// a name that is none, because a quote is missing perhaps.
+const (
+	mostFaults = 10
+	mostName   = 100
+)
 
 // readHeader decides whether the first record is a header, and names the fields.
 func (c *csvSpec) readHeader(ctx context.Context, l *Load, f *Files) error {
@@ -155,25 +167,30 @@ func (c *csvSpec) readHeader(ctx context.Context, l *Load, f *Files) error {
 func (c *csvSpec) skipHeader(ctx context.Context, f *Files) error {
 	for i := range c.Files {
 		file := &c.Files[i]
-		head, whole, err := f.Input.Head(ctx, file)
+		end := 0
+		head, _, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
+			s := chunker.Scanner{Dialect: c.Dialect, Buf: head[file.Data:], EOF: whole}
+			found := s.Skip(1, math.MaxInt)
+			end = s.At
+			return found, nil
+		})
 		if err != nil {
 			return err
 		}
 		body := head[file.Data:]
-		s := chunker.Scanner{Dialect: c.Dialect, Buf: body, EOF: whole}
-		if !s.Skip(1, len(body)) {
+		if end == 0 {
 			if len(body) == 0 {
 				continue
 			}
-			return &TableError{fmt.Sprintf("%s: its header does not end", file.Base())}
+			return &source.FileError{Name: file.Name, Err: errors.New("its header does not end")}
 		}
-		text := string(body[:s.At])
+		text := string(body[:end])
 		if trimmed := strings.TrimRight(text, "\r\n"); c.Header == "" {
 			c.Header = trimmed
 		} else if trimmed != c.Header {
-			return &TableError{fmt.Sprintf("%s has another header than %s; load it by itself", file.Base(), c.Files[0].Base())}
+			return &source.FileError{Name: file.Name, Err: fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base())}
 		}
-		file.Data += int64(s.At)
+		file.Data += int64(end)
 	}
 	return nil
 }
@@ -240,6 +257,9 @@ func writable(t *server.Table) []string {
 
 // quoteIf quotes a name that is not plain to see.
 func quoteIf(name string) string {
+	if len(name) > mostName {
+		return fmt.Sprintf("%q… (%d bytes)", name[:mostName], len(name))
+	}
 	if plainName.MatchString(name) {
 		return name
 	}
@@ -251,6 +271,9 @@ var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // suggest returns what may have been meant by the name of a column that there is not.
 func suggest(name string, t *server.Table, field string) string {
 	best, least := "", 1+len(name)/3
+	if len(name) > mostName {
+		least = -1
+	}
 	for _, c := range writable(t) {
 		if d := distance(strings.ToLower(name), strings.ToLower(c)); d <= least {
 			best, least = c, d-1

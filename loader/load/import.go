@@ -218,7 +218,7 @@ func (l *Load) rawCSV(ctx context.Context, s *importSpec) (string, error) {
 		if f.Encoding != "" || f.Form == "zstd" {
 			return fmt.Sprintf("IMPORT INTO reads UTF-8, plain or gzip, and %s is %s; --handoff serve rewrites it", f.Base(), strings.TrimSpace(f.Form+" "+f.Encoding)), nil
 		}
-		head, _, err := l.input.Head(ctx, f)
+		head, _, err := l.input.Head(ctx, f, source.HeadBytes)
 		if err != nil {
 			return "", err
 		}

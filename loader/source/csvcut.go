@@ -219,7 +219,7 @@ func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
 	for {
 		c.base += int64(len(c.buf))
 		c.buf = c.buf[:0]
-		if err := c.fill(headBytes); err != nil {
+		if err := c.fill(HeadBytes); err != nil {
 			return chunker.Span{}, err
 		}
 		if line := chunker.Line(c.buf); line < len(c.buf) || c.eof {
@@ -294,7 +294,7 @@ func (c *spans) follow(r chunker.Range) {
 		return
 	}
 	// What comes before is read over; after a stop, a second time.
-	buf := make([]byte, headBytes)
+	buf := make([]byte, HeadBytes)
 	for left := c.base - c.file.First - t.at; left > 0; {
 		n, err := io.ReadFull(t, buf[:min(left, int64(len(buf)))])
 		t.line += countLines(buf[:n])

@@ -71,11 +71,15 @@ type FileError struct {
 }
 
 func (e *FileError) Error() string {
-	var path *os.PathError
-	if errors.As(e.Err, &path) {
-		return fmt.Sprintf("%s: %v", e.Name, path.Err)
+	name, err := e.Name, e.Err
+	if name == Stdin {
+		name = "standard input"
 	}
-	return fmt.Sprintf("%s: %v", e.Name, e.Err)
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	return fmt.Sprintf("%s: %v", name, err)
 }
 
 func (e *FileError) Unwrap() error { return e.Err }
@@ -235,20 +239,21 @@ type Input struct {
 	stdin *bufio.Reader
 }
 
-// headBytes is how much of a file is looked at to know its form.
-const headBytes = 64 << 10
+// HeadBytes is how much of a file is looked at to know its form, and mostly more than
+// its first records.
+const HeadBytes = 64 << 10
 
 // NewInput returns an Input that reads Stdin from r.
-func NewInput(r io.Reader) *Input { return &Input{stdin: bufio.NewReaderSize(r, headBytes)} }
+func NewInput(r io.Reader) *Input { return &Input{stdin: bufio.NewReaderSize(r, HeadBytes)} }
 
 // peek reads the stored beginning of a file and what identifies it.
 func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 	switch {
 	case f.Name == Stdin:
 		f.Stream = true
-		head, err := in.stdin.Peek(headBytes)
+		head, err := in.stdin.Peek(HeadBytes)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, &FileError{"standard input", err}
+			return nil, &FileError{Stdin, err}
 		}
 		return head, nil
 	case isURL(f.Name):
@@ -258,32 +263,31 @@ func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 			return nil, err
 		}
 		defer body.Close()
-		head, err := io.ReadAll(io.LimitReader(body, headBytes))
+		head, err := io.ReadAll(io.LimitReader(body, HeadBytes))
 		if err != nil {
 			return nil, &FileError{f.Name, err}
 		}
 		return head, nil
+	}
+	info, err := os.Stat(f.Name) // to open a pipe would wait for its writer
+	switch {
+	case err != nil:
+		return nil, &FileError{f.Name, err}
+	case info.IsDir():
+		return nil, &FileError{f.Name, errors.New("is a directory; name its files, or a pattern such as " + filepath.Join(f.Base(), "*.csv"))}
+	case !info.Mode().IsRegular():
+		return nil, &FileError{f.Name, errors.New("is no regular file; pipe it in, with - as its name")}
 	}
 	file, err := os.Open(f.Name)
 	if err != nil {
 		return nil, &FileError{f.Name, err}
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, &FileError{f.Name, err}
-	}
-	if info.IsDir() {
-		return nil, &FileError{f.Name, errors.New("is a directory; name its files, or a pattern such as " + filepath.Join(f.Base(), "*.csv"))}
-	}
-	if !info.Mode().IsRegular() {
-		return nil, &FileError{f.Name, errors.New("is no regular file; pipe it in, with - as its name")}
-	}
 	f.Bytes, f.Modified = info.Size(), info.ModTime().UTC()
 	if f.Hash, err = sample(file, f.Bytes); err != nil {
 		return nil, &FileError{f.Name, err}
 	}
-	head := make([]byte, min(headBytes, f.Bytes))
+	head := make([]byte, min(HeadBytes, f.Bytes))
 	if _, err := file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, &FileError{f.Name, err}
 	}
@@ -417,7 +421,7 @@ func decode(stored io.ReadCloser, f *File) (io.ReadCloser, error) {
 	d := &decoded{Reader: stored, close: []func(){func() { stored.Close() }}}
 	switch f.Form {
 	case "gzip":
-		z, err := gzip.NewReader(bufio.NewReaderSize(stored, headBytes))
+		z, err := gzip.NewReader(bufio.NewReaderSize(stored, HeadBytes))
 		if err != nil {
 			return nil, err
 		}
@@ -431,7 +435,7 @@ func decode(stored io.ReadCloser, f *File) (io.ReadCloser, error) {
 	}
 	charset := f.Encoding
 	if charset == "" && f.Form != "" {
-		b := bufio.NewReaderSize(d.Reader, headBytes)
+		b := bufio.NewReaderSize(d.Reader, HeadBytes)
 		head, _ := b.Peek(2)
 		d.Reader, charset = b, marked(head)
 	}
@@ -458,32 +462,31 @@ func (d *decoded) Close() error {
 	return nil
 }
 
-// Head returns the first decoded bytes of a file, at most headBytes of them, and
-// whether that is all of it. Stdin can still be read from its beginning afterwards.
-func (in *Input) Head(ctx context.Context, f *File) (head []byte, whole bool, err error) {
+// Head returns the first decoded bytes of a file, at most most of them, and whether that
+// is all of it. Stdin can still be read from its beginning afterwards.
+func (in *Input) Head(ctx context.Context, f *File, most int) (head []byte, whole bool, err error) {
 	var r io.ReadCloser
+	ended := false // stdin, within what can be looked at of it
 	if f.Name == Stdin {
-		stored, err := in.stdin.Peek(headBytes)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, false, &FileError{"standard input", err}
+		in.stdin = bufio.NewReaderSize(in.stdin, most)
+		stored, err := in.stdin.Peek(most)
+		if ended = errors.Is(err, io.EOF); err != nil && !ended {
+			return nil, false, &FileError{Stdin, err}
 		}
 		if r, err = decode(io.NopCloser(bytes.NewReader(stored)), f); err != nil {
-			return nil, false, &FileError{"standard input", err}
+			return nil, false, &FileError{Stdin, err}
 		}
 	} else if r, err = in.Open(ctx, f); err != nil {
 		return nil, false, err
 	}
 	defer r.Close()
-	head = make([]byte, headBytes)
-	n, err := io.ReadFull(r, head)
+	head, err = io.ReadAll(io.LimitReader(r, int64(most)))
 	switch {
-	case err == nil, f.Name == Stdin && n > 0:
+	case err == nil:
 		// What was looked at of stdin may be cut anywhere.
-		return head[:n], false, nil
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && f.Form == "":
-		return head[:n], true, nil
-	case n > 0:
-		return head[:n], false, nil // a fault behind is told when it is met
+		return head, len(head) < most && (f.Name != Stdin || ended), nil
+	case len(head) > 0:
+		return head, false, nil // a fault behind is told when it is met
 	}
 	return nil, false, &FileError{f.Name, err}
 }
@@ -494,7 +497,7 @@ func (in *Input) Head(ctx context.Context, f *File) (head []byte, whole bool, er
 func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
 	switch {
 	case f.Name == Stdin:
-		return &FileError{"standard input", ErrOnce}
+		return &FileError{Stdin, ErrOnce}
 	case f.Once:
 		return &FileError{f.Name, fmt.Errorf("%w: the query of its address is not kept", ErrOnce)}
 	}
