@@ -1,0 +1,68 @@
+package load_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/loadertest"
+)
+
+// TestRateBoundsTheRows has a load take as long as its rate asks for, at least.
+func TestRateBoundsTheRows(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		const n, rate = 500, 1000
+		text, _ := dirty(n)
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url, "CREATE TABLE t (id INT8, a TEXT, b TEXT)")
+		req := files("t", write(t, "x.csv", text))
+		req.Chunk, req.Workers, req.Rate = 50, 2, rate
+		res, err := newLoad(t, url, req).Run(context.Background())
+		if err != nil || res.Rows != n {
+			t.Fatalf("%d rows, %v", res.Rows, err)
+		}
+		if least := n * time.Second / rate; res.Elapsed < least*9/10 {
+			t.Errorf("%d rows took %s; at %d rows a second it is %s", n, res.Elapsed, rate, least)
+		}
+	})
+}
+
+// TestOrderOfTheFile holds that workers take neighbouring chunks where the file's order
+// is asked for, and on CockroachDB chunks that lie apart where it is not.
+func TestOrderOfTheFile(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	const chunk, width = 100, 4000
+	path := write(t, "x.csv", strings.Repeat("1,"+strings.Repeat("x", width-3)+"\n", 12<<20/width))
+	for _, inOrder := range []bool{false, true} {
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url, "CREATE TABLE t (id INT8, s TEXT)")
+		req := files("t", path)
+		req.Chunk, req.Workers, req.InOrder, req.Via = chunk, 2, inOrder, commit.Insert
+		// How far the chunks that come in are ahead of the first that is not in.
+		var far, next int64
+		ends := map[int64]int64{}
+		req.Observe = func(e loader.Event) {
+			if e.Span.Count == 0 {
+				return
+			}
+			far = max(far, e.Span.First-next)
+			for ends[e.Span.First] = e.Span.End(); ends[next] > 0; next = ends[next] {
+			}
+		}
+		l := newLoad(t, url, req)
+		if _, err := l.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		ahead := fmt.Sprintf("chunks were up to %.1f chunks ahead", float64(far)/(chunk*width))
+		if inOrder && far > 4*chunk*width {
+			t.Errorf("in the file's order %s", ahead)
+		}
+		if !inOrder && far < 4*chunk*width {
+			t.Errorf("in no order %s", ahead)
+		}
+	}
+}
