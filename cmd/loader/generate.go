@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -214,6 +216,9 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	}
 	if !readOnce(l) {
 		p.resumeID = l.ID
+	}
+	if l.What == load.CSV {
+		limitMemory(max(l.Job.Workers, l.Job.MostWorkers))
 	}
 	total := l.Positions
 	if l.What == load.CSV && l.Rows == 0 {
@@ -432,4 +437,14 @@ func idPart(l *load.Load) string {
 // readOnce reports whether a load has an input that no other process can read again.
 func readOnce(l *load.Load) bool {
 	return l.What == load.CSV && slices.ContainsFunc(l.InputFiles(), func(f source.File) bool { return f.Once })
+}
+
+// limitMemory has garbage collected in time for what is promised of files: 64 MiB and a
+// chunk of at most 4 for each worker. Long records are there several times on their way:
+// as text, value and message. What the limit does not count, the program itself among
+// it, takes some 20 MiB. It is no bound on what is in use.
+func limitMemory(workers int) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(36<<20 + int64(workers)*4<<20)
+	}
 }

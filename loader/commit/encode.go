@@ -66,6 +66,8 @@ func (columnPlan) Encode(value any, buf []byte) ([]byte, error) {
 		putFixed(buf[at:], v, fixedBytes)
 		return buf, nil
 	}
+	// At once: while a slice of many MiB grows, there are two of it.
+	buf = slices.Grow(buf, 4*v.Len()+v.TextBytes())
 	for i := range v.Len() {
 		buf = appendField(buf, v, i)
 	}
