@@ -22,24 +22,11 @@ func grid(chunks ...int64) bench.Grid {
 	return bench.Grid{Chunks: chunks, Workers: []int{2}, Vias: []commit.Via{commit.Insert}, Ways: []commit.Way{""}, Indexes: []load.Indexes{load.KeepIndexes}}
 }
 
-func open(t *testing.T, url string) *server.Server {
-	t.Helper()
-	cfg, err := server.Parse(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := server.Open(context.Background(), cfg, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return srv
-}
-
 // points returns a Bench of n points.
 func points(t *testing.T, url string, n int64, g bench.Grid, count int) *bench.Bench {
 	t.Helper()
 	return &bench.Bench{
-		Server: open(t, url), Grid: g, Count: count,
+		Server: loadertest.Open(t, url), Grid: g, Count: count,
 		Request: func() load.Request { return load.Request{What: load.Points, Rows: n, Seed: 7} },
 	}
 }
@@ -110,7 +97,7 @@ func TestScratchIsLikeTheTable(t *testing.T) {
 		loadertest.Exec(t, url, `CREATE TABLE "Odd (name" (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL CHECK (x >= 0), y FLOAT8 NOT NULL, z FLOAT8 NOT NULL,
 			kind INT DEFAULT 1 REFERENCES kinds`+family+`)`)
 		loadertest.Exec(t, url, `CREATE INDEX by_x ON "Odd (name" (x)`)
-		srv := open(t, url)
+		srv := loadertest.Open(t, url)
 		describe := func(name pgx.Identifier) (d *server.Table) {
 			err := server.With(context.Background(), srv.Config, func(c *pgx.Conn) (err error) {
 				d, err = server.Describe(context.Background(), c, srv.Info, name)
@@ -161,7 +148,7 @@ func TestScratchIsLikeTheTable(t *testing.T) {
 // only advice.
 func TestSaved(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		srv := open(t, s.NewDatabase(t))
+		srv := loadertest.Open(t, s.NewDatabase(t))
 		pool, err := srv.Pool(t.Context(), server.Sessions{Name: "test", Max: 1})
 		if err != nil {
 			t.Fatal(err)

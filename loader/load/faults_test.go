@@ -291,7 +291,7 @@ func TestLoadersShareALoad(t *testing.T) {
 			for i := range number - 1 {
 				set := sub.Settings
 				set.Chunk, set.Observe, set.Input = []int64{33, 77, 120, 250}[i%4], nil, source.NewInput(nil)
-				l, err := load.Resume(context.Background(), open(t, url), x.ID, set)
+				l, err := load.Resume(context.Background(), loadertest.Open(t, url), x.ID, set)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -326,7 +326,7 @@ func TestStopAndResume(t *testing.T) {
 			t.Fatalf("got %d rows, %v; want a part, and ErrStopped", res.Rows, err)
 		}
 		set.Chunk, set.Stop, set.Observe = 1234, nil, nil
-		again, err := load.Resume(context.Background(), open(t, url), l.ID, set)
+		again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, set)
 		if err != nil {
 			t.Fatal(err)
 		}
