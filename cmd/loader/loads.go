@@ -114,7 +114,7 @@ func (p *program) withRegistry(ctx context.Context, srv *server.Server, f func(*
 	if err != nil {
 		return false, err
 	}
-	defer pool.Close()
+	defer server.ClosePool(pool)
 	reg, err := registry.Open(ctx, pool, srv.Info)
 	if err != nil {
 		return false, err

@@ -424,22 +424,10 @@ func (l *Load) note(text string) {
 	}
 }
 
-// closeTimeout bounds the good-byes to the server: a connection that has gone silent
-// would take 15 s.
-const closeTimeout = time.Second
-
 // Close ends the load's connections.
 func (l *Load) Close() {
 	if l.pool != nil {
-		closed := make(chan struct{})
-		go func() {
-			defer close(closed)
-			l.pool.Close()
-		}()
-		select {
-		case <-closed:
-		case <-time.After(closeTimeout):
-		}
+		server.ClosePool(l.pool)
 	}
 	if l.serving != nil {
 		l.serving.Close()

@@ -250,6 +250,24 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
+// closeTimeout bounds the good-byes to the server: a connection that has gone silent
+// would take 15 s.
+const closeTimeout = time.Second
+
+// ClosePool closes a pool, whose connections must have been given back. It waits for
+// silent ones no longer than a second; they end by themselves later.
+func ClosePool(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
+}
+
 // With calls fn with a connection that is closed afterwards. Its error is fn's, or a
 // *ConnectError.
 func With(ctx context.Context, c *Config, fn func(*pgx.Conn) error) error {
