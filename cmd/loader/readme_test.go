@@ -47,7 +47,7 @@ func TestReadme(t *testing.T) {
 	// that PATH need not lose its directory.
 	shell := func(command string) string {
 		// This test is a part of the README's test command.
-		command = strings.ReplaceAll(command, "go test ./...", "go vet ./cmd/loader")
+		command = strings.ReplaceAll(command, "go test ./...", "true")
 		command = strings.ReplaceAll(command, "-o loader ", "-o "+filepath.Join(dir, "loader")+" ")
 		command = strings.ReplaceAll(command, "./loader ", filepath.Join(dir, "loader")+" ")
 		cmd := exec.Command("bash", "-euo", "pipefail", "-c", command)

@@ -39,27 +39,20 @@ func TestWalkThrough(t *testing.T) {
 	if len(exports) != 2 || len(steps) < 8 {
 		t.Fatalf("found %d blocks and %d steps in the README", len(exports), len(steps))
 	}
-	bin := t.TempDir()
-	built := false
-	// walk runs the steps in a directory, behind what sets the variables. The program is
-	// built once.
+	// walk runs the steps in a directory, behind what sets the variables. TestReadme builds
+	// the program as they do; here it is the test's own.
 	walk := func(t *testing.T, dir, setup string, skip string) {
 		for _, step := range steps {
 			if skip != "" && strings.Contains(step, skip) {
 				continue
 			}
-			shell := step
 			if strings.HasPrefix(step, "go build ") {
-				if err := os.Symlink(filepath.Join(bin, "loader"), filepath.Join(dir, "loader")); err != nil {
+				if err := os.Symlink(mustLookPath("loader"), filepath.Join(dir, "loader")); err != nil {
 					t.Fatal(err)
 				}
-				if built {
-					continue
-				}
-				built = true
-				shell = fmt.Sprintf("cd %s && %s", root, strings.Replace(step, "-o loader", "-o "+filepath.Join(bin, "loader"), 1))
+				continue
 			}
-			cmd := exec.Command("bash", "-euo", "pipefail", "-c", setup+"\n"+shell)
+			cmd := exec.Command("bash", "-euo", "pipefail", "-c", setup+"\n"+step)
 			cmd.Dir, cmd.Env = dir, append(os.Environ(), "LOADER_URL=")
 			cmd.WaitDelay = 10 * time.Second
 			out, err := cmd.CombinedOutput()
