@@ -132,16 +132,24 @@ func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 	if req.Rows < 1 && req.Files == nil {
 		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
 	}
-	var l *Load
-	err := server.Again(ctx, func() error {
-		l = &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed, ID: registry.NewID(), run: registry.NewID(), srv: srv}
+	return opened(ctx, srv, req.Settings, func(l *Load) {
+		l.ID, l.What, l.Rows, l.Positions, l.Seed = registry.NewID(), req.What, req.Rows, req.Rows, req.Seed
 		if req.Files != nil {
 			l.input = req.Files.Input
 		}
-		if err := l.connect(ctx, req.Settings); err != nil {
+	}, func(l *Load) error { return l.prepare(ctx, req) })
+}
+
+// opened connects a load that identify has named, and has prepare do the rest. It begins
+// anew with another load where a connection breaks.
+func opened(ctx context.Context, srv *server.Server, s Settings, identify func(*Load), prepare func(*Load) error) (l *Load, err error) {
+	err = server.Again(ctx, func() error {
+		l = &Load{run: registry.NewID(), srv: srv}
+		identify(l)
+		if err := l.connect(ctx, s); err != nil {
 			return err
 		}
-		err := l.prepare(ctx, req)
+		err := prepare(l)
 		if err != nil {
 			l.Close()
 		}
