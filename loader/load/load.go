@@ -161,10 +161,16 @@ func opened(ctx context.Context, srv *server.Server, s Settings, identify func(*
 	return l, nil
 }
 
-// readySessions are made at once: what is asked first needs one, and the first worker
-// another. The others are made when a worker needs them. PostgreSQL makes a process for
-// each, which for a small load takes longer than its rows.
-const readySessions = 2
+// ready returns how many sessions are made at once: what is asked first needs one, and so
+// does the first worker afterwards; of a load of several chunks another works beside it.
+// The others are made when a worker needs them. PostgreSQL makes a process for each, which
+// for a small load takes longer than its rows.
+func (l *Load) ready() int {
+	if l.What == CSV || l.Rows > chunker.DefaultRowsPerChunk {
+		return 2
+	}
+	return 1 // a load that is opened again may have few rows left
+}
 
 // extraSessions are those beside the workers': for claims and checkpoints.
 const extraSessions = 2
@@ -180,7 +186,7 @@ func (l *Load) connect(ctx context.Context, s Settings) error {
 		timeout = commit.DefaultChunkTimeout
 	}
 	pool, err := l.srv.Pool(ctx, server.Sessions{
-		Name: registry.SessionName(l.ID, l.run), Ready: readySessions, Max: s.sessions(),
+		Name: registry.SessionName(l.ID, l.run), Ready: l.ready(), Max: s.sessions(),
 		StatementTimeout: timeout / 10 * serverTenths, Prepare: commit.Prepare,
 	})
 	l.pool = pool
