@@ -66,7 +66,7 @@ func TestReadme(t *testing.T) {
 		switch m[1] {
 		case "sh":
 			shell(m[2])
-			shell("./loader db remove || go run ./cmd/loader db remove")
+			shell(mustLookPath("loader") + " db remove")
 			blocks++
 		case "console":
 			session(t, m[2], shell)

@@ -185,7 +185,7 @@ func TestCutAtEachMessage(t *testing.T) {
 		case srv.Cockroach:
 			loadertest.Long(t)
 		default:
-			step = 13
+			step = 29
 		}
 		actions := []loadertest.Action{loadertest.Cut, loadertest.CutAfter, loadertest.CutMiddle}
 		cuts := 0
