@@ -48,11 +48,11 @@ func TestReadme(t *testing.T) {
 	shell := func(command string) string {
 		// This test is a part of the README's test command.
 		command = strings.ReplaceAll(command, "go test ./...", "true")
-		command = strings.ReplaceAll(command, "-o loader ", "-o "+filepath.Join(dir, "loader")+" ")
-		command = strings.ReplaceAll(command, "./loader ", filepath.Join(dir, "loader")+" ")
 		cmd := exec.Command("bash", "-euo", "pipefail", "-c", command)
 		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "LOADER_DB_DIR="+filepath.Join(dir, "db"), "LOADER_URL=", "PATH="+withoutCockroach(t, dir))
+		gobin := filepath.Join(dir, "gobin")
+		cmd.Env = append(os.Environ(), "LOADER_DB_DIR="+filepath.Join(dir, "db"), "LOADER_URL=", "GOBIN="+gobin,
+			"PATH="+gobin+string(os.PathListSeparator)+withoutCockroach(t, dir))
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
 		cmd.WaitDelay = 10 * time.Second
