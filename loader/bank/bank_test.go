@@ -46,18 +46,10 @@ func open(t *testing.T, url string, o bank.Options) *bank.Bank {
 
 func tryOpen(t *testing.T, url string, o bank.Options) (*bank.Bank, error) {
 	t.Helper()
-	cfg, err := server.Parse(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := server.Open(context.Background(), cfg, "")
-	if err != nil {
-		t.Fatal(err)
-	}
 	if o.RetryFor == 0 {
 		o.RetryFor = 20 * time.Second
 	}
-	b, err := bank.Open(context.Background(), srv, o)
+	b, err := bank.Open(context.Background(), loadertest.Open(t, url), o)
 	if err == nil {
 		t.Cleanup(b.Close)
 	}

@@ -401,7 +401,7 @@ func TestStreamsResume(t *testing.T) {
 		if !errors.Is(err, loader.ErrStopped) || res.Rows == 20_000 {
 			t.Fatalf("%d rows, %v; want a part, and ErrStopped", res.Rows, err)
 		}
-		again, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{Chunk: 333, Input: source.NewInput(nil)})
+		again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{Chunk: 333, Input: source.NewInput(nil)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -459,7 +459,7 @@ func TestFilesThatChange(t *testing.T) {
 				t.Fatalf("%d rows, %v; want %v", res.Rows, err, c.want)
 			}
 			if c.want != nil {
-				_, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{Input: source.NewInput(nil)})
+				_, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{Input: source.NewInput(nil)})
 				if !errors.Is(err, source.ErrChanged) {
 					t.Errorf("resume: %v, want ErrChanged", err)
 				}
@@ -636,7 +636,7 @@ func TestColumns(t *testing.T) {
 			req.Files.Map = map[string]string{"Order No": "ID", "junk": ""}
 			req.Files.Set = []commit.Assignment{{Column: "total", Expr: "(price::DECIMAL * qty::DECIMAL)"}, {Column: "kind", Expr: "('web')"}}
 			c.change(req.Files)
-			_, err := load.New(context.Background(), open(t, url), req)
+			_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 			var bad *load.TableError
 			if !errors.As(err, &bad) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)

@@ -63,7 +63,7 @@ func TestHostileFiles(t *testing.T) {
 	}
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		srv := open(t, url)
+		srv := loadertest.Open(t, url)
 		loadertest.Exec(t, url, "CREATE TABLE h (a TEXT, b TEXT)")
 		for _, name := range names {
 			c, ok := hostileFiles[name.Name()]

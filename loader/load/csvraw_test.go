@@ -21,7 +21,7 @@ func TestTextGoesToCopyAsItIs(t *testing.T) {
 	ctx := context.Background()
 	s := loadertest.PostgreSQLServer(t)
 	url := s.NewDatabase(t)
-	srv := open(t, url)
+	srv := loadertest.Open(t, url)
 	texts := []string{
 		"a\n\nb", "\"a\nb\"\nc\n", "a\n\\.\nb\n", "\\.\na\n", "a\nb\r\n", "N\n\"N\"\nNN\n",
 	}

@@ -99,7 +99,7 @@ func TestEveryTypeWithATextFormComesBack(t *testing.T) {
 			req.Via, req.Files.Columns = via, names
 			if via == commit.Copy && s.Product == server.CockroachDB {
 				// Its COPY would change the escapes of some types.
-				_, err := load.New(context.Background(), open(t, url), req)
+				_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 				var refused *load.TableError
 				if !errors.As(err, &refused) {
 					t.Errorf("%s: got %v, want it refused", via, err)

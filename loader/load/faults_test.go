@@ -84,7 +84,8 @@ func TestConnectionsBreakAtCommit(t *testing.T) {
 			clearTables(t, url)
 			x := sub.start(t, url, 1000, fault)
 			res := x.mustEnd(t)
-			if !fault.Fired() || res.Retries == 0 {
+			// An answer may be quicker than the cut behind what it answers.
+			if !fault.Fired() || res.Retries == 0 && fault.Do != loadertest.CutAfter {
 				t.Errorf("%v: happened %d times, %d retries", fault.Do, fault.Count(), res.Retries)
 			}
 			if fault.Do == loadertest.SwallowReply && res.LookUps == 0 {
@@ -184,7 +185,7 @@ func TestCutAtEachMessage(t *testing.T) {
 		case srv.Cockroach:
 			loadertest.Long(t)
 		default:
-			step = 13
+			step = 29
 		}
 		actions := []loadertest.Action{loadertest.Cut, loadertest.CutAfter, loadertest.CutMiddle}
 		cuts := 0
@@ -291,7 +292,7 @@ func TestLoadersShareALoad(t *testing.T) {
 			for i := range number - 1 {
 				set := sub.Settings
 				set.Chunk, set.Observe, set.Input = []int64{33, 77, 120, 250}[i%4], nil, source.NewInput(nil)
-				l, err := load.Resume(context.Background(), open(t, url), x.ID, set)
+				l, err := load.Resume(context.Background(), loadertest.Open(t, url), x.ID, set)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -326,7 +327,7 @@ func TestStopAndResume(t *testing.T) {
 			t.Fatalf("got %d rows, %v; want a part, and ErrStopped", res.Rows, err)
 		}
 		set.Chunk, set.Stop, set.Observe = 1234, nil, nil
-		again, err := load.Resume(context.Background(), open(t, url), l.ID, set)
+		again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, set)
 		if err != nil {
 			t.Fatal(err)
 		}

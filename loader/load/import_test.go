@@ -192,14 +192,14 @@ func TestImportIsRefusedWithAReason(t *testing.T) {
 		"nothing of --rate":   {What: load.Points, Rows: 10, Table: "other", Settings: load.Settings{Rate: 10}},
 	} {
 		req.Via = load.Import
-		_, err := load.New(context.Background(), open(t, url), req)
+		_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 		var table *load.TableError
 		if !errors.As(err, &table) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 	// Where the server cannot read from is known before there is a job.
-	_, err := load.New(context.Background(), open(t, url), load.Request{What: load.Points, Rows: 10, Table: "other", Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Serve, Addr: "127.0.0.1:99999"}}})
+	_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10, Table: "other", Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Serve, Addr: "127.0.0.1:99999"}}})
 	if err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a port that there is not: got %v", err)
 	}
@@ -213,7 +213,7 @@ func TestImportWithoutAdmin(t *testing.T) {
 	user := "u" + db
 	loadertest.Exec(t, url, "CREATE USER "+user, "GRANT ALL ON DATABASE "+db+" TO "+user)
 	plain := strings.Replace(url, "root@", user+"@", 1)
-	_, err := load.New(context.Background(), open(t, plain), load.Request{What: load.Points, Rows: 100, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Serve}}})
+	_, err := load.New(context.Background(), loadertest.Open(t, plain), load.Request{What: load.Points, Rows: 100, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Serve}}})
 	if err == nil || !strings.Contains(err.Error(), "--handoff upload") {
 		t.Errorf("got %v, want the way out named", err)
 	}
@@ -248,7 +248,7 @@ func TestStopCancelsTheJob(t *testing.T) {
 				t.Errorf("%d rows are left", n)
 			}
 			checkNothingLeft(t, url, "points")
-			again, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{})
+			again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -318,7 +318,7 @@ func TestTwoRunsOfOneImport(t *testing.T) {
 		}
 	}()
 	<-began
-	second, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{})
+	second, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{})
 	if err != nil {
 		t.Fatal(err)
 	}

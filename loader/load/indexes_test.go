@@ -30,13 +30,13 @@ func indexed(t *testing.T, url string) []string {
 
 func indexes(t *testing.T, url string) []string {
 	t.Helper()
-	conn, err := open(t, url).Pool(context.Background(), server.Sessions{Name: "test", Max: 1})
+	conn, err := loadertest.Open(t, url).Pool(context.Background(), server.Sessions{Name: "test", Max: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	id, _ := server.ParseTable("points")
-	table, err := server.Describe(context.Background(), conn, open(t, url).Info, id)
+	table, err := server.Describe(context.Background(), conn, loadertest.Open(t, url).Info, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestDeferredIndexesAreBackAfterTheLoad(t *testing.T) {
 		checkIndexes(t, url, want)
 		checkExact(t, url, l, 5000)
 
-		_, err := load.New(context.Background(), open(t, url), load.Request{What: load.Points, Rows: 10, Settings: load.Settings{Indexes: load.DeferIndexes}})
+		_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10, Settings: load.Settings{Indexes: load.DeferIndexes}})
 		var table *load.TableError
 		if !errors.As(err, &table) || !strings.Contains(err.Error(), "has rows") {
 			t.Errorf("deferring the indexes of a table with rows: got %v", err)
@@ -91,7 +91,7 @@ func TestDeferredIndexesAreBackAfterAStop(t *testing.T) {
 			t.Fatalf("got %v, want ErrStopped", err)
 		}
 		checkIndexes(t, url, nil)
-		again, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{})
+		again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestUniqueIndexThatFailsNamesTheDuplicates(t *testing.T) {
 		t.Log(err)
 		// With the duplicates gone, resuming makes the index.
 		loadertest.Exec(t, url, "DELETE FROM accounts WHERE balance IN (SELECT balance FROM accounts GROUP BY balance HAVING count(*) > 1)")
-		again, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{})
+		again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestPreviewWritesNothing(t *testing.T) {
 		url := s.NewDatabase(t)
 		const all = "SELECT count(*) FROM information_schema.tables WHERE table_schema NOT IN ('information_schema', 'pg_catalog', 'crdb_internal', 'pg_extension')"
 		before := loadertest.Value[int64](t, url, all)
-		p, err := load.NewPreview(context.Background(), open(t, url), load.Request{What: load.Points, Rows: 10_000}, "")
+		p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10_000}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +171,7 @@ func TestPreviewWritesNothing(t *testing.T) {
 			t.Errorf("got %+v", p)
 		}
 		indexed(t, url)
-		p, err = load.NewPreview(context.Background(), open(t, url), load.Request{What: load.Points, Rows: 10_000}, "")
+		p, err = load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10_000}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,14 +203,14 @@ func TestPlansSendNothingThatWrites(t *testing.T) {
 			{What: load.Points, Rows: 10_000, Table: "not_there"},
 			{What: load.Accounts, Rows: 100},
 		} {
-			if _, err := load.NewPreview(context.Background(), open(t, proxy.URL()), req, ""); err != nil {
+			if _, err := load.NewPreview(context.Background(), loadertest.Open(t, proxy.URL()), req, ""); err != nil {
 				t.Errorf("plan of %s: %v", req.What, err)
 			}
 		}
 		if n := write.Count(); n > 0 {
 			t.Errorf("plans sent %d statements that write", n)
 		}
-		if l, err := load.New(context.Background(), open(t, proxy.URL()), load.Request{What: load.Points, Rows: 10}); err == nil {
+		if l, err := load.New(context.Background(), loadertest.Open(t, proxy.URL()), load.Request{What: load.Points, Rows: 10}); err == nil {
 			l.Close()
 		}
 		if !write.Fired() {
@@ -225,7 +225,7 @@ func TestPlansOfDeferredIndexes(t *testing.T) {
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
 		req := load.Request{What: load.Points, Rows: 10_000, Settings: load.Settings{Indexes: load.DeferIndexes, Chunk: 9000}}
-		p, err := load.NewPreview(context.Background(), open(t, url), req, "")
+		p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), req, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,7 +327,7 @@ func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 		if grown.RowsPerChunk <= first.RowsPerChunk {
 			t.Errorf("the next load ended with chunks of %d rows, no more than the %d it began with", grown.RowsPerChunk, first.RowsPerChunk)
 		}
-		if p, err := load.NewPreview(context.Background(), open(t, url), load.Request{What: load.Points, Rows: n}, ""); err != nil || p.RowsPerChunk != grown.RowsPerChunk || !strings.Contains(p.Binds, "settled") {
+		if p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: n}, ""); err != nil || p.RowsPerChunk != grown.RowsPerChunk || !strings.Contains(p.Binds, "settled") {
 			t.Errorf("the plan has chunks of %d rows for %q, %v; want %d, where the last load ended", p.RowsPerChunk, p.Binds, err, grown.RowsPerChunk)
 		}
 		named := newLoad(t, url, load.Request{What: load.Points, Rows: 50_000, Settings: load.Settings{Chunk: 700}})

@@ -14,24 +14,10 @@ import (
 
 func TestMain(m *testing.M) { loadertest.Main(m) }
 
-// open connects to the database at url.
-func open(t testing.TB, url string) *server.Server {
-	t.Helper()
-	cfg, err := server.Parse(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := server.Open(context.Background(), cfg, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return srv
-}
-
 // newLoad opens a load and closes it with the test.
 func newLoad(t testing.TB, url string, req load.Request) *load.Load {
 	t.Helper()
-	l, err := load.New(context.Background(), open(t, url), req)
+	l, err := load.New(context.Background(), loadertest.Open(t, url), req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +29,7 @@ func newLoad(t testing.TB, url string, req load.Request) *load.Load {
 // it, and the table holds total rows.
 func checkExact(t testing.TB, url string, l *load.Load, total int64) {
 	t.Helper()
-	again, err := load.Resume(context.Background(), open(t, url), l.ID, load.Settings{})
+	again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +161,7 @@ func TestTablesThatDoNotFit(t *testing.T) {
 		} {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, test.ddl)
-			_, err := load.New(context.Background(), open(t, url), load.Request{What: load.Points, Rows: 10})
+			_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10})
 			var table *load.TableError
 			if !errors.As(err, &table) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: got %v, want %q", test.ddl, err, test.want)

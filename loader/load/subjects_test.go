@@ -186,7 +186,7 @@ func eachOf(t *testing.T, which func(subject) bool, f func(t *testing.T, srv loa
 func resume(t testing.TB, url string, l *load.Load, set load.Settings) loader.Result {
 	t.Helper()
 	set.RetryFor, set.Chunk, set.Stop, set.Observe, set.Input = time.Minute, 0, nil, nil, source.NewInput(nil)
-	again, err := load.Resume(context.Background(), open(t, url), l.ID, set)
+	again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, set)
 	if err != nil {
 		t.Fatal(err)
 	}

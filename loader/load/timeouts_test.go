@@ -79,7 +79,7 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 				// Again, and the lock goes while the load tries.
 				sub.RetryFor = time.Minute
 				proxy := loadertest.NewProxy(t, url)
-				again, err := load.Resume(context.Background(), open(t, proxy.URL()), x.ID, sub.Settings)
+				again, err := load.Resume(context.Background(), loadertest.Open(t, proxy.URL()), x.ID, sub.Settings)
 				if err != nil {
 					t.Fatal(err)
 				}

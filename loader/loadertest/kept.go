@@ -7,8 +7,11 @@ import (
 	"net"
 	"os"
 	"sync"
+	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/server"
 )
 
 // kept are the kit's own connections to databases that are there for longer, by URL, each
@@ -16,6 +19,7 @@ import (
 var kept struct {
 	sync.Mutex
 	idle map[string]*pgx.Conn // of a URL that is not kept there is no entry
+	told map[string]*server.Server
 }
 
 // keep has withConn keep its connection to the URL until forget.
@@ -23,7 +27,7 @@ func keep(url string) {
 	kept.Lock()
 	defer kept.Unlock()
 	if kept.idle == nil {
-		kept.idle = map[string]*pgx.Conn{}
+		kept.idle, kept.told = map[string]*pgx.Conn{}, map[string]*server.Server{}
 	}
 	kept.idle[url] = nil
 }
@@ -33,6 +37,7 @@ func forget(ctx context.Context, url string) error {
 	c := takeKept(url)
 	kept.Lock()
 	delete(kept.idle, url)
+	delete(kept.told, url)
 	kept.Unlock()
 	if c == nil {
 		return nil
@@ -75,6 +80,31 @@ func giveBack(ctx context.Context, url string, c *pgx.Conn) error {
 		return nil
 	}
 	return c.Close(ctx)
+}
+
+// Open reaches the server at a URL, or fails the test. A database of NewDatabase is asked
+// once what it is; through a proxy each call connects.
+func Open(t testing.TB, url string) *server.Server {
+	t.Helper()
+	kept.Lock()
+	srv := kept.told[url]
+	kept.Unlock()
+	if srv != nil {
+		return srv
+	}
+	config, err := server.Parse(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if srv, err = server.Open(context.Background(), config, ""); err != nil {
+		t.Fatal(err)
+	}
+	kept.Lock()
+	defer kept.Unlock()
+	if _, ok := kept.idle[url]; ok {
+		kept.told[url] = srv
+	}
+	return srv
 }
 
 // keptFiles are the sockets of the idle connections, as openFiles calls them.
