@@ -298,12 +298,12 @@ func TestLongBeginnings(t *testing.T) {
 		t.Errorf("%d records are whole, want 2", n)
 	}
 	// One that has no end says so in few words.
-	_, err := load.New(context.Background(), open(t, url), files("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 2<<20))))
+	_, err := load.New(context.Background(), loadertest.Open(t, url), files("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 2<<20))))
 	var bad *source.FileError
 	if !errors.As(err, &bad) || !strings.Contains(err.Error(), "no record ends within its first") || len(err.Error()) > 400 {
 		t.Errorf("got %v, want a FileError", err)
 	}
-	_, err = load.New(context.Background(), open(t, url), files("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 50_000)+"\"\n")))
+	_, err = load.New(context.Background(), loadertest.Open(t, url), files("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 50_000)+"\"\n")))
 	var table *load.TableError
 	if !errors.As(err, &table) || len(err.Error()) > 400 {
 		t.Errorf("got %v, want a short TableError", err)
