@@ -211,7 +211,8 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	for _, n := range append(l.Notes, l.Plan.Notes...) {
 		p.note("note: %s", n)
 	}
-	p.resumeID = l.ID
+	p.resumeID, p.keyed = l.ID, l.Keyed()
+	p.handed = l.Via == load.Import && l.What == load.CSV
 	total := l.Positions
 	if l.What == load.CSV && l.Rows == 0 {
 		total, in, unit = -1, 0, "rows" // nobody knows the end of a stream

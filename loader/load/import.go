@@ -339,6 +339,10 @@ func (l *Load) Handoff() string {
 	return fmt.Sprintf("read from %s", strings.Join(s.Files, ", "))
 }
 
+// Keyed reports whether the URLs of a load by IMPORT may hold what gives access, which is
+// not kept: a run that resumes it must be given them again.
+func (l *Load) Keyed() bool { return l.spec.Import != nil && l.spec.Import.Once }
+
 func files(n int) string {
 	if n == 1 {
 		return "1 file"
