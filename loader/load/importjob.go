@@ -307,7 +307,7 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 		}
 	}
 	if why != nil {
-		return job, rows, fmt.Errorf("%w: job %d is %s, none of its rows is in, and %s is online", why, id, job.Status, r.Table.Display())
+		return job, rows, fmt.Errorf("%w: job %d is over, none of its rows is in, and %s is online", why, id, r.Table.Display())
 	}
 	return job, rows, fmt.Errorf("%w; none of its rows is in, and %s is online", failure, r.Table.Display())
 }

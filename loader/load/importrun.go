@@ -42,8 +42,10 @@ type group struct {
 	texts []*handoff.Text
 	names []string // of its files
 	urls  []string
-	there bool  // its files are uploaded
-	err   error // why it could not be made ready
+	there bool // its files are uploaded
+	// earlier: the job is an earlier run's, which may have read any part of them.
+	earlier bool
+	err     error // why it could not be made ready
 }
 
 // beat is the time between two signs of life of a run that waits for a job.
@@ -253,6 +255,9 @@ func (r *importing) load(ctx context.Context, g *group) error {
 			}
 		}
 		began := time.Now()
+		r.telling.Lock()
+		g.earlier = true
+		r.telling.Unlock()
 		job, _, err = r.follow(ctx, g, job.ID, nil)
 		if err == nil {
 			r.before += max(job.Took-time.Since(began), 0)
@@ -261,6 +266,9 @@ func (r *importing) load(ctx context.Context, g *group) error {
 		if errors.As(err, &failed) && failed.Status == handoff.Failed && !failed.Data && r.renew(ctx) == nil {
 			r.note(fmt.Sprintf("%v; a new job begins", failed))
 			g.names, g.urls, g.there = nil, nil, false
+			r.telling.Lock()
+			g.earlier = false
+			r.telling.Unlock()
 			if err := r.ready(ctx, g); err != nil {
 				return r.give(ctx, g, err)
 			}
