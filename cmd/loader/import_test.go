@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -176,6 +177,9 @@ func TestOutAndImportFromURLs(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 }
+
+// jobNumber is how output names a job.
+var jobNumber = regexp.MustCompile(`job [0-9]+`)
 
 // serveDir serves the files of a directory as a web server does, and returns its address.
 func serveDir(t *testing.T, dir string) string {

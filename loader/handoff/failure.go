@@ -53,7 +53,7 @@ var wraps = []struct {
 	// The page that a web server answers with.
 	{regexp.MustCompile(`\s*"\s*<(?:\\.|[^"\\])*"`), ""},
 	{regexp.MustCompile(`-> github\.com/Azure\S*.*?ServiceCode=(\w+)\)[ =]*Description=(.*?)(?:,? RequestId:.*)?$`), "$1: $2"},
-	{regexp.MustCompile(`,? status code: \d+, request id: [^,]*(, host id: \S*)?`), ""},
+	{regexp.MustCompile(`,? status code: \d+, request id: [^,]*(, host id:( \S+)?)?`), ""},
 	{regexp.MustCompile(`^exhausted retries: `), ""},
 	{regexp.MustCompile(`rpc error: code = \w+ desc = `), ""},
 	{regexp.MustCompile(`: external_storage: file doesn't exist$`), ""},

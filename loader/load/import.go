@@ -263,7 +263,11 @@ func (l *Load) listen(ctx context.Context, s *importSpec, o handoff.Options) (st
 	}
 	l.serving.Close()
 	l.serving = nil
-	return err.Error() + "; --handoff upload needs nothing but the connection", nil
+	why := err.Error()
+	if o.CertFile != "" {
+		why += ", or does not trust the certificate of --serve-cert"
+	}
+	return why + "; --handoff upload needs nothing but the connection", nil
 }
 
 func isLoopback(host string) bool {
