@@ -76,9 +76,14 @@ func newRun(j *Job) *run {
 	return r
 }
 
-// man starts the workers that the crew has and that do not work. The run is locked.
+// man starts the workers that the crew has and that do not work, but no more than there
+// are chunks: each needs a session. The run is locked.
 func (r *run) man(ctx context.Context) {
-	for worker := range r.crew.size {
+	needed := r.crew.size
+	if r.Plan.Chunks > 0 {
+		needed = int(min(int64(needed), r.Plan.Chunks))
+	}
+	for worker := range needed {
 		if !r.working[worker] {
 			r.working[worker] = true
 			// A worker returns no error but that of ctx: a failure of one

@@ -226,7 +226,7 @@ func (p *program) save(ctx context.Context, srv *server.Server, report *bench.Re
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer server.ClosePool(pool)
 	reg, err := registry.Open(ctx, pool, srv.Info)
 	if err == nil {
 		err = report.Save(ctx, reg)

@@ -402,13 +402,18 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 // summary says how a load went, in one line.
 func summary(l *load.Load, res loader.Result) string {
 	if l.Via == load.Import {
-		jobs := "1 IMPORT job"
-		if res.Chunks != 1 {
-			jobs = fmt.Sprintf("%d IMPORT jobs", res.Chunks)
-		}
-		return jobs + "; the table is online, its constraints as before"
+		return counted(res.Chunks, "IMPORT job", "IMPORT jobs") + "; the table is online, its constraints as before"
 	}
-	return fmt.Sprintf("%d chunks, %.1f ms each (p50), %.1f ms (p99); %d retries, %d uncertain outcomes looked up", res.Chunks, ms(res.P50), ms(res.P99), res.Retries, res.LookUps)
+	return fmt.Sprintf("%s, %.1f ms each (p50), %.1f ms (p99); %s, %s looked up", counted(res.Chunks, "chunk", "chunks"), ms(res.P50), ms(res.P99),
+		counted(res.Retries, "retry", "retries"), counted(res.LookUps, "uncertain outcome", "uncertain outcomes"))
+}
+
+// counted returns a number with its noun.
+func counted(n int64, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // inSQL returns the table's name for a statement that is shown: plain where it is one

@@ -114,7 +114,7 @@ func (p *program) withRegistry(ctx context.Context, srv *server.Server, f func(*
 	if err != nil {
 		return false, err
 	}
-	defer pool.Close()
+	defer server.ClosePool(pool)
 	reg, err := registry.Open(ctx, pool, srv.Info)
 	if err != nil {
 		return false, err
@@ -149,15 +149,19 @@ type loadJSON struct {
 	Database string          `json:"database"`
 	Table    string          `json:"table"`
 	State    string          `json:"state"`
-	Rows     int64           `json:"rows"`
-	In       int64           `json:"rows_in"`
+	In       int64           `json:"in"`
+	Of       int64           `json:"of"`
+	Unit     string          `json:"unit"` // of In and Of: rows, or bytes of files
 	Created  time.Time       `json:"created"`
 	Finished *time.Time      `json:"finished,omitempty"`
 	Spec     json.RawMessage `json:"spec"`
 }
 
 func asJSON(srv *server.Server, l registry.Load, in int64) loadJSON {
-	j := loadJSON{ID: l.ID, What: l.What, Database: srv.Config.Database(), Table: l.Target, State: string(l.State), Rows: l.Positions, In: in, Created: l.Created, Spec: l.Spec}
+	j := loadJSON{ID: l.ID, What: l.What, Database: srv.Config.Database(), Table: l.Target, State: string(l.State), In: in, Of: l.Positions, Unit: "rows", Created: l.Created, Spec: l.Spec}
+	if l.What == string(load.CSV) {
+		j.Unit = "bytes"
+	}
 	if !l.Finished.IsZero() {
 		j.Finished = &l.Finished
 	}
@@ -187,9 +191,9 @@ func (p *program) listLoads(c *cli.Context) error {
 		return json.NewEncoder(p.stdout).Encode(all)
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "LOAD\tWHAT\tDATABASE\tTABLE\tSTATE\tROWS IN\tOF\tCREATED")
+	fmt.Fprintln(w, "LOAD\tWHAT\tDATABASE\tTABLE\tSTATE\tIN\tOF\t\tCREATED")
 	for _, l := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", l.ID, l.What, l.Database, l.Table, l.State, l.In, l.Rows, l.Created.Local().Format(time.DateTime))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", l.ID, l.What, l.Database, l.Table, l.State, l.In, l.Of, l.Unit, l.Created.Local().Format(time.DateTime))
 	}
 	return w.Flush()
 }
@@ -205,7 +209,7 @@ func (p *program) showLoad(c *cli.Context, id string) error {
 			return json.NewEncoder(p.stdout).Encode(j)
 		}
 		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "load\t%s\nwhat\t%s\ntarget\t%s, database %s\nstate\t%s\nrows in\t%d of %d\ncreated\t%s\n", j.ID, j.What, j.Table, j.Database, j.State, j.In, j.Rows, j.Created.Local().Format(time.DateTime))
+		fmt.Fprintf(w, "load\t%s\nwhat\t%s\ntarget\t%s, database %s\nstate\t%s\nin\t%d of %d %s\ncreated\t%s\n", j.ID, j.What, j.Table, j.Database, j.State, j.In, j.Of, j.Unit, j.Created.Local().Format(time.DateTime))
 		if j.Finished != nil {
 			fmt.Fprintf(w, "finished\t%s\n", j.Finished.Local().Format(time.DateTime))
 		}

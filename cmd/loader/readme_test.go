@@ -47,12 +47,12 @@ func TestReadme(t *testing.T) {
 	// that PATH need not lose its directory.
 	shell := func(command string) string {
 		// This test is a part of the README's test command.
-		command = strings.ReplaceAll(command, "go test ./...", "go vet ./cmd/loader")
-		command = strings.ReplaceAll(command, "-o loader ", "-o "+filepath.Join(dir, "loader")+" ")
-		command = strings.ReplaceAll(command, "./loader ", filepath.Join(dir, "loader")+" ")
+		command = strings.ReplaceAll(command, "go test ./...", "true")
 		cmd := exec.Command("bash", "-euo", "pipefail", "-c", command)
 		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "LOADER_DB_DIR="+filepath.Join(dir, "db"), "LOADER_URL=", "PATH="+withoutCockroach(t, dir))
+		gobin := filepath.Join(dir, "gobin")
+		cmd.Env = append(os.Environ(), "LOADER_DB_DIR="+filepath.Join(dir, "db"), "LOADER_URL=", "GOBIN="+gobin,
+			"PATH="+gobin+string(os.PathListSeparator)+withoutCockroach(t, dir))
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
 		cmd.WaitDelay = 10 * time.Second
@@ -66,7 +66,7 @@ func TestReadme(t *testing.T) {
 		switch m[1] {
 		case "sh":
 			shell(m[2])
-			shell("./loader db remove || go run ./cmd/loader db remove")
+			shell(mustLookPath("loader") + " db remove")
 			blocks++
 		case "console":
 			session(t, m[2], shell)

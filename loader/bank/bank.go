@@ -110,7 +110,8 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	}
 	b := &Bank{Options: o, ID: registry.NewID(), srv: srv}
 	b.pool, err = srv.Pool(ctx, server.Sessions{
-		Name: "loader transfer " + b.ID, Max: o.Workers, StatementTimeout: o.AttemptTimeout,
+		// A connection that has gone silent keeps its place in the pool for a while.
+		Name: "loader transfer " + b.ID, Max: 2 * o.Workers, Ready: o.Workers, StatementTimeout: o.AttemptTimeout,
 	})
 	if err != nil {
 		return nil, err
@@ -127,7 +128,7 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 }
 
 // Close ends the bank's connections.
-func (b *Bank) Close() { b.pool.Close() }
+func (b *Bank) Close() { server.ClosePool(b.pool) }
 
 // wholeNumbers are the types that an id or a balance may have.
 var wholeNumbers = []string{"smallint", "integer", "bigint", "numeric"}

@@ -196,7 +196,7 @@ func TestTransferCutAtEachMessage(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		accounts := fill(t, url, 6, 1<<40)
-		step := 7
+		step := 11
 		if loadertest.Chaos {
 			step = 1
 		}

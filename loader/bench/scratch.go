@@ -60,7 +60,7 @@ func openScratch(ctx context.Context, b *Bench) (*scratch, error) {
 		return nil, err
 	}
 	if err := s.look(ctx, req); err != nil {
-		s.pool.Close()
+		server.ClosePool(s.pool)
 		return nil, err
 	}
 	return s, nil
@@ -311,7 +311,7 @@ func (s *scratch) close(ctx context.Context) {
 	for _, t := range slices.Clone(s.there) {
 		s.drop(ctx, t)
 	}
-	s.pool.Close()
+	server.ClosePool(s.pool)
 }
 
 // offline is the SQLSTATE of CockroachDB for a table that an IMPORT has taken offline.

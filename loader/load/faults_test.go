@@ -84,7 +84,8 @@ func TestConnectionsBreakAtCommit(t *testing.T) {
 			clearTables(t, url)
 			x := sub.start(t, url, 1000, fault)
 			res := x.mustEnd(t)
-			if !fault.Fired() || res.Retries == 0 {
+			// An answer may be quicker than the cut behind what it answers.
+			if !fault.Fired() || res.Retries == 0 && fault.Do != loadertest.CutAfter {
 				t.Errorf("%v: happened %d times, %d retries", fault.Do, fault.Count(), res.Retries)
 			}
 			if fault.Do == loadertest.SwallowReply && res.LookUps == 0 {
@@ -184,7 +185,7 @@ func TestCutAtEachMessage(t *testing.T) {
 		case srv.Cockroach:
 			loadertest.Long(t)
 		default:
-			step = 13
+			step = 29
 		}
 		actions := []loadertest.Action{loadertest.Cut, loadertest.CutAfter, loadertest.CutMiddle}
 		cuts := 0

@@ -42,7 +42,7 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 	if err != nil {
 		return 0, err
 	}
-	defer pool.Close()
+	defer server.ClosePool(pool)
 	job, _, err := jobOf(ctx, pool, rec)
 	if errors.Is(err, handoff.ErrNoJob) {
 		return 0, &TableError{fmt.Sprintf("load %s has no IMPORT job at work; only those can be paused", rec.ID)}
@@ -81,7 +81,7 @@ func CancelJob(ctx context.Context, srv *server.Server, rec registry.Load, note 
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer server.ClosePool(pool)
 	job, s, err := jobOf(ctx, pool, rec)
 	switch {
 	case s == nil && errors.Is(err, handoff.ErrNoJob):

@@ -132,16 +132,24 @@ func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 	if req.Rows < 1 && req.Files == nil {
 		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
 	}
-	var l *Load
-	err := server.Again(ctx, func() error {
-		l = &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed, ID: registry.NewID(), run: registry.NewID(), srv: srv}
+	return opened(ctx, srv, req.Settings, func(l *Load) {
+		l.ID, l.What, l.Rows, l.Positions, l.Seed = registry.NewID(), req.What, req.Rows, req.Rows, req.Seed
 		if req.Files != nil {
 			l.input = req.Files.Input
 		}
-		if err := l.connect(ctx, req.Settings); err != nil {
+	}, func(l *Load) error { return l.prepare(ctx, req) })
+}
+
+// opened connects a load that identify has named, and has prepare do the rest. It begins
+// anew with another load where a connection breaks.
+func opened(ctx context.Context, srv *server.Server, s Settings, identify func(*Load), prepare func(*Load) error) (l *Load, err error) {
+	err = server.Again(ctx, func() error {
+		l = &Load{run: registry.NewID(), srv: srv}
+		identify(l)
+		if err := l.connect(ctx, s); err != nil {
 			return err
 		}
-		err := l.prepare(ctx, req)
+		err := prepare(l)
 		if err != nil {
 			l.Close()
 		}
@@ -153,10 +161,16 @@ func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 	return l, nil
 }
 
-// readySessions are made at once: what is asked first needs one, and the first worker
-// another. The others are made when a worker needs them. PostgreSQL makes a process for
-// each, which for a small load takes longer than its rows.
-const readySessions = 2
+// ready returns how many sessions are made at once: what is asked first needs one, and so
+// does the first worker afterwards; of a load of several chunks another works beside it.
+// The others are made when a worker needs them. PostgreSQL makes a process for each, which
+// for a small load takes longer than its rows.
+func (l *Load) ready() int {
+	if l.What == CSV || l.Rows > chunker.DefaultRowsPerChunk {
+		return 2
+	}
+	return 1 // a load that is opened again may have few rows left
+}
 
 // extraSessions are those beside the workers': for claims and checkpoints.
 const extraSessions = 2
@@ -172,7 +186,7 @@ func (l *Load) connect(ctx context.Context, s Settings) error {
 		timeout = commit.DefaultChunkTimeout
 	}
 	pool, err := l.srv.Pool(ctx, server.Sessions{
-		Name: registry.SessionName(l.ID, l.run), Ready: readySessions, Max: s.sessions(),
+		Name: registry.SessionName(l.ID, l.run), Ready: l.ready(), Max: s.sessions(),
 		StatementTimeout: timeout / 10 * serverTenths, Prepare: commit.Prepare,
 	})
 	l.pool = pool
@@ -424,22 +438,10 @@ func (l *Load) note(text string) {
 	}
 }
 
-// closeTimeout bounds the good-byes to the server: a connection that has gone silent
-// would take 15 s.
-const closeTimeout = time.Second
-
 // Close ends the load's connections.
 func (l *Load) Close() {
 	if l.pool != nil {
-		closed := make(chan struct{})
-		go func() {
-			defer close(closed)
-			l.pool.Close()
-		}()
-		select {
-		case <-closed:
-		case <-time.After(closeTimeout):
-		}
+		server.ClosePool(l.pool)
 	}
 	if l.serving != nil {
 		l.serving.Close()

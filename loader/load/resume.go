@@ -14,22 +14,7 @@ import (
 // Resume opens a recorded load to go on with it, or to verify it. Its error wraps
 // registry.ErrNoLoad or registry.ErrNoRegistry where there is none.
 func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Load, error) {
-	var l *Load
-	err := server.Again(ctx, func() error {
-		l = &Load{ID: id, run: registry.NewID(), srv: srv}
-		if err := l.connect(ctx, s); err != nil {
-			return err
-		}
-		err := l.reopen(ctx, s)
-		if err != nil {
-			l.Close()
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
+	return opened(ctx, srv, s, func(l *Load) { l.ID = id }, func(l *Load) error { return l.reopen(ctx, s) })
 }
 
 func (l *Load) reopen(ctx context.Context, s Settings) error {

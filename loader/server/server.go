@@ -68,6 +68,13 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 	if err != nil {
 		return nil, Failed("ask the server what it is", err)
 	}
+	if info.Product == CockroachDB {
+		// It lets one connect to a database that is not there.
+		var one int
+		if err := conn.QueryRow(ctx, `SELECT 1 FROM pg_catalog.pg_namespace LIMIT 1`).Scan(&one); err != nil {
+			return nil, &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: err}
+		}
+	}
 	return &Server{Info: info, Config: c}, nil
 }
 
@@ -77,49 +84,18 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 func OpenExisting(ctx context.Context, c *Config, defaultDatabase string) (srv *Server, missing string, err error) {
 	if c.Database() != "" {
 		srv, err = Open(ctx, c, "")
-		if err != nil || srv.Product == PostgreSQL {
-			return srv, "", err
-		}
-		// CockroachDB lets one connect to a database that is not there.
-		conn, err := c.connect(ctx)
-		if err != nil {
-			return nil, "", err
-		}
-		defer conn.Close(context.WithoutCancel(ctx))
-		if there, err := databaseThere(ctx, conn, c.Database()); err != nil || there {
-			return srv, "", err
-		}
-		missing := &pgconn.PgError{Code: "3D000", Message: fmt.Sprintf("database %q does not exist", c.Database())}
-		return nil, "", &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: missing}
+		return srv, "", err
 	}
 	srv, err = Open(ctx, c.WithDatabase(defaultDatabase), "")
-	if err == nil && srv.Product == PostgreSQL {
-		return srv, "", nil
+	if err == nil || Code(err) != "3D000" {
+		return srv, "", err
 	}
-	if err != nil && Code(err) != "3D000" {
-		return nil, "", err
+	for _, base := range []string{"postgres", "defaultdb"} { // either may have been dropped
+		if srv, err = Open(ctx, c.WithDatabase(base), ""); err == nil || Code(err) != "3D000" {
+			break
+		}
 	}
-	base := "postgres"
-	if err == nil { // CockroachDB lets one connect to a database that is not there
-		base = "defaultdb"
-	}
-	if srv, err = Open(ctx, c.WithDatabase(base), ""); err != nil {
-		return nil, "", err
-	}
-	conn, err := srv.Config.connect(ctx)
-	if err != nil {
-		return nil, "", err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	there, err := databaseThere(ctx, conn, defaultDatabase)
-	if err != nil {
-		return nil, "", err
-	}
-	if there {
-		srv.Config = c.WithDatabase(defaultDatabase)
-		return srv, "", nil
-	}
-	return srv, defaultDatabase, nil
+	return srv, defaultDatabase, err
 }
 
 func databaseThere(ctx context.Context, conn *pgx.Conn, name string) (bool, error) {
@@ -248,6 +224,24 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("make a pool: %s", Reason(err))
 	}
 	return pool, nil
+}
+
+// closeTimeout bounds the good-byes to the server: a connection that has gone silent
+// would take 15 s.
+const closeTimeout = time.Second
+
+// ClosePool closes a pool, whose connections must have been given back. It waits for
+// silent ones no longer than a second; they end by themselves later.
+func ClosePool(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
 }
 
 // With calls fn with a connection that is closed afterwards. Its error is fn's, or a

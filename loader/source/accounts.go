@@ -20,9 +20,8 @@ const (
 // scattered as those of points do. Within a chunk the rows are sorted by id. It is safe
 // for concurrent use.
 //
-// Note: tried a permutation of all ids, so that those of a chunk lay anywhere.
-// CockroachDB then reads before it writes each key; where the keys of a statement lie
-// between two that are there, it writes them all at once.
+// Note: tried a permutation of all ids, so that those of a chunk lay anywhere. Statements
+// of scattered keys are about half as fast on CockroachDB 21.1 as those of neighbours.
 type Accounts struct {
 	Seed uint64
 	Rows int64 // rows of the load, at most AccountIDs

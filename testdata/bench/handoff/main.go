@@ -8,23 +8,21 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkload/testdata/bench/measure"
 )
 
 var (
@@ -63,26 +61,18 @@ func compare(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	loader := filepath.Join(dir, "loader")
-	if out, err := exec.Command("go", "build", "-o", loader, "./cmd/loader").CombinedOutput(); err != nil {
-		return fmt.Errorf("build the loader: %w: %s", err, out)
-	}
-	u, err := url.Parse(*target)
-	if err != nil || *target == "" {
-		return fmt.Errorf("--url takes a URL")
-	}
-	admin, err := pgx.Connect(ctx, *target)
+	loader, err := measure.BuildLoader(dir)
 	if err != nil {
 		return err
 	}
-	defer admin.Close(ctx)
-	for _, q := range []string{"DROP DATABASE IF EXISTS loader_bench CASCADE", "CREATE DATABASE loader_bench"} {
-		if _, err := admin.Exec(ctx, q); err != nil {
-			return err
-		}
+	db, err := measure.WithDatabase(*target, "loader_bench")
+	if err != nil {
+		return err
 	}
-	u.Path = "/loader_bench"
-	conn, err := pgx.Connect(ctx, u.String())
+	if err := measure.Exec(ctx, *target, "DROP DATABASE IF EXISTS loader_bench CASCADE", "CREATE DATABASE loader_bench"); err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -112,14 +102,9 @@ func compare(ctx context.Context) error {
 	rate := func(d time.Duration) float64 { return float64(*nRows) / d.Seconds() }
 	by := func(args ...string) func() (sample, error) {
 		return func() (sample, error) {
-			cmd := exec.Command(loader, append([]string{"points", "--n", n, "--via", "import", "--format", "json", "--quiet", "--url", u.String()}, args...)...)
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			start := time.Now()
-			out, err := cmd.Output()
-			whole := time.Since(start)
+			out, use, err := measure.Process(exec.Command(loader, append([]string{"points", "--n", n, "--via", "import", "--format", "json", "--quiet", "--url", db}, args...)...))
 			if err != nil {
-				return sample{}, fmt.Errorf("loader: %w: %s", err, stderr.String())
+				return sample{}, err
 			}
 			var res struct {
 				Rate float64 `json:"rows_per_second"`
@@ -127,8 +112,7 @@ func compare(ctx context.Context) error {
 			if err := json.Unmarshal(out, &res); err != nil {
 				return sample{}, err
 			}
-			use := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-			return sample{res.Rate, rate(whole), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), use.Maxrss}, nil
+			return sample{res.Rate, rate(use.Elapsed), use.CPU.Seconds(), use.PeakKiB}, nil
 		}
 	}
 	ways := []*way{
@@ -163,8 +147,7 @@ func compare(ctx context.Context) error {
 		for i, s := range w.samples {
 			list[i] = f(s)
 		}
-		slices.Sort(list)
-		return list[len(list)/2]
+		return measure.Median(list)
 	}
 	fmt.Printf("| %d points | rows/s | to the bare | whole process, to the bare | CPU s | peak MiB |\n|---|---|---|---|---|---|\n", *nRows)
 	bare := median(ways[0], func(s sample) float64 { return s.rate })

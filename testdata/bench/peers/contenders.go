@@ -9,10 +9,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"bulkload/loader/server"
+	"bulkload/testdata/bench/measure"
 )
 
 // bench is what the contenders are made of.
@@ -101,7 +100,7 @@ func (b *bench) contenders() []*contender {
 	if cockroach {
 		workload := func(kind, against string) {
 			add("cockroach workload init bank, its own rows, "+kind, against, "cockroach", "version", []string{"DROP DATABASE IF EXISTS bank CASCADE"},
-				"workload", "init", "bank", "--rows", n, "--payload-bytes=24", "--ranges=1", "--init-conns=4", "--data-loader="+kind, withDatabase(""))
+				"workload", "init", "bank", "--rows", n, "--payload-bytes=24", "--ranges=1", "--init-conns=4", "--data-loader="+kind, *target)
 		}
 		workload("INSERT", generating)
 		workload("IMPORT", generating)
@@ -140,22 +139,19 @@ func versionOf(path, flag string) string {
 
 // run times the contender once: whole processes, start and end included.
 func (c *contender) run(ctx context.Context, db string, counts bool) error {
-	if err := run(ctx, db, c.reset...); err != nil {
+	if err := measure.Exec(ctx, db, c.reset...); err != nil {
 		return err
 	}
-	cmd := c.command()
-	start := time.Now()
-	out, err := cmd.CombinedOutput()
-	elapsed := time.Since(start)
+	_, use, err := measure.Process(c.command())
 	if err != nil {
-		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
 		c.said = strings.ReplaceAll(lines[len(lines)-1], "|", `\|`)
-		return fmt.Errorf("%w: %s", err, out)
+		return err
 	}
 	if c.fills {
 		// Success is not taken at its word.
-		var n int64
-		if err := query(ctx, db, "SELECT count(*) FROM points", &n); err != nil {
+		n, err := measure.Value[int64](ctx, db, "SELECT count(*) FROM points")
+		if err != nil {
 			return err
 		}
 		if n != c.rows {
@@ -164,10 +160,9 @@ func (c *contender) run(ctx context.Context, db string, counts bool) error {
 		}
 	}
 	if counts {
-		usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-		c.rate = append(c.rate, float64(c.rows)/elapsed.Seconds())
-		c.cpu = append(c.cpu, (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds())
-		c.peak = append(c.peak, usage.Maxrss)
+		c.rate = append(c.rate, float64(c.rows)/use.Elapsed.Seconds())
+		c.cpu = append(c.cpu, use.CPU.Seconds())
+		c.peak = append(c.peak, use.PeakKiB)
 	}
 	return nil
 }

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,9 +22,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-
 	"bulkload/loader/server"
+	"bulkload/testdata/bench/measure"
 )
 
 var (
@@ -54,16 +52,6 @@ func main() {
 	}
 }
 
-// withDatabase returns the target's URL with another database.
-func withDatabase(name string) string {
-	u, err := url.Parse(*target)
-	if err != nil {
-		panic("peers: --url is no URL")
-	}
-	u.Path = "/" + name
-	return u.String()
-}
-
 // compare runs everything and prints the table.
 func compare(ctx context.Context) error {
 	// 1. The programs and their rows.
@@ -72,9 +60,12 @@ func compare(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, loader: filepath.Join(dir, "loader"), db: withDatabase("loader_bench")}
-	if out, err := exec.Command("go", "build", "-o", b.loader, "./cmd/loader").CombinedOutput(); err != nil {
-		return fmt.Errorf("build the loader: %w: %s", err, out)
+	b := &bench{dir: dir}
+	if b.loader, err = measure.BuildLoader(dir); err != nil {
+		return err
+	}
+	if b.db, err = measure.WithDatabase(*target, "loader_bench"); err != nil {
+		return err
 	}
 	if b.self, err = os.Executable(); err != nil {
 		return err
@@ -93,11 +84,11 @@ func compare(ctx context.Context) error {
 	}
 	// 2. The loader makes its table and its registry; every program then fills the
 	// same empty table, but for those that make their own.
-	if err := run(ctx, *target, "DROP DATABASE IF EXISTS loader_bench"+b.cascade(), "CREATE DATABASE loader_bench"); err != nil {
+	if err := measure.Exec(ctx, *target, "DROP DATABASE IF EXISTS loader_bench"+b.cascade(), "CREATE DATABASE loader_bench"); err != nil {
 		return err
 	}
 	defer func() {
-		if err := run(ctx, *target, "DROP DATABASE IF EXISTS loader_bench"+b.cascade(), "DROP DATABASE IF EXISTS bank"+b.cascade()); err != nil {
+		if err := measure.Exec(ctx, *target, "DROP DATABASE IF EXISTS loader_bench"+b.cascade(), "DROP DATABASE IF EXISTS bank"+b.cascade()); err != nil {
 			fmt.Fprintln(os.Stderr, "peers:", err)
 		}
 	}()
@@ -143,14 +134,10 @@ func (b *bench) print(all []*contender) {
 		}
 		ratio := ""
 		if c.against != "" {
-			var list []float64
-			for i, r := range rate[c.against] {
-				list = append(list, r/c.rate[i])
-			}
-			ratio = fmt.Sprintf("%.2f", median(list))
+			ratio = fmt.Sprintf("%.2f", measure.Median(measure.Ratios(rate[c.against], c.rate)))
 		}
-		fmt.Printf("| %s | %s | %s (%s to %s) | %s | %.2f | %d |\n", c.name, c.version, short(median(c.rate)), short(slices.Min(c.rate)), short(slices.Max(c.rate)),
-			ratio, median(c.cpu), median(c.peak)>>10)
+		fmt.Printf("| %s | %s | %s (%s to %s) | %s | %.2f | %d |\n", c.name, c.version, short(measure.Median(c.rate)), short(slices.Min(c.rate)), short(slices.Max(c.rate)),
+			ratio, measure.Median(c.cpu), measure.Median(c.peak)>>10)
 	}
 }
 
@@ -174,35 +161,4 @@ func memory() string {
 		return ""
 	}
 	return fmt.Sprintf(", %d GiB of memory", (kib+1<<19)>>20)
-}
-
-func median[T int64 | float64](list []T) T {
-	s := slices.Clone(list)
-	slices.Sort(s)
-	return s[len(s)/2]
-}
-
-// run runs statements at a URL.
-func run(ctx context.Context, url string, statements ...string) error {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	for _, q := range statements {
-		if _, err := conn.Exec(ctx, q); err != nil {
-			return fmt.Errorf("%s: %w", q, err)
-		}
-	}
-	return nil
-}
-
-// query reads one value at a URL.
-func query(ctx context.Context, url, q string, into any) error {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	return conn.QueryRow(ctx, q).Scan(into)
 }

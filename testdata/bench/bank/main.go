@@ -1,8 +1,8 @@
-// Command bench-bank times the bank on a server that runs: transfers beside a bare loop
+// Command bank times the bank on a server that runs: transfers beside a bare loop
 // of the same statements and cockroach workload, and loading accounts beside a psycopg2
 // program. The sides take turns; it prints the medians, and the ratios within a turn.
 //
-//	go run ./testdata/bench-bank --url 'postgres://root@localhost:26257/?sslmode=disable'
+//	go run ./testdata/bench/bank --url 'postgres://root@localhost:26257/?sslmode=disable'
 //
 // It drops and makes the databases bank_bench and workload_bench on the server.
 package main
@@ -13,11 +13,8 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -27,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkload/loader/server"
+	"bulkload/testdata/bench/measure"
 )
 
 var (
@@ -44,7 +42,7 @@ var (
 func main() {
 	flag.Parse()
 	if *target == "" {
-		fmt.Fprintln(os.Stderr, "bench-bank: --url is needed")
+		fmt.Fprintln(os.Stderr, "bank: --url is needed")
 		os.Exit(2)
 	}
 	err := compare
@@ -52,19 +50,9 @@ func main() {
 		err = bareLoop
 	}
 	if err := err(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "bench-bank:", err)
+		fmt.Fprintln(os.Stderr, "bank:", err)
 		os.Exit(1)
 	}
-}
-
-// at returns the target's URL with another database.
-func at(name string) string {
-	u, err := url.Parse(*target)
-	if err != nil {
-		panic("bench-bank: --url is no URL")
-	}
-	u.Path = "/" + name
-	return u.String()
 }
 
 // A program is timed: its reset is run before each time, and rate returns what it did in
@@ -82,8 +70,8 @@ func compare(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	loader := filepath.Join(dir, "loader")
-	if _, err := output("go", "build", "-o", loader, "./cmd/loader"); err != nil {
+	loader, err := measure.BuildLoader(dir)
+	if err != nil {
 		return err
 	}
 	self, err := os.Executable()
@@ -105,10 +93,17 @@ func compare(ctx context.Context) error {
 		}
 		return "DROP DATABASE IF EXISTS " + name
 	}
-	if err := run(ctx, *target, drop("bank_bench"), "CREATE DATABASE bank_bench"); err != nil {
+	if err := measure.Exec(ctx, *target, drop("bank_bench"), "CREATE DATABASE bank_bench"); err != nil {
 		return err
 	}
-	db := at("bank_bench")
+	db, err := measure.WithDatabase(*target, "bank_bench")
+	if err != nil {
+		return err
+	}
+	other, err := measure.WithDatabase(*target, "workload_bench")
+	if err != nil {
+		return err
+	}
 	if *only != "load" {
 		if _, err := output(loader, "accounts", "--n", str(*accounts), "--seed", "1", "--url", db); err != nil {
 			return err
@@ -139,15 +134,15 @@ func compare(ctx context.Context) error {
 			return strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
 		}}}
 		if path, err := exec.LookPath("cockroach"); cockroach && err == nil {
-			if err := run(ctx, *target, drop("workload_bench"), "CREATE DATABASE workload_bench"); err != nil {
+			if err := measure.Exec(ctx, *target, drop("workload_bench"), "CREATE DATABASE workload_bench"); err != nil {
 				return err
 			}
-			if _, err := output(path, "workload", "init", "bank", "--db=workload_bench", "--rows="+str(*accounts), "--ranges=1", "--payload-bytes=24", at("workload_bench")); err != nil {
+			if _, err := output(path, "workload", "init", "bank", "--db=workload_bench", "--rows="+str(*accounts), "--ranges=1", "--payload-bytes=24", other); err != nil {
 				return err
 			}
 			all = append(all, &program{name: "cockroach workload run bank", rate: func() (float64, error) {
 				out, err := output(path, "workload", "run", "bank", "--db=workload_bench", "--rows="+str(*accounts), "--ranges=1", "--payload-bytes=24",
-					"--max-ops="+str(*transfers), fmt.Sprint("--concurrency=", *workers), "--display-every=1h", at("workload_bench"))
+					"--max-ops="+str(*transfers), fmt.Sprint("--concurrency=", *workers), "--display-every=1h", other)
 				if err != nil {
 					return 0, err
 				}
@@ -162,7 +157,7 @@ func compare(ctx context.Context) error {
 				return ops / elapsed.Seconds(), err
 			}})
 		}
-		if err := measure(ctx, srv, db, fmt.Sprintf("transfers/s, %d accounts, %d at once, %d a run", *accounts, *workers, *transfers), all); err != nil {
+		if err := turns(ctx, srv, db, fmt.Sprintf("transfers/s, %d accounts, %d at once, %d a run", *accounts, *workers, *transfers), all); err != nil {
 			return err
 		}
 	}
@@ -181,22 +176,22 @@ func compare(ctx context.Context) error {
 		if !cockroach {
 			fresh = append(fresh, "CHECKPOINT")
 		}
-		err := measure(ctx, srv, db, fmt.Sprintf("accounts/s, %d a run, whole processes", *rows), []*program{
+		err := turns(ctx, srv, db, fmt.Sprintf("accounts/s, %d a run, whole processes", *rows), []*program{
 			{name: "loader accounts", reset: fresh, rate: whole(loader, "accounts", "--n", str(*rows), "--url", db, "--quiet")},
-			{name: "psycopg2, multi-row INSERTs of 1000", reset: fresh, rate: whole(*python, "testdata/bench-bank/insert.py", db, str(*rows), "1000")},
+			{name: "psycopg2, multi-row INSERTs of 1000", reset: fresh, rate: whole(*python, "testdata/bench/bank/insert.py", db, str(*rows), "1000")},
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return run(ctx, *target, drop("bank_bench"), drop("workload_bench"))
+	return measure.Exec(ctx, *target, drop("bank_bench"), drop("workload_bench"))
 }
 
-// measure runs all programs in turn, the first turn to warm up, and prints their rates.
-func measure(ctx context.Context, srv *server.Server, db, what string, all []*program) error {
+// turns runs all programs in turn, the first turn to warm up, and prints their rates.
+func turns(ctx context.Context, srv *server.Server, db, what string, all []*program) error {
 	for i := range *count + 1 {
 		for _, p := range all {
-			if err := run(ctx, db, p.reset...); err != nil {
+			if err := measure.Exec(ctx, db, p.reset...); err != nil {
 				return err
 			}
 			rate, err := p.rate()
@@ -210,49 +205,17 @@ func measure(ctx context.Context, srv *server.Server, db, what string, all []*pr
 	}
 	fmt.Printf("\n%s, %s, median of %d turns (least to most)\n\n| program | per second | loader's to its |\n|---|---|---|\n", srv.Info, what, *count)
 	for _, p := range all {
-		ratios := make([]float64, len(p.rates))
-		for i := range ratios {
-			ratios[i] = all[0].rates[i] / p.rates[i]
-		}
-		fmt.Printf("| %s | %.0f (%.0f to %.0f) | %.2f (%.2f to %.2f) |\n", p.name, median(p.rates), slices.Min(p.rates), slices.Max(p.rates),
-			median(ratios), slices.Min(ratios), slices.Max(ratios))
+		fmt.Printf("| %s | %s | %s |\n", p.name, measure.Spread("%.0f", p.rates), measure.Spread("%.2f", measure.Ratios(all[0].rates, p.rates)))
 	}
 	return nil
 }
 
 func str(n int64) string { return strconv.FormatInt(n, 10) }
 
-func median(list []float64) float64 {
-	s := slices.Clone(list)
-	slices.Sort(s)
-	return s[len(s)/2]
-}
-
 // output runs a program and returns what it writes to stdout.
 func output(name string, args ...string) ([]byte, error) {
-	var stderr strings.Builder
-	cmd := exec.Command(name, args...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %s%s", filepath.Base(name), err, out, stderr.String())
-	}
-	return out, nil
-}
-
-// run runs statements at a URL.
-func run(ctx context.Context, url string, statements ...string) error {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	for _, q := range statements {
-		if _, err := conn.Exec(ctx, q); err != nil {
-			return fmt.Errorf("%s: %w", q, err)
-		}
-	}
-	return nil
+	out, _, err := measure.Process(exec.Command(name, args...))
+	return out, err
 }
 
 // bareLoop sends what loader transfer sends, with no retry, no look-up and no check,

@@ -1,0 +1,109 @@
+// Package measure is what the programs share that time the loader beside others: whole
+// processes, and the statements around them.
+package measure
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// BuildLoader builds the loader in dir and returns its path. The working directory must
+// be the root of the repository.
+func BuildLoader(dir string) (string, error) {
+	path := filepath.Join(dir, "loader")
+	if _, _, err := Process(exec.Command("go", "build", "-o", path, "./cmd/loader")); err != nil {
+		return "", fmt.Errorf("build the loader: %w", err)
+	}
+	return path, nil
+}
+
+// A Use is what a process took from its start to its end.
+type Use struct {
+	Elapsed time.Duration
+	CPU     time.Duration // of user and system
+	PeakKiB int64         // of resident memory
+}
+
+// Process runs a command and returns what it wrote to stdout. The error, which wraps
+// that of cmd.Run, holds what it wrote to both.
+func Process(cmd *exec.Cmd) ([]byte, Use, error) {
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	start := time.Now()
+	err := cmd.Run()
+	elapsed := time.Since(start)
+	if err != nil {
+		return nil, Use{}, fmt.Errorf("%s: %w: %s%s", filepath.Base(cmd.Path), err, stdout.Bytes(), stderr.Bytes())
+	}
+	state := cmd.ProcessState
+	use := Use{Elapsed: elapsed, CPU: state.UserTime() + state.SystemTime(), PeakKiB: state.SysUsage().(*syscall.Rusage).Maxrss}
+	return stdout.Bytes(), use, nil
+}
+
+// WithDatabase returns a server's URL with another database.
+func WithDatabase(server, name string) (string, error) {
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" {
+		return "", fmt.Errorf("--url takes a URL")
+	}
+	u.Path = "/" + name
+	return u.String(), nil
+}
+
+// Exec runs statements at a URL, over a connection of their own.
+func Exec(ctx context.Context, url string, statements ...string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, q := range statements {
+		if _, err := conn.Exec(ctx, q); err != nil {
+			return fmt.Errorf("%s: %w", q, err)
+		}
+	}
+	return nil
+}
+
+// Value reads the one value of a query at a URL.
+func Value[T any](ctx context.Context, url, query string) (v T, err error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return v, err
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, query).Scan(&v)
+	return v, err
+}
+
+// Median returns the value in the middle; of an even number the upper of the two.
+func Median[T int64 | float64](list []T) T {
+	s := slices.Clone(list)
+	slices.Sort(s)
+	return s[len(s)/2]
+}
+
+// Ratios returns the quotients of the values of the same turns: a noisy machine slows
+// what runs side by side.
+func Ratios(of, to []float64) []float64 {
+	list := make([]float64, len(to))
+	for i := range list {
+		list[i] = of[i] / to[i]
+	}
+	return list
+}
+
+// Spread prints the median of values with the least and the most, by a verb such as %.2f.
+func Spread(verb string, list []float64) string {
+	return fmt.Sprintf(strings.ReplaceAll("% (% to %)", "%", verb), Median(list), slices.Min(list), slices.Max(list))
+}
