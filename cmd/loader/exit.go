@@ -52,6 +52,7 @@ func (p *program) code(err error) int {
 		cert    *certificateError
 		grid    *bench.GridError
 		job     *handoff.JobError
+		unread  *load.UnreadableError
 		broken  *handoff.ConstraintError
 		written *handoff.FileError
 		write   *writeError
@@ -83,7 +84,7 @@ func (p *program) code(err error) int {
 		return exitRefused
 	case errors.As(err, &job):
 		switch {
-		case job.Data:
+		case job.Data, errors.As(err, &unread):
 			return exitData
 		case job.Status == handoff.RevertFailed:
 			return exitUnconfirmed
@@ -127,8 +128,15 @@ func (p *program) exit(err error) int {
 	if errors.As(err, &create) && (create.What == "schema" || create.What == "table") && strings.HasPrefix(create.Name, registry.Schema) {
 		fmt.Fprintln(p.stderr, "without a record of the load, which cannot then be resumed: --no-registry")
 	}
+	var unread *load.UnreadableError
+	if resume != "" && (errors.As(err, &unread) || p.keyed) {
+		resume += " --handoff URL"
+	}
 	if resume != "" {
 		fmt.Fprintf(p.stderr, "go on with: %s%s\n", resume, p.sameURL())
+	}
+	if resume != "" && code == exitData && p.handed && unread == nil {
+		fmt.Fprintln(p.stderr, "a file that was mended is a new load")
 	}
 	if p.json {
 		b, _ := json.Marshal(struct {

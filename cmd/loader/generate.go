@@ -217,6 +217,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	if !readOnce(l) {
 		p.resumeID = l.ID
 	}
+	p.keyed, p.handed = l.Keyed(), l.Via == load.Import && l.What == load.CSV
 	if l.What == load.CSV {
 		limitMemory(max(l.Job.Workers, l.Job.MostWorkers))
 	}

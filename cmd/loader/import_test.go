@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,7 +50,7 @@ func TestKilledImports(t *testing.T) {
 			start := time.Now()
 			mustRun(t, url, args...)
 			whole := time.Since(start)
-			points := 1
+			points := 2
 			if loadertest.Chaos {
 				points = 10
 			}
@@ -176,6 +177,9 @@ func TestOutAndImportFromURLs(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 }
+
+// jobNumber is how output names a job.
+var jobNumber = regexp.MustCompile(`job [0-9]+`)
 
 // serveDir serves the files of a directory as a web server does, and returns its address.
 func serveDir(t *testing.T, dir string) string {

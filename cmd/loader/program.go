@@ -25,6 +25,8 @@ type program struct {
 	signal        atomic.Value  // the os.Signal
 	rejects       string        // where they go; empty names them after the file
 	resumeID      string        // of the load that was running, for the hint
+	keyed         bool          // the load's URLs must be given to each run
+	handed        bool          // files are handed off, all of them or none
 	byFlag        bool          // the target was named by --url
 	json          bool
 	quiet         bool

@@ -22,6 +22,7 @@ type reporter struct {
 
 	mu      sync.Mutex
 	done    int64
+	before  int64 // of done, not by this run: not in its rate
 	retries int
 	start   time.Time
 	bar     *progressbar.ProgressBar
@@ -35,7 +36,7 @@ const lineEvery = 5 * time.Second
 // report starts a reporter of total rows, of which done are in already; a negative total
 // is not known.
 func (p *program) report(total, done int64, unit string) *reporter {
-	r := &reporter{p: p, total: total, unit: unit, done: done, start: time.Now(), over: make(chan struct{})}
+	r := &reporter{p: p, total: total, unit: unit, done: done, before: done, start: time.Now(), over: make(chan struct{})}
 	switch {
 	case p.quiet:
 	case isTerminal(p.stderr) && !p.echo:
@@ -74,6 +75,9 @@ func (r *reporter) observe(e loader.Event) {
 		n = e.Span.Rows
 	}
 	r.done += n
+	if e.Outcome.Already {
+		r.before += n
+	}
 	r.retries += e.Outcome.Retries
 	if r.bar != nil {
 		if r.retries > 0 {
@@ -117,13 +121,18 @@ func (r *reporter) lines() {
 		}
 		r.mu.Lock()
 		elapsed := time.Since(r.start)
-		rate := float64(r.done) / elapsed.Seconds()
+		rate := float64(r.done-r.before) / elapsed.Seconds()
 		left := "?"
 		if rate > 0 {
 			left = (time.Duration(float64(r.total-r.done) / rate * float64(time.Second))).Round(time.Second).String()
 		}
 		if r.total < 0 {
 			r.p.note("%d %s, %.0f/s, %d retries", r.done, r.unit, rate, r.retries)
+			r.mu.Unlock()
+			continue
+		}
+		if r.before > 0 && rate == 0 {
+			r.p.note("%3d%%  %d of %d %s, %d retries", 100*r.done/max(r.total, 1), r.done, r.total, r.unit, r.retries)
 			r.mu.Unlock()
 			continue
 		}

@@ -61,7 +61,7 @@ func Nodes(ctx context.Context, db Querier) int {
 const probeTimeout = 5 * time.Second
 
 // errUnreachable: the database did not ask for the probe.
-var errUnreachable = errors.New("the database cannot reach it")
+var errUnreachable = errors.New("the database cannot reach this command")
 
 // A PrivilegeError says that the user may not have the server read from URLs.
 type PrivilegeError struct{ Err error }

@@ -133,7 +133,23 @@ func Redact(file string) string {
 }
 
 // RedactAll returns text with each URL in it redacted.
-func RedactAll(text string) string { return urlPattern.ReplaceAllStringFunc(text, Redact) }
+func RedactAll(text string) string {
+	return urlPattern.ReplaceAllStringFunc(text, func(file string) string {
+		bare := strings.TrimRight(file, ".,:;)'")
+		return Redact(bare) + file[len(bare):]
+	})
+}
+
+// Mark returns what the server's description of a job that reads the file holds, and no
+// output may not.
+func Mark(file string) string {
+	u, err := url.Parse(file)
+	if err != nil || u.User == nil {
+		return Redact(file)
+	}
+	_, rest, _ := strings.Cut(Redact(file), "://")
+	return "@" + rest
+}
 
 // Name returns pattern with each * replaced by the number of the part, from 1 on, of as
 // many digits as the last has, so that the names sort as the parts.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +19,8 @@ type Job struct {
 	Status   Status
 	Fraction float64 // of the files' bytes or, where the server does not know them, of the files
 	Error    string  // why it failed, as the server says it
+	// Took is the time since the server began with it, or that it took in all.
+	Took time.Duration
 }
 
 // A Status is where a job stands.
@@ -50,13 +50,16 @@ func Show(ctx context.Context, db Querier, id int64) (Job, error) {
 	j := Job{ID: id}
 	var failure *string
 	var fraction *float64
-	err := db.QueryRow(ctx, fmt.Sprintf(`SELECT status, fraction_completed::FLOAT8, error FROM [SHOW JOB %d]`, id)).Scan(&j.Status, &fraction, &failure)
+	var seconds float64
+	err := db.QueryRow(ctx, fmt.Sprintf(`SELECT status, fraction_completed::FLOAT8, error, extract(epoch FROM COALESCE(finished, now()::TIMESTAMP) - COALESCE(started, created))::FLOAT8 FROM [SHOW JOB %d]`, id)).
+		Scan(&j.Status, &fraction, &failure, &seconds)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return j, fmt.Errorf("%w: %d", ErrNoJob, id)
 	case err != nil:
 		return j, fmt.Errorf("ask for job %d: %w", id, err)
 	}
+	j.Took = time.Duration(seconds * float64(time.Second))
 	if fraction != nil {
 		j.Fraction = *fraction
 	}
@@ -180,49 +183,6 @@ func Import(ctx context.Context, conn *pgx.Conn, s Statement) (Answer, error) {
 		}
 	}
 	return a, found.Err()
-}
-
-// A JobError says that a job has ended without its rows, and why. None of them is in the
-// table, which is online again unless Status is RevertFailed.
-type JobError struct {
-	ID     int64
-	Status Status
-	Reason string // one line, without row contents and tokens
-	Data   bool   // the rows are at fault
-	File   string // the file that a row at fault is in, as the server names it, else empty
-	Row    int64  // its number in the file from 1 on, else zero
-}
-
-func (e *JobError) Error() string {
-	s := fmt.Sprintf("IMPORT job %d %s", e.ID, e.Status)
-	if e.Reason != "" {
-		s += ": " + e.Reason
-	}
-	return s
-}
-
-var (
-	// "URL: error parsing row 1: expected 2 fields, got 3 (row: "1,1,5")"
-	rowFault   = regexp.MustCompile(`(?:(\S+): )?error parsing row (\d+): (.*)`)
-	rowText    = regexp.MustCompile(`(?s)\s*\(row: .*\)\s*$`)
-	urlPattern = regexp.MustCompile(`[a-z0-9+.-]+://[^\s'",]+`)
-	dataFaults = regexp.MustCompile(`error parsing row|duplicate key|collides with an existing one|null value in column|out of range|value too long|violates|too many parsing errors|line too long`)
-)
-
-// Failure makes a *JobError of a job that is over and has not succeeded. detail adds what
-// may quote a row.
-func Failure(j Job, detail bool) *JobError {
-	text := strings.Join(strings.Fields(j.Error), " ")
-	if !detail {
-		text = rowText.ReplaceAllString(text, "")
-	}
-	e := &JobError{ID: j.ID, Status: j.Status, Data: dataFaults.MatchString(text)}
-	if m := rowFault.FindStringSubmatch(text); m != nil {
-		e.File = m[1]
-		e.Row, _ = strconv.ParseInt(m[2], 10, 64)
-	}
-	e.Reason = RedactAll(text)
-	return e
 }
 
 // Online waits until a table can be read: a job that has ended has it online soon. The

@@ -61,6 +61,8 @@ type Server struct {
 	probes map[string]chan struct{} // closed when their path was asked for
 	fault  error
 	failed chan struct{} // closed with the first fault
+	// refusing: no text is served any more.
+	refusing bool
 }
 
 // silent takes what net/http has to say of connections: nothing of it is the user's.
@@ -151,9 +153,22 @@ func (s *Server) Fault() error {
 func (s *Server) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.refusing = true
 	if s.fault == nil {
 		s.fault = err
 		close(s.failed)
+	}
+}
+
+// Refuse ends what is served and answers every later request with 404. The database asks
+// again and again for a file that breaks off, and gives one up at once that is not there:
+// its job fails within a moment, where it takes half a minute to cancel it.
+func (s *Server) Refuse() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusing = true
+	for _, t := range s.texts {
+		t.giveUp()
 	}
 }
 
@@ -179,6 +194,9 @@ func (s *Server) probe(name string) (url string, asked <-chan struct{}) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	t := s.texts[r.URL.Path]
+	if s.refusing {
+		t = nil
+	}
 	for path, seen := range s.probes {
 		if strings.HasPrefix(r.URL.Path, path) {
 			close(seen)

@@ -60,6 +60,15 @@ func (t *Text) Write(ctx context.Context, w io.Writer, from int64) error {
 	return t.write(ctx, w, from)
 }
 
+// giveUp ends the reader that there is.
+func (t *Text) giveUp() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stop != nil {
+		t.stop()
+	}
+}
+
 // A SourceError says that the rows could not be made.
 type SourceError struct{ Err error }
 

@@ -263,7 +263,11 @@ func (l *Load) listen(ctx context.Context, s *importSpec, o handoff.Options) (st
 	}
 	l.serving.Close()
 	l.serving = nil
-	return err.Error() + "; --handoff upload needs nothing but the connection", nil
+	why := err.Error()
+	if o.CertFile != "" {
+		why += ", or does not trust the certificate of --serve-cert"
+	}
+	return why + "; --handoff upload needs nothing but the connection", nil
 }
 
 func isLoopback(host string) bool {
@@ -338,6 +342,10 @@ func (l *Load) Handoff() string {
 	}
 	return fmt.Sprintf("read from %s", strings.Join(s.Files, ", "))
 }
+
+// Keyed reports whether the URLs of a load by IMPORT may hold what gives access, which is
+// not kept: a run that resumes it must be given them again.
+func (l *Load) Keyed() bool { return l.spec.Import != nil && l.spec.Import.Once }
 
 func files(n int) string {
 	if n == 1 {

@@ -332,6 +332,37 @@ func TestTwoRunsOfOneImport(t *testing.T) {
 	checkExact(t, url, l, 150_000)
 }
 
+// A run that follows an earlier one's job gives the time of the job, not that since it
+// came: else its rows per second would be of both runs' rows in its own time alone.
+func TestResumeGivesTheJobsTime(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	url := s.NewDatabase(t)
+	ctx, kill := context.WithCancel(context.Background())
+	defer kill()
+	l := newLoad(t, url, load.Request{What: load.Points, Rows: 300_000, Settings: load.Settings{Via: load.Import, Observe: func(loader.Event) { kill() }}})
+	if _, err := l.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want the first run ended", err)
+	}
+	l.Close()
+	again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	res, err := again.Run(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const job = "FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0"
+	if n := loadertest.Value[int64](t, url, "SELECT count(*) "+job, l.ID); n != 1 {
+		t.Fatalf("%d jobs, want the first run's alone", n)
+	}
+	took := time.Duration(loadertest.Value[float64](t, url, "SELECT extract(epoch FROM finished - started)::FLOAT8 "+job, l.ID) * float64(time.Second))
+	if res.Rows != 300_000 || res.Elapsed < took-time.Millisecond {
+		t.Errorf("%d rows in %s, and the job took %s", res.Rows, res.Elapsed, took)
+	}
+}
+
 func TestUploadInSeveralJobs(t *testing.T) {
 	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)

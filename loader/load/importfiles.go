@@ -133,7 +133,7 @@ func (r *importing) progress(g *group, at func() int64) {
 	n := min(at(), g.claim.Len()*99/100) - r.moved
 	if n > 0 && r.settings.Observe != nil {
 		r.moved += n
-		r.settings.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: n, Rows: n}})
+		r.settings.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: n, Rows: n}, Outcome: loader.Outcome{Already: g.earlier}})
 	}
 }
 

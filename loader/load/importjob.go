@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,7 +40,7 @@ func (r *importing) tag(g *group) string {
 	if len(g.names) > 0 {
 		return g.names[0]
 	}
-	return handoff.Redact(g.urls[0])
+	return handoff.Mark(g.urls[0])
 }
 
 // statement returns the IMPORT INTO of a group.
@@ -136,7 +135,7 @@ func (r *importing) send(ctx context.Context, g *group) (int64, error) {
 		})
 		answers <- a
 	}()
-	id, a, err := r.find(ctx, answers)
+	id, a, err := r.find(ctx, g, answers)
 	if err != nil {
 		return 0, err
 	}
@@ -167,7 +166,7 @@ type answer struct {
 
 // find waits until the job is there, and records it. The answer that came meanwhile, if
 // any, is returned too.
-func (r *importing) find(ctx context.Context, answers <-chan answer) (int64, *answer, error) {
+func (r *importing) find(ctx context.Context, g *group, answers <-chan answer) (int64, *answer, error) {
 	var got *answer
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		select {
@@ -217,7 +216,7 @@ func (r *importing) find(ctx context.Context, answers <-chan answer) (int64, *an
 			}
 			return id, nil, r.registry.SetJob(ctx, r.ID, r.run, id)
 		case got != nil:
-			return 0, nil, startError(got.err)
+			return 0, nil, r.startError(g, got.err)
 		}
 	}
 }
@@ -241,15 +240,8 @@ func (r *importing) endStatement(ctx context.Context) error {
 	}
 }
 
-// startError says why there is no job.
-func startError(err error) error {
-	text := server.Message(err)
-	if server.Code(err) == "XXUUU" || server.Code(err) == "XX000" {
-		// Planning has no code of its own for what it refuses.
-		return &TableError{"IMPORT INTO: " + handoff.RedactAll(text)}
-	}
-	return fmt.Errorf("IMPORT INTO: %w", err)
-}
+// failsWithin is how long a job may take to fail that has lost a file of its.
+const failsWithin = 3 * time.Second
 
 // follow waits for the end of a job. The answer to its statement, where there is one,
 // says how many rows it has loaded; -1 is unknown. Stop cancels the job and waits until
@@ -269,16 +261,29 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 		case <-r.settings.Stop:
 			why = loader.ErrStopped
 			r.note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", id))
+			if r.serving != nil {
+				r.serving.Refuse()
+			}
 		case <-failed:
 			why = r.serving.Fault()
 		case <-watch.Done():
 			return
 		}
 		canceled <- why
-		if err := handoff.Control(watch, r.pool, "CANCEL", id); err != nil && watch.Err() == nil {
-			r.note(server.Reason(err))
-		}
 		close(wake)
+		if why != loader.ErrStopped {
+			// It fails by itself: what it reads is not there any more.
+			select {
+			case <-watch.Done():
+				return
+			case <-time.After(failsWithin):
+			}
+		}
+		if err := handoff.Control(watch, r.pool, "CANCEL", id); err != nil && watch.Err() == nil {
+			if j, again := handoff.Show(watch, r.pool, id); again != nil || !j.Status.Over() {
+				r.note(server.Reason(err))
+			}
+		}
 	}()
 	rows := int64(-1)
 	job, err := r.await(watch, g, id, wake, answers, &rows)
@@ -302,7 +307,7 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 		}
 	}
 	if why != nil {
-		return job, rows, fmt.Errorf("%w: job %d is %s, none of its rows is in, and %s is online", why, id, job.Status, r.Table.Display())
+		return job, rows, fmt.Errorf("%w: job %d is over, none of its rows is in, and %s is online", why, id, r.Table.Display())
 	}
 	return job, rows, fmt.Errorf("%w; none of its rows is in, and %s is online", failure, r.Table.Display())
 }
@@ -355,28 +360,3 @@ func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan s
 		}
 	}
 }
-
-// failure says why a job has not loaded its rows, and where the row at fault is.
-func (r *importing) failure(g *group, job handoff.Job) error {
-	e := handoff.Failure(job, r.settings.Detail)
-	if e.Status == handoff.RevertFailed {
-		return fmt.Errorf("%w; the server could not undo it: %s stays offline, and needs an administrator", e, r.Table.Display())
-	}
-	for i, t := range g.texts {
-		if e.Row > 0 && strings.HasSuffix(e.File, g.names[i]) {
-			if at, ok := t.Place(e.Row); ok {
-				return &PlacedError{at.String(), e}
-			}
-		}
-	}
-	return e
-}
-
-// A PlacedError is a job's failure at a record of a file.
-type PlacedError struct {
-	Place string // file:line
-	*handoff.JobError
-}
-
-func (e *PlacedError) Error() string { return e.Place + ": " + e.JobError.Error() }
-func (e *PlacedError) Unwrap() error { return e.JobError }

@@ -25,6 +25,8 @@ type importing struct {
 	total loader.Result
 	// unsure says that the server's count of the rows of a job was lost.
 	unsure bool
+	// before is the time that jobs took before this run followed them.
+	before time.Duration
 	// ahead is the group that is uploaded while a job runs.
 	ahead chan *group
 
@@ -40,8 +42,10 @@ type group struct {
 	texts []*handoff.Text
 	names []string // of its files
 	urls  []string
-	there bool  // its files are uploaded
-	err   error // why it could not be made ready
+	there bool // its files are uploaded
+	// earlier: the job is an earlier run's, which may have read any part of them.
+	earlier bool
+	err     error // why it could not be made ready
 }
 
 // beat is the time between two signs of life of a run that waits for a job.
@@ -72,7 +76,7 @@ func (l *Load) runImport(ctx context.Context) (loader.Result, error) {
 	}
 	lost(nil)
 	beside.Wait()
-	r.total.Elapsed = time.Since(start)
+	r.total.Elapsed = time.Since(start) + r.before
 	if err == nil {
 		err = r.finish(ctx)
 	}
@@ -242,6 +246,7 @@ func (r *importing) load(ctx context.Context, g *group) error {
 	switch {
 	case found && job.Status == handoff.Succeeded:
 		r.note(fmt.Sprintf("IMPORT job %d of an earlier run has succeeded", job.ID))
+		r.before += job.Took
 	case found && !job.Status.Over():
 		r.note(fmt.Sprintf("IMPORT job %d of an earlier run is %s: this run follows it", job.ID, job.Status))
 		if job.Status == handoff.Paused {
@@ -249,11 +254,21 @@ func (r *importing) load(ctx context.Context, g *group) error {
 				return err
 			}
 		}
+		began := time.Now()
+		r.telling.Lock()
+		g.earlier = true
+		r.telling.Unlock()
 		job, _, err = r.follow(ctx, g, job.ID, nil)
+		if err == nil {
+			r.before += max(job.Took-time.Since(began), 0)
+		}
 		var failed *handoff.JobError
 		if errors.As(err, &failed) && failed.Status == handoff.Failed && !failed.Data && r.renew(ctx) == nil {
 			r.note(fmt.Sprintf("%v; a new job begins", failed))
 			g.names, g.urls, g.there = nil, nil, false
+			r.telling.Lock()
+			g.earlier = false
+			r.telling.Unlock()
 			if err := r.ready(ctx, g); err != nil {
 				return r.give(ctx, g, err)
 			}

@@ -1,0 +1,122 @@
+package handoff
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// A JobError says that a job has ended without its rows, and why. None of them is in the
+// table, which is online again unless Status is RevertFailed.
+type JobError struct {
+	ID     int64 // zero where it is not known
+	Status Status
+	Reason string // one line, without row contents, tokens and the server's wrapping
+	Data   bool   // the rows are at fault
+	// Unreadable: the files are, or what the server needs to read them.
+	Unreadable bool
+	File       string // the file that a row at fault is in, as the server names it, else empty
+	Row        int64  // its number in the file from 1 on, else zero
+}
+
+func (e *JobError) Error() string {
+	s := "IMPORT"
+	if e.ID != 0 {
+		s += fmt.Sprintf(" job %d", e.ID)
+	}
+	s += " " + string(e.Status)
+	if e.Reason != "" {
+		s += ": " + e.Reason
+	}
+	return s
+}
+
+var (
+	// "URL: error parsing row 1: expected 2 fields, got 3 (row: "1,1,5")"
+	rowFault   = regexp.MustCompile(`(?:(\S+): )?error parsing row (\d+): (.*)`)
+	rowText    = regexp.MustCompile(`(?s)\s*\(row: .*\)\s*$`)
+	urlPattern = regexp.MustCompile(`(?i)[a-z0-9+.-]+://[^\s"]+`)
+	dataFaults = regexp.MustCompile(`error parsing row|duplicate key|collides with an existing one|null value in column|out of range|value too long|violates|too many parsing errors|line too long`)
+	// What CockroachDB's storages, pkg/storage/cloudimpl in 21.1, say of files that they
+	// cannot read, and what the libraries below them do.
+	fileFaults = regexp.MustCompile(`external_storage|storage file|s3 object|too many retries|exhausted retries|error response from server|UserFileTableSystem|` +
+		`(?i:no such host|connection refused|dial tcp|AUTH is set|AUTH must|credentials|MissingRegion|AccessDenied|NoSuchBucket|NoSuchKey|InvalidAccessKeyId|SignatureDoesNotMatch|oauth|azblob|googleapi|unsupported storage scheme|local file access is disabled)`)
+)
+
+// wraps are what a server's text has around what it means.
+var wraps = []struct {
+	pattern *regexp.Regexp
+	short   string
+}{
+	// The page that a web server answers with.
+	{regexp.MustCompile(`\s*"\s*<(?:\\.|[^"\\])*"`), ""},
+	{regexp.MustCompile(`-> github\.com/Azure\S*.*?ServiceCode=(\w+)\)[ =]*Description=(.*?)(?:,? RequestId:.*)?$`), "$1: $2"},
+	{regexp.MustCompile(`,? status code: \d+, request id: [^,]*(, host id:( \S+)?)?`), ""},
+	{regexp.MustCompile(`^exhausted retries: `), ""},
+	{regexp.MustCompile(`rpc error: code = \w+ desc = `), ""},
+	{regexp.MustCompile(`: external_storage: file doesn't exist$`), ""},
+	{regexp.MustCompile(`: strconv\.\w+: parsing .*$`), ""},
+}
+
+// mostReason is the most runes of a reason.
+const mostReason = 300
+
+// plain returns what a server's error means, in one line.
+func plain(text string, detail bool) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if !detail {
+		text = rowText.ReplaceAllString(text, "")
+	}
+	for _, w := range wraps {
+		text = w.pattern.ReplaceAllString(text, w.short)
+	}
+	text = RedactAll(text)
+	if r := []rune(text); len(r) > mostReason && !detail {
+		text = string(r[:mostReason]) + "…"
+	}
+	return text
+}
+
+// Failure makes a *JobError of a job that is over and has not succeeded. detail adds what
+// may quote a row.
+func Failure(j Job, detail bool) *JobError {
+	e := &JobError{ID: j.ID, Status: j.Status, Reason: plain(j.Error, detail), Data: dataFaults.MatchString(j.Error)}
+	e.Unreadable = !e.Data && fileFaults.MatchString(j.Error)
+	if m := rowFault.FindStringSubmatch(strings.Join(strings.Fields(j.Error), " ")); m != nil {
+		e.File = m[1]
+		e.Row, _ = strconv.ParseInt(m[2], 10, 64)
+	}
+	return e
+}
+
+// told are the parameters of a file's URL that are not secret.
+var told = map[string]bool{"AUTH": true, "AWS_REGION": true, "AWS_ENDPOINT": true, "AZURE_ACCOUNT_NAME": true}
+
+// Hide returns text without what gives access to the files: a server may name it outside
+// of a URL.
+func Hide(text string, files []string) string {
+	for _, f := range files {
+		u, err := url.Parse(f)
+		if err != nil {
+			continue
+		}
+		var secrets []string
+		if pw, ok := u.User.Password(); ok {
+			secrets = append(secrets, pw)
+		}
+		for part := range strings.SplitSeq(u.RawQuery, "&") {
+			name, value, _ := strings.Cut(part, "=")
+			if plain, err := url.QueryUnescape(value); err == nil && !told[name] {
+				secrets = append(secrets, value, plain)
+			}
+		}
+		for _, s := range secrets {
+			if len(s) > 3 { // shorter ones are in many words
+				text = strings.ReplaceAll(text, s, "…")
+			}
+		}
+	}
+	return text
+}

@@ -1,0 +1,92 @@
+package load
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"bulkload/loader/handoff"
+	"bulkload/loader/server"
+)
+
+// startError says why there is no job.
+func (r *importing) startError(g *group, err error) error {
+	if code := server.Code(err); code != "XXUUU" && code != "XX000" {
+		return fmt.Errorf("IMPORT INTO: %w", err)
+	}
+	// Planning has no code of its own for what it refuses.
+	e := r.jobError(handoff.Job{Status: handoff.Failed, Error: server.Message(err)})
+	if u := r.unreadable(g, e); u != nil {
+		return u
+	}
+	return &TableError{"IMPORT INTO: " + e.Reason}
+}
+
+// jobError says why a job has failed, without what gives access to the files.
+func (r *importing) jobError(job handoff.Job) *handoff.JobError {
+	e := handoff.Failure(job, r.settings.Detail)
+	e.Reason = handoff.Hide(e.Reason, r.settings.Handoff.Files)
+	return e
+}
+
+// failure says why a job has not loaded its rows, and where the row at fault is.
+func (r *importing) failure(g *group, job handoff.Job) error {
+	e := r.jobError(job)
+	if e.Status == handoff.RevertFailed {
+		return fmt.Errorf("%w; the server could not undo it: %s stays offline, and needs an administrator", e, r.Table.Display())
+	}
+	if u := r.unreadable(g, e); u != nil {
+		return u
+	}
+	for i, t := range g.texts {
+		if e.Row > 0 && strings.HasSuffix(e.File, g.names[i]) {
+			if at, ok := t.Place(e.Row); ok {
+				return &PlacedError{at.String(), e}
+			}
+		}
+	}
+	return e
+}
+
+// A PlacedError is a job's failure at a record of a file.
+type PlacedError struct {
+	Place string // file:line
+	*handoff.JobError
+}
+
+func (e *PlacedError) Error() string { return e.Place + ": " + e.JobError.Error() }
+func (e *PlacedError) Unwrap() error { return e.JobError }
+
+// An UnreadableError says that the server cannot read the user's files: there is none, its
+// storage cannot be reached, or does not let the server in. The load can be resumed with
+// other URLs.
+type UnreadableError struct {
+	File string // without what gives access
+	*handoff.JobError
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("the database cannot read %s: %v", e.File, e.JobError)
+}
+
+func (e *UnreadableError) Unwrap() error { return e.JobError }
+
+// unreadable returns the error that says which of the user's files cannot be read, or nil
+// where that is not what failed.
+func (r *importing) unreadable(g *group, e *handoff.JobError) *UnreadableError {
+	if !e.Unreadable || r.s.Mode != handoff.URLs {
+		return nil
+	}
+	file := handoff.Redact(g.urls[0])
+	if n := len(g.urls); n > 1 {
+		file = fmt.Sprintf("one of %d files from %s on", n, file)
+	}
+	for _, u := range g.urls {
+		// Names without a common suffix: 1.csv is not 11.csv.
+		if name := path.Base(handoff.Redact(u)); strings.Contains(e.Reason, "/"+name) || strings.Contains(e.Reason, " "+name) {
+			file = handoff.Redact(u)
+			break
+		}
+	}
+	return &UnreadableError{file, e}
+}
