@@ -50,7 +50,7 @@ func TestKilledImports(t *testing.T) {
 			start := time.Now()
 			mustRun(t, url, args...)
 			whole := time.Since(start)
-			points := 2
+			points := 1
 			if loadertest.Chaos {
 				points = 10
 			}

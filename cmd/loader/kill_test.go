@@ -178,7 +178,7 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 	if loadertest.Chaos {
 		rounds = 6 // of three kills each, in each of six modes
 	}
-	usual := map[string]bool{"points by transaction/PostgreSQL": true, "points by statement/CockroachDB": true}
+	usual := map[string]bool{"points by statement/CockroachDB": true}
 	for _, mode := range []struct{ what, commit string }{
 		{"points", "statement"}, {"points", "transaction"}, {"accounts", "transaction"},
 	} {
@@ -215,6 +215,7 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 // TestKilledWithDeferredIndexes kills a load that has dropped its indexes, and resumes or
 // cancels it: every index is back.
 func TestKilledWithDeferredIndexes(t *testing.T) {
+	loadertest.Long(t)
 	rounds := 1
 	if loadertest.Chaos {
 		rounds = 6
@@ -287,7 +288,7 @@ func TestSignals(t *testing.T) {
 		{"SIGINT twice", []os.Signal{os.Interrupt, os.Interrupt}, 130},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+			loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 				if s.Cockroach != (test.name == "SIGINT") {
 					loadertest.Long(t)
 				}

@@ -123,6 +123,7 @@ func killedAt(t *testing.T, url string, sub killSubject, n int) bool {
 // TestTransfersKilled kills runs of transfers at random moments: no money is lost or
 // made, and no transfer is half there.
 func TestTransfersKilled(t *testing.T) {
+	loadertest.Long(t)
 	rounds := 2
 	if loadertest.Chaos {
 		rounds = 20
@@ -154,6 +155,7 @@ func TestTransfersKilled(t *testing.T) {
 // while it is being made, and lets one end: it works, and with it everything is gone but
 // the data: processes, sockets, temporary files.
 func TestKilledWithItsOwnServer(t *testing.T) {
+	loadertest.Long(t)
 	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
 		t.Skip(err)
 	}

@@ -240,6 +240,7 @@ func checkServed(t *testing.T, s *loadertest.SecureServer, ca, want string) {
 // TestInitOnSecureServers sets a bank up as the tutorial does, and follows the hint that
 // is printed. On CockroachDB the new user logs in with the certificate that was made.
 func TestInitOnSecureServers(t *testing.T) {
+	loadertest.Long(t)
 	loadertest.EachSecureServer(t, func(t *testing.T, s *loadertest.SecureServer) {
 		args := []string{"init", "--url", s.URL()}
 		if s.Cockroach {

@@ -141,7 +141,7 @@ func TestOneTransfer(t *testing.T) {
 // accounts alone, whatever the number of workers.
 func TestSameSeedSamePairs(t *testing.T) {
 	var want []bank.Transfer
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for _, workers := range []int{1, 4} {
 			url := s.NewDatabase(t)
 			l := &ledger{accounts: fill(t, url, 20, 1<<40)}

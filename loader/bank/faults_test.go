@@ -90,7 +90,7 @@ func TestAmbiguousCommitsWithoutHistory(t *testing.T) {
 // TestTransferThatArrivesLate holds a commit back until the transfer has been tried
 // again, and then lets it arrive.
 func TestTransferThatArrivesLate(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		accounts := fill(t, url, 4, 1<<40)
 		fault := &loadertest.Fault{When: commitOf(s), Nth: 3, Do: loadertest.Hold}
@@ -134,7 +134,7 @@ func TestTransferThatArrivesLate(t *testing.T) {
 // TestTransferThatNeverArrives leaves the locks of an attempt behind whose commit never
 // comes: the server ends it, and the transfer is made.
 func TestTransferThatNeverArrives(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		fault := &loadertest.Fault{When: commitOf(s), Nth: 3, Do: loadertest.Hold}
 		l, res, err := broken(t, url, 10, bank.Options{Workers: 1, AttemptTimeout: 500 * time.Millisecond}, fill(t, url, 2, 1<<40), fault)
@@ -150,7 +150,7 @@ func TestTransferThatNeverArrives(t *testing.T) {
 
 // TestBlackHole lets every connection vanish for a while.
 func TestBlackHole(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		l := &ledger{accounts: fill(t, url, 10, 1000)}
 		proxy := loadertest.NewProxy(t, url)
@@ -257,7 +257,7 @@ func TestTransferStorms(t *testing.T) {
 
 // TestContention makes all transfers between the same two accounts.
 func TestContention(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		l := &ledger{accounts: fill(t, url, 2, 1<<40)}
 		b := open(t, url, bank.Options{Workers: 8, Observe: l.observe})

@@ -179,7 +179,7 @@ func TestRealFiles(t *testing.T) {
 
 // TestCreateTableFitsRealFiles has the types guessed.
 func TestCreateTableFitsRealFiles(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for i, want := range map[int]string{
 			0: "", 1: "body_mass_g bigint", 2: "horsepower numeric", 3: "date date",
@@ -384,7 +384,7 @@ func TestStreamsResume(t *testing.T) {
 	io.WriteString(gw, text)
 	gw.Close()
 	path := write(t, "x.gz", gz.String())
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8, a TEXT, b TEXT)") // no unique key
 		req := files("t", path)

@@ -92,6 +92,9 @@ func eachCSVWay(t *testing.T, f func(t *testing.T, s loadertest.Server, url stri
 
 func TestCSVSwallowedReplies(t *testing.T) {
 	eachCSVWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
+		if s.Cockroach {
+			loadertest.Long(t)
+		}
 		set.Chunk = 100
 		fault := &loadertest.Fault{When: commitOf(s, set), Nth: 2, Times: 3, Do: loadertest.SwallowReply}
 		if err := runCSV(t, url, 1500, set, fault); err != nil {
@@ -124,6 +127,9 @@ func TestCSVCutAtEachMessage(t *testing.T) {
 // TestCSVTooLargeIsHalved has the server refuse chunks, and the files' spans cut again.
 func TestCSVTooLargeIsHalved(t *testing.T) {
 	eachCSVWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
+		if s.Cockroach {
+			loadertest.Long(t)
+		}
 		set.Chunk = 400
 		fault := &loadertest.Fault{When: loadertest.Match{SQL: `(INSERT INTO|COPY) .*points`, Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "53400", Times: 2}
 		if err := runCSV(t, url, 2000, set, fault); err != nil {

@@ -317,6 +317,9 @@ func TestLoadersShareALoad(t *testing.T) {
 // chunk size.
 func TestStopAndResume(t *testing.T) {
 	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
+		if !s.Cockroach {
+			loadertest.Long(t)
+		}
 		stop := make(chan struct{})
 		set.Chunk, set.Stop = 300, stop
 		var once sync.Once
@@ -343,6 +346,9 @@ func TestStopAndResume(t *testing.T) {
 // TestTooLargeIsHalved has the server refuse every chunk above a size.
 func TestTooLargeIsHalved(t *testing.T) {
 	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
+		if !s.Cockroach {
+			loadertest.Long(t)
+		}
 		fault := &loadertest.Fault{When: loadertest.Match{SQL: `(INSERT INTO|COPY) .*points`, Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "53400", Times: 2}
 		set.Chunk = 400
 		l, res, err := run(t, url, 2000, set, fault)
@@ -359,6 +365,9 @@ func TestTooLargeIsHalved(t *testing.T) {
 // TestForgottenMeanwhile deletes the record of a load while it runs.
 func TestForgottenMeanwhile(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
+			loadertest.Long(t)
+		}
 		var once sync.Once
 		sub.Chunk, sub.RetryFor = 10, 5*time.Second
 		sub.Observe = func(loader.Event) {

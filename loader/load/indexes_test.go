@@ -79,7 +79,7 @@ func TestDeferredIndexesAreBackAfterTheLoad(t *testing.T) {
 }
 
 func TestDeferredIndexesAreBackAfterAStop(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
 		stop := make(chan struct{})
@@ -106,7 +106,7 @@ func TestDeferredIndexesAreBackAfterAStop(t *testing.T) {
 
 // TestUniqueIndexThatFailsNamesTheDuplicates loads accounts whose balances collide.
 func TestUniqueIndexThatFailsNamesTheDuplicates(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", "CREATE UNIQUE INDEX once ON accounts (balance)")
 		l := newLoad(t, url, load.Request{What: load.Accounts, Rows: 20_000, Seed: 5, Settings: load.Settings{Indexes: load.DeferIndexes}})
@@ -190,7 +190,7 @@ func TestPreviewWritesNothing(t *testing.T) {
 // TestPlansSendNothingThatWrites has a proxy cut every statement that could write. The
 // control is a load through the same proxy.
 func TestPlansSendNothingThatWrites(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		indexed(t, url)
 		loadertest.Exec(t, url, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)")
@@ -221,7 +221,7 @@ func TestPlansSendNothingThatWrites(t *testing.T) {
 
 // TestPlansOfDeferredIndexes compares the plan with the load.
 func TestPlansOfDeferredIndexes(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
 		req := load.Request{What: load.Points, Rows: 10_000, Settings: load.Settings{Indexes: load.DeferIndexes, Chunk: 9000}}
@@ -248,7 +248,7 @@ func TestPlansOfDeferredIndexes(t *testing.T) {
 // TestAnOlderRunIsStillAtWorkOnTheIndex has another session make the index that a load
 // is about to make again, as the server does for a client that has died.
 func TestAnOlderRunIsStillAtWorkOnTheIndex(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
 		ctx := context.Background()
@@ -296,7 +296,7 @@ func TestAnOlderRunIsStillAtWorkOnTheIndex(t *testing.T) {
 
 // TestTheNextLoadBeginsWhereThisOneSettled has the server refuse large chunks, once.
 func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		proxy := loadertest.NewProxy(t, url)
 		l := newLoad(t, proxy.URL(), load.Request{What: load.Points, Rows: 50_000})

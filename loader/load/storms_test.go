@@ -82,6 +82,9 @@ func withName(t testing.TB, url string) string {
 // clients come back at once.
 func TestServerThatStarts(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if !srv.Cockroach {
+			loadertest.Long(t)
+		}
 		x := sub.start(t, url, 3000,
 			&loadertest.Fault{When: sub.commits(srv), Nth: 3, Times: 2, Do: loadertest.InjectAfter, Code: "57P01"},
 			&loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStartup}, Times: 5, Do: loadertest.Inject, Code: "57P03"},

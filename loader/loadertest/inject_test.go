@@ -17,7 +17,7 @@ func inject(code string, kind loadertest.Kind, sql string) *loadertest.Fault {
 }
 
 func TestInjectOutsideTransaction(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)
 		kinds := []loadertest.Kind{loadertest.MsgParse, loadertest.MsgBind, loadertest.MsgDescribe, loadertest.MsgExecute}
 		if !srv.Cockroach { // which commits at Execute
@@ -133,7 +133,7 @@ func TestInjectAfterCommit(t *testing.T) {
 }
 
 func TestInjectIntoCopy(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)
 		for _, kind := range []loadertest.Kind{loadertest.MsgQuery, loadertest.MsgCopyData, loadertest.MsgStatement} {
 			c := b.dial(loadertest.NewProxy(t, b.url, inject("53100", kind, "^copy")).URL())
@@ -237,7 +237,7 @@ func TestInjectWithProbability(t *testing.T) {
 }
 
 func TestDelayAndThrottle(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)
 		delay := &loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStatement, SQL: "^insert"},
 			Do: loadertest.Delay, Delay: 300 * time.Millisecond}
@@ -296,7 +296,7 @@ func TestBlackHole(t *testing.T) {
 }
 
 func TestBlackHoleAllAndRefuse(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)
 		p := loadertest.NewProxy(t, b.url)
 		c := b.dial(p.URL())

@@ -103,7 +103,7 @@ func (b *bed) sqlState(err error, want string) {
 const insert = "INSERT INTO t SELECT g, g FROM generate_series(1, $1::INT) AS g"
 
 func TestPassesEverythingOn(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)
 		p := loadertest.NewProxy(t, b.url)
 		c := b.dial(p.URL())
@@ -262,7 +262,7 @@ func TestHeldStatementIsFenced(t *testing.T) {
 }
 
 func TestDuplicate(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)
 		twice := &loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStatement, SQL: "^insert"}, Do: loadertest.Duplicate, Times: 2}
 		p := loadertest.NewProxy(t, b.url, twice)
@@ -286,7 +286,7 @@ func TestDuplicate(t *testing.T) {
 // TestCutEverywhere cuts one transaction at its n-th message, n = 1, 2, … until a
 // run is not cut: never a part of it, and all of it at the end.
 func TestCutEverywhere(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)
 		for _, do := range []loadertest.Action{loadertest.Cut, loadertest.CutMiddle, loadertest.CutAfter} {
 			for n := 1; ; n++ {
@@ -378,7 +378,7 @@ func insertInTransaction(ctx context.Context, url string) error {
 
 // TestCutReplyEverywhere is TestCutEverywhere by the server's messages.
 func TestCutReplyEverywhere(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)
 		lost := 0
 		for n := 1; ; n++ {

@@ -36,7 +36,7 @@ func TestParseTable(t *testing.T) {
 // TestTablesOfAllNames describes tables whose names are hostile, and loads nothing
 // but them.
 func TestTablesOfAllNames(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		conn := connect(t, s)
 		exec(t, conn, `CREATE SCHEMA "We""ird"`, "CREATE TABLE p (id INT8 PRIMARY KEY)")
 		long := strings.Repeat("ü", 40) // 80 bytes: PostgreSQL cuts the name to 62
