@@ -3,6 +3,7 @@ package load_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -139,6 +140,26 @@ func TestSwallowedRepliesWithoutProof(t *testing.T) {
 		case sub.kind != "points" && sub.count(t, url) <= 1000:
 			t.Errorf("%d rows, %v; want more than 1000", sub.count(t, url), err)
 		}
+	})
+}
+
+// TestForeignRowsAreNotTakenForOurs has somebody else write a row under a key of the load:
+// the look-up behind the duplicate key compares what the rows hold, and names it.
+func TestForeignRowsAreNotTakenForOurs(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		l := newLoad(t, url, load.Request{What: load.Points, Rows: 1000, Seed: 11, Settings: load.Settings{Way: commit.Statement, Via: commit.Insert, Chunk: 100, Workers: 1}})
+		key := l.Keys.First + 5
+		loadertest.Exec(t, url, fmt.Sprintf("INSERT INTO points (id, x, y, z) VALUES (%d, 1, 2, 3)", key))
+		_, err := l.Run(context.Background())
+		var dup *commit.DuplicateError
+		if !errors.As(err, &dup) || dup.Key != fmt.Sprintf("id=%d", key) {
+			t.Errorf("got %v, want key %d refused", err, key)
+		}
+		loadertest.Exec(t, url, fmt.Sprintf("DELETE FROM points WHERE id = %d", key))
+		l.Close()
+		resume(t, url, l, load.Settings{})
+		checkExact(t, url, l, 1000)
 	})
 }
 

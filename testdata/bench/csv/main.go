@@ -1,9 +1,9 @@
-// Command csvbench times loader csv beside other programs that load the same file, on a
+// Command csv times loader csv beside other programs that load the same file, on a
 // server that runs, interleaved, and prints the medians and the ratios of one run. The
 // file is a data set of testdata/csv, its records repeated up to a size. From the root
 // of the repository:
 //
-//	go run ./testdata/csvbench --url 'postgres://postgres@localhost:5432/?sslmode=disable' --file seattle-weather.csv
+//	go run ./testdata/bench/csv --url 'postgres://postgres@localhost:5432/?sslmode=disable' --file seattle-weather.csv
 //
 // It drops and makes the database loader_csvbench on the server. The CPU time of the
 // server is read from /proc, so that it must run on this machine.
@@ -14,19 +14,14 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/server"
+	"bulkload/testdata/bench/measure"
 )
 
 var (
@@ -35,7 +30,7 @@ var (
 	size    = flag.Int64("bytes", 1<<30, "bytes of the file to load")
 	count   = flag.Int("count", 5, "runs of each program")
 	warm    = flag.Bool("warm", true, "begin with a run of each that does not count")
-	workers = flag.Int("workers", 2, "connections of the programs that have several")
+	workers = flag.Int("workers", 2, "connections of the programs that have several; 0 leaves the loader its choice, IMPORT too")
 	only    = flag.String("only", "", "run only programs whose name contains this, beside the loader")
 	key     = flag.Bool("key", false, "number the records, as a primary key")
 	extra   = flag.String("args", "", "more arguments for loader csv, with blanks between")
@@ -47,11 +42,11 @@ var (
 func main() {
 	flag.Parse()
 	if *target == "" {
-		fmt.Fprintln(os.Stderr, "csvbench: --url is needed")
+		fmt.Fprintln(os.Stderr, "csv: --url is needed")
 		os.Exit(2)
 	}
 	if err := compare(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "csvbench:", err)
+		fmt.Fprintln(os.Stderr, "csv:", err)
 		os.Exit(1)
 	}
 }
@@ -76,16 +71,16 @@ func compare(ctx context.Context) error {
 	work := *dir
 	if work == "" {
 		var err error
-		if work, err = os.MkdirTemp("", "csvbench"); err != nil {
+		if work, err = os.MkdirTemp("", "csv"); err != nil {
 			return err
 		}
 		defer os.RemoveAll(work)
 	}
 	loader := *binary
 	if loader == "" {
-		loader = filepath.Join(work, "loader")
-		if out, err := exec.Command("go", "build", "-o", loader, "./cmd/loader").CombinedOutput(); err != nil {
-			return fmt.Errorf("build the loader: %w: %s", err, out)
+		var err error
+		if loader, err = measure.BuildLoader(work); err != nil {
+			return err
 		}
 	}
 	cfg, err := server.Parse(*target)
@@ -110,8 +105,11 @@ func compare(ctx context.Context) error {
 	if cockroach {
 		cascade = " CASCADE"
 	}
-	db := withDatabase("loader_csvbench")
-	if err := run(ctx, *target, "DROP DATABASE IF EXISTS loader_csvbench"+cascade, "CREATE DATABASE loader_csvbench"); err != nil {
+	db, err := measure.WithDatabase(*target, "loader_csvbench")
+	if err != nil {
+		return err
+	}
+	if err := measure.Exec(ctx, *target, "DROP DATABASE IF EXISTS loader_csvbench"+cascade, "CREATE DATABASE loader_csvbench"); err != nil {
 		return err
 	}
 	// The loader makes the table, of the types that it finds in the data set.
@@ -119,8 +117,8 @@ func compare(ctx context.Context) error {
 	if *key {
 		create = append(create, "--key", "record")
 	}
-	if out, err := exec.Command(loader, create...).CombinedOutput(); err != nil {
-		return fmt.Errorf("first run of the loader: %w: %s", err, out)
+	if _, _, err := measure.Process(exec.Command(loader, create...)); err != nil {
+		return fmt.Errorf("first run of the loader: %w", err)
 	}
 	all := contenders(loader, db, set, cockroach)
 	rounds := *count
@@ -135,13 +133,16 @@ func compare(ctx context.Context) error {
 		}
 	}
 	report(srv, set, all)
-	return run(ctx, *target, "DROP DATABASE loader_csvbench"+cascade)
+	return measure.Exec(ctx, *target, "DROP DATABASE loader_csvbench"+cascade)
 }
 
 // contenders returns the programs that are there.
 func contenders(loader, db string, set fileSet, cockroach bool) []*contender {
-	w := strconv.Itoa(*workers)
-	args := append([]string{"csv", set.csv, "--table", "t", "--url", db, "--quiet", "--workers", w}, strings.Fields(*extra)...)
+	w := strconv.Itoa(max(*workers, 1))
+	args := append([]string{"csv", set.csv, "--table", "t", "--url", db, "--quiet"}, strings.Fields(*extra)...)
+	if *workers > 0 {
+		args = append(args, "--workers", w)
+	}
 	all := []*contender{{name: "loader csv", command: func() *exec.Cmd { return exec.Command(loader, args...) }}}
 	add := func(program, name string, args ...string) {
 		path, err := exec.LookPath(program)
@@ -171,44 +172,34 @@ func (c *contender) run(ctx context.Context, db string, rows int64, counts, cock
 	if !cockroach {
 		reset = append(reset, "CHECKPOINT")
 	}
-	if err := run(ctx, db, reset...); err != nil {
+	if err := measure.Exec(ctx, db, reset...); err != nil {
 		return err
 	}
 	before, err := cpuOf(*pid)
 	if err != nil {
 		return err
 	}
-	cmd := c.command()
-	start := time.Now()
-	out, err := cmd.CombinedOutput()
-	elapsed := time.Since(start)
+	_, use, err := measure.Process(c.command())
 	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+		return err
 	}
 	after, err := cpuOf(*pid)
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, db)
+	got, err := measure.Value[int64](ctx, db, "SELECT count(*) FROM t")
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
-	var got int64
-	if err := conn.QueryRow(ctx, "SELECT count(*) FROM t").Scan(&got); err != nil {
-		return err
-	}
 	if got != rows {
-		return fmt.Errorf("%d rows are in the table, and the file has %d: %s", got, rows, out)
+		return fmt.Errorf("%d rows are in the table, and the file has %d", got, rows)
 	}
-	seconds := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
-	fmt.Fprintf(os.Stderr, "%s: %.2f s, CPU %.2f + %.2f s\n", c.name, elapsed.Seconds(), seconds, after-before)
+	fmt.Fprintf(os.Stderr, "%s: %.2f s, CPU %.2f + %.2f s\n", c.name, use.Elapsed.Seconds(), use.CPU.Seconds(), after-before)
 	if counts {
-		usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-		c.rate = append(c.rate, float64(rows)/elapsed.Seconds())
-		c.client = append(c.client, seconds)
+		c.rate = append(c.rate, float64(rows)/use.Elapsed.Seconds())
+		c.client = append(c.client, use.CPU.Seconds())
 		c.server = append(c.server, after-before)
-		c.peak = append(c.peak, usage.Maxrss)
+		c.peak = append(c.peak, use.PeakKiB)
 	}
 	return nil
 }
@@ -217,57 +208,19 @@ func report(srv *server.Server, set fileSet, all []*contender) {
 	fmt.Printf("%s, %s repeated to %d MiB, %d rows, %d workers, median of %d interleaved runs (least to most)\n\n", srv.Info, *file, *size>>20, set.rows, *workers, *count)
 	fmt.Println("| program | rows/s | loader's rows/s to its | CPU s: client + server | peak MiB |\n|---|---|---|---|---|")
 	for _, c := range all {
-		ratios, cpu := make([]float64, len(c.rate)), make([]float64, len(c.rate))
-		for i := range ratios {
-			ratios[i] = all[0].rate[i] / c.rate[i]
+		cpu := make([]float64, len(c.rate))
+		for i := range cpu {
 			cpu[i] = c.client[i] + c.server[i]
 		}
-		fmt.Printf("| %s | %.0f (%.0f to %.0f) | %.2f (%.2f to %.2f) | %.2f + %.2f = %.2f (%.2f to %.2f) | %d |\n", c.name,
-			median(c.rate), slices.Min(c.rate), slices.Max(c.rate), median(ratios), slices.Min(ratios), slices.Max(ratios),
-			median(c.client), median(c.server), median(cpu), slices.Min(cpu), slices.Max(cpu), median(c.peak)>>10)
+		fmt.Printf("| %s | %s | %s | %.2f + %.2f = %s | %d |\n", c.name, measure.Spread("%.0f", c.rate), measure.Spread("%.2f", measure.Ratios(all[0].rate, c.rate)),
+			measure.Median(c.client), measure.Median(c.server), measure.Spread("%.2f", cpu), measure.Median(c.peak)>>10)
 	}
-}
-
-func median[T int64 | float64](list []T) T {
-	s := slices.Clone(list)
-	slices.Sort(s)
-	return s[len(s)/2]
-}
-
-// withDatabase returns the target's URL with another database.
-func withDatabase(name string) string {
-	u, err := url.Parse(*target)
-	if err != nil {
-		panic("csvbench: --url is no URL")
-	}
-	u.Path = "/" + name
-	return u.String()
-}
-
-// run runs statements at a URL.
-func run(ctx context.Context, url string, statements ...string) error {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	for _, q := range statements {
-		if _, err := conn.Exec(ctx, q); err != nil {
-			return fmt.Errorf("%s: %w", q, err)
-		}
-	}
-	return nil
 }
 
 // postmaster returns the process of a PostgreSQL server.
 func postmaster(ctx context.Context) (int, error) {
-	conn, err := pgx.Connect(ctx, *target)
+	text, err := measure.Value[string](ctx, *target, "SELECT pg_read_file('postmaster.pid')")
 	if err != nil {
-		return 0, err
-	}
-	defer conn.Close(ctx)
-	var text string
-	if err := conn.QueryRow(ctx, "SELECT pg_read_file('postmaster.pid')").Scan(&text); err != nil {
 		return 0, err
 	}
 	line, _, _ := strings.Cut(text, "\n")
