@@ -27,10 +27,11 @@ const Import commit.Via = "import"
 // half a second by itself, and statistics are gathered behind it. Measured on 21.1 with two
 // cores: chunks that are committed in one phase bring 340 000 points/s and IMPORT 430 000,
 // so that it takes many rows to make up for a table that is offline; other chunks, with
-// ledger rows or secondary indexes, bring 25 000 to 90 000.
+// ledger rows or secondary indexes, bring 25 000 to 90 000: of 100 000 accounts IMPORT takes
+// 0.7 s, and chunks 1.7 s.
 const (
 	importRows     = 5_000_000
-	importSlowRows = 250_000
+	importSlowRows = 100_000
 )
 
 // manyRows is the number of rows from which on this load goes by IMPORT, where nothing is
