@@ -31,7 +31,13 @@ func broken(t *testing.T, url string, n int64, o bank.Options, accounts map[int6
 	proxy := loadertest.NewProxy(t, url)
 	b := open(t, proxy.URL(), o)
 	proxy.Add(faults...)
-	res, err := b.Run(context.Background(), n)
+	ctx, cancel := context.WithCancel(context.Background())
+	if o.AttemptTimeout > 0 {
+		// A bound that holds on a busy machine too, and that silence would never meet.
+		ctx, cancel = context.WithTimeout(ctx, 40*o.AttemptTimeout)
+	}
+	defer cancel()
+	res, err := b.Run(ctx, n)
 	b.Close()
 	return l, res, err
 }

@@ -45,6 +45,22 @@ func TestCountThatDiffers(t *testing.T) {
 	})
 }
 
+// TestCommitIsAnsweredByRollback has transactions rolled back without an error: only the
+// tag that answers COMMIT tells, and the chunks are sent again.
+func TestCommitIsAnsweredByRollback(t *testing.T) {
+	postgresSubjects(t, func(t *testing.T, url string, sub subject) {
+		if sub.Way != commit.Transaction {
+			t.Skip("the statement way sends no COMMIT")
+		}
+		fault := &loadertest.Fault{When: loadertest.Match{SQL: "^COMMIT", Kind: loadertest.MsgQuery}, Nth: 3, Times: 4, Do: loadertest.RollBack}
+		x := sub.start(t, url, 1000, fault)
+		if res := x.mustEnd(t); !fault.Fired() || res.Retries == 0 {
+			t.Errorf("%d transactions were rolled back, and %d retries counted", fault.Count(), res.Retries)
+		}
+		sub.exact(t, url, x.Load, 1000)
+	})
+}
+
 // TestRowsThatVanish has a trigger drop rows without a word: no way takes that for
 // success, and the load goes on when the trigger is gone.
 func TestRowsThatVanish(t *testing.T) {

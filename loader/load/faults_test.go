@@ -10,10 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/rows"
 	"bulkload/loader/server"
 	"bulkload/loader/source"
 )
@@ -159,6 +161,28 @@ func TestForeignRowsAreNotTakenForOurs(t *testing.T) {
 		loadertest.Exec(t, url, fmt.Sprintf("DELETE FROM points WHERE id = %d", key))
 		l.Close()
 		resume(t, url, l, load.Settings{})
+		checkExact(t, url, l, 1000)
+	})
+}
+
+// TestChunkThatIsThereByHalf has some rows of a chunk of the statement way in the table
+// before it is sent, as after a resume with another chunk size: those that are missing are
+// sent, and none of the others.
+func TestChunkThatIsThereByHalf(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		l := newLoad(t, url, load.Request{What: load.Points, Rows: 1000, Seed: 11, Settings: load.Settings{Way: commit.Statement, Via: commit.Insert, Chunk: 100, Workers: 1}})
+		c := rows.NewChunk(source.Points{}.Columns())
+		if err := l.Job.Source.Fill(c, chunker.RowSpan(140, 50)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range c.Len() {
+			exec(t, url, "INSERT INTO points (id, x, y, z) VALUES ($1, $2, $3, $4)", c.Col(0).Ints[i], c.Col(1).Floats[i], c.Col(2).Floats[i], c.Col(3).Floats[i])
+		}
+		res, err := l.Run(context.Background())
+		if err != nil || res.Rows != 1000 || res.LookUps == 0 {
+			t.Fatalf("got %d rows, %d look-ups, %v", res.Rows, res.LookUps, err)
+		}
 		checkExact(t, url, l, 1000)
 	})
 }

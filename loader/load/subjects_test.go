@@ -218,6 +218,7 @@ func (s subject) start(t testing.TB, url string, n int64, faults ...*loadertest.
 	t.Cleanup(proxy.CloseAll) // before the load is closed, which would wait for silent connections
 	proxy.Add(faults...)
 	x.run(t)
+	t.Cleanup(proxy.CloseAll) // and before its end is waited for, where the test has failed
 	return x
 }
 

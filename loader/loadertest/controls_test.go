@@ -68,6 +68,37 @@ var guards = []guard{
 		"t := s.texts[r.URL.Path]", "t := s.texts[r.URL.Path]\n\tfor _, t = range s.texts {\n\t}", "./loader/handoff", "TestNothingElseIsServed", false},
 	{"the limit of rows per second", "loader/run.go",
 		"if r.limit != nil {", "if false {", "./loader/load", "TestRateBoundsTheRows", false},
+	{"the tag of COMMIT is read", "loader/commit/transaction.go",
+		`if err == nil && tag.String() != "COMMIT" {`, "if false {", "./loader/load", "TestCommitIsAnsweredByRollback/keyless", false},
+	{"a chunk that is there by half is not there", "loader/commit/statement.go",
+		"case found.ours == chunk.Len():", "case found.ours > 0:", "./loader/load", "TestChunkThatIsThereByHalf/PostgreSQL", false},
+	{"rows that are there are passed over", "loader/commit/statement.go",
+		"send = c.sql.fill\n", "send = c.sql.insert\n", "./loader/load", "TestChunkThatIsThereByHalf/PostgreSQL", false},
+	{"a record is not read beyond its longest length", "loader/source/csvcut.go",
+		"case !c.eof && len(c.buf) <= c.src.maxRecord():\n\t\t\t// A record longer than a span, or than any may be.\n\t\t\tif err := c.fill(min(2*len(c.buf), c.src.maxRecord()+1)); err != nil {",
+		"case !c.eof:\n\t\t\tif err := c.fill(2 * len(c.buf)); err != nil {", "./loader/source", "TestRecordsHaveALongestLength", false},
+	{"a record has a longest length", "loader/source/csv.go",
+		"} else if scan.At-at > s.maxRecord() {", "} else if false {", "./loader/source", "TestRecordsHaveALongestLength", false},
+	{"a table has the key that is looked up", "loader/load/table.go",
+		`} else if !slices.Equal(t.Primary, []string{"id"}) {`, `} else if false {`, "./loader/load", "TestTablesThatDoNotFit/PostgreSQL", false},
+	{"files bring the key that is looked up", "loader/load/csv.go",
+		"case l.keysCSV() == nil:\n\t\treturn &TableError{fmt.Sprintf(\"--commit", "case false:\n\t\treturn &TableError{fmt.Sprintf(\"--commit", "./loader/load", "TestFilesWithoutTheKey", false},
+	{"ranges are served", "loader/handoff/serve.go",
+		"t.Write(r.Context(), out, first)", "t.Write(r.Context(), out, 0)", "./loader/handoff", "TestServedTextsAndRanges", false},
+	{"a served file is for GET and HEAD", "loader/handoff/serve.go",
+		"case r.Method != http.MethodGet && r.Method != http.MethodHead:", "case false:", "./loader/handoff", "TestNothingElseIsServed", false},
+	{"a transfer is looked up before it is made again", "loader/bank/transfer.go",
+		"b.attempt(ctx, t, attempt > 0 && !b.Unproven)", "b.attempt(ctx, t, false)", "./loader/bank", "TestAmbiguousCommits/PostgreSQL/reply_swallowed", false},
+	{"a call around the transfers has a deadline", "loader/bank/run.go",
+		"ctx, cancel := context.WithTimeout(ctx, b.AttemptTimeout)", "ctx, cancel := context.WithCancel(ctx)", "./loader/bank", "TestSilenceAroundTransfers/PostgreSQL", false},
+	{"a transfer has a deadline", "loader/bank/transfer.go",
+		"ctx, cancel := context.WithTimeout(ctx, b.AttemptTimeout)", "ctx, cancel := context.WithCancel(ctx)", "./loader/bank", "TestBlackHole/PostgreSQL", false},
+	{"silent sessions do not fill the bank's pool", "loader/bank/bank.go",
+		"Max: 2 * o.Workers,", "Max: o.Workers,", "./loader/bank", "TestSilenceAroundTransfers/PostgreSQL", false},
+	{"good-byes are bounded", "loader/server/server.go",
+		"case <-time.After(closeTimeout):", "case <-time.After(time.Hour):", "./loader/bank", "TestSilenceAroundTransfers/PostgreSQL", false},
+	{"statements end on the server too", "loader/server/server.go",
+		"if o.StatementTimeout <= 0 {", "if true {", "./loader/bank", "TestTransferThatNeverArrives", false},
 }
 
 // TestGuardsCanFail takes about ten seconds a guard. To run one:
@@ -99,7 +130,7 @@ func TestGuardsCanFail(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			args := []string{"test", "-overlay", overlay, "-vet=off", "-count=1", "-v", "-run", g.run}
+			args := []string{"test", "-overlay", overlay, "-vet=off", "-count=1", "-timeout", "40s", "-v", "-run", g.run}
 			if g.long {
 				args = append(args, "-tags", "chaos")
 			}

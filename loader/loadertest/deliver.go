@@ -96,6 +96,16 @@ func (c *conn) deliver(g *group) bool {
 				return false
 			case Duplicate:
 				c.duplicate(f, g)
+			case RollBack:
+				if m.kind != MsgQuery || !commit.MatchString(m.sql) {
+					c.p.t.Errorf("proxy: no COMMIT to roll back: %s %q", m.kind, m.sql)
+					return false
+				}
+				if !sendTo(m.from) {
+					return false
+				}
+				c.sw.Write(instead(m))
+				pos = m.to
 			case InjectAfter:
 				c.lie(t, m.kind, f)
 			case Inject:

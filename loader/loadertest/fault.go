@@ -70,10 +70,14 @@ const (
 	// Fault.Less: the reply of one that took fewer rows than were sent, though the
 	// server took them all.
 	Recount
+	// RollBack sends ROLLBACK in place of a COMMIT that comes as a Query, and passes its
+	// answer on: what a server says whose transaction has failed without the client's
+	// knowledge, and no error.
+	RollBack
 )
 
 var actionNames = []string{"cut", "cut middle", "cut after", "swallow reply", "hold", "duplicate",
-	"inject", "inject after", "delay", "throttle", "black hole", "black hole all", "refuse", "recount"}
+	"inject", "inject after", "delay", "throttle", "black hole", "black hole all", "refuse", "recount", "roll back"}
 
 // String returns the action's name in words.
 func (a Action) String() string { return actionNames[a] }
@@ -195,6 +199,8 @@ func (f *Fault) bind(p *Proxy) error {
 		return fmt.Errorf("fault %q needs a Code", f.Do)
 	case f.Do == Recount && (f.When.From != Backend || f.Less <= 0):
 		return fmt.Errorf("fault %q meets messages of the server only, and needs Less", f.Do)
+	case f.Do == RollBack && f.When.Kind != MsgStatement && f.When.Kind != MsgQuery || f.Do == RollBack && f.When.From == Backend:
+		return fmt.Errorf("fault %q meets statements of the client only", f.Do)
 	case f.Do == Throttle && f.BytesPerSecond <= 0:
 		return fmt.Errorf("fault %q needs BytesPerSecond", f.Do)
 	}

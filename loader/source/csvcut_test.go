@@ -14,6 +14,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
+	"bulkload/loader/rows"
 	"bulkload/loader/source"
 )
 
@@ -108,6 +109,38 @@ func TestCutAfterFit(t *testing.T) {
 		}
 		if at != end || total != 5000 {
 			t.Errorf("%d rows, then fewer: %d rows up to %d, want 5000 up to %d", rows, total, at, end)
+		}
+	}
+}
+
+// TestRecordsHaveALongestLength has a record that is longer than any may be: it is named,
+// and the text behind it is not read in search of its end.
+func TestRecordsHaveALongestLength(t *testing.T) {
+	const most = 64 << 10
+	for _, test := range []struct {
+		bytes int // of the record
+		want  string
+	}{
+		{most / 2, ""},
+		{2 * most, "x.csv:2: a record of more than 65536 bytes"},
+		{20 * most, "x.csv:2: a quote is not closed within the 65536 bytes of a record"},
+	} {
+		s := csvOf(t, "1,a\n2,\""+strings.Repeat("xxx\n", test.bytes/4)+"\"\n3,c\n", 3000, 0)
+		s.MaxRecordBytes, s.Fields = most, []int{0, 1}
+		cut := s.Cut(chunker.Range{End: s.Positions()})
+		c := rows.NewChunk([]rows.Column{{Name: "a", Kind: rows.Text}, {Name: "b", Kind: rows.Text}})
+		var err error
+		for err == nil {
+			var span chunker.Span
+			if span, err = cut.Next(1 << 40); err == nil {
+				err = s.Fill(c, span)
+			}
+		}
+		if errors.Is(err, io.EOF) && test.want == "" {
+			continue
+		}
+		if test.want == "" || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("a record of %d bytes: got %v, want %q", test.bytes, err, test.want)
 		}
 	}
 }
