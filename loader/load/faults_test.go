@@ -383,6 +383,28 @@ func TestTooLargeIsHalved(t *testing.T) {
 	})
 }
 
+// TestRunThatWasTakenOverWritesNothing gives the claims of a run to another: by the
+// transaction way no ledger row is its own any more, and so no row.
+func TestRunThatWasTakenOverWritesNothing(t *testing.T) {
+	eachOf(t, func(s subject) bool { return s.Way == commit.Transaction }, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		var once sync.Once
+		var had int64
+		sub.Chunk, sub.Workers = 10, 1
+		sub.Observe = func(loader.Event) {
+			once.Do(func() { // the one worker waits
+				loadertest.Exec(t, url, "UPDATE loader.claims SET run = 'another0'")
+				had = sub.count(t, url)
+			})
+		}
+		if _, err := sub.startDirect(t, url, 30_000).wait(); !errors.Is(err, loader.ErrLost) {
+			t.Errorf("got %v, want ErrLost", err)
+		}
+		if n := sub.count(t, url); had == 0 || n != had {
+			t.Errorf("%d rows are in, and %d were when the run lost its claims", n, had)
+		}
+	})
+}
+
 // TestForgottenMeanwhile deletes the record of a load while it runs.
 func TestForgottenMeanwhile(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
