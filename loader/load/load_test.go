@@ -170,6 +170,29 @@ func TestTablesThatDoNotFit(t *testing.T) {
 	})
 }
 
+// TestFilesWithoutTheKey has what needs the primary key asked of files that do not bring
+// it, or of tables that have none.
+func TestFilesWithoutTheKey(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url, "CREATE TABLE keyless (a INT8, b TEXT)", "CREATE TABLE other (id SERIAL PRIMARY KEY, a INT8, b TEXT)", "CREATE TABLE two (a INT8, c INT8 DEFAULT 0, b TEXT, PRIMARY KEY (a, c))")
+		path := write(t, "x.csv", "a,b\n1,x\n")
+		for _, name := range []string{"keyless", "other", "two"} {
+			for _, want := range []string{"--commit statement", "--on-conflict skip"} {
+				req := files(name, path)
+				if req.Way = commit.Statement; want != "--commit statement" {
+					req.Way, req.Files.Conflict = "", commit.SkipRow
+				}
+				_, err := load.New(context.Background(), loadertest.Open(t, url), req)
+				var table *load.TableError
+				if !errors.As(err, &table) || !strings.HasPrefix(err.Error(), want+" needs the whole primary key of public."+name) {
+					t.Errorf("%s: got %v, want %s refused", name, err, want)
+				}
+			}
+		}
+	})
+}
+
 func TestATableOfTheUsersOwnTypes(t *testing.T) {
 	s := loadertest.PostgreSQLServer(t)
 	url := s.NewDatabase(t)

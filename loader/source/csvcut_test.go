@@ -120,18 +120,19 @@ func TestRecordsHaveALongestLength(t *testing.T) {
 	for _, test := range []struct {
 		bytes int // of the record
 		want  string
+		span  int64 // that the error is in: its first line, where no end was found
 	}{
-		{most / 2, ""},
-		{2 * most, "x.csv:2: a record of more than 65536 bytes"},
-		{20 * most, "x.csv:2: a quote is not closed within the 65536 bytes of a record"},
+		{most / 2, "", 0},
+		{2 * most, "x.csv:2: a record of more than 65536 bytes", 2*most + 9},
+		{20 * most, "x.csv:2: a quote is not closed within the 65536 bytes of a record", 7},
 	} {
 		s := csvOf(t, "1,a\n2,\""+strings.Repeat("xxx\n", test.bytes/4)+"\"\n3,c\n", 3000, 0)
 		s.MaxRecordBytes, s.Fields = most, []int{0, 1}
 		cut := s.Cut(chunker.Range{End: s.Positions()})
 		c := rows.NewChunk([]rows.Column{{Name: "a", Kind: rows.Text}, {Name: "b", Kind: rows.Text}})
 		var err error
+		var span chunker.Span
 		for err == nil {
-			var span chunker.Span
 			if span, err = cut.Next(1 << 40); err == nil {
 				err = s.Fill(c, span)
 			}
@@ -139,8 +140,8 @@ func TestRecordsHaveALongestLength(t *testing.T) {
 		if errors.Is(err, io.EOF) && test.want == "" {
 			continue
 		}
-		if test.want == "" || !strings.HasPrefix(err.Error(), test.want) {
-			t.Errorf("a record of %d bytes: got %v, want %q", test.bytes, err, test.want)
+		if test.want == "" || !strings.HasPrefix(err.Error(), test.want) || span.Count != test.span {
+			t.Errorf("a record of %d bytes: got %v, in a span of %d bytes; want %q, in one of %d", test.bytes, err, span.Count, test.want, test.span)
 		}
 	}
 }
