@@ -99,7 +99,8 @@ func TestGuardsCanFail(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			args := []string{"test", "-overlay", overlay, "-vet=off", "-count=1", "-v", "-run", g.run}
+			// A run that waits for ever has failed as well.
+			args := []string{"test", "-overlay", overlay, "-vet=off", "-count=1", "-v", "-timeout", "90s", "-run", g.run}
 			if g.long {
 				args = append(args, "-tags", "chaos")
 			}
@@ -107,7 +108,7 @@ func TestGuardsCanFail(t *testing.T) {
 			cmd.Dir = root
 			out, err := cmd.CombinedOutput()
 			test := regexp.QuoteMeta(strings.SplitN(g.run, "/", 2)[0])
-			switch failed := regexp.MustCompile(`(?m)^--- FAIL: ` + test).Match(out); {
+			switch failed := regexp.MustCompile(`(?m)^(--- FAIL: ` + test + `|panic: test timed out)`).Match(out); {
 			case failed:
 				t.Logf("%s fails without it, as it must", g.run)
 			case err == nil && regexp.MustCompile(`(?m)^\s*--- SKIP: `+test+`.*\n.*(cockroach|PostgreSQL)`).Match(out):
