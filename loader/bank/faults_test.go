@@ -39,10 +39,10 @@ func broken(t *testing.T, url string, n int64, o bank.Options, accounts map[int6
 	defer cancel()
 	res, err := b.Run(ctx, n)
 	b.Close()
-	if ctx.Err() != nil {
-		t.Errorf("not back within 40 times an attempt's: %v", err)
-	}
 	proxy.CloseAll() // what is silent would be waited for at the end of the test
+	if ctx.Err() != nil {
+		t.Fatalf("not back within 40 times an attempt's: %v", err)
+	}
 	return l, res, err
 }
 
