@@ -153,6 +153,7 @@ func TestGuardsCanFail(t *testing.T) {
 	}
 	for _, g := range guards {
 		t.Run(g.name, func(t *testing.T) {
+			t.Parallel() // most of the time is building, or waiting for what does not come
 			out, err := g.without(t, root)
 			test, _, _ := strings.Cut(g.run, "/")
 			failed := regexp.MustCompile(`(?m)^--- FAIL: ` + regexp.QuoteMeta(test) + ` `).Match(out)
