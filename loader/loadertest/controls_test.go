@@ -143,7 +143,7 @@ var guards = []guard{
 // one that is expected: a test of a deadline has a bound of its own.
 const guardTime = "90s"
 
-// TestGuardsCanFail takes about eight seconds a guard. To run one:
+// TestGuardsCanFail takes about two minutes on two cores with nothing beside. To run one:
 //
 //	go test -tags chaos -run 'TestGuardsCanFail/waits_grow' -v ./loader/loadertest
 func TestGuardsCanFail(t *testing.T) {
