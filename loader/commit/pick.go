@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -292,16 +291,18 @@ func (x *picking) arrange(ctx context.Context) (savepoint string, err error) {
 	for _, n := range places {
 		suspect[n-1] = true
 	}
-	slices.SortStableFunc(x.order, func(a, b int) int {
-		switch {
-		case suspect[a] == suspect[b]:
-			return 0
-		case suspect[b]:
-			return -1
+	x.order = x.order[:0]
+	for i, s := range suspect {
+		if !s {
+			x.order = append(x.order, i)
 		}
-		return 1
-	})
-	x.suspects -= len(places)
+	}
+	x.suspects = len(x.order)
+	for i, s := range suspect {
+		if s {
+			x.order = append(x.order, i)
+		}
+	}
 	return savepointBack, nil
 }
 
