@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,6 +144,15 @@ func TestCertificates(t *testing.T) {
 			a.try(t)
 		}
 
+		// The reason is printed where a reset took the alert the first time, and is not asked
+		// for again.
+		front, asked := resetOnce(t, s.Port)
+		attempt{name: "client expired, reset", url: strings.Replace(at(expired), fmt.Sprint(":", s.Port), fmt.Sprint(":", front), 1), code: exitTarget,
+			want: fmt.Sprintf(`loader: connect to localhost:%d .*: the server does not accept the client's certificate or TLS: (expired|bad) certificate`, front)}.try(t)
+		if n := asked.Load(); n != 2 {
+			t.Errorf("a server that refuses the certificate was asked %d times, want 2, for the first was reset", n)
+		}
+
 		// A directory as cockroach cert makes it.
 		s.Authority.Write(s.CertsDir, "client.certmax", loadertest.Leaf{Name: "certmax"})
 		plain := fmt.Sprintf("cockroachdb://certmax@localhost:%d/bank", s.Port)
@@ -171,6 +182,42 @@ func TestCertificates(t *testing.T) {
 		checkServed(t, s, ca, "unknown authority")
 		attempt{name: "server of another CA", url: at(right), code: exitTarget, want: connect("the server's certificate is signed by an authority that sslrootcert does not hold")}.try(t)
 	}, loadertest.PostgreSQL)
+}
+
+// resetOnce listens in front of a server on this machine, resets the first connection and
+// passes the others on. It returns its port and the number of connections so far.
+func resetOnce(t *testing.T, port int) (int, *atomic.Int32) {
+	t.Helper()
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	accepted := new(atomic.Int32)
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if accepted.Add(1) == 1 {
+				client.(*net.TCPConn).SetLinger(0)
+				client.Close()
+				continue
+			}
+			go func() {
+				defer client.Close()
+				server, err := net.Dial("tcp", fmt.Sprint("localhost:", port))
+				if err != nil {
+					return
+				}
+				defer server.Close()
+				go io.Copy(server, client)
+				io.Copy(client, server)
+			}()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).Port, accepted
 }
 
 // TestServersWithoutTLS asks servers for TLS that have none, and hosts that are not

@@ -42,8 +42,7 @@ func Reason(err error) string {
 			return "the server's certificate has expired, or is not valid yet"
 		}
 		return "the server's certificate is not valid: " + oneLine(invalid.Error())
-	case errors.As(err, &remote) && remote.Op == "remote error":
-		// A TLS alert. Its type in crypto/tls has no exported name.
+	case isAlert(err) && errors.As(err, &remote):
 		return "the server does not accept the client's certificate or TLS: " + oneLine(strings.TrimPrefix(remote.Err.Error(), "tls: "))
 	case errors.As(err, &header):
 		return "the server does not answer in TLS"
@@ -89,6 +88,12 @@ func isCertificate(err error) bool {
 		verify  *tls.CertificateVerificationError
 	)
 	return errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) || errors.As(err, &verify)
+}
+
+// isAlert reports whether the server ended the TLS connection with a reason of its own.
+func isAlert(err error) bool {
+	var remote *net.OpError
+	return errors.As(err, &remote) && remote.Op == "remote error" // as crypto/tls wraps every alert
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
