@@ -53,9 +53,7 @@ func passes(err error) bool {
 		c := Classify(err)
 		return c == Retry || c == Uncertain
 	}
-	// Another address or certificate would help, more likely than another moment. The alert
-	// of a server that refuses the client's certificate can be lost to a reset, since in TLS
-	// 1.3 the client is writing by then: that passes, and the next attempt has the alert.
+	// Another address or certificate would help, more likely than another moment.
 	if isCertificate(err) || isAlert(err) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
 		return false
 	}

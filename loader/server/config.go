@@ -67,6 +67,7 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	// in a minute. The default is some hours.
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
 	cfg.DialFunc = dialer.DialContext
+	hearOut(&cfg.Config)
 	// The rows are sent by statements that are prepared once per connection.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	if host := mayFallBack(cfg); host != "" {
