@@ -1,0 +1,77 @@
+package source
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// Sampling of a file for its hash.
+const (
+	samples     = 64
+	sampleBytes = 64 << 10
+)
+
+// sample returns the SHA-256 of blocks spread over the file, its first and its last
+// among them, and of the whole of a file of up to 4 MiB. Reading all of a large one
+// would cost about as much as the load.
+func sample(r io.ReaderAt, size int64) (string, error) {
+	h := sha256.New()
+	buf := make([]byte, sampleBytes)
+	step := max((size-sampleBytes)/(samples-1), sampleBytes)
+	for at := int64(0); at < size; at += step {
+		if size-at < step { // the last one ends with the file
+			at = max(at-sampleBytes, 0, size-sampleBytes)
+			step = size
+		}
+		n, err := r.ReadAt(buf, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", err
+		}
+		h.Write(buf[:n])
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+}
+
+// Same returns ErrChanged, with what is different, where the file is not the one that
+// was inspected. A file whose time alone is another is taken for changed unless
+// anyTime: its samples are equal, which says little of what lies between them.
+func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
+	switch {
+	case f.Name == Stdin:
+		return &FileError{Stdin, ErrOnce}
+	case f.Once:
+		return &FileError{f.Name, fmt.Errorf("%w: the query of its address is not kept", ErrOnce)}
+	}
+	now := File{Name: f.Name, Bytes: -1}
+	if _, err := in.peek(ctx, &now); err != nil {
+		return err
+	}
+	switch {
+	case now.Bytes != f.Bytes:
+		return &FileError{f.Name, fmt.Errorf("%w: it has %d bytes, and had %d", ErrChanged, now.Bytes, f.Bytes)}
+	case now.Hash != f.Hash:
+		return &FileError{f.Name, fmt.Errorf("%w: its content is another", ErrChanged)}
+	case !now.Modified.Equal(f.Modified) && !anyTime:
+		return &FileError{f.Name, fmt.Errorf("%w: it was written at %s; --any-time goes on if only its time is another", ErrChanged, now.Modified.Format(time.DateTime))}
+	}
+	return nil
+}
+
+// Touch takes the present time of a plain file for its own.
+func (in *Input) Touch(f *File) error {
+	if f.Name == Stdin || isURL(f.Name) {
+		return nil
+	}
+	info, err := os.Stat(f.Name)
+	if err != nil {
+		return &FileError{f.Name, err}
+	}
+	f.Modified = info.ModTime().UTC()
+	return nil
+}

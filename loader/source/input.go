@@ -1,0 +1,221 @@
+package source
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// An Input opens the files of a load. Stdin is read through it, so that its beginning
+// can be looked at.
+type Input struct {
+	stdin *bufio.Reader
+}
+
+// HeadBytes is how much of a file is looked at to know its form, and mostly more than
+// its first records.
+const HeadBytes = 64 << 10
+
+// NewInput returns an Input that reads Stdin from r.
+func NewInput(r io.Reader) *Input { return &Input{stdin: bufio.NewReaderSize(r, HeadBytes)} }
+
+// Inspect looks at the named files and lays them out one behind the other. charset
+// names their encoding; empty is UTF-8, or what a byte order mark says.
+func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([]File, error) {
+	if charset != "" {
+		if _, err := decoderOf(charset); err != nil {
+			return nil, err
+		}
+	}
+	files := make([]File, len(names))
+	at := int64(0)
+	for i, name := range names {
+		f := &files[i]
+		*f = File{Name: name, Encoding: charset, Bytes: -1, Once: name == Stdin}
+		if isURL(name) {
+			if err := f.splitURL(); err != nil {
+				return nil, err
+			}
+		}
+		head, err := in.peek(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		f.Form = form(head)
+		if f.Encoding == "" && f.Form == "" {
+			f.Encoding = marked(head)
+		}
+		if strings.EqualFold(f.Encoding, "utf-8") || strings.EqualFold(f.Encoding, "utf8") {
+			f.Encoding = ""
+		}
+		f.Stream = f.Stream || f.Form != "" || f.Encoding != ""
+		f.First, f.Size = at, f.Bytes
+		if f.Stream {
+			f.Size = StreamSpace
+		}
+		if at += f.Size; at < 0 || at > 1<<62 {
+			return nil, &FileError{name, errors.New("too many files for one load")}
+		}
+	}
+	return files, nil
+}
+
+// splitURL takes the query out of the name.
+func (f *File) splitURL() error {
+	u, err := url.Parse(f.Name)
+	name, query, _ := strings.Cut(f.Name, "?")
+	switch {
+	case err != nil || u.Host == "":
+		f.Name = "the address"
+		return &FileError{f.Name, errors.New("is not a URL")}
+	case u.User != nil:
+		u.User, u.RawQuery = nil, ""
+		return &FileError{u.String(), errors.New("a user and a password in the address are not taken; fetch it with a tool of yours and pipe it in, with - as its name")}
+	}
+	f.Name, f.query = name, query
+	f.Once = query != ""
+	return nil
+}
+
+// peek reads the stored beginning of a file and what identifies it.
+func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
+	switch {
+	case f.Name == Stdin:
+		f.Stream = true
+		head, err := in.stdin.Peek(HeadBytes)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, &FileError{Stdin, err}
+		}
+		return head, nil
+	case isURL(f.Name):
+		f.Stream = true
+		body, err := get(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		defer body.Close()
+		head, err := io.ReadAll(io.LimitReader(body, HeadBytes))
+		if err != nil {
+			return nil, &FileError{f.Name, err}
+		}
+		return head, nil
+	}
+	info, err := os.Stat(f.Name) // to open a pipe would wait for its writer
+	switch {
+	case err != nil:
+		return nil, &FileError{f.Name, err}
+	case info.IsDir():
+		return nil, &FileError{f.Name, errors.New("is a directory; name its files, or a pattern such as " + filepath.Join(f.Base(), "*.csv"))}
+	case !info.Mode().IsRegular():
+		return nil, &FileError{f.Name, errors.New("is no regular file; pipe it in, with - as its name")}
+	}
+	file, err := os.Open(f.Name)
+	if err != nil {
+		return nil, &FileError{f.Name, err}
+	}
+	defer file.Close()
+	f.Bytes, f.Modified = info.Size(), info.ModTime().UTC()
+	if f.Hash, err = sample(file, f.Bytes); err != nil {
+		return nil, &FileError{f.Name, err}
+	}
+	head := make([]byte, min(HeadBytes, f.Bytes))
+	if _, err := file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, &FileError{f.Name, err}
+	}
+	return head, nil
+}
+
+// Open returns the decoded bytes of a file, from its beginning. The caller closes it.
+func (in *Input) Open(ctx context.Context, f *File) (io.ReadCloser, error) {
+	var stored io.ReadCloser
+	switch {
+	case f.Name == Stdin:
+		stored = io.NopCloser(in.stdin)
+	case isURL(f.Name):
+		body, err := get(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		stored = body
+	default:
+		file, err := os.Open(f.Name)
+		if err != nil {
+			return nil, &FileError{f.Name, err}
+		}
+		stored = file
+	}
+	r, err := decode(stored, f)
+	if err != nil {
+		stored.Close()
+		return nil, &FileError{f.Name, err}
+	}
+	return r, nil
+}
+
+// get asks a server for a file. The first time, what identifies it is kept in f.
+func get(ctx context.Context, f *File) (io.ReadCloser, error) {
+	address := f.Name
+	if f.query != "" {
+		address += "?" + f.query
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, &FileError{f.Name, errors.New("is not a URL")}
+	}
+	// Compression of the transfer would hide the file's own length.
+	req.Header.Set("Accept-Encoding", "identity")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, &FileError{f.Name, errors.Unwrap(err)}
+	}
+	if res.StatusCode != http.StatusOK {
+		res.Body.Close()
+		return nil, &FileError{f.Name, fmt.Errorf("the server answers %s", res.Status)}
+	}
+	modified, _ := http.ParseTime(res.Header.Get("Last-Modified"))
+	tag := res.Header.Get("ETag")
+	if f.Bytes < 0 && f.Hash == "" && f.Modified.IsZero() {
+		f.Bytes, f.Modified, f.Hash = res.ContentLength, modified, tag
+	} else if f.Bytes != res.ContentLength || !f.Modified.Equal(modified) || f.Hash != tag {
+		res.Body.Close()
+		return nil, &FileError{f.Name, ErrChanged}
+	}
+	return res.Body, nil
+}
+
+// Head returns the first decoded bytes of a file, at most most of them, and whether that
+// is all of it. Stdin can still be read from its beginning afterwards.
+func (in *Input) Head(ctx context.Context, f *File, most int) (head []byte, whole bool, err error) {
+	var r io.ReadCloser
+	ended := false // stdin, within what can be looked at of it
+	if f.Name == Stdin {
+		in.stdin = bufio.NewReaderSize(in.stdin, most)
+		stored, err := in.stdin.Peek(most)
+		if ended = errors.Is(err, io.EOF); err != nil && !ended {
+			return nil, false, &FileError{Stdin, err}
+		}
+		if r, err = decode(io.NopCloser(bytes.NewReader(stored)), f); err != nil {
+			return nil, false, &FileError{Stdin, err}
+		}
+	} else if r, err = in.Open(ctx, f); err != nil {
+		return nil, false, err
+	}
+	defer r.Close()
+	head, err = io.ReadAll(io.LimitReader(r, int64(most)))
+	switch {
+	case err == nil:
+		// What was looked at of stdin may be cut anywhere.
+		return head, len(head) < most && (f.Name != Stdin || ended), nil
+	case len(head) > 0:
+		return head, false, nil // a fault behind is told when it is met
+	}
+	return nil, false, &FileError{f.Name, err}
+}

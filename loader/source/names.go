@@ -1,0 +1,86 @@
+package source
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+func isURL(name string) bool {
+	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
+}
+
+// Expand returns the names of files that arguments stand for: a path, a pattern of
+// path/filepath where no file has that very name, Stdin, a URL, and @list for a file
+// that names one of these a line. The names are absolute, and in the order given; the
+// matches of a pattern are sorted.
+func Expand(args []string) ([]string, error) {
+	var names []string
+	for _, a := range args {
+		list, err := expand(a, true)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, list...)
+	}
+	seen := map[string]bool{}
+	for _, n := range names {
+		if seen[n] {
+			return nil, &FileError{n, errors.New("is named twice")}
+		}
+		seen[n] = true
+	}
+	return names, nil
+}
+
+func expand(arg string, lists bool) ([]string, error) {
+	switch {
+	case arg == Stdin || isURL(arg):
+		return []string{arg}, nil
+	case strings.Contains(arg, "://"):
+		return nil, &FileError{arg[:strings.Index(arg, "://")+3] + "…", errors.New("only the server reads there; name a copy of the file that is here, to be compared with what arrives, and the location in --handoff")}
+	case lists && strings.HasPrefix(arg, "@"):
+		text, err := os.ReadFile(arg[1:])
+		if err != nil {
+			return nil, &FileError{arg[1:], err}
+		}
+		var names []string
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			list, err := expand(line, false)
+			if err != nil {
+				return nil, err
+			}
+			names = append(names, list...)
+		}
+		if len(names) == 0 {
+			return nil, &FileError{arg[1:], errors.New("names no file")}
+		}
+		return names, nil
+	}
+	if _, err := os.Stat(arg); err != nil && strings.ContainsAny(arg, "*?[") {
+		list, err := filepath.Glob(arg)
+		if err != nil {
+			return nil, &FileError{arg, err}
+		}
+		if len(list) == 0 {
+			return nil, &FileError{arg, errors.New("matches no file")}
+		}
+		for i := range list {
+			if list[i], err = filepath.Abs(list[i]); err != nil {
+				return nil, &FileError{list[i], err}
+			}
+		}
+		slices.Sort(list)
+		return list, nil
+	}
+	abs, err := filepath.Abs(arg)
+	if err != nil {
+		return nil, &FileError{arg, err}
+	}
+	return []string{abs}, nil
+}
