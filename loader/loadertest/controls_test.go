@@ -110,7 +110,7 @@ var guards = []guard{
 	{"a table has the key that is looked up", "loader/load/table.go",
 		`} else if !slices.Equal(t.Primary, []string{"id"}) {`, `} else if false {`,
 		"./loader/load", "TestTablesThatDoNotFit/PostgreSQL", `got <nil>, want "the primary key is`, false},
-	{"files bring the key that is looked up", "loader/load/csv.go",
+	{"files bring the key that is looked up", "loader/load/csvplan.go",
 		"case l.keysCSV() == nil:\n\t\treturn &TableError{fmt.Sprintf(\"--commit", "case false:\n\t\treturn &TableError{fmt.Sprintf(\"--commit",
 		"./loader/load", "TestFilesWithoutTheKey/PostgreSQL", "want --commit statement refused", false},
 	{"ranges are served", "loader/handoff/serve.go",

@@ -1,0 +1,139 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"bulkload/chunker"
+	"bulkload/loader/source"
+)
+
+// inspect looks at the files: form, dialect, header, sample.
+func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
+	c := &csvSpec{Set: f.Set, Conflict: f.Conflict, MaxErrors: f.MaxErrors, MaxRecord: f.MaxRecordBytes, HeaderKind: f.Header}
+	if c.MaxRecord == 0 {
+		c.MaxRecord = source.DefaultMaxRecordBytes
+	}
+	var err error
+	if c.Files, err = f.Input.Inspect(ctx, f.Names, f.Encoding); err != nil {
+		return nil, err
+	}
+	c.Dialect = chunker.Dialect{Delimiter: f.Delimiter, Quote: f.Quote, Escape: f.Escape, Null: f.Null}
+	if c.Dialect.Quote == 0 && !f.NoQuote {
+		c.Dialect.Quote = '"'
+	}
+	// The first file that has a record decides for all.
+	guessed := f.Delimiter == 0
+	for i := range c.Files {
+		file := &c.Files[i]
+		var list [][]chunker.Field
+		delimiter := c.Dialect.Delimiter
+		head, whole, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
+			file.Data = source.Skipped(head, f.Skip)
+			if !source.Valid(head, whole) && f.MaxErrors.none() {
+				return false, &source.FileError{Name: file.Name, Err: errors.New("is not UTF-8; name its encoding, for example --encoding latin1")}
+			}
+			body := head[file.Data:]
+			if c.Dialect.Delimiter = delimiter; delimiter == 0 && len(body) > 0 {
+				c.Dialect.Delimiter = source.Sniff(body, whole, c.Dialect)
+			}
+			if c.sample != nil || len(body) == 0 {
+				return true, nil
+			}
+			if err := c.Dialect.Check(); err != nil {
+				return false, &TableError{err.Error()}
+			}
+			list = source.Records(body, whole, c.Dialect, sampleRecords)
+			return len(list) > 0, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		body := head[file.Data:]
+		if c.sample != nil || len(body) == 0 {
+			continue
+		}
+		if len(list) == 0 {
+			return nil, &source.FileError{Name: file.Name, Err: fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head))}
+		}
+		c.sample = list
+		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
+		c.Longest, c.Elements = longest(list)
+	}
+	if c.Dialect.Delimiter == 0 {
+		c.Dialect.Delimiter = ','
+	}
+	if err := c.Dialect.Check(); err != nil {
+		return nil, &TableError{err.Error()}
+	}
+	if guessed && len(c.sample) > 0 {
+		l.Notes = append(l.Notes, fmt.Sprintf("delimiter %q (guessed; --delimiter names another)", c.Dialect.Delimiter))
+	}
+	for _, file := range c.Files {
+		if what := strings.TrimSpace(file.Form + " " + file.Encoding); what != "" {
+			l.Notes = append(l.Notes, fmt.Sprintf("%s is %s (by its content)", file.Base(), what))
+		}
+		switch {
+		case file.Name == source.Stdin:
+			l.Notes = append(l.Notes, "standard input cannot be read twice: this load cannot be resumed after a stop")
+		case file.Once:
+			l.Notes = append(l.Notes, fmt.Sprintf("the query of %s may hold what gives access and is not kept: this load cannot be resumed after a stop", file.Base()))
+		}
+	}
+	return c, nil
+}
+
+// head returns the beginning of a file, more of it as long as it is not enough: up to
+// the most bytes that a record has.
+func (c *csvSpec) head(ctx context.Context, f *Files, file *source.File, enough func(head []byte, whole bool) (bool, error)) (head []byte, whole bool, err error) {
+	for most := source.HeadBytes; ; most = c.MaxRecord + source.HeadBytes {
+		if head, whole, err = f.Input.Head(ctx, file, most); err != nil {
+			return nil, false, err
+		}
+		if ok, err := enough(head, whole); ok || err != nil || whole || most > source.HeadBytes {
+			return head, whole, err
+		}
+	}
+}
+
+// sampleRecords is the number of records that are looked at before a load.
+const sampleRecords = 1000
+
+// recordBytes returns the mean length of the records at the beginning of a file.
+func recordBytes(body []byte, whole bool, d chunker.Dialect) int64 {
+	s := chunker.Scanner{Dialect: d, Buf: body, EOF: whole}
+	if !s.Skip(math.MaxInt64, math.MaxInt) {
+		return int64(len(body))
+	}
+	return int64(s.At) / s.Rows
+}
+
+// longest returns the bytes of the longest record, and the most elements that a field
+// may have as an array or a JSON document.
+func longest(records [][]chunker.Field) (most, elements int64) {
+	for _, r := range records {
+		var n int64
+		for _, f := range r {
+			n += int64(len(f.Text)) + 1
+			elements = max(elements, int64(bytes.Count(f.Text, []byte{','}))+1)
+		}
+		most = max(most, n)
+	}
+	return most, elements
+}
+
+// estimate returns about how many rows plain files hold; zero is unknown.
+func (c *csvSpec) estimate() int64 {
+	var n int64
+	for i := range c.Files {
+		if c.Files[i].Stream {
+			return 0
+		}
+		n += c.Files[i].Size - c.Files[i].Data
+	}
+	return (n + c.RowBytes - 1) / max(c.RowBytes, 1)
+}

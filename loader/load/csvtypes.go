@@ -1,0 +1,86 @@
+package load
+
+import (
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/server"
+)
+
+// castType returns the type to which SQL casts the text of a column: its own without
+// length or precision. A cast to those would cut what the column refuses, and COPY
+// would not.
+func castType(c *server.Column, p server.Product) string {
+	t := c.Type
+	if p == server.CockroachDB {
+		t = c.SQLType
+	}
+	for {
+		open := strings.IndexByte(t, '(')
+		if open < 0 {
+			break
+		}
+		n := strings.IndexByte(t[open:], ')')
+		if n < 0 {
+			break
+		}
+		t = t[:open] + t[open+n+1:]
+	}
+	// Without a length these two mean one of 1.
+	switch base, array := strings.TrimSuffix(t, "[]"), strings.HasSuffix(t, "[]"); strings.ToLower(base) {
+	case "bit":
+		t = "varbit"
+		if array {
+			t += "[]"
+		}
+	case "character", "char":
+		t = "pg_catalog.bpchar"
+		if p == server.CockroachDB {
+			t = "STRING"
+		}
+		if array {
+			t += "[]"
+		}
+	}
+	return t
+}
+
+// storeCSV returns the assignments of a load of files; nil where each field goes into
+// the column of its name.
+func (l *Load) storeCSV() []commit.Assignment {
+	c := l.spec.CSV
+	if len(c.Set) == 0 {
+		return nil
+	}
+	var list []commit.Assignment
+	for _, f := range c.Fields {
+		if f.Column {
+			list = append(list, commit.Assignment{Column: f.Name, Expr: "csv." + pgx.Identifier{f.Name}.Sanitize()})
+		}
+	}
+	return append(list, c.Set...)
+}
+
+// unescaped returns a column whose values may hold a backslash or a tab that COPY would
+// change. Seen on 21.1.5: COPY undoes the escapes of its text format for strings, bytes,
+// UUIDs and times only, so that "\n" in a JSONB arrives as "\\n".
+func (l *Load) unescaped() *server.Column {
+	if l.srv.Product != server.CockroachDB {
+		return nil
+	}
+	for _, f := range l.spec.CSV.Fields {
+		c := l.Table.Column(f.Name)
+		if !f.Column {
+			continue
+		}
+		base, _, _ := strings.Cut(c.SQLType, "(")
+		switch t := strings.ToUpper(base); {
+		case strings.HasSuffix(c.SQLType, "]"), strings.Contains(t, "COLLATE"), t == "JSONB", c.Labels > 0,
+			t == "GEOMETRY", t == "GEOGRAPHY", t == "TSVECTOR", t == "TSQUERY":
+			return c
+		}
+	}
+	return nil
+}
