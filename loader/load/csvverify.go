@@ -72,7 +72,8 @@ func (l *Load) verifyFiles(ctx context.Context, observe func(int64)) (Report, er
 			}
 		})
 	}
-	return total, group.Wait()
+	err = group.Wait()
+	return total, err
 }
 
 // compareFiles compares the rows of a chunk that were not rejected.
@@ -111,5 +112,6 @@ func (l *Load) compareFiles(ctx context.Context, c, kept *rows.Chunk, rejected [
 			from = i + 1
 		}
 	}
-	return sum, compare(c.Len())
+	err := compare(c.Len())
+	return sum, err
 }
