@@ -18,7 +18,7 @@ type tolerance struct {
 	most int64 // rejects that are allowed; of a share, where the rows are known
 
 	mu     sync.Mutex
-	before int64           // of earlier runs
+	sum    int64           // of earlier runs, and of chunks
 	rows   int64           // that this run has seen
 	chunks map[int64]int64 // rejects of each chunk of this run, by its first position
 }
@@ -31,17 +31,14 @@ const shareRows = 1000
 func (t *tolerance) add(span chunker.Span, n int) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.sum += int64(n) - t.chunks[span.First]
 	t.chunks[span.First] = int64(n)
-	sum := t.before
-	for _, n := range t.chunks {
-		sum += n
-	}
 	most := t.most
 	if most < 0 {
 		most = int64(t.Percent / 100 * float64(max(t.rows, shareRows)))
 	}
-	if sum > most {
-		return fmt.Errorf("%d bad rows are more than --max-errors %s allows", sum, t.Tolerance)
+	if t.sum > most {
+		return fmt.Errorf("%d bad rows are more than --max-errors %s allows", t.sum, t.Tolerance)
 	}
 	return nil
 }
@@ -60,7 +57,7 @@ func (l *Load) watch(s *Settings) error {
 		}
 	}
 	var err error
-	if t.before, err = l.registry.CountRejects(context.Background(), l.ID); err != nil {
+	if t.sum, err = l.registry.CountRejects(context.Background(), l.ID); err != nil {
 		return err
 	}
 	observe := s.Observe
