@@ -219,6 +219,7 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Spa
 			return err
 		}
 		if r.covered(l, part) {
+			r.skip(part)
 			continue
 		}
 		if err := r.load(ctx, c, l, part); err != nil {
@@ -278,9 +279,8 @@ func (r *run) confirm(ctx context.Context, l *lane, span chunker.Span, n int64, 
 	l.claim.Done.Add(span.Range())
 	if out.Covers.Len() > span.Count {
 		// Only halves of a chunk can meet this: the whole was in after all.
-		extra := chunker.Range{First: span.End(), End: min(out.Covers.End, l.claim.End)}
-		l.claim.Done.Add(extra)
-		n += extra.Len()
+		// Its other parts are counted when they are skipped.
+		l.claim.Done.Add(chunker.Range{First: span.End(), End: min(out.Covers.End, l.claim.End)})
 	}
 	r.total.Rows += n
 	if out.Already {
@@ -302,6 +302,16 @@ func (r *run) confirm(ctx context.Context, l *lane, span chunker.Span, n int64, 
 		r.observe(Event{Note: note})
 	}
 	r.man(ctx)
+}
+
+// skip counts a part of a chunk that is not sent, since all of the chunk is in.
+func (r *run) skip(part chunker.Span) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.total.Rows += part.Rows
+	r.total.AlreadyRows += part.Rows
+	r.total.Positions += part.Count
+	r.observe(Event{Span: part, Outcome: Outcome{Already: true}})
 }
 
 func (r *run) observe(e Event) {
