@@ -312,11 +312,16 @@ func (s *CSV) Place(span chunker.Span) string {
 	return fmt.Sprintf("%s:%d: chunk of %d rows", f.Base(), line, span.Rows)
 }
 
-// Done is told that a span is committed, and lets go of what was held for it.
+// Done implements loader.Holder: it lets go of what was held for the span, and for the
+// parts that it was cut into.
 func (s *CSV) Done(span chunker.Span) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.held, span.First)
+	for first, h := range s.held {
+		if first >= span.First && h.span.End() <= span.End() {
+			delete(s.held, first)
+		}
+	}
 }
 
 // Fit moves the end of a range, whose First is between two records, to where a claim
@@ -401,4 +406,5 @@ func (s *CSV) kept(first int64) []chunker.Span {
 var (
 	_ loader.Source = (*CSV)(nil)
 	_ loader.Cutter = (*CSV)(nil)
+	_ loader.Holder = (*CSV)(nil)
 )

@@ -80,6 +80,8 @@ type spans struct {
 	in     io.Reader
 	stream *stream // that in reads, if it does
 	hold   bool    // what was read cannot be read again, and is held until Done
+	text   []byte  // that is held and cut again; textAt is its position
+	textAt int64
 
 	at, end int64 // what is left, in positions
 	line    int64 // at at; zero is unknown
@@ -239,7 +241,12 @@ func (c *spans) take(span chunker.Span, n int, lines int64) chunker.Span {
 		next = c.end // of a stream: what is left of its space
 	}
 	span.Count = next - span.First
-	if c.hold {
+	switch {
+	case !c.hold:
+	case c.text != nil: // a part of what is held already
+		at := c.base - c.textAt
+		c.src.hold(span, c.text[at:at+int64(n)])
+	default:
 		c.src.hold(span, bytes.Clone(c.buf[:n]))
 	}
 	c.at, c.base = next, c.base+int64(n)
@@ -320,7 +327,8 @@ func (c *spans) again(r chunker.Range) bool {
 		if h.span.First == c.file.First {
 			skipped -= c.file.Data
 		}
-		c.in = bytes.NewReader(h.data[skipped:])
+		c.text, c.textAt = h.data[skipped:], c.base
+		c.in = bytes.NewReader(c.text)
 		c.line = h.span.Line + countLines(h.data[:skipped])
 		return true
 	}

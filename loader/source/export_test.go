@@ -1,0 +1,8 @@
+package source
+
+// Held returns how many spans of streams s holds.
+func (s *CSV) Held() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.held)
+}
