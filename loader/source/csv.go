@@ -48,7 +48,8 @@ type CSV struct {
 	Context context.Context
 
 	mu      sync.Mutex
-	open    map[int]*os.File
+	open    map[int]*openFile // plain files, by their index
+	uses    int64             // of plain files
 	streams map[int]*stream
 	held    map[int64]heldSpan
 	lines   map[int][]mark
@@ -99,33 +100,6 @@ func (s *CSV) file(position int64) (int, *File) {
 	i := sort.Search(len(s.Files), func(i int) bool { return s.Files[i].End() > position })
 	return i, &s.Files[i]
 }
-
-// plain returns an open plain file. It stays open until Close: a load has few of them
-// in work at a time, and a file that is deleted meanwhile is still read to its end.
-func (s *CSV) plain(i int) (*os.File, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f := s.open[i]; f != nil {
-		return f, nil
-	}
-	if len(s.open) >= mostOpen {
-		// Others may be reading from those that are let go: the last one to
-		// do so is told from the runtime, which closes the file then.
-		clear(s.open)
-	}
-	f, err := os.Open(s.Files[i].Name)
-	if err != nil {
-		return nil, &FileError{s.Files[i].Name, err}
-	}
-	if s.open == nil {
-		s.open = map[int]*os.File{}
-	}
-	s.open[i] = f
-	return f, nil
-}
-
-// mostOpen is the number of plain files that are kept open.
-const mostOpen = 512
 
 // unchanged returns ErrChanged when the file was written to since it was inspected: one
 // that grows may end in the middle of a record.
@@ -277,13 +251,6 @@ func (s *CSV) read(o *origin) error {
 		o.raw = held.data
 		return nil
 	}
-	file, err := s.plain(i)
-	if err != nil {
-		return err
-	}
-	if err := s.unchanged(file, i); err != nil {
-		return err
-	}
 	n := o.span.Count - o.skipped
 	if most := int64(s.maxRecord()); o.span.Rows == 1 && n > most {
 		n = most + 1 // a line longer than any record: its beginning tells enough
@@ -293,13 +260,18 @@ func (s *CSV) read(o *origin) error {
 		o.raw = make([]byte, max(n, int64(s.spanBytes())+spanSlack))
 	}
 	o.raw = o.raw[:n]
-	if _, err := file.ReadAt(o.raw, o.span.First+o.skipped-f.First); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w: it ends early", ErrChanged)
+	return s.use(i, func(file *os.File) error {
+		if err := s.unchanged(file, i); err != nil {
+			return err
 		}
-		return &FileError{f.Name, err}
-	}
-	return nil
+		if _, err := file.ReadAt(o.raw, o.span.First+o.skipped-f.First); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = fmt.Errorf("%w: it ends early", ErrChanged)
+			}
+			return &FileError{f.Name, err}
+		}
+		return nil
+	})
 }
 
 // Place says where a span lies, for errors.

@@ -102,11 +102,7 @@ func (s *CSV) spans(i int, r chunker.Range) *spans {
 		c.follow(r)
 		return c
 	}
-	file, err := s.plain(i)
-	if err != nil {
-		c.err = err
-		return c
-	}
+	file := plainFile{s, i}
 	if r.First == f.First {
 		c.line = c.bodyLine(io.NewSectionReader(file, 0, f.Data))
 	}
@@ -142,6 +138,10 @@ func (c *spans) fill(n int) error {
 			return nil
 		}
 		if err != nil {
+			var file *FileError
+			if errors.As(err, &file) {
+				return err
+			}
 			if errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errors.New("the compressed data ends early")
 			}
@@ -363,10 +363,6 @@ type mark struct{ offset, line int64 }
 // line returns the line of a plain file at an offset, counting from the nearest place
 // that is known. Zero is unknown.
 func (s *CSV) line(i int, offset int64) int64 {
-	file, err := s.plain(i)
-	if err != nil {
-		return 0
-	}
 	s.mu.Lock()
 	from := mark{0, 1}
 	if marks := s.lines[i]; len(marks) > 0 {
@@ -378,7 +374,7 @@ func (s *CSV) line(i int, offset int64) int64 {
 	if from.offset == offset {
 		return from.line
 	}
-	r := io.NewSectionReader(file, from.offset, offset-from.offset)
+	r := io.NewSectionReader(plainFile{s, i}, from.offset, offset-from.offset)
 	buf := make([]byte, 256<<10)
 	for {
 		n, err := r.Read(buf)
@@ -388,6 +384,9 @@ func (s *CSV) line(i int, offset int64) int64 {
 			r.Seek(-1, io.SeekCurrent)
 		}
 		from.line += countLines(buf[:n])
+		if err != nil && !errors.Is(err, io.EOF) {
+			return 0
+		}
 		if err != nil || n == 0 {
 			break
 		}

@@ -6,3 +6,6 @@ func (s *CSV) Held() int {
 	defer s.mu.Unlock()
 	return len(s.held)
 }
+
+// MostOpen is the number of plain files that are kept open.
+const MostOpen = mostOpen

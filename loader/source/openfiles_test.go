@@ -1,0 +1,83 @@
+//go:build unix
+
+package source_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+
+	"bulkload/chunker"
+	"bulkload/loader/rows"
+	"bulkload/loader/source"
+)
+
+// TestFewFilesAreOpen reads many small files, by several workers, while nothing is
+// collected as garbage: files that nobody reads from are closed, and those in use are not.
+func TestFewFilesAreOpen(t *testing.T) {
+	const files = 4 * source.MostOpen
+	dir := t.TempDir()
+	names := make([]string, files)
+	for i := range names {
+		names[i] = filepath.Join(dir, fmt.Sprintf("%04d.csv", i))
+		if err := os.WriteFile(names[i], fmt.Appendf(nil, "%d,a\n", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := source.NewInput(strings.NewReader(""))
+	list, err := in.Inspect(context.Background(), names, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &source.CSV{
+		Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in, Context: context.Background(),
+		Cols: []rows.Column{{Name: "a", Kind: rows.Text}}, Fields: []int{0},
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	before := descriptors(t)
+	var workers sync.WaitGroup
+	for w := range 4 {
+		workers.Go(func() {
+			c := rows.NewChunk(s.Cols)
+			for k := range files {
+				f := &s.Files[(k*(2*w+1)+w)%files] // each in another order
+				cut := s.Cut(chunker.Range{First: f.First, End: f.End()})
+				span, err := cut.Next(10)
+				if err == nil {
+					err = s.Fill(c, span)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got, _ := c.Col(0).Text(0); filepath.Base(f.Name) != fmt.Sprintf("%04s.csv", got) {
+					t.Errorf("%s holds %s", f.Base(), got)
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	if n := descriptors(t) - before; n > source.MostOpen {
+		t.Errorf("%d files are open after %d were read, want at most %d", n, files, source.MostOpen)
+	}
+	s.Close()
+	if n := descriptors(t) - before; n > 0 {
+		t.Errorf("%d files are open after Close", n)
+	}
+}
+
+// descriptors returns the number of files that this process has open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
