@@ -246,7 +246,7 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 
 func (p *program) verifyLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
-		l, err := load.Resume(c.Context, srv, id, load.Settings{Input: source.NewInput(p.stdin)})
+		l, err := load.Resume(c.Context, srv, id, load.Settings{Input: source.NewInput(p.stdin), Stop: p.stop})
 		if err != nil {
 			return err
 		}

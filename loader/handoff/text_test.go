@@ -100,7 +100,7 @@ func csvFile(t *testing.T, text string) *source.CSV {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source.CSV{Files: files, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in, Context: context.Background(), SpanBytes: 64}
+	s := &source.CSV{Files: files, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in, SpanBytes: 64}
 	s.Cols = append(s.Cols, textColumn("a"), textColumn("b"))
 	s.Fields = []int{0, 1}
 	t.Cleanup(s.Close)

@@ -100,10 +100,13 @@ type csvField struct {
 }
 
 // prepareCSV finds or makes the table and decides which field goes to which column.
-func (l *Load) prepareCSV(ctx context.Context, f *Files, name pgx.Identifier) error {
-	c, err := l.inspect(ctx, f)
+func (l *Load) prepareCSV(ctx context.Context, req *Request, name pgx.Identifier) error {
+	f := req.Files
+	reading, done := untilStop(ctx, req.Stop)
+	defer done()
+	c, err := l.inspect(reading, f)
 	if err != nil {
-		return err
+		return beforeRows(err)
 	}
 	l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, name)
 	if f.CreateTable && isNoTable(err) {
@@ -118,18 +121,18 @@ func (l *Load) prepareCSV(ctx context.Context, f *Files, name pgx.Identifier) er
 		}
 		return asTableError(err)
 	}
-	if err := c.mapFields(ctx, l, f); err != nil {
-		return err
+	if err := c.mapFields(reading, l, f); err != nil {
+		return beforeRows(err)
 	}
 	l.spec.CSV = c
-	return l.useCSV(ctx, c)
+	return l.useCSV(c)
 }
 
 // useCSV makes the source of a load of files, new or resumed.
-func (l *Load) useCSV(ctx context.Context, c *csvSpec) error {
+func (l *Load) useCSV(c *csvSpec) error {
 	l.csv = &source.CSV{
 		Files: c.Files, Dialect: c.Dialect, Width: c.Width, MaxRecordBytes: c.MaxRecord, Tolerate: !c.MaxErrors.none(),
-		Input: l.input, Context: context.WithoutCancel(ctx),
+		Input: l.input,
 	}
 	for _, field := range c.Fields {
 		col := rows.Column{Name: field.Name, Kind: rows.Text, Type: "TEXT"}

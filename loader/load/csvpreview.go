@@ -51,7 +51,7 @@ func (l *Load) previewFiles(ctx context.Context, f *Files, p *Preview) error {
 	if err := c.mapFields(ctx, l, f); err != nil {
 		return err
 	}
-	if err := l.useCSV(ctx, c); err != nil {
+	if err := l.useCSV(c); err != nil {
 		return err
 	}
 	show := func(b byte) string {

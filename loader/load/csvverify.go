@@ -33,6 +33,7 @@ func (l *Load) verifyFiles(ctx context.Context, observe func(int64)) (Report, er
 	if err != nil {
 		return Report{}, err
 	}
+	defer l.readUntil(ctx, l.settings.Stop)()
 	total := Report{First: -1}
 	// What could not be parsed is among the rejects; values are compared.
 	l.csv.Tolerate, l.csv.Raw = true, false

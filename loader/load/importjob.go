@@ -260,14 +260,17 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 		select {
 		case <-r.settings.Stop:
 			why = loader.ErrStopped
-			r.note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", id))
-			if r.serving != nil {
-				r.serving.Refuse()
-			}
 		case <-failed:
 			why = r.serving.Fault()
 		case <-watch.Done():
 			return
+		}
+		if errors.Is(why, loader.ErrStopped) { // which also ends the reading of what is served
+			why = loader.ErrStopped
+			r.note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", id))
+			if r.serving != nil {
+				r.serving.Refuse()
+			}
 		}
 		canceled <- why
 		close(wake)

@@ -190,15 +190,7 @@ func (r *importing) next(ctx context.Context) (*group, error) {
 
 // untilStop returns a context that ends when the user wants no more.
 func (r *importing) untilStop(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case <-r.settings.Stop:
-			cancel(loader.ErrStopped)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
+	return untilStop(ctx, r.settings.Stop)
 }
 
 // retry calls fn, which may be done twice, until it succeeds, fails for good, or patience

@@ -205,7 +205,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 		return &TableError{err.Error()}
 	}
 	if req.What == CSV {
-		err = l.prepareCSV(ctx, req.Files, id)
+		err = l.prepareCSV(ctx, &req, id)
 	} else {
 		l.Table, err = ensureTable(ctx, l.pool, l.srv.Info, req.What, id)
 	}
@@ -413,7 +413,9 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	if l.Via == Import {
 		run = l.runImport
 	}
+	done := l.readUntil(ctx, l.settings.Stop)
 	res, err := run(ctx)
+	done()
 	if err != nil || l.registry == nil {
 		return res, err
 	}

@@ -111,8 +111,10 @@ func (l *Load) reopenCSV(ctx context.Context, s Settings) error {
 	if l.input = s.Input; l.input == nil {
 		return fmt.Errorf("load %s: no Input to open its files with", l.ID)
 	}
+	reading, done := untilStop(ctx, s.Stop)
+	defer done()
 	for i := range c.Files {
-		if err := l.input.Same(ctx, &c.Files[i], s.AnyTime); err != nil {
+		if err := l.input.Same(reading, &c.Files[i], s.AnyTime); err != nil {
 			return err
 		}
 		if s.AnyTime {
@@ -121,7 +123,7 @@ func (l *Load) reopenCSV(ctx context.Context, s Settings) error {
 			}
 		}
 	}
-	return l.useCSV(ctx, c)
+	return l.useCSV(c)
 }
 
 // Rejects returns the number of records of the load that became no row.

@@ -2,7 +2,6 @@ package source
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -44,10 +43,9 @@ type CSV struct {
 	Raw bool
 	// Input opens the files.
 	Input *Input
-	// Context ends reads from the network.
-	Context context.Context
 
 	mu      sync.Mutex
+	ended   error             // that Interrupt was given
 	open    map[int]*openFile // plain files, by their index
 	uses    int64             // of plain files
 	streams map[int]*stream
@@ -81,6 +79,26 @@ func (s *CSV) Positions() int64 {
 
 // Columns implements loader.Source.
 func (s *CSV) Columns() []rows.Column { return s.Cols }
+
+// Interrupt ends the reading of streams, also reads that wait for a pipe or a network, and
+// has it fail with the cause. What is held is still filled and cut.
+func (s *CSV) Interrupt(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		s.ended = cause
+	}
+	for _, t := range s.streams {
+		t.cancel(cause)
+	}
+}
+
+// interrupted returns what Interrupt was given, or nil.
+func (s *CSV) interrupted() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
 
 // Close ends all reading.
 func (s *CSV) Close() {

@@ -2,6 +2,7 @@ package source
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -138,6 +139,9 @@ func (c *spans) fill(n int) error {
 			return nil
 		}
 		if err != nil {
+			if cause := c.src.interrupted(); cause != nil && c.stream != nil {
+				return cause
+			}
 			var file *FileError
 			if errors.As(err, &file) {
 				return err
@@ -278,8 +282,17 @@ func (s *CSV) hold(span chunker.Span, data []byte) {
 // A stream is a file that is read once, from its beginning.
 type stream struct {
 	io.ReadCloser
-	at   int64 // decoded bytes that were read
-	line int64 // at the end of what a spans has taken of it
+	cancel context.CancelCauseFunc // ends reads, and the opening
+	at     int64                   // decoded bytes that were read
+	line   int64                   // at the end of what a spans has taken of it
+}
+
+func (t *stream) Close() error {
+	t.cancel(nil)
+	if t.ReadCloser == nil {
+		return nil // was not opened yet
+	}
+	return t.ReadCloser.Close()
 }
 
 func (t *stream) Read(b []byte) (int, error) {
@@ -306,10 +319,17 @@ func (c *spans) follow(r chunker.Range) {
 		n, err := io.ReadFull(t, buf[:min(left, int64(len(buf)))])
 		t.line += countLines(buf[:n])
 		left -= int64(n)
-		if err != nil {
+		switch cause := c.src.interrupted(); {
+		case err == nil:
+			continue
+		case cause != nil:
+			c.err = cause
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			c.err = &FileError{c.file.Name, fmt.Errorf("%w: it ends behind byte %d", ErrChanged, t.at)}
-			return
+		default:
+			c.err = &FileError{c.file.Name, fmt.Errorf("behind byte %d: %w", t.at, err)}
 		}
+		return
 	}
 	c.line, c.stream = t.line, t
 	c.in = io.LimitReader(t, r.End-c.base)
@@ -338,23 +358,35 @@ func (c *spans) again(r chunker.Range) bool {
 // stream returns the stream of file i, not beyond an offset.
 func (s *CSV) stream(i int, offset int64) (*stream, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.streams[i]
-	if t != nil && t.at <= offset {
-		return t, nil
-	}
-	if t != nil {
-		t.Close()
-	}
-	body, err := s.Input.Open(s.Context, &s.Files[i])
-	if err != nil {
-		return nil, err
+	old := s.streams[i]
+	if s.ended != nil || old != nil && old.at <= offset {
+		defer s.mu.Unlock()
+		return old, s.ended
 	}
 	if s.streams == nil {
 		s.streams = map[int]*stream{}
 	}
-	s.streams[i] = &stream{ReadCloser: body, line: 1}
-	return s.streams[i], nil
+	ctx, cancel := context.WithCancelCause(context.Background())
+	t := &stream{line: 1, cancel: cancel}
+	s.streams[i] = t
+	s.mu.Unlock()
+	if old != nil {
+		old.Close()
+	}
+	// Not under the lock, which others need while this waits for a server.
+	body, err := s.Input.Open(ctx, &s.Files[i])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		cancel(nil)
+		delete(s.streams, i)
+		if s.ended != nil {
+			err = s.ended
+		}
+		return nil, err
+	}
+	t.ReadCloser = body
+	return t, nil
 }
 
 // A mark is a line number that is known.

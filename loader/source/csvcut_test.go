@@ -30,7 +30,7 @@ func csvOf(t *testing.T, text string, bytes int, rows int64) *source.CSV {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source.CSV{Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, SpanRows: rows, Input: in, Context: context.Background()}
+	s := &source.CSV{Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, SpanRows: rows, Input: in}
 	t.Cleanup(s.Close)
 	return s
 }

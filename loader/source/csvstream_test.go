@@ -2,9 +2,14 @@ package source_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkload/chunker"
 	"bulkload/loader/rows"
@@ -20,7 +25,7 @@ func streamOf(t *testing.T, text string, bytes int) *source.CSV {
 		t.Fatal(err)
 	}
 	s := &source.CSV{
-		Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, Input: in, Context: context.Background(),
+		Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, Input: in,
 		Cols: []rows.Column{{Name: "a", Kind: rows.Text}, {Name: "b", Kind: rows.Text}}, Fields: []int{0, 1},
 	}
 	t.Cleanup(s.Close)
@@ -73,5 +78,27 @@ func TestHalvesOfAStreamAreLetGo(t *testing.T) {
 	}
 	if next != n || s.Held() != 0 {
 		t.Errorf("%d rows of %d, and %d spans are still held", next, n, s.Held())
+	}
+}
+
+// TestSilentServerIsGivenUp asks a server that sends nothing, before its answer or behind
+// some bytes of the file: one line says so.
+func TestSilentServerIsGivenUp(t *testing.T) {
+	for _, sent := range []int{0, 10} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if sent > 0 {
+				io.WriteString(w, strings.Repeat("x", sent))
+				w.(http.Flusher).Flush()
+			}
+			<-r.Context().Done()
+		}))
+		in := source.NewInput(nil)
+		in.Silence = 300 * time.Millisecond
+		_, err := in.Inspect(context.Background(), []string{server.URL + "/x.csv"}, "")
+		var file *source.FileError
+		if want := server.URL + "/x.csv: the server has sent nothing for 300ms"; !errors.As(err, &file) || err.Error() != want {
+			t.Errorf("behind %d bytes: got %v, want %s", sent, err, want)
+		}
+		server.Close()
 	}
 }

@@ -1,7 +1,6 @@
 package source
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -12,12 +11,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // An Input opens the files of a load. Stdin is read through it, so that its beginning
-// can be looked at.
+// can be looked at. It is not safe for concurrent use, but that different files may be
+// opened, and what Open returned be read, at once. A read that waits for a pipe or a
+// network ends with the context of the call, also of Open's reader.
 type Input struct {
-	stdin *bufio.Reader
+	// Silence is how long a server may send nothing while it is waited for. Zero is
+	// DefaultSilence.
+	Silence time.Duration
+
+	stdin *patient
 }
 
 // HeadBytes is how much of a file is looked at to know its form, and mostly more than
@@ -25,7 +31,7 @@ type Input struct {
 const HeadBytes = 64 << 10
 
 // NewInput returns an Input that reads Stdin from r.
-func NewInput(r io.Reader) *Input { return &Input{stdin: bufio.NewReaderSize(r, HeadBytes)} }
+func NewInput(r io.Reader) *Input { return &Input{stdin: newPatient(r)} }
 
 // Inspect looks at the named files and lays them out one behind the other. charset
 // names their encoding; empty is UTF-8, or what a byte order mark says.
@@ -90,14 +96,14 @@ func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 	switch {
 	case f.Name == Stdin:
 		f.Stream = true
-		head, err := in.stdin.Peek(HeadBytes)
+		head, err := in.stdin.peek(ctx, HeadBytes)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, &FileError{Stdin, err}
 		}
 		return head, nil
 	case isURL(f.Name):
 		f.Stream = true
-		body, err := get(ctx, f)
+		body, err := in.get(ctx, f)
 		if err != nil {
 			return nil, err
 		}
@@ -138,9 +144,9 @@ func (in *Input) Open(ctx context.Context, f *File) (io.ReadCloser, error) {
 	var stored io.ReadCloser
 	switch {
 	case f.Name == Stdin:
-		stored = io.NopCloser(in.stdin)
+		stored = io.NopCloser(in.stdin.until(ctx))
 	case isURL(f.Name):
-		body, err := get(ctx, f)
+		body, err := in.get(ctx, f)
 		if err != nil {
 			return nil, err
 		}
@@ -161,24 +167,36 @@ func (in *Input) Open(ctx context.Context, f *File) (io.ReadCloser, error) {
 }
 
 // get asks a server for a file. The first time, what identifies it is kept in f.
-func get(ctx context.Context, f *File) (io.ReadCloser, error) {
+func (in *Input) get(ctx context.Context, f *File) (io.ReadCloser, error) {
+	silence := in.Silence
+	if silence <= 0 {
+		silence = DefaultSilence
+	}
+	body, err := hear(ctx, silence, func(ctx context.Context) (io.ReadCloser, error) { return request(ctx, f) })
+	if err != nil {
+		return nil, &FileError{f.Name, err}
+	}
+	return body, nil
+}
+
+func request(ctx context.Context, f *File) (io.ReadCloser, error) {
 	address := f.Name
 	if f.query != "" {
 		address += "?" + f.query
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, &FileError{f.Name, errors.New("is not a URL")}
+		return nil, errors.New("is not a URL")
 	}
 	// Compression of the transfer would hide the file's own length.
 	req.Header.Set("Accept-Encoding", "identity")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, &FileError{f.Name, errors.Unwrap(err)}
+		return nil, errors.Unwrap(err) // without the address, which may hold what gives access
 	}
 	if res.StatusCode != http.StatusOK {
 		res.Body.Close()
-		return nil, &FileError{f.Name, fmt.Errorf("the server answers %s", res.Status)}
+		return nil, fmt.Errorf("the server answers %s", res.Status)
 	}
 	modified, _ := http.ParseTime(res.Header.Get("Last-Modified"))
 	tag := res.Header.Get("ETag")
@@ -186,7 +204,7 @@ func get(ctx context.Context, f *File) (io.ReadCloser, error) {
 		f.Bytes, f.Modified, f.Hash = res.ContentLength, modified, tag
 	} else if f.Bytes != res.ContentLength || !f.Modified.Equal(modified) || f.Hash != tag {
 		res.Body.Close()
-		return nil, &FileError{f.Name, ErrChanged}
+		return nil, ErrChanged
 	}
 	return res.Body, nil
 }
@@ -197,8 +215,7 @@ func (in *Input) Head(ctx context.Context, f *File, most int) (head []byte, whol
 	var r io.ReadCloser
 	ended := false // stdin, within what can be looked at of it
 	if f.Name == Stdin {
-		in.stdin = bufio.NewReaderSize(in.stdin, most)
-		stored, err := in.stdin.Peek(most)
+		stored, err := in.stdin.peek(ctx, most)
 		if ended = errors.Is(err, io.EOF); err != nil && !ended {
 			return nil, false, &FileError{Stdin, err}
 		}

@@ -35,7 +35,7 @@ func TestFewFilesAreOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &source.CSV{
-		Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in, Context: context.Background(),
+		Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in,
 		Cols: []rows.Column{{Name: "a", Kind: rows.Text}}, Fields: []int{0},
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))

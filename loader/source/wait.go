@@ -1,0 +1,135 @@
+package source
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// A patient is a reader whose reads end with a context while they wait, whatever it reads
+// from: a pipe that another program has opened knows no deadlines. The goroutine of a read
+// that was ended stays until something comes, for standard input until the process ends.
+type patient struct {
+	from    io.Reader
+	buf     []byte
+	left    bytes.Buffer // was read, and not taken
+	reading bool         // a goroutine reads into buf
+	got     chan got
+	err     error // of the last read, to be told behind left
+}
+
+// got is what a read returned.
+type got struct {
+	n   int
+	err error
+}
+
+func newPatient(r io.Reader) *patient { return &patient{from: r, got: make(chan got, 1)} }
+
+// more reads once, and adds to left what came.
+func (p *patient) more(ctx context.Context) error {
+	if p.err != nil {
+		return p.err
+	}
+	if !p.reading {
+		if p.buf == nil {
+			p.buf = make([]byte, HeadBytes)
+		}
+		p.reading = true
+		go func() {
+			n, err := p.from.Read(p.buf)
+			p.got <- got{n, err}
+		}()
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case r := <-p.got:
+		p.reading, p.err = false, r.err
+		p.left.Write(p.buf[:r.n])
+		return nil
+	}
+}
+
+// peek returns the next n bytes, which are not taken; fewer beside an error.
+func (p *patient) peek(ctx context.Context, n int) ([]byte, error) {
+	for p.left.Len() < n {
+		if err := p.more(ctx); err != nil {
+			return p.left.Bytes(), err
+		}
+	}
+	return p.left.Bytes()[:n], nil
+}
+
+// until returns a reader of what is left, whose reads end with ctx and its cause.
+func (p *patient) until(ctx context.Context) io.Reader {
+	return readerFunc(func(b []byte) (int, error) {
+		for p.left.Len() == 0 {
+			if p.left.Cap() > 4*HeadBytes {
+				p.left = bytes.Buffer{} // more was looked at than is read at a time
+			}
+			if err := p.more(ctx); err != nil {
+				return 0, err
+			}
+		}
+		return p.left.Read(b)
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// DefaultSilence is how long a server may send nothing of a file that is waited for.
+const DefaultSilence = 2 * time.Minute
+
+// A heard body is that of a server that is given up when it is silent for too long.
+type heard struct {
+	io.ReadCloser
+	silence time.Duration
+	timer   *time.Timer // cancels the request
+	cause   func() error
+	cancel  context.CancelCauseFunc
+}
+
+// hear has request ask for a body, under a context that ends when the server is silent
+// for too long. Its errors are then the reason why it ended.
+func hear(ctx context.Context, silence time.Duration, request func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	h := &heard{silence: silence, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
+	h.timer = time.AfterFunc(silence, func() { cancel(fmt.Errorf("the server has sent nothing for %v", silence)) })
+	body, err := request(ctx)
+	h.timer.Stop()
+	if err != nil {
+		err = h.reason(err)
+		cancel(nil)
+		return nil, err
+	}
+	h.ReadCloser = body
+	return h, nil
+}
+
+func (h *heard) reason(err error) error {
+	if cause := h.cause(); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (h *heard) Read(b []byte) (int, error) {
+	h.timer.Reset(h.silence)
+	n, err := h.ReadCloser.Read(b)
+	h.timer.Stop()
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = h.reason(err)
+	}
+	return n, err
+}
+
+func (h *heard) Close() error {
+	defer h.cancel(nil)
+	return h.ReadCloser.Close()
+}
