@@ -75,21 +75,21 @@ func (t Tolerance) String() string {
 
 // csvSpec is what the registry keeps of a load of files.
 type csvSpec struct {
-	Files      []source.File       `json:"files"`
-	Dialect    chunker.Dialect     `json:"dialect"`
-	Width      int                 `json:"width"` // fields of a record
-	Fields     []csvField          `json:"fields"`
-	Set        []commit.Assignment `json:"set,omitempty"`
-	Conflict   commit.Conflict     `json:"conflict,omitempty"`
-	MaxErrors  Tolerance           `json:"max_errors,omitzero"`
-	MaxRecord  int                 `json:"max_record"`
-	Header     string              `json:"header,omitempty"`   // its text, for files of rejects
-	RowBytes   int64               `json:"row_bytes"`          // mean of the first records, in the file
-	Longest    int64               `json:"longest,omitempty"`  // bytes of the longest of them
-	Elements   int64               `json:"elements,omitempty"` // most commas in a field of theirs, and one
-	HeaderKind Header              `json:"-"`
-	names      []string            // of the fields
-	sample     [][]chunker.Field
+	Files     []source.File       `json:"files"`
+	Dialect   chunker.Dialect     `json:"dialect"`
+	Width     int                 `json:"width"` // fields of a record
+	Fields    []csvField          `json:"fields"`
+	Set       []commit.Assignment `json:"set,omitempty"`
+	Conflict  commit.Conflict     `json:"conflict,omitempty"`
+	MaxErrors Tolerance           `json:"max_errors,omitzero"`
+	MaxRecord int                 `json:"max_record"`
+	Header    string              `json:"header,omitempty"`   // its text, for files of rejects
+	RowBytes  int64               `json:"row_bytes"`          // mean of the first records, in the file
+	Longest   int64               `json:"longest,omitempty"`  // bytes of the longest of them
+	Elements  int64               `json:"elements,omitempty"` // most commas in a field of theirs, and one
+	header    Header              // that files have; HeaderAuto is still to be seen by the table
+	names     []string            // of the fields
+	sample    [][]chunker.Field
 }
 
 // A csvField is a field that is used.

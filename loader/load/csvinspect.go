@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"bulkload/chunker"
@@ -14,7 +15,10 @@ import (
 
 // inspect looks at the files: form, dialect, header, sample.
 func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
-	c := &csvSpec{Set: f.Set, Conflict: f.Conflict, MaxErrors: f.MaxErrors, MaxRecord: f.MaxRecordBytes, HeaderKind: f.Header}
+	c := &csvSpec{Set: slices.Clone(f.Set), Conflict: f.Conflict, MaxErrors: f.MaxErrors, MaxRecord: f.MaxRecordBytes, header: f.Header}
+	if c.header == "" {
+		c.header = HeaderAuto
+	}
 	if c.MaxRecord == 0 {
 		c.MaxRecord = source.DefaultMaxRecordBytes
 	}

@@ -115,12 +115,12 @@ func (c *csvSpec) readHeader(ctx context.Context, l *Load, f *Files) error {
 			matched++
 		}
 	}
-	header := f.Header == HeaderYes
-	if f.Header == HeaderAuto || f.Header == "" {
+	header := c.header == HeaderYes
+	if c.header == HeaderAuto {
 		// A row of data hardly holds names of the table's columns.
 		header = matched > 0 && matched*2 >= len(names) || looksLikeHeader(c.sample)
 	}
-	if c.HeaderKind == HeaderAuto || c.HeaderKind == "" {
+	if f.Header == HeaderAuto || f.Header == "" {
 		what := "no header"
 		if header {
 			what = "a header"

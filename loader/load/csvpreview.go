@@ -19,6 +19,7 @@ func (l *Load) tableToBe(req Request, name pgx.Identifier) (*server.Table, strin
 		return nil, "", &TableError{"no table " + server.Display(name) + "; --create-table makes it, of types that fit the file"}
 	}
 	c := l.spec.CSV
+	c.header = c.headerOfNew(req.Files)
 	create, columns, err := c.createDDL(l.srv.Product, req.Files, name)
 	if err != nil {
 		return nil, "", err

@@ -107,6 +107,7 @@ func (c *csvSpec) typeOf(i int, p server.Product) string {
 
 // createFor makes the table for --create-table.
 func (l *Load) createFor(ctx context.Context, c *csvSpec, f *Files, name pgx.Identifier) error {
+	c.header = c.headerOfNew(f)
 	ddl, _, err := c.createDDL(l.srv.Product, f, name)
 	if err != nil {
 		return err
@@ -118,19 +119,26 @@ func (l *Load) createFor(ctx context.Context, c *csvSpec, f *Files, name pgx.Ide
 	return nil
 }
 
+// headerOfNew decides whether files have a header whose table is still to be made, so that
+// none of its columns is known by name.
+func (c *csvSpec) headerOfNew(f *Files) Header {
+	switch {
+	case c.header != HeaderAuto:
+		return c.header
+	case f.Columns == nil || looksLikeHeader(c.sample):
+		return HeaderYes
+	}
+	return HeaderNo
+}
+
 // createDDL returns the statement of createFor, and the columns that it makes.
 func (c *csvSpec) createDDL(p server.Product, f *Files, name pgx.Identifier) (string, []server.Column, error) {
 	if len(c.sample) == 0 {
 		return "", nil, &TableError{"--create-table needs a file with records"}
 	}
-	if f.Header == "" || f.Header == HeaderAuto {
-		f.Header = HeaderNo
-		if f.Columns == nil || looksLikeHeader(c.sample) {
-			f.Header = HeaderYes
-		}
-	}
+	header := c.headerOfNew(f)
 	fields := f.Columns
-	if f.Header == HeaderYes && fields == nil {
+	if header == HeaderYes && fields == nil {
 		for _, x := range c.sample[0] {
 			fields = append(fields, strings.TrimSpace(string(x.Text)))
 		}
@@ -156,7 +164,7 @@ func (c *csvSpec) createDDL(p server.Product, f *Files, name pgx.Identifier) (st
 		}
 	}
 	with := *c
-	if f.Header == HeaderYes {
+	if header == HeaderYes {
 		with.sample = c.sample[1:]
 	}
 	create, list := with.inferred(p, name, columns, dropped, f.Key)
