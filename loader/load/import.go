@@ -204,35 +204,6 @@ func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 	return "", nil
 }
 
-// rawCSV looks whether the server reads the load's files as this command does. It returns
-// why not.
-func (l *Load) rawCSV(ctx context.Context, s *importSpec) (string, error) {
-	c := l.spec.CSV
-	switch {
-	case c.Dialect.Quote != '"' || c.Dialect.Escape != 0 && c.Dialect.Escape != '"':
-		return `IMPORT INTO reads files whose fields are quoted by " and nothing else; --handoff serve rewrites others`, nil
-	case !c.wholeRecords():
-		return "IMPORT INTO takes every field of a file, in its order; --handoff serve leaves some out", nil
-	}
-	for i := range c.Files {
-		f := &c.Files[i]
-		if f.Encoding != "" || f.Form == "zstd" {
-			return fmt.Sprintf("IMPORT INTO reads UTF-8, plain or gzip, and %s is %s; --handoff serve rewrites it", f.Base(), strings.TrimSpace(f.Form+" "+f.Encoding)), nil
-		}
-		head, _, err := l.input.Head(ctx, f, source.HeadBytes)
-		if err != nil {
-			return "", err
-		}
-		front := head[:min(int(f.Data), len(head))]
-		s.Skip = strings.Count(string(front), "\n")
-		if s.Skip == 0 && len(front) > 0 {
-			return fmt.Sprintf("%s begins with a byte order mark, which IMPORT INTO takes for data; --handoff serve leaves it out", f.Base()), nil
-		}
-	}
-	l.Notes = append(l.Notes, "IMPORT INTO takes an empty text in quotes for NULL, and CRLF within quotes for LF; --handoff serve keeps them")
-	return "", nil
-}
-
 // listen begins to serve, and lets the server try to reach it. It returns why it cannot.
 func (l *Load) listen(ctx context.Context, s *importSpec, o handoff.Options) (string, error) {
 	host := ""
