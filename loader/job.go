@@ -103,10 +103,16 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 	r.mu.Unlock()
 	var beside sync.WaitGroup
 	beside.Go(func() { r.keep(ctx) })
-	beside.Go(func() { r.claimAhead(ctx) })
+	claiming, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	beside.Go(func() { r.claimAhead(claiming) })
 	err := r.group.Wait()
 	r.finish()
+	// A claim under way ends by itself, so that it is known and given back, unless the
+	// server is what failed: it would be asked for as long as retrying lasts.
+	impatient := time.AfterFunc(releaseTimeout, giveUp)
 	beside.Wait()
+	impatient.Stop()
 	r.writes.Wait()
 	if err == nil {
 		err = r.failure

@@ -44,6 +44,8 @@ func (r *run) next(ctx context.Context, worker int) (*lane, chunker.Span, error)
 			return nil, span, ctx.Err()
 		case <-r.halt:
 			return nil, span, io.EOF
+		case <-r.Stop:
+			return nil, span, ErrStopped
 		case err := <-r.claimed:
 			if err == nil {
 				continue
@@ -142,6 +144,7 @@ func (r *run) cutNext(l *lane, size int64) (chunker.Span, error) {
 		l.open++
 	case errors.Is(err, io.EOF):
 		l.spent = true
+		r.reserve.Signal() // it may have been the one in reserve, of a worker that was dismissed
 	}
 	return span, err
 }
@@ -168,6 +171,7 @@ func (r *run) close(ctx context.Context, l *lane) {
 		defer r.books.Unlock()
 		r.mu.Lock()
 		r.lanes = slices.DeleteFunc(r.lanes, func(x *lane) bool { return x == l })
+		r.reserve.Signal()
 		r.mu.Unlock()
 		if err := r.queue.Release(ctx, l.claim); err != nil && ctx.Err() == nil {
 			r.fail(fmt.Errorf("record rows %d to %d as done: %w", l.claim.First, l.claim.End-1, err))

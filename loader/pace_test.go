@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bulkload/chunker"
@@ -96,17 +97,19 @@ func TestRetriesMakeChunksSmallerAndCalmLargerAgain(t *testing.T) {
 }
 
 func TestSlowChunksAreMadeSmaller(t *testing.T) {
-	slow := true
-	sizes, _, _ := paced(t, 3000, 1000, true, func(n int) (loader.Outcome, error) {
-		if slow {
-			slow = false
-			time.Sleep(2100 * time.Millisecond) // the subject of the test, not a wait
+	synctest.Test(t, func(t *testing.T) {
+		slow := true
+		sizes, _, _ := paced(t, 3000, 1000, true, func(n int) (loader.Outcome, error) {
+			if slow {
+				slow = false
+				time.Sleep(2100 * time.Millisecond) // the subject of the test, not a wait
+			}
+			return loader.Outcome{}, nil
+		})
+		if sizes[0] != 1000 || sizes[1] != 500 {
+			t.Errorf("got chunks of %d rows, want 500 behind the slow one", sizes)
 		}
-		return loader.Outcome{}, nil
 	})
-	if sizes[0] != 1000 || sizes[1] != 500 {
-		t.Errorf("got chunks of %d rows, want 500 behind the slow one", sizes)
-	}
 }
 
 // TestLateChunksAreHalvedAndGrowAgain has the server too slow for a while.

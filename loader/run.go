@@ -36,7 +36,7 @@ type run struct {
 	limit *rate.Limiter // of rows; nil is none
 
 	mu      sync.Mutex // guards what follows
-	reserve sync.Cond  // signals that the lane in reserve was taken up, or closing
+	reserve sync.Cond  // signals that there may be no lane in reserve, or closing
 	closing bool
 	lanes   []*lane
 	pace    pace
@@ -173,20 +173,40 @@ func (r *run) fail(err error) {
 	}
 }
 
-// load fills and commits one span. A chunk that the server finds too large, or that
-// takes too long, is cut in two, and the chunks after it are no larger than its halves.
+// load fills and commits one span, when the rate of rows allows it.
 func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Span) error {
 	if err := r.Source.Fill(c, span); err != nil {
 		return err
 	}
 	if r.limit != nil {
-		// A chunk larger than a second's worth waits for as long as it takes.
-		for n := c.Len(); n > 0; n -= r.limit.Burst() {
-			if err := r.limit.WaitN(ctx, min(n, r.limit.Burst())); err != nil {
-				return err
-			}
+		if err := r.await(ctx, c.Len()); err != nil {
+			return err
 		}
 	}
+	return r.commit(ctx, c, l, span)
+}
+
+// await waits until n more rows may be sent, but not beyond the end of the run. A chunk
+// larger than a second's worth waits for as long as it takes.
+func (r *run) await(ctx context.Context, n int) error {
+	for ; n > 0; n -= r.limit.Burst() {
+		r.pause(ctx, r.limit.ReserveN(time.Now(), min(n, r.limit.Burst())).Delay())
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.halt: // why is known
+			return ErrStopped
+		case <-r.Stop:
+			return ErrStopped
+		default:
+		}
+	}
+	return nil
+}
+
+// commit commits the span that fills c. A chunk that the server finds too large, or that
+// takes too long, is cut in two, and the chunks after it are no larger than its halves.
+func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Span) error {
 	start := r.sent()
 	out, err := r.Committer.Commit(ctx, c)
 	r.answered(start)
@@ -222,7 +242,10 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Spa
 			r.skip(part)
 			continue
 		}
-		if err := r.load(ctx, c, l, part); err != nil {
+		if err := r.Source.Fill(c, part); err != nil {
+			return err
+		}
+		if err := r.commit(ctx, c, l, part); err != nil {
 			return err
 		}
 	}

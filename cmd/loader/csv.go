@@ -318,7 +318,6 @@ func (p *program) start(c *cli.Context, req load.Request) error {
 		return err
 	}
 	defer done()
-	p.byFlag = c.IsSet("url")
 	srv, err := server.Open(c.Context, cfg, databases[req.What])
 	if err != nil {
 		return err
@@ -330,5 +329,5 @@ func (p *program) start(c *cli.Context, req load.Request) error {
 		return err
 	}
 	defer l.Close()
-	return p.runLoad(c.Context, srv, l, r, 0, c.String("url") == "")
+	return p.runLoad(c.Context, srv, l, r, 0, connection(c) == "")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/tracelog"
 
+	"bulkload/loader/handoff"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 )
@@ -70,7 +71,7 @@ func (e *echo) Log(_ context.Context, _ tracelog.LogLevel, what string, data map
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	fmt.Fprintln(e.out, b.String())
+	fmt.Fprintln(e.out, printable(b.String()))
 }
 
 func shortSQL(sql string) string {
@@ -163,9 +164,10 @@ var (
 	}
 )
 
-// redact replaces what may be a secret in a text: passwords of users, secrets in the
-// parameters of URLs, passwords of URLs.
+// redact replaces what may be a secret in a text: all that gives access in URLs, passwords
+// of users, and what is named like a secret.
 func redact(s string) string {
+	s = handoff.RedactAll(s)
 	for _, r := range secrets {
 		s = r.ReplaceAllString(s, "${1}…${2}")
 	}

@@ -40,6 +40,7 @@ func TestEchoShowsNoSecret(t *testing.T) {
 		"IMPORT INTO t (a) CSV DATA ('azure://c/f?AZURE_ACCOUNT_KEY=" + plain + "&AZURE_ACCOUNT_NAME=n')",
 		"IMPORT INTO t (a) CSV DATA ('gs://b/f?CREDENTIALS=" + plain + "', 'http://user:" + plain + "@host/f.csv')",
 		"SELECT 'postgres://u:" + plain + "@h/d'",
+		"IMPORT INTO t (a) CSV DATA ('https://host/f.csv?X-Amz-Credential=a%2Fb&X-Amz-Signature=" + plain + "', 'https://host/g.csv?sig=" + plain + "')",
 	} {
 		canary.Check(t, "the echo of "+sql[:12], echoed(t, "Query", map[string]any{"sql": sql, "time": time.Millisecond}))
 		failure := map[string]any{"sql": "SELECT 1", "err": errors.New("near " + sql)}
@@ -51,6 +52,14 @@ func TestEchoShowsNoSecret(t *testing.T) {
 	canary.Check(t, "the echo of a URL", echoed(t, "Query", map[string]any{
 		"sql": "INSERT INTO f VALUES ($1)", "args": []any{"http://u:" + plain + "@h"},
 	}))
+}
+
+// What a terminal acts on may be in the name of a column.
+func TestEchoShowsNoControlCharacters(t *testing.T) {
+	got := echoed(t, "Query", map[string]any{"sql": "SELECT \"a\x1b[2J\u202eb\"", "err": errors.New("column \"\x1b\"")})
+	if strings.ContainsAny(got, "\x1b\u202e") {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestEchoIsShort(t *testing.T) {

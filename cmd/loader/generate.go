@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -240,204 +238,10 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 		}
 		return err
 	}
-	if l.What == load.CSV {
-		if err := p.printFiles(srv, l, res, rejected, local); err != nil || rejected == 0 {
-			return err
-		}
-		return fmt.Errorf("%w: %d", errRejected, rejected)
+	if err := p.printResult(srv, l, res, rejected, local); err != nil || rejected == 0 {
+		return err
 	}
-	return p.printResult(srv, l, res, local)
-}
-
-// result is the JSON form of a finished load.
-type result struct {
-	Load      string  `json:"load,omitempty"`
-	What      string  `json:"what"`
-	Server    string  `json:"server"`
-	Host      string  `json:"host"`
-	Database  string  `json:"database"`
-	Table     string  `json:"table"`
-	Rows      int64   `json:"rows"`
-	RunRows   int64   `json:"rows_this_run"`
-	Already   int64   `json:"rows_already_there"`
-	Seed      string  `json:"seed"`
-	FirstKey  int64   `json:"first_key,omitempty"`
-	EndKey    int64   `json:"end_key,omitempty"`
-	Chunks    int64   `json:"chunks"`
-	ChunkRows int64   `json:"rows_per_chunk"`
-	Workers   int     `json:"workers"`
-	Via       string  `json:"via"`
-	Commit    string  `json:"commit"`
-	Retries   int64   `json:"retries"`
-	LookUps   int64   `json:"looked_up"`
-	Seconds   float64 `json:"seconds"`
-	Rate      float64 `json:"rows_per_second"`
-	P50       float64 `json:"chunk_p50_ms"`
-	P99       float64 `json:"chunk_p99_ms"`
-}
-
-func ms(d time.Duration) float64 { return math.Round(float64(d.Microseconds())/10) / 100 }
-
-// filesOf names the files of a load.
-func filesOf(l *load.Load) string {
-	files := l.InputFiles()
-	var bytes int64
-	known := true
-	for i := range files {
-		known = known && files[i].Bytes >= 0
-		bytes += files[i].Bytes
-	}
-	name := files[0].Base()
-	if len(files) > 1 {
-		name = fmt.Sprintf("%d files", len(files))
-	}
-	if !known {
-		return name
-	}
-	return fmt.Sprintf("%s, %d bytes", name, bytes)
-}
-
-// filesResult is the JSON form of a finished load of files.
-type filesResult struct {
-	Load      string  `json:"load,omitempty"`
-	What      string  `json:"what"`
-	Server    string  `json:"server"`
-	Host      string  `json:"host"`
-	Database  string  `json:"database"`
-	Table     string  `json:"table"`
-	Files     int     `json:"files"`
-	Bytes     int64   `json:"bytes_this_run"`
-	RunRows   int64   `json:"rows_this_run"`
-	Already   int64   `json:"rows_already_there"`
-	Conflicts int64   `json:"conflicts_this_run"`
-	Rejected  int64   `json:"rejected"`
-	Chunks    int64   `json:"chunks"`
-	ChunkRows int64   `json:"rows_per_chunk"`
-	Workers   int     `json:"workers"`
-	Via       string  `json:"via"`
-	Commit    string  `json:"commit"`
-	Retries   int64   `json:"retries"`
-	LookUps   int64   `json:"looked_up"`
-	Seconds   float64 `json:"seconds"`
-	Rate      float64 `json:"rows_per_second"`
-	P50       float64 `json:"chunk_p50_ms"`
-	P99       float64 `json:"chunk_p99_ms"`
-}
-
-// printFiles writes the result of a load of files to stdout.
-func (p *program) printFiles(srv *server.Server, l *load.Load, res loader.Result, rejected int64, local bool) error {
-	if p.json {
-		bytes := res.Positions
-		if l.Rows == 0 {
-			bytes = 0 // of streams it is not known
-		}
-		return json.NewEncoder(p.stdout).Encode(filesResult{
-			Load: l.ID, What: string(l.What), Server: srv.Info.String(), Host: srv.Config.Host(), Database: srv.Config.Database(), Table: l.Table.Display(),
-			Files: len(l.InputFiles()), Bytes: bytes, RunRows: res.Rows, Already: res.AlreadyRows, Conflicts: res.Conflicts, Rejected: rejected,
-			Chunks: res.Chunks, ChunkRows: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Via: string(l.Via), Commit: string(l.Way),
-			Retries: res.Retries, LookUps: res.LookUps, Seconds: res.Elapsed.Seconds(), Rate: math.Round(res.RowsPerSecond()), P50: ms(res.P50), P99: ms(res.P99),
-		})
-	}
-	out := p.stdout
-	if res.Chunks == 0 {
-		fmt.Fprintf(out, "load %s is complete: all of %s is in %s; nothing was left to do\n", l.ID, filesOf(l), l.Table.Display())
-		return nil
-	}
-	fmt.Fprintf(out, "loaded %d rows of %s into %s in %.2f s: %.0f rows/s\n", res.Rows, filesOf(l), l.Table.Display(), res.Elapsed.Seconds(), res.RowsPerSecond())
-	if res.Conflicts > 0 || l.Conflict() != "" {
-		did := map[commit.Conflict]string{commit.SkipRow: "were passed over", commit.UpdateRow: "took the place of an older row"}[l.Conflict()]
-		fmt.Fprintf(out, "%d of them %s: their key was there\n", res.Conflicts, did)
-	}
-	if rejected > 0 {
-		fmt.Fprintf(out, "%d records were rejected\n", rejected)
-	}
-	fmt.Fprintln(out, summary(l, res))
-	if l.ID != "" {
-		fmt.Fprintf(out, "load %s\n", l.ID)
-	}
-	query := fmt.Sprintf("SELECT * FROM %s LIMIT 5", l.Table.Name.Sanitize())
-	if local {
-		fmt.Fprintf(out, "look at them: loader db sql --database %s '%s'\n", srv.Config.Database(), query)
-	} else {
-		fmt.Fprintf(out, "look at them: %s\n", query)
-	}
-	return nil
-}
-
-// printResult writes the result to stdout.
-func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Result, local bool) error {
-	if p.json {
-		b, err := json.Marshal(result{
-			Load: l.ID, What: string(l.What), Server: srv.Info.String(), Host: srv.Config.Host(), Database: srv.Config.Database(), Table: l.Table.Display(),
-			Rows: l.Rows, RunRows: res.Rows, Already: res.AlreadyRows, Seed: strconv.FormatUint(l.Seed, 10), FirstKey: l.Keys.First, EndKey: l.Keys.End,
-			Chunks: res.Chunks, ChunkRows: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Via: string(l.Via), Commit: string(l.Way),
-			Retries: res.Retries, LookUps: res.LookUps, Seconds: res.Elapsed.Seconds(), Rate: math.Round(res.RowsPerSecond()), P50: ms(res.P50), P99: ms(res.P99),
-		})
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(p.stdout, string(b))
-		return nil
-	}
-	out := p.stdout
-	if res.Chunks == 0 {
-		fmt.Fprintf(out, "load %s is complete: %d %s in %s; nothing was left to do\n", l.ID, l.Rows, l.What, l.Table.Display())
-		return nil
-	}
-	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, l.What, l.Table.Display(), res.Elapsed.Seconds(), res.RowsPerSecond())
-	if res.Rows != l.Rows {
-		fmt.Fprintf(out, "complete with what was there before: %d rows\n", l.Rows)
-	}
-	fmt.Fprintln(out, summary(l, res))
-	fmt.Fprintf(out, "seed %d%s\n", l.Seed, idPart(l))
-	where := ""
-	if l.What == load.Points {
-		where = fmt.Sprintf(" WHERE id >= %d AND id < %d", l.Keys.First, l.Keys.End)
-	}
-	query := fmt.Sprintf("SELECT * FROM %s%s ORDER BY id LIMIT 5", inSQL(l.Table), where)
-	if local {
-		flag := ""
-		if db := srv.Config.Database(); db != databases[load.Points] {
-			flag = " --database " + db
-		}
-		fmt.Fprintf(out, "look at them: loader db sql%s '%s'\n", flag, query)
-	} else {
-		fmt.Fprintf(out, "look at them: %s\n", query)
-	}
-	return nil
-}
-
-// summary says how a load went, in one line.
-func summary(l *load.Load, res loader.Result) string {
-	if l.Via == load.Import {
-		return counted(res.Chunks, "IMPORT job", "IMPORT jobs") + "; the table is online, its constraints as before"
-	}
-	return fmt.Sprintf("%s, %.1f ms each (p50), %.1f ms (p99); %s, %s looked up", counted(res.Chunks, "chunk", "chunks"), ms(res.P50), ms(res.P99),
-		counted(res.Retries, "retry", "retries"), counted(res.LookUps, "uncertain outcome", "uncertain outcomes"))
-}
-
-// counted returns a number with its noun.
-func counted(n int64, one, many string) string {
-	if n == 1 {
-		many = one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
-// inSQL returns the table's name for a statement that is shown: plain where it is one
-// of the tutorial's, which are no keywords.
-func inSQL(t *server.Table) string {
-	if name := t.Name[len(t.Name)-1]; t.Name[0] == "public" && (name == string(load.Points) || name == string(load.Accounts)) {
-		return name
-	}
-	return t.Name.Sanitize()
-}
-
-func idPart(l *load.Load) string {
-	if l.ID == "" {
-		return ""
-	}
-	return ", load " + l.ID + " (loader loads verify " + l.ID + " compares every row)"
+	return fmt.Errorf("%w: %d", errRejected, rejected)
 }
 
 // readOnce reports whether a load has an input that no other process can read again.

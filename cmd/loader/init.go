@@ -74,7 +74,6 @@ func (p *program) init(c *cli.Context) error {
 		return err
 	}
 	defer done()
-	p.byFlag = c.IsSet("url")
 	if setup.Database == "" {
 		setup.Database = cfg.Database()
 	}
@@ -118,7 +117,7 @@ func (p *program) init(c *cli.Context) error {
 	if p.json {
 		return json.NewEncoder(p.stdout).Encode(r)
 	}
-	if c.String("url") != "" {
+	if connection(c) != "" {
 		certs := ""
 		if dir := c.String("certs-dir"); dir != "" {
 			certs = " --certs-dir " + shellWord(dir)

@@ -80,7 +80,6 @@ func (p *program) registries(c *cli.Context, f func(*server.Server, *registry.Re
 		return err
 	}
 	defer done()
-	p.byFlag = c.IsSet("url")
 	names := []string{cfg.Database()}
 	if names[0] == "" {
 		names = []string{databases[load.Points], databases[load.Accounts], databases[load.CSV]}
@@ -240,7 +239,7 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		return p.runLoad(c.Context, srv, l, r, in.Len(), c.String("url") == "")
+		return p.runLoad(c.Context, srv, l, r, in.Len(), connection(c) == "")
 	})
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -142,7 +141,7 @@ func (p *program) note(format string, args ...any) {
 // commonFlags are those of every command that reaches a database.
 func (p *program) commonFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "url", Usage: "where to load: postgres://, postgresql:// or cockroachdb:// URL, or key=value pairs; env takes DATABASE_URL or PG*", EnvVars: []string{"LOADER_URL"}},
+		&cli.StringFlag{Name: "url", Usage: "where to load: postgres://, postgresql:// or cockroachdb:// URL, or key=value pairs; env takes DATABASE_URL or PG*; without it LOADER_URL names it"},
 		&cli.StringFlag{Name: "certs-dir", Usage: "directory of certificates as cockroach cert makes it, for what the URL does not name"},
 		&cli.BoolFlag{Name: "echo", Usage: "write every statement to stderr when it has ended, with its arguments shortened and its time"},
 		&cli.StringFlag{Name: "format", Value: "text", Usage: "result as text or json"},
@@ -163,16 +162,16 @@ func (p *program) begin(c *cli.Context) error {
 	return nil
 }
 
-// target opens the server that --url names, or a private local one. done must be
-// called when it is no longer used. databases are tried in order when the URL names
-// none; with create, the first is created where it is missing.
+// target says where the server is that --url names, or LOADER_URL, or starts a private
+// local one. done must be called when it is no longer used.
 func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Config, done func(), err error) {
 	done = func() {}
 	certs := c.String("certs-dir")
-	if text := c.String("url"); text != "" {
+	p.byFlag = c.IsSet("url")
+	if text := connection(c); text != "" {
 		cfg, err = server.ParseWithCerts(text, certs)
 		if err == nil {
-			if cfg.PasswordInString() && text != os.Getenv("LOADER_URL") && text != "env" {
+			if cfg.PasswordInString() && p.byFlag && text != "env" {
 				p.note("other users of this machine can see the password in --url, by ps; PGPASSWORD, a passfile or the prompt hide it")
 			}
 			cfg, err = p.withPassword(ctx, cfg)
@@ -186,6 +185,15 @@ func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Confi
 		cfg = cfg.WithTracer((&echo{out: p.stderr}).tracer())
 	}
 	return cfg, done, err
+}
+
+// connection returns the connection string that the user gives; empty where there is none.
+// The flag itself does not know LOADER_URL: IsSet would not tell who named the server.
+func connection(c *cli.Context) string {
+	if c.IsSet("url") {
+		return c.String("url")
+	}
+	return os.Getenv("LOADER_URL")
 }
 
 // localTarget starts the private local database; see target.

@@ -240,10 +240,10 @@ func (b *Bank) repeat(ctx context.Context, step string, fn func() error) error {
 			return ctx.Err()
 		}
 		if c := server.Classify(err); c != server.Retry && c != server.Uncertain || errors.Is(err, pgx.ErrNoRows) {
-			return failed(step, err)
+			return server.Failed(step, err)
 		}
 		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%s: %w after %s: %w", step, loader.ErrGaveUp, b.RetryFor, &reason{err})
+			return fmt.Errorf("%s: %w after %s: %w", step, loader.ErrGaveUp, b.RetryFor, server.Reasoned(err))
 		}
 		if err := sleep(ctx, wait); err != nil {
 			return err

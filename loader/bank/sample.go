@@ -8,8 +8,6 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
-
-	"bulkload/loader/server"
 )
 
 // MostSampled is how many accounts a run draws its pairs from, at most: few enough to
@@ -106,14 +104,3 @@ func (p pairs) next() (source, sink int64) {
 	}
 	return p.ids[i], p.ids[j]
 }
-
-// failed adds the step to a database's error, whose own text is made one line.
-func failed(step string, err error) error {
-	return fmt.Errorf("%s: %w", step, &reason{err})
-}
-
-// reason is a database's error with its text for people.
-type reason struct{ err error }
-
-func (r *reason) Error() string { return server.Reason(r.err) }
-func (r *reason) Unwrap() error { return r.err }

@@ -149,7 +149,7 @@ func asIs(step string, err error) error {
 	if errors.As(err, &connect) {
 		return err
 	}
-	return failed(step, err)
+	return server.Failed(step, err)
 }
 
 // A ClientCertificate is what a user of a secure CockroachDB cluster logs in with.

@@ -92,11 +92,11 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 			duplicates++
 			uncertain = true
 		default:
-			return failed(fmt.Sprintf("move money from account %d to %d", t.Source, t.Sink), err)
+			return server.Failed(fmt.Sprintf("move money from account %d to %d", t.Source, t.Sink), err)
 		}
 		t.Retries++
 		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, b.RetryFor, &reason{err})
+			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, b.RetryFor, server.Reasoned(err))
 		}
 		if t.Retries == 10 {
 			b.Note("retrying: " + server.Reason(err))

@@ -12,7 +12,7 @@ import (
 
 // Valid returns the names of the foreign keys and checks of a table that are validated.
 // IMPORT INTO leaves them all as not.
-func Valid(ctx context.Context, db Querier, table pgx.Identifier) ([]string, error) {
+func Valid(ctx context.Context, db server.Querier, table pgx.Identifier) ([]string, error) {
 	found, err := db.Query(ctx, `SELECT constraint_name FROM [SHOW CONSTRAINTS FROM `+table.Sanitize()+`] WHERE validated AND constraint_type IN ('CHECK', 'FOREIGN KEY') ORDER BY constraint_name`)
 	if err == nil {
 		var names []string

@@ -14,7 +14,7 @@ import (
 
 // Refuses returns why IMPORT INTO cannot, or should not, take a table, in one line; an
 // empty text says that nothing is known against it. It reads only.
-func Refuses(ctx context.Context, db Querier, info server.Info, t *server.Table) (string, error) {
+func Refuses(ctx context.Context, db server.Querier, info server.Info, t *server.Table) (string, error) {
 	name := t.Display()
 	switch {
 	case info.Product != server.CockroachDB:
@@ -48,7 +48,7 @@ func Refuses(ctx context.Context, db Querier, info server.Info, t *server.Table)
 }
 
 // Nodes returns the number of nodes of the cluster; 1 where the user may not know it.
-func Nodes(ctx context.Context, db Querier) int {
+func Nodes(ctx context.Context, db server.Querier) int {
 	var n int
 	if err := db.QueryRow(ctx, `SELECT count(*) FROM crdb_internal.gossip_nodes`).Scan(&n); err != nil || n < 1 {
 		return 1

@@ -7,7 +7,6 @@
 package handoff
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"path"
@@ -184,10 +183,4 @@ func CheckURL(file string) error {
 		return fmt.Errorf("%s names no host, bucket or node", Redact(file))
 	}
 	return nil
-}
-
-// A Querier is a pool or connection of pgx.
-type Querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }

@@ -46,7 +46,7 @@ func (s Status) Over() bool {
 var ErrNoJob = errors.New("the server has no such job")
 
 // Show asks for a job. The error wraps ErrNoJob where there is none.
-func Show(ctx context.Context, db Querier, id int64) (Job, error) {
+func Show(ctx context.Context, db server.Querier, id int64) (Job, error) {
 	j := Job{ID: id}
 	var failure *string
 	var fraction *float64
@@ -71,7 +71,7 @@ func Show(ctx context.Context, db Querier, id int64) (Job, error) {
 
 // Find returns the newest IMPORT whose description holds text and that was created at
 // or after began, by the server's clock. The error wraps ErrNoJob where there is none.
-func Find(ctx context.Context, db Querier, text string, began time.Time) (Job, error) {
+func Find(ctx context.Context, db server.Querier, text string, began time.Time) (Job, error) {
 	var id int64
 	err := db.QueryRow(ctx, `SELECT job_id FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0 AND created >= $2 ORDER BY created DESC LIMIT 1`,
 		text, began.UTC().Format("2006-01-02 15:04:05.999999")).Scan(&id)
@@ -85,7 +85,7 @@ func Find(ctx context.Context, db Querier, text string, began time.Time) (Job, e
 }
 
 // Now returns the server's time, for Find.
-func Now(ctx context.Context, db Querier) (time.Time, error) {
+func Now(ctx context.Context, db server.Querier) (time.Time, error) {
 	var t time.Time
 	err := db.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&t)
 	if err != nil {
@@ -115,7 +115,7 @@ const (
 // as often as it takes to see the end soon. While the
 // server cannot be reached it goes on asking for at most patience. wake, when it is
 // closed, makes it ask at once and often. The error wraps ErrNoJob, or is ctx's.
-func Follow(ctx context.Context, db Querier, id int64, least, patience time.Duration, wake <-chan struct{}, observe func(Job)) (Job, error) {
+func Follow(ctx context.Context, db server.Querier, id int64, least, patience time.Duration, wake <-chan struct{}, observe func(Job)) (Job, error) {
 	began, heard := time.Now(), time.Now()
 	for {
 		j, err := Show(ctx, db, id)
@@ -187,7 +187,7 @@ func Import(ctx context.Context, conn *pgx.Conn, s Statement) (Answer, error) {
 
 // Online waits until a table can be read: a job that has ended has it online soon. The
 // error says that it is still offline.
-func Online(ctx context.Context, db Querier, table pgx.Identifier) error {
+func Online(ctx context.Context, db server.Querier, table pgx.Identifier) error {
 	for {
 		var one int
 		err := db.QueryRow(ctx, "SELECT 1 FROM "+table.Sanitize()+" LIMIT 1").Scan(&one)

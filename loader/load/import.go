@@ -333,8 +333,9 @@ func (l *Load) fixedKeys() bool {
 }
 
 // reopenImport opens a recorded load by IMPORT. attached says that a job of an earlier
-// run has the table offline, so that all there is to do is to follow it.
-func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s Settings) (attached bool, err error) {
+// run has the table offline, so that all there is to do is to follow it. What s leaves open
+// and the record has is set in it.
+func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s *Settings) (attached bool, err error) {
 	l.Via, l.handoff = Import, l.spec.Import
 	if rec.State == registry.Done {
 		return false, nil
@@ -351,7 +352,7 @@ func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s Settings) 
 	if s.Workers == 0 {
 		s.Workers = leastWorkers
 	}
-	l.settings = s
+	l.settings = *s
 	if h.Mode == handoff.Serve && h.Addr != "" {
 		// At the same place, so that a job that is still reading finds it.
 		o := s.Handoff
@@ -374,7 +375,7 @@ func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s Settings) 
 	}
 	l.Table = &server.Table{Name: l.spec.Table, Primary: []string{"id"}}
 	if l.What == CSV {
-		if err := l.reopenCSV(ctx, s); err != nil {
+		if err := l.reopenCSV(ctx, *s); err != nil {
 			return false, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"bulkload/chunker"
 	"bulkload/loader"
@@ -71,10 +72,31 @@ func (r *importing) countRecords() (int64, error) {
 	}
 }
 
+// online waits until the table can be read: another job may have it. It says so when that
+// is not soon, and gives up when patience is over.
+func (r *importing) online(ctx context.Context) error {
+	waiting, stop := r.untilStop(ctx)
+	defer stop()
+	waiting, cancel := context.WithTimeout(waiting, r.patience())
+	defer cancel()
+	told := time.AfterFunc(2*time.Second, func() { r.note("waiting until " + r.Table.Display() + " is online") })
+	defer told.Stop()
+	err := handoff.Online(waiting, r.pool, r.Table.Name)
+	switch cause := context.Cause(waiting); {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errors.Is(cause, loader.ErrStopped):
+		return cause
+	case cause != nil:
+		return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.patience(), err)
+	}
+	return err
+}
+
 // finish brings the table back into its former state: constraints validated, statistics
 // gathered. Where the server's count of rows was lost, they are counted.
 func (r *importing) finish(ctx context.Context) error {
-	if err := handoff.Online(ctx, r.pool, r.Table.Name); err != nil {
+	if err := r.online(ctx); err != nil {
 		return err
 	}
 	if r.Table.OID == 0 { // the job of an earlier run had it offline

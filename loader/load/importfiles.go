@@ -143,6 +143,7 @@ func (r *importing) uploadAhead(ctx context.Context) {
 		return
 	}
 	r.ahead = make(chan *group, 1)
+	ctx, r.noAhead = context.WithCancel(ctx)
 	go func() {
 		g, err := r.claim(ctx)
 		if err == nil {

@@ -84,7 +84,7 @@ func (r *importing) begin(ctx context.Context, g *group) (int64, error) {
 		return 0, err
 	}
 	r.uploadAhead(ctx)
-	if err := handoff.Online(ctx, r.pool, r.Table.Name); err != nil {
+	if err := r.online(ctx); err != nil {
 		return 0, err
 	}
 	r.s.Tag, r.s.Range = r.tag(g), g.claim.Range

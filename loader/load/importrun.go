@@ -27,8 +27,9 @@ type importing struct {
 	unsure bool
 	// before is the time that jobs took before this run followed them.
 	before time.Duration
-	// ahead is the group that is uploaded while a job runs.
-	ahead chan *group
+	// ahead is the group that is uploaded while a job runs; noAhead ends that.
+	ahead   chan *group
+	noAhead context.CancelFunc
 
 	telling sync.Mutex // guards what follows
 	claims  []loader.Claim
@@ -126,6 +127,7 @@ func (r *importing) drop(ctx context.Context) error {
 	if r.ahead == nil {
 		return nil
 	}
+	r.noAhead()
 	g := <-r.ahead
 	if g.claim.Len() == 0 || ctx.Err() != nil {
 		return nil
@@ -157,6 +159,7 @@ func (r *importing) release(ctx context.Context, g *group) error {
 func (r *importing) next(ctx context.Context) (*group, error) {
 	if r.ahead != nil {
 		g := <-r.ahead
+		r.noAhead()
 		r.ahead = nil
 		if g.err != nil && g.claim.Len() > 0 {
 			return g, r.give(ctx, g, g.err)
@@ -286,13 +289,11 @@ func (r *importing) load(ctx context.Context, g *group) error {
 		}
 	}
 	// The job has confirmed its rows, all or none.
-	if err := r.confirm(ctx, g, rows); err != nil {
-		return err
-	}
+	err = r.confirm(ctx, g, rows)
 	if err := r.clean(ctx, g); err != nil {
 		r.note(err.Error())
 	}
-	return nil
+	return err
 }
 
 // renew makes the address new at which files are served, where an earlier run's could

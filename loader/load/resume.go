@@ -34,7 +34,7 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 		return fmt.Errorf("load %s: this version of loader does not know loads of %s", l.ID, rec.What)
 	}
 	if l.spec.Import != nil {
-		if attached, err := l.reopenImport(ctx, rec, s); attached || err != nil {
+		if attached, err := l.reopenImport(ctx, rec, &s); attached || err != nil {
 			return err
 		}
 	}

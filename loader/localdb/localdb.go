@@ -75,12 +75,8 @@ func DefaultDir() (string, error) {
 // Note: tried to tie the server to the command that started it; then a kill -9 of
 // that command took the server away from the others.
 func Start(ctx context.Context, o Options) (*DB, error) {
-	if o.Binary.Path == "" {
-		b, err := Find()
-		if err != nil {
-			return nil, err
-		}
-		o.Binary = b
+	if err := o.find(); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
@@ -88,23 +84,39 @@ func Start(ctx context.Context, o Options) (*DB, error) {
 	if o.Temporary {
 		return db, db.startTemporary(ctx)
 	}
-	dir := o.Dir
-	if dir == "" {
-		d, err := DefaultDir()
-		if err != nil {
-			return nil, err
-		}
-		dir = d
+	dir, err := o.dir()
+	if err != nil {
+		return nil, err
 	}
-	name := "cockroach-v" + majorMinor(o.Binary.Version)
-	if o.Binary.Product == server.PostgreSQL {
-		name = "postgresql-" + major(o.Binary.Version)
-	}
-	db.Dir = filepath.Join(dir, name)
+	db.Dir = dir
 	if err := makeDir(db.Dir); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	return db, db.join(ctx)
+}
+
+// find sets the binary where the options name none.
+func (o *Options) find() (err error) {
+	if o.Binary.Path == "" {
+		o.Binary, err = Find()
+	}
+	return err
+}
+
+// dir returns the directory of a database that is not temporary. The binary is known.
+func (o *Options) dir() (string, error) {
+	dir := o.Dir
+	if dir == "" {
+		d, err := DefaultDir()
+		if err != nil {
+			return "", err
+		}
+		dir = d
+	}
+	if o.Binary.Product == server.PostgreSQL {
+		return filepath.Join(dir, "postgresql-"+major(o.Binary.Version)), nil
+	}
+	return filepath.Join(dir, "cockroach-v"+majorMinor(o.Binary.Version)), nil
 }
 
 func major(version string) string      { m, _, _ := strings.Cut(version, "."); return m }
@@ -195,17 +207,33 @@ func (db *DB) Stop(ctx context.Context) error {
 	if Kept(db.Dir) {
 		return nil
 	}
-	return stopUnused(ctx, db)
-}
-
-// stopUnused stops the server if no process uses it. The start lock is held.
-func stopUnused(ctx context.Context, db *DB) error {
-	users := flock.New(filepath.Join(db.Dir, "users.lock"), flock.SetPermissions(0o600))
-	alone, err := users.TryLock()
-	if err != nil || !alone {
+	if err := db.stopUnused(ctx); !errors.Is(err, errUsed) {
 		return err
 	}
+	return nil
+}
+
+// errUsed: another process uses the server.
+var errUsed = errors.New("another command still uses the local database")
+
+// stopUnused stops the server, if it runs; errUsed if another process uses it. The start
+// lock is held.
+func (db *DB) stopUnused(ctx context.Context) error {
+	users := flock.New(filepath.Join(db.Dir, "users.lock"), flock.SetPermissions(0o600))
+	alone, err := users.TryLock()
+	if err != nil {
+		return err
+	}
+	if !alone {
+		return errUsed
+	}
 	defer users.Unlock()
+	s, err := readState(db.Dir)
+	if err != nil {
+		db.stopOrphan(ctx)
+		return nil
+	}
+	db.URL = s.URL
 	if db.Product == server.PostgreSQL {
 		err = db.stopPostgres(ctx)
 	} else {
@@ -237,22 +265,29 @@ func (db *DB) Keep(keep bool) error {
 }
 
 // Remove stops the server that the options name, if it runs and nobody else uses it,
-// and deletes its data. It returns the directory that is gone.
+// and deletes its data, whether a server can be started on it or not. It returns the
+// directory that is gone.
 func Remove(ctx context.Context, o Options) (string, error) {
-	db, err := Start(ctx, o)
+	if err := o.find(); err != nil {
+		return "", err
+	}
+	dir, err := o.dir()
 	if err != nil {
 		return "", err
 	}
-	if err := db.Keep(false); err != nil {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return dir, nil
+	}
+	db := &DB{Binary: o.Binary, Dir: dir}
+	unlock, err := db.lockStart(ctx)
+	if err != nil {
 		return "", err
 	}
-	if err := db.Stop(ctx); err != nil {
-		return "", err
+	defer unlock()
+	if err := db.stopUnused(ctx); err != nil {
+		return "", fmt.Errorf("%w in %s", err, dir)
 	}
-	if _, err := readState(db.Dir); err == nil {
-		return "", fmt.Errorf("another command still uses the local database in %s", db.Dir)
-	}
-	return db.Dir, os.RemoveAll(db.Dir)
+	return dir, os.RemoveAll(dir)
 }
 
 // state is what a running server's directory says of it.

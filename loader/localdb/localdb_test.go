@@ -101,13 +101,30 @@ func TestDataStaysWhenTheServerStops(t *testing.T) {
 			t.Error("the server still answers after its last user left")
 		}
 		db = start(t, o)
-		defer stop(t, db)
 		if got := query(t, db.URL, "SELECT a FROM t"); got != "kept" {
 			t.Errorf("got %q from the table after a restart, want kept", got)
 		}
 		info, err := os.Stat(db.Dir)
 		if err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("data directory has mode %v (%v), want 0700", info.Mode(), err)
+		}
+		if _, err := localdb.Remove(t.Context(), o); err == nil || !reachable(db.URL) {
+			t.Errorf("removed while it is used: %v", err)
+		}
+		stop(t, db)
+		// No server starts on these data any more, and they can be removed.
+		for _, name := range []string{"PG_VERSION", "CURRENT"} {
+			os.Truncate(filepath.Join(db.Dir, "data", name), 0)
+		}
+		if damaged, err := localdb.Start(t.Context(), o); err == nil {
+			stop(t, damaged)
+			t.Error("a server has started on damaged data")
+		}
+		if dir, err := localdb.Remove(t.Context(), o); err != nil || dir != db.Dir {
+			t.Errorf("removed %s, %v", dir, err)
+		}
+		if _, err := os.Stat(db.Dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the directory is there: %v", err)
 		}
 	})
 }

@@ -71,7 +71,11 @@ func passes(err error) bool {
 
 // Failed returns err, of a database call, behind the step that failed: its text is
 // Reason's, and errors.As finds what the server said.
-func Failed(step string, err error) error { return fmt.Errorf("%s: %w", step, &reasoned{err}) }
+func Failed(step string, err error) error { return fmt.Errorf("%s: %w", step, Reasoned(err)) }
+
+// Reasoned returns err, of a database call, with the text of Reason. errors.As and errors.Is
+// find what they find in err.
+func Reasoned(err error) error { return &reasoned{err} }
 
 type reasoned struct{ err error }
 

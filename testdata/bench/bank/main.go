@@ -28,7 +28,6 @@ import (
 )
 
 var (
-	target    = flag.String("url", "", "server, with a user who may create databases")
 	accounts  = flag.Int64("accounts", 1000, "accounts to move money between")
 	transfers = flag.Int64("transfers", 2000, "transfers of each run")
 	rows      = flag.Int64("rows", 100_000, "accounts to load in each run")
@@ -40,19 +39,12 @@ var (
 )
 
 func main() {
-	flag.Parse()
-	if *target == "" {
-		fmt.Fprintln(os.Stderr, "bank: --url is needed")
-		os.Exit(2)
-	}
-	err := compare
-	if *bare {
-		err = bareLoop
-	}
-	if err := err(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "bank:", err)
-		os.Exit(1)
-	}
+	measure.Main("bank", func(ctx context.Context) error {
+		if *bare {
+			return bareLoop(ctx)
+		}
+		return compare(ctx)
+	})
 }
 
 // A program is timed: its reset is run before each time, and rate returns what it did in
@@ -78,29 +70,12 @@ func compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := server.Parse(*target)
-	if err != nil {
-		return err
-	}
-	srv, err := server.Open(ctx, cfg, "")
+	srv, db, err := measure.Open(ctx, "bank_bench")
 	if err != nil {
 		return err
 	}
 	cockroach := srv.Product == server.CockroachDB
-	drop := func(name string) string {
-		if cockroach {
-			return "DROP DATABASE IF EXISTS " + name + " CASCADE"
-		}
-		return "DROP DATABASE IF EXISTS " + name
-	}
-	if err := measure.Exec(ctx, *target, drop("bank_bench"), "CREATE DATABASE bank_bench"); err != nil {
-		return err
-	}
-	db, err := measure.WithDatabase(*target, "bank_bench")
-	if err != nil {
-		return err
-	}
-	other, err := measure.WithDatabase(*target, "workload_bench")
+	other, err := measure.WithDatabase(*measure.Target, "workload_bench")
 	if err != nil {
 		return err
 	}
@@ -134,7 +109,7 @@ func compare(ctx context.Context) error {
 			return strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
 		}}}
 		if path, err := exec.LookPath("cockroach"); cockroach && err == nil {
-			if err := measure.Exec(ctx, *target, drop("workload_bench"), "CREATE DATABASE workload_bench"); err != nil {
+			if err := measure.Fresh(ctx, srv, "workload_bench"); err != nil {
 				return err
 			}
 			if _, err := output(path, "workload", "init", "bank", "--db=workload_bench", "--rows="+str(*accounts), "--ranges=1", "--payload-bytes=24", other); err != nil {
@@ -184,7 +159,7 @@ func compare(ctx context.Context) error {
 			return err
 		}
 	}
-	return measure.Exec(ctx, *target, drop("bank_bench"), drop("workload_bench"))
+	return measure.Drop(ctx, srv, "bank_bench", "workload_bench")
 }
 
 // turns runs all programs in turn, the first turn to warm up, and prints their rates.
@@ -223,7 +198,7 @@ func output(name string, args ...string) ([]byte, error) {
 func bareLoop(ctx context.Context) error {
 	conns := make([]*pgx.Conn, *workers)
 	for i := range conns {
-		conn, err := pgx.Connect(ctx, *target)
+		conn, err := pgx.Connect(ctx, *measure.Target)
 		if err != nil {
 			return err
 		}

@@ -25,7 +25,6 @@ import (
 )
 
 var (
-	target  = flag.String("url", "", "server, with a user who may create databases")
 	file    = flag.String("file", "seattle-weather.csv", "data set of testdata/csv, with a header")
 	size    = flag.Int64("bytes", 1<<30, "bytes of the file to load")
 	count   = flag.Int("count", 5, "runs of each program")
@@ -39,17 +38,7 @@ var (
 	dir     = flag.String("dir", "", "where the files are made; a new directory that is removed without it")
 )
 
-func main() {
-	flag.Parse()
-	if *target == "" {
-		fmt.Fprintln(os.Stderr, "csv: --url is needed")
-		os.Exit(2)
-	}
-	if err := compare(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "csv:", err)
-		os.Exit(1)
-	}
-}
+func main() { measure.Main("csv", compare) }
 
 // A contender is a program that is timed.
 type contender struct {
@@ -83,11 +72,7 @@ func compare(ctx context.Context) error {
 			return err
 		}
 	}
-	cfg, err := server.Parse(*target)
-	if err != nil {
-		return err
-	}
-	srv, err := server.Open(ctx, cfg, "")
+	srv, db, err := measure.Open(ctx, "loader_csvbench")
 	if err != nil {
 		return err
 	}
@@ -100,17 +85,6 @@ func compare(ctx context.Context) error {
 		if *pid, err = postmaster(ctx); err != nil {
 			return err
 		}
-	}
-	cascade := ""
-	if cockroach {
-		cascade = " CASCADE"
-	}
-	db, err := measure.WithDatabase(*target, "loader_csvbench")
-	if err != nil {
-		return err
-	}
-	if err := measure.Exec(ctx, *target, "DROP DATABASE IF EXISTS loader_csvbench"+cascade, "CREATE DATABASE loader_csvbench"); err != nil {
-		return err
 	}
 	// The loader makes the table, of the types that it finds in the data set.
 	create := []string{"csv", filepath.Join(work, "sample.csv"), "--table", "t", "--create-table", "--url", db, "--quiet"}
@@ -133,7 +107,7 @@ func compare(ctx context.Context) error {
 		}
 	}
 	report(srv, set, all)
-	return measure.Exec(ctx, *target, "DROP DATABASE loader_csvbench"+cascade)
+	return measure.Drop(ctx, srv, "loader_csvbench")
 }
 
 // contenders returns the programs that are there.
@@ -219,7 +193,7 @@ func report(srv *server.Server, set fileSet, all []*contender) {
 
 // postmaster returns the process of a PostgreSQL server.
 func postmaster(ctx context.Context) (int, error) {
-	text, err := measure.Value[string](ctx, *target, "SELECT pg_read_file('postmaster.pid')")
+	text, err := measure.Value[string](ctx, *measure.Target, "SELECT pg_read_file('postmaster.pid')")
 	if err != nil {
 		return 0, err
 	}

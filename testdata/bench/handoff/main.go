@@ -26,19 +26,12 @@ import (
 )
 
 var (
-	target = flag.String("url", "", "CockroachDB server, as a user who may do everything")
 	nRows  = flag.Int64("rows", 1_000_000, "points of each run")
 	count  = flag.Int("count", 5, "runs of each way")
 	upload = flag.Bool("upload", true, "time the upload too")
 )
 
-func main() {
-	flag.Parse()
-	if err := compare(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "handoff:", err)
-		os.Exit(1)
-	}
-}
+func main() { measure.Main("handoff", compare) }
 
 // A way is something that is timed.
 type way struct {
@@ -65,11 +58,8 @@ func compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	db, err := measure.WithDatabase(*target, "loader_bench")
+	_, db, err := measure.Open(ctx, "loader_bench")
 	if err != nil {
-		return err
-	}
-	if err := measure.Exec(ctx, *target, "DROP DATABASE IF EXISTS loader_bench CASCADE", "CREATE DATABASE loader_bench"); err != nil {
 		return err
 	}
 	conn, err := pgx.Connect(ctx, db)

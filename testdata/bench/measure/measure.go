@@ -5,8 +5,10 @@ package measure
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -15,7 +17,64 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/server"
 )
+
+// Target is --url, which every program takes.
+var Target = flag.String("url", "", "server, with a user who may create databases")
+
+// Main parses the flags and runs a program; its name stands in front of what goes wrong.
+func Main(name string, run func(context.Context) error) {
+	flag.Parse()
+	if *Target == "" {
+		fmt.Fprintf(os.Stderr, "%s: --url is needed\n", name)
+		os.Exit(2)
+	}
+	if err := run(context.Background()); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+// Open returns the target, and the URL of a database on it that is made anew.
+func Open(ctx context.Context, database string) (*server.Server, string, error) {
+	cfg, err := server.Parse(*Target)
+	if err != nil {
+		return nil, "", err
+	}
+	srv, err := server.Open(ctx, cfg, "")
+	if err != nil {
+		return nil, "", err
+	}
+	db, err := WithDatabase(*Target, database)
+	if err != nil {
+		return nil, "", err
+	}
+	return srv, db, Fresh(ctx, srv, database)
+}
+
+// Fresh makes a database of the target's anew.
+func Fresh(ctx context.Context, srv *server.Server, database string) error {
+	if err := Drop(ctx, srv, database); err != nil {
+		return err
+	}
+	return Exec(ctx, *Target, "CREATE DATABASE "+database)
+}
+
+// Drop drops databases of the target's, where they are there, with what is in them.
+func Drop(ctx context.Context, srv *server.Server, databases ...string) error {
+	for _, name := range databases {
+		drop := "DROP DATABASE IF EXISTS " + name
+		if srv.Product == server.CockroachDB {
+			drop += " CASCADE"
+		}
+		if err := Exec(ctx, *Target, drop); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // BuildLoader builds the loader in dir and returns its path. The working directory must
 // be the root of the repository.

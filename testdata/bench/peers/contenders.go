@@ -21,13 +21,6 @@ type bench struct {
 	srv               *server.Server
 }
 
-func (b *bench) cascade() string {
-	if b.srv.Product == server.CockroachDB {
-		return " CASCADE"
-	}
-	return ""
-}
-
 // A contender is a program that is timed.
 type contender struct {
 	name, version string
@@ -100,7 +93,7 @@ func (b *bench) contenders() []*contender {
 	if cockroach {
 		workload := func(kind, against string) {
 			add("cockroach workload init bank, its own rows, "+kind, against, "cockroach", "version", []string{"DROP DATABASE IF EXISTS bank CASCADE"},
-				"workload", "init", "bank", "--rows", n, "--payload-bytes=24", "--ranges=1", "--init-conns=4", "--data-loader="+kind, *target)
+				"workload", "init", "bank", "--rows", n, "--payload-bytes=24", "--ranges=1", "--init-conns=4", "--data-loader="+kind, *measure.Target)
 		}
 		workload("INSERT", generating)
 		workload("IMPORT", generating)

@@ -22,12 +22,10 @@ import (
 	"strconv"
 	"strings"
 
-	"bulkload/loader/server"
 	"bulkload/testdata/bench/measure"
 )
 
 var (
-	target  = flag.String("url", "", "server, with a user who may create databases")
 	nRows   = flag.Int64("rows", 400_000, "rows of each run")
 	count   = flag.Int("count", 5, "runs of each program")
 	workers = flag.Int("workers", 2, "connections of the programs that can be told")
@@ -37,19 +35,12 @@ var (
 )
 
 func main() {
-	flag.Parse()
-	if *target == "" {
-		fmt.Fprintln(os.Stderr, "peers: --url is needed")
-		os.Exit(2)
-	}
-	err := compare
-	if *bare != "" {
-		err = bareLoop
-	}
-	if err := err(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		os.Exit(1)
-	}
+	measure.Main("peers", func(ctx context.Context) error {
+		if *bare != "" {
+			return bareLoop(ctx)
+		}
+		return compare(ctx)
+	})
 }
 
 // compare runs everything and prints the table.
@@ -64,9 +55,6 @@ func compare(ctx context.Context) error {
 	if b.loader, err = measure.BuildLoader(dir); err != nil {
 		return err
 	}
-	if b.db, err = measure.WithDatabase(*target, "loader_bench"); err != nil {
-		return err
-	}
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -75,20 +63,13 @@ func compare(ctx context.Context) error {
 			return err
 		}
 	}
-	cfg, err := server.Parse(*target)
-	if err != nil {
-		return err
-	}
-	if b.srv, err = server.Open(ctx, cfg, ""); err != nil {
-		return err
-	}
 	// 2. The loader makes its table and its registry; every program then fills the
 	// same empty table, but for those that make their own.
-	if err := measure.Exec(ctx, *target, "DROP DATABASE IF EXISTS loader_bench"+b.cascade(), "CREATE DATABASE loader_bench"); err != nil {
+	if b.srv, b.db, err = measure.Open(ctx, "loader_bench"); err != nil {
 		return err
 	}
 	defer func() {
-		if err := measure.Exec(ctx, *target, "DROP DATABASE IF EXISTS loader_bench"+b.cascade(), "DROP DATABASE IF EXISTS bank"+b.cascade()); err != nil {
+		if err := measure.Drop(ctx, b.srv, "loader_bench", "bank"); err != nil {
 			fmt.Fprintln(os.Stderr, "peers:", err)
 		}
 	}()

@@ -16,6 +16,7 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/rows"
 	"bulkload/loader/source"
+	"bulkload/testdata/bench/measure"
 )
 
 func points() source.Points {
@@ -65,7 +66,7 @@ func bareLoop(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for range *workers {
 		group.Go(func() error {
-			conn, err := pgx.Connect(ctx, *target)
+			conn, err := pgx.Connect(ctx, *measure.Target)
 			if err != nil {
 				return err
 			}
