@@ -3,6 +3,8 @@ package bank
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -53,29 +55,25 @@ func (b *Bank) ensureHistory(ctx context.Context) error {
 	if there, err := b.hasHistory(ctx); err != nil || there {
 		return err
 	}
-	create := func(what, name, ddl string) error {
-		err := b.again(ctx, "create it", func(ctx context.Context) (err error) {
-			// IF NOT EXISTS does not keep two runs from making the same thing at
-			// the same time: PostgreSQL answers one of them with 23505.
-			for range 5 {
-				if _, err = b.pool.Exec(ctx, ddl); err == nil || server.Classify(err) != server.Duplicate {
-					break
-				}
-			}
-			return err
-		})
-		if err != nil {
-			return &server.CreateError{What: what, Name: name, Err: err}
-		}
-		return nil
-	}
-	if err := create("history schema", registry.Schema, "CREATE SCHEMA IF NOT EXISTS "+registry.Schema); err != nil {
+	db := patient{b}
+	if err := server.CreateIfMissing(ctx, db, "history schema", registry.Schema, "CREATE SCHEMA IF NOT EXISTS "+registry.Schema); err != nil {
 		return err
 	}
 	for _, t := range history {
-		if err := create("history table", registry.Schema+"."+t.name, t.ddl); err != nil {
+		if err := server.CreateIfMissing(ctx, db, "history table", registry.Schema+"."+t.name, t.ddl); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// patient runs statements, which may be run twice, again while their failure may pass.
+type patient struct{ *Bank }
+
+func (p patient) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	err = p.again(ctx, "create it", func(ctx context.Context) (err error) {
+		tag, err = p.pool.Exec(ctx, sql, args...)
+		return err
+	})
+	return tag, err
 }

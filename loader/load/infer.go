@@ -112,8 +112,8 @@ func (l *Load) createFor(ctx context.Context, c *csvSpec, f *Files, name pgx.Ide
 	if err != nil {
 		return err
 	}
-	if _, err := l.pool.Exec(ctx, ddl); err != nil {
-		return &server.CreateError{What: "table", Name: name.Sanitize(), Err: err}
+	if err := server.CreateIfMissing(ctx, l.pool, "table", name.Sanitize(), ddl); err != nil {
+		return err
 	}
 	l.Notes = append(l.Notes, "table created: "+ddl)
 	return nil

@@ -35,14 +35,8 @@ func ddl(p server.Product, what What, name pgx.Identifier) string {
 func ensureTable(ctx context.Context, pool *pgxpool.Pool, info server.Info, what What, name pgx.Identifier) (*server.Table, error) {
 	t, err := server.Describe(ctx, pool, info, name)
 	if errors.Is(err, server.ErrNoTable) {
-		// IF NOT EXISTS does not keep two loaders from creating it at once.
-		for range 5 {
-			if _, err = pool.Exec(ctx, ddl(info.Product, what, name)); err == nil || server.Classify(err) != server.Duplicate && server.Code(err) != "42P07" {
-				break
-			}
-		}
-		if err != nil {
-			return nil, &server.CreateError{What: "table", Name: name.Sanitize(), Err: err}
+		if err := server.CreateIfMissing(ctx, pool, "table", name.Sanitize(), ddl(info.Product, what, name)); err != nil {
+			return nil, err
 		}
 		t, err = server.Describe(ctx, pool, info, name)
 	}

@@ -194,25 +194,11 @@ func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registr
 	if !errors.Is(err, ErrNoRegistry) {
 		return r, err
 	}
-	make := func(what, name, ddl string) error {
-		// IF NOT EXISTS does not keep two loaders from making the same thing
-		// at the same time: PostgreSQL answers one of them with 23505.
-		var err error
-		for range 5 {
-			if _, err = pool.Exec(ctx, ddl); err == nil || server.Classify(err) != server.Duplicate && server.Classify(err) != server.Retry {
-				break
-			}
-		}
-		if err != nil {
-			return &server.CreateError{What: what, Name: name, Err: err}
-		}
-		return nil
-	}
-	if err := make("schema", Schema, "CREATE SCHEMA IF NOT EXISTS loader"); err != nil {
+	if err := server.CreateIfMissing(ctx, pool, "schema", Schema, "CREATE SCHEMA IF NOT EXISTS loader"); err != nil {
 		return nil, err
 	}
 	for _, t := range tables {
-		if err := make("table", Schema+"."+t.name, t.ddl); err != nil {
+		if err := server.CreateIfMissing(ctx, pool, "table", Schema+"."+t.name, t.ddl); err != nil {
 			return nil, err
 		}
 	}
