@@ -305,9 +305,9 @@ func (s *Scanner) lineEnd(line int) (int, bool) {
 	return line + 1, true
 }
 
-// Line returns the length of the first line of buf, its end included; len(buf) where
+// LineLen returns the length of the first line of buf, its end included; len(buf) where
 // it has no end.
-func Line(buf []byte) int {
+func LineLen(buf []byte) int {
 	s := Scanner{Buf: buf, EOF: true}
 	line := min(index(buf, 0, '\n'), index(buf, 0, '\r'))
 	end, _ := s.lineEnd(line)

@@ -21,6 +21,9 @@ import (
 
 // A Source gives the rows of a load. What a span holds never depends on how the
 // load was cut. Both methods are called by several workers at once.
+//
+// A Source may also be a Cutter, where its positions are not row numbers, a Holder,
+// where it cannot be read twice, and a Placer, where people know its spans by other names.
 type Source interface {
 	// Columns names the columns of every chunk, in order.
 	Columns() []rows.Column
@@ -89,9 +92,10 @@ type Claim struct {
 // own. Its methods are called by several workers at once.
 type Queue interface {
 	// Claim returns a range that nobody else holds, at most a fair share, and
-	// where it can be more than chunk positions. io.EOF: everything is in or
-	// held by this run. ErrBusy: ask again later.
-	Claim(ctx context.Context, chunk int64) (Claim, error)
+	// where it can be no less than a chunk, which has chunkRows rows now; where
+	// positions are no rows, what that comes to is the queue's to know. io.EOF:
+	// everything is in or held by this run. ErrBusy: ask again later.
+	Claim(ctx context.Context, chunkRows int64) (Claim, error)
 	// Checkpoint records what is in of claims that go on. Its cost must not
 	// depend on the number of chunks. ErrLost: a claim is no longer ours.
 	Checkpoint(ctx context.Context, claims []Claim) error

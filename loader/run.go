@@ -260,7 +260,7 @@ func (r *run) size() int64 {
 
 // place names a span for an error: rows are counted from 0, as the events are.
 func (r *run) place(span chunker.Span) string {
-	if p, ok := r.Source.(interface{ Place(chunker.Span) string }); ok {
+	if p, ok := r.Source.(Placer); ok {
 		return p.Place(span)
 	}
 	if span.Count == 1 {

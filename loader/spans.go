@@ -66,6 +66,14 @@ func (c *chain) Next(n int64) (chunker.Span, error) {
 // A Holder is a Source that holds what cannot be read a second time until its span is
 // committed.
 type Holder interface {
-	// Done is told so.
+	// Done lets go of what is held for span and for the parts that it was cut
+	// into: all of it is committed.
 	Done(span chunker.Span)
+}
+
+// A Placer is a Source that says where a span lies, as people look for it: a file and a
+// line.
+type Placer interface {
+	// Place is for the beginning of an error about the span.
+	Place(span chunker.Span) string
 }

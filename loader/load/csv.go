@@ -16,7 +16,7 @@ import (
 // CSV is the kind of rows that are read from files.
 const CSV What = "csv"
 
-// A Files request says what files hold and where it goes; see Request.CSV. Its zero
+// A Files request says what files hold and where it goes; see Request.Files. Its zero
 // values are guessed from the files and the table.
 type Files struct {
 	Names []string      // as source.Expand gives them

@@ -292,7 +292,7 @@ func (s *CSV) read(o *origin) error {
 	})
 }
 
-// Place says where a span lies, for errors.
+// Place implements loader.Placer.
 func (s *CSV) Place(span chunker.Span) string {
 	i, f := s.file(span.First)
 	line := span.Line
@@ -397,4 +397,5 @@ var (
 	_ loader.Source = (*CSV)(nil)
 	_ loader.Cutter = (*CSV)(nil)
 	_ loader.Holder = (*CSV)(nil)
+	_ loader.Placer = (*CSV)(nil)
 )

@@ -216,7 +216,7 @@ const spanSlack = 256 << 10
 // broken ends the span with the first line, which opens a quote that is not closed or
 // goes on beyond every bound. What follows is read as if the line were not there.
 func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
-	line := chunker.Line(c.buf)
+	line := chunker.LineLen(c.buf)
 	if line < len(c.buf) || c.eof {
 		return c.take(span, line, 1), nil
 	}
@@ -228,7 +228,7 @@ func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
 		if err := c.fill(HeadBytes); err != nil {
 			return chunker.Span{}, err
 		}
-		if line := chunker.Line(c.buf); line < len(c.buf) || c.eof {
+		if line := chunker.LineLen(c.buf); line < len(c.buf) || c.eof {
 			span = c.take(span, line, 1)
 			if c.hold {
 				c.src.hold(span, kept)

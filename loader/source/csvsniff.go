@@ -72,7 +72,7 @@ func Skipped(head []byte, lines int) int64 {
 		at = len(bom)
 	}
 	for range lines {
-		at += chunker.Line(head[at:])
+		at += chunker.LineLen(head[at:])
 	}
 	return int64(at)
 }

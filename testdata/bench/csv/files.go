@@ -23,7 +23,7 @@ func makeFiles(dir string, text bool) (fileSet, error) {
 		return set, err
 	}
 	d := chunker.Dialect{Delimiter: ',', Quote: '"'}
-	body := chunker.Line(data)
+	body := chunker.LineLen(data)
 	header, err := csv.NewReader(strings.NewReader(string(data[:body]))).Read()
 	if err != nil {
 		return set, err
