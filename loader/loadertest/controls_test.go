@@ -67,7 +67,7 @@ var guards = []guard{
 	{"broken sessions are ended", "loader/server/stuck.go",
 		"if len(list) == 0 {", "if true {",
 		"./loader/load", "TestBlackHoles/PostgreSQL/keyless/transaction/copy/in_COPY", "not back within 20 times", true},
-	{"an older run is fenced", "loader/registry/queue.go",
+	{"an older run is fenced", "loader/registry/fence.go",
 		"take over from run %s: %w\", run, err)\n\t}\n\tif err := r.Fence(ctx, load, run); err != nil {", "take over from run %s: %w\", run, err)\n\t}\n\tif err := error(nil); err != nil {",
 		"./loader/registry", "TestOlderRunIsFenced/PostgreSQL", "session can still write", false},
 	{"a checkpoint is of its own run", "loader/registry/queue.go",

@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-
-	"bulkload/chunker"
 )
 
 // An Index is a secondary index that a load has dropped, or is about to, and that must
@@ -77,44 +75,4 @@ func (r *Registry) Deferred(ctx context.Context, load string) ([]Index, error) {
 		return nil, fmt.Errorf("read the deferred indexes of load %s: %w", load, err)
 	}
 	return list, nil
-}
-
-// Cancel ends a load for good: its rows so far stay, no run can go on with it, and those
-// that still work on it are ended. A load that is done stays done.
-func (r *Registry) Cancel(ctx context.Context, load string) error {
-	var runs []string
-	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		runs = nil
-		b, err := r.read(ctx, tx, load, true)
-		if err != nil || b.done.Covers(chunker.Range{End: b.positions}) {
-			return err
-		}
-		done := b.done
-		for _, c := range b.claims {
-			runs = append(runs, c.run)
-			done.AddAll(c.done)
-		}
-		if err := r.ledger(ctx, tx, load, chunker.Range{End: b.positions}, &done); err != nil {
-			return err
-		}
-		for _, q := range []string{
-			`DELETE FROM loader.claims WHERE load = $1`,
-			`DELETE FROM loader.ledger WHERE load = $1`,
-		} {
-			if _, err := tx.Exec(ctx, q, load); err != nil {
-				return err
-			}
-		}
-		_, err = tx.Exec(ctx, `UPDATE loader.loads SET state = $2, done = $3 WHERE id = $1`, load, string(Cancelled), done.String())
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("cancel load %s: %w", load, err)
-	}
-	for _, run := range runs {
-		if err := r.Fence(ctx, load, run); err != nil {
-			return err
-		}
-	}
-	return nil
 }

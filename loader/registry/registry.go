@@ -11,17 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"strings"
 	"time"
 
-	"github.com/cockroachdb/cockroach-go/v2/crdb"
-	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/chunker"
-	"bulkload/loader"
 	"bulkload/loader/server"
 )
 
@@ -312,60 +308,4 @@ func (r *Registry) Moved(ctx context.Context, id string, span chunker.Range) (ma
 		return nil, fmt.Errorf("read moved rows: %w", err)
 	}
 	return moved, nil
-}
-
-// retry runs fn in a transaction until it commits: with cockroach-go's loop on
-// CockroachDB, in fresh transactions whose COMMIT is checked on PostgreSQL. fn is
-// written so that running it again after a commit whose reply was lost is harmless.
-func (r *Registry) retry(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-	return r.persist(ctx, func(ctx context.Context) error {
-		if r.info.Product == server.CockroachDB {
-			return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
-		}
-		return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
-	})
-}
-
-// exec runs one statement that may safely be run twice, until it succeeds.
-func (r *Registry) exec(ctx context.Context, sql string, args ...any) error {
-	return r.persist(ctx, func(ctx context.Context) error {
-		_, err := r.pool.Exec(ctx, sql, args...)
-		return err
-	})
-}
-
-// Back-off between the attempts of persist.
-const (
-	firstBackoff = 10 * time.Millisecond
-	lastBackoff  = 2 * time.Second
-)
-
-// persist calls fn until it succeeds, fails for good, or RetryFor is over. The context of
-// fn ends with the attempt.
-func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) error {
-	attempt := func() error {
-		ctx, cancel := context.WithTimeout(ctx, r.AttemptTimeout)
-		defer cancel()
-		return fn(ctx)
-	}
-	end := time.Now().Add(r.RetryFor)
-	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
-		err := attempt()
-		if err == nil || ctx.Err() != nil || isOurs(err) {
-			return err
-		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
-			return err
-		}
-		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
-		}
-		t := time.NewTimer(wait/2 + mathrand.N(wait/2))
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		case <-t.C:
-		}
-	}
 }
