@@ -171,9 +171,13 @@ func SessionName(load, run string) string { return "loader " + load + " " + run 
 // Open returns the registry of the database that pool connects to, or ErrNoRegistry.
 // It writes nothing.
 func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
+	var names []string
+	for _, t := range tables {
+		names = append(names, t.name)
+	}
 	var n int
 	err := pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = 'loader' AND c.relkind = 'r' AND c.relname IN ('loads', 'claims', 'ledger', 'moved', 'indexes', 'rejects', 'tuning')`).Scan(&n)
+		WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname = ANY($2)`, Schema, names).Scan(&n)
 	if err != nil {
 		return nil, fmt.Errorf("look for the registry: %w", err)
 	}
