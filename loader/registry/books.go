@@ -23,29 +23,42 @@ type claim struct {
 
 // books is what the registry has of one load.
 type books struct {
+	state     State
 	positions int64
 	done      chunker.Ranges // in, and under no claim
 	claims    []claim
 }
 
-// read returns the books of a load; with lock, no other run can change them before the
-// transaction ends.
-func (r *Registry) read(ctx context.Context, tx pgx.Tx, load string, lock bool) (books, error) {
-	var b books
-	q := `SELECT positions, done, state FROM loader.loads WHERE id = $1`
-	if lock {
-		q += ` FOR UPDATE`
+// read returns the books of a load.
+func (r *Registry) read(ctx context.Context, tx pgx.Tx, load string) (books, error) {
+	return r.readFor(ctx, tx, load, "")
+}
+
+// lock is read such that nobody else can change the books before the transaction ends.
+func (r *Registry) lock(ctx context.Context, tx pgx.Tx, load string) (books, error) {
+	return r.readFor(ctx, tx, load, ` FOR UPDATE`)
+}
+
+// lockLive is lock for a run that goes on with the load: ErrCancelled, where none may.
+func (r *Registry) lockLive(ctx context.Context, tx pgx.Tx, load string) (books, error) {
+	b, err := r.lock(ctx, tx, load)
+	if err == nil && b.state == Cancelled {
+		err = ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrCancelled, load)}
 	}
+	return b, err
+}
+
+func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string) (books, error) {
+	var b books
 	var text, state string
-	if err := tx.QueryRow(ctx, q, load).Scan(&b.positions, &text, &state); errors.Is(err, pgx.ErrNoRows) {
+	err := tx.QueryRow(ctx, `SELECT positions, done, state FROM loader.loads WHERE id = $1`+purpose, load).Scan(&b.positions, &text, &state)
+	if errors.Is(err, pgx.ErrNoRows) {
 		return b, ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
-	} else if err != nil {
+	}
+	if err != nil {
 		return b, err
 	}
-	if lock && State(state) == Cancelled {
-		return b, ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrCancelled, load)}
-	}
-	var err error
+	b.state = State(state)
 	if b.done, err = chunker.ParseRanges(text); err != nil {
 		return b, ours{fmt.Errorf("load %s: %w", load, err)}
 	}
@@ -82,7 +95,7 @@ func (r *Registry) ledger(ctx context.Context, tx pgx.Tx, load string, within ch
 // the load's record. When everything is in, the load is done.
 func (r *Registry) release(ctx context.Context, load, run string, list []loader.Claim, ledger bool) error {
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.read(ctx, tx, load, true)
+		b, err := r.lockLive(ctx, tx, load)
 		if err != nil {
 			return err
 		}

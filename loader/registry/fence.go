@@ -55,7 +55,7 @@ func (r *Registry) takeOver(ctx context.Context, load, run string) error {
 	var list []loader.Claim
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		list = nil
-		b, err := r.read(ctx, tx, load, false)
+		b, err := r.read(ctx, tx, load)
 		for _, c := range b.claims {
 			if c.run == heir {
 				list = append(list, loader.Claim{Range: c.Range, Done: c.done})
@@ -75,8 +75,9 @@ func (r *Registry) takeOver(ctx context.Context, load, run string) error {
 // fenceTimeout bounds the wait for ended sessions to be gone.
 const fenceTimeout = 30 * time.Second
 
-// Fence ends every session of a run and waits until the server lists none. What the
-// table then holds of the run is final: no statement of it can arrive later.
+// Fence ends every session of a run, or, where run is empty, of all runs of the load, and
+// waits until the server lists none. What the table then holds of them is final: no
+// statement of theirs can arrive later.
 func (r *Registry) Fence(ctx context.Context, load, run string) error {
 	ctx, cancel := context.WithTimeout(ctx, fenceTimeout)
 	defer cancel()
@@ -95,24 +96,24 @@ func (r *Registry) Fence(ctx context.Context, load, run string) error {
 				end = `CANCEL SESSION IF EXISTS $1`
 			}
 			if err := r.exec(ctx, end, s); err != nil {
-				return fmt.Errorf("end the sessions of run %s: %w", run, err)
+				return fmt.Errorf("end the sessions of %s: %w", SessionName(load, run), err)
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("end the sessions of run %s: %d are still there: %w", run, len(list), ctx.Err())
+			return fmt.Errorf("end the sessions of %s: %d are still there: %w", SessionName(load, run), len(list), ctx.Err())
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, 500*time.Millisecond)
 	}
 }
 
-// sessions returns the sessions of a run: process ids on PostgreSQL, session ids on
-// CockroachDB.
+// sessions returns the sessions of a run, or, where run is empty, of all runs of the load:
+// process ids on PostgreSQL, session ids on CockroachDB.
 func (r *Registry) sessions(ctx context.Context, load, run string) ([]string, error) {
-	q := `SELECT pid::TEXT FROM pg_catalog.pg_stat_activity WHERE application_name = $1 AND pid <> pg_backend_pid()`
+	q := `SELECT pid::TEXT FROM pg_catalog.pg_stat_activity WHERE left(application_name, length($1::TEXT)) = $1::TEXT AND pid <> pg_backend_pid()`
 	if r.info.Product == server.CockroachDB {
-		q = `SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name = $1`
+		q = `SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE left(application_name, length($1::TEXT)) = $1::TEXT`
 	}
 	var list []string
 	err := r.persist(ctx, func(ctx context.Context) error {
@@ -124,7 +125,7 @@ func (r *Registry) sessions(ctx context.Context, load, run string) ([]string, er
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list the sessions of run %s: %w", run, err)
+		return nil, fmt.Errorf("list the sessions of %s: %w", SessionName(load, run), err)
 	}
 	return list, nil
 }

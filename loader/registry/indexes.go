@@ -15,9 +15,12 @@ type Index struct {
 }
 
 // Defer records the indexes of a load, in the order in which they are to be made again.
-// It is called before the first of them is dropped.
+// It is called before the first of them is dropped. loader.ErrLost: the load was ended.
 func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := r.lockLive(ctx, tx, load); err != nil {
+			return err
+		}
 		for i, x := range list {
 			_, err := tx.Exec(ctx, `INSERT INTO loader.indexes (load, name, place, ddl) VALUES ($1, $2, $3, $4) ON CONFLICT (load, name) DO NOTHING`,
 				load, x.Name, i, x.Create)

@@ -69,7 +69,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 	var others []claim
 	err = q.reg.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		got, others = loader.Claim{}, nil
-		b, err := q.reg.read(ctx, tx, q.load, true)
+		b, err := q.reg.lockLive(ctx, tx, q.load)
 		if err != nil {
 			return err
 		}

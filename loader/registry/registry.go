@@ -285,7 +285,7 @@ func (r *Registry) List(ctx context.Context) ([]Load, error) {
 func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 	var in chunker.Ranges
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.read(ctx, tx, id, false)
+		b, err := r.read(ctx, tx, id)
 		if err != nil {
 			return err
 		}
