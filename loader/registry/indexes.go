@@ -32,36 +32,26 @@ func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
 	})
 }
 
-// Restore calls make for each index that a load has deferred, in order, and forgets
-// those for which it returns nil. No other run restores at the same time: the rows stay
-// locked, and a run that dies unlocks them. make may find the index there already, made
-// by a run that died before it could say so. Restore stops at the first error and
-// returns it.
+// Restore calls make for each index that a load has deferred, in order, as long as it
+// takes, and again where it fails for a reason that may pass. When all are there it
+// forgets them. It stops at the first error that stays, and returns it. make may find
+// the index there already, made by a run that died before it could say so, or by another
+// that restores at the same time.
+//
+// Note: tried to lock the rows while the indexes are made. That takes a transaction that
+// idles for as long, and has the other run wait for it, or give up; the server itself
+// lets one of them make an index.
 func (r *Registry) Restore(ctx context.Context, load string, make func(Index) error) error {
-	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// An index takes as long as it takes; this transaction waits for it.
-		if _, err := tx.Exec(ctx, `SET idle_in_transaction_session_timeout = 0`); err != nil {
-			return err
-		}
-		found, err := tx.Query(ctx, `SELECT name, ddl FROM loader.indexes WHERE load = $1 ORDER BY place FOR UPDATE`, load)
-		if err != nil {
-			return err
-		}
-		list, err := pgx.CollectRows(found, pgx.RowToStructByPos[Index])
-		if err != nil {
-			return err
-		}
-		for _, x := range list {
-			if err := make(x); err != nil {
-				return ours{err}
-			}
-		}
-		if len(list) == 0 {
-			return nil
-		}
-		_, err = tx.Exec(ctx, `DELETE FROM loader.indexes WHERE load = $1`, load)
+	list, err := r.Deferred(ctx, load)
+	if err != nil || len(list) == 0 {
 		return err
-	})
+	}
+	for _, x := range list {
+		if err := r.again(ctx, func() error { return make(x) }); err != nil {
+			return err
+		}
+	}
+	return r.exec(ctx, `DELETE FROM loader.indexes WHERE load = $1`, load)
 }
 
 // Deferred returns the indexes that a load has dropped and not made again.

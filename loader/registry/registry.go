@@ -135,8 +135,8 @@ type Load struct {
 
 // A Registry is the record of loads in one database. It is safe for concurrent use.
 type Registry struct {
-	// RetryFor bounds the attempts at one call while the server is away or
-	// refuses for a reason that may pass. Set it before use.
+	// RetryFor bounds the attempts at one call, from the first that fails, while the
+	// server is away or refuses for a reason that may pass. Set it before use.
 	RetryFor time.Duration
 	// AttemptTimeout bounds one attempt: a connection that has gone silent must not
 	// hold a load for ever. Set it before use.

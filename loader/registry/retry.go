@@ -51,22 +51,30 @@ const (
 	lastBackoff  = 2 * time.Second
 )
 
-// persist calls fn until it succeeds, fails for good, or RetryFor is over. The context of
-// fn ends with the attempt.
+// persist is again for calls of which each has AttemptTimeout: the context of fn ends with
+// the attempt.
 func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) error {
-	attempt := func() error {
+	return r.again(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, r.AttemptTimeout)
 		defer cancel()
 		return fn(ctx)
-	}
-	end := time.Now().Add(r.RetryFor)
+	})
+}
+
+// again calls fn until it succeeds, fails for good, or has failed for RetryFor: what it
+// took until it first failed is no reason to give up.
+func (r *Registry) again(ctx context.Context, fn func() error) error {
+	var end time.Time
 	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
-		err := attempt()
+		err := fn()
 		if err == nil || ctx.Err() != nil || isOurs(err) {
 			return err
 		}
 		if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
 			return err
+		}
+		if end.IsZero() {
+			end = time.Now().Add(r.RetryFor)
 		}
 		if time.Now().Add(wait).After(end) {
 			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
