@@ -95,12 +95,30 @@ func (e *IndexError) Error() string {
 
 func (e *IndexError) Unwrap() error { return e.Err }
 
+// RestoreIndexes makes the indexes again that a recorded load has deferred, without what
+// it takes to go on with the load. A Load's Run does so at its end; this is for one that
+// was cancelled.
+func RestoreIndexes(ctx context.Context, srv *server.Server, reg *registry.Registry, rec registry.Load, note func(string)) error {
+	l := &Load{ID: rec.ID, srv: srv, registry: reg}
+	if err := l.readSpec(rec); err != nil {
+		return err
+	}
+	pool, err := sessions(ctx, srv)
+	if err != nil {
+		return err
+	}
+	defer server.ClosePool(pool)
+	l.pool = pool
+	return l.restoreIndexes(ctx, note)
+}
+
 // restoreIndexes makes the indexes again that the load has deferred, and does nothing
 // where there are none, or no table any more.
 func (l *Load) restoreIndexes(ctx context.Context, note func(string)) error {
 	return l.registry.Restore(ctx, l.ID, func(x registry.Index) error {
 		there, err := l.hasIndex(ctx, x.Name)
-		if errors.Is(err, server.ErrNoTable) {
+		var none *server.TargetError
+		if errors.As(err, &none) {
 			note(fmt.Sprintf("index %s is not made again: %v", x.Name, err))
 			return nil
 		}
