@@ -60,12 +60,14 @@ func (l *Load) deferIndexes(ctx context.Context) error {
 	}
 	for i, drop := range drops {
 		if _, err := l.pool.Exec(ctx, drop); err != nil && server.Code(err) != "42704" {
-			restore := l.restoreIndexes(ctx, func(string) {})
-			return errors.Join(&server.CreateError{What: "room by dropping index", Name: list[i].Name, Err: err}, restore)
+			return &server.CreateError{What: "room by dropping index", Name: list[i].Name, Err: err}
 		}
 	}
 	l.Notes = append(l.Notes, fmt.Sprintf("%s of %s dropped, and made again after the last row", secondaryIndexes(len(list), "is", "are"), l.Table.Display()))
-	l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.Table.Name)
+	t, err := server.Describe(ctx, l.pool, l.srv.Info, l.Table.Name)
+	if err == nil {
+		l.Table = t
+	}
 	return err
 }
 

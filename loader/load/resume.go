@@ -30,6 +30,7 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if l.registry, err = registry.Open(ctx, l.pool, l.srv.Info); err != nil {
 		return err
 	}
+	l.limitRegistry(s)
 	rec, err := l.registry.Get(ctx, l.ID)
 	if err != nil {
 		return err

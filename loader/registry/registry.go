@@ -156,6 +156,13 @@ func newRegistry(pool *pgxpool.Pool, info server.Info) *Registry {
 	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, pool: pool, info: info}
 }
 
+// Over returns the registry over other sessions with its database.
+func (r *Registry) Over(pool *pgxpool.Pool) *Registry {
+	o := *r
+	o.pool = pool
+	return &o
+}
+
 // NewID returns a new random id, for a load or a run: 8 letters and digits that can
 // be told apart when read aloud.
 func NewID() string {
