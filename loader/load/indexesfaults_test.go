@@ -45,7 +45,7 @@ func checkEntered(t *testing.T, url string, n int64) {
 // begin: by a connection that breaks, so that it begins anew with another id, and for
 // good. The table has all of its indexes at its end.
 func TestOpeningBreaksBehindTheDrops(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
 		refused := &loadertest.Fault{When: behindTheDrops(len(want)), Do: loadertest.Inject, Code: "42501"}
@@ -158,9 +158,9 @@ func TestDeferredIndexesSurviveACutAtEachMessage(t *testing.T) {
 	loadertest.Long(t)
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		step := 7
+		step := 11
 		if s.Cockroach {
-			step = 61
+			step = 131
 		}
 		actions := []loadertest.Action{loadertest.Cut, loadertest.CutAfter, loadertest.CutMiddle}
 		cuts := 0

@@ -61,7 +61,7 @@ func checkForgotten(t *testing.T, url, id string) {
 // TestEndsAreRepeated cancels a load twice and forgets it then: what an earlier command
 // did, or began, is no reason for the next to fail.
 func TestEndsAreRepeated(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		alive := inWork(t, url, "twice000")
 		reg, _ := open(t, url)

@@ -34,7 +34,7 @@ func checkDeferred(t *testing.T, url, id string, n int64) {
 // TestIndexesTakeTheirTime makes an index that takes longer than an attempt at a call of
 // the registry, and than such calls are repeated: it is made once, and that is all.
 func TestIndexesTakeTheirTime(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := deferred(t, s, "slow0000")
 		reg, _ := open(t, url)
 		reg.AttemptTimeout, reg.RetryFor = 250*time.Millisecond, 250*time.Millisecond
