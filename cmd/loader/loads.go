@@ -60,7 +60,7 @@ Example:
 				&cli.BoolFlag{Name: "any-time", Usage: "csv: go on with a file whose time of change alone is another"}), p.resumeLoad),
 			id("pause", "pause the IMPORT job of a load; resume goes on with it", nil, p.pauseLoad),
 			id("verify", "read every row of a load back and compare it with what its seed gives", nil, p.verifyLoad),
-			id("cancel", "give a load up: end its runs, make its deferred indexes again; its rows so far stay", nil, p.cancelLoad),
+			id("cancel", "give up a load that is not complete: end its runs, make its deferred indexes again; its rows so far stay", nil, p.cancelLoad),
 			id("forget", "remove a load's record; its rows stay, and it cannot be resumed", nil, p.forgetLoad),
 		},
 		Action: func(c *cli.Context) error {
@@ -297,25 +297,31 @@ func (p *program) pauseLoad(c *cli.Context, id string) error {
 
 func (p *program) cancelLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
-		if err := load.CancelJob(c.Context, srv, rec, func(s string) { p.note("%s", s) }); err != nil {
+		note := func(s string) { p.note("%s", s) }
+		if err := load.CancelJob(c.Context, srv, rec, note); err != nil {
 			return err
 		}
 		if err := reg.Cancel(c.Context, id); err != nil {
 			return err
 		}
-		l, err := load.Resume(c.Context, srv, id, load.Settings{Input: source.NewInput(p.stdin), AnyTime: true, Note: func(s string) { p.note("%s", s) }})
-		if err != nil {
+		// Neither its files nor its table need to be there any more.
+		if err := load.RestoreIndexes(c.Context, srv, reg, rec, note); err != nil {
 			return err
 		}
-		defer l.Close()
-		if err := l.Restore(c.Context); err != nil {
+		rec, err := reg.Get(c.Context, id)
+		if err != nil {
 			return err
 		}
 		in, err := reg.In(c.Context, id)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "cancelled load %s; %d of %d rows are in %s and stay\n", id, in.Len(), rec.Positions, rec.Target)
+		what := "cancelled load %s"
+		if rec.State == registry.Done {
+			what = "load %s is complete, and nothing is left to cancel"
+		}
+		j := asJSON(srv, rec, in.Len())
+		fmt.Fprintf(p.stdout, what+"; %d %s are in %s and stay\n", id, j.In, j.Unit, j.Table)
 		return nil
 	})
 }

@@ -60,12 +60,14 @@ func (l *Load) deferIndexes(ctx context.Context) error {
 	}
 	for i, drop := range drops {
 		if _, err := l.pool.Exec(ctx, drop); err != nil && server.Code(err) != "42704" {
-			restore := l.restoreIndexes(ctx, func(string) {})
-			return errors.Join(&server.CreateError{What: "room by dropping index", Name: list[i].Name, Err: err}, restore)
+			return &server.CreateError{What: "room by dropping index", Name: list[i].Name, Err: err}
 		}
 	}
 	l.Notes = append(l.Notes, fmt.Sprintf("%s of %s dropped, and made again after the last row", secondaryIndexes(len(list), "is", "are"), l.Table.Display()))
-	l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.Table.Name)
+	t, err := server.Describe(ctx, l.pool, l.srv.Info, l.Table.Name)
+	if err == nil {
+		l.Table = t
+	}
 	return err
 }
 
@@ -95,12 +97,30 @@ func (e *IndexError) Error() string {
 
 func (e *IndexError) Unwrap() error { return e.Err }
 
+// RestoreIndexes makes the indexes again that a recorded load has deferred, without what
+// it takes to go on with the load. A Load's Run does so at its end; this is for one that
+// was cancelled.
+func RestoreIndexes(ctx context.Context, srv *server.Server, reg *registry.Registry, rec registry.Load, note func(string)) error {
+	l := &Load{ID: rec.ID, srv: srv, registry: reg}
+	if err := l.readSpec(rec); err != nil {
+		return err
+	}
+	pool, err := sessions(ctx, srv)
+	if err != nil {
+		return err
+	}
+	defer server.ClosePool(pool)
+	l.pool = pool
+	return l.restoreIndexes(ctx, note)
+}
+
 // restoreIndexes makes the indexes again that the load has deferred, and does nothing
 // where there are none, or no table any more.
 func (l *Load) restoreIndexes(ctx context.Context, note func(string)) error {
 	return l.registry.Restore(ctx, l.ID, func(x registry.Index) error {
 		there, err := l.hasIndex(ctx, x.Name)
-		if errors.Is(err, server.ErrNoTable) {
+		var none *server.TargetError
+		if errors.As(err, &none) {
 			note(fmt.Sprintf("index %s is not made again: %v", x.Name, err))
 			return nil
 		}

@@ -5,7 +5,6 @@ package load
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -217,6 +216,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 		if l.registry, err = registry.Create(ctx, l.pool, l.srv.Info); err != nil {
 			return err
 		}
+		l.limitRegistry(req.Settings)
 		if err := l.recall(ctx, &req.Settings); err != nil {
 			return err
 		}
@@ -248,36 +248,24 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	}
 	l.spec.Way = l.Way
 	// 5. The record.
-	deferred := req.Indexes == DeferIndexes
 	if req.NoRegistry {
 		l.ID = ""
-		if deferred {
-			return l.deferIndexes(ctx)
+		if req.Indexes == DeferIndexes {
+			return l.deferIndexes(ctx) // says why not
 		}
 		return l.join(req.Settings)
 	}
-	if deferred {
-		l.spec.Unique = uniqueIndexes(l.Table)
+	return l.enter(ctx, req)
+}
+
+// limitRegistry has calls of the registry, which was just opened, end as chunks do.
+func (l *Load) limitRegistry(s Settings) {
+	if s.RetryFor > 0 {
+		l.registry.RetryFor = s.RetryFor
 	}
-	text, err := json.Marshal(l.spec)
-	if err != nil {
-		return fmt.Errorf("write the load's specification: %w", err)
+	if s.ChunkTimeout > 0 {
+		l.registry.AttemptTimeout = s.ChunkTimeout
 	}
-	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: l.Positions, Spec: text})
-	if err != nil {
-		return server.Failed("enter the load in the registry", err)
-	}
-	if deferred {
-		if err := l.deferIndexes(ctx); err != nil {
-			// Not a row is in: nothing is left to resume.
-			return errors.Join(err, l.registry.Forget(context.WithoutCancel(ctx), l.ID))
-		}
-		// Fewer indexes: other chunks.
-		if err := l.plan(req.Chunk); err != nil {
-			return err
-		}
-	}
-	return l.join(req.Settings)
 }
 
 // drawKeys draws the base of the points' keys until the whole range is empty.
@@ -386,12 +374,6 @@ func (l *Load) join(s Settings) error {
 		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL || s.InOrder, RowsPerSecond: s.Rate,
 	}
 	if l.registry != nil {
-		if s.RetryFor > 0 {
-			l.registry.RetryFor = s.RetryFor
-		}
-		if s.ChunkTimeout > 0 {
-			l.registry.AttemptTimeout = s.ChunkTimeout
-		}
 		queue := l.registry.Queue(l.ID, l.run)
 		queue.Block, queue.Most, queue.Ledger = l.spec.Block, mostClaim, l.Way == commit.Transaction
 		if l.What == CSV {
@@ -401,10 +383,6 @@ func (l *Load) join(s Settings) error {
 	}
 	return nil
 }
-
-// Restore makes the indexes again that the load has deferred. Run does so at its end;
-// this is for a load that is cancelled.
-func (l *Load) Restore(ctx context.Context) error { return l.restoreIndexes(ctx, l.note) }
 
 // Run runs the job and, when it ends well, asks the registry whether the load is
 // complete. Another run may have loaded a part of it.

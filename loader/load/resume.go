@@ -17,17 +17,26 @@ func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Lo
 	return opened(ctx, srv, s, func(l *Load) { l.ID = id }, func(l *Load) error { return l.reopen(ctx, s) })
 }
 
+// readSpec reads the specification of a recorded load.
+func (l *Load) readSpec(rec registry.Load) error {
+	if err := json.Unmarshal(rec.Spec, &l.spec); err != nil {
+		return fmt.Errorf("load %s: its specification is of another version of loader: %w", rec.ID, err)
+	}
+	return nil
+}
+
 func (l *Load) reopen(ctx context.Context, s Settings) error {
 	var err error
 	if l.registry, err = registry.Open(ctx, l.pool, l.srv.Info); err != nil {
 		return err
 	}
+	l.limitRegistry(s)
 	rec, err := l.registry.Get(ctx, l.ID)
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(rec.Spec, &l.spec); err != nil {
-		return fmt.Errorf("load %s: its specification is of another version of loader: %w", l.ID, err)
+	if err := l.readSpec(rec); err != nil {
+		return err
 	}
 	l.What, l.Rows, l.Positions, l.Seed = What(rec.What), rec.Positions, rec.Positions, l.spec.Seed
 	if l.What != Points && l.What != Accounts && l.What != CSV {

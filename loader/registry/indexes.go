@@ -5,8 +5,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-
-	"bulkload/chunker"
 )
 
 // An Index is a secondary index that a load has dropped, or is about to, and that must
@@ -17,9 +15,12 @@ type Index struct {
 }
 
 // Defer records the indexes of a load, in the order in which they are to be made again.
-// It is called before the first of them is dropped.
+// It is called before the first of them is dropped. loader.ErrLost: the load was ended.
 func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := r.lockLive(ctx, tx, load); err != nil {
+			return err
+		}
 		for i, x := range list {
 			_, err := tx.Exec(ctx, `INSERT INTO loader.indexes (load, name, place, ddl) VALUES ($1, $2, $3, $4) ON CONFLICT (load, name) DO NOTHING`,
 				load, x.Name, i, x.Create)
@@ -31,36 +32,26 @@ func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
 	})
 }
 
-// Restore calls make for each index that a load has deferred, in order, and forgets
-// those for which it returns nil. No other run restores at the same time: the rows stay
-// locked, and a run that dies unlocks them. make may find the index there already, made
-// by a run that died before it could say so. Restore stops at the first error and
-// returns it.
+// Restore calls make for each index that a load has deferred, in order, as long as it
+// takes, and again where it fails for a reason that may pass. When all are there it
+// forgets them. It stops at the first error that stays, and returns it. make may find
+// the index there already, made by a run that died before it could say so, or by another
+// that restores at the same time.
+//
+// Note: tried to lock the rows while the indexes are made. That takes a transaction that
+// idles for as long, and has the other run wait for it, or give up; the server itself
+// lets one of them make an index.
 func (r *Registry) Restore(ctx context.Context, load string, make func(Index) error) error {
-	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		// An index takes as long as it takes; this transaction waits for it.
-		if _, err := tx.Exec(ctx, `SET idle_in_transaction_session_timeout = 0`); err != nil {
-			return err
-		}
-		found, err := tx.Query(ctx, `SELECT name, ddl FROM loader.indexes WHERE load = $1 ORDER BY place FOR UPDATE`, load)
-		if err != nil {
-			return err
-		}
-		list, err := pgx.CollectRows(found, pgx.RowToStructByPos[Index])
-		if err != nil {
-			return err
-		}
-		for _, x := range list {
-			if err := make(x); err != nil {
-				return ours{err}
-			}
-		}
-		if len(list) == 0 {
-			return nil
-		}
-		_, err = tx.Exec(ctx, `DELETE FROM loader.indexes WHERE load = $1`, load)
+	list, err := r.Deferred(ctx, load)
+	if err != nil || len(list) == 0 {
 		return err
-	})
+	}
+	for _, x := range list {
+		if err := r.again(ctx, func() error { return make(x) }); err != nil {
+			return err
+		}
+	}
+	return r.exec(ctx, `DELETE FROM loader.indexes WHERE load = $1`, load)
 }
 
 // Deferred returns the indexes that a load has dropped and not made again.
@@ -77,44 +68,4 @@ func (r *Registry) Deferred(ctx context.Context, load string) ([]Index, error) {
 		return nil, fmt.Errorf("read the deferred indexes of load %s: %w", load, err)
 	}
 	return list, nil
-}
-
-// Cancel ends a load for good: its rows so far stay, no run can go on with it, and those
-// that still work on it are ended. A load that is done stays done.
-func (r *Registry) Cancel(ctx context.Context, load string) error {
-	var runs []string
-	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		runs = nil
-		b, err := r.read(ctx, tx, load, true)
-		if err != nil || b.done.Covers(chunker.Range{End: b.positions}) {
-			return err
-		}
-		done := b.done
-		for _, c := range b.claims {
-			runs = append(runs, c.run)
-			done.AddAll(c.done)
-		}
-		if err := r.ledger(ctx, tx, load, chunker.Range{End: b.positions}, &done); err != nil {
-			return err
-		}
-		for _, q := range []string{
-			`DELETE FROM loader.claims WHERE load = $1`,
-			`DELETE FROM loader.ledger WHERE load = $1`,
-		} {
-			if _, err := tx.Exec(ctx, q, load); err != nil {
-				return err
-			}
-		}
-		_, err = tx.Exec(ctx, `UPDATE loader.loads SET state = $2, done = $3 WHERE id = $1`, load, string(Cancelled), done.String())
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("cancel load %s: %w", load, err)
-	}
-	for _, run := range runs {
-		if err := r.Fence(ctx, load, run); err != nil {
-			return err
-		}
-	}
-	return nil
 }

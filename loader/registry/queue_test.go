@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/loader"
 	"bulkload/loader/loadertest"
@@ -19,19 +20,43 @@ func TestMain(m *testing.M) { loadertest.Main(m) }
 func entered(t *testing.T, s loadertest.Server, id string, n int64) (url string, reg *registry.Registry) {
 	t.Helper()
 	url = s.NewDatabase(t)
+	reg, _ = open(t, url)
+	if err := reg.Add(t.Context(), registry.Load{ID: id, What: "points", Target: "public.points", Positions: n, Spec: []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	return url, reg
+}
+
+// open returns the registry of a database, made where it is missing, and its sessions.
+func open(t *testing.T, url string) (*registry.Registry, *pgxpool.Pool) {
+	t.Helper()
 	srv := loadertest.Open(t, url)
 	pool, err := srv.Pool(t.Context(), server.Sessions{Name: "test", Max: 2, Ready: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	if reg, err = registry.Create(t.Context(), pool, srv.Info); err != nil {
+	reg, err := registry.Create(t.Context(), pool, srv.Info)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := reg.Add(t.Context(), registry.Load{ID: id, What: "points", Target: "public.points", Positions: n, Spec: []byte("{}")}); err != nil {
+	return reg, pool
+}
+
+// sessionOf opens a session of a run.
+func sessionOf(t *testing.T, url, load, run string) *pgx.Conn {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return url, reg
+	cfg.RuntimeParams["application_name"] = registry.SessionName(load, run)
+	session, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { session.Close(context.Background()) })
+	return session
 }
 
 // claim takes all positions of a load that is as large as a chunk.
@@ -73,16 +98,7 @@ func TestLateCheckpoint(t *testing.T) {
 func TestOlderRunIsFenced(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url, reg := entered(t, s, "stale000", 100)
-		cfg, err := pgx.ParseConfig(url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg.RuntimeParams["application_name"] = registry.SessionName("stale000", "older000")
-		session, err := pgx.ConnectConfig(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { session.Close(context.Background()) })
+		session := sessionOf(t, url, "stale000", "older000")
 		claim(t, reg.Queue("stale000", "older000"), 100)
 		loadertest.Exec(t, url, "UPDATE loader.claims SET beat = now() - INTERVAL '1 hour'")
 		newer := reg.Queue("stale000", "newer000")

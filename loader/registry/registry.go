@@ -11,17 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"strings"
 	"time"
 
-	"github.com/cockroachdb/cockroach-go/v2/crdb"
-	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/chunker"
-	"bulkload/loader"
 	"bulkload/loader/server"
 )
 
@@ -139,8 +135,8 @@ type Load struct {
 
 // A Registry is the record of loads in one database. It is safe for concurrent use.
 type Registry struct {
-	// RetryFor bounds the attempts at one call while the server is away or
-	// refuses for a reason that may pass. Set it before use.
+	// RetryFor bounds the attempts at one call, from the first that fails, while the
+	// server is away or refuses for a reason that may pass. Set it before use.
 	RetryFor time.Duration
 	// AttemptTimeout bounds one attempt: a connection that has gone silent must not
 	// hold a load for ever. Set it before use.
@@ -160,6 +156,13 @@ func newRegistry(pool *pgxpool.Pool, info server.Info) *Registry {
 	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, pool: pool, info: info}
 }
 
+// Over returns the registry over other sessions with its database.
+func (r *Registry) Over(pool *pgxpool.Pool) *Registry {
+	o := *r
+	o.pool = pool
+	return &o
+}
+
 // NewID returns a new random id, for a load or a run: 8 letters and digits that can
 // be told apart when read aloud.
 func NewID() string {
@@ -175,9 +178,13 @@ func SessionName(load, run string) string { return "loader " + load + " " + run 
 // Open returns the registry of the database that pool connects to, or ErrNoRegistry.
 // It writes nothing.
 func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
+	var names []string
+	for _, t := range tables {
+		names = append(names, t.name)
+	}
 	var n int
 	err := pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = 'loader' AND c.relkind = 'r' AND c.relname IN ('loads', 'claims', 'ledger', 'moved', 'indexes', 'rejects', 'tuning')`).Scan(&n)
+		WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname = ANY($2)`, Schema, names).Scan(&n)
 	if err != nil {
 		return nil, fmt.Errorf("look for the registry: %w", err)
 	}
@@ -271,7 +278,7 @@ func (r *Registry) List(ctx context.Context) ([]Load, error) {
 func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 	var in chunker.Ranges
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.read(ctx, tx, id, false)
+		b, err := r.read(ctx, tx, id)
 		if err != nil {
 			return err
 		}
@@ -298,60 +305,4 @@ func (r *Registry) Moved(ctx context.Context, id string, span chunker.Range) (ma
 		return nil, fmt.Errorf("read moved rows: %w", err)
 	}
 	return moved, nil
-}
-
-// retry runs fn in a transaction until it commits: with cockroach-go's loop on
-// CockroachDB, in fresh transactions whose COMMIT is checked on PostgreSQL. fn is
-// written so that running it again after a commit whose reply was lost is harmless.
-func (r *Registry) retry(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-	return r.persist(ctx, func(ctx context.Context) error {
-		if r.info.Product == server.CockroachDB {
-			return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
-		}
-		return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
-	})
-}
-
-// exec runs one statement that may safely be run twice, until it succeeds.
-func (r *Registry) exec(ctx context.Context, sql string, args ...any) error {
-	return r.persist(ctx, func(ctx context.Context) error {
-		_, err := r.pool.Exec(ctx, sql, args...)
-		return err
-	})
-}
-
-// Back-off between the attempts of persist.
-const (
-	firstBackoff = 10 * time.Millisecond
-	lastBackoff  = 2 * time.Second
-)
-
-// persist calls fn until it succeeds, fails for good, or RetryFor is over. The context of
-// fn ends with the attempt.
-func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) error {
-	attempt := func() error {
-		ctx, cancel := context.WithTimeout(ctx, r.AttemptTimeout)
-		defer cancel()
-		return fn(ctx)
-	}
-	end := time.Now().Add(r.RetryFor)
-	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
-		err := attempt()
-		if err == nil || ctx.Err() != nil || isOurs(err) {
-			return err
-		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
-			return err
-		}
-		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
-		}
-		t := time.NewTimer(wait/2 + mathrand.N(wait/2))
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		case <-t.C:
-		}
-	}
 }

@@ -1,0 +1,76 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"bulkload/loader"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// enter records the load, and drops the indexes that it defers. What it did before an
+// error is taken back; see undo.
+func (l *Load) enter(ctx context.Context, req Request) (err error) {
+	deferred := req.Indexes == DeferIndexes
+	if deferred {
+		l.spec.Unique = uniqueIndexes(l.Table)
+	}
+	text, err := json.Marshal(l.spec)
+	if err != nil {
+		return fmt.Errorf("write the load's specification: %w", err)
+	}
+	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: l.Positions, Spec: text})
+	if err != nil {
+		return server.Failed("enter the load in the registry", err)
+	}
+	defer func() {
+		if err != nil {
+			err = l.undo(context.WithoutCancel(ctx), deferred, err)
+		}
+	}()
+	if deferred {
+		if err := l.deferIndexes(ctx); err != nil {
+			return err
+		}
+		// Fewer indexes: other chunks.
+		if err := l.plan(req.Chunk); err != nil {
+			return err
+		}
+	}
+	return l.join(req.Settings)
+}
+
+// undo takes a load that cannot begin out of the registry, for not a row is in, and makes
+// the indexes again that it has dropped. It returns the reason, cause. Where the server
+// is out of reach even for that, the error says how it is done later, and is none at
+// which server.Again would begin anew: with a table that lacks its indexes, which the
+// next load would not know of.
+func (l *Load) undo(ctx context.Context, deferred bool, cause error) error {
+	err := l.takeBack(ctx)
+	if err == nil || !deferred {
+		return cause
+	}
+	return fmt.Errorf("%w: %s; indexes of %s may be missing: %s; loader loads cancel %s makes them again",
+		loader.ErrGaveUp, server.Reason(cause), l.Table.Display(), server.Reason(err), l.ID)
+}
+
+func (l *Load) takeBack(ctx context.Context) error {
+	// A DROP INDEX whose connection broke may still be on its way: all sessions of the
+	// load are ended before it is looked which indexes are there.
+	server.ClosePool(l.pool)
+	pool, err := sessions(ctx, l.srv)
+	if err != nil {
+		return err
+	}
+	defer server.ClosePool(pool)
+	again := &Load{ID: l.ID, srv: l.srv, pool: pool, registry: l.registry.Over(pool), spec: l.spec}
+	if err := again.registry.Fence(ctx, l.ID, l.run); err != nil {
+		return err
+	}
+	if err := again.restoreIndexes(ctx, func(string) {}); err != nil {
+		return err
+	}
+	return again.registry.Forget(ctx, l.ID)
+}

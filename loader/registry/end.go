@@ -1,0 +1,90 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/chunker"
+)
+
+// Cancel ends a load for good: its rows so far stay, no run can go on with it, and those
+// that still work on it are ended. A load that is done stays done. Done twice it changes
+// nothing.
+func (r *Registry) Cancel(ctx context.Context, load string) error {
+	if err := r.end(ctx, load, func(context.Context, pgx.Tx) error { return nil }); err != nil {
+		return fmt.Errorf("cancel load %s: %w", load, err)
+	}
+	return nil
+}
+
+// Forget removes a load from the registry; its rows stay. Runs that still work on it
+// are ended first. ErrDeferred: indexes that it dropped are still to be made again.
+func (r *Registry) Forget(ctx context.Context, load string) error {
+	err := r.end(ctx, load, func(ctx context.Context, tx pgx.Tx) error {
+		var n int
+		err := tx.QueryRow(ctx, `SELECT count(*) FROM loader.indexes WHERE load = $1`, load).Scan(&n)
+		if err == nil && n > 0 {
+			err = ours{ErrDeferred}
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("forget load %s: %w", load, err)
+	}
+	// The load's own row is the last to go: what is interrupted here is done again by
+	// the next Forget, which must find the load.
+	for _, q := range []string{
+		`DELETE FROM loader.ledger WHERE load = $1`,
+		`DELETE FROM loader.moved WHERE load = $1`,
+		`DELETE FROM loader.rejects WHERE load = $1`,
+		`DELETE FROM loader.loads WHERE id = $1`,
+	} {
+		if err := r.exec(ctx, q, load); err != nil {
+			return fmt.Errorf("forget load %s: %w", load, err)
+		}
+	}
+	return nil
+}
+
+// end leaves a load done, if it is, else cancelled, and ends its runs. A load that was
+// ended before, maybe by an attempt whose reply was lost, or by a command that did not
+// live to end the runs, is no error. may is asked in the transaction, and its error ends
+// the attempts.
+func (r *Registry) end(ctx context.Context, load string, may func(context.Context, pgx.Tx) error) error {
+	var was State
+	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		b, err := r.lock(ctx, tx, load)
+		if err != nil {
+			return err
+		}
+		if err := may(ctx, tx); err != nil {
+			return err
+		}
+		if was = b.state; was != Loading {
+			return nil
+		}
+		done := b.done
+		for _, c := range b.claims {
+			done.AddAll(c.done)
+		}
+		if err := r.ledger(ctx, tx, load, chunker.Range{End: b.positions}, &done); err != nil {
+			return err
+		}
+		for _, q := range []string{
+			`DELETE FROM loader.claims WHERE load = $1`,
+			`DELETE FROM loader.ledger WHERE load = $1`,
+		} {
+			if _, err := tx.Exec(ctx, q, load); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, `UPDATE loader.loads SET state = $2, done = $3 WHERE id = $1`, load, string(Cancelled), done.String())
+		return err
+	})
+	if err != nil || was == Done {
+		return err // a load that is done has no run that writes rows
+	}
+	return r.Fence(ctx, load, "")
+}

@@ -1,0 +1,90 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/cockroachdb/cockroach-go/v2/crdb"
+	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader"
+	"bulkload/loader/server"
+)
+
+// ours marks errors of this package that no retry can mend.
+type ours struct{ error }
+
+func (e ours) Unwrap() error { return e.error }
+
+func isOurs(err error) bool {
+	var o ours
+	return errors.As(err, &o)
+}
+
+// retry runs fn in a transaction until it commits: with cockroach-go's loop on
+// CockroachDB, in fresh transactions whose COMMIT is checked on PostgreSQL. fn is
+// written so that running it again after a commit whose reply was lost is harmless.
+func (r *Registry) retry(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+	return r.persist(ctx, func(ctx context.Context) error {
+		if r.info.Product == server.CockroachDB {
+			return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
+		}
+		return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
+	})
+}
+
+// exec runs one statement that may safely be run twice, until it succeeds.
+func (r *Registry) exec(ctx context.Context, sql string, args ...any) error {
+	return r.persist(ctx, func(ctx context.Context) error {
+		_, err := r.pool.Exec(ctx, sql, args...)
+		return err
+	})
+}
+
+// Back-off between the attempts of persist.
+const (
+	firstBackoff = 10 * time.Millisecond
+	lastBackoff  = 2 * time.Second
+)
+
+// persist is again for calls of which each has AttemptTimeout: the context of fn ends with
+// the attempt.
+func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) error {
+	return r.again(ctx, func() error {
+		ctx, cancel := context.WithTimeout(ctx, r.AttemptTimeout)
+		defer cancel()
+		return fn(ctx)
+	})
+}
+
+// again calls fn until it succeeds, fails for good, or has failed for RetryFor: what it
+// took until it first failed is no reason to give up.
+func (r *Registry) again(ctx context.Context, fn func() error) error {
+	var end time.Time
+	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
+		err := fn()
+		if err == nil || ctx.Err() != nil || isOurs(err) {
+			return err
+		}
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
+			return err
+		}
+		if end.IsZero() {
+			end = time.Now().Add(r.RetryFor)
+		}
+		if time.Now().Add(wait).After(end) {
+			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
+		}
+		t := time.NewTimer(wait/2 + mathrand.N(wait/2))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
