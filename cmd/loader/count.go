@@ -31,7 +31,7 @@ func (p *program) existing(c *cli.Context, database string) (srv *server.Server,
 	if err != nil {
 		return nil, nil, err
 	}
-	p.byFlag = c.IsSet("url")
+	p.byFlag = byFlag(c)
 	srv, missing, err := server.OpenExisting(c.Context, cfg, database)
 	if err == nil && missing != "" {
 		err = &server.TargetError{Name: "database " + missing, Reason: "is not there; loader accounts makes and fills it, loader init makes it with its user"}

@@ -318,7 +318,7 @@ func (p *program) start(c *cli.Context, req load.Request) error {
 		return err
 	}
 	defer done()
-	p.byFlag = c.IsSet("url")
+	p.byFlag = byFlag(c)
 	srv, err := server.Open(c.Context, cfg, databases[req.What])
 	if err != nil {
 		return err

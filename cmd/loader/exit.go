@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/urfave/cli/v2"
 
 	"bulkload/loader"
 	"bulkload/loader/bank"
@@ -147,6 +149,13 @@ func (p *program) exit(err error) int {
 		fmt.Fprintln(p.stdout, string(b))
 	}
 	return code
+}
+
+// byFlag reports whether --url names the target; what LOADER_URL names is there for the
+// next command too.
+func byFlag(c *cli.Context) bool {
+	url := c.String("url")
+	return url != "" && url != os.Getenv("LOADER_URL")
 }
 
 func (p *program) sameURL() string {

@@ -74,7 +74,7 @@ func (p *program) init(c *cli.Context) error {
 		return err
 	}
 	defer done()
-	p.byFlag = c.IsSet("url")
+	p.byFlag = byFlag(c)
 	if setup.Database == "" {
 		setup.Database = cfg.Database()
 	}

@@ -80,7 +80,7 @@ func (p *program) registries(c *cli.Context, f func(*server.Server, *registry.Re
 		return err
 	}
 	defer done()
-	p.byFlag = c.IsSet("url")
+	p.byFlag = byFlag(c)
 	names := []string{cfg.Database()}
 	if names[0] == "" {
 		names = []string{databases[load.Points], databases[load.Accounts], databases[load.CSV]}
