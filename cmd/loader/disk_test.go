@@ -15,23 +15,6 @@ import (
 	"bulkload/loader/loadertest"
 )
 
-// runTo runs the command, which must end with an exit code, and returns its output.
-func runTo(t *testing.T, want int, cmd *exec.Cmd) string {
-	t.Helper()
-	out, err := cmd.CombinedOutput()
-	got := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	if got != want {
-		t.Fatalf("%q: exit code %d, want %d\n%s", cmd.Args, got, want, out)
-	}
-	return string(out)
-}
-
 // TestDiskOfTheClientIsFull has no space for the files of rejects, nor for the result. The
 // rows are in, the command says what is missing, and the load, resumed when there is
 // space, writes nothing to the server and all of the files.

@@ -120,37 +120,6 @@ func killedAt(t *testing.T, url string, sub killSubject, n int) bool {
 	return fault.Fired()
 }
 
-// TestTransfersKilled kills runs of transfers at random moments: no money is lost or
-// made, and no transfer is half there.
-func TestTransfersKilled(t *testing.T) {
-	loadertest.Long(t)
-	rounds := 2
-	if loadertest.Chaos {
-		rounds = 20
-	}
-	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
-		seed := rand.Uint64()
-		t.Logf("seed of the moments: %d", seed)
-		rng := rand.New(rand.NewPCG(seed, 0))
-		loadertest.Exec(t, url, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", "INSERT INTO accounts SELECT g, 1000000 FROM generate_series(1, 20) AS g")
-		args := []string{"transfer", "--n", "300"}
-		start := time.Now()
-		mustRun(t, url, args...)
-		whole := time.Since(start)
-		for range rounds {
-			cmd := command(url, args...)
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			timer := time.AfterFunc(time.Duration(rng.Int64N(int64(whole))), func() { cmd.Process.Kill() })
-			cmd.Wait()
-			timer.Stop()
-		}
-		mustRun(t, url, "transfer", "--verify")
-	})
-}
-
 // TestKilledWithItsOwnServer kills commands that have started their private server, also
 // while it is being made, and lets one end: it works, and with it everything is gone but
 // the data: processes, sockets, temporary files.

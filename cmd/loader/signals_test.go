@@ -216,14 +216,11 @@ func TestSignalsDuringTransfers(t *testing.T) {
 // TestSignalsWithItsOwnServer stops a command that has a private server, as a terminal
 // does: the server goes with it, and comes again for what the command said.
 func TestSignalsWithItsOwnServer(t *testing.T) {
+	loadertest.Long(t)
 	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
 		loadertest.Skip(t, err.Error())
 	}
-	list := stoppings
-	if !loadertest.Chaos {
-		list = list[:1]
-	}
-	for _, how := range list {
+	for _, how := range stoppings {
 		t.Run(how.name, func(t *testing.T) {
 			p := newPlace(t)
 			// What it says of its progress shows that it is at work.
