@@ -78,8 +78,7 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 					}
 					k.want = 3
 				}
-				url := s.NewDatabase(t)
-				mustRun(t, url, "points", "--n", "1", "--table", "first") // makes the registry, which takes its time
+				url := registered(t, s)
 				whole := make([]time.Duration, len(list))
 				for round := 0; k.kills < k.want; round++ {
 					if round == k.want+len(list) {

@@ -42,6 +42,15 @@ func loads(t *testing.T, url string) []loadJSON {
 	return list
 }
 
+// registered returns a new database that has a registry already, whose making takes its
+// time.
+func registered(t *testing.T, s loadertest.Server) string {
+	t.Helper()
+	url := s.NewDatabase(t)
+	mustRun(t, url, "points", "--n", "1", "--table", "first")
+	return url
+}
+
 // mustRun runs the command, which must end well, and returns what is on its stdout.
 func mustRun(t *testing.T, url string, args ...string) string {
 	t.Helper()

@@ -3,11 +3,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,113 +30,24 @@ var stoppings = []stopping{
 // twice reports whether the user does not wait for what runs.
 func (s stopping) twice() bool { return len(s.signals) > 1 }
 
-// A place is what a command that is stopped finds on its machine: all that it may leave
-// behind is in it.
-type place struct{ dir, tmp, db string }
-
-// newPlace makes a place that other users can enter, since PostgreSQL does not run as root.
-func newPlace(t *testing.T) place {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "lk") // short: a socket's path has 107 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := place{dir, filepath.Join(dir, "tmp"), filepath.Join(dir, "db")}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(p.tmp, 0o777), os.Chmod(p.tmp, 0o777|os.ModeSticky)); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-// command returns the command in its place. Without a URL it has a private PostgreSQL.
-func (p place) command(url string, words ...string) *exec.Cmd {
-	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Dir = p.tmp
-	cmd.Env = append(os.Environ(), "LOADER_URL="+url, "LOADER_DB_DIR="+p.db, "TMPDIR="+p.tmp, "COCKROACH_BINARY=",
-		"PATH="+filepath.Dir(mustLookPath("loader"))+":/usr/bin:/bin")
-	return cmd
-}
-
-// checkEmpty fails the test unless everything is gone but the data of a private server:
-// processes, sockets, temporary files.
-func (p place) checkEmpty(t *testing.T) {
-	t.Helper()
-	loadertest.Eventually(t, "no process of the private server", func() bool {
-		found, _ := exec.Command("pgrep", "-f", p.dir).Output()
-		return len(found) == 0
-	})
-	if entries, err := os.ReadDir(p.tmp); err != nil || len(entries) > 0 {
-		t.Errorf("temporary files are left: %v, %v", entries, err)
-	}
-	found, err := filepath.Glob(filepath.Join(p.db, "*", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	hidden, _ := filepath.Glob(filepath.Join(p.db, "*", ".*"))
-	for _, path := range append(found, hidden...) {
-		switch filepath.Base(path) {
-		case "data", "server.log", "start.lock", "users.lock":
-		default:
-			t.Errorf("left beside the data: %q", path)
-		}
-	}
-}
-
 // stop starts the command, stops it when it is ready, and returns what it said.
 func (how stopping) stop(t *testing.T, cmd *exec.Cmd, ready func() bool) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "stderr")
-	stderr, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stderr.Close()
-	cmd.Stderr = stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Process.Kill()
-	waitFor(t, path, "target: ")
-	loadertest.Eventually(t, "a command that is at work", ready)
-	for i, sig := range how.signals {
-		if i > 0 {
-			waitFor(t, path, "once more stops at once")
+	return interrupted(t, cmd, how.code, ready, func(stderr string) {
+		for i, sig := range how.signals {
+			if i > 0 {
+				waitFor(t, stderr, "once more stops at once")
+			}
+			to := cmd.Process.Pid
+			if sig == syscall.SIGINT {
+				to = -to // a terminal sends it to the children as well
+			}
+			if err := syscall.Kill(to, sig); err != nil {
+				t.Fatal(err)
+			}
 		}
-		to := cmd.Process.Pid
-		if sig == syscall.SIGINT {
-			to = -to // a terminal sends it to the children as well
-		}
-		if err := syscall.Kill(to, sig); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd.Wait()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := string(b)
-	if code := cmd.ProcessState.ExitCode(); code != how.code {
-		t.Errorf("exit code %d, want %d: %s", code, how.code, said)
-	}
-	if n := strings.Count(said, "\nloader: "); n != 1 {
-		t.Errorf("the reason takes %d lines, want 1: %s", n, said)
-	}
-	return said
-}
-
-// typeHint types what the command said it goes on with.
-func (p place) typeHint(t *testing.T, url, said string) (id string) {
-	t.Helper()
-	_, hint, ok := strings.Cut(said, "\ngo on with: ")
-	hint, _, _ = strings.Cut(hint, "\n")
-	if !ok || !strings.HasPrefix(hint, "loader loads resume ") {
-		t.Fatalf("nothing says how to go on: %s", said)
-	}
-	runTo(t, exitOK, p.command(url, "sh", "-c", hint))
-	return strings.Fields(hint)[3]
+	})
 }
 
 // rowsOf matches the statements that carry rows, or change accounts.
@@ -244,8 +152,7 @@ func TestSignalCancelsTheImport(t *testing.T) {
 	s := loadertest.CockroachServer(t)
 	for _, how := range stoppings {
 		t.Run(how.name, func(t *testing.T) {
-			p, url := newPlace(t), s.NewDatabase(t)
-			mustRun(t, url, "points", "--n", "1", "--table", "first") // makes the registry
+			p, url := newPlace(t), registered(t, s)
 			const rows = 400_000
 			said := how.stop(t, p.command(url, "loader", "points", "--n", fmt.Sprint(rows), "--via", "import"), func() bool {
 				return loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.loads WHERE job IS NOT NULL") > 0
