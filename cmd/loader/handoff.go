@@ -76,7 +76,7 @@ type outJSON struct {
 
 // writeOut writes the rows of a load to files.
 func (p *program) writeOut(c *cli.Context, req load.Request, pattern string) error {
-	if req.Via != "" || c.IsSet("url") {
+	if req.Via != "" || byFlag(c) {
 		return &usageError{"--out writes files and reaches no server: it does not go with --url or --via"}
 	}
 	if req.Handoff.Streams > 1 && !strings.Contains(filepath.Base(pattern), "*") {
