@@ -61,7 +61,7 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 	for _, kind := range []string{"points", "csv", "accounts"} {
 		t.Run(kind, func(t *testing.T) {
 			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-				list := subjects(t, s, 4000)[kind]
+				list := subjects(t, s, 2000)[kind]
 				k := &killing{rng: rng, want: 50}
 				if kind == "accounts" { // which differ from points in how a row is found
 					k.want = 10
