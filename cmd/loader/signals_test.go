@@ -50,9 +50,6 @@ func (how stopping) stop(t *testing.T, cmd *exec.Cmd, ready func() bool) string 
 	})
 }
 
-// rowsOf matches the statements that carry rows, or change accounts.
-var rowsOf = loadertest.Match{SQL: `(INSERT INTO|COPY|UPDATE) .*(points|accounts|bare|keyed)`, Kind: loadertest.MsgStatement}
-
 // held returns a URL at which the tenth chunk takes a minute, if the user is not to
 // wait for it, and what ends that.
 func (how stopping) held(t *testing.T, url string) (held string, free func(), begun func() bool) {

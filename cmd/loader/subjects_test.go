@@ -31,6 +31,9 @@ func (s subject) String() string {
 	return kind + " by " + s.way + " and " + s.via
 }
 
+// rowsOf matches the statements that carry rows, or change accounts.
+var rowsOf = loadertest.Match{SQL: `(INSERT INTO|COPY|UPDATE) .*(points|accounts|bare|keyed)`, Kind: loadertest.MsgStatement}
+
 // subjects returns what can be loaded into a server, n rows each, by kind.
 func subjects(t *testing.T, s loadertest.Server, n int64) map[string][]subject {
 	t.Helper()
