@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -14,35 +13,40 @@ import (
 // or lost, and every balance follows from the transfers that are recorded.
 func TestTransfersKilledAtAnyMoment(t *testing.T) {
 	loadertest.Long(t)
-	const rounds = 40
+	rng := newRandom(t)
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		seed := rand.Uint64()
-		t.Logf("seed of the moments: %d", seed)
-		rng := rand.New(rand.NewPCG(seed, 0))
-		loadertest.Exec(t, url, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", "INSERT INTO accounts SELECT g, 1000000 FROM generate_series(1, 20) AS g")
-		args := []string{"transfer", "--n", "150", "--workers", "4"}
+		loadertest.Exec(t, url, bankDDL, "INSERT INTO accounts SELECT g, 1000000 FROM generate_series(1, 20) AS g")
+		args := []string{"transfer", "--n", "100", "--workers", "4"}
+		mustRun(t, url, "transfer") // makes the history, which takes its time
 		start := time.Now()
 		mustRun(t, url, args...)
 		whole := time.Since(start)
-		killed := 0
-		for range rounds {
-			cmd := command(url, args...)
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
+		k := &killing{rng: rng, want: 50}
+		for round := 0; k.kills < k.want; round++ {
+			if round == 3*k.want {
+				t.Fatalf("%d runs were killed %d times, want %d", round, k.kills, k.want)
 			}
-			timer := time.AfterFunc(time.Duration(rng.Int64N(int64(whole))), func() { cmd.Process.Kill() })
-			if cmd.Wait() != nil {
-				killed++
+			if !killed(t, command(url, args...), k.moment(whole), exitOK) {
+				continue
 			}
-			timer.Stop()
-			mustRun(t, url, "transfer", "--verify")
+			if k.kills++; k.kills%5 == 0 {
+				checkTransfers(t, url, 20)
+			}
 		}
-		if sum := loadertest.Value[int64](t, url, "SELECT sum(balance)::INT8 FROM accounts"); sum != 20_000_000 {
-			t.Errorf("the accounts hold %d, want 20000000", sum)
-		}
-		t.Logf("%d of %d runs were killed; the history has %d transfers", killed, rounds, loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.transfers"))
 	})
+}
+
+const bankDDL = "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)"
+
+// checkTransfers fails the test unless the accounts, filled with a million each, hold
+// together what they did, and their balances follow from the history.
+func checkTransfers(t *testing.T, url string, accounts int64) {
+	t.Helper()
+	mustRun(t, url, "transfer", "--verify")
+	if sum := loadertest.Value[int64](t, url, "SELECT sum(balance)::INT8 FROM accounts"); sum != accounts*1_000_000 {
+		t.Fatalf("the accounts hold %d, want %d", sum, accounts*1_000_000)
+	}
 }
 
 // TestTransferResult compares what the command says of its transfers with the history.

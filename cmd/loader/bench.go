@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"bulkload/loader/bench"
 	"bulkload/loader/commit"
+	"bulkload/loader/handoff"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -242,7 +242,7 @@ func (p *program) save(ctx context.Context, srv *server.Server, report *bench.Re
 // complete.
 type output struct {
 	path  string
-	file  *os.File
+	file  *handoff.Part
 	write func(*bench.Report, io.Writer) error
 }
 
@@ -263,7 +263,7 @@ func openOutputs(c *cli.Context) (outputs, error) {
 			continue
 		}
 		var err error
-		if o.file, err = os.CreateTemp(filepath.Dir(o.path), "."+filepath.Base(o.path)+"-*"); err != nil {
+		if o.file, err = handoff.NewPart(o.path); err != nil {
 			list.discard()
 			var path *os.PathError
 			if errors.As(err, &path) {
@@ -280,8 +280,7 @@ func openOutputs(c *cli.Context) (outputs, error) {
 func (l outputs) discard() {
 	for _, o := range l {
 		if o.file != nil {
-			o.file.Close()
-			os.Remove(o.file.Name())
+			o.file.Discard()
 		}
 	}
 }
@@ -290,12 +289,14 @@ func (p *program) writeOutputs(list outputs, report *bench.Report) error {
 	var errs []error
 	for _, o := range list {
 		err := o.write(report, o.file)
-		err = errors.Join(err, o.file.Chmod(0o644), o.file.Close())
 		if err == nil {
-			err = os.Rename(o.file.Name(), o.path)
+			err = o.file.Chmod(0o644)
+		}
+		if err == nil {
+			err = o.file.Finish()
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("write %s: %w", o.path, err))
+			errs = append(errs, &handoff.FileError{Name: o.path, Err: err})
 			continue
 		}
 		o.file = nil

@@ -78,20 +78,70 @@ func TestBenchIsInterrupted(t *testing.T) {
 func TestBenchIsKilled(t *testing.T) {
 	loadertest.Long(t)
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
+		url, dir := s.NewDatabase(t), t.TempDir()
+		page := filepath.Join(dir, "page.html")
 		for {
-			cmd, _ := startBench(t, url)
+			cmd, _ := startBench(t, url, "--html", page)
 			cmd.Process.Kill()
 			cmd.Wait()
+			if !wasKilled(cmd) {
+				t.Fatal("the benchmark was over before it was killed")
+			}
+			if list := hiddenFiles(t, dir); len(list) != 1 {
+				t.Fatalf("beside the page there are %q, want what was killed", list)
+			}
 			if loadertest.Value[int64](t, url, scratchTables) > 0 {
 				break // else it was killed between two runs
 			}
 		}
 		// Its sessions end when the server finds them gone.
 		loadertest.Eventually(t, "a benchmark that removes what is left", func() bool {
-			mustRun(t, url, "bench", "--n", "100", "--chunks", "50", "--via", "insert", "--count", "1")
+			mustRun(t, url, "bench", "--n", "100", "--chunks", "50", "--via", "insert", "--count", "1", "--html", page)
 			return loadertest.Value[int64](t, url, scratchTables) == 0
 		})
 		checkNothingOfBench(t, url)
+		if list := hiddenFiles(t, dir); len(list) != 0 {
+			t.Errorf("left beside the page: %q", list)
+		}
 	})
+}
+
+// TestOutIsKilled kills the command while it writes files: what is there has another name
+// and is its owner's alone, and the next that writes these files leaves no other.
+func TestOutIsKilled(t *testing.T) {
+	dir := t.TempDir()
+	out := func(rows string) *exec.Cmd {
+		cmd := exec.Command(mustLookPath("loader"), "points", "--n", rows, "--streams", "2", "--out", filepath.Join(dir, "p-*.csv"))
+		cmd.Env = append(os.Environ(), "LOADER_URL=postgres://nobody@nowhere.invalid/x?sslmode=disable") // of other commands
+		return cmd
+	}
+	cmd := out("1_000_000_000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	loadertest.Eventually(t, "two files", func() bool { return len(hiddenFiles(t, dir)) == 2 })
+	cmd.Process.Kill()
+	if cmd.Wait(); !wasKilled(cmd) {
+		t.Fatal("the command was over before it was killed")
+	}
+	for _, path := range hiddenFiles(t, dir) {
+		if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+	runTo(t, exitOK, out("10"))
+	list, err := os.ReadDir(dir)
+	if err != nil || len(list) != 2 || list[0].Name() != "p-1.csv" || list[1].Name() != "p-2.csv" {
+		t.Errorf("the directory has %v, %v", list, err)
+	}
+}
+
+// hiddenFiles lists the files of a directory whose names begin with a point.
+func hiddenFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(dir, ".*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

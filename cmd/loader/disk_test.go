@@ -15,32 +15,58 @@ import (
 	"bulkload/loader/loadertest"
 )
 
-// runTo runs the command, which must end with an exit code, and returns its output.
-func runTo(t *testing.T, want int, cmd *exec.Cmd) string {
+// smallDisk mounts a disk of 64 KiB, or skips the test.
+func smallDisk(t *testing.T) (dir string) {
 	t.Helper()
-	out, err := cmd.CombinedOutput()
-	got := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else if err != nil {
-		t.Fatal(err)
+	dir = t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		loadertest.Skip(t, "a small disk needs root: mount a tmpfs: "+err.Error())
 	}
-	if got != want {
-		t.Fatalf("%q: exit code %d, want %d\n%s", cmd.Args, got, want, out)
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+// TestDiskOfTheFilesIsFull has no space for the files of points --out, nor for the reports
+// of bench: one line says so, and no part of one is there.
+func TestDiskOfTheFilesIsFull(t *testing.T) {
+	dir := smallDisk(t)
+	url := loadertest.PostgreSQLServer(t).NewDatabase(t)
+	bench := command(url, "bench", "--n", "50", "--chunks", "50", "--via", "insert", "--count", "1", "--html", filepath.Join(dir, "page.html"), "--out", filepath.Join(dir, "runs.txt"))
+	for what, test := range map[string]struct {
+		cmd  *exec.Cmd
+		fill bool // before it runs: reports are small
+		want string
+	}{
+		"points --out":             {exec.Command(mustLookPath("loader"), "points", "--n", "100000", "--streams", "2", "--out", filepath.Join(dir, "p-*.csv")), false, "loader: nothing was written: write "},
+		"points --out, compressed": {exec.Command(mustLookPath("loader"), "points", "--n", "100000", "--out", filepath.Join(dir, "p.csv.gz")), false, "loader: nothing was written: write "},
+		"bench":                    {bench, true, "loader: write " + filepath.Join(dir, "runs.txt")},
+	} {
+		full := filepath.Join(dir, "full")
+		if test.fill {
+			if err := os.WriteFile(full, make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("a small disk takes a large file: %v", err)
+			}
+		}
+		test.cmd.Stdout = nil
+		var stderr strings.Builder
+		test.cmd.Stderr = &stderr
+		test.cmd.Run()
+		said := stderr.String()
+		if code := test.cmd.ProcessState.ExitCode(); code != exitTarget || strings.Count(said, "loader: ") != 1 || !strings.Contains(said, test.want) || !strings.HasSuffix(said, "no space left on device\n") {
+			t.Errorf("%s: exit code %d: %s", what, code, said)
+		}
+		os.Remove(full)
+		if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {
+			t.Errorf("%s leaves %v, %v", what, list, err)
+		}
 	}
-	return string(out)
 }
 
 // TestDiskOfTheClientIsFull has no space for the files of rejects, nor for the result. The
 // rows are in, the command says what is missing, and the load, resumed when there is
 // space, writes nothing to the server and all of the files.
 func TestDiskOfTheClientIsFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		loadertest.Skip(t, "a small disk needs root: mount a tmpfs: "+err.Error())
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	dir := smallDisk(t)
 	var text strings.Builder
 	for i := range 3000 {
 		fmt.Fprintf(&text, "%d\nbad %d%s\n", i, i, strings.Repeat("x", 50))

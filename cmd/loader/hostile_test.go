@@ -40,13 +40,22 @@ func TestHostileNames(t *testing.T) {
 				t.Fatal(err)
 			}
 			table := "t" + fmt.Sprint(i) + name
-			for _, args := range [][]string{
+			list := [][]string{
 				{"csv", path, "--create-table", "--key", "id", "--header", "yes", "--table", quoted(table)},
 				{"count", "--table", quoted(table)},
 				{"plan", "csv", path, "--header", "yes", "--table", quoted(table)},
 				{"points", "--n", "10", "--table", quoted("p" + table)},
 				{"csv", path, "--table", "none", "--map", name + "=" + name},
-			} {
+				{"accounts", "--n", "5", "--table", quoted("a" + table)},
+				{"transfer", "--table", quoted("a" + table)},
+				{"transfer", "--verify", "--table", quoted("a" + table)},
+				{"init", "--dry-run", "--database", "d" + name, "--user", "u" + name},
+			}
+			if loadertest.Chaos || i == 0 {
+				list = append(list, []string{"init", "--database", "d" + name, "--user", "u" + name})
+				made(t, s, "d"+name, "u"+name)
+			}
+			for _, args := range list {
 				out, err := command(db, args...).CombinedOutput()
 				var exit *exec.ExitError
 				if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != exitTarget && exit.ExitCode() != exitUsage && exit.ExitCode() != exitData) {
@@ -61,13 +70,31 @@ func TestHostileNames(t *testing.T) {
 						t.Errorf("%q: the table has %q", args, got)
 					}
 				}
-				if len(name) <= 60 && err != nil && args[0] != "csv" {
+				if args[0] == "init" && args[1] != "--dry-run" && err == nil {
+					const query = "SELECT count(*) FROM pg_catalog.pg_database AS d, pg_catalog.pg_roles AS r WHERE d.datname = $1 AND r.rolname = $2"
+					if n := loadertest.Value[int64](t, db, query, stored("d"+name, s), stored("u"+name, s)); n != 1 {
+						t.Errorf("%q: the database or the user has another name, or is not there", args)
+					}
+				}
+				// CockroachDB has rules for the names of users.
+				if len(name) <= 60 && err != nil && args[0] != "csv" && (args[0] != "init" || !s.Cockroach) {
 					t.Errorf("%q is refused: %s", args, out)
 				}
 			}
 		}
 		if n := loadertest.Value[int64](t, db, "SELECT count(*) FROM p"); n != 2 {
 			t.Errorf("table p has %d rows, want 2", n)
+		}
+	})
+}
+
+// made drops at the end of the test what init has made.
+func made(t *testing.T, s loadertest.Server, database, user string) {
+	t.Cleanup(func() {
+		loadertest.Exec(t, s.URL(), "DROP DATABASE IF EXISTS "+quoted(stored(database, s)))
+		user := stored(user, s)
+		if loadertest.Value[bool](t, s.URL(), "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1)", user) { // else it may be no name that can be dropped
+			loadertest.Exec(t, s.URL(), "DROP ROLE "+quoted(user))
 		}
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -73,40 +72,6 @@ func TestKilledImports(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A signal has the server cancel the job; what is left is an online table without rows of
-// it, and a load that can be resumed.
-func TestSignalCancelsTheImport(t *testing.T) {
-	loadertest.Long(t)
-	s := loadertest.CockroachServer(t)
-	url := s.NewDatabase(t)
-	cmd := command(url, "points", "--n", "400000", "--via", "import")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	loadertest.Eventually(t, "a job", func() bool {
-		return loadertest.Value[int64](t, url, "SELECT count(*) FROM [SHOW TABLES] WHERE schema_name = 'loader' AND table_name = 'tuning'") > 0 &&
-			loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.loads WHERE job IS NOT NULL") > 0
-	})
-	cmd.Process.Signal(syscall.SIGINT)
-	cmd.Wait()
-	list := loads(t, url)
-	if code := cmd.ProcessState.ExitCode(); code != 130 && list[0].State != "done" {
-		t.Fatalf("exit code %d: %s", code, stderr.String())
-	}
-	if list[0].State != "done" {
-		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM points"); n != 0 {
-			t.Errorf("%d rows are left", n)
-		}
-		if !strings.Contains(stderr.String(), "none of its rows is in") || !strings.Contains(stderr.String(), "loads resume") {
-			t.Errorf("the state and the way on are not said: %s", stderr.String())
-		}
-		mustRun(t, url, "loads", "resume", list[0].ID)
-	}
-	checkImported(t, url, list[0].ID, 400_000)
 }
 
 // A job is paused and cancelled by commands that know nothing but the load's id.

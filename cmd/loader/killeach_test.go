@@ -2,11 +2,8 @@ package main
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
+	"regexp"
 	"testing"
 	"time"
 
@@ -15,217 +12,160 @@ import (
 	"bulkload/loader/server"
 )
 
-// killSubjects are what is loaded in 10 chunks and killed at each of them.
-func killSubjects(t *testing.T) []killSubject {
-	t.Helper()
-	path := t.TempDir() + "/rows.csv"
-	var text strings.Builder
-	for i := range 1000 {
-		fmt.Fprintf(&text, "%d,\"row\n%d\"\n", i, i)
+// commits matches the message that makes a chunk of the subject durable, not those of the
+// registry beside it.
+func (s subject) commits() loadertest.Match {
+	if s.way == "statement" {
+		return rowsOf
 	}
-	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return []killSubject{
-		{"points", "points", "", []string{"points", "--n", "1000", "--commit", "statement"}},
-		{"rows without a key", "t", "CREATE TABLE t (id INT8, s TEXT)", []string{"csv", path, "--table", "t", "--columns", "id,s"}},
-		{"points by transaction", "points", "", []string{"points", "--n", "1000", "--commit", "transaction"}},
-		{"accounts", "accounts", "", []string{"accounts", "--n", "1000"}},
-	}
-}
-
-type killSubject struct {
-	name, table, ddl string
-	args             []string
+	rows, commit := regexp.MustCompile("(?i)"+rowsOf.SQL), regexp.MustCompile(`^(COMMIT|RELEASE SAVEPOINT cockroach_restart)`)
+	open := map[int]bool{} // connections whose transaction has rows
+	return loadertest.Match{Kind: loadertest.MsgStatement, Func: func(m *loadertest.Message) bool {
+		if rows.MatchString(m.SQL) {
+			open[m.Conn] = true
+		}
+		met := open[m.Conn] && commit.MatchString(m.SQL)
+		if met {
+			delete(open, m.Conn)
+		}
+		return met
+	}}
 }
 
 // durable matches what makes something durable on either server: a chunk of any way, or
 // a step of the registry.
 var durable = loadertest.Match{SQL: `^(COMMIT|RELEASE SAVEPOINT cockroach_restart|(INSERT INTO|COPY) .*points)`, Kind: loadertest.MsgStatement}
 
-// TestKilledAfterEachChunk kills the command when the server has committed the first chunk
-// and the command has not heard of it, or before it was sent; then at the second, until
-// a run is not met. Each load is resumed, is whole, and a further run writes nothing.
-func TestKilledAfterEachChunk(t *testing.T) {
-	loadertest.Long(t)
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		for _, sub := range killSubjects(t) {
-			t.Run(sub.name, func(t *testing.T) {
-				url := s.NewDatabase(t)
-				if sub.ddl != "" {
-					loadertest.Exec(t, url, sub.ddl)
-				}
-				// The table, the registry, and what is asked of them are there.
-				mustRun(t, url, append(sub.args, "--chunk", "100", "--workers", "1")...)
-				kills := 0
-				for n := 1; ; n++ {
-					loadertest.Exec(t, url, "DELETE FROM "+sub.table)
-					if killedAt(t, url, sub, n) {
-						kills++
-						continue
-					}
-					break
-				}
-				t.Logf("killed %d times", kills)
-				if kills == 0 {
-					t.Error("nothing was killed")
-				}
-			})
-		}
-	})
-}
-
-// killedAt kills a load at its n-th durable step and resumes it. It reports whether the
-// load has so many.
-func killedAt(t *testing.T, url string, sub killSubject, n int) bool {
+// killAt runs the command through a proxy and kills it when the fault happens. It reports
+// whether that met a live process; else the command must end with the exit code done.
+func killAt(t *testing.T, url string, fault *loadertest.Fault, done int, args ...string) bool {
 	t.Helper()
-	fault := &loadertest.Fault{When: durable, Nth: n, Do: loadertest.SwallowReply}
-	if n%2 == 0 {
-		fault.Do = loadertest.BlackHole
-	}
 	proxy := loadertest.NewProxy(t, url, fault)
 	defer proxy.Close()
-	before := len(loads(t, url))
-	cmd := command(proxy.URL(), append(sub.args, "--chunk", "100", "--workers", "1")...)
+	cmd := command(proxy.URL(), args...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
 	select {
 	case <-fault.Done():
 		cmd.Process.Kill()
 		<-ended
-	case err := <-ended:
-		if err != nil {
-			t.Fatalf("a load that was not killed: %v", err)
-		}
+	case <-ended:
 	}
-	list := loads(t, url)
-	if len(list) == before { // killed before it was entered
+	if wasKilled(cmd) {
 		return true
 	}
-	proxy.CloseAll()
-	mustRun(t, url, "loads", "resume", list[0].ID, "--chunk", fmt.Sprint(30+n*17))
-	if sub.ddl == "" { // without a key nothing can be compared row by row
-		mustRun(t, url, "loads", "verify", list[0].ID)
+	if code := cmd.ProcessState.ExitCode(); code != done {
+		t.Fatalf("%q, which was not killed: exit code %d, want %d", cmd.Args, code, done)
 	}
-	if n := loadertest.Value[int64](t, url, "SELECT count(DISTINCT id) + count(*) FROM "+sub.table); n != 2000 {
-		t.Fatalf("%d rows and distinct ids together, want 1000 of each", n)
-	}
-	out := mustRun(t, url, "loads", "resume", list[0].ID, "--format", "json")
-	if !strings.Contains(out, `"rows_this_run":0`) {
-		t.Errorf("a further run writes: %s", out)
-	}
-	return fault.Fired()
+	return false
 }
 
-// TestTransfersKilled kills runs of transfers at random moments: no money is lost or
-// made, and no transfer is half there.
-func TestTransfersKilled(t *testing.T) {
+// TestKilledAfterEachChunk kills the command when the server has not heard of the end of
+// the first chunk, resumes it and kills it when the server has committed that chunk and
+// the command has not heard of it, and so on with each chunk until nothing is left.
+func TestKilledAfterEachChunk(t *testing.T) {
 	loadertest.Long(t)
-	rounds := 2
-	if loadertest.Chaos {
-		rounds = 20
-	}
-	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
-		seed := rand.Uint64()
-		t.Logf("seed of the moments: %d", seed)
-		rng := rand.New(rand.NewPCG(seed, 0))
-		loadertest.Exec(t, url, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", "INSERT INTO accounts SELECT g, 1000000 FROM generate_series(1, 20) AS g")
-		args := []string{"transfer", "--n", "300"}
-		start := time.Now()
-		mustRun(t, url, args...)
-		whole := time.Since(start)
-		for range rounds {
-			cmd := command(url, args...)
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
+	const chunks = 3
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := registered(t, s)
+		for _, list := range subjects(t, s, chunks*100) {
+			for _, sub := range list {
+				if sub.rejects > 0 || sub.kind == "accounts" && sub.via == "insert" {
+					continue // others stand for them
+				}
+				sub.fresh(t, url)
+				_, before := entered(t, url, 0)
+				args := sub.command("--chunk", "100", "--workers", "1")
+				kills, id := 0, ""
+				for {
+					fault := &loadertest.Fault{When: sub.commits(), Nth: 1, Times: -1, Do: loadertest.BlackHole}
+					if sub.way == "statement" {
+						fault.Nth += kills / 2 // what is in is sent again before it is looked up
+					}
+					if kills%2 == 1 {
+						fault.Do = loadertest.SwallowReply
+					}
+					met := killAt(t, url, fault, sub.done(), args...)
+					if id, _ = entered(t, url, before); id == "" {
+						t.Fatalf("%s: killed at a chunk of a load that is not entered", sub)
+					}
+					if !met {
+						break
+					}
+					if kills++; kills > 10*chunks {
+						t.Fatalf("%s: killed %d times, and the load does not come to its end", sub, kills)
+					}
+					args = sub.resume(id, "--chunk", fmt.Sprint(100-kills%2*30), "--workers", "1")
+				}
+				// What a statement committed unheard may be found in before it is sent again.
+				if kills < 2*chunks-1 {
+					t.Errorf("%s: killed %d times, want twice for each of %d chunks", sub, kills, chunks)
+				}
+				sub.check(t, url, id)
 			}
-			timer := time.AfterFunc(time.Duration(rng.Int64N(int64(whole))), func() { cmd.Process.Kill() })
-			cmd.Wait()
-			timer.Stop()
 		}
-		mustRun(t, url, "transfer", "--verify")
+	})
+}
+
+// TestKilledAtEachStep kills the command at the first message that makes anything durable,
+// a chunk or a step of the registry, then at the second, until a run is not met.
+func TestKilledAtEachStep(t *testing.T) {
+	loadertest.Long(t)
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url, sub, kills, id := registered(t, s), subjects(t, s, 200)["csv"][0], 0, ""
+		for n := 1; ; n++ {
+			sub.fresh(t, url)
+			_, before := entered(t, url, 0)
+			fault := &loadertest.Fault{When: durable, Nth: n, Do: loadertest.SwallowReply}
+			if n%2 == 0 {
+				fault.Do = loadertest.BlackHole
+			}
+			met := killAt(t, url, fault, sub.done(), sub.command("--chunk", "1000", "--workers", "1")...)
+			if id, _ = entered(t, url, before); id == "" {
+				continue // killed before it was entered
+			}
+			if !met {
+				break
+			}
+			kills++
+			mustRun(t, url, sub.resume(id, "--chunk", fmt.Sprint(30+n*17))...)
+			sub.checkRows(t, url)
+			checkSettled(t, url)
+		}
+		sub.check(t, url, id)
+		if t.Logf("killed %d times", kills); kills < 4 {
+			t.Error("want more kills: of a claim, a chunk, its release, and the end")
+		}
 	})
 }
 
 // TestKilledWithItsOwnServer kills commands that have started their private server, also
-// while it is being made, and lets one end: it works, and with it everything is gone but
-// the data: processes, sockets, temporary files.
+// while it is being made, each twice, and lets one end: it works, and with it everything
+// is gone but the data.
 func TestKilledWithItsOwnServer(t *testing.T) {
 	loadertest.Long(t)
 	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
-		t.Skip(err)
+		loadertest.Skip(t, err.Error())
 	}
-	dir, err := os.MkdirTemp("", "lk")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	rounds := 2
-	if loadertest.Chaos {
-		rounds = 16
-	}
-	seed := rand.Uint64()
-	t.Logf("seed of the moments: %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	k := &killing{rng: newRandom(t), want: 12}
 	whole := time.Second
-	for round := range rounds {
-		home := filepath.Join(dir, fmt.Sprint(round/2)) // each is killed twice
-		tmp := filepath.Join(home, "tmp")
-		if err := os.MkdirAll(tmp, 0o777); err != nil {
-			t.Fatal(err)
+	for round := 0; k.kills < k.want; round++ {
+		if round == k.want {
+			t.Fatalf("%d runs were killed %d times, want %d", 2*round, k.kills, k.want)
 		}
-		os.Chmod(tmp, 0o777|os.ModeSticky)
-		own := func() *exec.Cmd {
-			cmd := exec.Command(mustLookPath("loader"), "points", "--n", "3000", "--chunk", "50", "--quiet")
-			cmd.Env = append(os.Environ(), "LOADER_DB_DIR="+filepath.Join(home, "db"), "TMPDIR="+tmp, "LOADER_URL=", "COCKROACH_BINARY=", "PATH="+filepath.Dir(mustLookPath("loader"))+":/usr/bin:/bin")
-			return cmd
-		}
-		cmd := own()
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		moment := time.Duration(rng.Int64N(int64(whole)))
-		timer := time.AfterFunc(moment, func() { cmd.Process.Kill() })
-		cmd.Wait()
-		timer.Stop()
-		if round%2 == 0 {
-			continue
-		}
-		start := time.Now()
-		out, err := own().CombinedOutput()
-		if err != nil {
-			t.Fatalf("the run after one that was killed after %v: %v\n%s", moment, err, out)
-		}
-		whole = max(time.Since(start), time.Second)
-		loadertest.Eventually(t, "no process of the private server", func() bool {
-			found, _ := exec.Command("pgrep", "-f", home).Output()
-			return len(found) == 0
-		})
-		if entries, err := os.ReadDir(tmp); err != nil || len(entries) > 0 {
-			t.Errorf("temporary files are left: %v, %v", entries, err)
-		}
-		var left []string
-		found, err := filepath.Glob(filepath.Join(home, "db", "*", "*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		hidden, _ := filepath.Glob(filepath.Join(home, "db", "*", ".*"))
-		for _, path := range append(found, hidden...) {
-			switch filepath.Base(path) {
-			case "data", "server.log", "start.lock", "users.lock":
-			default:
-				left = append(left, path)
+		p := newPlace(t)
+		own := func() *exec.Cmd { return p.command("", "loader", "points", "--n", "3000", "--chunk", "50", "--quiet") }
+		for range 2 {
+			if killed(t, own(), k.moment(whole), exitOK) {
+				k.kills++
 			}
 		}
-		if len(left) > 0 {
-			t.Errorf("left beside the data: %q", left)
-		}
+		start := time.Now()
+		runTo(t, exitOK, own())
+		whole = max(time.Since(start), time.Second)
+		p.checkEmpty(t)
 	}
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,70 +17,83 @@ import (
 // TestPermissionsWhateverTheUmask looks at every file and socket that commands leave or use:
 // others than their owner can neither read nor enter.
 func TestPermissionsWhateverTheUmask(t *testing.T) {
-	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
-		t.Skip(err)
-	}
-	umasks := []string{"000"}
-	if loadertest.Chaos {
-		umasks = []string{"000", "022", "077"}
-	}
-	for _, umask := range umasks {
-		dir, err := os.MkdirTemp("", "lp")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(dir+"/in.csv", []byte("1\n2\nx\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		run := func(wantFailure bool, command string) {
-			t.Helper()
-			cmd := exec.Command("sh", "-c", "umask "+umask+"; exec "+command)
-			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), "LOADER_DB_DIR="+dir+"/db", "LOADER_URL=", "COCKROACH_BINARY=", "PATH="+filepath.Dir(mustLookPath("loader"))+":/usr/bin:/bin")
-			if out, err := cmd.CombinedOutput(); (err != nil) != wantFailure {
-				t.Fatalf("%s: %v\n%s", command, err, out)
-			}
-		}
-		run(false, "loader db start")
-		run(false, "loader db sql --database postgres 'CREATE DATABASE files'")
-		run(false, "loader db sql --database files 'CREATE TABLE t (id INT8 PRIMARY KEY)'")
-		run(true, "loader csv in.csv --table t --columns id --max-errors 1") // exit code 8
-		seen := map[string]bool{}
-		err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || path == dir || path == dir+"/in.csv" {
-				return err
-			}
-			info, err := d.Info()
+	for _, product := range []server.Product{server.PostgreSQL, server.CockroachDB} {
+		t.Run(product.String(), func(t *testing.T) {
+			binary, err := localdb.FindProduct(product)
 			if err != nil {
-				return nil // it has gone
+				loadertest.Skip(t, err.Error())
 			}
-			name := filepath.Base(path)
-			seen[filepath.Ext(name)+map[bool]string{true: "socket"}[info.Mode()&fs.ModeSocket != 0]] = true
-			if path == dir+"/db" { // holds one directory for each server, and nothing else
-				return nil
+			umasks := []string{"000"} // which hides nothing
+			switch {
+			case loadertest.Chaos:
+				umasks = append(umasks, "022", "077")
+			case product == server.CockroachDB:
+				loadertest.Long(t)
 			}
-			if perm := info.Mode().Perm(); perm&0o077 != 0 {
-				t.Errorf("umask %s: %s has mode %04o", umask, strings.TrimPrefix(path, dir), perm)
+			for _, umask := range umasks {
+				t.Run(umask, func(t *testing.T) { checkPermissions(t, binary, umask) })
 			}
-			if d.IsDir() {
-				if name == "data" { // the server's own affair, behind this one's mode
-					return fs.SkipDir
-				}
-			}
-			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
+	}
+}
+
+// checkPermissions runs commands that leave or use files of each kind with a private server.
+func checkPermissions(t *testing.T, binary localdb.Binary, umask string) {
+	p := newPlace(t)
+	in := filepath.Join(p.tmp, "in.txt")
+	if err := os.WriteFile(in, []byte("1\n2\nx\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(code int, command string) {
+		t.Helper()
+		cmd := p.command("", "sh", "-c", "umask "+umask+"; exec "+command)
+		if binary.Product == server.CockroachDB {
+			cmd.Env = append(cmd.Env, "COCKROACH_BINARY="+binary.Path)
 		}
-		run(false, "loader db stop")
-		for _, kind := range []string{".csv", ".log", ".5432socket", ".json"} {
-			if !seen[kind] {
-				t.Errorf("umask %s: no %s was looked at; %v", umask, kind, seen)
-			}
+		runTo(t, code, cmd)
+	}
+	defer run(exitOK, "loader db stop")
+	run(exitOK, "loader db start")
+	run(exitOK, "loader db sql --database postgres 'CREATE DATABASE files'")
+	run(exitOK, "loader db sql --database files 'CREATE TABLE t (id INT8 PRIMARY KEY)'")
+	run(exitRejected, "loader csv in.txt --table t --columns id --max-errors 1")
+	run(exitOK, "loader points --n 10 --out points.out")
+	seen := map[string]bool{}
+	err := filepath.WalkDir(p.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == p.dir || path == p.tmp || path == in {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil // it has gone
+		}
+		name := filepath.Base(path)
+		seen[filepath.Ext(name)+map[bool]string{true: "socket"}[info.Mode()&fs.ModeSocket != 0]] = true
+		if path == p.db { // holds one directory for each server, and nothing else
+			return nil
+		}
+		perm := info.Mode().Perm()
+		switch { // what CockroachDB writes is its own affair, behind the mode of its directory
+		case binary.Product == server.CockroachDB && (name == "pid" || name == "url"):
+		case binary.Product == server.CockroachDB && name == "data":
+			return fs.SkipDir
+		case perm&0o077 != 0:
+			t.Errorf("%s has mode %04o", strings.TrimPrefix(path, p.dir), perm)
+		case name == "data":
+			return fs.SkipDir
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{".csv", ".out", ".log", ".json"}
+	if binary.Product == server.PostgreSQL {
+		want = append(want, ".5432socket")
+	}
+	for _, kind := range want {
+		if !seen[kind] {
+			t.Errorf("no %s was looked at; %v", kind, seen)
 		}
 	}
 }

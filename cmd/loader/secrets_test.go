@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"encoding/pem"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -78,22 +81,25 @@ func TestSecretsAppearNowhere(t *testing.T) {
 			loadertest.Exec(t, db, fmt.Sprintf("CREATE ROLE %s SUPERUSER LOGIN PASSWORD %s", user, sqlText(canary.Password())))
 			u.User = url.User(user)
 		}
-		loadertest.Exec(t, db, "CREATE TABLE bad (id TEXT PRIMARY KEY)")
+		loadertest.Exec(t, db, "CREATE TABLE bad (id TEXT PRIMARY KEY)", bankDDL, "INSERT INTO accounts VALUES (1, 1000000), (2, 1000000)")
 		forms := secretForms(t, u, canary)
-		if !loadertest.Chaos {
-			forms = []secretForm{forms[0], forms[5]} // the URL, and the environment
-			if s.Cockroach {
-				forms = forms[:1]
-			}
-		}
-		for _, f := range forms {
-			for _, args := range [][]string{
+		page := filepath.Join(t.TempDir(), "page.html")
+		for i, f := range forms {
+			list := [][]string{
 				{"points", "--n", "200", "--chunk", "50", "--echo", "--verbose"},
 				{"points", "--n", "200", "--format", "json"},
 				{"points", "--n", "5", "--table", "bad", "--verbose"},
 				{"loads", "list"}, {"loads", "resume", "nosuchid"}, {"plan", "points", "--format", "json"},
-				{"count", "points"}, {"transfer"}, {"points", "--nonsense"}, {"points", "--n", "x"},
-			} {
+				{"count", "points"}, {"points", "--nonsense"}, {"points", "--n", "x"},
+				{"transfer", "--n", "2", "--echo", "--verbose"}, {"transfer", "--verify"}, {"transfer", "--table", "bad"},
+				{"init", "--dry-run", "--user", u.User.Username()}, {"init", "--user", u.User.Username(), "--verbose", "--echo"},
+				{"bench", "--n", "50", "--chunks", "50", "--via", "insert", "--count", "1", "--verbose", "--html", page},
+			}
+			brief := !loadertest.Chaos && i > 0 // the others differ in how the password is read
+			if brief {
+				list = list[2:3]
+			}
+			for _, args := range list {
 				out, _ := f.command(args...).CombinedOutput()
 				canary.Check(t, fmt.Sprintf("%s: the output of %q", f.name, args), string(out))
 			}
@@ -114,6 +120,9 @@ func TestSecretsAppearNowhere(t *testing.T) {
 				}
 			}
 			mangled("another port", u.Port(), "1")
+			if brief {
+				continue
+			}
 			mangled("a port that is none", u.Port(), "x")
 			mangled("another scheme", "postgres://", "mysql://")
 			mangled("no encryption that there is", "sslmode=disable", "sslmode=verify-full")
@@ -125,12 +134,20 @@ func TestSecretsAppearNowhere(t *testing.T) {
 		}
 
 		// What the loads left on the server.
-		for _, table := range []string{"loads", "claims", "ledger", "moved", "rejects", "tuning", "indexes"} {
+		for _, table := range []string{"loads", "claims", "ledger", "moved", "rejects", "tuning", "indexes", "transfer_runs", "transfers"} {
 			rows := loadertest.Value[string](t, db, "SELECT COALESCE(string_agg((x.*)::TEXT, ' '), '') FROM loader."+pgx.Identifier{table}.Sanitize()+" AS x")
 			canary.Check(t, "loader."+table, rows)
 		}
+		if text, err := os.ReadFile(page); err != nil {
+			t.Error(err)
+		} else {
+			canary.Check(t, "the page of bench", string(text))
+		}
 		// While one runs: its sessions, and the command lines of all processes.
-		for _, f := range forms {
+		for i, f := range forms {
+			if !loadertest.Chaos && i != 0 && f.name != "PGPASSWORD" {
+				continue
+			}
 			proxy := loadertest.NewProxy(t, db, &loadertest.Fault{When: durable, Nth: 3, Do: loadertest.Delay, Delay: time.Second})
 			g := f
 			g.args, g.env = append([]string(nil), f.args...), append([]string(nil), f.env...)
@@ -168,6 +185,52 @@ func TestSecretsAppearNowhere(t *testing.T) {
 			canary.Check(t, f.name+": the output of a load that is stopped", out.String())
 		}
 	})
+}
+
+// TestSecretsOfAddresses reads a file at an address that holds a password or a signature:
+// it is read, or refused, and nothing of that is said or recorded.
+func TestSecretsOfAddresses(t *testing.T) {
+	canary := loadertest.NewCanary()
+	dir := t.TempDir()
+	files := httptest.NewTLSServer(http.FileServer(http.Dir(dir)))
+	t.Cleanup(files.Close)
+	authority := filepath.Join(dir, "authority.pem")
+	for path, text := range map[string][]byte{
+		authority: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: files.Certificate().Raw}), filepath.Join(dir, "in.csv"): []byte("1\n2\n"),
+	} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	url := loadertest.PostgreSQLServer(t).NewDatabase(t)
+	loadertest.Exec(t, url, "CREATE TABLE t (id INT8)")
+	p := canary.PlainPassword()
+	signed, named := files.URL+"/in.csv?signature="+p, strings.Replace(files.URL, "://", "://user:"+p+"@", 1)+"/in.csv"
+	for _, test := range []struct {
+		code  int
+		files []string
+	}{
+		{exitOK, []string{signed}},
+		{exitData, []string{signed, signed}},
+		{exitData, []string{strings.Replace(signed, "in.csv", "none.csv", 1)}},
+		{exitData, []string{strings.Replace(signed, files.URL, "https://127.0.0.1:1", 1)}},
+		{exitData, []string{named}},
+		{exitData, []string{named, named}},
+		{exitData, []string{named + "%zz"}},
+		{exitData, []string{"s3://bucket/in.csv?AWS_SECRET_ACCESS_KEY=" + p}},
+	} {
+		cmd := command(url, append([]string{"csv", "--table", "t", "--columns", "id", "--verbose", "--echo"}, test.files...)...)
+		cmd.Env = append(os.Environ(), "SSL_CERT_FILE="+authority)
+		out, _ := cmd.CombinedOutput()
+		said := strings.Map(letters, string(out))
+		if canary.Check(t, "the output of csv", string(out)); len(canary.Find(string(out))) == 0 {
+			said = string(out)
+		}
+		if code := cmd.ProcessState.ExitCode(); code != test.code {
+			t.Errorf("%d files: exit code %d, want %d: %s", len(test.files), code, test.code, said)
+		}
+	}
+	canary.Check(t, "loader.loads", loadertest.Value[string](t, url, "SELECT string_agg((x.*)::TEXT, ' ') FROM loader.loads AS x"))
 }
 
 // letters leaves what cannot be a password's word out of a message.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -65,14 +64,13 @@ func Out(ctx context.Context, names []string, texts []*Text, workers int) (err e
 
 // out writes one file: under another name first, so that nobody takes a part for it.
 func out(ctx context.Context, name string, t *Text) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // 0600
+	f, err := NewPart(name)
 	if err != nil {
 		return &FileError{name, err}
 	}
 	defer func() {
 		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+			f.Discard()
 		}
 	}()
 	b := bufio.NewWriterSize(f, 256<<10)
@@ -96,13 +94,10 @@ func out(ctx context.Context, name string, t *Text) (err error) {
 		}
 		return &FileError{name, err}
 	}
-	for _, finish := range []func() error{end, b.Flush, f.Sync, f.Close} {
+	for _, finish := range []func() error{end, b.Flush, f.Finish} {
 		if err := finish(); err != nil {
 			return &FileError{name, err}
 		}
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return &FileError{name, err}
 	}
 	return nil
 }

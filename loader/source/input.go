@@ -74,6 +74,19 @@ func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([
 	return files, nil
 }
 
+// shown returns a name for messages, without what gives access in an address.
+func shown(name string) string {
+	if !isURL(name) {
+		return name
+	}
+	u, err := url.Parse(name)
+	if err != nil {
+		return "the address"
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
+}
+
 // splitURL takes the query out of the name.
 func (f *File) splitURL() error {
 	u, err := url.Parse(f.Name)
@@ -83,8 +96,7 @@ func (f *File) splitURL() error {
 		f.Name = "the address"
 		return &FileError{f.Name, errors.New("is not a URL")}
 	case u.User != nil:
-		u.User, u.RawQuery = nil, ""
-		return &FileError{u.String(), errors.New("a user and a password in the address are not taken; fetch it with a tool of yours and pipe it in, with - as its name")}
+		return &FileError{shown(f.Name), errors.New("a user and a password in the address are not taken; fetch it with a tool of yours and pipe it in, with - as its name")}
 	}
 	f.Name, f.query = name, query
 	f.Once = query != ""

@@ -28,7 +28,7 @@ func Expand(args []string) ([]string, error) {
 	seen := map[string]bool{}
 	for _, n := range names {
 		if seen[n] {
-			return nil, &FileError{n, errors.New("is named twice")}
+			return nil, &FileError{shown(n), errors.New("is named twice")}
 		}
 		seen[n] = true
 	}

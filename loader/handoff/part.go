@@ -1,0 +1,93 @@
+package handoff
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/gofrs/flock"
+)
+
+// A Part is a file that is being written. It has a hidden name until it is complete, so
+// that nobody takes a part for the whole, and only its owner can read it. What a kill -9
+// leaves of one, NewPart of the same name removes.
+type Part struct {
+	*os.File
+	name string
+	// lock is held while the file is written, so that no other command takes it for
+	// left. Windows has no need of it: it does not remove what is open.
+	lock *flock.Flock
+}
+
+// NewPart makes a file that is to have a name when it is complete, in the same directory.
+func NewPart(name string) (*Part, error) {
+	dir, hidden := filepath.Dir(name), "."+filepath.Base(name)+".part-"
+	removeLeft(dir, hidden)
+	for {
+		f, err := os.CreateTemp(dir, hidden+"*") // 0600
+		if err != nil {
+			return nil, err
+		}
+		p := &Part{File: f, name: name, lock: flock.New(f.Name())}
+		if runtime.GOOS == "windows" {
+			return p, nil
+		}
+		locked, err := p.lock.TryLock()
+		if err != nil {
+			p.Discard()
+			return nil, err
+		}
+		// Before it was locked another command may have removed it.
+		if here, err := os.Lstat(f.Name()); locked && err == nil {
+			if mine, err := f.Stat(); err == nil && os.SameFile(here, mine) {
+				return p, nil
+			}
+		}
+		p.Discard()
+	}
+}
+
+// removeLeft removes the files of that beginning that nobody writes any more, where it may.
+func removeLeft(dir, hidden string) {
+	list, _ := os.ReadDir(dir)
+	for _, e := range list {
+		if !strings.HasPrefix(e.Name(), hidden) || !e.Type().IsRegular() {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
+		if runtime.GOOS == "windows" {
+			os.Remove(path)
+		} else if locked, err := lock.TryLock(); err == nil && locked {
+			os.Remove(path)
+		}
+		lock.Unlock()
+	}
+}
+
+// Finish gives the file its name. Its content is on the disk then.
+func (p *Part) Finish() error {
+	err := p.Sync()
+	if err == nil {
+		err = p.File.Close()
+	}
+	if err == nil {
+		err = os.Rename(p.File.Name(), p.name)
+	}
+	if err != nil {
+		p.Discard()
+		return err
+	}
+	return p.lock.Unlock()
+}
+
+// Discard removes the file, unless it is finished or gone.
+func (p *Part) Discard() {
+	p.File.Close()
+	if err := os.Remove(p.File.Name()); err == nil || errors.Is(err, fs.ErrNotExist) {
+		p.lock.Unlock()
+	}
+}
