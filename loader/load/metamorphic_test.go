@@ -78,15 +78,15 @@ func faultsOf(rng *rand.Rand, list []mishap) (faults []*loadertest.Fault, names 
 	return faults, names
 }
 
-// content returns a checksum of what a load's rows hold, which depends on the seed or the
+// checksumOf returns a checksum of what a load's rows hold, which depends on the seed or the
 // file alone: of points without their keys, which are drawn for each load.
-func content(t testing.TB, url string, sub subject) string {
+func checksumOf(t testing.TB, url string, sub subject) string {
 	t.Helper()
 	query := "SELECT x, y, z FROM points"
 	switch sub.kind {
 	case "accounts":
 		query = "SELECT id, balance FROM accounts"
-	case "keyless":
+	case "keyless", "file", "rejects":
 		query = "SELECT id, s FROM points"
 	}
 	ctx := context.Background()
@@ -165,7 +165,7 @@ func TestTheSameRowsWhateverHappens(t *testing.T) {
 				}
 				resume(t, url, l, sub.Settings)
 			}
-			got := content(t, url, sub)
+			got := checksumOf(t, url, sub)
 			if want[sub.kind] == "" {
 				want[sub.kind] = got
 			}

@@ -46,14 +46,17 @@ func subjects(srv loadertest.Server) []subject {
 		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{Way: commit.Transaction, Via: via}, generated(load.Accounts), exactRows})
 	}
 	// A table without any key: only the ledger keeps a row from coming twice.
-	carriers := []commit.Via{commit.Insert}
+	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
+		list = append(list, fileSubject("keyless", keylessDDL, commit.Transaction, via, 0))
+	}
+	// Files that bring the key, and files of which some records are no rows.
+	list = append(list, fileSubject("file", fileDDL, commit.Statement, commit.Insert, 0))
 	if srv.Product == server.PostgreSQL {
-		carriers = append(carriers, commit.Copy)
+		return append(list,
+			fileSubject("file", fileDDL, commit.Statement, commit.Copy, 0),
+			fileSubject("rejects", keylessDDL, commit.Transaction, commit.Copy, badEach))
 	}
-	for _, via := range carriers {
-		list = append(list, subject{"keyless", "points", keylessDDL, load.Settings{Way: commit.Transaction, Via: via}, beginKeyless, exactKeyless})
-	}
-	return list
+	return append(list, fileSubject("rejects", keylessDDL, commit.Transaction, commit.Insert, badEach))
 }
 
 // The tables, for both servers.
@@ -61,6 +64,7 @@ const (
 	pointsDDL   = "CREATE TABLE IF NOT EXISTS points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)"
 	accountsDDL = "CREATE TABLE IF NOT EXISTS accounts (id INT8 PRIMARY KEY, balance INT8)"
 	keylessDDL  = "CREATE TABLE IF NOT EXISTS points (id INT8, s TEXT)"
+	fileDDL     = "CREATE TABLE IF NOT EXISTS points (id INT8 PRIMARY KEY, s TEXT)"
 )
 
 // count returns how many rows the table has.
@@ -75,50 +79,66 @@ func generated(what load.What) func(testing.TB, string, string, int64, load.Sett
 	}
 }
 
-func exactRows(t testing.TB, direct string, l *load.Load, n int64) { checkExact(t, direct, l, n) }
-
-func beginKeyless(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load {
-	loadertest.Exec(t, direct, keylessDDL)
-	var text strings.Builder
-	for i := range n {
-		fmt.Fprintf(&text, "%d,\"a\n%d\"\n", i, i)
-	}
-	req := files("points", write(t, "x.csv", text.String()))
-	req.Settings, req.Files.Columns = set, []string{"id", "s"}
-	return newLoad(t, proxied, req)
+func exactRows(t testing.TB, direct string, l *load.Load, n int64) {
+	t.Helper()
+	checkExact(t, direct, l, n)
 }
 
-func exactKeyless(t testing.TB, direct string, l *load.Load, n int64) {
-	t.Helper()
-	loadertest.CheckTable(t, direct, loadertest.Table{Name: l.Table.Name, Columns: []string{"s"}}, func(yield func(int64, []any) bool) {
+// badEach is one of how many records of a file with rejects is no row.
+const badEach = 90
+
+// fileSubject returns a subject whose rows come from a file. Of each bad records one, or
+// none if that is zero, is set aside; it comes on top of the rows.
+func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) subject {
+	begin := func(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load {
+		loadertest.Exec(t, direct, ddl)
+		var text strings.Builder
 		for i := range n {
-			if !yield(i, []any{fmt.Sprintf("a\n%d", i)}) {
-				return
-			}
+			text.WriteString(badBefore(i, bad))
+			fmt.Fprintf(&text, "%d,\"a\n%d\"\n", i, i)
 		}
-	})
-	checkSettled(t, direct)
-	if res := resume(t, direct, l, load.Settings{}); res.Rows != 0 {
-		t.Errorf("a further run of a complete load writes %d rows", res.Rows)
+		req := files("points", write(t, "x.csv", text.String()))
+		req.Settings, req.Files.Columns = set, []string{"id", "s"}
+		if bad > 0 {
+			req.Files.MaxErrors.Records = n
+		}
+		return newLoad(t, proxied, req)
 	}
+	exact := func(t testing.TB, direct string, l *load.Load, n int64) {
+		t.Helper()
+		checkLoad(t, direct, l, n, content{[]string{"id", "s"}, func(yield func(int64, []any) bool) {
+			for i := range n {
+				if !yield(i, []any{fmt.Sprintf("a\n%d", i)}) {
+					return
+				}
+			}
+		}})
+		var want strings.Builder
+		for i := range n {
+			want.WriteString(badBefore(i, bad))
+		}
+		got := loadertest.Value[string](t, direct, "SELECT COALESCE(string_agg(convert_from(record, 'UTF8'), '' ORDER BY position), '') FROM loader.rejects WHERE load = $1", l.ID)
+		if got != want.String() {
+			t.Errorf("the rejects are %q, want %q", got, want.String())
+		}
+	}
+	return subject{kind, "points", ddl, load.Settings{Way: way, Via: via}, begin, exact}
 }
 
-// checkSettled fails the test if a complete load has left something in the registry.
-func checkSettled(t testing.TB, url string) {
-	t.Helper()
-	for _, table := range []string{"claims", "ledger"} {
-		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM loader."+table); n != 0 {
-			t.Errorf("%d rows are left in loader.%s after a complete load", n, table)
-		}
+// badBefore returns what fileSubject puts before record i that is no row, if anything.
+func badBefore(i, bad int64) string {
+	if bad > 0 && i%bad == 7 {
+		return fmt.Sprintf("%dx,bad\n", i)
 	}
+	return ""
 }
 
 // few leaves one subject for each way to commit, and none that another stands for: the
 // rest is for -tags chaos, where all are taken.
 func few(list []subject) []subject {
 	keep := []string{"points/statement/insert", "keyless/transaction/copy"}
-	if !slices.ContainsFunc(list, func(s subject) bool { return s.String() == keep[1] }) {
-		keep[1] = "keyless/transaction/insert"
+	if !slices.ContainsFunc(list, func(s subject) bool { return s.String() == "points/statement/copy" }) {
+		keep[1] = "keyless/transaction/insert" // what CockroachDB is loaded with by default
 	}
 	return slices.DeleteFunc(list, func(s subject) bool { return !slices.Contains(keep, s.String()) })
 }
@@ -168,18 +188,24 @@ func eachOf(t *testing.T, which func(subject) bool, f func(t *testing.T, srv loa
 		if !loadertest.Chaos {
 			list = few(list)
 		}
-		url := srv.NewDatabase(t)
-		for _, sub := range list {
-			if !which(sub) {
-				continue
-			}
-			t.Run(sub.String(), func(t *testing.T) {
-				loadertest.CheckNoLeaks(t)
-				clearTables(t, url)
-				f(t, srv, url, sub)
-			})
-		}
+		eachIn(t, srv, list, which, f)
 	})
+}
+
+// eachIn runs f for those of a list that which holds for, on one server.
+func eachIn(t *testing.T, srv loadertest.Server, list []subject, which func(subject) bool, f func(t *testing.T, srv loadertest.Server, url string, sub subject)) {
+	t.Helper()
+	url := srv.NewDatabase(t)
+	for _, sub := range list {
+		if !which(sub) {
+			continue
+		}
+		t.Run(sub.String(), func(t *testing.T) {
+			loadertest.CheckNoLeaks(t)
+			clearTables(t, url)
+			f(t, srv, url, sub)
+		})
+	}
 }
 
 // resume runs a load again, without faults and to its end.
