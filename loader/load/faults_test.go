@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -209,52 +208,6 @@ func TestStatementThatArrivesLate(t *testing.T) {
 			t.Fatal("nothing was held back")
 		}
 		checkExact(t, url, l, 2000)
-	})
-}
-
-// TestCutAtEachMessage cuts the connection at the first message that is sent to open and
-// run a load, then at the second, and so on, until a load does not meet the cut. Subjects
-// that others stand for, and all without the tag chaos, take every few messages only.
-func TestCutAtEachMessage(t *testing.T) {
-	which := shortOf
-	if loadertest.Chaos {
-		which = all
-	}
-	eachOf(t, which, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		sub.Chunk, sub.Workers = 100, 1
-		step := 1
-		switch {
-		case loadertest.Chaos && sub.among(srv) && (!srv.Cockroach || sub.Way == commit.Statement):
-		case loadertest.Chaos:
-			step = 6
-		case srv.Cockroach:
-			loadertest.Long(t)
-		default:
-			step = 29
-		}
-		actions := []loadertest.Action{loadertest.Cut, loadertest.CutAfter, loadertest.CutMiddle}
-		cuts := 0
-		for n := 1 + rand.IntN(step); ; n += step {
-			clearTables(t, url)
-			fault := &loadertest.Fault{Nth: n, Do: actions[n%3], Reset: n%2 == 0}
-			proxy := loadertest.NewProxy(t, url, fault)
-			x := sub.enter(t, proxy.URL(), url, 200)
-			_, err := x.Run(context.Background())
-			if err != nil {
-				t.Fatalf("%v at message %d: %v", fault.Do, n, err)
-			}
-			x.Close()
-			proxy.Close()
-			if !fault.Fired() {
-				t.Logf("%d cuts; none is left at message %d", cuts, n)
-				return
-			}
-			cuts++
-			sub.exact(t, url, x.Load, 200)
-			if t.Failed() {
-				t.Fatalf("%v at message %d", fault.Do, n)
-			}
-		}
 	})
 }
 

@@ -26,8 +26,17 @@ type subject struct {
 	// begin enters a load of n rows in the registry, over proxied; direct is the
 	// same database without faults.
 	begin func(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load
-	// exact fails the test unless the n rows, and no others, are there, once.
-	exact func(t testing.TB, direct string, l *load.Load, n int64)
+	// want is what a complete load of n rows has put into the table.
+	want func(t testing.TB, direct string, l *load.Load, n int64) content
+	bad  int64 // one in so many records of its file is no row; zero is none
+}
+
+// exact fails the test unless the n rows, and no others, are there, once: the standard
+// check.
+func (s subject) exact(t testing.TB, direct string, l *load.Load, n int64) {
+	t.Helper()
+	checkLoad(t, direct, l, n, s.want(t, direct, l, n))
+	s.checkRejects(t, direct, l, n)
 }
 
 func (s subject) String() string { return s.kind + "/" + name(s.Settings) }
@@ -40,10 +49,10 @@ func (s subject) commits(srv loadertest.Server) loadertest.Match { return commit
 func subjects(srv loadertest.Server) []subject {
 	var list []subject
 	for _, set := range ways(srv) {
-		list = append(list, subject{"points", "points", pointsDDL, set, generated(load.Points), exactRows})
+		list = append(list, subject{"points", "points", pointsDDL, set, generated(load.Points), wantGenerated, 0})
 	}
 	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
-		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{Way: commit.Transaction, Via: via}, generated(load.Accounts), exactRows})
+		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{Way: commit.Transaction, Via: via}, generated(load.Accounts), wantGenerated, 0})
 	}
 	// A table without any key: only the ledger keeps a row from coming twice.
 	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
@@ -79,16 +88,19 @@ func generated(what load.What) func(testing.TB, string, string, int64, load.Sett
 	}
 }
 
-func exactRows(t testing.TB, direct string, l *load.Load, n int64) {
+func wantGenerated(t testing.TB, direct string, l *load.Load, n int64) content {
 	t.Helper()
-	checkExact(t, direct, l, n)
+	if l.Rows != n {
+		t.Errorf("the load has %d rows, want %d", l.Rows, n)
+	}
+	return generatedBy(t, direct, l)
 }
 
 // badEach is one of how many records of a file with rejects is no row.
 const badEach = 90
 
-// fileSubject returns a subject whose rows come from a file. Of each bad records one, or
-// none if that is zero, is set aside; it comes on top of the rows.
+// fileSubject returns a subject whose rows come from a file, in which there is a record
+// that is no row, beside the others, for every so many of them, or none if bad is zero.
 func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) subject {
 	begin := func(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load {
 		loadertest.Exec(t, direct, ddl)
@@ -104,25 +116,34 @@ func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) su
 		}
 		return newLoad(t, proxied, req)
 	}
-	exact := func(t testing.TB, direct string, l *load.Load, n int64) {
-		t.Helper()
-		checkLoad(t, direct, l, n, content{[]string{"id", "s"}, func(yield func(int64, []any) bool) {
-			for i := range n {
-				if !yield(i, []any{fmt.Sprintf("a\n%d", i)}) {
-					return
-				}
-			}
-		}})
-		var want strings.Builder
+	return subject{kind, "points", ddl, load.Settings{Way: way, Via: via}, begin, wantOfFile, bad}
+}
+
+func wantOfFile(_ testing.TB, _ string, _ *load.Load, n int64) content {
+	return content{[]string{"id", "s"}, func(yield func(int64, []any) bool) {
 		for i := range n {
-			want.WriteString(badBefore(i, bad))
+			if !yield(i, []any{fmt.Sprintf("a\n%d", i)}) {
+				return
+			}
 		}
-		got := loadertest.Value[string](t, direct, "SELECT COALESCE(string_agg(convert_from(record, 'UTF8'), '' ORDER BY position), '') FROM loader.rejects WHERE load = $1", l.ID)
-		if got != want.String() {
-			t.Errorf("the rejects are %q, want %q", got, want.String())
-		}
+	}}
+}
+
+// checkRejects fails the test unless the records that are no rows are set aside, each once
+// and as it was.
+func (s subject) checkRejects(t testing.TB, url string, l *load.Load, n int64) {
+	t.Helper()
+	if s.bad == 0 {
+		return
 	}
-	return subject{kind, "points", ddl, load.Settings{Way: way, Via: via}, begin, exact}
+	var want strings.Builder
+	for i := range n {
+		want.WriteString(badBefore(i, s.bad))
+	}
+	got := loadertest.Value[string](t, url, "SELECT COALESCE(string_agg(convert_from(record, 'UTF8'), '' ORDER BY position), '') FROM loader.rejects WHERE load = $1", l.ID)
+	if got != want.String() {
+		t.Errorf("the rejects are %q, want %q", got, want.String())
+	}
 }
 
 // badBefore returns what fileSubject puts before record i that is no row, if anything.
