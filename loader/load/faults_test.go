@@ -14,6 +14,7 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/registry"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 	"bulkload/loader/source"
@@ -135,10 +136,10 @@ func TestSwallowedRepliesWithoutProof(t *testing.T) {
 		x := sub.start(t, url, 1000, &loadertest.Fault{When: sub.commits(srv), Nth: 2, Times: 3, Do: loadertest.SwallowReply})
 		_, err := x.wait()
 		var dup *commit.DuplicateError
-		switch {
-		case sub.kind == "points" && !errors.As(err, &dup):
+		switch keys := sub.kind == "points" || sub.kind == "file"; {
+		case keys && !errors.As(err, &dup):
 			t.Errorf("got %v, want the duplicate that nothing explains without look-up and ledger", err)
-		case sub.kind != "points" && sub.count(t, url) <= 1000:
+		case !keys && sub.count(t, url) <= 1000:
 			t.Errorf("%d rows, %v; want more than 1000", sub.count(t, url), err)
 		}
 	})
@@ -190,7 +191,7 @@ func TestChunkThatIsThereByHalf(t *testing.T) {
 func TestStatementThatArrivesLate(t *testing.T) {
 	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		if set.Via == commit.Copy && set.Way == commit.Statement {
-			t.Skip("the rows of a COPY follow its statement, so none is held back")
+			loadertest.Skip(t, "the rows of a COPY follow its statement, so none is held back")
 		}
 		if set.Way == commit.Transaction {
 			// The commit is held, and with it the transaction's locks, until
@@ -264,51 +265,105 @@ func checkGrows(t *testing.T, at []time.Time) {
 	t.Logf("waits of %v", gaps)
 }
 
-// TestLoadersShareALoad runs several loaders with different chunk sizes on one load: some
-// are there from the beginning, others come while it runs, and some sessions are ended.
+// TestLoadersShareALoad runs several loaders with different chunk sizes on one load: the
+// first is there from the beginning, the others come while it runs. When each of them has
+// rows, all sessions are ended. Accounts find their ids taken, and draw others.
 func TestLoadersShareALoad(t *testing.T) {
-	numbers := []int{3}
+	numbers := []int{2}
 	if loadertest.Chaos {
 		numbers = []int{2, 5}
 	}
-	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+	shared := func(s subject) bool { return shortOf(s) || s.kind == "accounts" && s.Via == commit.Copy }
+	eachOf(t, shared, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		for _, number := range numbers {
-			clearTables(t, url)
-			n := int64(12_000)
-			some := make(chan struct{}, 1)
-			sub.Chunk = 50
-			sub.Observe = func(loader.Event) {
-				select {
-				case some <- struct{}{}:
-				default:
-				}
-			}
-			x := sub.startDirect(t, url, n)
-			<-some // the first still runs
-			rows := make([]int64, number)
-			var others sync.WaitGroup
-			for i := range number - 1 {
-				set := sub.Settings
-				set.Chunk, set.Observe, set.Input = []int64{33, 77, 120, 250}[i%4], nil, source.NewInput(nil)
-				l, err := load.Resume(context.Background(), loadertest.Open(t, url), x.ID, set)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(l.Close)
-				others.Go(func() {
-					res, err := l.Run(context.Background())
-					if err != nil {
-						t.Errorf("loader %d: %v", i+2, err)
-					}
-					rows[i+1] = res.Rows
-				})
-			}
-			rows[0] = x.mustEnd(t).Rows
-			others.Wait()
-			t.Logf("rows by loader: %d", rows)
-			sub.exact(t, url, x.Load, n)
+			t.Run(fmt.Sprint(number), func(t *testing.T) {
+				clearTables(t, url)
+				sub.share(t, srv, url, number)
+			})
 		}
 	})
+}
+
+func (s subject) share(t *testing.T, srv loadertest.Server, url string, number int) {
+	const n = 6000
+	if s.kind == "keyless" { // a claim on a file is 4 MiB at least
+		s = wideSubject(s.kind, s.ddl, s.Way, s.Via, s.bad, 1000*(number-1))
+	}
+	var others []*load.Load
+	if s.kind == "accounts" {
+		x := s.startDirect(t, url, n)
+		x.mustEnd(t)
+		others = append(others, x.Load)
+	}
+	// Each loader waits behind its first chunk for the others, so that none has everything.
+	var arrived sync.WaitGroup
+	arrived.Add(number)
+	ended := make(chan struct{})
+	first := make(chan struct{})
+	once := make([]sync.Once, number)
+	observe := func(i int) func(loader.Event) {
+		return func(e loader.Event) {
+			if e.Span.Rows == 0 {
+				return
+			}
+			once[i].Do(func() {
+				if i == 0 {
+					close(first)
+				}
+				arrived.Done()
+				<-ended
+			})
+		}
+	}
+	s.Chunk, s.Observe = 50, observe(0)
+	x := s.startDirect(t, url, n)
+	select {
+	case <-first:
+	case <-x.done:
+		t.Fatalf("the first loader has ended: %v", x.err)
+	}
+	rows, errs := make([]int64, number), make([]error, number)
+	var running sync.WaitGroup
+	for i := 1; i < number; i++ {
+		set := s.Settings
+		set.Chunk, set.Observe, set.RetryFor, set.Input = []int64{33, 77, 120, 250}[i-1], observe(i), time.Minute, source.NewInput(nil)
+		l, err := load.Resume(context.Background(), loadertest.Open(t, url), x.ID, set)
+		if err != nil {
+			close(ended)
+			t.Fatal(err)
+		}
+		t.Cleanup(l.Close)
+		running.Go(func() {
+			res, err := l.Run(context.Background())
+			rows[i], errs[i] = res.Rows, err
+			once[i].Do(arrived.Done) // without a chunk
+		})
+	}
+	arrived.Wait()
+	struck := endAllSessions(t, srv, url)
+	close(ended)
+	res, err := x.wait()
+	running.Wait()
+	rows[0], errs[0] = res.Rows, err
+	var sum int64
+	for i := range number {
+		// One whose sessions were away when another had nothing left is taken over.
+		if errs[i] != nil && !errors.Is(errs[i], loader.ErrLost) {
+			t.Errorf("loader %d: %v", i+1, errs[i])
+		}
+		if rows[i] == 0 {
+			t.Errorf("loader %d has no rows", i+1)
+		}
+		sum += rows[i]
+	}
+	t.Logf("rows by loader: %d; %d sessions were ended; %v", rows, struck, errs)
+	if sum > n {
+		t.Errorf("the loaders say that they have %d rows, of %d", sum, n)
+	}
+	if struck < number {
+		t.Errorf("%d sessions were ended, of %d loaders", struck, number)
+	}
+	s.exact(t, url, x.Load, n, others...)
 }
 
 // TestStopAndResume stops a load after its first chunks and goes on with another
@@ -363,7 +418,7 @@ func TestTooLargeIsHalved(t *testing.T) {
 // TestRunThatWasTakenOverWritesNothing gives the claims of a run to another: by the
 // transaction way no ledger row is its own any more, and so no row.
 func TestRunThatWasTakenOverWritesNothing(t *testing.T) {
-	eachOf(t, func(s subject) bool { return s.Way == commit.Transaction }, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+	eachOf(t, inTransactions, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		var once sync.Once
 		var had int64
 		sub.Chunk, sub.Workers = 10, 1
@@ -382,22 +437,75 @@ func TestRunThatWasTakenOverWritesNothing(t *testing.T) {
 	})
 }
 
-// TestForgottenMeanwhile deletes the record of a load while it runs.
+// TestForgottenMeanwhile takes the record of a load away while it runs: by hand, the whole
+// of it or the load alone, and as loads forget does, which ends the run. The load says that
+// it is not its own any more, and no chunk is there by half.
 func TestForgottenMeanwhile(t *testing.T) {
-	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+	eachOf(t, inChunks, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		if srv.Cockroach {
 			loadertest.Long(t)
 		}
-		var once sync.Once
-		sub.Chunk, sub.RetryFor = 10, 5*time.Second
-		sub.Observe = func(loader.Event) {
-			once.Do(func() { loadertest.Exec(t, url, "DELETE FROM loader.claims", "DELETE FROM loader.loads") })
-		}
-		if _, err := sub.startDirect(t, url, 3000).wait(); !errors.Is(err, loader.ErrLost) {
-			t.Errorf("got %v, want ErrLost", err)
-		}
-		if n := sub.count(t, url); n%10 != 0 {
-			t.Errorf("%d rows are in: a chunk is there by half", n)
+		const n = 3000
+		for _, how := range []string{"record and claims", "record", "forget"} {
+			t.Run(how, func(t *testing.T) {
+				clearTables(t, url)
+				var once sync.Once
+				var had int64
+				var x *trial
+				entered := make(chan struct{})
+				sub.Chunk, sub.RetryFor, sub.Workers = 10, 5*time.Second, 1
+				sub.Observe = func(loader.Event) {
+					once.Do(func() { // the one worker waits
+						switch <-entered; how {
+						case "record and claims":
+							loadertest.Exec(t, url, "DELETE FROM loader.claims", "DELETE FROM loader.loads")
+						case "record":
+							loadertest.Exec(t, url, "DELETE FROM loader.loads")
+						case "forget":
+							forget(t, url, x.ID)
+						}
+						had = sub.count(t, url)
+					})
+				}
+				x = sub.startDirect(t, url, n)
+				close(entered)
+				if _, err := x.wait(); !errors.Is(err, loader.ErrLost) {
+					t.Errorf("got %v, want ErrLost", err)
+				}
+				c := sub.count(t, url)
+				if had == 0 || c%10 != 0 {
+					t.Errorf("%d rows are in, and %d were before: a chunk is there by half", c, had)
+				}
+				// The claims are what a transaction asks for.
+				if how != "record" && sub.Way == commit.Transaction && c != had {
+					t.Errorf("%d rows are in, and %d were when the load was forgotten", c, had)
+				}
+				if how == "forget" {
+					left := loadertest.Value[int64](t, url, "SELECT (SELECT count(*) FROM loader.loads) + (SELECT count(*) FROM loader.claims) + (SELECT count(*) FROM loader.ledger) + (SELECT count(*) FROM loader.moved)")
+					if left != 0 {
+						t.Errorf("%d rows are left in the registry of a load that was forgotten", left)
+					}
+				}
+			})
 		}
 	})
+}
+
+// forget does what the command loads forget does.
+func forget(t testing.TB, url, id string) {
+	ctx := context.Background()
+	srv := loadertest.Open(t, url)
+	pool, err := srv.Pool(ctx, server.Sessions{Name: "loadertest", Max: 2})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer server.ClosePool(pool)
+	reg, err := registry.Open(ctx, pool, srv.Info)
+	if err == nil {
+		err = reg.Forget(ctx, id)
+	}
+	if err != nil {
+		t.Errorf("forget the load: %v", err)
+	}
 }

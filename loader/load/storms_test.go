@@ -26,11 +26,29 @@ func endSessions(t testing.TB, conn *pgx.Conn, p server.Product) int {
 		// Of all databases: the tests of a package run one after the other.
 		q = `CANCEL SESSIONS IF EXISTS (SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name LIKE 'loader %')`
 	}
+	var n int
+	if p == server.PostgreSQL {
+		if err := conn.QueryRow(context.Background(), q).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
 	tag, err := conn.Exec(context.Background(), q)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return int(tag.RowsAffected())
+}
+
+// endAllSessions is endSessions from a connection of its own.
+func endAllSessions(t testing.TB, srv loadertest.Server, url string) int {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), withName(t, url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	return endSessions(t, conn, srv.Product)
 }
 
 // TestSessionsAreEndedAllTheTime ends every session of the loader again and again.

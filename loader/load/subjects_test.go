@@ -33,9 +33,13 @@ type subject struct {
 
 // exact fails the test unless the n rows, and no others, are there, once: the standard
 // check.
-func (s subject) exact(t testing.TB, direct string, l *load.Load, n int64) {
+func (s subject) exact(t testing.TB, direct string, l *load.Load, n int64, others ...*load.Load) {
 	t.Helper()
-	checkLoad(t, direct, l, n, s.want(t, direct, l, n))
+	want := s.want(t, direct, l, n)
+	for _, o := range others { // of as many rows, in the same table
+		want = want.join(s.want(t, direct, o, n))
+	}
+	checkLoad(t, direct, l, n, want)
 	s.checkRejects(t, direct, l, n)
 }
 
@@ -102,12 +106,18 @@ const badEach = 90
 // fileSubject returns a subject whose rows come from a file, in which there is a record
 // that is no row, beside the others, for every so many of them, or none if bad is zero.
 func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) subject {
+	return wideSubject(kind, ddl, way, via, bad, 0)
+}
+
+// wideSubject is fileSubject with so many bytes more in each row.
+func wideSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64, bytes int) subject {
+	more := strings.Repeat("x", bytes)
 	begin := func(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load {
 		loadertest.Exec(t, direct, ddl)
 		var text strings.Builder
 		for i := range n {
 			text.WriteString(badBefore(i, bad))
-			fmt.Fprintf(&text, "%d,\"a\n%d\"\n", i, i)
+			fmt.Fprintf(&text, "%d,\"a\n%d%s\"\n", i, i, more)
 		}
 		req := files("points", write(t, "x.csv", text.String()))
 		req.Settings, req.Files.Columns = set, []string{"id", "s"}
@@ -116,17 +126,16 @@ func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) su
 		}
 		return newLoad(t, proxied, req)
 	}
-	return subject{kind, "points", ddl, load.Settings{Way: way, Via: via}, begin, wantOfFile, bad}
-}
-
-func wantOfFile(_ testing.TB, _ string, _ *load.Load, n int64) content {
-	return content{[]string{"id", "s"}, func(yield func(int64, []any) bool) {
-		for i := range n {
-			if !yield(i, []any{fmt.Sprintf("a\n%d", i)}) {
-				return
+	want := func(_ testing.TB, _ string, _ *load.Load, n int64) content {
+		return content{[]string{"id", "s"}, func(yield func(int64, []any) bool) {
+			for i := range n {
+				if !yield(i, []any{fmt.Sprintf("a\n%d%s", i, more)}) {
+					return
+				}
 			}
-		}
-	}}
+		}}
+	}
+	return subject{kind, "points", ddl, load.Settings{Way: way, Via: via}, begin, want, bad}
 }
 
 // checkRejects fails the test unless the records that are no rows are set aside, each once
@@ -191,6 +200,12 @@ func eachSubject(t *testing.T, f func(t *testing.T, srv loadertest.Server, url s
 
 // all holds for every subject.
 func all(subject) bool { return true }
+
+// inChunks holds for subjects of which a chunk is always as many rows as it has records.
+func inChunks(s subject) bool { return s.bad == 0 }
+
+// inTransactions holds for subjects of the transaction way.
+func inTransactions(s subject) bool { return s.Way == commit.Transaction }
 
 // shortOf leaves the subject that has the most to lose where waiting is the test, and one
 // more with the tag chaos.
