@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -212,6 +213,49 @@ func TestStatementThatArrivesLate(t *testing.T) {
 	})
 }
 
+// TestStatementsThatArriveTwice has the network deliver what makes a chunk durable twice,
+// on two connections. Of the statement way the copy comes first, where the original is
+// held up on its way: that one is refused as a duplicate, looked up, and found.
+func TestStatementsThatArriveTwice(t *testing.T) {
+	whole := func(s subject) bool { return s.Way != commit.Statement || s.Via != commit.Copy } // the rows of a COPY follow it
+	eachOf(t, whole, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
+			loadertest.Long(t)
+		}
+		const times = 3
+		at := sub.commits(srv)
+		faults := []*loadertest.Fault{{When: at, Nth: 2, Times: times, Do: loadertest.Duplicate}}
+		twice := faults[0]
+		if sub.Way == commit.Statement {
+			twice.When.Kind = loadertest.MsgBind
+			faults = append(faults, &loadertest.Fault{When: at, Nth: 2, Times: times, Do: loadertest.Delay, Delay: 200 * time.Millisecond})
+		}
+		sub.Workers = 1
+		x := sub.start(t, url, 1000, faults...)
+		var replies []string
+		loadertest.Eventually(t, "the copies", func() bool {
+			replies = append(replies, twice.Release()...)
+			return len(replies) == times || !x.running()
+		})
+		res := x.mustEnd(t)
+		replies = append(replies, twice.Release()...) // and one that comes behind everything
+		t.Logf("the copies were answered by %q; %d look-ups", replies, res.LookUps)
+		if len(replies) != times {
+			t.Errorf("%d statements arrived twice, want %d", len(replies), times)
+		}
+		first := 0
+		for _, r := range replies {
+			if strings.HasPrefix(r, "INSERT 0") {
+				first++
+			}
+		}
+		if sub.Way == commit.Statement && first == 0 || res.LookUps < int64(first) {
+			t.Errorf("%d copies came before their statement, and %d chunks were looked up", first, res.LookUps)
+		}
+		sub.exact(t, url, x.Load, 1000)
+	})
+}
+
 // TestStormsOf40001 has three commits of ten refused, and all: then the load gives up with
 // the SQLSTATE, and the time between its attempts was seen to grow.
 func TestStormsOf40001(t *testing.T) {
@@ -227,23 +271,46 @@ func TestStormsOf40001(t *testing.T) {
 		}
 		sub.exact(t, url, x.Load, 1500)
 
-		clearTables(t, url)
 		sub.RetryFor, sub.Workers = time.Second, 1
-		var at []time.Time // of the attempts at the first chunk
-		storm = &loadertest.Fault{When: sub.commits(srv), Do: loadertest.Inject, Code: "40001", Times: -1}
-		storm.When.SQL = rowsOf // every attempt sends rows; the registry's transactions go on
-		storm.When.Func = func(m *loadertest.Message) bool { at = append(at, time.Now()); return true }
-		x = sub.start(t, url, 1500, storm)
-		if _, err := x.wait(); !errors.Is(err, loader.ErrGaveUp) || !strings.Contains(err.Error(), "40001") {
-			t.Errorf("got %v, want to give up with the SQLSTATE", err)
+		storms := []loadertest.Match{{SQL: rowsOf, Kind: loadertest.MsgStatement}}
+		if loadertest.Chaos && sub.Way == commit.Transaction {
+			storms = append(storms, sub.commitsOfRows(srv))
 		}
-		x.proxy.Stats() // orders what Func wrote before what is read here
-		checkGrows(t, at)
-		x.proxy.Heal()
-		x.Close()
-		resume(t, url, x.Load, sub.Settings)
-		sub.exact(t, url, x.Load, 1500)
+		for _, at := range storms {
+			clearTables(t, url)
+			var times []time.Time // of the attempts at the first chunk
+			which := at.Func
+			at.Func = func(m *loadertest.Message) bool {
+				if which != nil && !which(m) {
+					return false // the registry's transactions go on
+				}
+				times = append(times, time.Now())
+				return true
+			}
+			x = sub.start(t, url, 1500, &loadertest.Fault{When: at, Do: loadertest.Inject, Code: "40001", Times: -1})
+			if _, err := x.wait(); !errors.Is(err, loader.ErrGaveUp) || !strings.Contains(err.Error(), "40001") {
+				t.Errorf("got %v, want to give up with the SQLSTATE", err)
+			}
+			x.proxy.Stats() // orders what Func wrote before what is read here
+			checkGrows(t, times)
+			x.proxy.Heal()
+			x.Close()
+			resume(t, url, x.Load, sub.Settings)
+			sub.exact(t, url, x.Load, 1500)
+		}
 	})
+}
+
+// commitsOfRows is commits without those of transactions that have sent no rows, which are
+// the registry's.
+func (s subject) commitsOfRows(srv loadertest.Server) loadertest.Match {
+	end, rows := regexp.MustCompile("(?is)"+s.commits(srv).SQL), regexp.MustCompile("(?is)"+rowsOf)
+	sent := map[int]bool{} // by connection
+	return loadertest.Match{Kind: loadertest.MsgStatement, Func: func(m *loadertest.Message) bool {
+		was := sent[m.Conn]
+		sent[m.Conn] = rows.MatchString(m.SQL) || was && !regexp.MustCompile("(?i)^BEGIN").MatchString(m.SQL)
+		return was && end.MatchString(m.SQL)
+	}}
 }
 
 // checkGrows fails the test unless the times lie further and further apart. The waits
@@ -285,9 +352,11 @@ func TestLoadersShareALoad(t *testing.T) {
 }
 
 func (s subject) share(t *testing.T, srv loadertest.Server, url string, number int) {
-	const n = 6000
+	n := int64(6000)
+	s.Chunk = 50
 	var others []*load.Load
 	if s.kind == "accounts" {
+		n, s.Chunk = 1200, 20 // drawing again takes CockroachDB long
 		x := s.startDirect(t, url, n)
 		x.mustEnd(t)
 		others = append(others, x.Load)
@@ -312,7 +381,7 @@ func (s subject) share(t *testing.T, srv loadertest.Server, url string, number i
 			})
 		}
 	}
-	s.Chunk, s.Observe = 50, observe(0)
+	s.Observe = observe(0)
 	x := s.hold(t, url, n)
 	inSmallClaims(x.Load)
 	x.run(t)

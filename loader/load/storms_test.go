@@ -100,7 +100,7 @@ func withName(t testing.TB, url string) string {
 // clients come back at once.
 func TestServerThatStarts(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		if !srv.Cockroach {
+		if srv.Cockroach && !shortOf(sub) {
 			loadertest.Long(t)
 		}
 		x := sub.start(t, url, 3000,
@@ -138,9 +138,6 @@ func TestServerThatNeverStarts(t *testing.T) {
 func TestServerIsStoppedAndStarted(t *testing.T) {
 	for _, p := range []server.Product{server.PostgreSQL, server.CockroachDB} {
 		t.Run(p.String(), func(t *testing.T) {
-			if p == server.PostgreSQL {
-				loadertest.Long(t) // package bank does so, too
-			}
 			srv, db := loadertest.OwnServer(t, p)
 			ends := []struct {
 				name string
@@ -151,7 +148,10 @@ func TestServerIsStoppedAndStarted(t *testing.T) {
 			}
 			list := subjects(srv)
 			if !loadertest.Chaos {
-				list, ends = slices.DeleteFunc(list, func(s subject) bool { return !shortOf(s) })[:1], ends[1:]
+				list = slices.DeleteFunc(few(list), func(s subject) bool { return !shortOf(s) })
+				if p == server.CockroachDB {
+					ends = ends[1:]
+				}
 			}
 			for _, sub := range list {
 				for _, how := range ends {
