@@ -35,7 +35,7 @@ func (s subject) sweeps(srv loadertest.Server) []sweep {
 	const client, server = loadertest.Frontend, loadertest.Backend
 	opening := 1
 	if srv.Cockroach {
-		opening = 3 // which takes long to make tables
+		opening = 5 // which takes long to make tables
 	}
 	switch first := s.kind == "points"; {
 	case !loadertest.Chaos && first:
