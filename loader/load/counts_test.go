@@ -15,7 +15,7 @@ import (
 // sent, though it took them all. A transaction is rolled back, and the load is not
 // confirmed; a statement is looked up, and is well.
 func TestCountThatDiffers(t *testing.T) {
-	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+	eachOf(t, inChunks, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		fault := &loadertest.Fault{
 			When: loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgCommandComplete, SQL: rowsOf},
 			Nth:  3, Times: 2, Do: loadertest.Recount, Less: 7, // text that goes as it is, is parsed and sent again
@@ -49,10 +49,7 @@ func TestCountThatDiffers(t *testing.T) {
 // TestCommitIsAnsweredByRollback has transactions rolled back without an error: only the
 // tag that answers COMMIT tells, and the chunks are sent again.
 func TestCommitIsAnsweredByRollback(t *testing.T) {
-	postgresSubjects(t, func(t *testing.T, url string, sub subject) {
-		if sub.Way != commit.Transaction {
-			t.Skip("the statement way sends no COMMIT")
-		}
+	postgresSubjects(t, inTransactions, func(t *testing.T, url string, sub subject) {
 		fault := &loadertest.Fault{When: loadertest.Match{SQL: "^COMMIT", Kind: loadertest.MsgQuery}, Nth: 3, Times: 4, Do: loadertest.RollBack}
 		x := sub.start(t, url, 1000, fault)
 		if res := x.mustEnd(t); !fault.Fired() || res.Retries == 0 {
@@ -65,7 +62,7 @@ func TestCommitIsAnsweredByRollback(t *testing.T) {
 // TestRowsThatVanish has a trigger drop rows without a word: no way takes that for
 // success, and the load goes on when the trigger is gone.
 func TestRowsThatVanish(t *testing.T) {
-	postgresSubjects(t, func(t *testing.T, url string, sub subject) {
+	postgresSubjects(t, all, func(t *testing.T, url string, sub subject) {
 		loadertest.Exec(t, url, `CREATE FUNCTION drop_some() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 				IF NEW.id % 10 = 3 THEN RETURN NULL; END IF; RETURN NEW; END $$`,
 			fmt.Sprintf("CREATE TRIGGER drop_some BEFORE INSERT ON %s FOR EACH ROW EXECUTE FUNCTION drop_some()", sub.table))

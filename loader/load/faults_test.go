@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -136,10 +136,10 @@ func TestSwallowedRepliesWithoutProof(t *testing.T) {
 		x := sub.start(t, url, 1000, &loadertest.Fault{When: sub.commits(srv), Nth: 2, Times: 3, Do: loadertest.SwallowReply})
 		_, err := x.wait()
 		var dup *commit.DuplicateError
-		switch {
-		case sub.kind == "points" && !errors.As(err, &dup):
+		switch keys := sub.kind == "points" || sub.kind == "file"; {
+		case keys && !errors.As(err, &dup):
 			t.Errorf("got %v, want the duplicate that nothing explains without look-up and ledger", err)
-		case sub.kind != "points" && sub.count(t, url) <= 1000:
+		case !keys && sub.count(t, url) <= 1000:
 			t.Errorf("%d rows, %v; want more than 1000", sub.count(t, url), err)
 		}
 	})
@@ -191,7 +191,7 @@ func TestChunkThatIsThereByHalf(t *testing.T) {
 func TestStatementThatArrivesLate(t *testing.T) {
 	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
 		if set.Via == commit.Copy && set.Way == commit.Statement {
-			t.Skip("the rows of a COPY follow its statement, so none is held back")
+			loadertest.Skip(t, "the rows of a COPY follow its statement, so none is held back")
 		}
 		if set.Way == commit.Transaction {
 			// The commit is held, and with it the transaction's locks, until
@@ -212,49 +212,46 @@ func TestStatementThatArrivesLate(t *testing.T) {
 	})
 }
 
-// TestCutAtEachMessage cuts the connection at the first message that is sent to open and
-// run a load, then at the second, and so on, until a load does not meet the cut. Subjects
-// that others stand for, and all without the tag chaos, take every few messages only.
-func TestCutAtEachMessage(t *testing.T) {
-	which := shortOf
-	if loadertest.Chaos {
-		which = all
-	}
-	eachOf(t, which, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		sub.Chunk, sub.Workers = 100, 1
-		step := 1
-		switch {
-		case loadertest.Chaos && sub.among(srv) && (!srv.Cockroach || sub.Way == commit.Statement):
-		case loadertest.Chaos:
-			step = 6
-		case srv.Cockroach:
+// TestStatementsThatArriveTwice has the network deliver what makes a chunk durable twice,
+// on two connections. Of the statement way the copy comes first, where the original is
+// held up on its way: that one is refused as a duplicate, looked up, and found.
+func TestStatementsThatArriveTwice(t *testing.T) {
+	whole := func(s subject) bool { return s.Way != commit.Statement || s.Via != commit.Copy } // the rows of a COPY follow it
+	eachOf(t, whole, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
 			loadertest.Long(t)
-		default:
-			step = 29
 		}
-		actions := []loadertest.Action{loadertest.Cut, loadertest.CutAfter, loadertest.CutMiddle}
-		cuts := 0
-		for n := 1 + rand.IntN(step); ; n += step {
-			clearTables(t, url)
-			fault := &loadertest.Fault{Nth: n, Do: actions[n%3], Reset: n%2 == 0}
-			proxy := loadertest.NewProxy(t, url, fault)
-			x := sub.enter(t, proxy.URL(), url, 200)
-			_, err := x.Run(context.Background())
-			if err != nil {
-				t.Fatalf("%v at message %d: %v", fault.Do, n, err)
-			}
-			x.Close()
-			proxy.Close()
-			if !fault.Fired() {
-				t.Logf("%d cuts; none is left at message %d", cuts, n)
-				return
-			}
-			cuts++
-			sub.exact(t, url, x.Load, 200)
-			if t.Failed() {
-				t.Fatalf("%v at message %d", fault.Do, n)
+		const times = 3
+		at := sub.commits(srv)
+		faults := []*loadertest.Fault{{When: at, Nth: 2, Times: times, Do: loadertest.Duplicate}}
+		twice := faults[0]
+		if sub.Way == commit.Statement {
+			twice.When.Kind = loadertest.MsgBind
+			faults = append(faults, &loadertest.Fault{When: at, Nth: 2, Times: times, Do: loadertest.Delay, Delay: 200 * time.Millisecond})
+		}
+		sub.Workers = 1
+		x := sub.start(t, url, 1000, faults...)
+		var replies []string
+		loadertest.Eventually(t, "the copies", func() bool {
+			replies = append(replies, twice.Release()...)
+			return len(replies) == times || !x.running()
+		})
+		res := x.mustEnd(t)
+		replies = append(replies, twice.Release()...) // and one that comes behind everything
+		t.Logf("the copies were answered by %q; %d look-ups", replies, res.LookUps)
+		if len(replies) != times {
+			t.Errorf("%d statements arrived twice, want %d", len(replies), times)
+		}
+		first := 0
+		for _, r := range replies {
+			if strings.HasPrefix(r, "INSERT 0") {
+				first++
 			}
 		}
+		if sub.Way == commit.Statement && first == 0 || res.LookUps < int64(first) {
+			t.Errorf("%d copies came before their statement, and %d chunks were looked up", first, res.LookUps)
+		}
+		sub.exact(t, url, x.Load, 1000)
 	})
 }
 
@@ -273,23 +270,46 @@ func TestStormsOf40001(t *testing.T) {
 		}
 		sub.exact(t, url, x.Load, 1500)
 
-		clearTables(t, url)
 		sub.RetryFor, sub.Workers = time.Second, 1
-		var at []time.Time // of the attempts at the first chunk
-		storm = &loadertest.Fault{When: sub.commits(srv), Do: loadertest.Inject, Code: "40001", Times: -1}
-		storm.When.SQL = rowsOf // every attempt sends rows; the registry's transactions go on
-		storm.When.Func = func(m *loadertest.Message) bool { at = append(at, time.Now()); return true }
-		x = sub.start(t, url, 1500, storm)
-		if _, err := x.wait(); !errors.Is(err, loader.ErrGaveUp) || !strings.Contains(err.Error(), "40001") {
-			t.Errorf("got %v, want to give up with the SQLSTATE", err)
+		storms := []loadertest.Match{{SQL: rowsOf, Kind: loadertest.MsgStatement}}
+		if loadertest.Chaos && sub.Way == commit.Transaction {
+			storms = append(storms, sub.commitsOfRows(srv))
 		}
-		x.proxy.Stats() // orders what Func wrote before what is read here
-		checkGrows(t, at)
-		x.proxy.Heal()
-		x.Close()
-		resume(t, url, x.Load, sub.Settings)
-		sub.exact(t, url, x.Load, 1500)
+		for _, at := range storms {
+			clearTables(t, url)
+			var times []time.Time // of the attempts at the first chunk
+			which := at.Func
+			at.Func = func(m *loadertest.Message) bool {
+				if which != nil && !which(m) {
+					return false // the registry's transactions go on
+				}
+				times = append(times, time.Now())
+				return true
+			}
+			x = sub.start(t, url, 1500, &loadertest.Fault{When: at, Do: loadertest.Inject, Code: "40001", Times: -1})
+			if _, err := x.wait(); !errors.Is(err, loader.ErrGaveUp) || !strings.Contains(err.Error(), "40001") {
+				t.Errorf("got %v, want to give up with the SQLSTATE", err)
+			}
+			x.proxy.Stats() // orders what Func wrote before what is read here
+			checkGrows(t, times)
+			x.proxy.Heal()
+			x.Close()
+			resume(t, url, x.Load, sub.Settings)
+			sub.exact(t, url, x.Load, 1500)
+		}
 	})
+}
+
+// commitsOfRows is commits without those of transactions that have sent no rows, which are
+// the registry's.
+func (s subject) commitsOfRows(srv loadertest.Server) loadertest.Match {
+	end, rows := regexp.MustCompile("(?is)"+s.commits(srv).SQL), regexp.MustCompile("(?is)"+rowsOf)
+	sent := map[int]bool{} // by connection
+	return loadertest.Match{Kind: loadertest.MsgStatement, Func: func(m *loadertest.Message) bool {
+		was := sent[m.Conn]
+		sent[m.Conn] = rows.MatchString(m.SQL) || was && !regexp.MustCompile("(?i)^BEGIN").MatchString(m.SQL)
+		return was && end.MatchString(m.SQL)
+	}}
 }
 
 // checkGrows fails the test unless the times lie further and further apart. The waits
@@ -309,53 +329,6 @@ func checkGrows(t *testing.T, at []time.Time) {
 		t.Errorf("the waits do not grow: %v", gaps)
 	}
 	t.Logf("waits of %v", gaps)
-}
-
-// TestLoadersShareALoad runs several loaders with different chunk sizes on one load: some
-// are there from the beginning, others come while it runs, and some sessions are ended.
-func TestLoadersShareALoad(t *testing.T) {
-	numbers := []int{3}
-	if loadertest.Chaos {
-		numbers = []int{2, 5}
-	}
-	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		for _, number := range numbers {
-			clearTables(t, url)
-			n := int64(12_000)
-			some := make(chan struct{}, 1)
-			sub.Chunk = 50
-			sub.Observe = func(loader.Event) {
-				select {
-				case some <- struct{}{}:
-				default:
-				}
-			}
-			x := sub.startDirect(t, url, n)
-			<-some // the first still runs
-			rows := make([]int64, number)
-			var others sync.WaitGroup
-			for i := range number - 1 {
-				set := sub.Settings
-				set.Chunk, set.Observe, set.Input = []int64{33, 77, 120, 250}[i%4], nil, source.NewInput(nil)
-				l, err := load.Resume(context.Background(), loadertest.Open(t, url), x.ID, set)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(l.Close)
-				others.Go(func() {
-					res, err := l.Run(context.Background())
-					if err != nil {
-						t.Errorf("loader %d: %v", i+2, err)
-					}
-					rows[i+1] = res.Rows
-				})
-			}
-			rows[0] = x.mustEnd(t).Rows
-			others.Wait()
-			t.Logf("rows by loader: %d", rows)
-			sub.exact(t, url, x.Load, n)
-		}
-	})
 }
 
 // TestStopAndResume stops a load after its first chunks and goes on with another
@@ -404,47 +377,5 @@ func TestTooLargeIsHalved(t *testing.T) {
 			t.Error("no chunk was halved")
 		}
 		checkExact(t, url, l, 2000)
-	})
-}
-
-// TestRunThatWasTakenOverWritesNothing gives the claims of a run to another: by the
-// transaction way no ledger row is its own any more, and so no row.
-func TestRunThatWasTakenOverWritesNothing(t *testing.T) {
-	eachOf(t, func(s subject) bool { return s.Way == commit.Transaction }, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		var once sync.Once
-		var had int64
-		sub.Chunk, sub.Workers = 10, 1
-		sub.Observe = func(loader.Event) {
-			once.Do(func() { // the one worker waits
-				loadertest.Exec(t, url, "UPDATE loader.claims SET run = 'another0'")
-				had = sub.count(t, url)
-			})
-		}
-		if _, err := sub.startDirect(t, url, 30_000).wait(); !errors.Is(err, loader.ErrLost) {
-			t.Errorf("got %v, want ErrLost", err)
-		}
-		if n := sub.count(t, url); had == 0 || n != had {
-			t.Errorf("%d rows are in, and %d were when the run lost its claims", n, had)
-		}
-	})
-}
-
-// TestForgottenMeanwhile deletes the record of a load while it runs.
-func TestForgottenMeanwhile(t *testing.T) {
-	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		if srv.Cockroach {
-			loadertest.Long(t)
-		}
-		var once sync.Once
-		sub.Chunk, sub.RetryFor = 10, 5*time.Second
-		sub.Observe = func(loader.Event) {
-			once.Do(func() { loadertest.Exec(t, url, "DELETE FROM loader.claims", "DELETE FROM loader.loads") })
-		}
-		if _, err := sub.startDirect(t, url, 3000).wait(); !errors.Is(err, loader.ErrLost) {
-			t.Errorf("got %v, want ErrLost", err)
-		}
-		if n := sub.count(t, url); n%10 != 0 {
-			t.Errorf("%d rows are in: a chunk is there by half", n)
-		}
 	})
 }

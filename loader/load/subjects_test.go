@@ -26,8 +26,21 @@ type subject struct {
 	// begin enters a load of n rows in the registry, over proxied; direct is the
 	// same database without faults.
 	begin func(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load
-	// exact fails the test unless the n rows, and no others, are there, once.
-	exact func(t testing.TB, direct string, l *load.Load, n int64)
+	// want is what a complete load of n rows has put into the table.
+	want func(t testing.TB, direct string, l *load.Load, n int64) content
+	bad  int64 // one in so many records of its file is no row; zero is none
+}
+
+// exact fails the test unless the n rows, and no others, are there, once: the standard
+// check.
+func (s subject) exact(t testing.TB, direct string, l *load.Load, n int64, others ...*load.Load) {
+	t.Helper()
+	want := s.want(t, direct, l, n)
+	for _, o := range others { // of as many rows, in the same table
+		want = want.join(s.want(t, direct, o, n))
+	}
+	checkLoad(t, direct, l, n, want)
+	s.checkRejects(t, direct, l, n)
 }
 
 func (s subject) String() string { return s.kind + "/" + name(s.Settings) }
@@ -40,20 +53,23 @@ func (s subject) commits(srv loadertest.Server) loadertest.Match { return commit
 func subjects(srv loadertest.Server) []subject {
 	var list []subject
 	for _, set := range ways(srv) {
-		list = append(list, subject{"points", "points", pointsDDL, set, generated(load.Points), exactRows})
+		list = append(list, subject{"points", "points", pointsDDL, set, generated(load.Points), wantGenerated, 0})
 	}
 	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
-		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{Way: commit.Transaction, Via: via}, generated(load.Accounts), exactRows})
+		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{Way: commit.Transaction, Via: via}, generated(load.Accounts), wantGenerated, 0})
 	}
 	// A table without any key: only the ledger keeps a row from coming twice.
-	carriers := []commit.Via{commit.Insert}
+	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
+		list = append(list, fileSubject("keyless", keylessDDL, commit.Transaction, via, 0))
+	}
+	// Files that bring the key, and files of which some records are no rows.
+	list = append(list, fileSubject("file", fileDDL, commit.Statement, commit.Insert, 0))
 	if srv.Product == server.PostgreSQL {
-		carriers = append(carriers, commit.Copy)
+		return append(list,
+			fileSubject("file", fileDDL, commit.Statement, commit.Copy, 0),
+			fileSubject("rejects", keylessDDL, commit.Transaction, commit.Copy, badEach))
 	}
-	for _, via := range carriers {
-		list = append(list, subject{"keyless", "points", keylessDDL, load.Settings{Way: commit.Transaction, Via: via}, beginKeyless, exactKeyless})
-	}
-	return list
+	return append(list, fileSubject("rejects", keylessDDL, commit.Transaction, commit.Insert, badEach))
 }
 
 // The tables, for both servers.
@@ -61,6 +77,7 @@ const (
 	pointsDDL   = "CREATE TABLE IF NOT EXISTS points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)"
 	accountsDDL = "CREATE TABLE IF NOT EXISTS accounts (id INT8 PRIMARY KEY, balance INT8)"
 	keylessDDL  = "CREATE TABLE IF NOT EXISTS points (id INT8, s TEXT)"
+	fileDDL     = "CREATE TABLE IF NOT EXISTS points (id INT8 PRIMARY KEY, s TEXT)"
 )
 
 // count returns how many rows the table has.
@@ -75,50 +92,77 @@ func generated(what load.What) func(testing.TB, string, string, int64, load.Sett
 	}
 }
 
-func exactRows(t testing.TB, direct string, l *load.Load, n int64) { checkExact(t, direct, l, n) }
-
-func beginKeyless(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load {
-	loadertest.Exec(t, direct, keylessDDL)
-	var text strings.Builder
-	for i := range n {
-		fmt.Fprintf(&text, "%d,\"a\n%d\"\n", i, i)
+func wantGenerated(t testing.TB, direct string, l *load.Load, n int64) content {
+	t.Helper()
+	if l.Rows != n {
+		t.Errorf("the load has %d rows, want %d", l.Rows, n)
 	}
-	req := files("points", write(t, "x.csv", text.String()))
-	req.Settings, req.Files.Columns = set, []string{"id", "s"}
-	return newLoad(t, proxied, req)
+	return generatedBy(t, direct, l)
 }
 
-func exactKeyless(t testing.TB, direct string, l *load.Load, n int64) {
-	t.Helper()
-	loadertest.CheckTable(t, direct, loadertest.Table{Name: l.Table.Name, Columns: []string{"s"}}, func(yield func(int64, []any) bool) {
+// badEach is one of how many records of a file with rejects is no row.
+const badEach = 90
+
+// fileSubject returns a subject whose rows come from a file, in which there is a record
+// that is no row, beside the others, for every so many of them, or none if bad is zero.
+func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) subject {
+	begin := func(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load {
+		loadertest.Exec(t, direct, ddl)
+		var text strings.Builder
 		for i := range n {
-			if !yield(i, []any{fmt.Sprintf("a\n%d", i)}) {
-				return
-			}
+			text.WriteString(badBefore(i, bad))
+			fmt.Fprintf(&text, "%d,\"a\n%d\"\n", i, i)
 		}
-	})
-	checkSettled(t, direct)
-	if res := resume(t, direct, l, load.Settings{}); res.Rows != 0 {
-		t.Errorf("a further run of a complete load writes %d rows", res.Rows)
+		req := files("points", write(t, "x.csv", text.String()))
+		req.Settings, req.Files.Columns = set, []string{"id", "s"}
+		if bad > 0 {
+			req.Files.MaxErrors.Records = n
+		}
+		return newLoad(t, proxied, req)
+	}
+	want := func(_ testing.TB, _ string, _ *load.Load, n int64) content {
+		return content{[]string{"id", "s"}, func(yield func(int64, []any) bool) {
+			for i := range n {
+				if !yield(i, []any{fmt.Sprintf("a\n%d", i)}) {
+					return
+				}
+			}
+		}}
+	}
+	return subject{kind, "points", ddl, load.Settings{Way: way, Via: via}, begin, want, bad}
+}
+
+// checkRejects fails the test unless the records that are no rows are set aside, each once
+// and as it was.
+func (s subject) checkRejects(t testing.TB, url string, l *load.Load, n int64) {
+	t.Helper()
+	if s.bad == 0 {
+		return
+	}
+	var want strings.Builder
+	for i := range n {
+		want.WriteString(badBefore(i, s.bad))
+	}
+	got := loadertest.Value[string](t, url, "SELECT COALESCE(string_agg(convert_from(record, 'UTF8'), '' ORDER BY position), '') FROM loader.rejects WHERE load = $1", l.ID)
+	if got != want.String() {
+		t.Errorf("the rejects are %q, want %q", got, want.String())
 	}
 }
 
-// checkSettled fails the test if a complete load has left something in the registry.
-func checkSettled(t testing.TB, url string) {
-	t.Helper()
-	for _, table := range []string{"claims", "ledger"} {
-		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM loader."+table); n != 0 {
-			t.Errorf("%d rows are left in loader.%s after a complete load", n, table)
-		}
+// badBefore returns what fileSubject puts before record i that is no row, if anything.
+func badBefore(i, bad int64) string {
+	if bad > 0 && i%bad == 7 {
+		return fmt.Sprintf("%dx,bad\n", i)
 	}
+	return ""
 }
 
 // few leaves one subject for each way to commit, and none that another stands for: the
 // rest is for -tags chaos, where all are taken.
 func few(list []subject) []subject {
 	keep := []string{"points/statement/insert", "keyless/transaction/copy"}
-	if !slices.ContainsFunc(list, func(s subject) bool { return s.String() == keep[1] }) {
-		keep[1] = "keyless/transaction/insert"
+	if !slices.ContainsFunc(list, func(s subject) bool { return s.String() == "points/statement/copy" }) {
+		keep[1] = "keyless/transaction/insert" // what CockroachDB is loaded with by default
 	}
 	return slices.DeleteFunc(list, func(s subject) bool { return !slices.Contains(keep, s.String()) })
 }
@@ -151,6 +195,12 @@ func eachSubject(t *testing.T, f func(t *testing.T, srv loadertest.Server, url s
 // all holds for every subject.
 func all(subject) bool { return true }
 
+// inChunks holds for subjects of which a chunk is always as many rows as it has records.
+func inChunks(s subject) bool { return s.bad == 0 }
+
+// inTransactions holds for subjects of the transaction way.
+func inTransactions(s subject) bool { return s.Way == commit.Transaction }
+
 // shortOf leaves the subject that has the most to lose where waiting is the test, and one
 // more with the tag chaos.
 func shortOf(s subject) bool {
@@ -168,18 +218,24 @@ func eachOf(t *testing.T, which func(subject) bool, f func(t *testing.T, srv loa
 		if !loadertest.Chaos {
 			list = few(list)
 		}
-		url := srv.NewDatabase(t)
-		for _, sub := range list {
-			if !which(sub) {
-				continue
-			}
-			t.Run(sub.String(), func(t *testing.T) {
-				loadertest.CheckNoLeaks(t)
-				clearTables(t, url)
-				f(t, srv, url, sub)
-			})
-		}
+		eachIn(t, srv, list, which, f)
 	})
+}
+
+// eachIn runs f for those of a list that which holds for, on one server.
+func eachIn(t *testing.T, srv loadertest.Server, list []subject, which func(subject) bool, f func(t *testing.T, srv loadertest.Server, url string, sub subject)) {
+	t.Helper()
+	url := srv.NewDatabase(t)
+	for _, sub := range list {
+		if !which(sub) {
+			continue
+		}
+		t.Run(sub.String(), func(t *testing.T) {
+			loadertest.CheckNoLeaks(t)
+			clearTables(t, url)
+			f(t, srv, url, sub)
+		})
+	}
 }
 
 // resume runs a load again, without faults and to its end.

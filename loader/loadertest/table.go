@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A Table names what CheckTable compares.
@@ -226,7 +227,8 @@ func take(rows []row, key int64) (of, rest []row) {
 	return rows[:n], rows[n:]
 }
 
-// plain returns integers as int64 and floats as float64, so that a column's width does not matter.
+// plain returns integers as int64 and floats as float64, so that a column's width does not
+// matter, nor whether integers are kept as decimals.
 func plain(v any) any {
 	switch v := v.(type) {
 	case int:
@@ -237,6 +239,10 @@ func plain(v any) any {
 		return int64(v)
 	case float32:
 		return float64(v)
+	case pgtype.Numeric:
+		if n, err := v.Int64Value(); err == nil && n.Valid {
+			return n.Int64
+		}
 	}
 	return v
 }

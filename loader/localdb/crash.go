@@ -63,8 +63,9 @@ func (db *DB) Restart(ctx context.Context) error {
 			db.process = p
 			return nil
 		}
-		// The backends of a postmaster that was killed notice it one by one.
-		if !strings.Contains(err.Error(), "shared memory block") {
+		// The backends of a postmaster that was killed notice it one by one, and what
+		// they then say may be the last line of the log that both write.
+		if !strings.Contains(err.Error(), "shared memory block") && !strings.Contains(err.Error(), "unexpected postmaster exit") {
 			return err
 		}
 		select {
