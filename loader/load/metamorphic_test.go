@@ -123,7 +123,6 @@ func TestTheSameRowsWhateverHappens(t *testing.T) {
 	}
 	want := map[string]string{}
 	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
-		loadertest.CheckNoLeaks(t)
 		url := srv.NewDatabase(t)
 		list := subjects(srv)
 		for round := range rounds {
