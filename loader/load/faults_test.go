@@ -275,40 +275,18 @@ func TestStormsOf40001(t *testing.T) {
 
 		clearTables(t, url)
 		sub.RetryFor, sub.Workers = time.Second, 1
-		var at []time.Time // of the attempts at the first chunk
 		storm = &loadertest.Fault{When: sub.commits(srv), Do: loadertest.Inject, Code: "40001", Times: -1}
 		storm.When.SQL = rowsOf // every attempt sends rows; the registry's transactions go on
-		storm.When.Func = func(m *loadertest.Message) bool { at = append(at, time.Now()); return true }
 		x = sub.start(t, url, 1500, storm)
 		if _, err := x.wait(); !errors.Is(err, loader.ErrGaveUp) || !strings.Contains(err.Error(), "40001") {
 			t.Errorf("got %v, want to give up with the SQLSTATE", err)
 		}
-		x.proxy.Stats() // orders what Func wrote before what is read here
-		checkGrows(t, at)
+		storm.CheckGrows(t)
 		x.proxy.Heal()
 		x.Close()
 		resume(t, url, x.Load, sub.Settings)
 		sub.exact(t, url, x.Load, 1500)
 	})
-}
-
-// checkGrows fails the test unless the times lie further and further apart. The waits
-// double and are drawn between half and the whole, so that each is at least as long as
-// the last but one.
-func checkGrows(t *testing.T, at []time.Time) {
-	t.Helper()
-	if len(at) < 5 {
-		t.Fatalf("%d attempts, want 5 at least", len(at))
-	}
-	var gaps []time.Duration
-	for i := range at[1:] {
-		gaps = append(gaps, at[i+1].Sub(at[i]))
-	}
-	first, last := gaps[0]+gaps[1], gaps[len(gaps)-2]+gaps[len(gaps)-1]
-	if last < 2*first {
-		t.Errorf("the waits do not grow: %v", gaps)
-	}
-	t.Logf("waits of %v", gaps)
 }
 
 // TestLoadersShareALoad runs several loaders with different chunk sizes on one load: some

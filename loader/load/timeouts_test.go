@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/load"
@@ -19,24 +17,7 @@ import (
 // row with the key of one of them.
 func blocker(t testing.TB, url string, l *load.Load) (release func()) {
 	t.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, withName(t, url))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tx, err := conn.Begin(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec(ctx, "INSERT INTO points (id, x, y, z) VALUES ($1, 0, 0, 0)", l.Keys.First+250); err != nil {
-		t.Fatal(err)
-	}
-	release = func() {
-		tx.Rollback(ctx)
-		conn.Close(ctx)
-	}
-	t.Cleanup(release)
-	return release
+	return loadertest.Pending(t, url, "INSERT INTO points (id, x, y, z) VALUES ($1, 0, 0, 0)", l.Keys.First+250)
 }
 
 // TestTimeoutsOfTheServer has a lock held for longer than the server waits, by its
