@@ -36,7 +36,11 @@ func TestScripts(t *testing.T) {
 		t.Skip(err)
 	}
 	pg := loadertest.PostgreSQLServer(t)
+	var crdb loadertest.Server
 	_, noCockroach := localdb.FindProduct(server.CockroachDB)
+	if noCockroach == nil { // not asked for by the scripts themselves, which run side by side
+		crdb = loadertest.CockroachServer(t)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("..", "..", "testdata", "script"),
 		RequireExplicitExec: true,
@@ -61,7 +65,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { os.RemoveAll(dir) })
 			env.Setenv("PG", pg.NewDatabase(tb))
 			if noCockroach == nil {
-				env.Setenv("CRDB", loadertest.CockroachServer(tb).NewDatabase(tb))
+				env.Setenv("CRDB", crdb.NewDatabase(tb))
 			}
 			env.Setenv("LOADER_DB_DIR", dir)
 			// No cockroach for the private database: it starts more slowly, and the

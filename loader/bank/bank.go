@@ -111,7 +111,7 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	b := &Bank{Options: o, ID: registry.NewID(), srv: srv}
 	b.pool, err = srv.Pool(ctx, server.Sessions{
 		// A connection that has gone silent keeps its place in the pool for a while.
-		Name: "loader transfer " + b.ID, Max: 2 * o.Workers, Ready: o.Workers, StatementTimeout: o.AttemptTimeout,
+		Name: "loader transfer " + b.ID, Max: 2 * o.Workers, Ready: o.Workers, AttemptTimeout: o.AttemptTimeout,
 	})
 	if err != nil {
 		return nil, err

@@ -2,17 +2,13 @@ package bank_test
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"bulkload/loader"
 	"bulkload/loader/bank"
 	"bulkload/loader/loadertest"
-	"bulkload/loader/server"
 )
 
 // commitOf matches the message with which a transfer becomes durable.
@@ -44,57 +40,6 @@ func broken(t *testing.T, url string, n int64, o bank.Options, accounts map[int6
 		t.Fatalf("not back within 40 times an attempt's: %v", err)
 	}
 	return l, res, err
-}
-
-// ambiguous are the faults after which a client does not know what has become of its
-// transfer.
-func ambiguous(s loadertest.Server) map[string]*loadertest.Fault {
-	return map[string]*loadertest.Fault{
-		"reply swallowed":    {When: commitOf(s), Nth: 2, Times: 5, Do: loadertest.SwallowReply},
-		"40003 after commit": {When: commitOf(s), Nth: 2, Times: 5, Do: loadertest.InjectAfter, Code: "40003"},
-		"40003, rolled back": {When: commitOf(s), Nth: 2, Times: 5, Do: loadertest.Inject, Code: "40003"},
-		"cut after commit":   {When: commitOf(s), Nth: 2, Times: 5, Do: loadertest.CutAfter},
-		"server ends it":     {When: commitOf(s), Nth: 2, Times: 5, Do: loadertest.InjectAfter, Code: "57P01"},
-	}
-}
-
-func TestAmbiguousCommits(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		for name, fault := range ambiguous(s) {
-			t.Run(name, func(t *testing.T) {
-				if name != "reply swallowed" && name != "40003, rolled back" {
-					loadertest.Long(t)
-				}
-				url := s.NewDatabase(t)
-				l, res, err := broken(t, url, 40, bank.Options{Workers: 2}, fill(t, url, 10, 1000), fault)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if fault.Count() != 5 || res.LookUps == 0 || res.Transfers != 40 {
-					t.Errorf("%d faults, %+v", fault.Count(), res)
-				}
-				checkBank(t, url, l)
-			})
-		}
-	})
-}
-
-// TestAmbiguousCommitsWithoutHistory is the control of TestAmbiguousCommits: with no
-// history to look up, a transfer whose reply is lost is made twice, which the sum of
-// all accounts does not show.
-func TestAmbiguousCommitsWithoutHistory(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
-		fault := ambiguous(s)["reply swallowed"]
-		l, res, err := broken(t, url, 40, bank.Options{Workers: 2, Unproven: true}, fill(t, url, 10, 1000), fault)
-		if err != nil || res.After.Balance != "10000" {
-			t.Fatalf("%+v, %v", res, err)
-		}
-		d, err := loadertest.CompareTable(url, accountsTable, l.rows())
-		if err != nil || d.OK() {
-			t.Errorf("%v, %v: want balances that differ", d, err)
-		}
-	})
 }
 
 // TestTransferThatArrivesLate holds a commit back until the transfer has been tried
@@ -158,28 +103,22 @@ func TestTransferThatNeverArrives(t *testing.T) {
 	})
 }
 
-// TestBlackHole lets every connection vanish for a while.
+// TestBlackHole lets every connection vanish until the attempts on them are given up.
 func TestBlackHole(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		l := &ledger{accounts: fill(t, url, 10, 1000)}
 		proxy := loadertest.NewProxy(t, url)
-		b := open(t, proxy.URL(), bank.Options{Workers: 4, AttemptTimeout: 300 * time.Millisecond, Observe: l.observe})
-		hole := &loadertest.Fault{When: commitOf(s), Nth: 10, Do: loadertest.BlackHoleAll}
-		proxy.Add(hole)
-		go func() {
-			<-hole.Done()
-			time.Sleep(400 * time.Millisecond) // longer than an attempt may take
-			proxy.Heal()
-		}()
-		res, err := b.Run(context.Background(), 60)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if res.Retries == 0 {
+		r := begin(t, proxy.URL(), l, bank.Options{Workers: 4, AttemptTimeout: 300 * time.Millisecond})
+		r.more(t, 10)
+		was := proxy.Stats().Connections
+		proxy.BlackHole(nil)
+		loadertest.Eventually(t, "new connections", func() bool { return proxy.Stats().Connections >= was+4 })
+		proxy.Heal()
+		r.more(t, 50)
+		if res := r.end(t); res.Retries == 0 {
 			t.Error("no retry was counted")
 		}
-		b.Close()
 		checkBank(t, url, l)
 	})
 }
@@ -199,132 +138,4 @@ func TestSilenceAroundTransfers(t *testing.T) {
 			checkBank(t, url, l)
 		}
 	})
-}
-
-// TestTransferCutAtEachMessage cuts a run at its first message, then at its second, and
-// so on, until a run ends without meeting the cut.
-func TestTransferCutAtEachMessage(t *testing.T) {
-	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
-		accounts := fill(t, url, 6, 1<<40)
-		step := 11
-		if loadertest.Chaos {
-			step = 1
-		}
-		all := &ledger{accounts: accounts}
-		for n := 1; ; n += step {
-			fault := &loadertest.Fault{Nth: n, Do: []loadertest.Action{loadertest.Cut, loadertest.CutAfter}[n%2]}
-			l, _, err := broken(t, url, 2, bank.Options{Workers: 1, Seed: uint64(n)}, all.accounts, fault)
-			if err != nil {
-				t.Fatalf("%v at message %d: %v", fault.Do, n, err)
-			}
-			all.accounts, all.made = l.accounts, append(all.made, l.made...)
-			if !fault.Fired() {
-				t.Logf("no message %d is left to cut at", n)
-				break
-			}
-		}
-		checkBank(t, url, all)
-	})
-}
-
-func TestTransferStorms(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		for name, when := range map[string]loadertest.Match{
-			"at commit":     commitOf(s),
-			"at the update": {SQL: `^UPDATE`, Kind: loadertest.MsgStatement},
-			"at the read":   {SQL: `FOR UPDATE`, Kind: loadertest.MsgStatement},
-		} {
-			t.Run(name, func(t *testing.T) {
-				if name != "at commit" {
-					loadertest.Long(t)
-				}
-				url := s.NewDatabase(t)
-				l, res, err := broken(t, url, 60, bank.Options{}, fill(t, url, 10, 1000),
-					&loadertest.Fault{When: when, Do: loadertest.Inject, Code: "40001", P: 0.4, Seed: 3})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if res.Retries < 10 {
-					t.Errorf("%d retries were counted", res.Retries)
-				}
-				checkBank(t, url, l)
-			})
-		}
-		t.Run("without end", func(t *testing.T) {
-			url := s.NewDatabase(t)
-			l, res, err := broken(t, url, 60, bank.Options{RetryFor: 300 * time.Millisecond}, fill(t, url, 10, 1000),
-				&loadertest.Fault{When: commitOf(s), Nth: 20, Times: -1, Do: loadertest.Inject, Code: "40001"})
-			if !errors.Is(err, loader.ErrGaveUp) || !strings.Contains(err.Error(), "SQLSTATE 40001") {
-				t.Errorf("got %v, want to give up with the SQLSTATE", err)
-			}
-			if res.Transfers == 0 || res.Transfers != int64(len(l.made)) {
-				t.Errorf("%d transfers in the result, %d observed", res.Transfers, len(l.made))
-			}
-			checkBank(t, url, l)
-		})
-	})
-}
-
-// TestContention makes all transfers between the same two accounts.
-func TestContention(t *testing.T) {
-	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
-		l := &ledger{accounts: fill(t, url, 2, 1<<40)}
-		b := open(t, url, bank.Options{Workers: 8, Observe: l.observe})
-		res, err := b.Run(context.Background(), 200)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%d retries, p50 %v, p99 %v", res.Retries, res.P50, res.P99)
-		checkBank(t, url, l)
-		b.Close()
-	})
-}
-
-// TestServerCrashesDuringTransfers kills the server and starts it again.
-func TestServerCrashesDuringTransfers(t *testing.T) {
-	for _, p := range []server.Product{server.PostgreSQL, server.CockroachDB} {
-		t.Run(p.String(), func(t *testing.T) {
-			if p == server.CockroachDB {
-				loadertest.Long(t)
-			}
-			s, db := loadertest.OwnServer(t, p)
-			url := s.NewDatabase(t)
-			l := &ledger{accounts: fill(t, url, 10, 1000)}
-			var once sync.Once
-			some, ended := make(chan struct{}), make(chan error, 1)
-			b := open(t, url, bank.Options{RetryFor: time.Minute, Observe: func(tr bank.Transfer) {
-				if l.observe(tr); len(l.made) == 50 {
-					once.Do(func() { close(some) })
-				}
-			}})
-			var res bank.Result
-			go func() {
-				var err error
-				res, err = b.Run(context.Background(), 200)
-				ended <- err
-			}()
-			select {
-			case <-some:
-			case err := <-ended:
-				t.Fatal(err)
-			}
-			if err := db.Crash(); err != nil {
-				t.Fatal(err)
-			}
-			if err := db.Restart(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-			if err := <-ended; err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("%d retries, %d look-ups", res.Retries, res.LookUps)
-			if res.Retries == 0 {
-				t.Error("the server went away and no retry was counted")
-			}
-			b.Close()
-			checkBank(t, url, l)
-		})
-	}
 }

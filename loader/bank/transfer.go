@@ -36,11 +36,18 @@ const mostPassed = 100
 var errPass = errors.New("the pair cannot serve")
 
 // Back-off between attempts: doubling from the first to the last, each time a random
-// part of it between half and the whole.
+// part of it between half and the whole. On a connection that may hold locks it is not
+// as long.
 const (
-	firstBackoff = 5 * time.Millisecond
-	lastBackoff  = 2 * time.Second
+	firstBackoff  = 5 * time.Millisecond
+	lastBackoff   = 2 * time.Second
+	insideBackoff = 320 * time.Millisecond
 )
+
+// backoff is the wait, at most, behind the failed attempt of that number, from 1.
+func backoff(attempt int) time.Duration {
+	return min(firstBackoff<<min(attempt-1, 20), lastBackoff)
+}
 
 // retriesInside is how often cockroach-go repeats a transaction on its connection
 // before it is given back and the whole attempt is made anew.
@@ -68,7 +75,7 @@ func (b *Bank) transfer(ctx context.Context, n int64) (Transfer, error) {
 func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 	end := time.Now().Add(b.RetryFor)
 	uncertain, duplicates := false, 0
-	for attempt, wait := 0, firstBackoff; ; attempt, wait = attempt+1, min(2*wait, lastBackoff) {
+	for attempt := 0; ; attempt++ {
 		err := b.attempt(ctx, t, attempt > 0 && !b.Unproven)
 		if err == nil || errors.Is(err, errPass) {
 			if uncertain && !b.Unproven {
@@ -95,6 +102,7 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 			return server.Failed(fmt.Sprintf("move money from account %d to %d", t.Source, t.Sink), err)
 		}
 		t.Retries++
+		wait := backoff(t.Retries)
 		if time.Now().Add(wait).After(end) {
 			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, b.RetryFor, server.Reasoned(err))
 		}
@@ -129,9 +137,10 @@ func (b *Bank) attempt(ctx context.Context, t *Transfer, look bool) error {
 		tries := 0
 		return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, retriesInside), conn.Conn(), pgx.TxOptions{}, func(tx pgx.Tx) error {
 			if tries++; tries > 1 {
-				// cockroach-go repeats at once; under contention that is a storm.
+				// cockroach-go repeats at once; under contention that is a storm,
+				// which does not calm down from the shortest waits.
 				t.Retries++
-				wait := firstBackoff << min(tries, 6)
+				wait := min(backoff(t.Retries+2), insideBackoff)
 				if err := sleep(ctx, wait/2+rand.N(wait/2)); err != nil {
 					return err
 				}

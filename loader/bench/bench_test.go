@@ -47,11 +47,11 @@ func checkNothingLeft(t *testing.T, url string) {
 }
 
 // TestCliff: below 10 000 rows CockroachDB commits every chunk in one phase, by its own
-// count, and from there on it takes longer, by the clock, which is believed of long runs.
+// count, and from there on it takes longer, by the clock, where that can be believed.
 func TestCliff(t *testing.T) {
 	url := loadertest.CockroachServer(t).NewDatabase(t)
 	n, count := int64(20_000), 2
-	if loadertest.Chaos {
+	if idle {
 		n, count = 40_000, 5
 	}
 	b := points(t, url, n, grid(9000, 10_000), count)
@@ -73,7 +73,7 @@ func TestCliff(t *testing.T) {
 			t.Errorf("chunks of 9000, run %d: %d chunks, but %d commits in one phase", i, m.Chunks, m.OnePhase)
 		}
 	}
-	if ratio := below.Rate.Center / above.Rate.Center; loadertest.Chaos && ratio < 1.15 {
+	if ratio := below.Rate.Center / above.Rate.Center; idle && ratio < 1.15 {
 		t.Errorf("chunks of 9000 have %.2f × the rate of 10 000", ratio)
 	} else {
 		t.Logf("chunks of 9000 have %.2f × the rate of 10 000", ratio)

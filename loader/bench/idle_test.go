@@ -1,22 +1,31 @@
-//go:build chaos
-
 package bench_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
 
 	"bulkload/loader/bench"
 	"bulkload/loader/loadertest"
 )
 
-// The tests of this file need a machine that does nothing else:
+// idle says that the machine does nothing else, so that the clock can be believed:
 //
-//	go test -tags chaos -run Idle ./loader/bench
+//	LOADER_TEST_IDLE=1 go test -run 'Idle|Cliff' ./loader/bench
+var idle = os.Getenv("LOADER_TEST_IDLE") != ""
+
+// needIdle skips a test of rates where the machine may be busy.
+func needIdle(t *testing.T) {
+	t.Helper()
+	if !idle {
+		loadertest.Skip(t, "by the clock: LOADER_TEST_IDLE=1 runs it")
+	}
+}
 
 // TestIdleAgreement: two measurements of the same agree within their intervals. The bounds
 // hold the median with 96 % each, so that a rare miss is no fault: one of three may.
 func TestIdleAgreement(t *testing.T) {
+	needIdle(t)
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		var missed []string
@@ -43,6 +52,7 @@ func TestIdleAgreement(t *testing.T) {
 // TestIdleRecommendation measures a grid, then what it recommends beside its best cell:
 // the one is within 5 % of the other.
 func TestIdleRecommendation(t *testing.T) {
+	needIdle(t)
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		first, err := points(t, url, 100_000, grid(100, 1000, 2000, 5000), 6).Run(t.Context())

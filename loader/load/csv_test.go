@@ -344,6 +344,7 @@ func TestForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		t.Cleanup(http.DefaultClient.CloseIdleConnections)
 		url := s.NewDatabase(t)
 		for _, c := range []struct {
 			name  string

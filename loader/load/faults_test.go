@@ -277,21 +277,12 @@ func TestStormsOf40001(t *testing.T) {
 		}
 		for _, at := range storms {
 			clearTables(t, url)
-			var times []time.Time // of the attempts at the first chunk
-			which := at.Func
-			at.Func = func(m *loadertest.Message) bool {
-				if which != nil && !which(m) {
-					return false // the registry's transactions go on
-				}
-				times = append(times, time.Now())
-				return true
-			}
-			x = sub.start(t, url, 1500, &loadertest.Fault{When: at, Do: loadertest.Inject, Code: "40001", Times: -1})
+			storm = &loadertest.Fault{When: at, Do: loadertest.Inject, Code: "40001", Times: -1}
+			x = sub.start(t, url, 1500, storm)
 			if _, err := x.wait(); !errors.Is(err, loader.ErrGaveUp) || !strings.Contains(err.Error(), "40001") {
 				t.Errorf("got %v, want to give up with the SQLSTATE", err)
 			}
-			x.proxy.Stats() // orders what Func wrote before what is read here
-			checkGrows(t, times)
+			storm.CheckGrows(t)
 			x.proxy.Heal()
 			x.Close()
 			resume(t, url, x.Load, sub.Settings)
@@ -310,25 +301,6 @@ func (s subject) commitsOfRows(srv loadertest.Server) loadertest.Match {
 		sent[m.Conn] = rows.MatchString(m.SQL) || was && !regexp.MustCompile("(?i)^BEGIN").MatchString(m.SQL)
 		return was && end.MatchString(m.SQL)
 	}}
-}
-
-// checkGrows fails the test unless the times lie further and further apart. The waits
-// double and are drawn between half and the whole, so that each is at least as long as
-// the last but one.
-func checkGrows(t *testing.T, at []time.Time) {
-	t.Helper()
-	if len(at) < 5 {
-		t.Fatalf("%d attempts, want 5 at least", len(at))
-	}
-	var gaps []time.Duration
-	for i := range at[1:] {
-		gaps = append(gaps, at[i+1].Sub(at[i]))
-	}
-	first, last := gaps[0]+gaps[1], gaps[len(gaps)-2]+gaps[len(gaps)-1]
-	if last < 2*first {
-		t.Errorf("the waits do not grow: %v", gaps)
-	}
-	t.Logf("waits of %v", gaps)
 }
 
 // TestStopAndResume stops a load after its first chunks and goes on with another

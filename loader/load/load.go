@@ -174,11 +174,6 @@ func (l *Load) ready() int {
 // extraSessions are those beside the workers': for claims and checkpoints.
 const extraSessions = 2
 
-// serverTenths is how much of a chunk's time the server has for one statement: less than
-// all, so that its reason for stopping, with its SQLSTATE, arrives before the client
-// ends the connection without one.
-const serverTenths = 9
-
 func (l *Load) connect(ctx context.Context, s Settings) error {
 	timeout := s.ChunkTimeout
 	if timeout <= 0 {
@@ -186,7 +181,7 @@ func (l *Load) connect(ctx context.Context, s Settings) error {
 	}
 	pool, err := l.srv.Pool(ctx, server.Sessions{
 		Name: registry.SessionName(l.ID, l.run), Ready: l.ready(), Max: s.sessions(),
-		StatementTimeout: timeout / 10 * serverTenths, Prepare: commit.Prepare,
+		AttemptTimeout: timeout, Prepare: commit.Prepare,
 	})
 	l.pool = pool
 	return err

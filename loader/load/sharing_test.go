@@ -94,7 +94,7 @@ func (s subject) share(t *testing.T, srv loadertest.Server, url string, number i
 		})
 	}
 	arrived.Wait()
-	struck := endAllSessions(t, srv, url)
+	struck := srv.EndSessions(t, url)
 	close(ended)
 	res, err := x.wait()
 	running.Wait()

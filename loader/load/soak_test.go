@@ -33,7 +33,6 @@ func TestSoak(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(randomSeed(t), 2))
 	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
-		loadertest.CheckNoLeaks(t)
 		url := srv.NewDatabase(t)
 		const n = 10_000
 		var faults, loads int

@@ -8,48 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"bulkload/loader"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
-
-// endSessions ends the sessions of all loaders, as an administrator would, and returns
-// how many they were. Only PostgreSQL says 57P01 to a session that it ends; CockroachDB
-// closes the connection.
-func endSessions(t testing.TB, conn *pgx.Conn, p server.Product) int {
-	t.Helper()
-	q := `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'loader %'`
-	if p == server.CockroachDB {
-		// Of all databases: the tests of a package run one after the other.
-		q = `CANCEL SESSIONS IF EXISTS (SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name LIKE 'loader %')`
-	}
-	var n int
-	if p == server.PostgreSQL {
-		if err := conn.QueryRow(context.Background(), q).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	tag, err := conn.Exec(context.Background(), q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return int(tag.RowsAffected())
-}
-
-// endAllSessions is endSessions from a connection of its own.
-func endAllSessions(t testing.TB, srv loadertest.Server, url string) int {
-	t.Helper()
-	conn, err := pgx.Connect(context.Background(), withName(t, url))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	return endSessions(t, conn, srv.Product)
-}
 
 // TestSessionsAreEndedAllTheTime ends every session of the loader again and again.
 func TestSessionsAreEndedAllTheTime(t *testing.T) {
@@ -58,11 +21,6 @@ func TestSessionsAreEndedAllTheTime(t *testing.T) {
 		if loadertest.Chaos {
 			storms = 40
 		}
-		conn, err := pgx.Connect(context.Background(), withName(t, url))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close(context.Background())
 		n := int64(20_000)
 		sub.Chunk = 50
 		x := sub.startDirect(t, url, n)
@@ -70,7 +28,7 @@ func TestSessionsAreEndedAllTheTime(t *testing.T) {
 		for x.running() && struck < storms {
 			// Between two storms something must be committed.
 			was := sub.count(t, url)
-			endSessions(t, conn, srv.Product)
+			srv.EndSessions(t, url)
 			struck++
 			loadertest.Eventually(t, "more rows", func() bool {
 				return !x.running() || sub.count(t, url) > was

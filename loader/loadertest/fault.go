@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -117,7 +118,7 @@ type Fault struct {
 	BytesPerSecond int           // for Throttle
 	Only           *Side         // for the black holes: what this side sends vanishes; nil means both
 	Code           string        // SQLSTATE for Inject and InjectAfter
-	Less           int           // for Recount
+	Less           int           // for Recount; negative means more
 	Text           string        // message for Inject and InjectAfter; empty means one that names the code
 
 	proxy *Proxy
@@ -126,6 +127,7 @@ type Fault struct {
 	mu      sync.Mutex
 	seen    map[int]int // matches by connection; 0 is over all
 	count   int
+	met     []time.Time // of each of them
 	off     bool
 	fired   chan struct{}
 	random  *rand.Rand
@@ -147,6 +149,28 @@ func (f *Fault) Count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.count
+}
+
+// CheckGrows fails the test unless the fault met its messages further and further apart,
+// as it does where all attempts at one thing fail. The waits between these double and are
+// drawn between half and the whole, so that each is at least as long as the last but one.
+func (f *Fault) CheckGrows(t testing.TB) {
+	t.Helper()
+	f.mu.Lock()
+	met := slices.Clone(f.met)
+	f.mu.Unlock()
+	if len(met) < 5 {
+		t.Fatalf("%d attempts, want 5 at least", len(met))
+	}
+	var gaps []time.Duration
+	for i := range met[1:] {
+		gaps = append(gaps, met[i+1].Sub(met[i]))
+	}
+	first, last := gaps[0]+gaps[1], gaps[len(gaps)-2]+gaps[len(gaps)-1]
+	if last < 2*first {
+		t.Errorf("the waits do not grow: %v", gaps)
+	}
+	t.Logf("waits of %v", gaps)
 }
 
 // Done is closed when the fault has happened for the first time: when the server
@@ -197,7 +221,7 @@ func (f *Fault) bind(p *Proxy) error {
 		return fmt.Errorf("fault %q meets client messages only", f.Do)
 	case (f.Do == Inject || f.Do == InjectAfter) && len(f.Code) != 5:
 		return fmt.Errorf("fault %q needs a Code", f.Do)
-	case f.Do == Recount && (f.When.From != Backend || f.Less <= 0):
+	case f.Do == Recount && (f.When.From != Backend || f.Less == 0):
 		return fmt.Errorf("fault %q meets messages of the server only, and needs Less", f.Do)
 	case f.Do == RollBack && f.When.Kind != MsgStatement && f.When.Kind != MsgQuery || f.Do == RollBack && f.When.From == Backend:
 		return fmt.Errorf("fault %q meets statements of the client only", f.Do)
@@ -245,6 +269,7 @@ func (f *Fault) meets(m *Message, moot bool) bool {
 		return false
 	}
 	f.count++
+	f.met = append(f.met, time.Now())
 	if f.Do != Hold && f.Do != Duplicate && f.Do != SwallowReply {
 		f.happened()
 	}

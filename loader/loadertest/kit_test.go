@@ -71,7 +71,21 @@ func TestCheckNoLeaks(t *testing.T) {
 			}
 			undo()
 		}
+		// What gives a test its server calls it.
 		r := &recorder{TB: t}
+		if srv.Cockroach {
+			loadertest.CockroachServer(r)
+		} else {
+			loadertest.PostgreSQLServer(r)
+		}
+		undo := leave["leaky"](r)
+		restore := loadertest.SetLeakTimeout(200 * time.Millisecond)
+		if got := r.end(); !strings.Contains(got, "leaky") {
+			t.Errorf("a test that takes a server and leaves a session: found %q", got)
+		}
+		restore()
+		undo()
+		r = &recorder{TB: t}
 		loadertest.CheckNoLeaks(r)
 		c, err := pgx.Connect(context.Background(), dbURL)
 		if err != nil {
@@ -96,7 +110,6 @@ func points(n int64) iter.Seq2[int64, []any] {
 
 func TestCheckTable(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
-		loadertest.CheckNoLeaks(t)
 		url := srv.NewDatabase(t)
 		ctx := context.Background()
 		c, err := pgx.Connect(ctx, url)

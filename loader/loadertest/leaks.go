@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,41 +18,78 @@ import (
 // the end of a busy connection late.
 var leakTimeout = 10 * time.Second
 
+// A baseline is what of this process was there before something that may leave more.
+type baseline struct {
+	servers    int64 // started until then
+	goroutines goleak.Option
+	files      map[string]int
+}
+
+func takeBaseline() baseline {
+	return baseline{started.Load(), goleak.IgnoreCurrent(), openFiles()}
+}
+
+// started counts the servers of the test process that run until Main stops them.
+var started atomic.Int64
+
+// left says which goroutines, open files and sockets there are beyond the baseline, once
+// they have had their time to go: nothing where a server has been started meanwhile,
+// whose own stay.
+func (b baseline) left() string {
+	if started.Load() != b.servers {
+		return ""
+	}
+	left := poll(func() string {
+		if err := goleak.Find(b.goroutines); err != nil {
+			return "goroutines left: " + err.Error()
+		}
+		return ""
+	})
+	if left != "" {
+		return left
+	}
+	return poll(func() string {
+		if left := newFiles(b.files); left != "" {
+			return "files left open: " + left
+		}
+		return ""
+	})
+}
+
 // CheckNoLeaks fails the test if, after its end and its other clean-ups, it leaves
 // behind a goroutine, an open file or socket of this process (Linux only), or a
-// session on one of the kit's servers that is not the kit's own. Call it first in
-// a test, or in what ForEachServer calls: what is there by then is not blamed on
-// the test. It is not for tests that run in parallel.
+// session on one of the kit's servers that is not the kit's own. What is there by the
+// call is not blamed on the test. It is not for tests that run in parallel.
+//
+// Every test that takes a server is checked so, by the function that gives it one, and
+// every package by [Main], for goroutines and files. A test that does not clean up before
+// its end calls it in its sub-tests, to name the one.
 func CheckNoLeaks(t testing.TB) {
 	t.Helper()
-	goroutines, files := goleak.IgnoreCurrent(), openFiles()
+	before := takeBaseline()
 	t.Cleanup(func() {
 		if t.Failed() {
 			return // what failed may not have cleaned up
 		}
-		left := poll(func() string {
-			if err := goleak.Find(goroutines); err != nil {
-				return err.Error()
-			}
-			return ""
-		})
-		if left != "" {
-			t.Errorf("goroutines left: %s", left)
-		}
-		if left := poll(func() string { return newFiles(files) }); left != "" {
-			t.Errorf("files left open: %s", left)
+		if left := before.left(); left != "" {
+			t.Errorf("%s", left)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		for _, k := range kinds {
-			if k.stop == nil {
-				continue
-			}
-			if left := poll(func() string { return k.server.sessions(ctx, "") }); left != "" {
-				t.Errorf("sessions left on %s:\n%s", k.name, left)
+			if k.stop != nil {
+				k.server.checkSessions(ctx, t)
 			}
 		}
 	})
+}
+
+// checkSessions fails the test if the server has a session that is not the kit's own.
+func (s Server) checkSessions(ctx context.Context, t testing.TB) {
+	t.Helper()
+	if left := poll(func() string { return s.sessions(ctx, "") }); left != "" {
+		t.Errorf("sessions left on %s:\n%s", s.Name, left)
+	}
 }
 
 // poll calls what until it returns nothing, at most for leakTimeout.

@@ -35,9 +35,10 @@ func Skip(t testing.TB, reason string) {
 //
 //	func TestMain(m *testing.M) { loadertest.Main(m) }
 //
-// It runs the tests, stops the servers, says how many tests [Skip] skipped and
-// why, and exits. go test shows the line with -v or after a failure; when the
-// environment variable LOADER_TEST_SKIPS names a file, Main appends it there too.
+// It runs the tests, stops the servers, fails where goroutines or open files are then
+// left, says how many tests [Skip] skipped and why, and exits. go test shows the line
+// with -v or after a failure; when the environment variable LOADER_TEST_SKIPS names a
+// file, Main appends it there too.
 func Main(m *testing.M) {
 	os.Exit(Run(m))
 }
@@ -45,10 +46,17 @@ func Main(m *testing.M) {
 // Run is Main without the exit: it returns the exit code.
 func Run(m *testing.M) (code int) {
 	running.Store(true)
+	before := takeBaseline()
 	defer func() { // also when a test panics
 		if err := stopServers(); err != nil {
 			fmt.Fprintln(os.Stderr, "loadertest:", err)
 			code = max(code, 1)
+		}
+		if code == 0 {
+			if left := before.left(); left != "" {
+				fmt.Fprintln(os.Stderr, "loadertest: after all tests:", left)
+				code = 1
+			}
 		}
 		reportSkips(os.Stdout)
 		if name := os.Getenv("LOADER_TEST_SKIPS"); name != "" {

@@ -29,6 +29,7 @@ func startOwn(ctx context.Context, p server.Product) (*localdb.DB, error) {
 // none is installed.
 func OwnServer(t *testing.T, p server.Product) (Server, *localdb.DB) {
 	t.Helper()
+	CheckNoLeaks(t)
 	db, err := startOwn(context.Background(), p)
 	if errors.Is(err, localdb.ErrNotFound) {
 		Skip(t, err.Error())
@@ -36,12 +37,16 @@ func OwnServer(t *testing.T, p server.Product) (Server, *localdb.DB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := Server{Name: p.String(), Version: db.Version, Cockroach: p == server.CockroachDB, Product: p, url: db.TCP}
 	t.Cleanup(func() {
+		if db.Running() && !t.Failed() {
+			s.checkSessions(context.Background(), t)
+		}
 		if err := db.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	return Server{Name: p.String(), Version: db.Version, Cockroach: p == server.CockroachDB, Product: p, url: db.TCP}, db
+	return s, db
 }
 
 // Exec runs statements at a URL and fails the test when that fails.
@@ -72,6 +77,59 @@ func Value[T any](t testing.TB, url, query string, args ...any) T {
 		t.Fatalf("%s: %v", query, err)
 	}
 	return v
+}
+
+// Pending executes a statement in a transaction that holds its locks until it is released,
+// by the end of the test at the latest.
+func Pending(t testing.TB, url, statement string, args ...any) (release func()) {
+	t.Helper()
+	ctx := context.Background()
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal("the URL does not parse") // not err: it may hold a password
+	}
+	config.RuntimeParams = map[string]string{"application_name": kitName}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release = func() {
+		conn.Exec(ctx, "ROLLBACK") // the server has let go when it answers
+		conn.Close(ctx)
+	}
+	t.Cleanup(release)
+	if _, err := conn.Exec(ctx, "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(ctx, statement, args...); err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	return release
+}
+
+// EndSessions ends the sessions of all loaders, as an administrator would, and returns how
+// many they were. Only PostgreSQL, where those in the URL's database are meant, says 57P01
+// to a session that it ends; CockroachDB closes the connection.
+func (s Server) EndSessions(t testing.TB, url string) int {
+	t.Helper()
+	q := `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'loader %'`
+	if s.Cockroach {
+		// Of all databases: the tests of a package run one after the other.
+		q = `CANCEL SESSIONS IF EXISTS (SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name LIKE 'loader %')`
+	}
+	ended := 0
+	err := withConn(context.Background(), url, func(c *pgx.Conn) error {
+		if !s.Cockroach {
+			return c.QueryRow(context.Background(), q).Scan(&ended)
+		}
+		tag, err := c.Exec(context.Background(), q)
+		ended = int(tag.RowsAffected())
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", q, err)
+	}
+	return ended
 }
 
 // Eventually polls until ok returns true, or fails the test after a minute.

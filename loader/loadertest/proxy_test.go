@@ -19,14 +19,14 @@ import (
 // that does not go through the proxy.
 type bed struct {
 	testing.TB
-	url    string
-	direct *pgx.Conn
+	url       string
+	cockroach bool
+	direct    *pgx.Conn
 }
 
 func makeBed(t testing.TB, srv loadertest.Server) *bed {
 	t.Helper()
-	loadertest.CheckNoLeaks(t)
-	b := &bed{TB: t, url: srv.NewDatabase(t)}
+	b := &bed{TB: t, url: srv.NewDatabase(t), cockroach: srv.Cockroach}
 	b.direct = b.dial(b.url)
 	b.exec(b.direct, "CREATE TABLE t (id INT PRIMARY KEY, v INT)")
 	return b
@@ -74,13 +74,17 @@ func (b *bed) checkRows(want int) {
 // eventually waits until t holds want rows.
 func (b *bed) eventually(want int) {
 	b.Helper()
-	for range 200 {
-		if b.rows() == want {
-			return
-		}
-		time.Sleep(20 * time.Millisecond)
+	loadertest.Eventually(b, fmt.Sprintf("%d rows", want), func() bool { return b.rows() == want })
+}
+
+// sessionEnds waits until the server has no session of that application_name.
+func (b *bed) sessionEnds(name string) {
+	b.Helper()
+	sessions := "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1"
+	if b.cockroach {
+		sessions = "SELECT count(*) FROM [SHOW CLUSTER SESSIONS] WHERE application_name = $1"
 	}
-	b.checkRows(want)
+	loadertest.Eventually(b, "the session ends", func() bool { return loadertest.Value[int64](b, b.url, sessions, name) == 0 })
 }
 
 // broken checks that err is an error of the connection and not of the server.
@@ -204,9 +208,10 @@ func TestHold(t *testing.T) {
 		b := makeBed(t, srv)
 		hold := &loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStatement, SQL: "^insert"}, Do: loadertest.Hold}
 		p := loadertest.NewProxy(t, b.url, hold)
-		_, err := b.dial(p.URL()).Exec(b.ctx(), insert, 5)
+		c := b.dial(p.URL())
+		_, err := c.Exec(b.ctx(), insert, 5)
 		b.broken(err)
-		time.Sleep(100 * time.Millisecond)
+		<-c.PgConn().CleanupDone() // pgx cancels what broke, which must not meet the late statement
 		b.checkRows(0)
 		p.CloseAll() // does not lose what is held
 		if got := fmt.Sprint(hold.Release()); got != "[INSERT 0 5]" {
@@ -251,7 +256,7 @@ func TestHeldStatementIsFenced(t *testing.T) {
 			fence = "CANCEL SESSIONS (SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name = 'older run')"
 		}
 		b.exec(b.direct, fence)
-		time.Sleep(100 * time.Millisecond)
+		b.sessionEnds("older run")
 		got := fmt.Sprint(hold.Release())
 		t.Logf("released: %s", got)
 		if strings.Contains(got, "INSERT") {
@@ -297,11 +302,7 @@ func TestCutEverywhere(t *testing.T) {
 				p.Close()
 				// What was passed on is executed after the cut as well: the
 				// outcome is final when the session has gone.
-				sessions := "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'to be cut'"
-				if srv.Cockroach {
-					sessions = "SELECT count(*) FROM [SHOW CLUSTER SESSIONS] WHERE application_name = 'to be cut'"
-				}
-				loadertest.Eventually(t, "the session ends", func() bool { return loadertest.Value[int64](t, b.url, sessions) == 0 })
+				b.sessionEnds("to be cut")
 				if !cut.Fired() {
 					if err != nil {
 						t.Errorf("%v: uncut run %d: %v", do, n, err)

@@ -60,6 +60,7 @@ func EachSecureServer(t *testing.T, test func(t *testing.T, s *SecureServer), us
 			if err != nil {
 				t.Fatal(err)
 			}
+			CheckNoLeaks(t)
 			s := &SecureServer{t: t, Authority: NewAuthority(t, "Test CA"), CertsDir: t.TempDir()}
 			s.CAKey = filepath.Join(t.TempDir(), "ca.key")
 			s.Authority.WriteCert(filepath.Join(s.CertsDir, "ca.crt"))
@@ -74,6 +75,9 @@ func EachSecureServer(t *testing.T, test func(t *testing.T, s *SecureServer), us
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {
+				if !t.Failed() {
+					s.checkSessions(context.Background(), t)
+				}
 				if err := s.db.Stop(context.Background()); err != nil {
 					t.Error(err)
 				}

@@ -50,7 +50,11 @@ func (k *serverKind) get() (Server, error) {
 			k.err = err
 			return
 		}
-		k.stop = func() error { return db.Stop(context.Background()) }
+		started.Add(1)
+		k.stop = func() error {
+			started.Add(-1)
+			return db.Stop(context.Background())
+		}
 		keep(db.TCP)
 		k.server = Server{Name: k.name, Cockroach: k.name == CockroachDB, Product: k.product, url: db.TCP}
 		k.err = withConn(ctx, db.TCP, func(c *pgx.Conn) error {
@@ -103,6 +107,7 @@ func PostgreSQLServer(t testing.TB) Server { return postgres.need(t) }
 func CockroachServer(t testing.TB) Server { return cockroach.need(t) }
 
 // need returns the server, or ends the test: by a skip where CockroachDB has no binary.
+// What the test leaves behind fails it; see CheckNoLeaks.
 func (k *serverKind) need(t testing.TB) Server {
 	t.Helper()
 	if !running.Load() {
@@ -116,13 +121,14 @@ func (k *serverKind) need(t testing.TB) Server {
 	default:
 		t.Fatalf("%s does not start: %v", k.name, err)
 	}
+	CheckNoLeaks(t)
 	return srv
 }
 
 // NewDatabase creates a database and returns its URL. At the end of the test the
 // database is dropped; on PostgreSQL a session that is then still in it, but for
-// the kit's own, fails the test (on CockroachDB, which does not say where a
-// session is, CheckNoLeaks does).
+// the kit's own, fails the test (CockroachDB does not say where a session is; for
+// all of them see CheckNoLeaks).
 func (s Server) NewDatabase(t testing.TB) string {
 	t.Helper()
 	name := "t" + strings.ToLower(rand.Text()[:12])

@@ -168,10 +168,11 @@ type Sessions struct {
 	// Max is the most connections open at once; Ready of them are made at once,
 	// zero is all.
 	Max, Ready int
-	// StatementTimeout ends a statement on the server, so that what a lost
-	// connection left behind does not hold its locks for ever. Zero is the
-	// server's own setting.
-	StatementTimeout time.Duration
+	// AttemptTimeout is how long the client tries before it ends a connection. A
+	// statement and an idle transaction end on the server before that, so that its
+	// reason arrives with its SQLSTATE, and so that what a lost connection left
+	// behind does not hold its locks for ever. Zero is the server's own settings.
+	AttemptTimeout time.Duration
 	// ReadOnly makes the server refuse every write of these sessions.
 	ReadOnly bool
 	// Prepare is called on each new connection, for type registration.
@@ -212,10 +213,10 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 				return err
 			}
 		}
-		if o.StatementTimeout <= 0 {
+		if o.AttemptTimeout <= 0 {
 			return nil
 		}
-		ms := o.StatementTimeout.Milliseconds()
+		ms := (o.AttemptTimeout / 10 * 9).Milliseconds()
 		_, err := conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d", ms, ms), pgx.QueryExecModeSimpleProtocol)
 		return err
 	}
