@@ -26,8 +26,9 @@ func TestSignalEndsIdleReads(t *testing.T) {
 		fmt.Fprintf(&text, "%d,%s\n", i, strings.Repeat("x", 60))
 	}
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		session := "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'loader %')"
 		if s.Cockroach {
-			loadertest.Long(t)
+			session = "SELECT EXISTS (SELECT 1 FROM [SHOW CLUSTER SESSIONS] WHERE application_name LIKE 'loader %')"
 		}
 		for _, test := range []struct {
 			name string
@@ -93,7 +94,7 @@ func TestSignalEndsIdleReads(t *testing.T) {
 					<-asked
 				default:
 					loadertest.Eventually(t, "a session of the load", func() bool {
-						return loadertest.Value[bool](t, url, "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'loader %')")
+						return loadertest.Value[bool](t, url, session)
 					})
 				}
 				if err := cmd.Process.Signal(os.Interrupt); err != nil {
