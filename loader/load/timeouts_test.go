@@ -33,7 +33,7 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 		chunk          time.Duration
 		code           string
 	}{
-		{"statement timeout", "", 700 * time.Millisecond, "57014"},
+		{"statement timeout", "", 1500 * time.Millisecond, "57014"},
 		{"lock timeout", "lock_timeout=100ms", 30 * time.Second, "55P03"},
 	} {
 		t.Run(test.setting, func(t *testing.T) {
