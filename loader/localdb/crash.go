@@ -1,10 +1,11 @@
 package localdb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"os"
 	"time"
 
 	"bulkload/loader/server"
@@ -58,14 +59,16 @@ func (db *DB) Restart(ctx context.Context) error {
 		start = db.startPostgres
 	}
 	for {
+		before, _ := os.ReadFile(db.log())
 		p, err := start(ctx)
 		if err == nil {
 			db.process = p
 			return nil
 		}
-		// The backends of a postmaster that was killed notice it one by one, and what
-		// they then say may be the last line of the log that both write.
-		if !strings.Contains(err.Error(), "shared memory block") && !strings.Contains(err.Error(), "unexpected postmaster exit") {
+		// The backends of a postmaster that was killed notice it one by one, and say so
+		// in the same log, where theirs may be the last word.
+		after, _ := os.ReadFile(db.log())
+		if !bytes.Contains(bytes.TrimPrefix(after, before), []byte("shared memory block")) {
 			return err
 		}
 		select {
