@@ -22,7 +22,7 @@ var importBy = []handoff.Mode{handoff.Serve, handoff.Upload}
 
 // checkNothingLeft fails the test where a job is still at work or an uploaded file is
 // still there.
-func checkNothingLeft(t *testing.T, url, table string) {
+func checkNothingLeft(t testing.TB, url, table string) {
 	t.Helper()
 	loadertest.Value[int64](t, url, "SELECT count(*) FROM "+table) // it is online
 	name := loadertest.Value[string](t, url, "SELECT current_database()")
