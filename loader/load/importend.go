@@ -35,9 +35,10 @@ func (r *importing) confirm(ctx context.Context, g *group, rows int64) error {
 			want += n
 		}
 	}
-	if rows < 0 && want >= 0 && r.s.WasEmpty && g.claim.Len() == r.Positions {
-		// The reply was lost. The table has the rows of this job, and any that others have
-		// added since. To be known before the group counts as done.
+	if rows < want && r.s.WasEmpty && g.claim.Len() == r.Positions {
+		// The reply was lost, or counts what the last node has read of a job that went over
+		// to it. The table has the rows of this job, and any that others have added since. To
+		// be known before the group counts as done.
 		if err := r.online(ctx); err != nil {
 			return err
 		}
