@@ -60,8 +60,8 @@ func Nodes(ctx context.Context, db server.Querier) int {
 // tries again and again by itself.
 const probeTimeout = 5 * time.Second
 
-// errUnreachable: the database did not ask for the probe.
-var errUnreachable = errors.New("the database cannot reach this command")
+// ErrUnreachable: the database did not ask for the probe.
+var ErrUnreachable = errors.New("the database cannot reach this command")
 
 // A PrivilegeError says that the user may not have the server read from URLs.
 type PrivilegeError struct{ Err error }
@@ -73,7 +73,8 @@ func (e *PrivilegeError) Error() string {
 func (e *PrivilegeError) Unwrap() error { return e.Err }
 
 // Probe lets the database read from the server before a job depends on it, and changes
-// nothing there. The error is a *PrivilegeError, or says that s cannot be reached.
+// nothing there. The error is a *PrivilegeError, wraps ErrUnreachable, or is that of a
+// connection which broke before the database had said anything.
 //
 // Note: SHOW BACKUP is the statement that reads a URL and does nothing else, on every
 // version; that there is no backup is the answer that is hoped for.
@@ -95,7 +96,9 @@ func (s *Server) Probe(ctx context.Context, conn *pgx.Conn) error {
 	case server.Code(err) == "42501":
 		return &PrivilegeError{err}
 	case errors.As(err, &pg) && pg.Code != "57014":
-		return fmt.Errorf("%w at %s: %s", errUnreachable, s.Addr(), RedactAll(server.Message(err)))
+		return fmt.Errorf("%w at %s: %s", ErrUnreachable, s.Addr(), RedactAll(server.Message(err)))
+	case pg == nil && err != nil && ctx.Err() == nil:
+		return err
 	}
-	return fmt.Errorf("%w at %s within %s", errUnreachable, s.Addr(), probeTimeout)
+	return fmt.Errorf("%w at %s within %s", ErrUnreachable, s.Addr(), probeTimeout)
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/klauspost/compress/gzip"
 
 	"bulkload/loader/server"
@@ -21,7 +20,7 @@ import (
 // the user's own in the database. It needs the right to create tables there, and no
 // administrator. It is safe for concurrent use.
 type Space struct {
-	pool *pgxpool.Pool
+	pool server.Bounded
 	user string
 	host string // database.schema.tables, as userfile URLs have it
 	dir  string // of the load's files
@@ -33,7 +32,7 @@ type Space struct {
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
 // NewSpace returns the space of a load. It makes nothing.
-func NewSpace(pool *pgxpool.Pool, database, user, load string) *Space {
+func NewSpace(pool server.Bounded, database, user, load string) *Space {
 	if !plainName.MatchString(database) {
 		database = "defaultdb" // a userfile URL cannot name others
 	}
@@ -70,6 +69,8 @@ func (s *Space) Prepare(ctx context.Context) error {
 	if _, err := s.Files(ctx); !noSpace(err) {
 		return err
 	}
+	ctx, cancel := s.pool.Deadline(ctx)
+	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return err

@@ -19,26 +19,24 @@ import (
 // and by a stop. The load brings all of its rows, or none and then says so; the resumed
 // one brings them.
 func TestImportOutlivesItsNodes(t *testing.T) {
-	c := threeNodes(t)
+	c := loadertest.ThreeNodes(t)
+	// A job waits for another node until its own is given up, 40 s else, and then up to 30
+	// more until one looks for jobs, which 21.1 lets nobody change.
+	loadertest.Exec(t, c.At("defaultdb"), "SET CLUSTER SETTING server.sqlliveness.heartbeat = '1s'", "SET CLUSTER SETTING server.sqlliveness.ttl = '6s'")
 	const some, many = 600_000, 2_000_000 // a node that is stopped takes its time
 	for i, x := range []struct {
 		name string
 		mode handoff.Mode
 		node int // 0 is the one that the load talks to: the first of the URL
-		end  func(*cluster, *testing.T, int)
+		end  func(*loadertest.Cluster, *testing.T, int)
 		rows int64
 	}{
-		{"gateway killed", handoff.Serve, 0, (*cluster).kill, some},
-		{"other killed", handoff.Serve, 1, (*cluster).kill, some},
-		{"gateway stopped", handoff.Serve, 0, (*cluster).stop, many},
-		{"other stopped", handoff.Serve, 2, (*cluster).stop, many},
-		{"gateway killed", handoff.Upload, 0, (*cluster).kill, some},
-		{"other killed", handoff.Upload, 2, (*cluster).kill, some},
+		{"gateway killed", handoff.Serve, 0, (*loadertest.Cluster).Kill, some},
+		{"other stopped", handoff.Serve, 2, (*loadertest.Cluster).Stop, many},
+		{"other killed", handoff.Upload, 1, (*loadertest.Cluster).Kill, some},
 	} {
 		t.Run(fmt.Sprintf("%s/%s", x.mode, x.name), func(t *testing.T) {
-			name := fmt.Sprintf("import%d", i)
-			loadertest.Exec(t, c.at("defaultdb"), "CREATE DATABASE "+name)
-			at := c.at(name)
+			at := c.NewDatabase(t, fmt.Sprintf("import%d", i))
 			n := x.rows
 			atWork := make(chan struct{}, 1)
 			l := newLoad(t, at, load.Request{What: load.Points, Rows: n, Settings: load.Settings{
@@ -66,7 +64,10 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 					return loadertest.Value[int64](t, at, "SELECT count(*) FROM loader.loads WHERE job IS NOT NULL") > 0
 				})
 			} else {
-				<-orDone(atWork, done)
+				select {
+				case <-atWork:
+				case <-done:
+				}
 			}
 			began := time.Now()
 			x.end(c, t, x.node)
@@ -75,7 +76,7 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 				t.Logf("the load ended before the node did")
 			default:
 			}
-			c.start(t, x.node)
+			c.Start(t, x.node)
 			<-done
 			t.Logf("after the end of the node it took %s: %d rows, %v", time.Since(began).Round(time.Second), res.Rows, err)
 			if err != nil {
@@ -95,13 +96,5 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 			checkExact(t, at, l, n)
 			checkNothingLeft(t, at, "points")
 		})
-	}
-}
-
-// stop ends a node as its operator does.
-func (c *cluster) stop(t *testing.T, node int) {
-	t.Helper()
-	if err := c.StopNode(node); err != nil {
-		t.Fatal(err)
 	}
 }

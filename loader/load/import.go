@@ -235,6 +235,10 @@ func (l *Load) listen(ctx context.Context, s *importSpec, o handoff.Options) (st
 	}
 	l.serving.Close()
 	l.serving = nil
+	var privilege *handoff.PrivilegeError
+	if !errors.As(err, &privilege) && !errors.Is(err, handoff.ErrUnreachable) {
+		return "", err // the connection broke, and nothing is known
+	}
 	why := err.Error()
 	if o.CertFile != "" {
 		why += ", or does not trust the certificate of --serve-cert"

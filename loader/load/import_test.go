@@ -22,7 +22,7 @@ var importBy = []handoff.Mode{handoff.Serve, handoff.Upload}
 
 // checkNothingLeft fails the test where a job is still at work or an uploaded file is
 // still there.
-func checkNothingLeft(t *testing.T, url, table string) {
+func checkNothingLeft(t testing.TB, url, table string) {
 	t.Helper()
 	loadertest.Value[int64](t, url, "SELECT count(*) FROM "+table) // it is online
 	name := loadertest.Value[string](t, url, "SELECT current_database()")
@@ -262,74 +262,53 @@ func TestStopCancelsTheJob(t *testing.T) {
 	}
 }
 
-// The server may lose the connection that an IMPORT INTO was sent on, or any other: the
-// job goes on, and the load with it.
+// strike ends the sessions of a load that the condition holds for, adds them to those
+// that were ended before, and reports whether there was another.
+func strike(t *testing.T, url, load, condition string, ended map[string]bool) bool {
+	t.Helper()
+	before := len(ended)
+	for _, id := range loadertest.Value[[]string](t, url, "SELECT COALESCE(array_agg(session_id), ARRAY[]) FROM [SHOW CLUSTER SESSIONS] WHERE position($1 IN application_name) = 1 AND "+condition, "loader "+load) {
+		loadertest.Exec(t, url, "CANCEL SESSION IF EXISTS '"+id+"'")
+		ended[id] = true
+	}
+	return len(ended) > before
+}
+
+// The server may lose the connection that an IMPORT INTO was sent on, and then any other:
+// the job goes on, and the load with it.
 func TestImportSurvivesLostConnections(t *testing.T) {
 	loadertest.Long(t)
-	s := loadertest.CockroachServer(t)
-	for _, mode := range importBy {
-		t.Run(string(mode), func(t *testing.T) {
-			url := s.NewDatabase(t)
-			l := newLoad(t, url, load.Request{What: load.Points, Rows: 150_000, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: mode}}})
-			over := make(chan struct{})
-			ended := make(chan struct{})
-			go func() {
-				defer close(ended)
-				// Not for ever: a transaction of the registry needs some time on
-				// a busy machine.
-				for range 8 {
-					select {
-					case <-over:
-						return
-					case <-time.After(500 * time.Millisecond):
-						loadertest.Exec(t, url, "CANCEL SESSIONS IF EXISTS SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE application_name LIKE 'loader "+l.ID+"%'")
-					}
-				}
-			}()
-			res, err := l.Run(context.Background())
-			close(over)
-			<-ended
-			if err != nil || res.Rows != 150_000 {
-				t.Fatalf("got %d rows, %v", res.Rows, err)
-			}
-			checkExact(t, url, l, 150_000)
-			checkNothingLeft(t, url, "points")
-		})
-	}
+	eachImport(t, func(t *testing.T, url string, sub subject) {
+		const n = 150_000
+		x := sub.startDirect(t, url, n)
+		ended := map[string]bool{}
+		for _, condition := range []string{"active_queries LIKE 'IMPORT INTO%'", "true", "true", "true"} {
+			loadertest.Eventually(t, "a session that is "+condition, func() bool {
+				return strike(t, url, x.ID, condition, ended) || !x.running()
+			})
+		}
+		if res := x.mustEnd(t); res.Rows != n {
+			t.Errorf("got %d rows", res.Rows)
+		}
+		t.Logf("%d sessions ended", len(ended))
+		if len(ended) < 3 {
+			t.Errorf("%d sessions were ended, want that of the statement and two others: the load was faster", len(ended))
+		}
+		sub.exact(t, url, x.Load, n)
+	})
 }
 
 func TestTwoRunsOfOneImport(t *testing.T) {
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
-	l := newLoad(t, url, load.Request{What: load.Points, Rows: 150_000, Settings: load.Settings{Via: load.Import}})
-	began := make(chan struct{})
-	first := make(chan error, 1)
-	var once bool
-	go func() {
-		_, err := l.Run(context.Background())
-		first <- err
-	}()
-	go func() {
-		for !once {
-			if loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.loads WHERE job IS NOT NULL") > 0 {
-				once = true
-				close(began)
-			}
-		}
-	}()
-	<-began
-	second, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.Close()
-	if _, err := second.Run(context.Background()); err != nil {
-		t.Errorf("the second run: %v", err)
-	}
-	if err := <-first; err != nil {
-		t.Errorf("the first run: %v", err)
-	}
-	checkExact(t, url, l, 150_000)
+	sub := imported(handoff.Serve)
+	first := sub.startDirect(t, url, 150_000)
+	loadertest.Eventually(t, "the first run's job", func() bool {
+		return loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.loads WHERE job IS NOT NULL") > 0
+	})
+	resume(t, url, first.Load, load.Settings{})
+	first.mustEnd(t)
+	sub.exact(t, url, first.Load, 150_000)
 }
 
 // A run that follows an earlier one's job gives the time of the job, not that since it

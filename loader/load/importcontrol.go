@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
+	"bulkload/loader/commit"
 	"bulkload/loader/handoff"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -31,8 +30,9 @@ func jobOf(ctx context.Context, pool server.Querier, rec registry.Load) (job han
 }
 
 // sessions opens a pool for a few statements.
-func sessions(ctx context.Context, srv *server.Server) (*pgxpool.Pool, error) {
-	return srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2})
+func sessions(ctx context.Context, srv *server.Server) (server.Bounded, error) {
+	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2})
+	return server.Bounded{Pool: pool, Within: commit.DefaultChunkTimeout}, err
 }
 
 // PauseJob pauses the IMPORT job of a load and waits until it is. A *TableError says that
@@ -42,7 +42,7 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 	if err != nil {
 		return 0, err
 	}
-	defer server.ClosePool(pool)
+	defer server.ClosePool(pool.Pool)
 	job, _, err := jobOf(ctx, pool, rec)
 	if errors.Is(err, handoff.ErrNoJob) {
 		return 0, &TableError{fmt.Sprintf("load %s has no IMPORT job at work; only those can be paused", rec.ID)}
@@ -81,7 +81,7 @@ func CancelJob(ctx context.Context, srv *server.Server, rec registry.Load, note 
 	if err != nil {
 		return err
 	}
-	defer server.ClosePool(pool)
+	defer server.ClosePool(pool.Pool)
 	job, s, err := jobOf(ctx, pool, rec)
 	switch {
 	case s == nil && errors.Is(err, handoff.ErrNoJob):

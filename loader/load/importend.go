@@ -35,6 +35,19 @@ func (r *importing) confirm(ctx context.Context, g *group, rows int64) error {
 			want += n
 		}
 	}
+	if rows < want && r.s.WasEmpty && g.claim.Len() == r.Positions {
+		// The reply was lost, or counts what the last node has read of a job that went over
+		// to it. The table has the rows of this job, and any that others have added since. To
+		// be known before the group counts as done.
+		if err := r.online(ctx); err != nil {
+			return err
+		}
+		n, err := r.count(ctx)
+		if err != nil {
+			return err
+		}
+		rows = min(n, want)
+	}
 	if rows >= 0 && want >= 0 && rows != want {
 		return fmt.Errorf("%w: the server has read %d rows of %d", loader.ErrUnconfirmed, rows, want)
 	}
@@ -53,6 +66,18 @@ func (r *importing) confirm(ctx context.Context, g *group, rows int64) error {
 	r.total.Rows += max(rows, want, 0)
 	r.unsure = r.unsure || rows < 0
 	return nil
+}
+
+// count counts the rows of the table.
+func (r *importing) count(ctx context.Context) (n int64, err error) {
+	err = r.retry(ctx, func() error {
+		n, err = server.Count(ctx, r.srv, r.Table.Name)
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: the rows could not be counted: %w", loader.ErrUnconfirmed, err)
+	}
+	return n, err
 }
 
 // countRecords counts the records of the files of which the server has read copies.
@@ -81,7 +106,7 @@ func (r *importing) online(ctx context.Context) error {
 	defer cancel()
 	told := time.AfterFunc(2*time.Second, func() { r.note("waiting until " + r.Table.Display() + " is online") })
 	defer told.Stop()
-	err := handoff.Online(waiting, r.pool, r.Table.Name)
+	err := handoff.Online(waiting, r.db, r.Table.Name)
 	switch cause := context.Cause(waiting); {
 	case err == nil || ctx.Err() != nil:
 		return err
@@ -100,16 +125,16 @@ func (r *importing) finish(ctx context.Context) error {
 		return err
 	}
 	if r.Table.OID == 0 { // the job of an earlier run had it offline
-		t, err := server.Describe(ctx, r.pool, r.srv.Info, r.Table.Name)
+		t, err := server.Describe(ctx, r.db, r.srv.Info, r.Table.Name)
 		if err != nil {
 			return err
 		}
 		r.Table = t
 	}
-	if r.unsure && r.What != CSV && r.s.WasEmpty {
-		n, err := server.Count(ctx, r.srv, r.Table.Name)
+	if r.unsure && r.What != CSV && r.s.WasEmpty { // several jobs
+		n, err := r.count(ctx)
 		if err != nil {
-			return fmt.Errorf("%w: the rows could not be counted: %w", loader.ErrUnconfirmed, err)
+			return err
 		}
 		if n < r.Rows {
 			return fmt.Errorf("%w: %s has %d rows, and %d were handed off", loader.ErrUnconfirmed, r.Table.Display(), n, r.Rows)
@@ -123,6 +148,8 @@ func (r *importing) finish(ctx context.Context) error {
 	}
 	ctx, stop := r.untilStop(ctx)
 	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, r.patience())
+	defer cancel()
 	if err := handoff.Analyze(ctx, r.pool, r.Table.Name); err != nil {
 		r.note("statistics could not be gathered, and will be by the server in time: " + server.Reason(err))
 	}

@@ -11,7 +11,6 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/handoff"
-	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
 
@@ -20,7 +19,11 @@ func (r *importing) earlier(ctx context.Context, g *group) (handoff.Job, bool, e
 	if r.s.Tag == "" || r.registry == nil {
 		return handoff.Job{}, false, nil
 	}
-	job, err := handoff.Find(ctx, r.pool, r.s.Tag, r.s.Began)
+	var job handoff.Job
+	err := r.retry(ctx, func() (err error) {
+		job, err = handoff.Find(ctx, r.db, r.s.Tag, r.s.Began)
+		return err
+	})
 	switch {
 	case errors.Is(err, handoff.ErrNoJob):
 		return job, false, nil
@@ -114,7 +117,7 @@ func (e errNoJob) Unwrap() error { return e.error }
 // send sends the statement and follows its job.
 func (r *importing) send(ctx context.Context, g *group) (int64, error) {
 	err := r.retry(ctx, func() (err error) {
-		r.s.Began, err = handoff.Now(ctx, r.pool)
+		r.s.Began, err = handoff.Now(ctx, r.db)
 		return err
 	})
 	if err != nil {
@@ -127,15 +130,17 @@ func (r *importing) send(ctx context.Context, g *group) (int64, error) {
 	answers := make(chan answer, 1)
 	sending, hangUp := context.WithCancel(ctx)
 	defer hangUp()
+	r.session = ""
 	go func() {
 		var a answer
 		a.err = server.Own(sending, r.pool, func(conn *pgx.Conn) (err error) {
+			r.session = server.SessionID(conn)
 			a.Answer, err = handoff.Import(sending, conn, st)
 			return err
 		})
 		answers <- a
 	}()
-	id, a, err := r.find(ctx, g, answers)
+	id, a, err := r.find(ctx, g, answers, hangUp)
 	if err != nil {
 		return 0, err
 	}
@@ -165,9 +170,12 @@ type answer struct {
 }
 
 // find waits until the job is there, and records it. The answer that came meanwhile, if
-// any, is returned too.
-func (r *importing) find(ctx context.Context, g *group, answers <-chan answer) (int64, *answer, error) {
+// any, is returned too. A statement that has neither brought a job nor an answer in the
+// time for one has been lost on its way: hangUp ends the wait for it.
+func (r *importing) find(ctx context.Context, g *group, answers <-chan answer, hangUp func()) (int64, *answer, error) {
 	var got *answer
+	lost := time.AfterFunc(r.within(), hangUp)
+	defer lost.Stop()
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		select {
 		case a := <-answers:
@@ -180,7 +188,7 @@ func (r *importing) find(ctx context.Context, g *group, answers <-chan answer) (
 		if got != nil && got.err == nil {
 			id = got.Job
 		} else {
-			job, err := handoff.Find(ctx, r.pool, r.s.Tag, r.s.Began)
+			job, err := handoff.Find(ctx, r.db, r.s.Tag, r.s.Began)
 			if err == nil {
 				id = job.ID
 			} else if ctx.Err() != nil {
@@ -204,7 +212,7 @@ func (r *importing) find(ctx context.Context, g *group, answers <-chan answer) (
 				return 0, nil, err
 			}
 			err := r.retry(ctx, func() error {
-				job, err := handoff.Find(ctx, r.pool, r.s.Tag, r.s.Began)
+				job, err := handoff.Find(ctx, r.db, r.s.Tag, r.s.Began)
 				id = job.ID
 				return err
 			})
@@ -221,24 +229,28 @@ func (r *importing) find(ctx context.Context, g *group, answers <-chan answer) (
 	}
 }
 
-// endStatement ends the session that may still run the IMPORT INTO of this run.
+// endStatement ends the session that the IMPORT INTO of this run was sent by, and waits
+// until the server has it no more. It would otherwise still take a statement that is on its
+// way, and begin a job beside the next.
 func (r *importing) endStatement(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, r.patience())
-	defer cancel()
-	for {
-		_, err := r.pool.Exec(ctx, `CANCEL QUERIES IF EXISTS SELECT query_id FROM [SHOW CLUSTER QUERIES] WHERE application_name = $1 AND query LIKE 'IMPORT INTO%'`, registry.SessionName(r.ID, r.run))
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(200 * time.Millisecond):
-		}
+	if r.session == "" {
+		return nil // nothing was sent
 	}
+	return r.retry(ctx, func() error {
+		var there bool
+		err := r.db.QueryRow(ctx, `SELECT count(*) > 0 FROM [SHOW CLUSTER SESSIONS] WHERE session_id = $1`, r.session).Scan(&there)
+		if err != nil || !there {
+			return err
+		}
+		if _, err := r.db.Exec(ctx, `CANCEL SESSION IF EXISTS $1`, r.session); err != nil {
+			return err
+		}
+		return errSession
+	})
 }
+
+// errSession: a session is ending. It passes.
+var errSession = errors.New("the session of IMPORT INTO is still there")
 
 // failsWithin is how long a job may take to fail that has lost a file of its.
 const failsWithin = 3 * time.Second
@@ -282,8 +294,8 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 			case <-time.After(failsWithin):
 			}
 		}
-		if err := handoff.Control(watch, r.pool, "CANCEL", id); err != nil && watch.Err() == nil {
-			if j, again := handoff.Show(watch, r.pool, id); again != nil || !j.Status.Over() {
+		if err := handoff.Control(watch, r.db, "CANCEL", id); err != nil && watch.Err() == nil {
+			if j, again := handoff.Show(watch, r.db, id); again != nil || !j.Status.Over() {
 				r.note(server.Reason(err))
 			}
 		}
@@ -305,7 +317,7 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 	if job.Status != handoff.RevertFailed {
 		waiting, cancel := context.WithTimeout(ctx, r.patience())
 		defer cancel()
-		if err := handoff.Online(waiting, r.pool, r.Table.Name); err != nil {
+		if err := handoff.Online(waiting, r.db, r.Table.Name); err != nil {
 			return job, rows, fmt.Errorf("%w; %w", failure, err)
 		}
 	}
@@ -330,7 +342,7 @@ func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan s
 	}
 	go func() {
 		paused := false
-		job, err := handoff.Follow(following, r.pool, id, least, r.patience(), wake, func(j handoff.Job) {
+		job, err := handoff.Follow(following, r.db, id, least, r.patience(), wake, func(j handoff.Job) {
 			if j.Status == handoff.Paused && !paused {
 				r.note(fmt.Sprintf("job %d is paused; loader loads resume %s resumes it", id, r.ID))
 			}

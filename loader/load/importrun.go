@@ -11,6 +11,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
+	"bulkload/loader/commit"
 	"bulkload/loader/handoff"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -22,11 +23,14 @@ type importing struct {
 	s     *importSpec
 	queue loader.Queue
 	space *handoff.Space
+	db    server.Bounded // for what is soon answered
 	total loader.Result
 	// unsure says that the server's count of the rows of a job was lost.
 	unsure bool
 	// before is the time that jobs took before this run followed them.
 	before time.Duration
+	// session is the server's id of the one that the statement was sent by last.
+	session string
 	// ahead is the group that is uploaded while a job runs; noAhead ends that.
 	ahead   chan *group
 	noAhead context.CancelFunc
@@ -66,7 +70,8 @@ func (l *Load) runImport(ctx context.Context) (loader.Result, error) {
 	} else {
 		r.queue = &wholeQueue{left: l.Positions}
 	}
-	r.space = handoff.NewSpace(l.pool, l.srv.Config.Database(), l.srv.Config.User(), l.handoffID())
+	r.db = server.Bounded{Pool: l.pool, Within: r.within()}
+	r.space = handoff.NewSpace(r.db, l.srv.Config.Database(), l.srv.Config.User(), l.handoffID())
 	watch, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
 	var beside sync.WaitGroup
@@ -245,7 +250,7 @@ func (r *importing) load(ctx context.Context, g *group) error {
 	case found && !job.Status.Over():
 		r.note(fmt.Sprintf("IMPORT job %d of an earlier run is %s: this run follows it", job.ID, job.Status))
 		if job.Status == handoff.Paused {
-			if err := handoff.Control(ctx, r.pool, "RESUME", job.ID); err != nil {
+			if err := handoff.Control(ctx, r.db, "RESUME", job.ID); err != nil {
 				return err
 			}
 		}
@@ -303,7 +308,11 @@ func (r *importing) renew(ctx context.Context) error {
 		return nil
 	}
 	o := r.settings.Handoff
-	why, err := r.listen(ctx, r.s, o)
+	var why string
+	err := server.Again(ctx, func() (err error) {
+		why, err = r.listen(ctx, r.s, o)
+		return err
+	})
 	if err == nil && why != "" {
 		err = &TableError{why}
 	}
@@ -323,6 +332,14 @@ func (r *importing) patience() time.Duration {
 		return r.settings.RetryFor
 	}
 	return registry.DefaultRetryFor
+}
+
+// within is how long an answer may take to what is soon done.
+func (r *importing) within() time.Duration {
+	if r.settings.ChunkTimeout > 0 {
+		return r.settings.ChunkTimeout
+	}
+	return commit.DefaultChunkTimeout
 }
 
 // live shows that the run lives, for as long as ctx lasts, and ends it when what it holds

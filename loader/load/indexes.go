@@ -109,8 +109,8 @@ func RestoreIndexes(ctx context.Context, srv *server.Server, reg *registry.Regis
 	if err != nil {
 		return err
 	}
-	defer server.ClosePool(pool)
-	l.pool = pool
+	defer server.ClosePool(pool.Pool)
+	l.pool = pool.Pool
 	return l.restoreIndexes(ctx, note)
 }
 

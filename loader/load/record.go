@@ -60,10 +60,11 @@ func (l *Load) takeBack(ctx context.Context) error {
 	// A DROP INDEX whose connection broke may still be on its way: all sessions of the
 	// load are ended before it is looked which indexes are there.
 	server.ClosePool(l.pool)
-	pool, err := sessions(ctx, l.srv)
+	bounded, err := sessions(ctx, l.srv)
 	if err != nil {
 		return err
 	}
+	pool := bounded.Pool // an index takes its time
 	defer server.ClosePool(pool)
 	again := &Load{ID: l.ID, srv: l.srv, pool: pool, registry: l.registry.Over(pool), spec: l.spec}
 	if err := again.registry.Fence(ctx, l.ID, l.run); err != nil {

@@ -41,6 +41,9 @@ func (s subject) exact(t testing.TB, direct string, l *load.Load, n int64, other
 	}
 	checkLoad(t, direct, l, n, want)
 	s.checkRejects(t, direct, l, n)
+	if s.Via == load.Import {
+		checkOneJob(t, direct, l)
+	}
 }
 
 func (s subject) String() string { return s.kind + "/" + name(s.Settings) }

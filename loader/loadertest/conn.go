@@ -327,7 +327,7 @@ func (c *conn) reply(frame []byte) bool {
 				return false
 			}
 		case Recount:
-			frame = recount(frame, f.Less)
+			frame = recount(frame, f)
 		case CutMiddle:
 			frame = frame[:len(frame)/2]
 			fallthrough

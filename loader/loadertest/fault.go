@@ -67,8 +67,8 @@ const (
 	BlackHoleAll
 	// Refuse closes the connection and resets every new one until Proxy.Heal.
 	Refuse
-	// Recount makes the number at the end of a CommandComplete of the server less by
-	// Fault.Less: the reply of one that took fewer rows than were sent, though the
+	// Recount makes the number at the end of a CommandComplete of the server, or in
+	// Fault.Column of a DataRow in text format, less by Fault.Less: the reply of one that took fewer rows than were sent, though the
 	// server took them all.
 	Recount
 	// RollBack sends ROLLBACK in place of a COMMIT that comes as a Query, and passes its
@@ -119,6 +119,7 @@ type Fault struct {
 	Only           *Side         // for the black holes: what this side sends vanishes; nil means both
 	Code           string        // SQLSTATE for Inject and InjectAfter
 	Less           int           // for Recount; negative means more
+	Column         int           // for Recount of a DataRow, from 0
 	Text           string        // message for Inject and InjectAfter; empty means one that names the code
 
 	proxy *Proxy

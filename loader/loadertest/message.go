@@ -174,15 +174,25 @@ func sqlText(b []byte) string {
 	return string(b[:min(len(b), maxSQL)])
 }
 
-// recount returns the CommandComplete with less behind its last blank, or the message as
-// it is where no number is there.
-func recount(frame []byte, less int) []byte {
-	tag, _ := cstring(frame[headerSize:])
-	at := strings.LastIndexByte(tag, ' ')
-	n, err := strconv.Atoi(tag[at+1:])
-	if frame[0] != 'C' || err != nil {
-		return frame
+// recount returns a CommandComplete or a DataRow with the fault's number in it, or the
+// message as it is where no number is there.
+func recount(frame []byte, f *Fault) []byte {
+	switch frame[0] {
+	case 'C':
+		tag, _ := cstring(frame[headerSize:])
+		at := strings.LastIndexByte(tag, ' ') + 1
+		if n, err := strconv.Atoi(tag[at:]); err == nil {
+			frame, _ = (&pgproto3.CommandComplete{CommandTag: []byte(tag[:at] + strconv.Itoa(n-f.Less))}).Encode(nil)
+		}
+	case 'D':
+		var row pgproto3.DataRow
+		if row.Decode(frame[headerSize:]) != nil || f.Column >= len(row.Values) {
+			break
+		}
+		if n, err := strconv.Atoi(string(row.Values[f.Column])); err == nil {
+			row.Values[f.Column] = strconv.AppendInt(nil, int64(n-f.Less), 10)
+			frame, _ = row.Encode(nil)
+		}
 	}
-	b, _ := (&pgproto3.CommandComplete{CommandTag: []byte(tag[:at+1] + strconv.Itoa(n-less))}).Encode(nil)
-	return b
+	return frame
 }

@@ -77,10 +77,15 @@ func (l *lost) identify(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
+// SessionID returns CockroachDB's id of the session of a pool's connection, or nothing.
+func SessionID(conn *pgx.Conn) string {
+	id, _ := conn.PgConn().CustomData()[sessionKey].(string)
+	return id
+}
+
 func (l *lost) name(conn *pgx.Conn) string {
 	if l.product == CockroachDB {
-		id, _ := conn.PgConn().CustomData()[sessionKey].(string)
-		return id
+		return SessionID(conn)
 	}
 	return fmt.Sprint(conn.PgConn().PID())
 }

@@ -1,0 +1,68 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// A Bounded is a pool whose calls end when they are not answered Within a time: a
+// connection may have gone silent. Their errors then wrap context.DeadlineExceeded, which
+// [Classify] takes for uncertain. What is not among its own methods is the pool's, without
+// a bound.
+type Bounded struct {
+	*pgxpool.Pool
+	Within time.Duration
+}
+
+// Deadline returns a context that ends when a call that begins now must have ended.
+func (b Bounded) Deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, b.Within)
+}
+
+// Exec is the pool's.
+func (b Bounded) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	ctx, cancel := b.Deadline(ctx)
+	defer cancel()
+	return b.Pool.Exec(ctx, sql, args...)
+}
+
+// QueryRow is the pool's.
+func (b Bounded) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	ctx, cancel := b.Deadline(ctx)
+	return boundedRow{b.Pool.QueryRow(ctx, sql, args...), cancel}
+}
+
+// Query is the pool's. The time is that until the rows are closed.
+func (b Bounded) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	ctx, cancel := b.Deadline(ctx)
+	found, err := b.Pool.Query(ctx, sql, args...)
+	if err != nil {
+		cancel()
+		return found, err
+	}
+	return boundedRows{found, cancel}, nil
+}
+
+type boundedRow struct {
+	pgx.Row
+	cancel context.CancelFunc
+}
+
+func (r boundedRow) Scan(dest ...any) error {
+	defer r.cancel()
+	return r.Row.Scan(dest...)
+}
+
+type boundedRows struct {
+	pgx.Rows
+	cancel context.CancelFunc
+}
+
+func (r boundedRows) Close() {
+	r.Rows.Close()
+	r.cancel()
+}
