@@ -33,9 +33,9 @@ const fewestMessages = 60
 // sweeps are those that a subject is put to. Opening is the same for all.
 func (s subject) sweeps(srv loadertest.Server) []sweep {
 	const client, server = loadertest.Frontend, loadertest.Backend
-	opening := 1
+	opening, answers := 1, 17
 	if srv.Cockroach {
-		opening = 5 // which takes long to make tables
+		opening, answers = 5, 41 // which takes long to make tables
 	}
 	switch first := s.kind == "points"; {
 	case !loadertest.Chaos && first:
@@ -43,7 +43,7 @@ func (s subject) sweeps(srv loadertest.Server) []sweep {
 	case !loadertest.Chaos:
 		return []sweep{{false, client, 29}, {false, server, 43}}
 	case s.among(srv) && first:
-		return []sweep{{true, client, opening}, {true, server, 17}, {false, client, 1}, {false, server, 7}}
+		return []sweep{{true, client, opening}, {true, server, answers}, {false, client, 1}, {false, server, 7}}
 	case s.among(srv):
 		return []sweep{{false, client, 1}, {false, server, 7}}
 	}
