@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -67,7 +66,7 @@ func (p *program) count(c *cli.Context) error {
 		return err
 	}
 	if p.json {
-		return json.NewEncoder(p.stdout).Encode(struct {
+		return p.printJSON(struct {
 			Server   string `json:"server"`
 			Database string `json:"database"`
 			Table    string `json:"table"`

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -109,7 +108,7 @@ func (p *program) writeOut(c *cli.Context, req load.Request, pattern string) err
 		out.Statement.Files = append(out.Statement.Files, "nodelocal://1/"+filepath.Base(n))
 	}
 	if p.json {
-		return json.NewEncoder(p.stdout).Encode(outJSON{
+		return p.printJSON(outJSON{
 			What: string(req.What), Rows: req.Rows, Seed: strconv.FormatUint(req.Seed, 10), Files: out.Names,
 			FirstKey: out.Keys.First, EndKey: out.Keys.End, Statement: out.Statement.SQL(),
 		})

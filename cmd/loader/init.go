@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -115,7 +114,7 @@ func (p *program) init(c *cli.Context) error {
 		}
 	}
 	if p.json {
-		return json.NewEncoder(p.stdout).Encode(r)
+		return p.printJSON(r)
 	}
 	if connection(c) != "" {
 		certs := ""
@@ -153,7 +152,7 @@ func (r *initResult) add(steps []bank.Step) {
 // printDryRun prints a script for cockroach sql or psql, and a shell.
 func (p *program) printDryRun(r initResult, steps []bank.Step, cert *bank.ClientCertificate) error {
 	if p.json {
-		return json.NewEncoder(p.stdout).Encode(r)
+		return p.printJSON(r)
 	}
 	in := ""
 	for _, s := range steps {

@@ -187,7 +187,7 @@ func (p *program) listLoads(c *cli.Context) error {
 		return err
 	}
 	if p.json {
-		return json.NewEncoder(p.stdout).Encode(all)
+		return p.printJSON(all)
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "LOAD\tWHAT\tDATABASE\tTABLE\tSTATE\tIN\tOF\t\tCREATED")
@@ -205,7 +205,7 @@ func (p *program) showLoad(c *cli.Context, id string) error {
 		}
 		j := asJSON(srv, l, in.Len())
 		if p.json {
-			return json.NewEncoder(p.stdout).Encode(j)
+			return p.printJSON(j)
 		}
 		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(w, "load\t%s\nwhat\t%s\ntarget\t%s, database %s\nstate\t%s\nin\t%d of %d %s\ncreated\t%s\n", j.ID, j.What, j.Table, j.Database, j.State, j.In, j.Of, j.Unit, j.Created.Local().Format(time.DateTime))
@@ -257,7 +257,7 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 			return err
 		}
 		if p.json {
-			if err := json.NewEncoder(p.stdout).Encode(struct {
+			if err := p.printJSON(struct {
 				Load     string `json:"load"`
 				OK       bool   `json:"ok"`
 				Rows     int64  `json:"rows"`

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,8 +10,9 @@ import (
 	"unicode"
 )
 
-// An outlet is stdout, with what a terminal would act on made printable. It keeps the first error of a write, so that a result that did not
-// arrive, on a full disk or in a closed pipe, is not taken for one that did.
+// An outlet is stdout, with what a terminal would act on made printable. It keeps the
+// first error of a write, so that a result that did not arrive, on a full disk or in a
+// closed pipe, is not taken for one that did.
 type outlet struct {
 	*os.File
 	err error
@@ -32,6 +34,17 @@ func (o *outlet) Write(b []byte) (int, error) {
 
 // WriteString is Write, for io.WriteString.
 func (o *outlet) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
+
+// printJSON writes v to stdout as one line. That it was not written is told at the end, as
+// of all that stdout does not take.
+func (p *program) printJSON(v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(p.stdout, string(b))
+	return nil
+}
 
 // failed returns the error that says that the result was not written.
 func (o *outlet) failed() error {

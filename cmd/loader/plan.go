@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -59,7 +58,7 @@ func (p *program) preview(c *cli.Context, req load.Request) error {
 		return err
 	}
 	if p.json {
-		return json.NewEncoder(p.stdout).Encode(preview)
+		return p.printJSON(preview)
 	}
 	p.printPreview(preview)
 	return nil

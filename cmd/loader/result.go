@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -84,7 +83,7 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 		return p.printFiles(srv, l, res, rejected, local)
 	}
 	if p.json {
-		return json.NewEncoder(p.stdout).Encode(generatedResult{
+		return p.printJSON(generatedResult{
 			loadResult: newLoadResult(srv, l), Rows: l.Rows, Seed: strconv.FormatUint(l.Seed, 10),
 			FirstKey: l.Keys.First, EndKey: l.Keys.End, runResult: newRunResult(l, res),
 		})
@@ -115,7 +114,7 @@ func (p *program) printFiles(srv *server.Server, l *load.Load, res loader.Result
 		if l.Rows == 0 {
 			bytes = 0 // of streams it is not known
 		}
-		return json.NewEncoder(p.stdout).Encode(filesResult{
+		return p.printJSON(filesResult{
 			loadResult: newLoadResult(srv, l), Files: len(l.InputFiles()), Bytes: bytes, Conflicts: res.Conflicts, Rejected: rejected,
 			runResult: newRunResult(l, res),
 		})

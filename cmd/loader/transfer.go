@@ -124,7 +124,7 @@ func (p *program) transfer(c *cli.Context) error {
 		}
 	}
 	if p.json {
-		return json.NewEncoder(p.stdout).Encode(out)
+		return p.printJSON(out)
 	}
 	return nil
 }

@@ -29,6 +29,11 @@ func takeBaseline() baseline {
 	return baseline{started.Load(), goleak.IgnoreCurrent(), openFiles()}
 }
 
+// behindWrite ignores what pgx begins beside a write that is slow: it reads until the next
+// message, also from a connection that the kit keeps. Whether the connection is left is
+// found by its socket.
+var behindWrite = goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgconn/internal/bgreader.(*BGReader).bgRead")
+
 // started counts the servers of the test process that run until Main stops them.
 var started atomic.Int64
 
@@ -40,7 +45,7 @@ func (b baseline) left() string {
 		return ""
 	}
 	left := poll(func() string {
-		if err := goleak.Find(b.goroutines); err != nil {
+		if err := goleak.Find(b.goroutines, behindWrite); err != nil {
 			return "goroutines left: " + err.Error()
 		}
 		return ""
