@@ -223,43 +223,39 @@ func TestImportWithoutAdmin(t *testing.T) {
 	}
 }
 
+// TestStopCancelsTheJob stops a load when its job is known: the job is cancelled, if it does
+// not fail before since nothing is served any more, and what is left is an online table
+// without rows.
 func TestStopCancelsTheJob(t *testing.T) {
-	loadertest.Long(t)
-	s := loadertest.CockroachServer(t)
-	for _, mode := range importBy {
-		t.Run(string(mode), func(t *testing.T) {
-			url := s.NewDatabase(t)
-			stop := make(chan struct{})
-			stopped := false
-			l := newLoad(t, url, load.Request{What: load.Points, Rows: 300_000, Settings: load.Settings{
-				Via: load.Import, Handoff: handoff.Options{Mode: mode}, Stop: stop,
-				Observe: func(loader.Event) {
-					if !stopped {
-						stopped = true
-						close(stop)
-					}
-				},
-			}})
-			_, err := l.Run(context.Background())
-			if !errors.Is(err, loader.ErrStopped) {
-				t.Fatalf("got %v, want ErrStopped", err)
-			}
-			if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM points"); n != 0 {
-				t.Errorf("%d rows are left", n)
-			}
-			checkNothingLeft(t, url, "points")
-			again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer again.Close()
-			if _, err := again.Run(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-			checkExact(t, url, again, 300_000)
-			checkNothingLeft(t, url, "points")
-		})
-	}
+	eachImport(t, func(t *testing.T, url string, sub subject) {
+		if sub.Handoff.Mode == handoff.Upload {
+			loadertest.Long(t)
+		}
+		const n = 100_000
+		stop := make(chan struct{})
+		sub.Stop = stop
+		known := &loadertest.Fault{When: loadertest.Match{SQL: `^UPDATE loader\.loads SET job`, Kind: loadertest.MsgStatement}, Do: loadertest.Delay}
+		x := sub.start(t, url, n, known)
+		select {
+		case <-known.Done():
+			close(stop)
+		case <-x.done:
+		}
+		if _, err := x.wait(); !errors.Is(err, loader.ErrStopped) {
+			t.Fatalf("got %v, want ErrStopped", err)
+		}
+		if status := loadertest.Value[string](t, url, "SELECT status FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0", x.ID); status != "canceled" && (status != "failed" || sub.Handoff.Mode == handoff.Upload) {
+			t.Errorf("the job has %s, want it canceled", status)
+		}
+		if rows := sub.count(t, url); rows != 0 {
+			t.Errorf("%d rows are left", rows)
+		}
+		checkNothingLeft(t, url, "points")
+		x.Close()
+		resume(t, url, x.Load, load.Settings{})
+		checkExact(t, url, x.Load, n)
+		checkNothingLeft(t, url, "points")
+	})
 }
 
 // strike ends the sessions of a load that the condition holds for, adds them to those
