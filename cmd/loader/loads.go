@@ -243,6 +243,20 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 	})
 }
 
+// verifyJSON is the JSON form of loads verify.
+type verifyJSON struct {
+	Load     string `json:"load"`
+	OK       bool   `json:"ok"`
+	Rows     int64  `json:"rows"`
+	Same     int64  `json:"same"`
+	Changed  int64  `json:"changed"`
+	Missing  int64  `json:"missing"`
+	Foreign  int64  `json:"foreign"`
+	Want     string `json:"checksum_want,omitempty"` // of generated rows
+	Checksum string `json:"checksum,omitempty"`
+	First    string `json:"first,omitempty"` // of files: the first chunk that differs
+}
+
 func (p *program) verifyLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
 		l, err := load.Resume(c.Context, srv, id, load.Settings{Input: source.NewInput(p.stdin), Stop: p.stop})
@@ -250,32 +264,36 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 			return err
 		}
 		defer l.Close()
-		r := p.report(rec.Positions, 0, "rows compared")
+		unit := "rows compared"
+		if l.What == load.CSV {
+			unit = "bytes compared"
+		}
+		r := p.report(rec.Positions, 0, unit)
 		got, err := l.Verify(c.Context, r.set)
 		r.end()
 		if err != nil {
 			return err
 		}
-		if p.json {
-			if err := p.printJSON(struct {
-				Load     string `json:"load"`
-				OK       bool   `json:"ok"`
-				Rows     int64  `json:"rows"`
-				Same     int64  `json:"same"`
-				Changed  int64  `json:"changed"`
-				Missing  int64  `json:"missing"`
-				Foreign  int64  `json:"foreign"`
-				Want     string `json:"checksum_want"`
-				Checksum string `json:"checksum"`
-			}{id, got.OK(), got.Rows, got.Same, got.Changed, got.Missing, got.Foreign, fmt.Sprintf("%016x", got.Want), fmt.Sprintf("%016x", got.Got)}); err != nil {
+		switch {
+		case p.json:
+			v := verifyJSON{Load: id, OK: got.OK(), Rows: got.Rows, Same: got.Same, Changed: got.Changed, Missing: got.Missing, Foreign: got.Foreign, First: got.Place}
+			if l.What != load.CSV {
+				v.Want, v.Checksum = fmt.Sprintf("%016x", got.Want), fmt.Sprintf("%016x", got.Got)
+			}
+			if err := p.printJSON(v); err != nil {
 				return err
 			}
-		} else {
+		case l.What == load.CSV:
+			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were read, %d changed, %d missing\n", id, got.Same, got.Rows, got.Changed, got.Missing)
+		default:
 			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were made, %d changed, %d missing, %d of others among them; checksum %016x, expected %016x\n",
 				id, got.Same, got.Rows, got.Changed, got.Missing, got.Foreign, got.Got, got.Want)
 		}
 		if got.OK() {
 			return nil
+		}
+		if got.Place != "" {
+			return fmt.Errorf("%w, first in %s", errVerify, got.Place)
 		}
 		if got.First >= 0 {
 			return fmt.Errorf("%w: the first row that differs is row %d, id %d", errVerify, got.First, got.FirstKey)

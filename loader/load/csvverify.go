@@ -61,15 +61,17 @@ func (l *Load) verifyFiles(ctx context.Context, observe func(int64)) (Report, er
 				if err != nil {
 					return fmt.Errorf("verify %s: %w", l.csv.Place(span), err)
 				}
-				l.csv.Done(span)
 				mu.Lock()
 				total.Rows += v.Same + v.Changed + v.Missing
-				total.add(v)
+				if total.add(v) {
+					total.Place = l.csv.Place(span)
+				}
 				compared += span.Count
 				if observe != nil {
 					observe(compared)
 				}
 				mu.Unlock()
+				l.csv.Done(span)
 			}
 		})
 	}

@@ -397,7 +397,7 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		return res, fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 	}
 	if rec.State != registry.Done {
-		return res, fmt.Errorf("%w: the registry has %d of %d rows", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions)
+		return res, fmt.Errorf("%w: the registry has %d of %d %s", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions, l.unit())
 	}
 	if l.Via == Import {
 		return res, nil

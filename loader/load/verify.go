@@ -21,10 +21,11 @@ type Report struct {
 	Changed  int64  // there with other content
 	Missing  int64  // not there
 	Foreign  int64  // rows of others in the load's range of keys
-	First    int64  // number of the first row that is changed or missing; -1 for none
-	FirstKey int64  // its key
-	Want     uint64 // checksum of what the seed gives: see commit.Checksum
-	Got      uint64 // checksum of what the database has
+	First    int64  // position of the first row that is changed or missing; -1 for none
+	FirstKey int64  // its key; of generated rows only
+	Place    string // of a load of files: the first chunk with such a row
+	Want     uint64 // checksum of what the seed gives: see commit.Checksum; zero of files
+	Got      uint64 // checksum of what the database has; zero of files
 }
 
 // OK reports whether the table holds just what it should.
@@ -44,7 +45,7 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 		return Report{}, err
 	}
 	if rec.State != registry.Done {
-		return Report{}, fmt.Errorf("%w: load %s has %d of %d rows; loader loads resume %s goes on with it", ErrIncomplete, l.ID, rec.Done.Len(), rec.Positions, l.ID)
+		return Report{}, fmt.Errorf("%w: load %s has %d of %d %s; loader loads resume %s goes on with it", ErrIncomplete, l.ID, rec.Done.Len(), rec.Positions, l.unit(), l.ID)
 	}
 	if l.What == CSV {
 		return l.verifyFiles(ctx, observe)
@@ -98,7 +99,9 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 	return total, nil
 }
 
-func (r *Report) add(v commit.Verdict) {
+// add adds what was found of a chunk, and reports whether it has the first row so far that
+// differs.
+func (r *Report) add(v commit.Verdict) bool {
 	r.Same += v.Same
 	r.Changed += v.Changed
 	r.Missing += v.Missing
@@ -106,7 +109,9 @@ func (r *Report) add(v commit.Verdict) {
 	r.Got += v.Got
 	if v.First >= 0 && (r.First < 0 || v.First < r.First) {
 		r.First, r.FirstKey = v.First, v.Key
+		return true
 	}
+	return false
 }
 
 func (l *Load) verifySpan(ctx context.Context, c *rows.Chunk, span chunker.Span) (commit.Verdict, error) {
@@ -121,4 +126,12 @@ func (l *Load) verifySpan(ctx context.Context, c *rows.Chunk, span chunker.Span)
 		}
 	}
 	return l.committer.Verify(ctx, c, moved)
+}
+
+// unit names what the load's positions count.
+func (l *Load) unit() string {
+	if l.What == CSV {
+		return "bytes"
+	}
+	return "rows"
 }
