@@ -82,8 +82,12 @@ func TestFailureIsNotHeldBackByAClaim(t *testing.T) {
 			Source: source.Points{Keys: source.KeyLayout{Rows: 10_000}}, Positions: 10_000, Queue: q,
 			Committer: &scripted{answer: func(int) (loader.Outcome, error) { <-q.silent; return loader.Outcome{}, gone }},
 		}
+		start := time.Now()
 		if _, err := job.Run(t.Context()); !errors.Is(err, gone) {
 			t.Errorf("got %v", err)
+		}
+		if took := time.Since(start); took > 6*time.Second {
+			t.Errorf("back after %s", took)
 		}
 	})
 }
