@@ -23,7 +23,7 @@ func (l *Load) keysCSV() []string {
 }
 
 // chooseCSV is choose for files.
-func (l *Load) chooseCSV(s Settings) error {
+func (l *Load) chooseCSV(ctx context.Context, s Settings) error {
 	c := l.spec.CSV
 	name := l.Table.Display()
 	if l.Way == "" {
@@ -52,11 +52,11 @@ func (l *Load) chooseCSV(s Settings) error {
 		return &TableError{fmt.Sprintf("the primary key of %s is deferrable; use --commit transaction", name)}
 	}
 	if len(c.Set) > 0 {
-		if err := l.checkStatement(s); err != nil {
+		if err := l.checkStatement(ctx, s); err != nil {
 			return err
 		}
 	}
-	return l.plan(s.Chunk)
+	return l.plan(ctx, s.Chunk)
 }
 
 // undefinedTable is the SQLSTATE of a table that is not there.
@@ -64,8 +64,8 @@ const undefinedTable = "42P01"
 
 // checkStatement has the server look at the statement that computes columns, before the
 // first row.
-func (l *Load) checkStatement(s Settings) error {
-	ctx, cancel := context.WithTimeout(context.Background(), server.ConnectTimeout)
+func (l *Load) checkStatement(ctx context.Context, s Settings) error {
+	ctx, cancel := context.WithTimeout(ctx, server.ConnectTimeout)
 	defer cancel()
 	conn, err := l.pool.Acquire(ctx)
 	if err != nil {

@@ -297,7 +297,7 @@ func (l *Load) planImport(ctx context.Context, settings Settings) error {
 		return err
 	}
 	l.spec.Import = s
-	l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits()}
+	l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits(ctx)}
 	if l.What == CSV {
 		l.csv.Raw = false
 	}

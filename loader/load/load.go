@@ -236,7 +236,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if l.Via == Import {
 		err = l.planImport(ctx, req.Settings)
 	} else {
-		err = l.choose(req.Settings)
+		err = l.choose(ctx, req.Settings)
 	}
 	if err != nil {
 		return err
@@ -248,7 +248,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 		if req.Indexes == DeferIndexes {
 			return l.deferIndexes(ctx) // says why not
 		}
-		return l.join(req.Settings)
+		return l.join(ctx, req.Settings)
 	}
 	return l.enter(ctx, req)
 }
@@ -348,9 +348,9 @@ func (l *Load) options(s Settings) commit.Options {
 }
 
 // join makes the job.
-func (l *Load) join(s Settings) error {
+func (l *Load) join(ctx context.Context, s Settings) error {
 	if l.What == CSV {
-		if err := l.watch(&s); err != nil {
+		if err := l.watch(ctx, &s); err != nil {
 			return err
 		}
 	}

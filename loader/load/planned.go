@@ -14,11 +14,11 @@ import (
 )
 
 // choose sets the way and the carrier, and the plan.
-func (l *Load) choose(s Settings) error {
+func (l *Load) choose(ctx context.Context, s Settings) error {
 	cockroach := l.srv.Product == server.CockroachDB
 	l.Way, l.Via = s.Way, s.Via
 	if l.What == CSV {
-		return l.chooseCSV(s)
+		return l.chooseCSV(ctx, s)
 	}
 	if l.Way == "" {
 		l.Way = commit.Transaction
@@ -40,7 +40,7 @@ func (l *Load) choose(s Settings) error {
 			l.Via = commit.Insert
 		}
 	}
-	return l.plan(s.Chunk)
+	return l.plan(ctx, s.Chunk)
 }
 
 // postgresRows is the number of rows of a chunk on PostgreSQL, where no limit is near:
@@ -48,8 +48,8 @@ func (l *Load) choose(s Settings) error {
 const postgresRows = 20_000
 
 // plan makes the plan for chunks of the given number of rows; zero is automatic.
-func (l *Load) plan(chunk int64) error {
-	limits := l.limits()
+func (l *Load) plan(ctx context.Context, chunk int64) error {
+	limits := l.limits(ctx)
 	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
 		limits = limits.Without(server.OnePhase)
 	}
@@ -128,8 +128,8 @@ func (l *Load) cost(keys chunker.Schema) chunker.Cost {
 const fixedMessageBytes = 1024
 
 // limits reads the server's limits, as far as the user may.
-func (l *Load) limits() chunker.Limits {
-	ctx, cancel := context.WithTimeout(context.Background(), server.ConnectTimeout)
+func (l *Load) limits(ctx context.Context) chunker.Limits {
+	ctx, cancel := context.WithTimeout(ctx, server.ConnectTimeout)
 	defer cancel()
 	return server.Limits(ctx, l.pool, l.srv.Info)
 }

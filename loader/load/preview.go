@@ -170,7 +170,7 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	if err != nil {
 		return nil, err
 	}
-	if err := l.choose(req.Settings); err != nil {
+	if err := l.choose(ctx, req.Settings); err != nil {
 		return nil, err
 	}
 	p.Table, p.Way, p.Via = l.Table.Display(), l.Way, l.Via

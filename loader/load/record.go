@@ -35,11 +35,11 @@ func (l *Load) enter(ctx context.Context, req Request) (err error) {
 			return err
 		}
 		// Fewer indexes: other chunks.
-		if err := l.plan(req.Chunk); err != nil {
+		if err := l.plan(ctx, req.Chunk); err != nil {
 			return err
 		}
 	}
-	return l.join(req.Settings)
+	return l.join(ctx, req.Settings)
 }
 
 // undo takes a load that cannot begin out of the registry, for not a row is in, and makes

@@ -44,7 +44,7 @@ func (t *tolerance) add(span chunker.Span, n int) error {
 }
 
 // watch begins to count rejects and rows.
-func (l *Load) watch(s *Settings) error {
+func (l *Load) watch(ctx context.Context, s *Settings) error {
 	c := l.spec.CSV
 	if c.MaxErrors.none() {
 		return nil
@@ -57,7 +57,7 @@ func (l *Load) watch(s *Settings) error {
 		}
 	}
 	var err error
-	if t.sum, err = l.registry.CountRejects(context.Background(), l.ID); err != nil {
+	if t.sum, err = l.registry.CountRejects(ctx, l.ID); err != nil {
 		return err
 	}
 	observe := s.Observe

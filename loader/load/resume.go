@@ -59,8 +59,8 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	}
 	l.Keys = source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
 	if l.Via == Import {
-		l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits()}
-		return l.join(s)
+		l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits(ctx)}
+		return l.join(ctx, s)
 	}
 	if s.Way == "" {
 		s.Way = l.spec.Way
@@ -72,8 +72,8 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if err := l.recall(ctx, &s); err != nil {
 		return err
 	}
-	if err := l.choose(s); err != nil {
+	if err := l.choose(ctx, s); err != nil {
 		return err
 	}
-	return l.join(s)
+	return l.join(ctx, s)
 }
