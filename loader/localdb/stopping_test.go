@@ -3,6 +3,7 @@
 package localdb_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -61,4 +62,35 @@ func TestServerThatIsStopping(t *testing.T) {
 	}
 	stop(t, second)
 	stop(t, first)
+}
+
+// TestInitdbThatIsDying makes a database where a child of a killed initdb is still writing.
+func TestInitdbThatIsDying(t *testing.T) {
+	b := binary(t, server.PostgreSQL)
+	o := localdb.Options{Binary: b, Dir: openDir(t)}
+	stop(t, start(t, o))
+	dirs, err := filepath.Glob(filepath.Join(o.Dir, "*"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatal(dirs, err)
+	}
+	left := filepath.Join(dirs[0], "new-1")
+	if err := errors.Join(os.RemoveAll(filepath.Join(dirs[0], "data")), os.Mkdir(left, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for n := 0; n < 20_000 && os.WriteFile(filepath.Join(left, strconv.Itoa(n)), nil, 0o600) == nil; n++ {
+		}
+	}()
+	loadertest.Eventually(t, "the first file", func() bool {
+		_, err := os.Lstat(filepath.Join(left, "0"))
+		return err == nil
+	})
+	db := start(t, o)
+	defer stop(t, db)
+	<-ended
+	if _, err := os.Lstat(left); !os.IsNotExist(err) {
+		t.Errorf("what was left is there: %v", err)
+	}
 }
