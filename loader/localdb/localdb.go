@@ -144,7 +144,7 @@ func (db *DB) join(ctx context.Context) error {
 	}
 	if s, err := readState(db.Dir); err == nil {
 		db.URL, db.TCP = s.URL, s.TCP
-		if db.answers(ctx) == nil {
+		if db.settles(ctx) == nil {
 			return nil
 		}
 	} else {
@@ -320,6 +320,27 @@ func (db *DB) answers(ctx context.Context) error {
 	}
 	defer conn.Close(ctx)
 	return conn.Ping(ctx)
+}
+
+// settles is answers, after a server that is starting or stopping has done so: the command
+// that waited for it may have been killed. One that is stopping is gone then.
+func (db *DB) settles(ctx context.Context) error {
+	const startingOrStopping = "57P03"
+	err := db.answers(ctx)
+	for passing := server.Code(err) == startingOrStopping; passing; {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+		if err = db.answers(ctx); err == nil {
+			return nil
+		}
+		// It is gone with its pid file, some time after it has closed its sockets.
+		_, gone := os.Stat(filepath.Join(db.data(), "postmaster.pid"))
+		passing = server.Code(err) == startingOrStopping || gone == nil
+	}
+	return err
 }
 
 // await polls until the server answers, or has ended, or ctx has.

@@ -2,7 +2,9 @@ package localdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -79,7 +81,7 @@ func (db *DB) initdb(ctx context.Context, run asUser) error {
 		return err
 	}
 	for _, dir := range left {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := removeLeft(ctx, dir); err != nil {
 			return fmt.Errorf("remove what an earlier command left: %w", err)
 		}
 	}
@@ -118,6 +120,22 @@ func (db *DB) initdb(ctx context.Context, run asUser) error {
 		return err
 	}
 	return os.Rename(data, db.data())
+}
+
+// removeLeft removes a directory in which the last child of a killed initdb may still be
+// writing, for the moments that it takes to notice.
+func removeLeft(ctx context.Context, dir string) error {
+	for {
+		err := os.RemoveAll(dir)
+		if !errors.Is(err, fs.ErrExist) { // not empty
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // stopOrphan stops a server that runs in the data directory and that nobody knows how to

@@ -1,0 +1,96 @@
+//go:build unix
+
+package localdb_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/loadertest"
+	"bulkload/loader/localdb"
+	"bulkload/loader/server"
+)
+
+// TestServerThatIsStopping joins a server that another command was stopping when it was
+// killed: it is waited for, and started again.
+func TestServerThatIsStopping(t *testing.T) {
+	o := localdb.Options{Binary: binary(t, server.PostgreSQL), Dir: openDir(t)}
+	first := start(t, o)
+	conn, err := pgx.Connect(t.Context(), first.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	pid, err := os.ReadFile(filepath.Join(first.Dir, "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(pid), "\n")
+	postmaster, err := strconv.Atoi(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Such a stop waits for the open session, and takes no other.
+	if err := syscall.Kill(postmaster, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	loadertest.Eventually(t, "a server that takes nobody", func() bool { return !reachable(first.URL) })
+	log := filepath.Join(first.Dir, "server.log")
+	refused := func() int { b, _ := os.ReadFile(log); return strings.Count(string(b), "is shutting down") }
+	before := refused()
+	started := make(chan error, 1)
+	var second *localdb.DB
+	go func() {
+		var err error
+		second, err = localdb.Start(t.Context(), o)
+		started <- err
+	}()
+	loadertest.Eventually(t, "an attempt at it", func() bool { return refused() > before })
+	conn.Close(t.Context())
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	if got := query(t, second.URL, "SELECT 'back'"); got != "back" {
+		t.Errorf("got %q", got)
+	}
+	stop(t, second)
+	stop(t, first)
+}
+
+// TestInitdbThatIsDying makes a database where a child of a killed initdb is still writing.
+func TestInitdbThatIsDying(t *testing.T) {
+	b := binary(t, server.PostgreSQL)
+	o := localdb.Options{Binary: b, Dir: openDir(t)}
+	stop(t, start(t, o))
+	dirs, err := filepath.Glob(filepath.Join(o.Dir, "*"))
+	if err != nil || len(dirs) != 1 {
+		t.Fatal(dirs, err)
+	}
+	left := filepath.Join(dirs[0], "new-1")
+	if err := errors.Join(os.RemoveAll(filepath.Join(dirs[0], "data")), os.Mkdir(left, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for n := 0; n < 20_000 && os.WriteFile(filepath.Join(left, strconv.Itoa(n)), nil, 0o600) == nil; n++ {
+		}
+	}()
+	loadertest.Eventually(t, "the first file", func() bool {
+		_, err := os.Lstat(filepath.Join(left, "0"))
+		return err == nil
+	})
+	db := start(t, o)
+	defer stop(t, db)
+	<-ended
+	if _, err := os.Lstat(left); !os.IsNotExist(err) {
+		t.Errorf("what was left is there: %v", err)
+	}
+}
