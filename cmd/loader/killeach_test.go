@@ -150,7 +150,7 @@ func TestKilledWithItsOwnServer(t *testing.T) {
 	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
 		loadertest.Skip(t, err.Error())
 	}
-	k := &killing{rng: newRandom(t), want: 12}
+	k := &killing{rng: newRandom(t), want: 8}
 	whole := time.Second
 	for round := 0; k.kills < k.want; round++ {
 		if round == k.want {

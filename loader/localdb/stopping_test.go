@@ -3,11 +3,12 @@
 package localdb_test
 
 import (
-	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -68,28 +69,25 @@ func TestServerThatIsStopping(t *testing.T) {
 func TestInitdbThatIsDying(t *testing.T) {
 	b := binary(t, server.PostgreSQL)
 	o := localdb.Options{Binary: b, Dir: openDir(t)}
-	stop(t, start(t, o))
-	dirs, err := filepath.Glob(filepath.Join(o.Dir, "*"))
-	if err != nil || len(dirs) != 1 {
-		t.Fatal(dirs, err)
-	}
-	left := filepath.Join(dirs[0], "new-1")
-	if err := errors.Join(os.RemoveAll(filepath.Join(dirs[0], "data")), os.Mkdir(left, 0o700)); err != nil {
+	major, _, _ := strings.Cut(b.Version, ".")
+	left := filepath.Join(o.Dir, "postgresql-"+major, "new-1")
+	if err := os.MkdirAll(left, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for n := 0; n < 20_000 && os.WriteFile(filepath.Join(left, strconv.Itoa(n)), nil, 0o600) == nil; n++ {
-		}
-	}()
-	loadertest.Eventually(t, "the first file", func() bool {
-		_, err := os.Lstat(filepath.Join(left, "0"))
-		return err == nil
+	var writers sync.WaitGroup
+	for w := range 8 {
+		writers.Go(func() {
+			for n := 0; n < 5000 && os.WriteFile(filepath.Join(left, fmt.Sprint(w, "-", n)), nil, 0o600) == nil; n++ {
+			}
+		})
+	}
+	loadertest.Eventually(t, "the first files", func() bool {
+		list, err := os.ReadDir(left)
+		return err == nil && len(list) > 100
 	})
 	db := start(t, o)
 	defer stop(t, db)
-	<-ended
+	writers.Wait()
 	if _, err := os.Lstat(left); !os.IsNotExist(err) {
 		t.Errorf("what was left is there: %v", err)
 	}
