@@ -30,8 +30,11 @@ const (
 	Running   Status = "running"
 	Paused    Status = "paused"
 	Succeeded Status = "succeeded"
-	Failed    Status = "failed"   // and reverted
-	Canceled  Status = "canceled" // and reverted
+	// CancelRequested and Reverting: it will be Canceled or Failed.
+	CancelRequested Status = "cancel-requested"
+	Reverting       Status = "reverting"
+	Failed          Status = "failed"   // and reverted
+	Canceled        Status = "canceled" // and reverted
 	// RevertFailed: the table stays offline until somebody mends it.
 	RevertFailed Status = "revert-failed"
 )

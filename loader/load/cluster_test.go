@@ -27,6 +27,7 @@ func TestNodesAreStoppedInTurn(t *testing.T) {
 					n = 100_000
 				}
 				sub.Chunk, sub.RetryFor, sub.ChunkTimeout = 100, 3*time.Minute, 10*time.Second
+				sub.Rate = float64(n / 10) // as long as it takes to stop a node, however fast the others are
 				some := make(chan struct{}, 1)
 				sub.Observe = func(loader.Event) {
 					select {

@@ -254,6 +254,8 @@ func (r *importing) load(ctx context.Context, g *group) error {
 				return err
 			}
 		}
+		// Who resumes a load that was stopped wants its rows, not the end of its stopping.
+		ending := job.Status == handoff.CancelRequested || job.Status == handoff.Reverting
 		began := time.Now()
 		r.telling.Lock()
 		g.earlier = true
@@ -263,7 +265,8 @@ func (r *importing) load(ctx context.Context, g *group) error {
 			r.before += max(job.Took-time.Since(began), 0)
 		}
 		var failed *handoff.JobError
-		if errors.As(err, &failed) && failed.Status == handoff.Failed && !failed.Data && r.renew(ctx) == nil {
+		again := errors.As(err, &failed) && (failed.Status == handoff.Failed && !failed.Data || failed.Status == handoff.Canceled && ending)
+		if again && r.renew(ctx) == nil {
 			r.note(fmt.Sprintf("%v; a new job begins", failed))
 			g.names, g.urls, g.there = nil, nil, false
 			r.telling.Lock()

@@ -11,6 +11,7 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/source"
 )
 
 // blocker holds a lock that the load's rows need until it is released: an uncommitted
@@ -50,6 +51,9 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 				if srv.Cockroach && !keyed(sub) {
 					loadertest.Skip(t, "CockroachDB 21.1 has no LOCK TABLE")
 				}
+				if srv.Cockroach && sub.Via == commit.Copy {
+					loadertest.Skip(t, "CockroachDB 21.1 closes the connection of a COPY whose time is over, and says nothing")
+				}
 				if test.param != "" {
 					if srv.Cockroach {
 						loadertest.Skip(t, "CockroachDB 21.1 takes no lock_timeout but 0")
@@ -68,7 +72,9 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 				// Again, and the lock goes while the load tries.
 				sub.RetryFor = time.Minute
 				proxy := loadertest.NewProxy(t, url)
-				again, err := load.Resume(context.Background(), loadertest.Open(t, proxy.URL()), x.ID, sub.Settings)
+				set := sub.Settings
+				set.Input = source.NewInput(nil)
+				again, err := load.Resume(context.Background(), loadertest.Open(t, proxy.URL()), x.ID, set)
 				if err != nil {
 					t.Fatal(err)
 				}
