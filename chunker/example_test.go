@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 )
 
 // A checkpoint is a set of ranges, so that a load can go on with another chunk size.
@@ -21,14 +22,14 @@ func ExampleRanges() {
 
 // How many rows fit one transaction is a question of the bytes of their keys.
 func ExampleMakePlan() {
-	table := chunker.Schema{TableID: 53, Indexes: []chunker.Index{
-		{ID: 1, Primary: true, Columns: []chunker.KeyColumn{chunker.ColumnOf("id", "uuid")}},
-		{ID: 2, Columns: []chunker.KeyColumn{chunker.ColumnOf("at", "timestamptz")}},
+	table := keysize.Schema{TableID: 53, Indexes: []keysize.Index{
+		{ID: 1, Primary: true, Columns: []keysize.KeyColumn{keysize.ColumnOf("id", "uuid")}},
+		{ID: 2, Columns: []keysize.KeyColumn{keysize.ColumnOf("at", "timestamptz")}},
 	}}
 	limits := chunker.Limits{
 		{Unit: chunker.IntentBytes, Max: 262_143, Name: "kv.transaction.max_intents_bytes", From: "default of 21.1"},
 	}
-	plan, err := chunker.MakePlan(1_000_000, 100_000, 0, 0, table.Cost(chunker.Given{Major: 21, Minor: 1}), limits)
+	plan, err := chunker.MakePlan(1_000_000, 100_000, 0, 0, table.Cost(keysize.Given{Major: 21, Minor: 1}), limits)
 	if err != nil {
 		panic(err)
 	}

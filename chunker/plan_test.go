@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 )
 
 func TestPlanAroundEachLimit(t *testing.T) {
@@ -69,7 +70,7 @@ func TestIntKeySizes(t *testing.T) {
 		0: 1, 109: 1, 110: 2, 255: 2, 256: 3, 1<<16 - 1: 3, 1 << 16: 4, 1<<40 - 1: 6, 1 << 40: 7, 1<<53 - 1: 8, 1<<63 - 1: 9,
 		-1: 2, -255: 2, -256: 3, -1 << 63: 9,
 	} {
-		if got := chunker.IntKeyBytes(v); got != want {
+		if got := keysize.IntKeyBytes(v); got != want {
 			t.Errorf("IntKeyBytes(%d) is %d, want %d", v, got, want)
 		}
 	}
@@ -78,10 +79,10 @@ func TestIntKeySizes(t *testing.T) {
 // TestCostOfTheMeasuredTable is the table of the measurement: with 8 bytes a row,
 // 32 767 rows stay below the 262 144 bytes from which the server condenses.
 func TestCostOfTheMeasuredTable(t *testing.T) {
-	s := chunker.Schema{TableID: 88, Indexes: []chunker.Index{{
-		ID: 1, Primary: true, Columns: []chunker.KeyColumn{{Name: "id", Kind: chunker.KeyInt}},
+	s := keysize.Schema{TableID: 88, Indexes: []keysize.Index{{
+		ID: 1, Primary: true, Columns: []keysize.KeyColumn{{Name: "id", Kind: keysize.KeyInt}},
 	}}}
-	cost := s.Cost(chunker.Given{Major: 21, Minor: 1, Ints: map[string]chunker.IntRange{"id": {First: 1 << 24, Last: 1<<32 - 1}}})
+	cost := s.Cost(keysize.Given{Major: 21, Minor: 1, Ints: map[string]keysize.IntRange{"id": {First: 1 << 24, Last: 1<<32 - 1}}})
 	if cost.IntentBytes != 8 || cost.KVs != 1 || !cost.Exact {
 		t.Fatalf("got %+v, want 8 bytes exactly and 1 pair", cost)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
@@ -102,7 +103,7 @@ type Options struct {
 	TextCopy bool
 	// Dialect is how the text of raw chunks is written, which PostgreSQL's COPY then
 	// takes as it is; nil: chunks are parsed first.
-	Dialect *chunker.Dialect
+	Dialect *csv.Dialect
 	// Load and Run name the load and the run in the registry, for the ledger.
 	// An empty Load means that there is no registry.
 	Load, Run string

@@ -3,7 +3,7 @@ package handoff_test
 import (
 	"bytes"
 	"context"
-	"encoding/csv"
+	stdcsv "encoding/csv"
 	"errors"
 	"io"
 	"os"
@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader/handoff"
 	"bulkload/loader/source"
 )
@@ -52,7 +53,7 @@ func TestPartsAreTheRowsInOrder(t *testing.T) {
 		for _, x := range list {
 			all = append(all, whole(t, x, 0)...)
 		}
-		got, err := csv.NewReader(bytes.NewReader(all)).ReadAll()
+		got, err := stdcsv.NewReader(bytes.NewReader(all)).ReadAll()
 		if err != nil || len(got) != testRows {
 			t.Fatalf("got %d records, %v; want %d", len(got), err, testRows)
 		}
@@ -100,7 +101,7 @@ func csvFile(t *testing.T, text string) *source.CSV {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source.CSV{Files: files, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in, SpanBytes: 64}
+	s := &source.CSV{Files: files, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in, SpanBytes: 64}
 	s.Cols = append(s.Cols, textColumn("a"), textColumn("b"))
 	s.Fields = []int{0, 1}
 	t.Cleanup(s.Close)
@@ -169,7 +170,7 @@ func TestPlaceOfARow(t *testing.T) {
 
 func TestOutWritesAllFilesOrNone(t *testing.T) {
 	dir := t.TempDir()
-	names := []string{filepath.Join(dir, "a.csv"), filepath.Join(dir, "b.csv.gz"), filepath.Join(dir, "c.csv.zst")}
+	names := []string{filepath.Join(dir, "a.csv"), filepath.Join(dir, "b.stdcsv.gz"), filepath.Join(dir, "c.stdcsv.zst")}
 	if err := handoff.Out(context.Background(), names, parts(t, 3), 2); err != nil {
 		t.Fatal(err)
 	}

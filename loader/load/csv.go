@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader/commit"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
@@ -21,7 +21,7 @@ const CSV What = "csv"
 type Files struct {
 	Names []string      // as source.Expand gives them
 	Input *source.Input // opens them
-	// Delimiter, Quote and Escape are as in chunker.Dialect; a zero Delimiter is
+	// Delimiter, Quote and Escape are as in csv.Dialect; a zero Delimiter is
 	// guessed. NoQuote says that nothing is quoted.
 	Delimiter, Quote, Escape byte
 	NoQuote                  bool
@@ -76,7 +76,7 @@ func (t Tolerance) String() string {
 // csvSpec is what the registry keeps of a load of files.
 type csvSpec struct {
 	Files     []source.File       `json:"files"`
-	Dialect   chunker.Dialect     `json:"dialect"`
+	Dialect   csv.Dialect         `json:"dialect"`
 	Width     int                 `json:"width"` // fields of a record
 	Fields    []csvField          `json:"fields"`
 	Set       []commit.Assignment `json:"set,omitempty"`
@@ -89,7 +89,7 @@ type csvSpec struct {
 	Elements  int64               `json:"elements,omitempty"` // most commas in a field of theirs, and one
 	header    Header              // that files have; HeaderAuto is still to be seen by the table
 	names     []string            // of the fields
-	sample    [][]chunker.Field
+	sample    [][]csv.Field
 }
 
 // A csvField is a field that is used.

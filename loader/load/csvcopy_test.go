@@ -11,14 +11,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/source"
 )
 
 // copied returns what PostgreSQL's COPY reads in a file; ok is false where it refuses
 // the file.
-func copied(conn *pgx.Conn, d chunker.Dialect, text string, width int) (list []string, ok bool) {
+func copied(conn *pgx.Conn, d csv.Dialect, text string, width int) (list []string, ok bool) {
 	ctx := context.Background()
 	columns := make([]string, width)
 	for i := range columns {
@@ -75,7 +75,7 @@ func FuzzRecordsAreThoseOfCopy(f *testing.F) {
 	defer conn.Close(ctx)
 	var mu sync.Mutex
 	f.Fuzz(func(t *testing.T, text string, delimiter, quote, escape byte, null string) {
-		d := chunker.Dialect{Delimiter: delimiter, Quote: quote, Escape: escape, Null: null}
+		d := csv.Dialect{Delimiter: delimiter, Quote: quote, Escape: escape, Null: null}
 		if d.Check() != nil || quote == 0 || strings.Contains(text, `\.`) {
 			// Up to 17 a line of \. ends the data of COPY, also within a file.
 			t.Skip()

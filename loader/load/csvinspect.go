@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader/source"
 )
 
@@ -26,7 +26,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 	if c.Files, err = f.Input.Inspect(ctx, f.Names, f.Encoding); err != nil {
 		return nil, err
 	}
-	c.Dialect = chunker.Dialect{Delimiter: f.Delimiter, Quote: f.Quote, Escape: f.Escape, Null: f.Null}
+	c.Dialect = csv.Dialect{Delimiter: f.Delimiter, Quote: f.Quote, Escape: f.Escape, Null: f.Null}
 	if c.Dialect.Quote == 0 && !f.NoQuote {
 		c.Dialect.Quote = '"'
 	}
@@ -34,7 +34,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 	guessed := f.Delimiter == 0
 	for i := range c.Files {
 		file := &c.Files[i]
-		var list [][]chunker.Field
+		var list [][]csv.Field
 		delimiter := c.Dialect.Delimiter
 		head, whole, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
 			file.Data = source.Skipped(head, f.Skip)
@@ -108,8 +108,8 @@ func (c *csvSpec) head(ctx context.Context, f *Files, file *source.File, enough 
 const sampleRecords = 1000
 
 // recordBytes returns the mean length of the records at the beginning of a file.
-func recordBytes(body []byte, whole bool, d chunker.Dialect) int64 {
-	s := chunker.Scanner{Dialect: d, Buf: body, EOF: whole}
+func recordBytes(body []byte, whole bool, d csv.Dialect) int64 {
+	s := csv.Scanner{Dialect: d, Buf: body, EOF: whole}
 	if !s.Skip(math.MaxInt64, math.MaxInt) {
 		return int64(len(body))
 	}
@@ -118,7 +118,7 @@ func recordBytes(body []byte, whole bool, d chunker.Dialect) int64 {
 
 // longest returns the bytes of the longest record, and the most elements that a field
 // may have as an array or a JSON document.
-func longest(records [][]chunker.Field) (most, elements int64) {
+func longest(records [][]csv.Field) (most, elements int64) {
 	for _, r := range records {
 		var n int64
 		for _, f := range r {

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader/commit"
 	"bulkload/loader/server"
 	"bulkload/loader/source"
@@ -169,7 +169,7 @@ func (c *csvSpec) skipHeader(ctx context.Context, f *Files) error {
 		file := &c.Files[i]
 		end := 0
 		head, _, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
-			s := chunker.Scanner{Dialect: c.Dialect, Buf: head[file.Data:], EOF: whole}
+			s := csv.Scanner{Dialect: c.Dialect, Buf: head[file.Data:], EOF: whole}
 			found := s.Skip(1, math.MaxInt)
 			end = s.At
 			return found, nil
@@ -197,7 +197,7 @@ func (c *csvSpec) skipHeader(ctx context.Context, f *Files) error {
 
 // looksLikeHeader reports whether the first record holds nothing but words while those
 // after it do not, for files whose names are not the table's.
-func looksLikeHeader(sample [][]chunker.Field) bool {
+func looksLikeHeader(sample [][]csv.Field) bool {
 	if len(sample) < 2 {
 		return false
 	}

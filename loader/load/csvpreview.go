@@ -5,7 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 	"bulkload/loader/commit"
 	"bulkload/loader/server"
 )
@@ -31,15 +31,15 @@ func (l *Load) tableToBe(req Request, name pgx.Identifier) (*server.Table, strin
 	if l.srv.Product != server.CockroachDB {
 		return t, create, nil
 	}
-	index := chunker.Index{ID: 1, Name: "primary", Primary: true}
+	index := keysize.Index{ID: 1, Name: "primary", Primary: true}
 	for _, k := range t.Primary {
 		col := t.Column(k)
-		index.Columns = append(index.Columns, chunker.ColumnOf(k, col.Type))
+		index.Columns = append(index.Columns, keysize.ColumnOf(k, col.Type))
 	}
 	if len(t.Primary) == 0 {
-		index.Columns = []chunker.KeyColumn{chunker.ColumnOf("rowid", "bigint")}
+		index.Columns = []keysize.KeyColumn{keysize.ColumnOf("rowid", "bigint")}
 	}
-	t.Keys = chunker.Schema{Indexes: []chunker.Index{index}}
+	t.Keys = keysize.Schema{Indexes: []keysize.Index{index}}
 	return t, create, nil
 }
 

@@ -7,7 +7,7 @@ import (
 	"math"
 	"strings"
 
-	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader/source"
 )
 
@@ -51,12 +51,12 @@ func (l *Load) rawCSV(ctx context.Context, s *importSpec) (string, error) {
 // inFront returns how many records the server is to pass over to be behind front, or why
 // it cannot. Seen on 21.1: it counts records, as does its reader, which knows no blank ones
 // and no ends of lines but LF and CRLF.
-func inFront(front []byte, d chunker.Dialect) (n int, why string) {
+func inFront(front []byte, d csv.Dialect) (n int, why string) {
 	body := front[source.Skipped(front, 0):]
 	if len(body) == 0 && len(front) > 0 {
 		return 0, "begins with a byte order mark, which IMPORT INTO takes for data"
 	}
-	s := chunker.Scanner{Dialect: d, Buf: body, EOF: true}
+	s := csv.Scanner{Dialect: d, Buf: body, EOF: true}
 	for at := 0; at < len(body); at = s.At {
 		if !s.Skip(s.Rows+1, math.MaxInt) {
 			return 0, "has a quote in front of its data that is not closed there, and IMPORT INTO would read on"

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 	"bulkload/loader/commit"
 	"bulkload/loader/registry"
 	"bulkload/loader/rows"
@@ -94,11 +95,11 @@ func (l *Load) untuned() int64 {
 }
 
 // given is what is known of the rows.
-func (l *Load) given() chunker.Given {
+func (l *Load) given() keysize.Given {
 	if l.What == CSV {
 		// Longer records may follow than those that were looked at, and with more
 		// elements. They make keys larger than planned only in inverted indexes.
-		g := chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, MaxRecordBytes: l.spec.CSV.Longest, MaxElements: l.spec.CSV.Elements}
+		g := keysize.Given{Major: l.srv.Major, Minor: l.srv.Minor, MaxRecordBytes: l.spec.CSV.Longest, MaxElements: l.spec.CSV.Elements}
 		for _, c := range l.Table.Columns {
 			if !slices.ContainsFunc(l.spec.CSV.Fields, func(f csvField) bool { return f.Column && f.Name == c.Name }) {
 				g.Absent = append(g.Absent, c.Name)
@@ -106,11 +107,11 @@ func (l *Load) given() chunker.Given {
 		}
 		return g
 	}
-	return chunker.Given{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]chunker.IntRange{"id": l.ids()}}
+	return keysize.Given{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]keysize.IntRange{"id": l.ids()}}
 }
 
 // cost returns what a row adds to a chunk, with the given indexes.
-func (l *Load) cost(keys chunker.Schema) chunker.Cost {
+func (l *Load) cost(keys keysize.Schema) chunker.Cost {
 	cost := keys.Cost(l.given())
 	if l.What == CSV {
 		return l.costCSV(cost)
@@ -135,11 +136,11 @@ func (l *Load) limits(ctx context.Context) chunker.Limits {
 }
 
 // ids returns the range of the key column's values of this load.
-func (l *Load) ids() chunker.IntRange {
+func (l *Load) ids() keysize.IntRange {
 	if l.What == Accounts {
-		return chunker.IntRange{First: 0, Last: source.AccountIDs - 1}
+		return keysize.IntRange{First: 0, Last: source.AccountIDs - 1}
 	}
-	return chunker.IntRange{First: l.Keys.First, Last: l.Keys.End - 1}
+	return keysize.IntRange{First: l.Keys.First, Last: l.Keys.End - 1}
 }
 
 // messageBytes returns the bytes of one row on the wire: length and value of each

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 	"bulkload/loader/commit"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -199,7 +200,7 @@ func (l *Load) previewDeferred(req Request, p *Preview) error {
 	}
 	kept := *l.Table
 	kept.Indexes = slices.DeleteFunc(slices.Clone(kept.Indexes), func(x server.TableIndex) bool { return !x.Primary })
-	kept.Keys.Indexes = slices.DeleteFunc(slices.Clone(kept.Keys.Indexes), func(x chunker.Index) bool { return !x.Primary })
+	kept.Keys.Indexes = slices.DeleteFunc(slices.Clone(kept.Keys.Indexes), func(x keysize.Index) bool { return !x.Primary })
 	l.Table = &kept
 	p.Deferred = []string{}
 	for _, x := range list {

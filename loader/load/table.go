@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 	"bulkload/loader/source"
@@ -64,7 +64,7 @@ func newTable(p server.Product, what What, name pgx.Identifier) *server.Table {
 		t.Columns = append(t.Columns, server.Column{Name: c.Name, Type: fits[c.Kind][0], NotNull: c.Kind == rows.Float || c.Name == "id"})
 	}
 	if p == server.CockroachDB {
-		t.Keys = chunker.Schema{Indexes: []chunker.Index{{ID: 1, Name: "primary", Primary: true, Columns: []chunker.KeyColumn{chunker.ColumnOf("id", "bigint")}}}}
+		t.Keys = keysize.Schema{Indexes: []keysize.Index{{ID: 1, Name: "primary", Primary: true, Columns: []keysize.KeyColumn{keysize.ColumnOf("id", "bigint")}}}}
 	}
 	return t
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
 )
@@ -41,13 +42,13 @@ type proof struct {
 	indexes []provenIndex
 	// exact says that the described table must give that size, not a bound.
 	exact bool
-	ints  map[string]chunker.IntRange
+	ints  map[string]keysize.IntRange
 }
 
-func ints(pairs ...any) map[string]chunker.IntRange {
-	m := map[string]chunker.IntRange{}
+func ints(pairs ...any) map[string]keysize.IntRange {
+	m := map[string]keysize.IntRange{}
 	for i := 0; i < len(pairs); i += 3 {
-		m[pairs[i].(string)] = chunker.IntRange{First: int64(pairs[i+1].(int)), Last: int64(pairs[i+2].(int))}
+		m[pairs[i].(string)] = keysize.IntRange{First: int64(pairs[i+1].(int)), Last: int64(pairs[i+2].(int))}
 	}
 	return m
 }
@@ -59,7 +60,7 @@ func index(name string, parts ...part) provenIndex { return provenIndex{name: na
 // Numbers from 20 000 on are 3 bytes, up to 65 535.
 var (
 	id    = part{"20000 + g", 3}
-	big   = map[string]chunker.IntRange{"id": {First: 20_000, Last: 60_000}}
+	big   = map[string]keysize.IntRange{"id": {First: 20_000, Last: 60_000}}
 	upper = strings.ToUpper
 )
 
@@ -72,38 +73,38 @@ func must[T any](v T, err error) T {
 
 var proofs = []proof{
 	{"int", "CREATE TABLE %s (id INT8 PRIMARY KEY, x FLOAT8)", "id, x", "20000 + g, g::FLOAT8", []provenIndex{primary(id)}, true, big},
-	{"int descending", "CREATE TABLE %s (id INT8, PRIMARY KEY (id DESC))", "id", "20000 + g", []provenIndex{primary(part{"20000 + g", chunker.IntDescKeyBytes(20000)})}, true, big},
+	{"int descending", "CREATE TABLE %s (id INT8, PRIMARY KEY (id DESC))", "id", "20000 + g", []provenIndex{primary(part{"20000 + g", keysize.IntDescKeyBytes(20000)})}, true, big},
 	{"negative int", "CREATE TABLE %s (id INT8 PRIMARY KEY)", "id", "-300 - g", []provenIndex{primary(part{"-300 - g", 3})}, true, ints("id", -60000, -300)},
 	{"points", "CREATE TABLE %s (id INT8 PRIMARY KEY DEFAULT unique_rowid(), x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)", "id, x, y, z", "1099511627776 + g, g::FLOAT8, g::FLOAT8, g::FLOAT8",
 		[]provenIndex{primary(part{"1099511627776 + g", 7})}, true, ints("id", 1<<40, 1<<41)},
 	{"composite", "CREATE TABLE %s (a INT8, b STRING, c BOOL, PRIMARY KEY (a, b DESC, c DESC))", "a, b, c", "20000 + g, 'abc', true",
-		[]provenIndex{primary(id, part{"'abc'", chunker.StringKeyBytes("abc")}, part{"true", chunker.BoolKeyBytes(true)})}, false, nil},
+		[]provenIndex{primary(id, part{"'abc'", keysize.StringKeyBytes("abc")}, part{"true", keysize.BoolKeyBytes(true)})}, false, nil},
 	{"uuid", "CREATE TABLE %s (id UUID PRIMARY KEY)", "id", "('00eeddcc-0022-4334-8556-777777' || translate((100000 + g)::STRING, '0', 'a'))::UUID",
 		[]provenIndex{primary(part{"('00eeddcc-0022-4334-8556-777777' || translate((100000 + g)::STRING, '0', 'a'))::UUID", 21})}, false, nil},
 	{"bytes with zeros", "CREATE TABLE %s (id BYTES PRIMARY KEY)", "id", `b'\x00a\x00' || (10000 + g)::STRING::BYTES`,
-		[]provenIndex{primary(part{`b'\x00a\x00' || (10000 + g)::STRING::BYTES`, chunker.BytesKeyBytes([]byte("\x00a\x0010001"))})}, false, nil},
-	{"decimal", "CREATE TABLE %s (id DECIMAL(12,2) PRIMARY KEY)", "id", "100000.25:::DECIMAL + g", []provenIndex{primary(part{"(100000.25 + g)::DECIMAL", must(chunker.DecimalKeyBytes("100001.25", false))})}, false, nil},
-	{"negative small decimal descending", "CREATE TABLE %s (id DECIMAL, PRIMARY KEY (id DESC))", "id", "-(1000007 + 10 * g)::DECIMAL / 1e17", []provenIndex{primary(part{"-(1000007 + 10 * g)::DECIMAL / 1e17", must(chunker.DecimalKeyBytes("-1000017e-17", true))})}, false, nil},
-	{"float", "CREATE TABLE %s (id FLOAT8 PRIMARY KEY)", "id", "g::FLOAT8 + 0.5", []provenIndex{primary(part{"g::FLOAT8 + 0.5", chunker.FloatKeyBytes(1.5)})}, false, nil},
-	{"date", "CREATE TABLE %s (id DATE, n INT8, PRIMARY KEY (id, n))", "id, n", "'2026-11-24'::DATE, 20000 + g", []provenIndex{primary(part{"'2026-11-24'::DATE", chunker.DateKeyBytes(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC).Unix()/86400, false)}, id)}, false, nil},
+		[]provenIndex{primary(part{`b'\x00a\x00' || (10000 + g)::STRING::BYTES`, keysize.BytesKeyBytes([]byte("\x00a\x0010001"))})}, false, nil},
+	{"decimal", "CREATE TABLE %s (id DECIMAL(12,2) PRIMARY KEY)", "id", "100000.25:::DECIMAL + g", []provenIndex{primary(part{"(100000.25 + g)::DECIMAL", must(keysize.DecimalKeyBytes("100001.25", false))})}, false, nil},
+	{"negative small decimal descending", "CREATE TABLE %s (id DECIMAL, PRIMARY KEY (id DESC))", "id", "-(1000007 + 10 * g)::DECIMAL / 1e17", []provenIndex{primary(part{"-(1000007 + 10 * g)::DECIMAL / 1e17", must(keysize.DecimalKeyBytes("-1000017e-17", true))})}, false, nil},
+	{"float", "CREATE TABLE %s (id FLOAT8 PRIMARY KEY)", "id", "g::FLOAT8 + 0.5", []provenIndex{primary(part{"g::FLOAT8 + 0.5", keysize.FloatKeyBytes(1.5)})}, false, nil},
+	{"date", "CREATE TABLE %s (id DATE, n INT8, PRIMARY KEY (id, n))", "id, n", "'2026-11-24'::DATE, 20000 + g", []provenIndex{primary(part{"'2026-11-24'::DATE", keysize.DateKeyBytes(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC).Unix()/86400, false)}, id)}, false, nil},
 	{"timestamp", "CREATE TABLE %s (id TIMESTAMP PRIMARY KEY)", "id", "'2026-11-24 10:00:00.25'::TIMESTAMP + g * '1 s'::INTERVAL",
-		[]provenIndex{primary(part{"'2026-11-24 10:00:01.25'::TIMESTAMP", chunker.TimestampKeyBytes(1795514401, 250_000_000, false)})}, false, nil},
+		[]provenIndex{primary(part{"'2026-11-24 10:00:01.25'::TIMESTAMP", keysize.TimestampKeyBytes(1795514401, 250_000_000, false)})}, false, nil},
 	{"timestamptz descending, whole seconds", "CREATE TABLE %s (id TIMESTAMPTZ, PRIMARY KEY (id DESC))", "id", "'2026-11-24 10:00:00+02'::TIMESTAMPTZ + g * '1 s'::INTERVAL",
-		[]provenIndex{primary(part{"'2026-11-24 10:00:01+02'::TIMESTAMPTZ", chunker.TimestampKeyBytes(1795507201, 0, true)})}, false, nil},
+		[]provenIndex{primary(part{"'2026-11-24 10:00:01+02'::TIMESTAMPTZ", keysize.TimestampKeyBytes(1795507201, 0, true)})}, false, nil},
 	{"interval", "CREATE TABLE %s (id INTERVAL PRIMARY KEY)", "id", "'1 mon 2 days 03:00:00'::INTERVAL + g * '1 s'::INTERVAL",
-		[]provenIndex{primary(part{"'1 mon 2 days 03:00:01'::INTERVAL", chunker.IntervalKeyBytes(1, 2, 3*3600e9+1e9, false)})}, false, nil},
+		[]provenIndex{primary(part{"'1 mon 2 days 03:00:01'::INTERVAL", keysize.IntervalKeyBytes(1, 2, 3*3600e9+1e9, false)})}, false, nil},
 	{"interval descending", "CREATE TABLE %s (id INTERVAL, PRIMARY KEY (id DESC))", "id", "'1 mon 2 days 03:00:00'::INTERVAL + g * '1 s'::INTERVAL",
-		[]provenIndex{primary(part{"'1 mon 2 days 03:00:01'::INTERVAL", chunker.IntervalKeyBytes(1, 2, 3*3600e9+1e9, true)})}, false, nil},
+		[]provenIndex{primary(part{"'1 mon 2 days 03:00:01'::INTERVAL", keysize.IntervalKeyBytes(1, 2, 3*3600e9+1e9, true)})}, false, nil},
 	{"inet", "CREATE TABLE %s (a INET, b INET, n INT8, PRIMARY KEY (a, b DESC, n))", "a, b, n", "'10.0.1.2/24'::INET, '2001:db8::1'::INET, 20000 + g",
-		[]provenIndex{primary(part{"'10.0.1.2/24'::INET", chunker.INetKeyBytes(netip.MustParsePrefix("10.0.1.2/24"))}, part{"'2001:db8::1'::INET", chunker.INetKeyBytes(netip.MustParsePrefix("2001:db8::1/128"))}, id)}, false, nil},
+		[]provenIndex{primary(part{"'10.0.1.2/24'::INET", keysize.INetKeyBytes(netip.MustParsePrefix("10.0.1.2/24"))}, part{"'2001:db8::1'::INET", keysize.INetKeyBytes(netip.MustParsePrefix("2001:db8::1/128"))}, id)}, false, nil},
 	{"time and timetz", "CREATE TABLE %s (a TIME, b TIMETZ, n INT8, PRIMARY KEY (a DESC, b, n))", "a, b, n", "'04:05:06.7'::TIME, '04:05:06.7-08:00'::TIMETZ, 20000 + g",
-		[]provenIndex{primary(part{"'04:05:06.7'::TIME", chunker.TimeKeyBytes(14706700000, true)}, part{"'04:05:06.7-08:00'::TIMETZ", chunker.TimeTZKeyBytes(14706700000, 8*3600, false)}, id)}, false, nil},
+		[]provenIndex{primary(part{"'04:05:06.7'::TIME", keysize.TimeKeyBytes(14706700000, true)}, part{"'04:05:06.7-08:00'::TIMETZ", keysize.TimeTZKeyBytes(14706700000, 8*3600, false)}, id)}, false, nil},
 	{"timetz east, descending", "CREATE TABLE %s (b TIMETZ, n INT8, PRIMARY KEY (b DESC, n))", "b, n", "'04:05:06.7+05:30'::TIMETZ, 20000 + g",
-		[]provenIndex{primary(part{"'04:05:06.7+05:30'::TIMETZ", chunker.TimeTZKeyBytes(14706700000, -(5*3600 + 1800), true)}, id)}, false, nil},
+		[]provenIndex{primary(part{"'04:05:06.7+05:30'::TIMETZ", keysize.TimeTZKeyBytes(14706700000, -(5*3600 + 1800), true)}, id)}, false, nil},
 	{"enum", "CREATE TYPE %s_color AS ENUM ('red', 'green'); CREATE TABLE %s (e %s_color, n INT8, PRIMARY KEY (e, n))", "e, n", "'green'::%s_color, 20000 + g",
-		[]provenIndex{primary(part{"'green'::%s_color", chunker.BytesKeyBytes([]byte{0xc0})}, id)}, false, nil},
+		[]provenIndex{primary(part{"'green'::%s_color", keysize.BytesKeyBytes([]byte{0xc0})}, id)}, false, nil},
 	{"bit and varbit", "CREATE TABLE %s (a BIT(3), b VARBIT, n INT8, PRIMARY KEY (a, b DESC, n))", "a, b, n", "B'101'::BIT(3), repeat('1', 70)::VARBIT, 20000 + g",
-		[]provenIndex{primary(part{"B'101'", chunker.BitKeyBytes("101", false)}, part{"repeat('1', 70)::VARBIT", chunker.BitKeyBytes(strings.Repeat("1", 70), true)}, id)}, false, nil},
+		[]provenIndex{primary(part{"B'101'", keysize.BitKeyBytes("101", false)}, part{"repeat('1', 70)::VARBIT", keysize.BitKeyBytes(strings.Repeat("1", 70), true)}, id)}, false, nil},
 	{"oid", "CREATE TABLE %s (o OID, n INT8, PRIMARY KEY (o, n))", "o, n", "100::OID, 20000 + g", []provenIndex{primary(part{"100::OID", 1}, id)}, false, nil},
 	{"hash-sharded", "CREATE TABLE %s (id INT8 PRIMARY KEY USING HASH WITH BUCKET_COUNT = 8)", "id", "20000 + g", []provenIndex{primary(part{"7", 1}, id)}, true, big},
 	{"secondary index", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8, s STRING, INDEX i (a), INDEX j (s, id DESC))", "id, a, s", "20000 + g, 5, 'text'",
@@ -113,7 +114,7 @@ var proofs = []proof{
 	{"unique index", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8 NOT NULL, UNIQUE INDEX u (a))", "id, a", "20000 + g, 20000 + g",
 		[]provenIndex{primary(id), index("u", id)}, true, ints("id", 20000, 60000, "a", 20000, 60000)},
 	{"unique index with NULL", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8, UNIQUE INDEX u (a))", "id, a", "20000 + g, NULL",
-		[]provenIndex{primary(id), index("u", part{"", chunker.NullKeyBytes}, id)}, false, big},
+		[]provenIndex{primary(id), index("u", part{"", keysize.NullKeyBytes}, id)}, false, big},
 	{"families", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8 NOT NULL, b INT8, c INT8, FAMILY f0 (id, c), FAMILY f1 (a), FAMILY f2 (b))", "id, a, b, c", "20000 + g, 1, 2, 3",
 		[]provenIndex{{name: "primary", parts: []part{id}, families: []int{0, 1, 2}}}, false, big},
 	{"an empty family", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8 NOT NULL, b INT8, c INT8, FAMILY f0 (id, c), FAMILY f1 (a), FAMILY f2 (b))", "id, a", "20000 + g, 1",
@@ -129,7 +130,7 @@ var proofs = []proof{
 	{"partial index, rows inside", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8 NOT NULL, INDEX i (a) WHERE a > 0)", "id, a", "20000 + g, 1", []provenIndex{primary(id), index("i", part{"1", 1}, id)}, false, big},
 	{"partial index, rows outside", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8 NOT NULL, INDEX i (a) WHERE a > 0)", "id, a", "20000 + g, -1", []provenIndex{primary(id)}, false, big},
 	{"expression by a computed column", "CREATE TABLE %s (id INT8 PRIMARY KEY, s STRING, l STRING AS (upper(s)) VIRTUAL, INDEX i (l))", "id, s", "20000 + g, 'straight'",
-		[]provenIndex{primary(id), index("i", part{"'STRAIGHT'", chunker.StringKeyBytes(upper("straight"))}, id)}, false, big},
+		[]provenIndex{primary(id), index("i", part{"'STRAIGHT'", keysize.StringKeyBytes(upper("straight"))}, id)}, false, big},
 	{"inverted over an array", "CREATE TABLE %s (id INT8 PRIMARY KEY, a INT8[], INVERTED INDEX i (a))", "id, a", "20000 + g, ARRAY[1, 300, 300, NULL]",
 		[]provenIndex{primary(id), {name: "i", parts: []part{id}, elements: []int64{1, 3, 1}}}, false, big},
 	{"inverted over JSON", "CREATE TABLE %s (id INT8 PRIMARY KEY, j JSONB, INVERTED INDEX i (j))", "id, j", `20000 + g, '{"a": [1, true], "b": "xyz"}'::JSONB`,
@@ -217,7 +218,7 @@ func TestProofAtTheDefault(t *testing.T) {
 	exec(t, conn, "CREATE TABLE points (id INT8 PRIMARY KEY DEFAULT unique_rowid(), x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)")
 	table := describe(t, conn, "points")
 	info := infoOf(t, conn)
-	given := chunker.Given{Major: info.Major, Minor: info.Minor}
+	given := keysize.Given{Major: info.Major, Minor: info.Minor}
 	limit := intentLimit(t, conn)
 	// Ids run up to and over 2^40, where a key grows from 6 to 7 bytes.
 	const first = 1<<40 - 10_000
@@ -247,7 +248,7 @@ func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget in
 	var perRow, kvs int64
 	for _, x := range p.indexes {
 		i := tableIndex(t, table, x.name)
-		size := chunker.PrefixBytes(0, int64(table.OID), i.ID)
+		size := keysize.PrefixBytes(0, int64(table.OID), i.ID)
 		var exprs []string
 		null := false
 		for _, part := range x.parts {
@@ -272,22 +273,22 @@ func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget in
 		switch {
 		case x.elements != nil:
 			for _, e := range x.elements {
-				perRow += size + e + chunker.FamilySuffixBytes(0)
+				perRow += size + e + keysize.FamilySuffixBytes(0)
 				kvs++
 			}
 		case x.families == nil:
-			perRow += size + chunker.FamilySuffixBytes(0)
+			perRow += size + keysize.FamilySuffixBytes(0)
 			kvs++
 		default:
 			for _, f := range x.families {
-				perRow += size + chunker.FamilySuffixBytes(f)
+				perRow += size + keysize.FamilySuffixBytes(f)
 				kvs++
 			}
 		}
 	}
 	// 2. What the described table says is that size, or a bound of it.
 	record := int64(len(p.values))
-	given := chunker.Given{Major: info.Major, Minor: info.Minor, Ints: p.ints, MaxRecordBytes: record}
+	given := keysize.Given{Major: info.Major, Minor: info.Minor, Ints: p.ints, MaxRecordBytes: record}
 	cost := table.Keys.Cost(given)
 	bytes, pairs := cost.Use(chunker.IntentBytes, 1, record), cost.Use(chunker.KVs, 1, record)
 	if p.exact && (bytes != perRow || pairs != kvs || !cost.Exact) {
@@ -335,7 +336,7 @@ func TestBoundOfJSON(t *testing.T) {
 	} {
 		for _, elements := range []int64{0, int64(strings.Count(doc, ",")) + 1} {
 			record := int64(len(doc))
-			cost := table.Keys.Cost(chunker.Given{Major: info.Major, Minor: info.Minor, MaxRecordBytes: record, MaxElements: elements})
+			cost := table.Keys.Cost(keysize.Given{Major: info.Major, Minor: info.Minor, MaxRecordBytes: record, MaxElements: elements})
 			rows := (budget - 1) / cost.Use(chunker.IntentBytes, 1, record)
 			if rows < 1 {
 				t.Fatalf("%s: the bound of one row of %d bytes is %d", name, record, cost.Use(chunker.IntentBytes, 1, record))

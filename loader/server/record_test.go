@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 )
 
 // record makes TestProof write down what it has proved, for the tests of package
@@ -27,8 +28,8 @@ type recordedPlan struct {
 	Name        string
 	Server      string
 	DDL         string
-	Schema      chunker.Schema
-	Given       chunker.Given
+	Schema      keysize.Schema
+	Given       keysize.Given
 	RecordBytes int64
 	Bytes, KVs  int64 // of a row: by encode_key, and by the metric of condensed transactions
 	Exact       bool

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 	"bulkload/loader/loadertest"
 )
 
@@ -31,9 +31,9 @@ func number(r *rand.Rand) int64 {
 
 func sizeOfInt(v int64, desc bool) int64 {
 	if desc {
-		return chunker.IntDescKeyBytes(v)
+		return keysize.IntDescKeyBytes(v)
 	}
-	return chunker.IntKeyBytes(v)
+	return keysize.IntKeyBytes(v)
 }
 
 var valueKinds = []valueKind{
@@ -50,16 +50,16 @@ var valueKinds = []valueKind{
 		return strconv.FormatInt(v, 10), sizeOfInt(v, desc)
 	}, []string{"32767", "-32768"}},
 	{"BOOL", func(r *rand.Rand, desc bool) (string, int64) {
-		return strconv.FormatBool(r.IntN(2) == 0), chunker.BoolKeyBytes(desc)
+		return strconv.FormatBool(r.IntN(2) == 0), keysize.BoolKeyBytes(desc)
 	}, nil},
 	{"FLOAT8", func(r *rand.Rand, desc bool) (string, int64) {
 		f := []float64{0, math.Copysign(0, -1), math.NaN(), math.Inf(1), math.Inf(-1), r.NormFloat64(), 1}[r.IntN(7)]
-		return strconv.FormatFloat(f, 'g', -1, 64), chunker.FloatKeyBytes(f)
+		return strconv.FormatFloat(f, 'g', -1, 64), keysize.FloatKeyBytes(f)
 	}, nil},
 	{"DECIMAL", func(r *rand.Rand, desc bool) (string, int64) {
 		v := number(r)
 		text := fmt.Sprintf("%de%d", v, r.IntN(80)-40)
-		size, err := chunker.DecimalKeyBytes(text, desc)
+		size, err := keysize.DecimalKeyBytes(text, desc)
 		if err != nil {
 			panic(err)
 		}
@@ -68,7 +68,7 @@ var valueKinds = []valueKind{
 	{"DECIMAL(12,2)", func(r *rand.Rand, desc bool) (string, int64) {
 		v := number(r) % 1e12
 		text := fmt.Sprintf("%s%d.%02d", map[bool]string{true: "-"}[v < 0], max(v, -v)/100, max(v, -v)%100)
-		size, err := chunker.DecimalKeyBytes(text, desc)
+		size, err := keysize.DecimalKeyBytes(text, desc)
 		if err != nil {
 			panic(err)
 		}
@@ -76,34 +76,34 @@ var valueKinds = []valueKind{
 	}, []string{"9999999999.99", "-0.01"}},
 	{"DATE", func(r *rand.Rand, desc bool) (string, int64) {
 		days := number(r) % 100_000
-		return time.Unix(days*86400, 0).UTC().Format("2006-01-02"), chunker.DateKeyBytes(days, desc)
+		return time.Unix(days*86400, 0).UTC().Format("2006-01-02"), keysize.DateKeyBytes(days, desc)
 	}, []string{"infinity", "-infinity", "5874897-12-31", "4714-11-24 BC"}},
 	{"TIME", func(r *rand.Rand, desc bool) (string, int64) {
 		us := r.Int64N(86400e6)
-		return time.UnixMicro(us).UTC().Format("15:04:05.999999"), chunker.TimeKeyBytes(us, desc)
+		return time.UnixMicro(us).UTC().Format("15:04:05.999999"), keysize.TimeKeyBytes(us, desc)
 	}, []string{"00:00:00", "24:00:00"}},
 	{"TIMETZ", func(r *rand.Rand, desc bool) (string, int64) {
 		us, west := r.Int64N(86400e6), 60*(r.IntN(2*15*60)-15*60)
 		zone := fmt.Sprintf("%s%02d:%02d", map[bool]string{true: "-", false: "+"}[west > 0], max(west, -west)/3600, max(west, -west)/60%60)
-		return time.UnixMicro(us).UTC().Format("15:04:05.999999") + zone, chunker.TimeTZKeyBytes(us, int32(west), desc)
+		return time.UnixMicro(us).UTC().Format("15:04:05.999999") + zone, keysize.TimeTZKeyBytes(us, int32(west), desc)
 	}, []string{"24:00:00-15:59", "00:00:00+15:59", "00:00:00+00:00"}},
 	{"TIMESTAMP", func(r *rand.Rand, desc bool) (string, int64) {
 		at := time.UnixMicro(number(r) % 1e17).UTC()
 		if at.Year() < 1 || at.Year() > 9999 {
 			at = time.UnixMicro(0).UTC()
 		}
-		return at.Format("2006-01-02 15:04:05.999999"), chunker.TimestampKeyBytes(at.Unix(), int64(at.Nanosecond()), desc)
+		return at.Format("2006-01-02 15:04:05.999999"), keysize.TimestampKeyBytes(at.Unix(), int64(at.Nanosecond()), desc)
 	}, []string{"294276-12-31 23:59:59.999999", "4714-11-24 00:00:00 BC", "1970-01-01 00:00:00"}},
 	{"INTERVAL", func(r *rand.Rand, desc bool) (string, int64) {
 		months, days, us := number(r)%1000, number(r)%1000, number(r)%1e12
-		return fmt.Sprintf("%d mons %d days %d microseconds", months, days, us), chunker.IntervalKeyBytes(months, days, us*1000, desc)
+		return fmt.Sprintf("%d mons %d days %d microseconds", months, days, us), keysize.IntervalKeyBytes(months, days, us*1000, desc)
 	}, []string{"290 years", "-290 years 300 days", "0 s", "100000 days -3000 mons"}},
 	{"UUID", func(r *rand.Rand, desc bool) (string, int64) {
 		var u [16]byte
 		for i := range u {
 			u[i] = byte(r.IntN(4))
 		}
-		return hex.EncodeToString(u[:]), chunker.UUIDKeyBytes(u)
+		return hex.EncodeToString(u[:]), keysize.UUIDKeyBytes(u)
 	}, []string{"00000000-0000-0000-0000-000000000000"}},
 	{"INET", func(r *rand.Rand, desc bool) (string, int64) {
 		raw := make([]byte, []int{4, 16}[r.IntN(2)])
@@ -112,7 +112,7 @@ var valueKinds = []valueKind{
 		}
 		addr, _ := netip.AddrFromSlice(raw)
 		p := netip.PrefixFrom(addr, r.IntN(8*len(raw)+1))
-		return p.String(), chunker.INetKeyBytes(p)
+		return p.String(), keysize.INetKeyBytes(p)
 	}, []string{"::/0", "0.0.0.0/0", "::ffff:1.2.3.4"}},
 	{"VARBIT", func(r *rand.Rand, desc bool) (string, int64) {
 		b := make([]byte, r.IntN(200))
@@ -120,26 +120,26 @@ var valueKinds = []valueKind{
 		for i := range b {
 			b[i] = digits[r.IntN(len(digits))]
 		}
-		return string(b), chunker.BitKeyBytes(string(b), desc)
+		return string(b), keysize.BitKeyBytes(string(b), desc)
 	}, []string{"", strings.Repeat("0", 64), strings.Repeat("1", 129)}},
 	{"BIT(70)", func(r *rand.Rand, desc bool) (string, int64) {
 		text := strings.Repeat([]string{"1", "0"}[r.IntN(2)], 64) + strings.Repeat("1", 6)
-		return text, chunker.BitKeyBytes(text, desc)
+		return text, keysize.BitKeyBytes(text, desc)
 	}, nil},
 	{"STRING", func(r *rand.Rand, desc bool) (string, int64) {
 		text := strings.Repeat("é\x00", r.IntN(20))
-		return text, chunker.StringKeyBytes(text)
+		return text, keysize.StringKeyBytes(text)
 	}, []string{""}},
 	{"VARCHAR(3)", func(r *rand.Rand, desc bool) (string, int64) {
 		text := string([]rune("𝄞é漢z")[:r.IntN(4)])
-		return text, chunker.StringKeyBytes(text)
+		return text, keysize.StringKeyBytes(text)
 	}, []string{"𝄞𝄞𝄞"}},
 	{"BYTES", func(r *rand.Rand, desc bool) (string, int64) {
 		b := make([]byte, r.IntN(30))
 		for i := range b {
 			b[i] = byte(r.IntN(3))
 		}
-		return `\x` + hex.EncodeToString(b), chunker.BytesKeyBytes(b)
+		return `\x` + hex.EncodeToString(b), keysize.BytesKeyBytes(b)
 	}, []string{`\x`, `\x` + strings.Repeat("00", 50)}},
 	{"OID", func(r *rand.Rand, desc bool) (string, int64) {
 		v := int64(uint32(number(r)))
@@ -168,7 +168,7 @@ func TestSizesOfRandomValues(t *testing.T) {
 				name := fmt.Sprintf("t%d%s", n, direction)
 				exec(t, conn, fmt.Sprintf("CREATE TABLE %s (v %s, PRIMARY KEY (v %s))", name, kind.sql, direction))
 				table := describe(t, conn, name)
-				prefix := chunker.PrefixBytes(0, int64(table.OID), table.Indexes[0].ID)
+				prefix := keysize.PrefixBytes(0, int64(table.OID), table.Indexes[0].ID)
 				var texts []string
 				var sizes []int64
 				for range 300 {

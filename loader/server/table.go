@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 )
 
 // A Table is the target of a load as the server describes it. It is not changed
@@ -41,7 +41,7 @@ type Table struct {
 	EmptyErr error
 	// Keys is the table as far as the sizes of its keys go; only CockroachDB's
 	// limits depend on them.
-	Keys chunker.Schema
+	Keys keysize.Schema
 	// Notes are what could not be read, one line each.
 	Notes []string
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 )
 
 // cockroachColumns reads the columns from information_schema, which knows hidden
@@ -95,7 +95,7 @@ func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) err
 	// 4. Numbers, statistics, tenant.
 	t.indexIDs(ctx, db, info)
 	t.statistics(ctx, db)
-	t.Keys = chunker.Schema{TableID: int64(t.OID), TenantID: t.tenant(ctx, db)}
+	t.Keys = keysize.Schema{TableID: int64(t.OID), TenantID: t.tenant(ctx, db)}
 	t.keys(families, strings.Contains(create, "INTERLEAVE IN PARENT"))
 	return nil
 }
@@ -129,12 +129,12 @@ func (x *TableIndex) add(column, direction string, storing, implicit bool) {
 // readCreate takes from SHOW CREATE TABLE what it says of the indexes, and returns
 // the column families, numbered from 0: their real numbers are not shown, but take
 // the same bytes up to 109.
-func (t *Table) readCreate(create string) []chunker.Family {
-	var families []chunker.Family
+func (t *Table) readCreate(create string) []keysize.Family {
+	var families []keysize.Family
 	table := t.Name.Sanitize()
 	for _, item := range createItems(create) {
 		if item.kind == "family" {
-			families = append(families, chunker.Family{ID: len(families), Name: item.name, Columns: identifiers(item.rest)})
+			families = append(families, keysize.Family{ID: len(families), Name: item.name, Columns: identifiers(item.rest)})
 			continue
 		}
 		i := slices.IndexFunc(t.Indexes, func(x TableIndex) bool { return x.Name == item.name })
@@ -208,7 +208,7 @@ func (t *Table) tenant(ctx context.Context, db Querier) uint64 {
 var shardColumn = regexp.MustCompile(`^crdb_internal_.*shard_(\d+)$`)
 
 // keys fills t.Keys' families and indexes.
-func (t *Table) keys(families []chunker.Family, interleaved bool) {
+func (t *Table) keys(families []keysize.Family, interleaved bool) {
 	for i := range families {
 		families[i].NotNull = slices.ContainsFunc(families[i].Columns, func(name string) bool {
 			c := t.Column(name)
@@ -217,14 +217,14 @@ func (t *Table) keys(families []chunker.Family, interleaved bool) {
 	}
 	t.Keys.Families = families
 	for _, x := range t.Indexes {
-		index := chunker.Index{ID: x.ID, Name: x.Name, Primary: x.Primary, Unique: x.Unique, Inverted: x.Inverted, Partial: x.Where, Storing: x.Storing}
+		index := keysize.Index{ID: x.ID, Name: x.Name, Primary: x.Primary, Unique: x.Unique, Inverted: x.Inverted, Partial: x.Where, Storing: x.Storing}
 		for i, name := range x.Columns {
 			k := t.keyColumn(name, x.Exprs[i])
 			k.Desc = x.Desc[i]
 			index.Columns = append(index.Columns, k)
 		}
 		if x.Inverted {
-			index.Trigram = index.Columns[len(index.Columns)-1].Kind == chunker.KeyString
+			index.Trigram = index.Columns[len(index.Columns)-1].Kind == keysize.KeyString
 		}
 		if interleaved && x.Primary {
 			index.Ancestors = maxAncestors
@@ -237,19 +237,19 @@ func (t *Table) keys(families []chunker.Family, interleaved bool) {
 // only. Interleaving ended with 21.2.
 const maxAncestors = 4
 
-func (t *Table) keyColumn(name, expr string) chunker.KeyColumn {
+func (t *Table) keyColumn(name, expr string) keysize.KeyColumn {
 	c := t.Column(name)
 	if c == nil || expr != "" {
-		return chunker.KeyColumn{Name: expr, Nullable: true, Computed: true}
+		return keysize.KeyColumn{Name: expr, Nullable: true, Computed: true}
 	}
-	k := chunker.ColumnOf(name, c.SQLType)
+	k := keysize.ColumnOf(name, c.SQLType)
 	if c.Labels > 0 {
-		k.Kind, k.Width = chunker.KeyEnum, int64(c.Labels)
+		k.Kind, k.Width = keysize.KeyEnum, int64(c.Labels)
 	}
 	k.Nullable, k.Computed = !c.NotNull, c.Generated
 	if m := shardColumn.FindStringSubmatch(name); m != nil && c.Generated {
 		if n, err := strconv.ParseInt(m[1], 10, 64); err == nil && n > 0 {
-			k.Ints = &chunker.IntRange{First: 0, Last: n - 1}
+			k.Ints = &keysize.IntRange{First: 0, Last: n - 1}
 		}
 	}
 	return k

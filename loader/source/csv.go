@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader"
 	"bulkload/loader/rows"
 )
@@ -20,7 +21,7 @@ import (
 // safe for concurrent use; Close it after use.
 type CSV struct {
 	Files   []File
-	Dialect chunker.Dialect
+	Dialect csv.Dialect
 	// Width is the number of fields of a record.
 	Width int
 	// Cols are the columns of chunks, of kind rows.Text; column i is field
@@ -159,7 +160,7 @@ type origin struct {
 	skipped int64 // bytes of the span in front of raw
 	raw     []byte
 	records []record
-	fields  []chunker.Field
+	fields  []csv.Field
 	text    []byte
 }
 
@@ -201,7 +202,7 @@ func (s *CSV) Fill(c *rows.Chunk, span chunker.Span) error {
 
 // parse fills the chunk's columns from the origin's text.
 func (s *CSV) parse(c *rows.Chunk, o *origin) error {
-	scan := chunker.Scanner{Dialect: s.Dialect, Buf: o.raw, EOF: true}
+	scan := csv.Scanner{Dialect: s.Dialect, Buf: o.raw, EOF: true}
 	for at := 0; at < len(o.raw); at = scan.At {
 		var err error
 		if !scan.Skip(scan.Rows+1, math.MaxInt) {
@@ -239,12 +240,12 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 func (s *CSV) unclosed(span chunker.Span) error {
 	_, f := s.file(span.First)
 	if span.End() == f.End() || !f.Stream && f.End()-span.First <= int64(s.maxRecord()) {
-		return fmt.Errorf("%w before the end of the file; its record begins here", chunker.ErrUnclosed)
+		return fmt.Errorf("%w before the end of the file; its record begins here", csv.ErrUnclosed)
 	}
-	return fmt.Errorf("%w within the %d bytes of a record (--max-record-bytes); the record begins here", chunker.ErrUnclosed, s.maxRecord())
+	return fmt.Errorf("%w within the %d bytes of a record (--max-record-bytes); the record begins here", csv.ErrUnclosed, s.maxRecord())
 }
 
-func (s *CSV) widthError(got []chunker.Field) error {
+func (s *CSV) widthError(got []csv.Field) error {
 	if len(got) == 1 && got[0].Null && s.Dialect.Null == "" {
 		return fmt.Errorf("an empty line; records have %d fields", s.Width)
 	}

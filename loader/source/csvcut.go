@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader"
 )
 
@@ -187,7 +188,7 @@ func (c *spans) Next(n int64) (chunker.Span, error) {
 	}
 	span := chunker.Span{First: c.at, Line: c.line}
 	for {
-		scan := chunker.Scanner{Dialect: c.src.Dialect, Buf: c.buf, EOF: c.eof}
+		scan := csv.Scanner{Dialect: c.src.Dialect, Buf: c.buf, EOF: c.eof}
 		if scan.Skip(n, size) {
 			span.Rows = scan.Rows
 			return c.take(span, scan.At, scan.Lines), nil
@@ -214,7 +215,7 @@ const spanSlack = 256 << 10
 // broken ends the span with the first line, which opens a quote that is not closed or
 // goes on beyond every bound. What follows is read as if the line were not there.
 func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
-	line := chunker.LineLen(c.buf)
+	line := csv.LineLen(c.buf)
 	if line < len(c.buf) || c.eof {
 		return c.take(span, line, 1), nil
 	}
@@ -226,7 +227,7 @@ func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
 		if err := c.fill(HeadBytes); err != nil {
 			return chunker.Span{}, err
 		}
-		if line := chunker.LineLen(c.buf); line < len(c.buf) || c.eof {
+		if line := csv.LineLen(c.buf); line < len(c.buf) || c.eof {
 			span = c.take(span, line, 1)
 			if c.hold {
 				c.src.hold(span, kept)

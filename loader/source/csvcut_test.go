@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader"
 	"bulkload/loader/rows"
 	"bulkload/loader/source"
@@ -30,7 +31,7 @@ func csvOf(t *testing.T, text string, bytes int, rows int64) *source.CSV {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source.CSV{Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, SpanRows: rows, Input: in}
+	s := &source.CSV{Files: list, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, SpanRows: rows, Input: in}
 	t.Cleanup(s.Close)
 	return s
 }

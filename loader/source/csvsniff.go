@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"bulkload/chunker"
+	"bulkload/chunker/csv"
 )
 
 // bom is the byte order mark of UTF-8.
@@ -17,7 +17,7 @@ var delimiters = []byte{',', '\t', ';', '|'}
 // Sniff returns the delimiter of the file that begins with head: the one that cuts its
 // records into equally many fields, and into the most. d has what is known, its
 // Delimiter aside. Where no candidate cuts anything, it is a comma.
-func Sniff(head []byte, whole bool, d chunker.Dialect) byte {
+func Sniff(head []byte, whole bool, d csv.Dialect) byte {
 	best, bestScore := delimiters[0], 0.0
 	for _, c := range delimiters {
 		if c == d.Quote || c == d.Escape || strings.IndexByte(d.Null, c) >= 0 {
@@ -51,9 +51,9 @@ const sniffRecords = 1000
 
 // Records parses the first records of a file, at most most of them. With whole, head is
 // all of the file; else a record that head may have cut is left out.
-func Records(head []byte, whole bool, d chunker.Dialect, most int64) [][]chunker.Field {
-	s := chunker.Scanner{Dialect: d, Buf: head, EOF: whole}
-	var list [][]chunker.Field
+func Records(head []byte, whole bool, d csv.Dialect, most int64) [][]csv.Field {
+	s := csv.Scanner{Dialect: d, Buf: head, EOF: whole}
+	var list [][]csv.Field
 	for at := 0; int64(len(list)) < most && s.Skip(s.Rows+1, math.MaxInt); at = s.At {
 		fields, _, err := d.Fields(head[at:s.At], nil, nil)
 		if err != nil {
@@ -72,7 +72,7 @@ func Skipped(head []byte, lines int) int64 {
 		at = len(bom)
 	}
 	for range lines {
-		at += chunker.LineLen(head[at:])
+		at += csv.LineLen(head[at:])
 	}
 	return int64(at)
 }

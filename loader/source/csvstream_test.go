@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader/rows"
 	"bulkload/loader/source"
 )
@@ -25,7 +26,7 @@ func streamOf(t *testing.T, text string, bytes int) *source.CSV {
 		t.Fatal(err)
 	}
 	s := &source.CSV{
-		Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, Input: in,
+		Files: list, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, Input: in,
 		Cols: []rows.Column{{Name: "a", Kind: rows.Text}, {Name: "b", Kind: rows.Text}}, Fields: []int{0, 1},
 	}
 	t.Cleanup(s.Close)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader/rows"
 	"bulkload/loader/source"
 )
@@ -35,7 +36,7 @@ func TestFewFilesAreOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &source.CSV{
-		Files: list, Dialect: chunker.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in,
+		Files: list, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in,
 		Cols: []rows.Column{{Name: "a", Kind: rows.Text}}, Fields: []int{0},
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))

@@ -2,7 +2,7 @@ package main
 
 import (
 	"bufio"
-	"encoding/csv"
+	stdcsv "encoding/csv"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkload/chunker"
+	"bulkload/chunker/csv"
 )
 
 // makeFiles writes the file to load, sample.csv with the data set once, and with text
@@ -22,9 +22,9 @@ func makeFiles(dir string, text bool) (fileSet, error) {
 	if err != nil {
 		return set, err
 	}
-	d := chunker.Dialect{Delimiter: ',', Quote: '"'}
-	body := chunker.LineLen(data)
-	header, err := csv.NewReader(strings.NewReader(string(data[:body]))).Read()
+	d := csv.Dialect{Delimiter: ',', Quote: '"'}
+	body := csv.LineLen(data)
+	header, err := stdcsv.NewReader(strings.NewReader(string(data[:body]))).Read()
 	if err != nil {
 		return set, err
 	}
@@ -34,7 +34,7 @@ func makeFiles(dir string, text bool) (fileSet, error) {
 		head = "record," + head
 	}
 	var records [][]byte
-	for s := (chunker.Scanner{Dialect: d, Buf: data, At: body, EOF: true}); ; {
+	for s := (csv.Scanner{Dialect: d, Buf: data, At: body, EOF: true}); ; {
 		at := s.At
 		if !s.Skip(s.Rows+1, len(data)) {
 			break
@@ -103,12 +103,12 @@ var plain = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 type out struct {
 	*bufio.Writer
 	text, once bool
-	fields     []chunker.Field
+	fields     []csv.Field
 	buf        []byte
 }
 
 // record writes record i.
-func (o *out) record(i int64, r []byte, d chunker.Dialect) error {
+func (o *out) record(i int64, r []byte, d csv.Dialect) error {
 	if *key {
 		o.WriteString(strconv.FormatInt(i, 10))
 		o.WriteByte(map[bool]byte{false: ',', true: '\t'}[o.text])

@@ -1,4 +1,4 @@
-package chunker_test
+package keysize_test
 
 import (
 	"encoding/json"
@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"bulkload/chunker"
+	"bulkload/chunker/keysize"
 )
 
 // A recordedPlan is a schema as a live CockroachDB described it, and what the server
@@ -14,8 +15,8 @@ import (
 type recordedPlan struct {
 	Name        string
 	Server      string
-	Schema      chunker.Schema
-	Given       chunker.Given
+	Schema      keysize.Schema
+	Given       keysize.Given
 	RecordBytes int64
 	Bytes, KVs  int64
 	Exact       bool
@@ -28,7 +29,7 @@ type recordedPlan struct {
 // where every row has one size, the plan ends on the very row on which the server
 // began to condense; elsewhere never behind it.
 func TestPlansRecordedFromAServer(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join("..", "testdata", "plans", "*.json"))
+	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "plans", "*.json"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no recorded plans: %v", err)
 	}

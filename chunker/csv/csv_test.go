@@ -1,8 +1,8 @@
-package chunker_test
+package csv_test
 
 import (
 	"bytes"
-	"encoding/csv"
+	stdcsv "encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -11,17 +11,17 @@ import (
 	"strings"
 	"testing"
 
-	"bulkload/chunker"
+	"bulkload/chunker/csv"
 )
 
-var comma = chunker.Dialect{Delimiter: ',', Quote: '"'}
+var comma = csv.Dialect{Delimiter: ',', Quote: '"'}
 
 // records cuts text with buffers of the given size, as a reader of a file would.
-func records(t testing.TB, d chunker.Dialect, text string, size int) (list []string, rest string) {
+func records(t testing.TB, d csv.Dialect, text string, size int) (list []string, rest string) {
 	t.Helper()
 	at, end := 0, min(size, len(text))
 	for at < len(text) {
-		s := chunker.Scanner{Dialect: d, Buf: []byte(text[at:end]), EOF: end == len(text)}
+		s := csv.Scanner{Dialect: d, Buf: []byte(text[at:end]), EOF: end == len(text)}
 		if !s.Skip(1, math.MaxInt) {
 			if end == len(text) {
 				return list, text[at:]
@@ -37,10 +37,10 @@ func records(t testing.TB, d chunker.Dialect, text string, size int) (list []str
 }
 
 func TestScan(t *testing.T) {
-	backslash := chunker.Dialect{Delimiter: ',', Quote: '"', Escape: '\\'}
-	none := chunker.Dialect{Delimiter: '\t'}
+	backslash := csv.Dialect{Delimiter: ',', Quote: '"', Escape: '\\'}
+	none := csv.Dialect{Delimiter: '\t'}
 	for _, c := range []struct {
-		d    chunker.Dialect
+		d    csv.Dialect
 		text string
 		want []string
 		rest string
@@ -79,20 +79,20 @@ func TestScanBounds(t *testing.T) {
 		at          int
 		found, line int64
 	}{{3, math.MaxInt, 27, 3, 6}, {100, 10, 18, 2, 4}, {100, 9, 9, 1, 2}, {100, 0, 9, 1, 2}, {100, math.MaxInt, 90, 10, 20}} {
-		s := chunker.Scanner{Dialect: comma, Buf: text, EOF: true}
+		s := csv.Scanner{Dialect: comma, Buf: text, EOF: true}
 		if !s.Skip(c.rows, c.size) || s.At != c.at || s.Rows != c.found || s.Lines != c.line {
 			t.Errorf("%d rows, %d bytes: at %d, %d rows, %d lines; want %+v", c.rows, c.size, s.At, s.Rows, s.Lines, c)
 		}
 	}
 	plain := []byte(strings.Repeat("abcdefg\n", 2000))
 	for _, rows := range []int64{1, 2, 511, 512, 513, 1999, 2000} {
-		s := chunker.Scanner{Dialect: comma, Buf: plain, EOF: true}
+		s := csv.Scanner{Dialect: comma, Buf: plain, EOF: true}
 		if s.Skip(rows, math.MaxInt); s.Rows != rows || s.At != int(rows)*8 || s.Lines != rows {
 			t.Errorf("%d rows: %d rows, at %d", rows, s.Rows, s.At)
 		}
 	}
 	for _, size := range []int{1, 8, 9, 4095, 4096, 4097, 15999, 16000} {
-		s := chunker.Scanner{Dialect: comma, Buf: plain, EOF: true}
+		s := csv.Scanner{Dialect: comma, Buf: plain, EOF: true}
 		if s.Skip(math.MaxInt64, size); s.At < size || s.At >= size+8 || s.Rows != int64(s.At)/8 {
 			t.Errorf("%d bytes: %d rows, at %d", size, s.Rows, s.At)
 		}
@@ -100,7 +100,7 @@ func TestScanBounds(t *testing.T) {
 }
 
 // show writes fields so that NULL and the empty text differ.
-func show(list []chunker.Field) string {
+func show(list []csv.Field) string {
 	var b strings.Builder
 	for _, f := range list {
 		if f.Null {
@@ -114,7 +114,7 @@ func show(list []chunker.Field) string {
 
 func TestFields(t *testing.T) {
 	for _, c := range []struct {
-		d            chunker.Dialect
+		d            csv.Dialect
 		record, want string
 	}{
 		{comma, "a,b\n", `"a"|"b"|`},
@@ -126,8 +126,8 @@ func TestFields(t *testing.T) {
 		{comma, `""""`, `"\""|`},
 		{comma, `"a",`, `"a"|NULL|`},
 		{comma, ` "a" ,b `, `" a "|"b "|`},
-		{chunker.Dialect{Delimiter: ';', Quote: '\'', Escape: '\\', Null: `\N`}, `\N;'\N';'a\'b\\c\d';x`, `NULL|"\\N"|"a'b\\c\\d"|"x"|`},
-		{chunker.Dialect{Delimiter: '\t', Null: "-"}, "-\t\"\t\t", `NULL|"\""|""|""|`},
+		{csv.Dialect{Delimiter: ';', Quote: '\'', Escape: '\\', Null: `\N`}, `\N;'\N';'a\'b\\c\d';x`, `NULL|"\\N"|"a'b\\c\\d"|"x"|`},
+		{csv.Dialect{Delimiter: '\t', Null: "-"}, "-\t\"\t\t", `NULL|"\""|""|""|`},
 	} {
 		got, _, err := c.d.Fields([]byte(c.record), nil, nil)
 		if err != nil || show(got) != c.want {
@@ -135,7 +135,7 @@ func TestFields(t *testing.T) {
 		}
 	}
 	for _, record := range []string{`"a`, `a,"b""`, `"`, `a"`} {
-		if got, _, err := comma.Fields([]byte(record), nil, nil); !errors.Is(err, chunker.ErrUnclosed) {
+		if got, _, err := comma.Fields([]byte(record), nil, nil); !errors.Is(err, csv.ErrUnclosed) {
 			t.Errorf("fields of %q: %s, %v; want ErrUnclosed", record, show(got), err)
 		}
 	}
@@ -143,7 +143,7 @@ func TestFields(t *testing.T) {
 
 // byteByByte returns where the records of text end and the lines up to there, by the
 // definition: an end of line outside quotes ends a record.
-func byteByByte(d chunker.Dialect, text string) (ends []int, lines []int64) {
+func byteByByte(d csv.Dialect, text string) (ends []int, lines []int64) {
 	escape := d.Escape
 	if escape == 0 {
 		escape = d.Quote
@@ -180,7 +180,7 @@ func FuzzScan(f *testing.F) {
 		f.Add(strings.Repeat("a", 60)+s+strings.Repeat("b", 59)+s, byte(','), byte('"'), byte(0), 61)
 	}
 	f.Fuzz(func(t *testing.T, text string, delimiter, quote, escape byte, size int) {
-		d := chunker.Dialect{Delimiter: delimiter, Quote: quote, Escape: escape}
+		d := csv.Dialect{Delimiter: delimiter, Quote: quote, Escape: escape}
 		if d.Check() != nil || size < 1 || len(text) > 10_000 {
 			t.Skip()
 		}
@@ -190,7 +190,7 @@ func FuzzScan(f *testing.F) {
 		}
 		ends, lines := byteByByte(d, text)
 		for _, bounds := range [][2]int{{1, math.MaxInt}, {size, math.MaxInt}, {math.MaxInt, size}, {math.MaxInt, math.MaxInt}} {
-			s := chunker.Scanner{Dialect: d, Buf: []byte(text), EOF: true}
+			s := csv.Scanner{Dialect: d, Buf: []byte(text), EOF: true}
 			n, at := 0, 0
 			for n < len(ends) {
 				// What is to be found from at on, within the bounds.
@@ -253,7 +253,7 @@ func BenchmarkScan(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
-				s := chunker.Scanner{Dialect: comma, Buf: text, EOF: true}
+				s := csv.Scanner{Dialect: comma, Buf: text, EOF: true}
 				for s.Skip(s.Rows+1000, math.MaxInt) {
 				}
 			}
@@ -265,10 +265,10 @@ func BenchmarkFields(b *testing.B) {
 	for name, text := range csvTexts() {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
-			var list []chunker.Field
+			var list []csv.Field
 			var buf []byte
 			for b.Loop() {
-				s := chunker.Scanner{Dialect: comma, Buf: text, EOF: true}
+				s := csv.Scanner{Dialect: comma, Buf: text, EOF: true}
 				for at := 0; s.Skip(s.Rows+1, math.MaxInt); at = s.At {
 					list, buf, _ = comma.Fields(text[at:s.At], list[:0], buf[:0])
 				}
@@ -283,7 +283,7 @@ func BenchmarkEncodingCSV(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
-				r := csv.NewReader(bytes.NewReader(text))
+				r := stdcsv.NewReader(bytes.NewReader(text))
 				r.ReuseRecord = true
 				for {
 					if _, err := r.Read(); err == io.EOF {

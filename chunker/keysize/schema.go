@@ -1,8 +1,10 @@
-package chunker
+package keysize
 
 import (
 	"math"
 	"slices"
+
+	"bulkload/chunker"
 )
 
 // A Schema is a table as far as the size of its keys goes. A Schema is not
@@ -99,8 +101,8 @@ type IndexCost struct {
 // intent bytes over all indexes. It is exact where every row has the same size,
 // else the most that a row can add; Guess says that not even that could be known.
 // The cost of the message depends on the way of loading and is not set.
-func (s Schema) Cost(g Given) Cost {
-	c := Cost{Exact: true}
+func (s Schema) Cost(g Given) chunker.Cost {
+	c := chunker.Cost{Exact: true}
 	for _, i := range s.IndexCosts(g) {
 		c.KVs += i.KVs
 		c.KVsPerByte += i.KVsPerByte

@@ -1,4 +1,4 @@
-package chunker
+package keysize
 
 // invertedCost bounds what a row adds to an inverted index: one key for each
 // element of an array, each path of a JSON document, each trigram or lexeme of a
