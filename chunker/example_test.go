@@ -27,13 +27,13 @@ func ExampleMakePlan() {
 		{ID: 2, Columns: []keysize.KeyColumn{keysize.ColumnOf("at", "timestamptz")}},
 	}}
 	limits := chunker.Limits{
-		{Unit: chunker.IntentBytes, Max: 262_143, Name: "kv.transaction.max_intents_bytes", From: "default of 21.1"},
+		{Unit: chunker.IntentBytes, Max: 262_143, Name: "kv.transaction.max_intents_bytes", Origin: "default of 21.1"},
 	}
-	plan, err := chunker.MakePlan(1_000_000, 100_000, 0, 0, table.Cost(keysize.Given{Major: 21, Minor: 1}), limits)
+	plan, err := chunker.MakePlan(1_000_000, 100_000, 0, 0, table.Cost(keysize.RowInfo{Major: 21, Minor: 1}), limits)
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(plan.RowsPerChunk, "rows in each of", plan.Chunks, "chunks, by", plan.Binds.Name)
+	fmt.Println(plan.RowsPerChunk, "rows in each of", plan.Chunks, "chunks, by", plan.LimitedBy.Name)
 	// Output:
 	// 2945 rows in each of 340 chunks, by kv.transaction.max_intents_bytes
 }

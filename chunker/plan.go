@@ -25,8 +25,8 @@ type Limit struct {
 	Unit   Unit
 	Max    int64  // the most a chunk may hold, inclusive; zero is no limit
 	Name   string // the setting or rule, as its documentation calls it
-	From   string // where the value was found: "read from the server", "default of 21.1", "wire protocol"
-	Advice bool   // a larger chunk works but costs; an explicit wish is honoured
+	Origin string // where the value was found: "read from the server", "default of 21.1", "wire protocol"
+	Soft   bool   // a larger chunk works but costs; an explicit wish is honoured
 	Cost   string // what exceeding it costs or causes, for the note
 }
 
@@ -100,7 +100,7 @@ type Plan struct {
 	Rows         int64  // rows of the load
 	RowsPerChunk int64  // rows per chunk
 	Chunks       int64  // number of chunks: ceil(Rows / RowsPerChunk)
-	Binds        *Limit // the limit that decided RowsPerChunk; nil when the wish did
+	LimitedBy    *Limit // the limit that decided RowsPerChunk; nil when the wish did
 	Notes        []string
 	Limits       Limits
 	Cost         Cost
@@ -129,24 +129,24 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 			size = DefaultRowsPerChunk
 		}
 	}
-	// Advice comes last: what it says is about the size that the other limits leave.
-	for _, advice := range []bool{false, true} {
+	// Soft limits come last: what it says is about the size that the other limits leave.
+	for _, soft := range []bool{false, true} {
 		for i := range limits {
 			l := &limits[i]
 			per := cost.per(l.Unit, recordBytes)
-			if l.Max <= 0 || per <= 0 || l.Advice != advice {
+			if l.Max <= 0 || per <= 0 || l.Soft != soft {
 				continue
 			}
 			fits := (l.Max - cost.fixed(l.Unit)) / per
-			if fits < 1 && !l.Advice {
-				return Plan{}, fmt.Errorf("one row takes %d %s, more than %s allows (%d, %s)", cost.Use(l.Unit, 1, recordBytes), l.Unit, l.Name, l.Max, l.From)
+			if fits < 1 && !l.Soft {
+				return Plan{}, fmt.Errorf("one row takes %d %s, more than %s allows (%d, %s)", cost.Use(l.Unit, 1, recordBytes), l.Unit, l.Name, l.Max, l.Origin)
 			}
 			fits = max(fits, 1)
 			if size <= fits {
 				continue
 			}
 			use := cost.Use(l.Unit, size, recordBytes)
-			if l.Advice && asked {
+			if l.Soft && asked {
 				note := fmt.Sprintf("%s, above %s (%d)", inUnit("are", size, use, l.Unit), l.Name, l.Max)
 				if l.Cost != "" {
 					note += ": " + l.Cost
@@ -155,9 +155,9 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 				continue
 			}
 			if asked {
-				p.Notes = append(p.Notes, fmt.Sprintf("%s; %s allows %d (%s), so chunks hold %d rows", inUnit("would be", size, use, l.Unit), l.Name, l.Max, l.From, fits))
+				p.Notes = append(p.Notes, fmt.Sprintf("%s; %s allows %d (%s), so chunks hold %d rows", inUnit("would be", size, use, l.Unit), l.Name, l.Max, l.Origin, fits))
 			}
-			size, p.Binds = fits, l
+			size, p.LimitedBy = fits, l
 		}
 	}
 	p.RowsPerChunk = size
@@ -175,8 +175,8 @@ func inUnit(verb string, rows, use int64, u Unit) string {
 	return fmt.Sprintf("%d rows per chunk %s %d %s", rows, verb, use, u)
 }
 
-// Without returns the limits but the one of that name.
-func (l Limits) Without(name string) Limits {
+// Except returns the limits but the one of that name.
+func (l Limits) Except(name string) Limits {
 	var rest Limits
 	for _, x := range l {
 		if x.Name != name {

@@ -10,9 +10,9 @@ import (
 
 func TestPlanAroundEachLimit(t *testing.T) {
 	cost := chunker.Cost{KVs: 2, IntentBytes: 16, MessageBytes: 40, FixedMessageBytes: 1000}
-	kvs := chunker.Limit{Unit: chunker.KVs, Max: 9999, Name: "one phase", Advice: true, Cost: "half the rate"}
-	intents := chunker.Limit{Unit: chunker.IntentBytes, Max: 16*4000 + 15, Name: "intents", From: "read"}
-	message := chunker.Limit{Unit: chunker.MessageBytes, Max: 1000 + 40*3000, Name: "message", From: "default"}
+	kvs := chunker.Limit{Unit: chunker.KVs, Max: 9999, Name: "one phase", Soft: true, Cost: "half the rate"}
+	intents := chunker.Limit{Unit: chunker.IntentBytes, Max: 16*4000 + 15, Name: "intents", Origin: "read"}
+	message := chunker.Limit{Unit: chunker.MessageBytes, Max: 1000 + 40*3000, Name: "message", Origin: "default"}
 	for _, test := range []struct {
 		name            string
 		wish, preferred int64
@@ -46,8 +46,8 @@ func TestPlanAroundEachLimit(t *testing.T) {
 			t.Errorf("%s: got %d chunks, want %d", test.name, p.Chunks, want)
 		}
 		binds := ""
-		if p.Binds != nil {
-			binds = p.Binds.Name
+		if p.LimitedBy != nil {
+			binds = p.LimitedBy.Name
 		}
 		if binds != test.binds {
 			t.Errorf("%s: got limit %q as the one that binds, want %q", test.name, binds, test.binds)
@@ -59,7 +59,7 @@ func TestPlanAroundEachLimit(t *testing.T) {
 }
 
 func TestPlanRefusesARowOverALimit(t *testing.T) {
-	_, err := chunker.MakePlan(10, 0, 0, 0, chunker.Cost{MessageBytes: 100}, chunker.Limits{{Unit: chunker.MessageBytes, Max: 99, Name: "message", From: "default"}})
+	_, err := chunker.MakePlan(10, 0, 0, 0, chunker.Cost{MessageBytes: 100}, chunker.Limits{{Unit: chunker.MessageBytes, Max: 99, Name: "message", Origin: "default"}})
 	if err == nil || !strings.Contains(err.Error(), "one row") {
 		t.Errorf("got %v, want an error about one row", err)
 	}
@@ -82,7 +82,7 @@ func TestCostOfTheMeasuredTable(t *testing.T) {
 	s := keysize.Schema{TableID: 88, Indexes: []keysize.Index{{
 		ID: 1, Primary: true, Columns: []keysize.KeyColumn{{Name: "id", Kind: keysize.KeyInt}},
 	}}}
-	cost := s.Cost(keysize.Given{Major: 21, Minor: 1, Ints: map[string]keysize.IntRange{"id": {First: 1 << 24, Last: 1<<32 - 1}}})
+	cost := s.Cost(keysize.RowInfo{Major: 21, Minor: 1, Ints: map[string]keysize.IntRange{"id": {First: 1 << 24, Last: 1<<32 - 1}}})
 	if cost.IntentBytes != 8 || cost.KVs != 1 || !cost.Exact {
 		t.Fatalf("got %+v, want 8 bytes exactly and 1 pair", cost)
 	}

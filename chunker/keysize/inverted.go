@@ -13,7 +13,7 @@ package keysize
 //
 // Source: EncodeInvertedIndexTableKeys of pkg/sql/rowenc/index_encoding.go and
 // encodeInvertedIndexKeys of pkg/util/json/json.go, v21.1.5.
-func (s Schema) invertedCost(x *Index, key Size, overhead int64, g Given) IndexCost {
+func (s Schema) invertedCost(x *Index, key Size, overhead int64, g RowInfo) IndexCost {
 	longest := g.MaxRecordBytes
 	if longest <= 0 {
 		longest = DefaultMaxRecordBytes

@@ -83,7 +83,7 @@ func TestSpanOverhead(t *testing.T) {
 // TestPointsAreExact holds the table of points, whose ids the loader draws.
 func TestPointsAreExact(t *testing.T) {
 	s := keysize.Schema{TenantID: 1, TableID: 60, Indexes: []keysize.Index{{ID: 1, Primary: true, Columns: []keysize.KeyColumn{keysize.ColumnOf("id", "INT8")}}}}
-	given := keysize.Given{Major: 21, Minor: 1}
+	given := keysize.RowInfo{Major: 21, Minor: 1}
 	for _, first := range []int64{0, 100, 1<<16 - 500, 1 << 40, 1<<48 - 999, 1<<53 - 1000} {
 		var want int64
 		for i := range int64(1000) {
@@ -117,24 +117,24 @@ func TestCostOfSchemas(t *testing.T) {
 	for _, test := range []struct {
 		name                    string
 		s                       keysize.Schema
-		g                       keysize.Given
+		g                       keysize.RowInfo
 		kvs, bytes, per, copies int64
 	}{
-		{"a primary key", with(), keysize.Given{Major: 21, Minor: 1}, 1, 38, 0, 0},
-		{"with the overhead of 22.2", with(), keysize.Given{Major: 22, Minor: 2}, 1, 38 + 112, 0, 0},
-		{"a secondary index", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text}}), keysize.Given{Major: 21}, 2, 38 + 3 + 3 + 35, 1, 0},
-		{"two texts share the record", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text, other}}), keysize.Given{Major: 21}, 2, 38 + 3 + 6 + 35, 1, 0},
-		{"two indexes do not", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text}}, keysize.Index{ID: 3, Columns: []keysize.KeyColumn{text}}), keysize.Given{Major: 21}, 3, 38 + 2*41, 2, 0},
-		{"a unique index", with(keysize.Index{ID: 2, Unique: true, Columns: []keysize.KeyColumn{{Name: "n", Kind: keysize.KeyFloat}}}), keysize.Given{Major: 21}, 2, 38 + 3 + 9, 0, 0},
-		{"a unique index over NULLs", with(keysize.Index{ID: 2, Unique: true, Columns: []keysize.KeyColumn{null}}), keysize.Given{Major: 21}, 2, 38 + 3 + 5 + 35, 0, 0},
-		{"the key's own column in an index", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{null, id}}), keysize.Given{Major: 21}, 2, 38 + 3 + 5 + 35, 0, 0},
-		{"an index id above 109", with(keysize.Index{ID: 110, Columns: []keysize.KeyColumn{null}}), keysize.Given{Major: 21}, 2, 38 + 4 + 5 + 35, 0, 0},
-		{"families", families, keysize.Given{Major: 21}, 3, 38 + 39 + 39, 0, 0},
-		{"a tenant", tenant, keysize.Given{Major: 21}, 1, 38 + 4, 0, 0},
-		{"unknown ids", unknown, keysize.Given{Major: 21}, 1, 38 + 4 + 2, 0, 0},
-		{"an expression is a guess", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{{Kind: keysize.KeyString, Computed: true}}}), keysize.Given{Major: 21}, 2, 38 + 3 + 67 + 35, 3, 0},
-		{"a default is one too", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text}}), keysize.Given{Major: 21, Absent: []string{"s"}}, 2, 38 + 3 + 67 + 35, 3, 0},
-		{"STORING", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{null}, Storing: []string{"s"}}), keysize.Given{Major: 21}, 2, 38 + 3 + 5 + 35, 0, 1},
+		{"a primary key", with(), keysize.RowInfo{Major: 21, Minor: 1}, 1, 38, 0, 0},
+		{"with the overhead of 22.2", with(), keysize.RowInfo{Major: 22, Minor: 2}, 1, 38 + 112, 0, 0},
+		{"a secondary index", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text}}), keysize.RowInfo{Major: 21}, 2, 38 + 3 + 3 + 35, 1, 0},
+		{"two texts share the record", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text, other}}), keysize.RowInfo{Major: 21}, 2, 38 + 3 + 6 + 35, 1, 0},
+		{"two indexes do not", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text}}, keysize.Index{ID: 3, Columns: []keysize.KeyColumn{text}}), keysize.RowInfo{Major: 21}, 3, 38 + 2*41, 2, 0},
+		{"a unique index", with(keysize.Index{ID: 2, Unique: true, Columns: []keysize.KeyColumn{{Name: "n", Kind: keysize.KeyFloat}}}), keysize.RowInfo{Major: 21}, 2, 38 + 3 + 9, 0, 0},
+		{"a unique index over NULLs", with(keysize.Index{ID: 2, Unique: true, Columns: []keysize.KeyColumn{null}}), keysize.RowInfo{Major: 21}, 2, 38 + 3 + 5 + 35, 0, 0},
+		{"the key's own column in an index", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{null, id}}), keysize.RowInfo{Major: 21}, 2, 38 + 3 + 5 + 35, 0, 0},
+		{"an index id above 109", with(keysize.Index{ID: 110, Columns: []keysize.KeyColumn{null}}), keysize.RowInfo{Major: 21}, 2, 38 + 4 + 5 + 35, 0, 0},
+		{"families", families, keysize.RowInfo{Major: 21}, 3, 38 + 39 + 39, 0, 0},
+		{"a tenant", tenant, keysize.RowInfo{Major: 21}, 1, 38 + 4, 0, 0},
+		{"unknown ids", unknown, keysize.RowInfo{Major: 21}, 1, 38 + 4 + 2, 0, 0},
+		{"an expression is a guess", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{{Kind: keysize.KeyString, Computed: true}}}), keysize.RowInfo{Major: 21}, 2, 38 + 3 + 67 + 35, 3, 0},
+		{"a default is one too", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text}}), keysize.RowInfo{Major: 21, Absent: []string{"s"}}, 2, 38 + 3 + 67 + 35, 3, 0},
+		{"STORING", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{null}, Storing: []string{"s"}}), keysize.RowInfo{Major: 21}, 2, 38 + 3 + 5 + 35, 0, 1},
 	} {
 		c := test.s.Cost(test.g)
 		if c.KVs != test.kvs || c.IntentBytes != test.bytes || c.IntentPerByte != test.per || c.ValueCopies != test.copies {

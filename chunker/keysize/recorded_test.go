@@ -16,7 +16,7 @@ type recordedPlan struct {
 	Name        string
 	Server      string
 	Schema      keysize.Schema
-	Given       keysize.Given
+	RowInfo     keysize.RowInfo
 	RecordBytes int64
 	Bytes, KVs  int64
 	Exact       bool
@@ -47,7 +47,7 @@ func TestPlansRecordedFromAServer(t *testing.T) {
 		}
 		exact := 0
 		for _, p := range list {
-			cost := p.Schema.Cost(p.Given)
+			cost := p.Schema.Cost(p.RowInfo)
 			bytes, kvs := cost.Use(chunker.IntentBytes, 1, p.RecordBytes), cost.Use(chunker.KVs, 1, p.RecordBytes)
 			plan, err := chunker.MakePlan(1e6, 1e6, 0, p.RecordBytes, cost, chunker.Limits{{Unit: chunker.IntentBytes, Max: p.Budget - 1, Name: "intents"}})
 			if err != nil {
@@ -68,8 +68,8 @@ func TestPlansRecordedFromAServer(t *testing.T) {
 			// With the limits as they were read, chunks are not larger than what
 			// commits in one phase, and the plan says what binds.
 			plan, err = chunker.MakePlan(1e6, 0, 20_000, p.RecordBytes, cost, p.Limits)
-			if err != nil || plan.Binds == nil || plan.RowsPerChunk >= 10_000 {
-				t.Errorf("%s: got chunks of %d rows, bound by %v, %v", p.Name, plan.RowsPerChunk, plan.Binds, err)
+			if err != nil || plan.LimitedBy == nil || plan.RowsPerChunk >= 10_000 {
+				t.Errorf("%s: got chunks of %d rows, bound by %v, %v", p.Name, plan.RowsPerChunk, plan.LimitedBy, err)
 			}
 		}
 		if exact < 10 {

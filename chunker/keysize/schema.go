@@ -49,8 +49,8 @@ type Index struct {
 	Ancestors int
 }
 
-// Given is what is known beyond the table: the server, and the rows.
-type Given struct {
+// RowInfo is what is known beyond the table: the server, and the rows.
+type RowInfo struct {
 	// Major and Minor are the CockroachDB version: 21, 1. Zero is one that has
 	// the largest overhead.
 	Major, Minor int
@@ -72,7 +72,7 @@ type Given struct {
 }
 
 // DefaultMaxRecordBytes is the length of record up to which the size of the keys
-// of an inverted index is a bound where Given says nothing.
+// of an inverted index is a bound where RowInfo says nothing.
 const DefaultMaxRecordBytes = 1024
 
 // SpanOverhead returns what the coordinator of a transaction counts for each key
@@ -101,7 +101,7 @@ type IndexCost struct {
 // intent bytes over all indexes. It is exact where every row has the same size,
 // else the most that a row can add; Guess says that not even that could be known.
 // The cost of the message depends on the way of loading and is not set.
-func (s Schema) Cost(g Given) chunker.Cost {
+func (s Schema) Cost(g RowInfo) chunker.Cost {
 	c := chunker.Cost{Exact: true}
 	for _, i := range s.IndexCosts(g) {
 		c.KVs += i.KVs
@@ -118,7 +118,7 @@ func (s Schema) Cost(g Given) chunker.Cost {
 }
 
 // IndexCosts returns what a row adds to each index, in the order of s.Indexes.
-func (s Schema) IndexCosts(g Given) []IndexCost {
+func (s Schema) IndexCosts(g RowInfo) []IndexCost {
 	costs := make([]IndexCost, len(s.Indexes))
 	for i := range s.Indexes {
 		costs[i] = s.indexCost(&s.Indexes[i], g)
@@ -129,7 +129,7 @@ func (s Schema) IndexCosts(g Given) []IndexCost {
 // SumIntentBytes returns the intent bytes of count rows whose integer column has
 // consecutive values from first on: exactly, where the rest of the key has one
 // size (the result says so), else at most. column is the generated key.
-func (s Schema) SumIntentBytes(g Given, column string, first, count int64) (sum int64, exact bool) {
+func (s Schema) SumIntentBytes(g RowInfo, column string, first, count int64) (sum int64, exact bool) {
 	// Each row is taken with the number 0, which is one byte ascending and two
 	// descending, and the difference to the real numbers added.
 	ints := map[string]IntRange{column: {0, 0}}
@@ -211,7 +211,7 @@ func (s Schema) prefix(x *Index) Size {
 
 // indexCost returns what a row adds to x. The steps follow EncodePrimaryIndex and
 // EncodeSecondaryIndex of pkg/sql/rowenc/index_encoding.go, v21.1.5.
-func (s Schema) indexCost(x *Index, g Given) IndexCost {
+func (s Schema) indexCost(x *Index, g RowInfo) IndexCost {
 	// 1. The key up to the family: prefix, own columns, missing primary key
 	// columns.
 	key := s.prefix(x)

@@ -52,7 +52,7 @@ const postgresRows = 20_000
 func (l *Load) plan(ctx context.Context, chunk int64) error {
 	limits := l.limits(ctx)
 	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
-		limits = limits.Without(server.OnePhase)
+		limits = limits.Except(server.OnePhase)
 	}
 	if chunk == 0 && l.tuned.Origin == registry.ByBench {
 		chunk = l.tuned.Chunk // measured, so that no advice is above it
@@ -95,11 +95,11 @@ func (l *Load) untuned() int64 {
 }
 
 // given is what is known of the rows.
-func (l *Load) given() keysize.Given {
+func (l *Load) given() keysize.RowInfo {
 	if l.What == CSV {
 		// Longer records may follow than those that were looked at, and with more
 		// elements. They make keys larger than planned only in inverted indexes.
-		g := keysize.Given{Major: l.srv.Major, Minor: l.srv.Minor, MaxRecordBytes: l.spec.CSV.Longest, MaxElements: l.spec.CSV.Elements}
+		g := keysize.RowInfo{Major: l.srv.Major, Minor: l.srv.Minor, MaxRecordBytes: l.spec.CSV.Longest, MaxElements: l.spec.CSV.Elements}
 		for _, c := range l.Table.Columns {
 			if !slices.ContainsFunc(l.spec.CSV.Fields, func(f csvField) bool { return f.Column && f.Name == c.Name }) {
 				g.Absent = append(g.Absent, c.Name)
@@ -107,7 +107,7 @@ func (l *Load) given() keysize.Given {
 		}
 		return g
 	}
-	return keysize.Given{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]keysize.IntRange{"id": l.ids()}}
+	return keysize.RowInfo{Major: l.srv.Major, Minor: l.srv.Minor, Ints: map[string]keysize.IntRange{"id": l.ids()}}
 }
 
 // cost returns what a row adds to a chunk, with the given indexes.

@@ -229,8 +229,8 @@ func (l *Load) look(ctx context.Context, s *Settings) error {
 // fill adds indexes, limits and what they mean.
 func (p *Preview) fill(l *Load, s Settings) {
 	switch {
-	case l.Plan.Binds != nil:
-		p.Binds = l.Plan.Binds.Name
+	case l.Plan.LimitedBy != nil:
+		p.Binds = l.Plan.LimitedBy.Name
 	case s.Chunk > 0:
 		p.Binds = "--chunk"
 	case l.tuned.Chunk > 0 && l.tuned.Origin == registry.ByBench:
@@ -268,7 +268,7 @@ func (p *Preview) fill(l *Load, s Settings) {
 	}
 	raise := false
 	for _, limit := range l.Plan.Limits {
-		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, From: limit.From, Advice: limit.Advice, Uses: l.Plan.Cost.Use(limit.Unit, p.RowsPerChunk, l.rowBytes())}
+		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, From: limit.Origin, Advice: limit.Soft, Uses: l.Plan.Cost.Use(limit.Unit, p.RowsPerChunk, l.rowBytes())}
 		if limit.Max > 0 {
 			lp.Share = float64(lp.Uses) / float64(limit.Max)
 		}

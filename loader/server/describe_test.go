@@ -253,7 +253,7 @@ func TestDescribeWithoutRights(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 		for _, l := range server.Limits(context.Background(), poor, infoOf(t, poor)) {
-			if strings.HasPrefix(l.Name, "kv.") && (!strings.HasPrefix(l.From, "default of") || !strings.Contains(l.From, "may not read") || l.Max < 1) {
+			if strings.HasPrefix(l.Name, "kv.") && (!strings.HasPrefix(l.Origin, "default of") || !strings.Contains(l.Origin, "may not read") || l.Max < 1) {
 				t.Errorf("got %+v, want the default, and that it is one", l)
 			}
 		}
@@ -274,10 +274,10 @@ func TestLimitsOfTheServers(t *testing.T) {
 		got := map[string]int64{}
 		for _, l := range limits {
 			got[l.Name] = l.Max
-			if l.From == "" || l.Advice != (l.Name == server.OnePhase) {
+			if l.Origin == "" || l.Soft != (l.Name == server.OnePhase) {
 				t.Errorf("got %+v", l)
 			}
-			if strings.Contains(l.Name, "_") && !strings.HasPrefix(l.From, "read from the server") {
+			if strings.Contains(l.Name, "_") && !strings.HasPrefix(l.Origin, "read from the server") {
 				t.Errorf("got %+v, want it read", l)
 			}
 		}

@@ -46,28 +46,28 @@ const RaiseNote = IntentSetting + " need not be raised for a load: CockroachDB a
 // may; else it is the version's default, and From says so. It makes a few queries and
 // never fails: what cannot be read has a default.
 func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
-	parameters := chunker.Limit{Unit: chunker.Parameters, Max: 1<<16 - 1, Name: "bind parameters", From: "wire protocol: Bind counts them in 16 bits"}
+	parameters := chunker.Limit{Unit: chunker.Parameters, Max: 1<<16 - 1, Name: "bind parameters", Origin: "wire protocol: Bind counts them in 16 bits"}
 	if info.Product == PostgreSQL {
 		return chunker.Limits{
 			// One array is at most that, and so is all but COPY's data
 			// (MaxAllocSize, src/include/utils/memutils.h;
 			// PQ_LARGE_MESSAGE_LIMIT, src/include/libpq/libpq.h). The
 			// message holds a little more than the array.
-			{Unit: chunker.MessageBytes, Max: 1<<30 - 1<<20, Name: "the largest message", From: "PostgreSQL's MaxAllocSize, 1 GB", Cost: "the server closes the connection"},
+			{Unit: chunker.MessageBytes, Max: 1<<30 - 1<<20, Name: "the largest message", Origin: "PostgreSQL's MaxAllocSize, 1 GB", Cost: "the server closes the connection"},
 			parameters,
 		}
 	}
 	s := settings{ctx, db, info}
 	limits := chunker.Limits{
 		{
-			Unit: chunker.Rows, Max: onePhaseRows - 1, Name: OnePhase, From: "CockroachDB's batch of 10,000 rows; measured on 21.1", Advice: true,
+			Unit: chunker.Rows, Max: onePhaseRows - 1, Name: OnePhase, Origin: "CockroachDB's batch of 10,000 rows; measured on 21.1", Soft: true,
 			Cost: "the server then writes intents and commits in two phases, at about half the rate",
 		},
 	}
 	if info.AtLeast(21, 2, 0) {
 		l := s.number(batchSetting, 4<<20)
 		l.Max-- // a batch is sent at the value
-		l.Unit, l.Advice, l.Cost = chunker.WriteBytes, true, "the statement is then sent in several batches and commits in two phases"
+		l.Unit, l.Soft, l.Cost = chunker.WriteBytes, true, "the statement is then sent in several batches and commits in two phases"
 		limits = append(limits, l)
 	}
 	limits = append(limits, s.intents())
@@ -83,7 +83,7 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	raft.Unit, raft.Cost = chunker.WriteBytes, `the server answers "command is too large"`
 	// Half of it: what the rows take in a command is known only about.
 	raft.Max /= 2
-	raft.From += ", half of it for what surrounds keys and values"
+	raft.Origin += ", half of it for what surrounds keys and values"
 	limits = append(limits, parameters, message, raft)
 	if info.AtLeast(21, 2, 0) {
 		if l := s.session(rowsSetting); l.Max > 1 {
@@ -94,7 +94,7 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	}
 	if info.AtLeast(25, 2, 0) && s.text("SHOW "+bufferSession) == "on" {
 		l := s.number(bufferSetting, 4<<20)
-		l.Unit, l.Advice, l.Cost = chunker.WriteBytes, true, "the gateway then sends what it has buffered before COMMIT, which costs a round trip"
+		l.Unit, l.Soft, l.Cost = chunker.WriteBytes, true, "the gateway then sends what it has buffered before COMMIT, which costs a round trip"
 		limits = append(limits, l)
 	}
 	return limits
@@ -128,9 +128,9 @@ func (s settings) text(query string) string {
 // limit makes a limit of a text of the server, or of the default when it is empty.
 func (s settings) limit(name, text string, byDefault int64) chunker.Limit {
 	if n, ok := parseBytes(text); ok {
-		return chunker.Limit{Name: name, Max: n, From: "read from the server"}
+		return chunker.Limit{Name: name, Max: n, Origin: "read from the server"}
 	}
-	return chunker.Limit{Name: name, Max: byDefault, From: fmt.Sprintf("default of %d.%d; this user may not read it", s.info.Major, s.info.Minor)}
+	return chunker.Limit{Name: name, Max: byDefault, Origin: fmt.Sprintf("default of %d.%d; this user may not read it", s.info.Major, s.info.Minor)}
 }
 
 func (s settings) number(name string, byDefault int64) chunker.Limit {

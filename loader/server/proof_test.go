@@ -218,7 +218,7 @@ func TestProofAtTheDefault(t *testing.T) {
 	exec(t, conn, "CREATE TABLE points (id INT8 PRIMARY KEY DEFAULT unique_rowid(), x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)")
 	table := describe(t, conn, "points")
 	info := infoOf(t, conn)
-	given := keysize.Given{Major: info.Major, Minor: info.Minor}
+	given := keysize.RowInfo{Major: info.Major, Minor: info.Minor}
 	limit := intentLimit(t, conn)
 	// Ids run up to and over 2^40, where a key grows from 6 to 7 bytes.
 	const first = 1<<40 - 10_000
@@ -288,7 +288,7 @@ func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget in
 	}
 	// 2. What the described table says is that size, or a bound of it.
 	record := int64(len(p.values))
-	given := keysize.Given{Major: info.Major, Minor: info.Minor, Ints: p.ints, MaxRecordBytes: record}
+	given := keysize.RowInfo{Major: info.Major, Minor: info.Minor, Ints: p.ints, MaxRecordBytes: record}
 	cost := table.Keys.Cost(given)
 	bytes, pairs := cost.Use(chunker.IntentBytes, 1, record), cost.Use(chunker.KVs, 1, record)
 	if p.exact && (bytes != perRow || pairs != kvs || !cost.Exact) {
@@ -303,7 +303,7 @@ func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget in
 		return fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM generate_series(1, %d) AS g", name, p.columns, p.values, n)
 	})
 	return recordedPlan{
-		Name: p.name, DDL: strings.ReplaceAll(p.ddl, "%s", "t"), Schema: table.Keys, Given: given, RecordBytes: record,
+		Name: p.name, DDL: strings.ReplaceAll(p.ddl, "%s", "t"), Schema: table.Keys, RowInfo: given, RecordBytes: record,
 		Bytes: perRow, KVs: kvs, Exact: cost.Exact, Budget: budget, Rows: rows,
 	}
 }
@@ -336,7 +336,7 @@ func TestBoundOfJSON(t *testing.T) {
 	} {
 		for _, elements := range []int64{0, int64(strings.Count(doc, ",")) + 1} {
 			record := int64(len(doc))
-			cost := table.Keys.Cost(keysize.Given{Major: info.Major, Minor: info.Minor, MaxRecordBytes: record, MaxElements: elements})
+			cost := table.Keys.Cost(keysize.RowInfo{Major: info.Major, Minor: info.Minor, MaxRecordBytes: record, MaxElements: elements})
 			rows := (budget - 1) / cost.Use(chunker.IntentBytes, 1, record)
 			if rows < 1 {
 				t.Fatalf("%s: the bound of one row of %d bytes is %d", name, record, cost.Use(chunker.IntentBytes, 1, record))

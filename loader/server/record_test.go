@@ -29,7 +29,7 @@ type recordedPlan struct {
 	Server      string
 	DDL         string
 	Schema      keysize.Schema
-	Given       keysize.Given
+	RowInfo     keysize.RowInfo
 	RecordBytes int64
 	Bytes, KVs  int64 // of a row: by encode_key, and by the metric of condensed transactions
 	Exact       bool
