@@ -4,7 +4,7 @@
 // makes a chunk of them durable. Job.Run cuts the load into spans, lets workers
 // fill and commit them in parallel, and compares what was confirmed with what was
 // asked for. Package loader generates no rows and sends no SQL itself: sources are
-// in loader/source, the ways to commit in loader/commit, and the record of loads
+// in loader/dataset and loader/files, the ways to commit in loader/commit, and the record of loads
 // that makes them resumable in loader/registry.
 //
 // This package and package chunker are the stable interface of the module.

@@ -16,11 +16,11 @@ import (
 
 	"bulkload/loader/bench"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/handoff"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 func (p *program) benchCommand() *cli.Command {
@@ -157,7 +157,7 @@ func (p *program) bench(c *cli.Context, what load.What) error {
 	var req load.Request
 	if what == load.CSV {
 		req, err = p.files(c, s)
-		if err == nil && slices.Contains(req.Files.Names, source.Stdin) {
+		if err == nil && slices.Contains(req.Files.Names, files.Stdin) {
 			err = &usageError{"standard input cannot be read for every run; bench csv takes files"}
 		}
 	} else {
@@ -170,9 +170,9 @@ func (p *program) bench(c *cli.Context, what load.What) error {
 	b.Request = func() load.Request {
 		r := req
 		if req.Files != nil {
-			files := *req.Files
-			files.Input = source.NewInput(p.stdin)
-			r.Files = &files
+			f := *req.Files
+			f.Input = files.NewInput(p.stdin)
+			r.Files = &f
 		}
 		return r
 	}

@@ -14,10 +14,10 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 func (p *program) csvCommand() *cli.Command {
@@ -56,7 +56,7 @@ func csvFlags() []cli.Flag {
 		&cli.StringFlag{Name: "on-conflict", Value: "fail", Usage: "a row whose primary key is there: fail, skip, update"},
 		&cli.StringFlag{Name: "max-errors", Value: "0", Usage: "records that may be bad: N or N%; they are written to files of rejects"},
 		&cli.StringFlag{Name: "rejects", Usage: "where the rejects go: PATH.rejects.csv and PATH.errors.csv; named after file and load without it"},
-		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(source.DefaultMaxRecordBytes), Usage: "most bytes of a record: what a quote that is not closed may cost"},
+		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(files.DefaultMaxRecordBytes), Usage: "most bytes of a record: what a quote that is not closed may cost"},
 		&cli.BoolFlag{Name: "create-table", Usage: "make the table where it is missing, of types that fit the first records"},
 		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
 		&cli.StringFlag{Name: "rate", Usage: "most rows per second"},
@@ -149,7 +149,7 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, error) {
 	if req.Table == "" {
 		return req, &usageError{"csv takes --table, the table to load into"}
 	}
-	f := &load.Files{Null: c.String("null"), Encoding: c.String("encoding"), CreateTable: c.Bool("create-table"), Input: source.NewInput(p.stdin)}
+	f := &load.Files{Null: c.String("null"), Encoding: c.String("encoding"), CreateTable: c.Bool("create-table"), Input: files.NewInput(p.stdin)}
 	req.Files = f
 	if text := c.String("delimiter"); text != "auto" {
 		if f.Delimiter, err = character("delimiter", text); err != nil {
@@ -227,7 +227,7 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, error) {
 	default:
 		return req, &usageError{fmt.Sprintf("--order is auto or file, not %q", x)}
 	}
-	f.Names, err = source.Expand(c.Args().Slice())
+	f.Names, err = files.Expand(c.Args().Slice())
 	return req, err
 }
 

@@ -13,11 +13,11 @@ import (
 	"bulkload/loader/bank"
 	"bulkload/loader/bench"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/handoff"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // The exit codes.
@@ -44,8 +44,8 @@ func (p *program) code(err error) int {
 		dup     *commit.DuplicateError
 		refused *commit.RefusedError
 		target  *server.TargetError
-		data    *source.DataError
-		file    *source.FileError
+		data    *files.DataError
+		file    *files.FileError
 		row     *commit.RowError
 		many    *commit.ToleranceError
 		key     *server.KeyError
@@ -72,7 +72,7 @@ func (p *program) code(err error) int {
 		return exitStopped
 	case errors.Is(err, errRejected):
 		return exitRejected
-	case errors.Is(err, source.ErrChanged), errors.Is(err, source.ErrOnce):
+	case errors.Is(err, files.ErrChanged), errors.Is(err, files.ErrOnce):
 		return exitRefused
 	case errors.As(err, &data), errors.As(err, &row), errors.As(err, &many):
 		return exitData

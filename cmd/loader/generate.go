@@ -16,9 +16,10 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // databases are where the tutorial keeps each kind of row, for URLs that name none.
@@ -158,7 +159,7 @@ func generated(c *cli.Context, what load.What) (load.Request, error) {
 	}
 	most := mostRows
 	if what == load.Accounts {
-		most = source.AccountIDs
+		most = dataset.AccountIDs
 	}
 	n, err := number("n", c.String("n"), 1, most)
 	if err != nil {
@@ -246,7 +247,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 
 // readOnce reports whether a load has an input that no other process can read again.
 func readOnce(l *load.Load) bool {
-	return l.What == load.CSV && slices.ContainsFunc(l.InputFiles(), func(f source.File) bool { return f.Once })
+	return l.What == load.CSV && slices.ContainsFunc(l.InputFiles(), func(f files.File) bool { return f.Once })
 }
 
 // limitMemory has garbage collected in time for what is promised of files: 64 MiB and a

@@ -11,10 +11,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // errVerify says that verification found rows that are not as they should be.
@@ -228,7 +228,7 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
 		r := &late{}
 		s.Note, s.Observe = r.note, r.observe
-		s.Input, s.AnyTime = source.NewInput(p.stdin), c.Bool("any-time")
+		s.Input, s.AnyTime = files.NewInput(p.stdin), c.Bool("any-time")
 		p.rejects = c.String("rejects")
 		l, err := load.Resume(c.Context, srv, id, s)
 		if err != nil {
@@ -259,7 +259,7 @@ type verifyJSON struct {
 
 func (p *program) verifyLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
-		l, err := load.Resume(c.Context, srv, id, load.Settings{Input: source.NewInput(p.stdin), Stop: p.stop})
+		l, err := load.Resume(c.Context, srv, id, load.Settings{Input: files.NewInput(p.stdin), Stop: p.stop})
 		if err != nil {
 			return err
 		}

@@ -108,7 +108,7 @@ type Options struct {
 	// An empty Load means that there is no registry.
 	Load, Run string
 	// Redraw gives the key that a row tries next when another's row has its key;
-	// see source.Accounts. Nil: such a row is a duplicate, and an error.
+	// see dataset.Accounts. Nil: such a row is a duplicate, and an error.
 	Redraw func(row int64, attempt int) (int64, error)
 	// MaxMessageBytes is the most bytes of a message that the server takes; zero is
 	// any. A larger one would not be answered: the server closes the connection

@@ -14,14 +14,15 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
+	"bulkload/loader/dataset"
+	"bulkload/loader/files"
 	"bulkload/loader/handoff"
-	"bulkload/loader/source"
 )
 
 const testRows = 50_000
 
-func points() source.Points {
-	return source.Points{Seed: 7, Keys: source.KeyLayout{Base: source.MinKeyBase, Rows: testRows}}
+func points() dataset.Points {
+	return dataset.Points{Seed: 7, Keys: dataset.KeyLayout{Base: dataset.MinKeyBase, Rows: testRows}}
 }
 
 // whole returns the bytes of a text from an offset on.
@@ -90,18 +91,18 @@ func TestTextIsTheSameFromAnyOffset(t *testing.T) {
 }
 
 // csvFile returns a source of a file of two columns of text.
-func csvFile(t *testing.T, text string) *source.CSV {
+func csvFile(t *testing.T, text string) *files.CSV {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "in.csv")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in := source.NewInput(os.Stdin)
-	files, err := in.Inspect(context.Background(), []string{path}, "")
+	in := files.NewInput(os.Stdin)
+	list, err := in.Inspect(context.Background(), []string{path}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source.CSV{Files: files, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in, SpanBytes: 64}
+	s := &files.CSV{Files: list, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in, SpanBytes: 64}
 	s.Cols = append(s.Cols, textColumn("a"), textColumn("b"))
 	s.Fields = []int{0, 1}
 	t.Cleanup(s.Close)

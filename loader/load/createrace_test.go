@@ -19,7 +19,7 @@ func TestTablesMadeByTwoAtOnce(t *testing.T) {
 		ddl string
 		req load.Request
 	}{
-		"for a file":   {"CREATE TABLE made (id BIGINT, s TEXT)", files("made", write(t, "x.csv", "id,s\n1,a\n"))},
+		"for a file":   {"CREATE TABLE made (id BIGINT, s TEXT)", fileRequest("made", write(t, "x.csv", "id,s\n1,a\n"))},
 		"for points":   {"CREATE TABLE points (id BIGINT PRIMARY KEY, x FLOAT8, y FLOAT8, z FLOAT8)", load.Request{What: load.Points, Rows: 1}},
 		"the registry": {"CREATE SCHEMA loader", load.Request{What: load.Points, Rows: 1}},
 	} {

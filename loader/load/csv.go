@@ -8,9 +8,9 @@ import (
 
 	"bulkload/chunker/csv"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // CSV is the kind of rows that are read from files.
@@ -19,8 +19,8 @@ const CSV What = "csv"
 // A Files request says what files hold and where it goes; see Request.Files. Its zero
 // values are guessed from the files and the table.
 type Files struct {
-	Names []string      // as source.Expand gives them
-	Input *source.Input // opens them
+	Names []string     // as files.Expand gives them
+	Input *files.Input // opens them
 	// Delimiter, Quote and Escape are as in csv.Dialect; a zero Delimiter is
 	// guessed. NoQuote says that nothing is quoted.
 	Delimiter, Quote, Escape byte
@@ -39,7 +39,7 @@ type Files struct {
 	Conflict commit.Conflict
 	// MaxErrors bounds the records that become no row. Zero tolerates none.
 	MaxErrors Tolerance
-	// MaxRecordBytes bounds one record; zero is source.DefaultMaxRecordBytes.
+	// MaxRecordBytes bounds one record; zero is files.DefaultMaxRecordBytes.
 	MaxRecordBytes int
 	// CreateTable makes a missing table, of types that fit the first records.
 	// Key is then its primary key.
@@ -75,7 +75,7 @@ func (t Tolerance) String() string {
 
 // csvSpec is what the registry keeps of a load of files.
 type csvSpec struct {
-	Files     []source.File       `json:"files"`
+	Files     []files.File        `json:"files"`
 	Dialect   csv.Dialect         `json:"dialect"`
 	Width     int                 `json:"width"` // fields of a record
 	Fields    []csvField          `json:"fields"`
@@ -130,7 +130,7 @@ func (l *Load) prepareCSV(ctx context.Context, req *Request, name pgx.Identifier
 
 // useCSV makes the source of a load of files, new or resumed.
 func (l *Load) useCSV(c *csvSpec) error {
-	l.csv = &source.CSV{
+	l.csv = &files.CSV{
 		Files: c.Files, Dialect: c.Dialect, Width: c.Width, MaxRecordBytes: c.MaxRecord, Tolerate: !c.MaxErrors.none(),
 		Input: l.input,
 	}

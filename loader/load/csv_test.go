@@ -22,11 +22,11 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // write makes a file in the test's directory.
@@ -39,9 +39,9 @@ func write(t testing.TB, name, text string) string {
 	return path
 }
 
-// files returns a request for the named files.
-func files(table string, names ...string) load.Request {
-	return load.Request{What: load.CSV, Table: table, Files: &load.Files{Names: names, Input: source.NewInput(strings.NewReader(""))}}
+// fileRequest returns a request for the named files.
+func fileRequest(table string, names ...string) load.Request {
+	return load.Request{What: load.CSV, Table: table, Files: &load.Files{Names: names, Input: files.NewInput(strings.NewReader(""))}}
 }
 
 // table returns the rows of a query as text, sorted; NULL is "NULL" and a text is quoted.
@@ -141,7 +141,7 @@ func TestRealFiles(t *testing.T) {
 			}
 			name := fmt.Sprintf("t%d", i)
 			loadertest.Exec(t, url, "CREATE TABLE "+name+" ("+strings.Join(columns, " TEXT, ")+" TEXT)")
-			req := files(name, path)
+			req := fileRequest(name, path)
 			req.Files.Columns, req.Files.Null = columns, f.null
 			req.Files.Header = load.HeaderNo
 			if f.header {
@@ -185,7 +185,7 @@ func TestCreateTableFitsRealFiles(t *testing.T) {
 			0: "", 1: "body_mass_g bigint", 2: "horsepower numeric", 3: "date date",
 		} {
 			f := realFiles[i]
-			req := files(fmt.Sprintf("t%d", i), filepath.Join("..", "..", "testdata", "csv", f.name))
+			req := fileRequest(fmt.Sprintf("t%d", i), filepath.Join("..", "..", "testdata", "csv", f.name))
 			req.Files.CreateTable = true
 			l := newLoad(t, url, req)
 			if _, err := l.Run(context.Background()); err != nil {
@@ -242,7 +242,7 @@ func TestAnyChunkSizeGivesTheSameTable(t *testing.T) {
 			{Workers: 3, Via: commit.Insert}, {Chunk: 500, Way: commit.Statement, Via: commit.Insert}, {Chunk: 100, Way: commit.Transaction, Via: commit.Copy, InOrder: true},
 		} {
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (id INT8 PRIMARY KEY, a TEXT, b TEXT)")
-			req := files("t", path)
+			req := fileRequest("t", path)
 			req.Settings = set
 			l := newLoad(t, url, req)
 			res, err := l.Run(context.Background())
@@ -280,9 +280,9 @@ func TestLongBeginnings(t *testing.T) {
 				text = b.String()
 			}
 			loadertest.Exec(t, url, "DELETE FROM "+c.table)
-			req := files(c.table, write(t, "x", text))
+			req := fileRequest(c.table, write(t, "x", text))
 			if strings.HasSuffix(form, "stdin") {
-				req.Files.Names, req.Files.Input = []string{source.Stdin}, source.NewInput(strings.NewReader(text))
+				req.Files.Names, req.Files.Input = []string{files.Stdin}, files.NewInput(strings.NewReader(text))
 			}
 			l := newLoad(t, url, req)
 			if _, err := l.Run(context.Background()); err != nil {
@@ -298,12 +298,12 @@ func TestLongBeginnings(t *testing.T) {
 		t.Errorf("%d records are whole, want 2", n)
 	}
 	// One that has no end says so in few words.
-	_, err := load.New(context.Background(), loadertest.Open(t, url), files("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 2<<20))))
-	var bad *source.FileError
+	_, err := load.New(context.Background(), loadertest.Open(t, url), fileRequest("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 2<<20))))
+	var bad *files.FileError
 	if !errors.As(err, &bad) || !strings.Contains(err.Error(), "no record ends within its first") || len(err.Error()) > 400 {
 		t.Errorf("got %v, want a FileError", err)
 	}
-	_, err = load.New(context.Background(), loadertest.Open(t, url), files("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 50_000)+"\"\n")))
+	_, err = load.New(context.Background(), loadertest.Open(t, url), fileRequest("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 50_000)+"\"\n")))
 	var table *load.TableError
 	if !errors.As(err, &table) || len(err.Error()) > 400 {
 		t.Errorf("got %v, want a short TableError", err)
@@ -339,7 +339,7 @@ func TestForms(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	many, err := source.Expand([]string{filepath.Join(dir, "*.csv")})
+	many, err := files.Expand([]string{filepath.Join(dir, "*.csv")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,16 +355,16 @@ func TestForms(t *testing.T) {
 			{"gzip", []string{write(t, "x", gz.String())}, nil},
 			{"zstd", []string{write(t, "x", zs.String())}, nil},
 			{"utf-16", []string{write(t, "x", string(wide))}, nil},
-			{"stdin", []string{source.Stdin}, strings.NewReader(text)},
-			{"stdin gzip", []string{source.Stdin}, bytes.NewReader(gz.Bytes())},
+			{"stdin", []string{files.Stdin}, strings.NewReader(text)},
+			{"stdin gzip", []string{files.Stdin}, bytes.NewReader(gz.Bytes())},
 			{"http", []string{web.URL + "/x.csv.gz?token=1"}, nil},
 			{"many", many, nil},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (id INT8 PRIMARY KEY, a TEXT, b TEXT)")
-				req := files("t", c.names...)
+				req := fileRequest("t", c.names...)
 				if c.stdin != nil {
-					req.Files.Input = source.NewInput(c.stdin)
+					req.Files.Input = files.NewInput(c.stdin)
 				}
 				req.Chunk, req.Workers = 300, 3
 				l := newLoad(t, url, req)
@@ -388,7 +388,7 @@ func TestStreamsResume(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8, a TEXT, b TEXT)") // no unique key
-		req := files("t", path)
+		req := fileRequest("t", path)
 		stop := make(chan struct{})
 		chunks := 0
 		req.Chunk, req.Workers, req.Stop = 200, 3, stop
@@ -402,7 +402,7 @@ func TestStreamsResume(t *testing.T) {
 		if !errors.Is(err, loader.ErrStopped) || res.Rows == 20_000 {
 			t.Fatalf("%d rows, %v; want a part, and ErrStopped", res.Rows, err)
 		}
-		again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{Chunk: 333, Input: source.NewInput(nil)})
+		again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{Chunk: 333, Input: files.NewInput(nil)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -430,12 +430,12 @@ func TestFilesThatChange(t *testing.T) {
 			}
 			defer f.Close()
 			f.WriteString("9999,a,b\n")
-		}, source.ErrChanged},
+		}, files.ErrChanged},
 		{"same size", func(t *testing.T, path string) {
 			if err := os.WriteFile(path, []byte(strings.Replace(text, "v12", "w12", 1)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, source.ErrChanged},
+		}, files.ErrChanged},
 		{"is deleted", func(t *testing.T, path string) {
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
@@ -446,7 +446,7 @@ func TestFilesThatChange(t *testing.T) {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8, a TEXT, b TEXT)")
 			path := write(t, "x.csv", text)
-			req := files("t", path)
+			req := fileRequest("t", path)
 			req.Chunk, req.Workers = 100, 1
 			n := 0
 			req.Observe = func(loader.Event) {
@@ -460,8 +460,8 @@ func TestFilesThatChange(t *testing.T) {
 				t.Fatalf("%d rows, %v; want %v", res.Rows, err, c.want)
 			}
 			if c.want != nil {
-				_, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{Input: source.NewInput(nil)})
-				if !errors.Is(err, source.ErrChanged) {
+				_, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{Input: files.NewInput(nil)})
+				if !errors.Is(err, files.ErrChanged) {
 					t.Errorf("resume: %v, want ErrChanged", err)
 				}
 			}
@@ -478,9 +478,9 @@ func TestTruncatedGzip(t *testing.T) {
 	gw.Close()
 	url := s.NewDatabase(t)
 	loadertest.Exec(t, url, "CREATE TABLE t (id INT8, a TEXT, b TEXT)")
-	l := newLoad(t, url, files("t", write(t, "x.gz", gz.String()[:gz.Len()-100])))
+	l := newLoad(t, url, fileRequest("t", write(t, "x.gz", gz.String()[:gz.Len()-100])))
 	_, err := l.Run(context.Background())
-	var file *source.FileError
+	var file *files.FileError
 	if !errors.As(err, &file) || !strings.Contains(err.Error(), "ends early") {
 		t.Errorf("got %v, want a FileError that says where the data ends", err)
 	}
@@ -509,7 +509,7 @@ func TestBadRecordsAreSetAside(t *testing.T) {
 		for _, set := range []load.Settings{{}, {Via: commit.Insert, Chunk: 3, Workers: 1}, {Chunk: 1, Workers: 1}} {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, n INT8 CHECK (n > 0), s TEXT NOT NULL)")
-			req := files("t", write(t, "bad.csv", badFile))
+			req := fileRequest("t", write(t, "bad.csv", badFile))
 			req.Settings = set
 			req.Files.MaxErrors.Records = int64(len(badLines))
 			l := newLoad(t, url, req)
@@ -569,7 +569,7 @@ func TestTheFirstBadRowStopsTheLoad(t *testing.T) {
 		} {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, n INT8, s TEXT)")
-			l := newLoad(t, url, files("t", write(t, "bad.csv", c.text)))
+			l := newLoad(t, url, fileRequest("t", write(t, "bad.csv", c.text)))
 			_, err := l.Run(context.Background())
 			if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 				t.Errorf("%q: got %v, want %s…", c.text, err, c.want)
@@ -594,7 +594,7 @@ func TestConflicts(t *testing.T) {
 		} {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, s TEXT)", "INSERT INTO t VALUES (1, 'old')")
-			req := files("t", write(t, "x.csv", text))
+			req := fileRequest("t", write(t, "x.csv", text))
 			req.Files.Conflict = c.conflict
 			l := newLoad(t, url, req)
 			res, err := l.Run(context.Background())
@@ -612,7 +612,7 @@ func TestColumns(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, total DECIMAL(8,2) NOT NULL, tag VARCHAR(3) DEFAULT 'std', kind TEXT)")
-		req := files("t", write(t, "x.csv", text))
+		req := fileRequest("t", write(t, "x.csv", text))
 		req.Files.Map = map[string]string{"Order No": "ID", "junk": ""}
 		req.Files.Set = []commit.Assignment{{Column: "total", Expr: "(price::DECIMAL * qty::DECIMAL)"}, {Column: "kind", Expr: "('web')"}}
 		l := newLoad(t, url, req)
@@ -633,7 +633,7 @@ func TestColumns(t *testing.T) {
 			{func(f *load.Files) { f.Map["junk"] = "tga" }, "; --map junk=tag if that is meant"},
 			{func(f *load.Files) { f.Set[1].Column = "kin" }, "kind may be meant"},
 		} {
-			req := files("t", req.Files.Names...)
+			req := fileRequest("t", req.Files.Names...)
 			req.Files.Map = map[string]string{"Order No": "ID", "junk": ""}
 			req.Files.Set = []commit.Assignment{{Column: "total", Expr: "(price::DECIMAL * qty::DECIMAL)"}, {Column: "kind", Expr: "('web')"}}
 			c.change(req.Files)

@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker/csv"
+	"bulkload/loader/files"
 	"bulkload/loader/loadertest"
-	"bulkload/loader/source"
 )
 
 // copied returns what PostgreSQL's COPY reads in a file; ok is false where it refuses
@@ -82,7 +82,7 @@ func FuzzRecordsAreThoseOfCopy(f *testing.F) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		records := source.Records([]byte(text), true, d, math.MaxInt64)
+		records := files.Records([]byte(text), true, d, math.MaxInt64)
 		if len(records) == 0 || len(records[0]) > 50 {
 			t.Skip()
 		}

@@ -76,7 +76,7 @@ func TestHostileFiles(t *testing.T) {
 			}
 			loadertest.Exec(t, url, "DELETE FROM h WHERE true")
 			err := func() error {
-				l, err := load.New(context.Background(), srv, files("h", filepath.Join(dir, name.Name())))
+				l, err := load.New(context.Background(), srv, fileRequest("h", filepath.Join(dir, name.Name())))
 				if err != nil {
 					return err
 				}

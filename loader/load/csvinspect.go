@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"bulkload/chunker/csv"
-	"bulkload/loader/source"
+	"bulkload/loader/files"
 )
 
 // inspect looks at the files: form, dialect, header, sample.
@@ -20,7 +20,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 		c.header = HeaderAuto
 	}
 	if c.MaxRecord == 0 {
-		c.MaxRecord = source.DefaultMaxRecordBytes
+		c.MaxRecord = files.DefaultMaxRecordBytes
 	}
 	var err error
 	if c.Files, err = f.Input.Inspect(ctx, f.Names, f.Encoding); err != nil {
@@ -37,13 +37,13 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 		var list [][]csv.Field
 		delimiter := c.Dialect.Delimiter
 		head, whole, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
-			file.Data = source.Skipped(head, f.Skip)
-			if !source.Valid(head, whole) && f.MaxErrors.none() {
-				return false, &source.FileError{Name: file.Name, Err: errors.New("is not UTF-8; name its encoding, for example --encoding latin1")}
+			file.Data = files.Skipped(head, f.Skip)
+			if !files.Valid(head, whole) && f.MaxErrors.none() {
+				return false, &files.FileError{Name: file.Name, Err: errors.New("is not UTF-8; name its encoding, for example --encoding latin1")}
 			}
 			body := head[file.Data:]
 			if c.Dialect.Delimiter = delimiter; delimiter == 0 && len(body) > 0 {
-				c.Dialect.Delimiter = source.Sniff(body, whole, c.Dialect)
+				c.Dialect.Delimiter = files.Sniff(body, whole, c.Dialect)
 			}
 			if c.sample != nil || len(body) == 0 {
 				return true, nil
@@ -51,7 +51,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 			if err := c.Dialect.Check(); err != nil {
 				return false, &TableError{err.Error()}
 			}
-			list = source.Records(body, whole, c.Dialect, sampleRecords)
+			list = files.Records(body, whole, c.Dialect, sampleRecords)
 			return len(list) > 0, nil
 		})
 		if err != nil {
@@ -62,7 +62,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 			continue
 		}
 		if len(list) == 0 {
-			return nil, &source.FileError{Name: file.Name, Err: fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head))}
+			return nil, &files.FileError{Name: file.Name, Err: fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head))}
 		}
 		c.sample = list
 		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
@@ -82,7 +82,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 			l.Notes = append(l.Notes, fmt.Sprintf("%s is %s (by its content)", file.Base(), what))
 		}
 		switch {
-		case file.Name == source.Stdin:
+		case file.Name == files.Stdin:
 			l.Notes = append(l.Notes, "standard input cannot be read twice: this load cannot be resumed after a stop")
 		case file.Once:
 			l.Notes = append(l.Notes, fmt.Sprintf("the query of %s may hold what gives access and is not kept: this load cannot be resumed after a stop", file.Base()))
@@ -93,12 +93,12 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 
 // head returns the beginning of a file, more of it as long as it is not enough: up to
 // the most bytes that a record has.
-func (c *csvSpec) head(ctx context.Context, f *Files, file *source.File, enough func(head []byte, whole bool) (bool, error)) (head []byte, whole bool, err error) {
-	for most := source.HeadBytes; ; most = c.MaxRecord + source.HeadBytes {
+func (c *csvSpec) head(ctx context.Context, f *Files, file *files.File, enough func(head []byte, whole bool) (bool, error)) (head []byte, whole bool, err error) {
+	for most := files.HeadBytes; ; most = c.MaxRecord + files.HeadBytes {
 		if head, whole, err = f.Input.Head(ctx, file, most); err != nil {
 			return nil, false, err
 		}
-		if ok, err := enough(head, whole); ok || err != nil || whole || most > source.HeadBytes {
+		if ok, err := enough(head, whole); ok || err != nil || whole || most > files.HeadBytes {
 			return head, whole, err
 		}
 	}

@@ -11,8 +11,8 @@ import (
 
 	"bulkload/chunker/csv"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 func isNoTable(err error) bool { return errors.Is(err, server.ErrNoTable) }
@@ -182,13 +182,13 @@ func (c *csvSpec) skipHeader(ctx context.Context, f *Files) error {
 			if len(body) == 0 {
 				continue
 			}
-			return &source.FileError{Name: file.Name, Err: errors.New("its header does not end")}
+			return &files.FileError{Name: file.Name, Err: errors.New("its header does not end")}
 		}
 		text := string(body[:end])
 		if trimmed := strings.TrimRight(text, "\r\n"); c.Header == "" {
 			c.Header = trimmed
 		} else if trimmed != c.Header {
-			return &source.FileError{Name: file.Name, Err: fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base())}
+			return &files.FileError{Name: file.Name, Err: fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base())}
 		}
 		file.Data += int64(end)
 	}

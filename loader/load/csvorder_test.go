@@ -19,7 +19,7 @@ func TestRateBoundsTheRows(t *testing.T) {
 		text, _ := dirty(n)
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8, a TEXT, b TEXT)")
-		req := files("t", write(t, "x.csv", text))
+		req := fileRequest("t", write(t, "x.csv", text))
 		req.Chunk, req.Workers, req.Rate = 50, 2, rate
 		res, err := newLoad(t, url, req).Run(context.Background())
 		if err != nil || res.Rows != n {
@@ -40,7 +40,7 @@ func TestOrderOfTheFile(t *testing.T) {
 	for _, inOrder := range []bool{false, true} {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8, s TEXT)")
-		req := files("t", path)
+		req := fileRequest("t", path)
 		req.Chunk, req.Workers, req.InOrder, req.Via = chunk, 2, inOrder, commit.Insert
 		// How far the chunks that come in are ahead of the first that is not in.
 		var far, next int64

@@ -8,8 +8,8 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // keysCSV returns the primary key where the files bring all of it.
@@ -99,8 +99,8 @@ func (l *Load) costCSV(cost chunker.Cost) chunker.Cost {
 // spare commits, and more than these gain nothing. They end one record beyond this, and
 // are as large as a record may be at most: what is larger is parsed, to see whether a
 // record is. Where bad rows are searched for, and where text is parsed,
-// source.DefaultSpanBytes is better.
-const rawSpanBytes = source.DefaultMaxRecordBytes - 128<<10
+// files.DefaultSpanBytes is better.
+const rawSpanBytes = files.DefaultMaxRecordBytes - 128<<10
 
 // takesRaw reports whether chunks will go to the server as they are in the files, and
 // whole: with no row to be searched for.
@@ -113,10 +113,10 @@ func (l *Load) takesRaw() bool {
 // would not give each worker some.
 func (l *Load) preferredCSV() int64 {
 	if !l.takesRaw() || l.Rows == 0 {
-		return source.DefaultSpanBytes
+		return files.DefaultSpanBytes
 	}
 	const chunksEach = 4
-	return min(max(l.Positions/(chunksEach*leastWorkers), source.DefaultSpanBytes), rawSpanBytes)
+	return min(max(l.Positions/(chunksEach*leastWorkers), files.DefaultSpanBytes), rawSpanBytes)
 }
 
 // fitSpans bounds the bytes of a span, so that every limit holds whatever the length of

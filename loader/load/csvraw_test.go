@@ -9,10 +9,10 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/rows"
-	"bulkload/loader/source"
 )
 
 // TestTextGoesToCopyAsItIs loads text that PostgreSQL's COPY reads as loader does, and
@@ -35,13 +35,13 @@ func TestTextGoesToCopyAsItIs(t *testing.T) {
 		var got [2][]string
 		for i, via := range []commit.Via{commit.Copy, commit.Insert} {
 			exec(t, url, "DROP TABLE IF EXISTS lines; CREATE TABLE lines (line TEXT)")
-			req := files("lines", write(t, "lines.csv", text))
+			req := fileRequest("lines", write(t, "lines.csv", text))
 			req.Via, req.Files.Header, req.Files.Null = via, load.HeaderNo, "N"
 			l, err := load.New(ctx, srv, req)
 			if err != nil {
 				t.Fatalf("%q: %v", text, err)
 			}
-			if raw := l.Job.Source.(*source.CSV).Raw; raw != (via == commit.Copy) {
+			if raw := l.Job.Source.(*files.CSV).Raw; raw != (via == commit.Copy) {
 				t.Fatalf("via %s: raw is %t", via, raw)
 			}
 			if _, err := l.Run(ctx); err != nil {
@@ -61,8 +61,8 @@ func TestTextGoesToCopyAsItIs(t *testing.T) {
 func TestWholeChunksStayText(t *testing.T) {
 	url := loadertest.PostgreSQLServer(t).NewDatabase(t)
 	exec(t, url, "CREATE TABLE lines (a TEXT, b TEXT)")
-	l := newLoad(t, url, files("lines", write(t, "lines.csv", "a,b\n"+strings.Repeat("12345,\"some text\"\n", 3_000_000))))
-	src := l.Job.Source.(*source.CSV)
+	l := newLoad(t, url, fileRequest("lines", write(t, "lines.csv", "a,b\n"+strings.Repeat("12345,\"some text\"\n", 3_000_000))))
+	src := l.Job.Source.(*files.CSV)
 	r, err := src.Fit(chunker.Range{End: l.Positions})
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func loadBad(t *testing.T, s loadertest.Server, set load.Settings, text string, 
 	loadertest.Exec(t, url, "CREATE TABLE p (id INT8 PRIMARY KEY)", "INSERT INTO p VALUES (1)",
 		"CREATE TABLE t (id INT8 PRIMARY KEY, n INT8 CHECK (n > 0), p INT8 REFERENCES p, s TEXT NOT NULL)")
 	proxy := loadertest.NewProxy(t, url)
-	req := files("t", write(t, "bad.csv", text))
+	req := fileRequest("t", write(t, "bad.csv", text))
 	req.Settings = set
 	req.Files.Header, req.Files.Columns = load.HeaderNo, []string{"id", "n", "p", "s"}
 	req.Files.MaxErrors.Records = int64(len(codes))

@@ -19,7 +19,7 @@ func TestRequestStaysAsItWas(t *testing.T) {
 		loadertest.Exec(t, url, "CREATE TABLE there (id INT8, name TEXT, note TEXT)")
 		path := write(t, "x.csv", "id,name\n1,a\n2,b\n")
 		for _, name := range []string{"missing", "there"} {
-			req := files(name, path)
+			req := fileRequest(name, path)
 			req.Files.CreateTable = true
 			if name == "there" {
 				req.Files.Set = []commit.Assignment{{Column: "NOTE", Expr: "('x')"}}

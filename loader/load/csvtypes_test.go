@@ -95,7 +95,7 @@ func TestEveryTypeWithATextFormComesBack(t *testing.T) {
 		path := write(t, "types.csv", record.String()+"\n"+nulls+"\n")
 		for _, via := range []commit.Via{commit.Insert, commit.Copy} {
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (n SERIAL, "+strings.Join(columns, ", ")+")")
-			req := files("t", path)
+			req := fileRequest("t", path)
 			req.Via, req.Files.Columns = via, names
 			if via == commit.Copy && s.Product == server.CockroachDB {
 				// Its COPY would change the escapes of some types.

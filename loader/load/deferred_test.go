@@ -12,9 +12,9 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
+	"bulkload/loader/dataset"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/rows"
-	"bulkload/loader/source"
 )
 
 // postgresSubjects runs f for what can be loaded into PostgreSQL, which alone has
@@ -64,8 +64,8 @@ func TestDuplicateAtCommit(t *testing.T) {
 		var value any
 		switch sub.kind {
 		case "points":
-			c := rows.NewChunk(source.Points{}.Columns())
-			if err := (source.Points{Seed: 11, Keys: source.KeyLayout{Rows: n}}).Fill(c, chunker.RowSpan(bad, 1)); err != nil {
+			c := rows.NewChunk(dataset.Points{}.Columns())
+			if err := (dataset.Points{Seed: 11, Keys: dataset.KeyLayout{Rows: n}}).Fill(c, chunker.RowSpan(bad, 1)); err != nil {
 				t.Fatal(err)
 			}
 			column, value, place = "x", c.Col(1).Floats[0], "rows 700 to 799"

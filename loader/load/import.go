@@ -14,10 +14,11 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
+	"bulkload/loader/files"
 	"bulkload/loader/handoff"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // Import is the carrier of loads that are handed off to the server's IMPORT INTO.
@@ -134,7 +135,7 @@ func (l *Load) refuseImport(ctx context.Context, req *Request) (string, error) {
 			return given("--on-conflict"), nil
 		case !c.MaxErrors.none():
 			return given("--max-errors"), nil
-		case slices.ContainsFunc(c.Files, func(f source.File) bool { return f.Name == source.Stdin }):
+		case slices.ContainsFunc(c.Files, func(f files.File) bool { return f.Name == files.Stdin }):
 			return "standard input cannot be read a second time, as the server may want to", nil
 		}
 		for _, f := range c.Fields {
@@ -312,9 +313,9 @@ func (l *Load) Handoff() string {
 	}
 	switch s.Mode {
 	case handoff.Serve:
-		return fmt.Sprintf("served at %s, %s", s.Addr, files(s.Streams))
+		return fmt.Sprintf("served at %s, %s", s.Addr, fileCount(s.Streams))
 	case handoff.Upload:
-		return fmt.Sprintf("uploaded, %s at a time", files(s.Streams))
+		return fmt.Sprintf("uploaded, %s at a time", fileCount(s.Streams))
 	}
 	return fmt.Sprintf("read from %s", strings.Join(s.Files, ", "))
 }
@@ -323,7 +324,7 @@ func (l *Load) Handoff() string {
 // not kept: a run that resumes it must be given them again.
 func (l *Load) Keyed() bool { return l.spec.Import != nil && l.spec.Import.Once }
 
-func files(n int) string {
+func fileCount(n int) string {
 	if n == 1 {
 		return "1 file"
 	}
@@ -347,7 +348,7 @@ func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s *Settings)
 	h := l.handoff
 	if h.Mode == handoff.URLs {
 		if len(s.Handoff.Files) == 0 && h.Once {
-			return false, fmt.Errorf("load %s: %w: the queries of its URLs may hold what gives access and are not kept; name them again with --handoff", l.ID, source.ErrOnce)
+			return false, fmt.Errorf("load %s: %w: the queries of its URLs may hold what gives access and are not kept; name them again with --handoff", l.ID, files.ErrOnce)
 		}
 		if len(s.Handoff.Files) == 0 {
 			s.Handoff.Files = h.Files
@@ -383,7 +384,7 @@ func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s *Settings)
 			return false, err
 		}
 	}
-	l.Keys = source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
+	l.Keys = dataset.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
 	l.Job = &loader.Job{Source: l.source(), Positions: l.Positions, Workers: s.Workers}
 	return true, nil
 }

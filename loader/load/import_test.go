@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"bulkload/loader"
+	"bulkload/loader/files"
 	"bulkload/loader/handoff"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
-	"bulkload/loader/source"
 )
 
 // importBy are the ways in which the server reaches rows in these tests.
@@ -73,7 +73,7 @@ func trapCSV(t *testing.T, rows int) *load.Files {
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &load.Files{Names: []string{path}, Input: source.NewInput(os.Stdin)}
+	return &load.Files{Names: []string{path}, Input: files.NewInput(os.Stdin)}
 }
 
 func TestImportOfFilesKeepsEveryByte(t *testing.T) {
@@ -163,9 +163,9 @@ func TestImportOfAFileThatCannotBeParsed(t *testing.T) {
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: &load.Files{Names: []string{path}, Header: load.HeaderNo, Input: source.NewInput(os.Stdin)}, Settings: load.Settings{Via: load.Import}})
+	l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: &load.Files{Names: []string{path}, Header: load.HeaderNo, Input: files.NewInput(os.Stdin)}, Settings: load.Settings{Via: load.Import}})
 	_, err := l.Run(context.Background())
-	var data *source.DataError
+	var data *files.DataError
 	if !errors.As(err, &data) || data.Line != 200_001 {
 		t.Errorf("got %v, want the line of the bad record", err)
 	}

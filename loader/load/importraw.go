@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"bulkload/chunker/csv"
-	"bulkload/loader/source"
+	"bulkload/loader/files"
 )
 
 // rawCSV looks whether the server reads the load's files as this command does. It returns
@@ -21,7 +21,7 @@ func (l *Load) rawCSV(ctx context.Context, s *importSpec) (string, error) {
 	case !c.wholeRecords():
 		return "IMPORT INTO takes every field of a file, in its order; --handoff serve leaves some out", nil
 	}
-	var first *source.File // that has data
+	var first *files.File // that has data
 	for i := range c.Files {
 		f := &c.Files[i]
 		if f.Encoding != "" || f.Form == "zstd" {
@@ -52,7 +52,7 @@ func (l *Load) rawCSV(ctx context.Context, s *importSpec) (string, error) {
 // it cannot. Seen on 21.1: it counts records, as does its reader, which knows no blank ones
 // and no ends of lines but LF and CRLF.
 func inFront(front []byte, d csv.Dialect) (n int, why string) {
-	body := front[source.Skipped(front, 0):]
+	body := front[files.Skipped(front, 0):]
 	if len(body) == 0 && len(front) > 0 {
 		return 0, "begins with a byte order mark, which IMPORT INTO takes for data"
 	}

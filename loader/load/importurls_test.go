@@ -11,10 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"bulkload/loader/files"
 	"bulkload/loader/handoff"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
-	"bulkload/loader/source"
 )
 
 // TestImportSkipsWhatIsInFrontOfRecords has the server read files as they are: it passes
@@ -46,7 +46,7 @@ func TestImportSkipsWhatIsInFrontOfRecords(t *testing.T) {
 			loadertest.Exec(t, url, "CREATE TABLE "+name+" (id INT8 PRIMARY KEY, s TEXT)")
 			server := httptest.NewServer(http.FileServer(http.Dir(dir)))
 			defer server.Close()
-			f := &load.Files{Input: source.NewInput(nil), Skip: test.skip, Header: load.HeaderYes, Columns: []string{"id", "s"}}
+			f := &load.Files{Input: files.NewInput(nil), Skip: test.skip, Header: load.HeaderYes, Columns: []string{"id", "s"}}
 			o := handoff.Options{Mode: handoff.URLs}
 			for i, text := range test.texts {
 				file := fmt.Sprintf("%d.csv", i)

@@ -12,10 +12,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // indexed makes a table of points with secondary indexes and returns their statements,
@@ -144,7 +144,7 @@ func TestDuplicatesAreThoseOfTheIndex(t *testing.T) {
 		for i, ddl := range create {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, a INT8, b TEXT)", ddl)
-			l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: &load.Files{Names: []string{file}, Input: source.NewInput(nil)}, Settings: load.Settings{Indexes: load.DeferIndexes}})
+			l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: &load.Files{Names: []string{file}, Input: files.NewInput(nil)}, Settings: load.Settings{Indexes: load.DeferIndexes}})
 			_, err := l.Run(context.Background())
 			var index *load.IndexError
 			if !errors.As(err, &index) {

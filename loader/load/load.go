@@ -16,10 +16,11 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
+	"bulkload/loader/files"
 	"bulkload/loader/handoff"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // What names a kind of generated rows.
@@ -55,7 +56,7 @@ type Settings struct {
 	Detail bool
 	// Input opens the files of a load that is resumed. AnyTime goes on with a
 	// file whose time alone is another.
-	Input   *source.Input
+	Input   *files.Input
 	AnyTime bool
 }
 
@@ -110,8 +111,8 @@ type Load struct {
 	registry  *registry.Registry
 	committer *commit.Committer
 	spec      spec
-	csv       *source.CSV // of What CSV
-	input     *source.Input
+	csv       *files.CSV // of What CSV
+	input     *files.Input
 	tolerance *tolerance
 	prefers   bool            // loader bench found IMPORT the best for this table
 	handoff   *importSpec     // of Via Import
@@ -268,18 +269,18 @@ func (l *Load) drawKeys(ctx context.Context) error {
 	if l.srv.Product == server.CockroachDB && l.Via != Import {
 		// PostgreSQL's B-tree fills its pages from keys in order; CockroachDB's
 		// ranges are written to in parallel where workers are far apart.
-		l.spec.Block = source.KeyBlockRows
+		l.spec.Block = dataset.KeyBlockRows
 	}
 	key := pgx.Identifier{l.Table.Primary[0]}.Sanitize()
 	for range 100 {
-		layout := source.KeyLayout{Rows: l.Rows, Block: l.spec.Block}
-		room := source.MaxKeyBase - layout.Range().Len()
-		if room <= source.MinKeyBase {
+		layout := dataset.KeyLayout{Rows: l.Rows, Block: l.spec.Block}
+		room := dataset.MaxKeyBase - layout.Range().Len()
+		if room <= dataset.MinKeyBase {
 			return &TableError{fmt.Sprintf("%d rows have more keys than there are between 2^40 and 2^53", l.Rows)}
 		}
-		layout.Base = source.MinKeyBase + rand.Int64N(room-source.MinKeyBase)
+		layout.Base = dataset.MinKeyBase + rand.Int64N(room-dataset.MinKeyBase)
 		if l.fixedKeys() {
-			layout.Base = source.BaseOf(l.Seed, l.Rows)
+			layout.Base = dataset.BaseOf(l.Seed, l.Rows)
 		}
 		r := layout.Range()
 		var one int
@@ -303,9 +304,9 @@ func (l *Load) source() loader.Source {
 		return l.csv
 	}
 	if l.What == Accounts {
-		return source.Accounts{Seed: l.Seed, Rows: l.Rows}
+		return dataset.Accounts{Seed: l.Seed, Rows: l.Rows}
 	}
-	return source.Points{Seed: l.Seed, Keys: source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}}
+	return dataset.Points{Seed: l.Seed, Keys: dataset.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}}
 }
 
 // Bounds of a claim on the bytes of files: finding where it may end costs reading it
@@ -341,7 +342,7 @@ func (l *Load) options(s Settings) commit.Options {
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
 		MaxMessageBytes: l.mostMessage(),
 	}
-	if a, ok := src.(source.Accounts); ok {
+	if a, ok := src.(dataset.Accounts); ok {
 		o.Redraw = a.Redraw
 	}
 	return o

@@ -154,7 +154,7 @@ func TestFilesWithoutTheKey(t *testing.T) {
 		path := write(t, "x.csv", "a,b\n1,x\n")
 		for _, name := range []string{"keyless", "other", "two"} {
 			for _, want := range []string{"--commit statement", "--on-conflict skip"} {
-				req := files(name, path)
+				req := fileRequest(name, path)
 				if req.Way = commit.Statement; want != "--commit statement" {
 					req.Way, req.Files.Conflict = "", commit.SkipRow
 				}

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
+	"bulkload/loader/dataset"
 	"bulkload/loader/handoff"
-	"bulkload/loader/source"
 )
 
 // An OutRequest asks for files of generated rows, for an IMPORT INTO that somebody else
@@ -41,8 +41,8 @@ func Out(ctx context.Context, req OutRequest) (Output, error) {
 	l := &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed}
 	var out Output
 	if req.What == Points {
-		l.spec.Base = source.BaseOf(req.Seed, req.Rows)
-		out.Keys = source.KeyLayout{Base: l.spec.Base, Rows: req.Rows}.Range()
+		l.spec.Base = dataset.BaseOf(req.Seed, req.Rows)
+		out.Keys = dataset.KeyLayout{Base: l.spec.Base, Rows: req.Rows}.Range()
 	}
 	texts, err := handoff.Parts(l.source(), handoff.CSV, chunker.Range{End: req.Rows}, max(req.Files, 1), nil)
 	if err != nil {

@@ -8,10 +8,10 @@ import (
 	"bulkload/chunker"
 	"bulkload/chunker/keysize"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/registry"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // choose sets the way and the carrier, and the plan.
@@ -138,7 +138,7 @@ func (l *Load) limits(ctx context.Context) chunker.Limits {
 // ids returns the range of the key column's values of this load.
 func (l *Load) ids() keysize.IntRange {
 	if l.What == Accounts {
-		return keysize.IntRange{First: 0, Last: source.AccountIDs - 1}
+		return keysize.IntRange{First: 0, Last: dataset.AccountIDs - 1}
 	}
 	return keysize.IntRange{First: l.Keys.First, Last: l.Keys.End - 1}
 }

@@ -9,9 +9,9 @@ import (
 	"bulkload/chunker"
 	"bulkload/chunker/keysize"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // A Preview says what a load would do and why, without doing it.
@@ -156,7 +156,7 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	}
 	// The base of the keys is drawn when the load begins; no key is longer than
 	// the last there is.
-	l.Keys = chunker.Range{First: source.MinKeyBase, End: source.MaxKeyBase}
+	l.Keys = chunker.Range{First: dataset.MinKeyBase, End: dataset.MaxKeyBase}
 	if p.Create == "" && !req.NoRegistry {
 		if err := l.look(ctx, &req.Settings); err != nil {
 			return nil, err

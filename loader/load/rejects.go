@@ -8,8 +8,8 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/rows"
-	"bulkload/loader/source"
 )
 
 // A tolerance keeps count of the rejects of a load, over all of its runs.
@@ -144,7 +144,7 @@ func (l *Load) EachReject(ctx context.Context, f func(rows.Reject) error) error 
 func (l *Load) HeaderText() string { return l.spec.CSV.Header }
 
 // InputFiles returns the load's files.
-func (l *Load) InputFiles() []source.File { return l.spec.CSV.Files }
+func (l *Load) InputFiles() []files.File { return l.spec.CSV.Files }
 
 // Conflict says what becomes of rows whose key is there; empty is an error.
 func (l *Load) Conflict() commit.Conflict { return l.spec.CSV.Conflict }

@@ -6,9 +6,9 @@ import (
 	"fmt"
 
 	"bulkload/chunker"
+	"bulkload/loader/dataset"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // Resume opens a recorded load to go on with it, or to verify it. Its error wraps
@@ -57,7 +57,7 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	} else if err := checkTable(l.Table, l.What); err != nil {
 		return err
 	}
-	l.Keys = source.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
+	l.Keys = dataset.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
 	if l.Via == Import {
 		l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits(ctx)}
 		return l.join(ctx, s)

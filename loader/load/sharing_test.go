@@ -10,11 +10,11 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // TestLoadersShareALoad runs several loaders with different chunk sizes on one load: the
@@ -79,7 +79,7 @@ func (s subject) share(t *testing.T, srv loadertest.Server, url string, number i
 	var running sync.WaitGroup
 	for i := 1; i < number; i++ {
 		set := s.Settings
-		set.Chunk, set.Observe, set.RetryFor, set.Input = []int64{33, 77, 120, 250}[i-1], observe(i), time.Minute, source.NewInput(nil)
+		set.Chunk, set.Observe, set.RetryFor, set.Input = []int64{33, 77, 120, 250}[i-1], observe(i), time.Minute, files.NewInput(nil)
 		l, err := load.Resume(context.Background(), loadertest.Open(t, url), x.ID, set)
 		if err != nil {
 			close(ended)

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"bulkload/loader"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
-	"bulkload/loader/source"
 )
 
 // TestChunksThatMissTheirDeadlineAreHalved loads a table where each row takes the server
@@ -94,7 +94,7 @@ func fat(t *testing.T, url string, records, big, bytes int, set load.Settings) *
 	}
 	loadertest.Exec(t, url, "CREATE TABLE fat (id INT8 PRIMARY KEY, s TEXT)")
 	return newLoad(t, url, load.Request{What: load.CSV, Table: "fat", Settings: set, Files: &load.Files{
-		Names: []string{file}, Input: source.NewInput(nil), Header: load.HeaderNo, MaxRecordBytes: 64 << 20,
+		Names: []string{file}, Input: files.NewInput(nil), Header: load.HeaderNo, MaxRecordBytes: 64 << 20,
 	}})
 }
 
@@ -105,7 +105,7 @@ func TestTheServerFindsChunksTooLarge(t *testing.T) {
 	url := s.NewDatabase(t)
 	const n = 2500
 	l := fat(t, url, n, 0, 0, load.Settings{Workers: 1})
-	l.Job.Source.(*source.CSV).SpanBytes = 64 << 20 // chunks of the plan's rows, however long
+	l.Job.Source.(*files.CSV).SpanBytes = 64 << 20 // chunks of the plan's rows, however long
 	loadertest.Exec(t, url, "SET CLUSTER SETTING kv.raft.command.max_size = '4MiB'")
 	t.Cleanup(func() { loadertest.Exec(t, url, "RESET CLUSTER SETTING kv.raft.command.max_size") })
 	res, err := l.Run(context.Background())

@@ -10,10 +10,10 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // A subject is what the suites of faults load: one kind of rows, committed and carried
@@ -116,7 +116,7 @@ func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) su
 			text.WriteString(badBefore(i, bad))
 			fmt.Fprintf(&text, "%d,\"a\n%d\"\n", i, i)
 		}
-		req := files("points", write(t, "x.csv", text.String()))
+		req := fileRequest("points", write(t, "x.csv", text.String()))
 		req.Settings, req.Files.Columns = set, []string{"id", "s"}
 		if bad > 0 {
 			req.Files.MaxErrors.Records = n
@@ -244,7 +244,7 @@ func eachIn(t *testing.T, srv loadertest.Server, list []subject, which func(subj
 // resume runs a load again, without faults and to its end.
 func resume(t testing.TB, url string, l *load.Load, set load.Settings) loader.Result {
 	t.Helper()
-	set.RetryFor, set.Chunk, set.Stop, set.Observe, set.Input = time.Minute, 0, nil, nil, source.NewInput(nil)
+	set.RetryFor, set.Chunk, set.Stop, set.Observe, set.Input = time.Minute, 0, nil, nil, files.NewInput(nil)
 	again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, set)
 	if err != nil {
 		t.Fatal(err)

@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/chunker/keysize"
+	"bulkload/loader/dataset"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
-	"bulkload/loader/source"
 )
 
 // ddl returns the statement that creates a table as the tutorial has it.
@@ -123,9 +123,9 @@ func baseType(t string) string {
 
 func columnsOf(what What) []rows.Column {
 	if what == Accounts {
-		return source.Accounts{}.Columns()
+		return dataset.Accounts{}.Columns()
 	}
-	return source.Points{}.Columns()
+	return dataset.Points{}.Columns()
 }
 
 // plainTypes reports whether the columns have just the types that binary COPY sends.
@@ -144,18 +144,18 @@ const crowded = 0.5
 
 // checkRoom refuses more accounts than there are free ids.
 func checkRoom(ctx context.Context, pool *pgxpool.Pool, t *server.Table, n int64) error {
-	if n > source.AccountIDs {
-		return &TableError{fmt.Sprintf("%d accounts are more than there are ids, %d", n, int64(source.AccountIDs))}
+	if n > dataset.AccountIDs {
+		return &TableError{fmt.Sprintf("%d accounts are more than there are ids, %d", n, int64(dataset.AccountIDs))}
 	}
-	if float64(n) < crowded*source.AccountIDs {
+	if float64(n) < crowded*dataset.AccountIDs {
 		return nil
 	}
 	var there int64
-	err := pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE id >= 0 AND id < $1", t.Name.Sanitize()), int64(source.AccountIDs)).Scan(&there)
+	err := pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE id >= 0 AND id < $1", t.Name.Sanitize()), int64(dataset.AccountIDs)).Scan(&there)
 	if err != nil {
 		return fmt.Errorf("count the accounts that are there: %w", err)
 	}
-	if free := source.AccountIDs - there; n > free {
+	if free := dataset.AccountIDs - there; n > free {
 		return &TableError{fmt.Sprintf("%d accounts are more than there are free ids, %d", n, free)}
 	}
 	return nil

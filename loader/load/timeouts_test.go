@@ -9,9 +9,9 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
-	"bulkload/loader/source"
 )
 
 // blocker holds a lock that the load's rows need until it is released: an uncommitted
@@ -73,7 +73,7 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 				sub.RetryFor = time.Minute
 				proxy := loadertest.NewProxy(t, url)
 				set := sub.Settings
-				set.Input = source.NewInput(nil)
+				set.Input = files.NewInput(nil)
 				again, err := load.Resume(context.Background(), loadertest.Open(t, proxy.URL()), x.ID, set)
 				if err != nil {
 					t.Fatal(err)

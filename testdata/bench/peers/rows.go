@@ -14,13 +14,13 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/rows"
-	"bulkload/loader/source"
 	"bulkload/testdata/bench/measure"
 )
 
-func points() source.Points {
-	return source.Points{Seed: 7, Keys: source.KeyLayout{Base: source.MinKeyBase, Rows: *nRows}}
+func points() dataset.Points {
+	return dataset.Points{Seed: 7, Keys: dataset.KeyLayout{Base: dataset.MinKeyBase, Rows: *nRows}}
 }
 
 // writeRows writes the points to a file, in small parts: a child's peak memory is

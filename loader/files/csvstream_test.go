@@ -1,4 +1,4 @@
-package source_test
+package files_test
 
 import (
 	"context"
@@ -13,19 +13,19 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
+	"bulkload/loader/files"
 	"bulkload/loader/rows"
-	"bulkload/loader/source"
 )
 
 // streamOf returns a source of the text on standard input, in spans of as many bytes.
-func streamOf(t *testing.T, text string, bytes int) *source.CSV {
+func streamOf(t *testing.T, text string, bytes int) *files.CSV {
 	t.Helper()
-	in := source.NewInput(strings.NewReader(text))
-	list, err := in.Inspect(context.Background(), []string{source.Stdin}, "")
+	in := files.NewInput(strings.NewReader(text))
+	list, err := in.Inspect(context.Background(), []string{files.Stdin}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source.CSV{
+	s := &files.CSV{
 		Files: list, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, Input: in,
 		Cols: []rows.Column{{Name: "a", Kind: rows.Text}, {Name: "b", Kind: rows.Text}}, Fields: []int{0, 1},
 	}
@@ -93,10 +93,10 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 			}
 			<-r.Context().Done()
 		}))
-		in := source.NewInput(nil)
+		in := files.NewInput(nil)
 		in.Silence = 300 * time.Millisecond
 		_, err := in.Inspect(context.Background(), []string{server.URL + "/x.csv"}, "")
-		var file *source.FileError
+		var file *files.FileError
 		if want := server.URL + "/x.csv: the server has sent nothing for 300ms"; !errors.As(err, &file) || err.Error() != want {
 			t.Errorf("behind %d bytes: got %v, want %s", sent, err, want)
 		}

@@ -1,4 +1,4 @@
-package source
+package files
 
 // Held returns how many spans of streams s holds.
 func (s *CSV) Held() int {

@@ -1,6 +1,4 @@
-// Package source fills chunks with rows: points and accounts computed from a
-// seed, or the records of CSV files. It writes to no database.
-package source
+package dataset
 
 import "math/bits"
 

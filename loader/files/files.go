@@ -1,4 +1,7 @@
-package source
+// Package files reads the records of CSV files as the rows of a load: it opens local files,
+// streams and URLs, unpacks and decodes them, cuts them into spans of whole records, and
+// parses these into chunks. It writes to no database.
+package files
 
 import (
 	"errors"

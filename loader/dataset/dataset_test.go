@@ -1,12 +1,12 @@
-package source_test
+package dataset_test
 
 import (
 	"slices"
 	"testing"
 
 	"bulkload/chunker"
+	"bulkload/loader/dataset"
 	"bulkload/loader/rows"
-	"bulkload/loader/source"
 )
 
 type filler interface {
@@ -50,9 +50,9 @@ func cut(t *testing.T, s filler, n, size int64) []row {
 func TestAnyChunkSizeGivesTheSameRows(t *testing.T) {
 	const n = 5000
 	for name, s := range map[string]filler{
-		"points in order":  source.Points{Seed: 7, Keys: source.KeyLayout{Base: 1 << 41, Rows: n}},
-		"points in blocks": source.Points{Seed: 7, Keys: source.KeyLayout{Base: 1 << 41, Rows: n, Block: 512}},
-		"accounts":         source.Accounts{Seed: 7, Rows: n},
+		"points in order":  dataset.Points{Seed: 7, Keys: dataset.KeyLayout{Base: 1 << 41, Rows: n}},
+		"points in blocks": dataset.Points{Seed: 7, Keys: dataset.KeyLayout{Base: 1 << 41, Rows: n, Block: 512}},
+		"accounts":         dataset.Accounts{Seed: 7, Rows: n},
 	} {
 		want := cut(t, s, n, n)
 		for _, size := range []int64{1, 7, 512, 1000, 4999} {
@@ -66,7 +66,7 @@ func TestAnyChunkSizeGivesTheSameRows(t *testing.T) {
 func TestPointsAreUniformInTheCube(t *testing.T) {
 	const n = 100_000
 	var sum [3]float64
-	for _, r := range cut(t, source.Points{Seed: 1, Keys: source.KeyLayout{Rows: n}}, n, n) {
+	for _, r := range cut(t, dataset.Points{Seed: 1, Keys: dataset.KeyLayout{Rows: n}}, n, n) {
 		for i, v := range r.floats {
 			if v < 0 || v >= 1024 {
 				t.Fatalf("row %d: coordinate %v is outside [0,1024)", r.number, v)
@@ -83,12 +83,12 @@ func TestPointsAreUniformInTheCube(t *testing.T) {
 }
 
 func TestKeysAreDistinctAndWithinTheLayoutsRange(t *testing.T) {
-	for _, l := range []source.KeyLayout{
-		{Base: source.MinKeyBase, Rows: 1},
-		{Base: source.MinKeyBase, Rows: 1000, Block: 1 << 17},
-		{Base: source.MinKeyBase, Rows: 1000, Block: 64},
-		{Base: source.MinKeyBase, Rows: 1024, Block: 64},
-		{Base: source.MinKeyBase, Rows: 1025, Block: 64},
+	for _, l := range []dataset.KeyLayout{
+		{Base: dataset.MinKeyBase, Rows: 1},
+		{Base: dataset.MinKeyBase, Rows: 1000, Block: 1 << 17},
+		{Base: dataset.MinKeyBase, Rows: 1000, Block: 64},
+		{Base: dataset.MinKeyBase, Rows: 1024, Block: 64},
+		{Base: dataset.MinKeyBase, Rows: 1025, Block: 64},
 	} {
 		seen := map[int64]bool{}
 		for i := range l.Rows {
@@ -106,7 +106,7 @@ func TestKeysAreDistinctAndWithinTheLayoutsRange(t *testing.T) {
 
 func TestAccountIDsAreDistinctAndSorted(t *testing.T) {
 	const n = 200_000
-	a := source.Accounts{Seed: 3, Rows: n}
+	a := dataset.Accounts{Seed: 3, Rows: n}
 	c := rows.NewChunk(a.Columns())
 	seen := make(map[int64]bool, n)
 	for first := int64(0); first < n; first += 1000 {
@@ -118,13 +118,13 @@ func TestAccountIDsAreDistinctAndSorted(t *testing.T) {
 			t.Fatalf("ids of the chunk at row %d are not ascending", first)
 		}
 		for i, id := range ids {
-			if id < 0 || id >= source.AccountIDs || seen[id] {
+			if id < 0 || id >= dataset.AccountIDs || seen[id] {
 				t.Fatalf("row %d: id %d is out of range or drawn twice", c.Row(i), id)
 			}
 			if id != a.ID(c.Row(i)) {
 				t.Fatalf("row %d has id %d, and ID says %d", c.Row(i), id, a.ID(c.Row(i)))
 			}
-			if b := c.Col(1).Ints[i]; b < 0 || b >= source.AccountBalances {
+			if b := c.Col(1).Ints[i]; b < 0 || b >= dataset.AccountBalances {
 				t.Fatalf("row %d: balance %d is out of range", c.Row(i), b)
 			}
 			seen[id] = true
@@ -136,17 +136,17 @@ func TestAccountIDsAreDistinctAndSorted(t *testing.T) {
 			t.Fatalf("redrawn id %d of row %d is another row's first id, or %v", id, i, err)
 		}
 	}
-	if _, err := (source.Accounts{Rows: source.AccountIDs}).Redraw(0, 1); err == nil {
+	if _, err := (dataset.Accounts{Rows: dataset.AccountIDs}).Redraw(0, 1); err == nil {
 		t.Error("a load of every id has none left to draw again, and Redraw gives one")
 	}
 }
 
 // TestAccountIDsOfEverySize samples loads up to one of every id.
 func TestAccountIDsOfEverySize(t *testing.T) {
-	for _, n := range []int64{1, 2, 100, 1 << 16, 1<<16 + 1, 100_000, 499_999_999, source.AccountIDs - 1, source.AccountIDs} {
-		a := source.Accounts{Seed: 5, Rows: n}
+	for _, n := range []int64{1, 2, 100, 1 << 16, 1<<16 + 1, 100_000, 499_999_999, dataset.AccountIDs - 1, dataset.AccountIDs} {
+		a := dataset.Accounts{Seed: 5, Rows: n}
 		seen := map[int64]int64{}
-		low, high := int64(source.AccountIDs), int64(0)
+		low, high := int64(dataset.AccountIDs), int64(0)
 		for i := range min(n, 3000) {
 			// The first and last rows, and some between.
 			row := i
@@ -157,7 +157,7 @@ func TestAccountIDsOfEverySize(t *testing.T) {
 				row = n / 3000 * i
 			}
 			id := a.ID(row)
-			if before, ok := seen[id]; id < 0 || id >= source.AccountIDs || ok && before != row {
+			if before, ok := seen[id]; id < 0 || id >= dataset.AccountIDs || ok && before != row {
 				t.Fatalf("%d rows: row %d has id %d, as row %d", n, row, id, before)
 			}
 			seen[id] = row
@@ -166,18 +166,18 @@ func TestAccountIDsOfEverySize(t *testing.T) {
 				if before, ok := seen[again]; ok {
 					t.Fatalf("%d rows: row %d is given id %d again, which is row %d's", n, row, again, before)
 				}
-			} else if n < source.AccountIDs/2 {
+			} else if n < dataset.AccountIDs/2 {
 				t.Fatalf("%d rows: row %d: %v", n, row, err)
 			}
 		}
-		if n >= 100 && (low > source.AccountIDs/20 || high < source.AccountIDs/20*19) {
+		if n >= 100 && (low > dataset.AccountIDs/20 || high < dataset.AccountIDs/20*19) {
 			t.Errorf("%d rows: ids from %d to %d, want them over the whole range", n, low, high)
 		}
 	}
 }
 
 func BenchmarkPoints(b *testing.B) {
-	p := source.Points{Seed: 1, Keys: source.KeyLayout{Rows: 1 << 30, Block: source.KeyBlockRows}}
+	p := dataset.Points{Seed: 1, Keys: dataset.KeyLayout{Rows: 1 << 30, Block: dataset.KeyBlockRows}}
 	c := rows.NewChunk(p.Columns())
 	for b.Loop() {
 		p.Fill(c, chunker.RowSpan(0, 2000))
@@ -186,7 +186,7 @@ func BenchmarkPoints(b *testing.B) {
 }
 
 func BenchmarkAccounts(b *testing.B) {
-	a := source.Accounts{Seed: 1, Rows: 1 << 29}
+	a := dataset.Accounts{Seed: 1, Rows: 1 << 29}
 	c := rows.NewChunk(a.Columns())
 	for b.Loop() {
 		a.Fill(c, chunker.RowSpan(0, 2000))

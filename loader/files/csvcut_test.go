@@ -1,4 +1,4 @@
-package source_test
+package files_test
 
 import (
 	"context"
@@ -15,23 +15,23 @@ import (
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
 	"bulkload/loader"
+	"bulkload/loader/files"
 	"bulkload/loader/rows"
-	"bulkload/loader/source"
 )
 
 // csvOf returns a source of one file with the given text and spans.
-func csvOf(t *testing.T, text string, bytes int, rows int64) *source.CSV {
+func csvOf(t *testing.T, text string, bytes int, rows int64) *files.CSV {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "x.csv")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in := source.NewInput(strings.NewReader(""))
+	in := files.NewInput(strings.NewReader(""))
 	list, err := in.Inspect(context.Background(), []string{path}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source.CSV{Files: list, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, SpanRows: rows, Input: in}
+	s := &files.CSV{Files: list, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, SpanBytes: bytes, SpanRows: rows, Input: in}
 	t.Cleanup(s.Close)
 	return s
 }

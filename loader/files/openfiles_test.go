@@ -1,6 +1,6 @@
 //go:build unix
 
-package source_test
+package files_test
 
 import (
 	"context"
@@ -14,28 +14,28 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
+	"bulkload/loader/files"
 	"bulkload/loader/rows"
-	"bulkload/loader/source"
 )
 
 // TestFewFilesAreOpen reads many small files, by several workers, while nothing is
 // collected as garbage: files that nobody reads from are closed, and those in use are not.
 func TestFewFilesAreOpen(t *testing.T) {
-	const files = 4 * source.MostOpen
+	const count = 4 * files.MostOpen
 	dir := t.TempDir()
-	names := make([]string, files)
+	names := make([]string, count)
 	for i := range names {
 		names[i] = filepath.Join(dir, fmt.Sprintf("%04d.csv", i))
 		if err := os.WriteFile(names[i], fmt.Appendf(nil, "%d,a\n", i), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	in := source.NewInput(strings.NewReader(""))
+	in := files.NewInput(strings.NewReader(""))
 	list, err := in.Inspect(context.Background(), names, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &source.CSV{
+	s := &files.CSV{
 		Files: list, Dialect: csv.Dialect{Delimiter: ',', Quote: '"'}, Width: 2, Input: in,
 		Cols: []rows.Column{{Name: "a", Kind: rows.Text}}, Fields: []int{0},
 	}
@@ -45,8 +45,8 @@ func TestFewFilesAreOpen(t *testing.T) {
 	for w := range 4 {
 		workers.Go(func() {
 			c := rows.NewChunk(s.Cols)
-			for k := range files {
-				f := &s.Files[(k*(2*w+1)+w)%files] // each in another order
+			for k := range count {
+				f := &s.Files[(k*(2*w+1)+w)%count] // each in another order
 				cut := s.Cut(chunker.Range{First: f.First, End: f.End()})
 				span, err := cut.Next(10)
 				if err == nil {
@@ -64,8 +64,8 @@ func TestFewFilesAreOpen(t *testing.T) {
 		})
 	}
 	workers.Wait()
-	if n := descriptors(t) - before; n > source.MostOpen {
-		t.Errorf("%d files are open after %d were read, want at most %d", n, files, source.MostOpen)
+	if n := descriptors(t) - before; n > files.MostOpen {
+		t.Errorf("%d files are open after %d were read, want at most %d", n, count, files.MostOpen)
 	}
 	s.Close()
 	if n := descriptors(t) - before; n > 0 {
