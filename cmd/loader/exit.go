@@ -56,6 +56,7 @@ func (p *program) code(err error) int {
 		broken  *handoff.ConstraintError
 		written *handoff.FileError
 		write   *writeError
+		resume  *load.ResumeError
 		pg      *pgconn.PgError
 	)
 	switch {
@@ -72,7 +73,7 @@ func (p *program) code(err error) int {
 		return exitStopped
 	case errors.Is(err, errRejected):
 		return exitRejected
-	case errors.Is(err, files.ErrChanged), errors.Is(err, files.ErrOnce):
+	case errors.Is(err, files.ErrChanged), errors.Is(err, files.ErrOnce), errors.As(err, &resume):
 		return exitRefused
 	case errors.As(err, &data), errors.As(err, &row), errors.As(err, &many):
 		return exitData

@@ -141,7 +141,8 @@ func (l *Load) useCSV(c *csvSpec) error {
 			if has == nil {
 				return &TableError{fmt.Sprintf("table %s has no column %s any more", l.Table.Display(), field.Name)}
 			}
-			col.Type = castType(has, l.srv.Product)
+			col.Type, col.Stored = castType(has, l.srv.Product), storedAs(has, l.srv.Product)
+			col.Collation = has.Collation
 		}
 		l.csv.Cols = append(l.csv.Cols, col)
 		l.csv.Fields = append(l.csv.Fields, field.Field)

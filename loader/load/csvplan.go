@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"bulkload/chunker"
 	"bulkload/loader/commit"
@@ -44,12 +43,15 @@ func (l *Load) chooseCSV(ctx context.Context, s Settings) error {
 	case c.Conflict != "" && l.keysCSV() == nil:
 		return &TableError{fmt.Sprintf("--on-conflict %s needs the whole primary key of %s in the file", c.Conflict, name)}
 	case l.Way != commit.Statement:
-	case l.keysCSV() == nil:
-		return &TableError{fmt.Sprintf("--commit statement needs the whole primary key of %s in the file: (%s)", name, strings.Join(l.Table.Primary, ", "))}
 	case c.Conflict != "" || !c.MaxErrors.none():
 		return &TableError{"--on-conflict and --max-errors need --commit transaction"}
-	case l.Table.Deferrable:
-		return &TableError{fmt.Sprintf("the primary key of %s is deferrable; use --commit transaction", name)}
+	default:
+		if why := l.unsure(); why != "" {
+			if l.spec.Way != "" { // the load was begun
+				return &ResumeError{fmt.Sprintf("load %s: --commit statement %s; loads forget %s, remove its rows, and load again with --commit transaction", l.ID, why, l.ID)}
+			}
+			return &TableError{"--commit statement " + why + "; use --commit transaction"}
+		}
 	}
 	if len(c.Set) > 0 {
 		if err := l.checkStatement(ctx, s); err != nil {

@@ -9,14 +9,11 @@ import (
 	"bulkload/loader/server"
 )
 
-// castType returns the type to which SQL casts the text of a column: its own without
-// length or precision. A cast to those would cut what the column refuses, and COPY
-// would not.
+// castType returns the type to which SQL casts the text of a column: its own, or the one
+// under its domain, without length or precision. A cast to those would cut what the column
+// refuses, and COPY would not.
 func castType(c *server.Column, p server.Product) string {
-	t := c.Type
-	if p == server.CockroachDB {
-		t = c.SQLType
-	}
+	t := typeOf(c, p)
 	for {
 		open := strings.IndexByte(t, '(')
 		if open < 0 {

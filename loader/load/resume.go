@@ -17,6 +17,11 @@ func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Lo
 	return opened(ctx, srv, s, func(l *Load) { l.ID = id }, func(l *Load) error { return l.reopen(ctx, s) })
 }
 
+// A ResumeError says why a load that was begun cannot go on, and what can be done.
+type ResumeError struct{ Reason string }
+
+func (e *ResumeError) Error() string { return e.Reason }
+
 // readSpec reads the specification of a recorded load.
 func (l *Load) readSpec(rec registry.Load) error {
 	if err := json.Unmarshal(rec.Spec, &l.spec); err != nil {

@@ -24,6 +24,12 @@ type Column struct {
 	Kind Kind
 	// Type, of a Text column, is what SQL casts the text to; empty is none.
 	Type string
+	// Stored, of a Text column, is the SQL expression of the value that the table's
+	// column keeps of the text, which %s stands for; empty where the cast gives it.
+	Stored string
+	// Collation, of a Text column, is by what the table's column compares, as SQL
+	// writes it; empty is the database's own, or none.
+	Collation string
 }
 
 // Values are the values of one column. Only the slice of the column's kind is

@@ -28,10 +28,12 @@ type Table struct {
 	// other tables that point to it.
 	ForeignKeys, ReferencedBy []ForeignKey
 	Triggers                  []string // names of those that users made, enabled ones only
-	Rules                     bool     // PostgreSQL: has rewrite rules
-	RowSecurity               bool     // has row-level security
-	Temporary                 bool     // seen by one session only
-	Partition                 bool     // PostgreSQL: is itself a partition of another table
+	// OnInsert are those of them that an INSERT fires, of the table or a partition.
+	OnInsert    []string
+	Rules       bool // PostgreSQL: has rewrite rules
+	RowSecurity bool // has row-level security
+	Temporary   bool // seen by one session only
+	Partition   bool // PostgreSQL: is itself a partition of another table
 	// EstimatedRows is the number of rows by the server's statistics; -1 where
 	// there are none.
 	EstimatedRows int64
@@ -52,8 +54,15 @@ type Column struct {
 	Type    string // as format_type prints it: "bigint", "double precision"
 	SQLType string // as CockroachDB prints it: "INT8"; elsewhere Type
 	TypeOID uint32
-	NotNull bool
-	Default bool // has a default, an identity or a generated value
+	// Base, on PostgreSQL, is Type, or the type under a domain.
+	Base string
+	// Collation, on PostgreSQL, is that of the column where it is not the database's
+	// own, as SQL writes it; Nondeterministic says that it takes texts for equal that
+	// are not the same.
+	Collation        string
+	Nondeterministic bool
+	NotNull          bool
+	Default          bool // has a default, an identity or a generated value
 	// Expr is the default, or how the column is generated; empty for an
 	// identity.
 	Expr      string
@@ -251,8 +260,30 @@ func (t *Table) triggers(ctx context.Context, db Querier) error {
 	if err != nil {
 		return err
 	}
-	t.Triggers, err = pgx.CollectRows(found, pgx.RowTo[string])
+	if t.Triggers, err = pgx.CollectRows(found, pgx.RowTo[string]); err != nil {
+		return err
+	}
+	t.OnInsert, err = t.onInsert(ctx, db)
 	return err
+}
+
+// triggerOnInsert is the bit of pg_trigger.tgtype of triggers that an INSERT fires
+// (PostgreSQL, src/include/catalog/pg_trigger.h).
+const triggerOnInsert = 4
+
+// onInsert reads the names of the triggers that rows of the table fire when they are
+// inserted, wherever they end up.
+func (t *Table) onInsert(ctx context.Context, db Querier) ([]string, error) {
+	within := `SELECT $1::INT8::OID AS oid`
+	if t.Kind == "p" {
+		within = `WITH RECURSIVE part AS (SELECT $1::INT8::OID AS oid UNION ALL SELECT i.inhrelid FROM part JOIN pg_catalog.pg_inherits i ON i.inhparent = part.oid) SELECT oid FROM part`
+	}
+	found, err := db.Query(ctx, `SELECT DISTINCT tgname::TEXT FROM pg_catalog.pg_trigger WHERE tgrelid IN (`+within+`)
+		AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype::INT8 & $2::INT8 <> 0 ORDER BY 1`, int64(t.OID), int64(triggerOnInsert))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(found, pgx.RowTo[string])
 }
 
 // Display returns the table's name for people; SQL takes Name.Sanitize.

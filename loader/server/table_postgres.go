@@ -11,8 +11,14 @@ import (
 func (t *Table) postgresColumns(ctx context.Context, db Querier) error {
 	found, err := db.Query(ctx, `SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.atttypid::INT8, a.attnotnull,
 			COALESCE(pg_get_expr(d.adbin, d.adrelid), ''), a.attgenerated <> '', a.attidentity::TEXT,
-			(SELECT count(*) FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid)
+			(SELECT count(*) FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid),
+			(WITH RECURSIVE base (oid, mod) AS (
+				SELECT a.atttypid, a.atttypmod
+				UNION ALL SELECT t.typbasetype, t.typtypmod FROM base JOIN pg_catalog.pg_type t ON t.oid = base.oid WHERE t.typtype = 'd')
+			SELECT format_type(base.oid, base.mod) FROM base JOIN pg_catalog.pg_type t ON t.oid = base.oid WHERE t.typtype <> 'd'),
+			COALESCE(CASE WHEN k.collname <> 'default' THEN quote_ident(n.nspname) || '.' || quote_ident(k.collname) END, ''), COALESCE(NOT k.collisdeterministic, false)
 		FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+			LEFT JOIN pg_catalog.pg_collation k ON k.oid = a.attcollation LEFT JOIN pg_catalog.pg_namespace n ON n.oid = k.collnamespace
 		WHERE a.attrelid = $1::INT8::OID AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`, int64(t.OID))
 	if err != nil {
 		return err
@@ -21,7 +27,7 @@ func (t *Table) postgresColumns(ctx context.Context, db Querier) error {
 		var c Column
 		var oid int64
 		var identity string
-		err := row.Scan(&c.Name, &c.Type, &oid, &c.NotNull, &c.Expr, &c.Generated, &identity, &c.Labels)
+		err := row.Scan(&c.Name, &c.Type, &oid, &c.NotNull, &c.Expr, &c.Generated, &identity, &c.Labels, &c.Base, &c.Collation, &c.Nondeterministic)
 		c.SQLType, c.TypeOID = c.Type, uint32(oid)
 		c.Identity, c.Always = identity != "", identity == "a"
 		c.Default = c.Expr != "" || c.Identity || c.Generated

@@ -1,0 +1,107 @@
+package load
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/server"
+)
+
+// typeOf returns the type of a column as its server prints it, without a domain.
+func typeOf(c *server.Column, p server.Product) string {
+	switch {
+	case p == server.CockroachDB:
+		return c.SQLType
+	case c.Base != "":
+		return c.Base
+	}
+	return c.Type
+}
+
+// storedAs returns the SQL expression of the value that a column keeps of a text, which %s
+// stands for; empty where the cast to castType gives it. What is too long for the column is
+// left as it is: no row holds it.
+//
+// Note: a cast to the column's type would cut what an assignment refuses.
+func storedAs(c *server.Column, p server.Product) string {
+	typ := typeOf(c, p)
+	base, mod, ok := strings.Cut(typ, "(")
+	array := strings.HasSuffix(typ, "[]")
+	n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSuffix(mod, "[]"), ")"))
+	length := ok && err == nil && !array
+	if p == server.CockroachDB {
+		switch upper := strings.ToUpper(base); {
+		case upper == "CHAR" || upper == "CHARACTER" || upper == "BPCHAR":
+			return "rtrim(%s, ' ')"
+		case !ok, strings.Contains(upper, "CHAR"), strings.Contains(upper, "STRING"), strings.Contains(upper, "BIT"), strings.Contains(upper, "TEXT"):
+			return ""
+		}
+		return "CAST(%s AS " + typ + ")"
+	}
+	// An assignment cuts blanks beyond the length, and refuses anything else there.
+	const fits = "char_length(rtrim(%%s, ' ')) <= %d"
+	switch {
+	case base == "character varying" && length:
+		return fmt.Sprintf("CASE WHEN "+fits+" THEN CAST(left(%%s, %d) AS pg_catalog.varchar) ELSE CAST(%%s AS pg_catalog.varchar) END", n, n)
+	case base == "character" && length:
+		return fmt.Sprintf("CASE WHEN "+fits+" THEN CAST(left(%%s, %d) AS pg_catalog.bpchar(%d)) ELSE CAST(%%s AS pg_catalog.bpchar) END", n, n, n)
+	case base == "bit":
+		return `CAST(%s AS pg_catalog."bit")` // without a length it cuts nothing
+	case !ok, base == "bit varying":
+		return ""
+	}
+	return "CAST(%s AS " + typ + ")"
+}
+
+// unsure returns a reason why a look-up cannot tell for certain whether the rows of files
+// are in the table as they were written; empty where it can.
+func (l *Load) unsure() string {
+	t := l.Table
+	switch {
+	case l.keysCSV() == nil:
+		return fmt.Sprintf("needs the whole primary key of %s in the file: (%s)", t.Display(), strings.Join(t.Primary, ", "))
+	case t.Deferrable:
+		return fmt.Sprintf("cannot tell which rows are in: the primary key of %s is deferrable", t.Display())
+	case len(t.OnInsert) > 0:
+		return fmt.Sprintf("cannot tell which rows are in: trigger %s of %s may change them", strings.Join(t.OnInsert, ", "), t.Display())
+	case t.Rules:
+		return fmt.Sprintf("cannot tell which rows are in: %s has rules, which may change them", t.Display())
+	case t.RowSecurity:
+		return fmt.Sprintf("cannot tell which rows are in: row-level security of %s may hide them", t.Display())
+	case len(l.spec.CSV.Set) > 0:
+		return "cannot tell which rows are in: nothing is there to compare what --set computes with"
+	}
+	for _, f := range l.spec.CSV.Fields {
+		c := t.Column(f.Name)
+		if !f.Column || c == nil {
+			continue
+		}
+		if why := unsureType(c, l.srv.Product, slices.Contains(t.Primary, c.Name)); why != "" {
+			return fmt.Sprintf("cannot tell which rows are in: column %s is %s, %s", pgx.Identifier{c.Name}.Sanitize(), c.Type, why)
+		}
+	}
+	return ""
+}
+
+// unsureType returns why values of a column cannot be compared with the texts that they
+// were made of.
+func unsureType(c *server.Column, p server.Product, key bool) string {
+	typ := typeOf(c, p)
+	base, mod, ok := strings.Cut(typ, "(")
+	array := strings.HasSuffix(typ, "]")
+	switch name := strings.ToLower(strings.TrimSuffix(base, "[]")); {
+	case name == "money":
+		return "whose text depends on the server's lc_monetary"
+	case array && ok && (strings.Contains(name, "char") || name == "bit"):
+		return fmt.Sprintf("whose elements are cut to a length (%s", mod)
+	case key && c.Nondeterministic:
+		return fmt.Sprintf("whose collation %s takes texts for equal that are not the same", c.Collation)
+	case key && p == server.CockroachDB && strings.Contains(strings.ToUpper(typ), "COLLATE"):
+		return "whose collation takes texts for equal that are not the same"
+	}
+	return ""
+}
