@@ -113,7 +113,7 @@ func TestLookUpOfWhatIsKept(t *testing.T) {
 func checkLookUp(t *testing.T, s loadertest.Server, url string, via commit.Via, names []string, record string) {
 	t.Helper()
 	proxy := loadertest.NewProxy(t, url)
-	req := files("points", write(t, "x.csv", record))
+	req := fileRequest("points", write(t, "x.csv", record))
 	req.Files.Columns = names
 	req.Way, req.Via = commit.Statement, via
 	l := newLoad(t, proxy.URL(), req)
@@ -153,7 +153,7 @@ func TestEqualIsNotTheSame(t *testing.T) {
 			for _, key := range []string{"v", "k"} {
 				loadertest.Exec(t, url, "DROP TABLE IF EXISTS points", fmt.Sprintf("CREATE TABLE points (k INT8 NOT NULL, v %s NOT NULL, PRIMARY KEY (%s))", typ, key),
 					fmt.Sprintf("INSERT INTO points VALUES (7, '%s')", f.there))
-				req := files("points", write(t, "x.csv", "7,"+f.record+"\n"))
+				req := fileRequest("points", write(t, "x.csv", "7,"+f.record+"\n"))
 				req.Files.Columns = []string{"k", "v"}
 				req.Way, req.Via = commit.Statement, commit.Insert
 				res, err := newLoad(t, url, req).Run(context.Background())
@@ -176,7 +176,7 @@ func TestLookUpsThatTellNothing(t *testing.T) {
 			t.Helper()
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS points")
 			loadertest.Exec(t, url, ddl...)
-			req := files("points", write(t, "x.csv", "1,2\n"))
+			req := fileRequest("points", write(t, "x.csv", "1,2\n"))
 			req.Files.Columns = []string{"k", "v"}
 			req.Way, req.Via = commit.Statement, commit.Insert
 			if want == "--set" {
