@@ -22,7 +22,7 @@ func (printer) Commit(_ context.Context, c *rows.Chunk) (loader.Outcome, error) 
 // A Job joins a Source and a Committer.
 func ExampleJob() {
 	job := &loader.Job{
-		Source:    dataset.Points{Seed: 7, Keys: dataset.KeyLayout{Base: 1 << 41, Rows: 2500}},
+		Source:    dataset.PointSource{Seed: 7, Keys: dataset.KeyLayout{Base: 1 << 41, Rows: 2500}},
 		Committer: printer{},
 		Positions: 2500,
 		Plan:      chunker.Plan{RowsPerChunk: 1000},

@@ -35,7 +35,7 @@ func paced(t *testing.T, n, size int64, adapt bool, answer func(int) (loader.Out
 	s := &scripted{answer: answer}
 	var notes []string
 	job := &loader.Job{
-		Source: dataset.Points{Keys: dataset.KeyLayout{Rows: n}}, Committer: s, Positions: n,
+		Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: n}}, Committer: s, Positions: n,
 		Plan: chunker.Plan{RowsPerChunk: size}, Adapt: adapt, Workers: 1,
 		Observe: func(e loader.Event) {
 			if e.Note != "" {
@@ -147,7 +147,7 @@ func TestLateChunksAreHalvedAndGrowAgain(t *testing.T) {
 // trouble.
 func TestChunksGrowBeyondWhereTheyBegan(t *testing.T) {
 	job := &loader.Job{
-		Source: dataset.Points{Keys: dataset.KeyLayout{Rows: 100_000}}, Committer: &scripted{answer: func(int) (loader.Outcome, error) { return loader.Outcome{}, nil }},
+		Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: 100_000}}, Committer: &scripted{answer: func(int) (loader.Outcome, error) { return loader.Outcome{}, nil }},
 		Positions: 100_000, Plan: chunker.Plan{RowsPerChunk: 100}, MostRows: 400, Adapt: true, Workers: 1,
 	}
 	res, err := job.Run(context.Background())

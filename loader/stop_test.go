@@ -53,7 +53,7 @@ func TestStopIsHeard(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				stop := make(chan struct{})
 				job := &loader.Job{
-					Source: dataset.Points{Keys: dataset.KeyLayout{Rows: 10_000}}, Positions: 10_000, Stop: stop,
+					Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: 10_000}}, Positions: 10_000, Stop: stop,
 					Committer: &scripted{answer: func(int) (loader.Outcome, error) { return loader.Outcome{}, nil }},
 				}
 				waiting := waits(job, &oneClaim{rows: 1000, silent: make(chan struct{})})
@@ -79,7 +79,7 @@ func TestFailureIsNotHeldBackByAClaim(t *testing.T) {
 		q := &oneClaim{rows: 1000, silent: make(chan struct{})}
 		gone := errors.New("the server is gone")
 		job := &loader.Job{
-			Source: dataset.Points{Keys: dataset.KeyLayout{Rows: 10_000}}, Positions: 10_000, Queue: q,
+			Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: 10_000}}, Positions: 10_000, Queue: q,
 			Committer: &scripted{answer: func(int) (loader.Outcome, error) { <-q.silent; return loader.Outcome{}, gone }},
 		}
 		start := time.Now()
@@ -108,7 +108,7 @@ func TestHalvesAreWithinTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start, r := time.Now(), &rated{}
 		job := &loader.Job{
-			Source: dataset.Points{Keys: dataset.KeyLayout{Rows: 100}}, Positions: 100, Committer: r,
+			Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: 100}}, Positions: 100, Committer: r,
 			Plan: chunker.Plan{RowsPerChunk: 100}, RowsPerSecond: 10, Workers: 1,
 		}
 		if _, err := job.Run(t.Context()); err != nil || len(r.at) != 2 {

@@ -1,107 +1,80 @@
 package dataset
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
-	"slices"
 
-	"bulkload/chunker"
-	"bulkload/loader/rows"
+	"bulkload/chunker/keysize"
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/server"
 )
 
-// The tutorial's accounts: ids in [0,AccountIDs), balances in [0,AccountBalances).
-const (
-	AccountIDs      = 1_000_000_000
-	AccountBalances = 1_000_000
-)
+// Accounts are the tutorial's bank accounts: an id and a balance.
+type Accounts struct{ Generated }
 
-// Accounts generates bank accounts. The ids of a load are distinct and need no memory:
-// all ids are cut into as many strata as there are rows, and each row draws one id of a
-// stratum of its own. Consecutive rows have neighbouring strata, within blocks that lie
-// scattered as those of points do. Within a chunk the rows are sorted by id. It is safe
-// for concurrent use.
-//
-// Note: tried a permutation of all ids, so that those of a chunk lay anywhere. Statements
-// of scattered keys are about half as fast on CockroachDB 21.1 as those of neighbours.
-type Accounts struct {
-	Seed uint64
-	Rows int64 // rows of the load, at most AccountIDs
+// NewAccounts returns n accounts of a seed.
+func NewAccounts(n int64, seed uint64) *Accounts {
+	return &Accounts{Generated{
+		Kind: "accounts", Database: "bank", Rows: n, Seed: seed,
+		Columns: AccountSource{}.Columns(),
+		DDL: map[server.Product]string{
+			server.CockroachDB: "id INT PRIMARY KEY, balance INT",
+			server.PostgreSQL:  "id BIGINT PRIMARY KEY, balance BIGINT",
+		},
+		IDs: keysize.IntRange{First: 0, Last: AccountIDs - 1},
+	}}
 }
 
-// accountBlock is the most rows in a block: more than a chunk has by default.
-const accountBlock = 1 << 16
-
-// strata returns the place of each row's stratum among all.
-func (a Accounts) strata() KeyLayout {
-	blocks := max((a.Rows+accountBlock-1)/accountBlock, 1)
-	l := KeyLayout{Rows: a.Rows, Block: (a.Rows + blocks - 1) / blocks} // all of them full, or nearly
-	if l.span() > AccountIDs {
-		l.Block = 0
+// openAccounts returns the accounts of a record.
+func openAccounts(record json.RawMessage, positions int64) (Dataset, error) {
+	var r seedRecord
+	if err := json.Unmarshal(record, &r); err != nil {
+		return nil, err
 	}
-	return l
+	return NewAccounts(positions, r.Seed), nil
 }
 
-// idIn returns the id that is drawn from a stratum of n: the ids from
-// place·AccountIDs/n up to those of the next.
-func idIn(seed uint64, place, n int64) int64 {
-	low, high := place*AccountIDs/n, (place+1)*AccountIDs/n
-	return low + int64(below(random(seed, uint64(place)), uint64(high-low)))
-}
+func (a *Accounts) source() AccountSource { return AccountSource{Seed: a.Seed, Rows: a.Rows} }
 
-// Columns returns id, balance.
-func (a Accounts) Columns() []rows.Column {
-	return []rows.Column{{Name: "id", Kind: rows.Int}, {Name: "balance", Kind: rows.Int}}
-}
+// Source implements Dataset.
+func (a *Accounts) Source() loader.Source { return a.source() }
 
-// ID returns the id of row, counted from 0.
-func (a Accounts) ID(row int64) int64 {
-	strata := a.strata()
-	return idIn(mix(a.Seed), strata.Key(row), strata.span())
-}
+// crowded is the share of all account ids above which the rows that are there are
+// counted before a load: below it, drawing again finds a free id soon enough.
+const crowded = 0.5
 
-// Balance returns the balance of row, counted from 0.
-func (a Accounts) Balance(row int64) int64 {
-	return int64(below(random(mix(a.Seed^0xb), uint64(row)), AccountBalances))
-}
-
-// Redraw returns the id that row tries next when attempt ids before it, the first
-// one included, belonged to other rows. Redrawn ids come from those that are no
-// row's first id; two rows may be given the same, and the database then passes it
-// by like any other that is taken. The error says that the load leaves none.
-func (a Accounts) Redraw(row int64, attempt int) (int64, error) {
-	seed, n := mix(a.Seed), a.strata().span()
-	for try := range uint64(1 << 16) {
-		id := int64(below(random(mix(a.Seed^0xd+try<<32), uint64(row)<<16|uint64(attempt)), AccountIDs))
-		place := ((id+1)*n - 1) / AccountIDs
-		if idIn(seed, place, n) != id {
-			return id, nil
-		}
-		if n == AccountIDs {
-			break // every id is some row's
-		}
+// Reserve implements Dataset: it refuses more accounts than there are free ids.
+func (a *Accounts) Reserve(ctx context.Context, o *Opening) error {
+	if a.Rows > AccountIDs {
+		return Refuse("%d accounts are more than there are ids, %d", a.Rows, int64(AccountIDs))
 	}
-	return 0, fmt.Errorf("no free account id is left for row %d", row)
-}
-
-// Fill computes the rows of span, sorted by id. It never fails.
-func (a Accounts) Fill(c *rows.Chunk, span chunker.Span) error {
-	n := int(span.Count)
-	c.Reset(span, n)
-	ids, balances := c.Col(0).Ints, c.Col(1).Ints
-	// An id has 30 bits and a row's place in its chunk fewer than 33, so both
-	// are sorted as one number.
-	seed, strata := mix(a.Seed), a.strata()
-	all := strata.span()
-	for i := range ids {
-		ids[i] = idIn(seed, strata.Key(span.First+int64(i)), all)<<33 | int64(i)
+	if float64(a.Rows) < crowded*AccountIDs {
+		return nil
 	}
-	slices.Sort(ids)
-	if cap(c.RowNumbers) < n {
-		c.RowNumbers = make([]int64, n)
+	var there int64
+	err := o.DB.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE id >= 0 AND id < $1", o.Table.Name.Sanitize()), int64(AccountIDs)).Scan(&there)
+	if err != nil {
+		return fmt.Errorf("count the accounts that are there: %w", err)
 	}
-	c.RowNumbers = c.RowNumbers[:n]
-	for i, packed := range ids {
-		row := span.First + packed&(1<<33-1)
-		ids[i], c.RowNumbers[i], balances[i] = packed>>33, row, a.Balance(row)
+	if free := AccountIDs - there; a.Rows > free {
+		return Refuse("%d accounts are more than there are free ids, %d", a.Rows, free)
 	}
 	return nil
+}
+
+// Choose implements Dataset.
+func (a *Accounts) Choose(ctx context.Context, o *Opening, asked Choice) (Choice, error) {
+	if asked.Way == commit.Statement {
+		return asked, Refuse("accounts cannot be loaded by --commit statement: an id that is taken is drawn again, which needs a transaction")
+	}
+	return a.Generated.Choose(ctx, o, asked)
+}
+
+// Options implements Dataset: an id that is somebody's is drawn again.
+func (a *Accounts) Options(o *Opening, c Choice) commit.Options {
+	opts := a.Generated.Options(o, c)
+	opts.Redraw = a.source().Redraw
+	return opts
 }

@@ -50,9 +50,9 @@ func cut(t *testing.T, s filler, n, size int64) []row {
 func TestAnyChunkSizeGivesTheSameRows(t *testing.T) {
 	const n = 5000
 	for name, s := range map[string]filler{
-		"points in order":  dataset.Points{Seed: 7, Keys: dataset.KeyLayout{Base: 1 << 41, Rows: n}},
-		"points in blocks": dataset.Points{Seed: 7, Keys: dataset.KeyLayout{Base: 1 << 41, Rows: n, Block: 512}},
-		"accounts":         dataset.Accounts{Seed: 7, Rows: n},
+		"points in order":  dataset.PointSource{Seed: 7, Keys: dataset.KeyLayout{Base: 1 << 41, Rows: n}},
+		"points in blocks": dataset.PointSource{Seed: 7, Keys: dataset.KeyLayout{Base: 1 << 41, Rows: n, Block: 512}},
+		"accounts":         dataset.AccountSource{Seed: 7, Rows: n},
 	} {
 		want := cut(t, s, n, n)
 		for _, size := range []int64{1, 7, 512, 1000, 4999} {
@@ -66,7 +66,7 @@ func TestAnyChunkSizeGivesTheSameRows(t *testing.T) {
 func TestPointsAreUniformInTheCube(t *testing.T) {
 	const n = 100_000
 	var sum [3]float64
-	for _, r := range cut(t, dataset.Points{Seed: 1, Keys: dataset.KeyLayout{Rows: n}}, n, n) {
+	for _, r := range cut(t, dataset.PointSource{Seed: 1, Keys: dataset.KeyLayout{Rows: n}}, n, n) {
 		for i, v := range r.floats {
 			if v < 0 || v >= 1024 {
 				t.Fatalf("row %d: coordinate %v is outside [0,1024)", r.number, v)
@@ -106,7 +106,7 @@ func TestKeysAreDistinctAndWithinTheLayoutsRange(t *testing.T) {
 
 func TestAccountIDsAreDistinctAndSorted(t *testing.T) {
 	const n = 200_000
-	a := dataset.Accounts{Seed: 3, Rows: n}
+	a := dataset.AccountSource{Seed: 3, Rows: n}
 	c := rows.NewChunk(a.Columns())
 	seen := make(map[int64]bool, n)
 	for first := int64(0); first < n; first += 1000 {
@@ -136,7 +136,7 @@ func TestAccountIDsAreDistinctAndSorted(t *testing.T) {
 			t.Fatalf("redrawn id %d of row %d is another row's first id, or %v", id, i, err)
 		}
 	}
-	if _, err := (dataset.Accounts{Rows: dataset.AccountIDs}).Redraw(0, 1); err == nil {
+	if _, err := (dataset.AccountSource{Rows: dataset.AccountIDs}).Redraw(0, 1); err == nil {
 		t.Error("a load of every id has none left to draw again, and Redraw gives one")
 	}
 }
@@ -144,7 +144,7 @@ func TestAccountIDsAreDistinctAndSorted(t *testing.T) {
 // TestAccountIDsOfEverySize samples loads up to one of every id.
 func TestAccountIDsOfEverySize(t *testing.T) {
 	for _, n := range []int64{1, 2, 100, 1 << 16, 1<<16 + 1, 100_000, 499_999_999, dataset.AccountIDs - 1, dataset.AccountIDs} {
-		a := dataset.Accounts{Seed: 5, Rows: n}
+		a := dataset.AccountSource{Seed: 5, Rows: n}
 		seen := map[int64]int64{}
 		low, high := int64(dataset.AccountIDs), int64(0)
 		for i := range min(n, 3000) {
@@ -177,7 +177,7 @@ func TestAccountIDsOfEverySize(t *testing.T) {
 }
 
 func BenchmarkPoints(b *testing.B) {
-	p := dataset.Points{Seed: 1, Keys: dataset.KeyLayout{Rows: 1 << 30, Block: dataset.KeyBlockRows}}
+	p := dataset.PointSource{Seed: 1, Keys: dataset.KeyLayout{Rows: 1 << 30, Block: dataset.KeyBlockRows}}
 	c := rows.NewChunk(p.Columns())
 	for b.Loop() {
 		p.Fill(c, chunker.RowSpan(0, 2000))
@@ -186,7 +186,7 @@ func BenchmarkPoints(b *testing.B) {
 }
 
 func BenchmarkAccounts(b *testing.B) {
-	a := dataset.Accounts{Seed: 1, Rows: 1 << 29}
+	a := dataset.AccountSource{Seed: 1, Rows: 1 << 29}
 	c := rows.NewChunk(a.Columns())
 	for b.Loop() {
 		a.Fill(c, chunker.RowSpan(0, 2000))

@@ -21,8 +21,8 @@ import (
 
 const testRows = 50_000
 
-func points() dataset.Points {
-	return dataset.Points{Seed: 7, Keys: dataset.KeyLayout{Base: dataset.MinKeyBase, Rows: testRows}}
+func points() dataset.PointSource {
+	return dataset.PointSource{Seed: 7, Keys: dataset.KeyLayout{Base: dataset.MinKeyBase, Rows: testRows}}
 }
 
 // whole returns the bytes of a text from an offset on.

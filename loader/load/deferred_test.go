@@ -64,8 +64,8 @@ func TestDuplicateAtCommit(t *testing.T) {
 		var value any
 		switch sub.kind {
 		case "points":
-			c := rows.NewChunk(dataset.Points{}.Columns())
-			if err := (dataset.Points{Seed: 11, Keys: dataset.KeyLayout{Rows: n}}).Fill(c, chunker.RowSpan(bad, 1)); err != nil {
+			c := rows.NewChunk(dataset.PointSource{}.Columns())
+			if err := (dataset.PointSource{Seed: 11, Keys: dataset.KeyLayout{Rows: n}}).Fill(c, chunker.RowSpan(bad, 1)); err != nil {
 				t.Fatal(err)
 			}
 			column, value, place = "x", c.Col(1).Floats[0], "rows 700 to 799"

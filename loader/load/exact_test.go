@@ -133,14 +133,14 @@ func checkExact(t testing.TB, url string, l *load.Load, total int64, others ...*
 func generatedBy(t testing.TB, url string, l *load.Load) content {
 	t.Helper()
 	if l.What == load.Accounts {
-		return accountsBy(t, url, dataset.Accounts{Seed: l.Seed, Rows: l.Rows}, l.ID)
+		return accountsBy(t, url, dataset.AccountSource{Seed: l.Seed, Rows: l.Rows}, l.ID)
 	}
-	keys := l.Job.Source.(dataset.Points).Keys
+	keys := l.Job.Source.(dataset.PointSource).Keys
 	if keys.Range() != l.Keys {
 		t.Fatalf("the load writes the keys %v, and says %v", keys.Range(), l.Keys)
 	}
 	return content{[]string{"id", "x", "y", "z"}, func(yield func(int64, []any) bool) {
-		src := dataset.Points{Seed: l.Seed, Keys: dataset.KeyLayout{Base: l.Keys.First, Rows: l.Rows, Block: keys.Block}}
+		src := dataset.PointSource{Seed: l.Seed, Keys: dataset.KeyLayout{Base: l.Keys.First, Rows: l.Rows, Block: keys.Block}}
 		c := rows.NewChunk(src.Columns())
 		if err := src.Fill(c, chunker.RowSpan(0, l.Rows)); err != nil {
 			t.Fatal(err)
@@ -159,7 +159,7 @@ const mostDraws = 20
 
 // accountsBy returns the accounts of a load. Those that found their id taken have one
 // that the source draws next, and the registry has it.
-func accountsBy(t testing.TB, url string, src dataset.Accounts, id string) content {
+func accountsBy(t testing.TB, url string, src dataset.AccountSource, id string) content {
 	t.Helper()
 	moved := loadertest.Value[map[int64]int64](t, url, "SELECT COALESCE(json_object_agg(row_number::TEXT, id), '{}') FROM loader.moved WHERE load = $1", id)
 	for row, key := range moved {

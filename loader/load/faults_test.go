@@ -172,7 +172,7 @@ func TestChunkThatIsThereByHalf(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		l := newLoad(t, url, load.Request{What: load.Points, Rows: 1000, Seed: 11, Settings: load.Settings{Way: commit.Statement, Via: commit.Insert, Chunk: 100, Workers: 1}})
-		c := rows.NewChunk(dataset.Points{}.Columns())
+		c := rows.NewChunk(dataset.PointSource{}.Columns())
 		if err := l.Job.Source.Fill(c, chunker.RowSpan(140, 50)); err != nil {
 			t.Fatal(err)
 		}

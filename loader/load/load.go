@@ -304,9 +304,9 @@ func (l *Load) source() loader.Source {
 		return l.csv
 	}
 	if l.What == Accounts {
-		return dataset.Accounts{Seed: l.Seed, Rows: l.Rows}
+		return dataset.AccountSource{Seed: l.Seed, Rows: l.Rows}
 	}
-	return dataset.Points{Seed: l.Seed, Keys: dataset.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}}
+	return dataset.PointSource{Seed: l.Seed, Keys: dataset.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}}
 }
 
 // Bounds of a claim on the bytes of files: finding where it may end costs reading it
@@ -342,7 +342,7 @@ func (l *Load) options(s Settings) commit.Options {
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
 		MaxMessageBytes: l.mostMessage(),
 	}
-	if a, ok := src.(dataset.Accounts); ok {
+	if a, ok := src.(dataset.AccountSource); ok {
 		o.Redraw = a.Redraw
 	}
 	return o

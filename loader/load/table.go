@@ -123,9 +123,9 @@ func baseType(t string) string {
 
 func columnsOf(what What) []rows.Column {
 	if what == Accounts {
-		return dataset.Accounts{}.Columns()
+		return dataset.AccountSource{}.Columns()
 	}
-	return dataset.Points{}.Columns()
+	return dataset.PointSource{}.Columns()
 }
 
 // plainTypes reports whether the columns have just the types that binary COPY sends.
