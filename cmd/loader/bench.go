@@ -14,10 +14,11 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"bulkload/loader/atomicfile"
 	"bulkload/loader/bench"
 	"bulkload/loader/commit"
 	"bulkload/loader/files"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -242,7 +243,7 @@ func (p *program) save(ctx context.Context, srv *server.Server, report *bench.Re
 // complete.
 type output struct {
 	path  string
-	file  *handoff.Part
+	file  *atomicfile.File
 	write func(*bench.Report, io.Writer) error
 }
 
@@ -263,7 +264,7 @@ func openOutputs(c *cli.Context) (outputs, error) {
 			continue
 		}
 		var err error
-		if o.file, err = handoff.NewPart(o.path); err != nil {
+		if o.file, err = atomicfile.Create(o.path); err != nil {
 			list.discard()
 			var path *os.PathError
 			if errors.As(err, &path) {
@@ -296,7 +297,7 @@ func (p *program) writeOutputs(list outputs, report *bench.Report) error {
 			err = o.file.Finish()
 		}
 		if err != nil {
-			errs = append(errs, &handoff.FileError{Name: o.path, Err: err})
+			errs = append(errs, &importer.FileError{Name: o.path, Err: err})
 			continue
 		}
 		o.file = nil

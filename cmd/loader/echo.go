@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/tracelog"
 
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 )
@@ -167,7 +167,7 @@ var (
 // redact replaces what may be a secret in a text: all that gives access in URLs, passwords
 // of users, and what is named like a secret.
 func redact(s string) string {
-	s = handoff.RedactAll(s)
+	s = importer.RedactAll(s)
 	for _, r := range secrets {
 		s = r.ReplaceAllString(s, "${1}…${2}")
 	}

@@ -14,7 +14,7 @@ import (
 	"bulkload/loader/bench"
 	"bulkload/loader/commit"
 	"bulkload/loader/files"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -51,10 +51,10 @@ func (p *program) code(err error) int {
 		key     *server.KeyError
 		cert    *certificateError
 		grid    *bench.GridError
-		job     *handoff.JobError
+		job     *importer.JobError
 		unread  *load.UnreadableError
-		broken  *handoff.ConstraintError
-		written *handoff.FileError
+		broken  *importer.ConstraintError
+		written *importer.FileError
 		write   *writeError
 		resume  *load.ResumeError
 		pg      *pgconn.PgError
@@ -87,7 +87,7 @@ func (p *program) code(err error) int {
 		switch {
 		case job.Data, errors.As(err, &unread):
 			return exitData
-		case job.Status == handoff.RevertFailed:
+		case job.Status == importer.RevertFailed:
 			return exitUnconfirmed
 		}
 		return exitStopped

@@ -9,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
 )
@@ -29,27 +29,27 @@ func handoffFlags() []cli.Flag {
 const mostStreams = 1024
 
 // readHandoff reads handoffFlags.
-func readHandoff(c *cli.Context) (handoff.Options, error) {
-	o := handoff.Options{Mode: handoff.Mode(c.String("handoff")), Addr: c.String("serve-addr"), CertFile: c.String("serve-cert"), KeyFile: c.String("serve-key")}
+func readHandoff(c *cli.Context) (importer.Options, error) {
+	o := importer.Options{Mode: importer.Mode(c.String("handoff")), Addr: c.String("serve-addr"), CertFile: c.String("serve-cert"), KeyFile: c.String("serve-key")}
 	switch o.Mode {
-	case handoff.Auto, handoff.Serve, handoff.Upload:
+	case importer.Auto, importer.Serve, importer.Upload:
 	default:
 		for f := range strings.SplitSeq(string(o.Mode), ",") {
 			f = strings.TrimSpace(f)
 			if !strings.Contains(f, "://") {
 				return o, &usageError{"--handoff is auto, serve, upload or a URL that the server reads, such as s3://bucket/points.csv"}
 			}
-			if err := handoff.CheckURL(f); err != nil {
+			if err := importer.CheckURL(f); err != nil {
 				return o, &usageError{"--handoff: " + err.Error()}
 			}
 			o.Files = append(o.Files, f)
 		}
-		o.Mode = handoff.URLs
+		o.Mode = importer.URLs
 	}
 	if (o.CertFile == "") != (o.KeyFile == "") {
 		return o, &usageError{"--serve-cert and --serve-key go together"}
 	}
-	if o.Mode == handoff.Upload && (o.Addr != "" || o.CertFile != "") {
+	if o.Mode == importer.Upload && (o.Addr != "" || o.CertFile != "") {
 		return o, &usageError{fmt.Sprintf("--serve-addr and --serve-cert are for --handoff serve, not %s", o.Mode)}
 	}
 	if text := c.String("streams"); text != "auto" {

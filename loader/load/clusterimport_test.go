@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"bulkload/loader"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 )
@@ -27,21 +27,21 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 	const some, many = 600_000, 2_000_000 // a node that is stopped takes its time
 	for i, x := range []struct {
 		name string
-		mode handoff.Mode
+		mode importer.Mode
 		node int // 0 is the one that the load talks to: the first of the URL
 		end  func(*loadertest.Cluster, *testing.T, int)
 		rows int64
 	}{
-		{"gateway killed", handoff.Serve, 0, (*loadertest.Cluster).Kill, some},
-		{"other stopped", handoff.Serve, 2, (*loadertest.Cluster).Stop, many},
-		{"other killed", handoff.Upload, 1, (*loadertest.Cluster).Kill, some},
+		{"gateway killed", importer.Serve, 0, (*loadertest.Cluster).Kill, some},
+		{"other stopped", importer.Serve, 2, (*loadertest.Cluster).Stop, many},
+		{"other killed", importer.Upload, 1, (*loadertest.Cluster).Kill, some},
 	} {
 		t.Run(fmt.Sprintf("%s/%s", x.mode, x.name), func(t *testing.T) {
 			at := c.NewDatabase(t, fmt.Sprintf("import%d", i))
 			n := x.rows
 			atWork := make(chan struct{}, 1)
 			l := newLoad(t, at, load.Request{What: load.Points, Rows: n, Settings: load.Settings{
-				Via: load.Import, Handoff: handoff.Options{Mode: x.mode}, RetryFor: 4 * time.Minute,
+				Via: load.Import, Handoff: importer.Options{Mode: x.mode}, RetryFor: 4 * time.Minute,
 				Note: func(s string) { t.Log(s) },
 				Observe: func(e loader.Event) {
 					if e.Span.Count > 0 {
@@ -60,7 +60,7 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 				res, err = l.Run(context.Background())
 			}()
 			defer func() { <-done }()
-			if x.mode == handoff.Upload { // rows move before there is a job, too
+			if x.mode == importer.Upload { // rows move before there is a job, too
 				loadertest.Eventually(t, "a job", func() bool {
 					return loadertest.Value[int64](t, at, "SELECT count(*) FROM loader.loads WHERE job IS NOT NULL") > 0
 				})
@@ -85,8 +85,8 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 				if rows := loadertest.Value[int64](t, at, "SELECT count(*) FROM points"); rows != 0 {
 					// Seen once on 21.1.5: a job that cannot dial a dead node fails and is undone
 					// while a third node still writes what it has read.
-					var job *handoff.JobError
-					if !errors.As(err, &job) || job.Status != handoff.Failed || job.Data {
+					var job *importer.JobError
+					if !errors.As(err, &job) || job.Status != importer.Failed || job.Data {
 						t.Errorf("the load failed, and %d rows are in", rows)
 					}
 					t.Logf("the server has not undone %d rows of the job that failed", rows)

@@ -16,7 +16,9 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
 	"bulkload/loader/files"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/serve"
+	"bulkload/loader/importer/virtual"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -50,8 +52,8 @@ func (l *Load) manyRows() int64 {
 
 // importSpec is what the registry keeps of a load by IMPORT.
 type importSpec struct {
-	Mode    handoff.Mode   `json:"mode"`
-	Format  handoff.Format `json:"format"`
+	Mode    importer.Mode  `json:"mode"`
+	Format  virtual.Format `json:"format"`
 	Streams int            `json:"streams"`
 	// Files, of files that are there already, are their URLs without queries, which
 	// hold what gives access; Once says that there were some.
@@ -68,11 +70,11 @@ type importSpec struct {
 	WasEmpty bool `json:"was_empty,omitempty"`
 	// Of the job that was begun last: what its description holds, the server's time
 	// before it, and what it loads; and where its files are served.
-	Tag    string         `json:"tag,omitempty"`
-	Began  time.Time      `json:"began,omitzero"`
-	Range  chunker.Range  `json:"range,omitzero"`
-	Addr   string         `json:"addr,omitempty"`
-	Secret handoff.Secret `json:"secret,omitempty"`
+	Tag    string        `json:"tag,omitempty"`
+	Began  time.Time     `json:"began,omitzero"`
+	Range  chunker.Range `json:"range,omitzero"`
+	Addr   string        `json:"addr,omitempty"`
+	Secret serve.Secret  `json:"secret,omitempty"`
 }
 
 // decide says whether the load is handed off to IMPORT: where the user wants it, or,
@@ -153,49 +155,49 @@ func (l *Load) refuseImport(ctx context.Context, req *Request) (string, error) {
 	case !l.Table.Empty && req.What == CSV && l.keysCSV() == nil:
 		return fmt.Sprintf("%s has rows, and the keys that IMPORT makes for rows without one collide with older ones", name), nil
 	}
-	return handoff.Refuses(ctx, l.pool, l.srv.Info, l.Table)
+	return importer.Refuses(ctx, l.pool, l.srv.Info, l.Table)
 }
 
 // openHandoff opens what the server reads from. It returns why that cannot be.
 func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 	o := req.Handoff
-	s := &importSpec{Mode: o.Mode, Format: handoff.CSV, Streams: o.Streams, WasEmpty: l.Table.Empty}
+	s := &importSpec{Mode: o.Mode, Format: virtual.CSV, Streams: o.Streams, WasEmpty: l.Table.Empty}
 	if req.What == CSV {
-		s.Format = handoff.PGCopy
+		s.Format = virtual.PGCopy
 	}
 	if s.Streams == 0 {
-		s.Streams = handoff.Nodes(ctx, l.pool)
+		s.Streams = importer.Nodes(ctx, l.pool)
 	}
-	auto := s.Mode == "" || s.Mode == handoff.Auto
+	auto := s.Mode == "" || s.Mode == importer.Auto
 	if auto {
-		s.Mode = handoff.Upload
+		s.Mode = importer.Upload
 		if o.Addr != "" || l.srv.Config.Local() {
-			s.Mode = handoff.Serve
+			s.Mode = importer.Serve
 		}
 	}
 	switch s.Mode {
-	case handoff.Serve:
+	case importer.Serve:
 		why, err := l.listen(ctx, s, o)
 		if err != nil || why == "" || !auto || req.Via != Import {
 			l.handoff = s
 			return why, err
 		}
 		l.Notes = append(l.Notes, why+"; the rows are uploaded instead")
-		s.Mode = handoff.Upload
-	case handoff.Upload:
+		s.Mode = importer.Upload
+	case importer.Upload:
 		if req.Via != Import {
 			return "the server is on another machine and cannot read from here (--serve-addr HOST:PORT lets it, --via import uploads)", nil
 		}
-	case handoff.URLs:
+	case importer.URLs:
 		for _, f := range o.Files {
-			if err := handoff.CheckURL(f); err != nil {
+			if err := importer.CheckURL(f); err != nil {
 				return "", &TableError{err.Error()}
 			}
-			s.Files = append(s.Files, handoff.Redact(f))
-			s.Once = s.Once || handoff.Redact(f) != f
+			s.Files = append(s.Files, importer.Redact(f))
+			s.Once = s.Once || importer.Redact(f) != f
 		}
 		if req.What == CSV {
-			s.Format = handoff.CSV
+			s.Format = virtual.CSV
 			if why, err := l.rawCSV(ctx, s); why != "" || err != nil {
 				return why, err
 			}
@@ -206,7 +208,7 @@ func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 }
 
 // listen begins to serve, and lets the server try to reach it. It returns why it cannot.
-func (l *Load) listen(ctx context.Context, s *importSpec, o handoff.Options) (string, error) {
+func (l *Load) listen(ctx context.Context, s *importSpec, o importer.Options) (string, error) {
 	host := ""
 	if name, _, err := net.SplitHostPort(o.Addr); err == nil {
 		if ip := net.ParseIP(name); name == "" || ip != nil && ip.IsUnspecified() {
@@ -218,13 +220,13 @@ func (l *Load) listen(ctx context.Context, s *importSpec, o handoff.Options) (st
 	} else if o.Addr != "" {
 		return "", &TableError{fmt.Sprintf("--serve-addr takes HOST:PORT, not %q", o.Addr)}
 	}
-	s.Secret = handoff.NewSecret()
+	s.Secret = serve.NewSecret()
 	var err error
-	if l.serving, err = handoff.Listen(o.Addr, host, o.CertFile, o.KeyFile, s.Secret); err != nil {
+	if l.serving, err = serve.Listen(o.Addr, host, o.CertFile, o.KeyFile, s.Secret); err != nil {
 		return "", &TableError{err.Error()}
 	}
 	s.Addr = l.serving.Addr()
-	err = server.Own(ctx, l.pool, func(conn *pgx.Conn) error { return l.serving.Probe(ctx, conn) })
+	err = server.Own(ctx, l.pool, func(conn *pgx.Conn) error { return importer.Probe(ctx, l.serving, conn) })
 	if err == nil {
 		if own, _, _ := net.SplitHostPort(s.Addr); o.CertFile == "" && !isLoopback(own) {
 			l.Notes = append(l.Notes, fmt.Sprintf("rows travel to the server in plain text from %s; --serve-cert and --serve-key encrypt them", s.Addr))
@@ -236,8 +238,8 @@ func (l *Load) listen(ctx context.Context, s *importSpec, o handoff.Options) (st
 	}
 	l.serving.Close()
 	l.serving = nil
-	var privilege *handoff.PrivilegeError
-	if !errors.As(err, &privilege) && !errors.Is(err, handoff.ErrUnreachable) {
+	var privilege *importer.PrivilegeError
+	if !errors.As(err, &privilege) && !errors.Is(err, importer.ErrUnreachable) {
 		return "", err // the connection broke, and nothing is known
 	}
 	why := err.Error()
@@ -278,10 +280,10 @@ func (l *Load) planImport(ctx context.Context, settings Settings) error {
 	s := l.handoff
 	l.settings = settings
 	s.Group = l.Positions
-	if s.Mode == handoff.Upload {
+	if s.Mode == importer.Upload {
 		part, group := int64(partBytes), l.settings.Handoff.GroupBytes
 		if group == 0 {
-			group = handoff.DefaultGroupBytes
+			group = importer.DefaultGroupBytes
 		}
 		if l.What != CSV {
 			part, group = part/pointBytes, max(group/pointBytes, 1)
@@ -294,7 +296,7 @@ func (l *Load) planImport(ctx context.Context, settings Settings) error {
 		s.Streams = max(s.Streams, int((min(s.Group, l.Positions)+part-1)/part))
 	}
 	var err error
-	if s.Valid, err = handoff.Valid(ctx, l.pool, l.Table.Name); err != nil {
+	if s.Valid, err = importer.Valid(ctx, l.pool, l.Table.Name); err != nil {
 		return err
 	}
 	l.spec.Import = s
@@ -312,9 +314,9 @@ func (l *Load) Handoff() string {
 		return ""
 	}
 	switch s.Mode {
-	case handoff.Serve:
+	case importer.Serve:
 		return fmt.Sprintf("served at %s, %s", s.Addr, fileCount(s.Streams))
-	case handoff.Upload:
+	case importer.Upload:
 		return fmt.Sprintf("uploaded, %s at a time", fileCount(s.Streams))
 	}
 	return fmt.Sprintf("read from %s", strings.Join(s.Files, ", "))
@@ -334,7 +336,7 @@ func fileCount(n int) string {
 // fixedKeys reports whether the keys of points are in files that were written without
 // the server.
 func (l *Load) fixedKeys() bool {
-	return l.What == Points && l.handoff != nil && l.handoff.Mode == handoff.URLs
+	return l.What == Points && l.handoff != nil && l.handoff.Mode == importer.URLs
 }
 
 // reopenImport opens a recorded load by IMPORT. attached says that a job of an earlier
@@ -346,7 +348,7 @@ func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s *Settings)
 		return false, nil
 	}
 	h := l.handoff
-	if h.Mode == handoff.URLs {
+	if h.Mode == importer.URLs {
 		if len(s.Handoff.Files) == 0 && h.Once {
 			return false, fmt.Errorf("load %s: %w: the queries of its URLs may hold what gives access and are not kept; name them again with --handoff", l.ID, files.ErrOnce)
 		}
@@ -358,10 +360,10 @@ func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s *Settings)
 		s.Workers = leastWorkers
 	}
 	l.settings = *s
-	if h.Mode == handoff.Serve && h.Addr != "" {
+	if h.Mode == importer.Serve && h.Addr != "" {
 		// At the same place, so that a job that is still reading finds it.
 		o := s.Handoff
-		l.serving, err = handoff.Listen(h.Addr, "", o.CertFile, o.KeyFile, h.Secret)
+		l.serving, err = serve.Listen(h.Addr, "", o.CertFile, o.KeyFile, h.Secret)
 		if err != nil {
 			// Another run may be there; if not, the job fails and is begun again.
 			l.Notes = append(l.Notes, err.Error()+": this run cannot take the place of the one before it")
@@ -371,8 +373,8 @@ func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s *Settings)
 	if h.Tag == "" {
 		return false, nil
 	}
-	job, err := handoff.Find(ctx, l.pool, h.Tag, h.Began)
-	if errors.Is(err, handoff.ErrNoJob) || err == nil && job.Status.Over() {
+	job, err := importer.Find(ctx, l.pool, h.Tag, h.Began)
+	if errors.Is(err, importer.ErrNoJob) || err == nil && job.Status.Over() {
 		return false, nil
 	}
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/files"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 )
 
 // importBy are the ways in which the server reaches rows in these tests.
-var importBy = []handoff.Mode{handoff.Serve, handoff.Upload}
+var importBy = []importer.Mode{importer.Serve, importer.Upload}
 
 // checkNothingLeft fails the test where a job is still at work or an uploaded file is
 // still there.
@@ -44,11 +44,11 @@ func TestImportIsExact(t *testing.T) {
 	for _, mode := range importBy {
 		for _, what := range []load.What{load.Points, load.Accounts} {
 			t.Run(string(mode)+"/"+string(what), func(t *testing.T) {
-				if mode == handoff.Upload && what == load.Points {
+				if mode == importer.Upload && what == load.Points {
 					loadertest.Long(t)
 				}
 				url := s.NewDatabase(t)
-				l := newLoad(t, url, load.Request{What: what, Rows: 30_001, Seed: 9, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: mode, Streams: 3}}})
+				l := newLoad(t, url, load.Request{What: what, Rows: 30_001, Seed: 9, Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 3}}})
 				res, err := l.Run(context.Background())
 				if err != nil || res.Rows != 30_001 {
 					t.Fatalf("got %d rows, %v", res.Rows, err)
@@ -93,7 +93,7 @@ func TestImportOfFilesKeepsEveryByte(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t "+ddl)
-			l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 3000), Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: mode, Streams: 4}}})
+			l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 3000), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 4}}})
 			res, err := l.Run(context.Background())
 			if err != nil || res.Rows != 3000 {
 				t.Fatalf("got %d rows, %v", res.Rows, err)
@@ -122,7 +122,7 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 			{"duplicate in a unique index", "(id INT8 PRIMARY KEY, a TEXT, b BYTES, n INT8, u INT8 AS (n % 7) STORED UNIQUE)", "duplicate", ""},
 		} {
 			t.Run(string(mode)+"/"+x.name, func(t *testing.T) {
-				if mode == handoff.Upload && x.before == "" {
+				if mode == importer.Upload && x.before == "" {
 					loadertest.Long(t)
 				}
 				url := s.NewDatabase(t)
@@ -132,9 +132,9 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 					loadertest.Exec(t, url, x.before)
 					before = 1
 				}
-				l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 1000), Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: mode, Streams: 2}}})
+				l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 1000), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 2}}})
 				_, err := l.Run(context.Background())
-				var job *handoff.JobError
+				var job *importer.JobError
 				if !errors.As(err, &job) || !job.Data || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), "none of its rows is in") {
 					t.Errorf("got %v, want a fault of the data with %q", err, x.want)
 				}
@@ -199,7 +199,7 @@ func TestImportIsRefusedWithAReason(t *testing.T) {
 		}
 	}
 	// Where the server cannot read from is known before there is a job.
-	_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10, Table: "other", Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Serve, Addr: "127.0.0.1:99999"}}})
+	_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10, Table: "other", Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Serve, Addr: "127.0.0.1:99999"}}})
 	if err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a port that there is not: got %v", err)
 	}
@@ -213,7 +213,7 @@ func TestImportWithoutAdmin(t *testing.T) {
 	user := "u" + db
 	loadertest.Exec(t, url, "CREATE USER "+user, "GRANT ALL ON DATABASE "+db+" TO "+user)
 	plain := strings.Replace(url, "root@", user+"@", 1)
-	_, err := load.New(context.Background(), loadertest.Open(t, plain), load.Request{What: load.Points, Rows: 100, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Serve}}})
+	_, err := load.New(context.Background(), loadertest.Open(t, plain), load.Request{What: load.Points, Rows: 100, Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Serve}}})
 	if err == nil || !strings.Contains(err.Error(), "--handoff upload") {
 		t.Errorf("got %v, want the way out named", err)
 	}
@@ -228,7 +228,7 @@ func TestImportWithoutAdmin(t *testing.T) {
 // without rows.
 func TestStopCancelsTheJob(t *testing.T) {
 	eachImport(t, func(t *testing.T, url string, sub subject) {
-		if sub.Handoff.Mode == handoff.Upload {
+		if sub.Handoff.Mode == importer.Upload {
 			loadertest.Long(t)
 		}
 		const n = 100_000
@@ -244,7 +244,7 @@ func TestStopCancelsTheJob(t *testing.T) {
 		if _, err := x.wait(); !errors.Is(err, loader.ErrStopped) {
 			t.Fatalf("got %v, want ErrStopped", err)
 		}
-		if status := loadertest.Value[string](t, url, "SELECT status FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0", x.ID); status != "canceled" && (status != "failed" || sub.Handoff.Mode == handoff.Upload) {
+		if status := loadertest.Value[string](t, url, "SELECT status FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0", x.ID); status != "canceled" && (status != "failed" || sub.Handoff.Mode == importer.Upload) {
 			t.Errorf("the job has %s, want it canceled", status)
 		}
 		if rows := sub.count(t, url); rows != 0 {
@@ -297,7 +297,7 @@ func TestImportSurvivesLostConnections(t *testing.T) {
 func TestTwoRunsOfOneImport(t *testing.T) {
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
-	sub := imported(handoff.Serve)
+	sub := imported(importer.Serve)
 	first := sub.startDirect(t, url, 150_000)
 	loadertest.Eventually(t, "the first run's job", func() bool {
 		return loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.loads WHERE job IS NOT NULL") > 0
@@ -342,7 +342,7 @@ func TestUploadInSeveralJobs(t *testing.T) {
 	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
-	l := newLoad(t, url, load.Request{What: load.Points, Rows: 100_000, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.Upload, GroupBytes: 2 << 20}}})
+	l := newLoad(t, url, load.Request{What: load.Points, Rows: 100_000, Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Upload, GroupBytes: 2 << 20}}})
 	res, err := l.Run(context.Background())
 	if err != nil || res.Rows != 100_000 || res.Chunks < 3 {
 		t.Fatalf("got %d rows in %d jobs, %v", res.Rows, res.Chunks, err)

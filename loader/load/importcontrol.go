@@ -8,23 +8,24 @@ import (
 	"time"
 
 	"bulkload/loader/commit"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/userfile"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
 
 // jobOf returns the job that a recorded load by IMPORT waits for, if there is one.
-func jobOf(ctx context.Context, pool server.Querier, rec registry.Load) (job handoff.Job, s *importSpec, err error) {
+func jobOf(ctx context.Context, pool server.Querier, rec registry.Load) (job importer.Job, s *importSpec, err error) {
 	var spec spec
 	if err := json.Unmarshal(rec.Spec, &spec); err != nil {
 		return job, nil, fmt.Errorf("load %s: its specification is of another version of loader: %w", rec.ID, err)
 	}
 	if spec.Import == nil || spec.Import.Tag == "" {
-		return job, spec.Import, handoff.ErrNoJob
+		return job, spec.Import, importer.ErrNoJob
 	}
-	job, err = handoff.Find(ctx, pool, spec.Import.Tag, spec.Import.Began)
+	job, err = importer.Find(ctx, pool, spec.Import.Tag, spec.Import.Began)
 	if err == nil && job.Status.Over() {
-		err = handoff.ErrNoJob
+		err = importer.ErrNoJob
 	}
 	return job, spec.Import, err
 }
@@ -44,19 +45,19 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 	}
 	defer server.ClosePool(pool.Pool)
 	job, _, err := jobOf(ctx, pool, rec)
-	if errors.Is(err, handoff.ErrNoJob) {
+	if errors.Is(err, importer.ErrNoJob) {
 		return 0, &TableError{fmt.Sprintf("load %s has no IMPORT job at work; only those can be paused", rec.ID)}
 	}
 	if err != nil {
 		return 0, err
 	}
-	if err := handoff.Control(ctx, pool, "PAUSE", job.ID); err != nil {
+	if err := importer.Control(ctx, pool, "PAUSE", job.ID); err != nil {
 		return 0, err
 	}
 	following, paused := context.WithCancel(ctx)
 	defer paused()
-	last, err := handoff.Follow(following, pool, job.ID, 0, time.Minute, nil, func(j handoff.Job) {
-		if j.Status == handoff.Paused {
+	last, err := importer.Follow(following, pool, job.ID, 0, time.Minute, nil, func(j importer.Job) {
+		if j.Status == importer.Paused {
 			paused()
 		}
 	})
@@ -84,27 +85,27 @@ func CancelJob(ctx context.Context, srv *server.Server, rec registry.Load, note 
 	defer server.ClosePool(pool.Pool)
 	job, s, err := jobOf(ctx, pool, rec)
 	switch {
-	case s == nil && errors.Is(err, handoff.ErrNoJob):
+	case s == nil && errors.Is(err, importer.ErrNoJob):
 		return nil
 	case err == nil:
 		note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", job.ID))
-		if err := handoff.Control(ctx, pool, "CANCEL", job.ID); err != nil {
+		if err := importer.Control(ctx, pool, "CANCEL", job.ID); err != nil {
 			return err
 		}
 		wake := make(chan struct{})
 		close(wake)
-		last, err := handoff.Follow(ctx, pool, job.ID, 0, time.Minute, wake, func(handoff.Job) {})
+		last, err := importer.Follow(ctx, pool, job.ID, 0, time.Minute, wake, func(importer.Job) {})
 		if err != nil {
 			return err
 		}
-		if last.Status == handoff.RevertFailed {
-			return handoff.Failure(last, false)
+		if last.Status == importer.RevertFailed {
+			return importer.Failure(last, false)
 		}
-	case !errors.Is(err, handoff.ErrNoJob):
+	case !errors.Is(err, importer.ErrNoJob):
 		return err
 	}
-	if s.Mode != handoff.Upload {
+	if s.Mode != importer.Upload {
 		return nil
 	}
-	return handoff.NewSpace(pool, srv.Config.Database(), srv.Config.User(), rec.ID).Remove(ctx)
+	return userfile.New(pool, srv.Config.Database(), srv.Config.User(), rec.ID).Remove(ctx)
 }

@@ -10,7 +10,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
 	"bulkload/loader/server"
 )
 
@@ -19,7 +19,7 @@ func (r *importing) confirm(ctx context.Context, g *group, rows int64) error {
 	want := int64(-1)
 	if r.What != CSV {
 		want = g.claim.Len()
-	} else if r.s.Mode == handoff.URLs {
+	} else if r.s.Mode == importer.URLs {
 		var err error
 		if want, err = r.countRecords(); err != nil {
 			return err
@@ -106,7 +106,7 @@ func (r *importing) online(ctx context.Context) error {
 	defer cancel()
 	told := time.AfterFunc(2*time.Second, func() { r.note("waiting until " + r.Table.Display() + " is online") })
 	defer told.Stop()
-	err := handoff.Online(waiting, r.db, r.Table.Name)
+	err := importer.Online(waiting, r.db, r.Table.Name)
 	switch cause := context.Cause(waiting); {
 	case err == nil || ctx.Err() != nil:
 		return err
@@ -142,7 +142,7 @@ func (r *importing) finish(ctx context.Context) error {
 	}
 	if len(r.s.Valid) > 0 {
 		r.note(fmt.Sprintf("validating %s", strings.Join(r.s.Valid, ", ")))
-		if err := r.retry(ctx, func() error { return handoff.Validate(ctx, r.pool, r.Table.Name, r.s.Valid) }); err != nil {
+		if err := r.retry(ctx, func() error { return importer.Validate(ctx, r.pool, r.Table.Name, r.s.Valid) }); err != nil {
 			return err
 		}
 	}
@@ -150,7 +150,7 @@ func (r *importing) finish(ctx context.Context) error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, r.patience())
 	defer cancel()
-	if err := handoff.Analyze(ctx, r.pool, r.Table.Name); err != nil {
+	if err := importer.Analyze(ctx, r.pool, r.Table.Name); err != nil {
 		r.note("statistics could not be gathered, and will be by the server in time: " + server.Reason(err))
 	}
 	return nil

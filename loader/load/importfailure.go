@@ -5,7 +5,7 @@ import (
 	"path"
 	"strings"
 
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
 	"bulkload/loader/server"
 )
 
@@ -15,7 +15,7 @@ func (r *importing) startError(g *group, err error) error {
 		return fmt.Errorf("IMPORT INTO: %w", err)
 	}
 	// Planning has no code of its own for what it refuses.
-	e := r.jobError(handoff.Job{Status: handoff.Failed, Error: server.Message(err)})
+	e := r.jobError(importer.Job{Status: importer.Failed, Error: server.Message(err)})
 	if u := r.unreadable(g, e); u != nil {
 		return u
 	}
@@ -23,16 +23,16 @@ func (r *importing) startError(g *group, err error) error {
 }
 
 // jobError says why a job has failed, without what gives access to the files.
-func (r *importing) jobError(job handoff.Job) *handoff.JobError {
-	e := handoff.Failure(job, r.settings.Detail)
-	e.Reason = handoff.Hide(e.Reason, r.settings.Handoff.Files)
+func (r *importing) jobError(job importer.Job) *importer.JobError {
+	e := importer.Failure(job, r.settings.Detail)
+	e.Reason = importer.Hide(e.Reason, r.settings.Handoff.Files)
 	return e
 }
 
 // failure says why a job has not loaded its rows, and where the row at fault is.
-func (r *importing) failure(g *group, job handoff.Job) error {
+func (r *importing) failure(g *group, job importer.Job) error {
 	e := r.jobError(job)
-	if e.Status == handoff.RevertFailed {
+	if e.Status == importer.RevertFailed {
 		return fmt.Errorf("%w; the server could not undo it: %s stays offline, and needs an administrator", e, r.Table.Display())
 	}
 	if u := r.unreadable(g, e); u != nil {
@@ -51,7 +51,7 @@ func (r *importing) failure(g *group, job handoff.Job) error {
 // A PlacedError is a job's failure at a record of a file.
 type PlacedError struct {
 	Place string // file:line
-	*handoff.JobError
+	*importer.JobError
 }
 
 func (e *PlacedError) Error() string { return e.Place + ": " + e.JobError.Error() }
@@ -62,7 +62,7 @@ func (e *PlacedError) Unwrap() error { return e.JobError }
 // other URLs.
 type UnreadableError struct {
 	File string // without what gives access
-	*handoff.JobError
+	*importer.JobError
 }
 
 func (e *UnreadableError) Error() string {
@@ -73,18 +73,18 @@ func (e *UnreadableError) Unwrap() error { return e.JobError }
 
 // unreadable returns the error that says which of the user's files cannot be read, or nil
 // where that is not what failed.
-func (r *importing) unreadable(g *group, e *handoff.JobError) *UnreadableError {
-	if !e.Unreadable || r.s.Mode != handoff.URLs {
+func (r *importing) unreadable(g *group, e *importer.JobError) *UnreadableError {
+	if !e.Unreadable || r.s.Mode != importer.URLs {
 		return nil
 	}
-	file := handoff.Redact(g.urls[0])
+	file := importer.Redact(g.urls[0])
 	if n := len(g.urls); n > 1 {
 		file = fmt.Sprintf("one of %d files from %s on", n, file)
 	}
 	for _, u := range g.urls {
 		// Names without a common suffix: 1.csv is not 11.csv.
-		if name := path.Base(handoff.Redact(u)); strings.Contains(e.Reason, "/"+name) || strings.Contains(e.Reason, " "+name) {
-			file = handoff.Redact(u)
+		if name := path.Base(importer.Redact(u)); strings.Contains(e.Reason, "/"+name) || strings.Contains(e.Reason, " "+name) {
+			file = importer.Redact(u)
 			break
 		}
 	}

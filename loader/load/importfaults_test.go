@@ -13,15 +13,16 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/virtual"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 )
 
 // imported is the subject that is handed off to IMPORT.
-func imported(mode handoff.Mode) subject {
+func imported(mode importer.Mode) subject {
 	return subject{"points", "points", pointsDDL, load.Settings{
-		Via: load.Import, Handoff: handoff.Options{Mode: mode, Streams: 2},
+		Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 2},
 	}, generated(load.Points), wantGenerated, 0}
 }
 
@@ -101,7 +102,7 @@ func TestImportProbeIsCut(t *testing.T) {
 	srv := loadertest.CockroachServer(t)
 	url := srv.NewDatabase(t)
 	fault := &loadertest.Fault{When: loadertest.Match{SQL: `^SHOW BACKUP`, Kind: loadertest.MsgStatement}, Do: loadertest.Cut}
-	l := imported(handoff.Serve).enter(t, loadertest.NewProxy(t, url, fault).URL(), url, 10)
+	l := imported(importer.Serve).enter(t, loadertest.NewProxy(t, url, fault).URL(), url, 10)
 	if !fault.Fired() || !strings.HasPrefix(l.Handoff(), "served at ") {
 		t.Errorf("%d cuts, %s", fault.Count(), l.Handoff())
 	}
@@ -115,7 +116,7 @@ var importInto = loadertest.Match{SQL: `^IMPORT INTO`, Kind: loadertest.MsgState
 // starts it, the answer to that, and those to the registry, which is to find it again.
 func TestImportRepliesAreLost(t *testing.T) {
 	eachImport(t, func(t *testing.T, url string, sub subject) {
-		if sub.Handoff.Mode == handoff.Upload {
+		if sub.Handoff.Mode == importer.Upload {
 			loadertest.Long(t)
 		}
 		faults := []*loadertest.Fault{{When: importInto, Do: loadertest.SwallowReply}}
@@ -163,7 +164,7 @@ func TestImportInSilence(t *testing.T) {
 	eachImport(t, func(t *testing.T, url string, sub subject) {
 		sub.ChunkTimeout, sub.RetryFor = 2*aBlackHole, time.Minute
 		holes := []string{`^IMPORT INTO`, `FROM \[SHOW JOBS\]`, `FROM \[SHOW JOB \d`, `^SELECT 1 FROM`}
-		if sub.Handoff.Mode == handoff.Upload {
+		if sub.Handoff.Mode == importer.Upload {
 			holes = []string{`^UPSERT INTO .*upload_payload`, `^DELETE FROM .*upload_files`}
 		}
 		for _, sql := range holes {
@@ -200,11 +201,11 @@ func TestImportOfFewerRows(t *testing.T) {
 	const n, there = 200, 193
 	var l *load.Load
 	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text := handoff.Text{Source: l.Job.Source, Range: chunker.Range{End: there}, Format: handoff.CSV}
+		text := virtual.File{Source: l.Job.Source, Range: chunker.Range{End: there}, Format: virtual.CSV}
 		text.Write(r.Context(), w, 0)
 	}))
 	defer files.Close()
-	l = newLoad(t, url, load.Request{What: load.Points, Rows: n, Settings: load.Settings{Via: load.Import, Handoff: handoff.Options{Mode: handoff.URLs, Files: []string{files.URL + "/p.csv"}}}})
+	l = newLoad(t, url, load.Request{What: load.Points, Rows: n, Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.URLs, Files: []string{files.URL + "/p.csv"}}}})
 	_, err := l.Run(context.Background())
 	for range 3 {
 		if !errors.Is(err, loader.ErrUnconfirmed) || !strings.Contains(err.Error(), "193 rows of 200") {
@@ -233,7 +234,7 @@ func TestImportCountThatDiffers(t *testing.T) {
 			When: loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgDataRow, SQL: importInto.SQL},
 			Do:   loadertest.Recount, Less: 7, Column: 3, // job_id, status, fraction_completed, rows
 		}
-		x := imported(handoff.Serve).start(t, url, 200, fault)
+		x := imported(importer.Serve).start(t, url, 200, fault)
 		_, err := x.wait()
 		if !fault.Fired() {
 			t.Fatal("no count was changed")

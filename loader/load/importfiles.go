@@ -12,19 +12,20 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/virtual"
 )
 
 // ready makes the group's files: texts that are served, or parts that are uploaded.
 func (r *importing) ready(ctx context.Context, g *group) error {
-	if r.s.Mode == handoff.URLs {
+	if r.s.Mode == importer.URLs {
 		for _, f := range r.settings.Handoff.Files {
 			if !strings.Contains(f, "*") {
 				g.urls = append(g.urls, f)
 				continue
 			}
 			for i := range r.s.Streams {
-				g.urls = append(g.urls, handoff.Name(f, i, r.s.Streams))
+				g.urls = append(g.urls, importer.Name(f, i, r.s.Streams))
 			}
 		}
 		return nil
@@ -34,13 +35,13 @@ func (r *importing) ready(ctx context.Context, g *group) error {
 		fit = r.csv.Fit
 	}
 	var err error
-	if g.texts, err = handoff.Parts(r.source(), r.s.Format, g.claim.Range, r.s.Streams, fit); err != nil {
+	if g.texts, err = virtual.Parts(r.source(), r.s.Format, g.claim.Range, r.s.Streams, fit); err != nil {
 		return err
 	}
 	for i, t := range g.texts {
 		// The load's id makes the name, and so the job, known to later runs.
 		name := fmt.Sprintf("%s-%d-%0*d.csv", r.handoffID(), g.claim.First, len(fmt.Sprint(len(g.texts))), i+1)
-		if r.s.Mode == handoff.Serve {
+		if r.s.Mode == importer.Serve {
 			if r.serving != nil {
 				g.urls = append(g.urls, r.serving.Offer(name, t))
 			}
@@ -55,7 +56,7 @@ func (r *importing) ready(ctx context.Context, g *group) error {
 
 // upload uploads the group's parts, several at a time.
 func (r *importing) upload(ctx context.Context, g *group) error {
-	if r.s.Mode != handoff.Upload || g.there {
+	if r.s.Mode != importer.Upload || g.there {
 		return nil
 	}
 	// What an earlier attempt left may be half a file.
@@ -72,7 +73,7 @@ func (r *importing) upload(ctx context.Context, g *group) error {
 	for i, t := range g.texts {
 		group.Go(func() error {
 			err := r.space.Upload(gctx, g.names[i], t, r.retry)
-			var src *handoff.SourceError
+			var src *virtual.SourceError
 			if errors.As(err, &src) {
 				return src.Err
 			}
@@ -92,19 +93,19 @@ func (r *importing) upload(ctx context.Context, g *group) error {
 
 // clean removes what was uploaded.
 func (r *importing) clean(ctx context.Context, g *group) error {
-	if r.s.Mode != handoff.Upload || len(g.names) == 0 {
+	if r.s.Mode != importer.Upload || len(g.names) == 0 {
 		return nil
 	}
 	return r.retry(ctx, func() error { return r.space.Remove(ctx, g.names...) })
 }
 
 // served returns how far a job is, in positions of the group.
-func (r *importing) served(g *group, j handoff.Job) int64 {
-	if r.s.Mode == handoff.Serve && r.serving != nil {
+func (r *importing) served(g *group, j importer.Job) int64 {
+	if r.s.Mode == importer.Serve && r.serving != nil {
 		return r.uploaded(g)
 	}
 	n := int64(j.Fraction * float64(g.claim.Len()))
-	if r.s.Mode == handoff.Upload {
+	if r.s.Mode == importer.Upload {
 		return g.claim.Len()/2 + n/2
 	}
 	return n
@@ -116,7 +117,7 @@ func (r *importing) uploaded(g *group) int64 {
 	for _, t := range g.texts {
 		n += t.Position() - t.Range.First
 	}
-	if r.s.Mode == handoff.Upload {
+	if r.s.Mode == importer.Upload {
 		n /= 2 // the rest is for reading it
 	}
 	return n
@@ -139,7 +140,7 @@ func (r *importing) progress(g *group, at func() int64) {
 
 // uploadAhead begins with the next group while a job reads this one.
 func (r *importing) uploadAhead(ctx context.Context) {
-	if r.s.Mode != handoff.Upload || r.s.Group >= r.Positions {
+	if r.s.Mode != importer.Upload || r.s.Group >= r.Positions {
 		return
 	}
 	r.ahead = make(chan *group, 1)
@@ -158,7 +159,7 @@ func (r *importing) uploadAhead(ctx context.Context) {
 }
 
 // watchTexts tells how far texts are, until done is closed.
-func watchTexts(texts []*handoff.Text, done <-chan struct{}, observe func(int64)) {
+func watchTexts(texts []*virtual.File, done <-chan struct{}, observe func(int64)) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {

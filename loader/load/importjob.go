@@ -10,22 +10,23 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/virtual"
 	"bulkload/loader/server"
 )
 
 // earlier finds the job that an earlier run has begun for the group.
-func (r *importing) earlier(ctx context.Context, g *group) (handoff.Job, bool, error) {
+func (r *importing) earlier(ctx context.Context, g *group) (importer.Job, bool, error) {
 	if r.s.Tag == "" || r.registry == nil {
-		return handoff.Job{}, false, nil
+		return importer.Job{}, false, nil
 	}
-	var job handoff.Job
+	var job importer.Job
 	err := r.retry(ctx, func() (err error) {
-		job, err = handoff.Find(ctx, r.db, r.s.Tag, r.s.Began)
+		job, err = importer.Find(ctx, r.db, r.s.Tag, r.s.Began)
 		return err
 	})
 	switch {
-	case errors.Is(err, handoff.ErrNoJob):
+	case errors.Is(err, importer.ErrNoJob):
 		return job, false, nil
 	case err != nil:
 		return job, false, err
@@ -43,19 +44,19 @@ func (r *importing) tag(g *group) string {
 	if len(g.names) > 0 {
 		return g.names[0]
 	}
-	return handoff.Mark(g.urls[0])
+	return importer.Mark(g.urls[0])
 }
 
 // statement returns the IMPORT INTO of a group.
-func (r *importing) statement(g *group) handoff.Statement {
-	s := handoff.Statement{Table: r.Table.Name, Format: r.s.Format, Files: g.urls}
+func (r *importing) statement(g *group) importer.Statement {
+	s := importer.Statement{Table: r.Table.Name, Format: r.s.Format, Files: g.urls}
 	for _, c := range r.source().Columns() {
 		s.Columns = append(s.Columns, c.Name)
 	}
 	switch {
-	case r.s.Format == handoff.PGCopy:
+	case r.s.Format == virtual.PGCopy:
 		// Half a MiB otherwise. Escapes double a record at most.
-		s.Options = append(s.Options, handoff.Option{Key: "max_row_size", Value: fmt.Sprintf("%dB", 2*r.spec.CSV.MaxRecord+1024)})
+		s.Options = append(s.Options, importer.Option{Key: "max_row_size", Value: fmt.Sprintf("%dB", 2*r.spec.CSV.MaxRecord+1024)})
 	case r.csv != nil:
 		s.Options = r.csvOptions()
 	}
@@ -63,14 +64,14 @@ func (r *importing) statement(g *group) handoff.Statement {
 }
 
 // csvOptions are those of files that the server reads as they are.
-func (r *importing) csvOptions() []handoff.Option {
+func (r *importing) csvOptions() []importer.Option {
 	d := r.spec.CSV.Dialect
-	list := []handoff.Option{{Key: "nullif", Value: d.Null}}
+	list := []importer.Option{{Key: "nullif", Value: d.Null}}
 	if d.Delimiter != ',' {
-		list = append(list, handoff.Option{Key: "delimiter", Value: string(rune(d.Delimiter))})
+		list = append(list, importer.Option{Key: "delimiter", Value: string(rune(d.Delimiter))})
 	}
 	if r.s.Skip > 0 {
-		list = append(list, handoff.Option{Key: "skip", Value: fmt.Sprint(r.s.Skip)})
+		list = append(list, importer.Option{Key: "skip", Value: fmt.Sprint(r.s.Skip)})
 	}
 	return list
 }
@@ -117,7 +118,7 @@ func (e errNoJob) Unwrap() error { return e.error }
 // send sends the statement and follows its job.
 func (r *importing) send(ctx context.Context, g *group) (int64, error) {
 	err := r.retry(ctx, func() (err error) {
-		r.s.Began, err = handoff.Now(ctx, r.db)
+		r.s.Began, err = importer.Now(ctx, r.db)
 		return err
 	})
 	if err != nil {
@@ -135,7 +136,7 @@ func (r *importing) send(ctx context.Context, g *group) (int64, error) {
 		var a answer
 		a.err = server.Own(sending, r.pool, func(conn *pgx.Conn) (err error) {
 			r.session = server.SessionID(conn)
-			a.Answer, err = handoff.Import(sending, conn, st)
+			a.Answer, err = importer.Import(sending, conn, st)
 			return err
 		})
 		answers <- a
@@ -165,7 +166,7 @@ func (r *importing) record(ctx context.Context) error {
 
 // An answer is what became of the statement.
 type answer struct {
-	handoff.Answer
+	importer.Answer
 	err error
 }
 
@@ -188,12 +189,12 @@ func (r *importing) find(ctx context.Context, g *group, answers <-chan answer, h
 		if got != nil && got.err == nil {
 			id = got.Job
 		} else {
-			job, err := handoff.Find(ctx, r.db, r.s.Tag, r.s.Began)
+			job, err := importer.Find(ctx, r.db, r.s.Tag, r.s.Began)
 			if err == nil {
 				id = job.ID
 			} else if ctx.Err() != nil {
 				return 0, nil, ctx.Err()
-			} else if !errors.Is(err, handoff.ErrNoJob) && got == nil {
+			} else if !errors.Is(err, importer.ErrNoJob) && got == nil {
 				continue // the statement's answer decides
 			}
 		}
@@ -212,11 +213,11 @@ func (r *importing) find(ctx context.Context, g *group, answers <-chan answer, h
 				return 0, nil, err
 			}
 			err := r.retry(ctx, func() error {
-				job, err := handoff.Find(ctx, r.db, r.s.Tag, r.s.Began)
+				job, err := importer.Find(ctx, r.db, r.s.Tag, r.s.Began)
 				id = job.ID
 				return err
 			})
-			if errors.Is(err, handoff.ErrNoJob) {
+			if errors.Is(err, importer.ErrNoJob) {
 				err = errNoJob{got.err}
 			}
 			if err != nil || r.registry == nil {
@@ -258,7 +259,7 @@ const failsWithin = 3 * time.Second
 // follow waits for the end of a job. The answer to its statement, where there is one,
 // says how many rows it has loaded; -1 is unknown. Stop cancels the job and waits until
 // its rows are gone.
-func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-chan answer) (handoff.Job, int64, error) {
+func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-chan answer) (importer.Job, int64, error) {
 	watch, over := context.WithCancel(ctx)
 	defer over()
 	wake := make(chan struct{})
@@ -294,8 +295,8 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 			case <-time.After(failsWithin):
 			}
 		}
-		if err := handoff.Control(watch, r.db, "CANCEL", id); err != nil && watch.Err() == nil {
-			if j, again := handoff.Show(watch, r.db, id); again != nil || !j.Status.Over() {
+		if err := importer.Control(watch, r.db, "CANCEL", id); err != nil && watch.Err() == nil {
+			if j, again := importer.Show(watch, r.db, id); again != nil || !j.Status.Over() {
 				r.note(server.Reason(err))
 			}
 		}
@@ -310,14 +311,14 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 	case why = <-canceled:
 	default:
 	}
-	if job.Status == handoff.Succeeded {
+	if job.Status == importer.Succeeded {
 		return job, rows, nil
 	}
 	failure := r.failure(g, job)
-	if job.Status != handoff.RevertFailed {
+	if job.Status != importer.RevertFailed {
 		waiting, cancel := context.WithTimeout(ctx, r.patience())
 		defer cancel()
-		if err := handoff.Online(waiting, r.db, r.Table.Name); err != nil {
+		if err := importer.Online(waiting, r.db, r.Table.Name); err != nil {
 			return job, rows, fmt.Errorf("%w; %w", failure, err)
 		}
 	}
@@ -343,11 +344,11 @@ func (r *importing) left(ctx context.Context, g *group) string {
 }
 
 // await follows the job until it is over, or its statement has said so.
-func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan struct{}, answers <-chan answer, rows *int64) (handoff.Job, error) {
+func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan struct{}, answers <-chan answer, rows *int64) (importer.Job, error) {
 	following, enough := context.WithCancel(ctx)
 	defer enough()
 	type end struct {
-		handoff.Job
+		importer.Job
 		err error
 	}
 	over := make(chan end, 1)
@@ -357,11 +358,11 @@ func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan s
 	}
 	go func() {
 		paused := false
-		job, err := handoff.Follow(following, r.db, id, least, r.patience(), wake, func(j handoff.Job) {
-			if j.Status == handoff.Paused && !paused {
+		job, err := importer.Follow(following, r.db, id, least, r.patience(), wake, func(j importer.Job) {
+			if j.Status == importer.Paused && !paused {
 				r.note(fmt.Sprintf("job %d is paused; loader loads resume %s resumes it", id, r.ID))
 			}
-			paused = j.Status == handoff.Paused
+			paused = j.Status == importer.Paused
 			r.progress(g, func() int64 { return r.served(g, j) })
 		})
 		over <- end{job, err}
@@ -373,11 +374,11 @@ func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan s
 				*rows = a.Rows
 				enough()
 				<-over
-				return handoff.Job{ID: id, Status: handoff.Succeeded, Fraction: 1}, nil
+				return importer.Job{ID: id, Status: importer.Succeeded, Fraction: 1}, nil
 			}
 			answers = nil // SHOW JOB decides
 		case e := <-over:
-			if e.err == nil && e.Status == handoff.Succeeded && answers != nil {
+			if e.err == nil && e.Status == importer.Succeeded && answers != nil {
 				select {
 				case a := <-answers:
 					if a.err == nil {

@@ -4,7 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/virtual"
 	"bulkload/loader/server"
 )
 
@@ -40,9 +41,9 @@ func (l *Load) previewImport(ctx context.Context, req *Request) (bool, error) {
 
 // asImport makes a plan of chunks one of IMPORT.
 func (p *Preview) asImport(l *Load, s Settings) {
-	st := handoff.Statement{Table: l.Table.Name, Format: handoff.CSV, Files: s.Handoff.Files}
+	st := importer.Statement{Table: l.Table.Name, Format: virtual.CSV, Files: s.Handoff.Files}
 	if l.What == CSV && len(st.Files) == 0 {
-		st.Format = handoff.PGCopy
+		st.Format = virtual.PGCopy
 	}
 	for _, c := range l.source().Columns() {
 		st.Columns = append(st.Columns, c.Name)

@@ -12,7 +12,9 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/userfile"
+	"bulkload/loader/importer/virtual"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -22,7 +24,7 @@ type importing struct {
 	*Load
 	s     *importSpec
 	queue loader.Queue
-	space *handoff.Space
+	space *userfile.Store
 	db    server.Bounded // for what is soon answered
 	total loader.Result
 	// unsure says that the server's count of the rows of a job was lost.
@@ -44,7 +46,7 @@ type importing struct {
 // A group is what one job loads.
 type group struct {
 	claim loader.Claim
-	texts []*handoff.Text
+	texts []*virtual.File
 	names []string // of its files
 	urls  []string
 	there bool // its files are uploaded
@@ -63,7 +65,7 @@ func (l *Load) runImport(ctx context.Context) (loader.Result, error) {
 	if l.registry != nil {
 		q := l.registry.Queue(l.ID, l.run)
 		q.Block, q.Most, q.Least = 0, r.s.Group, r.s.Group
-		if l.csv != nil && r.s.Mode != handoff.URLs {
+		if l.csv != nil && r.s.Mode != importer.URLs {
 			q.Fit = l.csv.Fit
 		}
 		r.queue = q
@@ -71,7 +73,7 @@ func (l *Load) runImport(ctx context.Context) (loader.Result, error) {
 		r.queue = &wholeQueue{left: l.Positions}
 	}
 	r.db = server.Bounded{Pool: l.pool, Within: r.within()}
-	r.space = handoff.NewSpace(r.db, l.srv.Config.Database(), l.srv.Config.User(), l.handoffID())
+	r.space = userfile.New(r.db, l.srv.Config.Database(), l.srv.Config.User(), l.handoffID())
 	watch, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
 	var beside sync.WaitGroup
@@ -226,7 +228,7 @@ func (r *importing) retry(ctx context.Context, fn func() error) error {
 
 // passing reports whether err, of a database call, may pass.
 func passing(err error) bool {
-	if errors.Is(err, handoff.ErrNoJob) || errors.Is(err, loader.ErrLost) {
+	if errors.Is(err, importer.ErrNoJob) || errors.Is(err, loader.ErrLost) {
 		return false
 	}
 	c := server.Classify(err)
@@ -244,18 +246,18 @@ func (r *importing) load(ctx context.Context, g *group) error {
 	}
 	rows := int64(-1)
 	switch {
-	case found && job.Status == handoff.Succeeded:
+	case found && job.Status == importer.Succeeded:
 		r.note(fmt.Sprintf("IMPORT job %d of an earlier run has succeeded", job.ID))
 		r.before += job.Took
 	case found && !job.Status.Over():
 		r.note(fmt.Sprintf("IMPORT job %d of an earlier run is %s: this run follows it", job.ID, job.Status))
-		if job.Status == handoff.Paused {
-			if err := handoff.Control(ctx, r.db, "RESUME", job.ID); err != nil {
+		if job.Status == importer.Paused {
+			if err := importer.Control(ctx, r.db, "RESUME", job.ID); err != nil {
 				return err
 			}
 		}
 		// Who resumes a load that was stopped wants its rows, not the end of its stopping.
-		ending := job.Status == handoff.CancelRequested || job.Status == handoff.Reverting
+		ending := job.Status == importer.CancelRequested || job.Status == importer.Reverting
 		began := time.Now()
 		r.telling.Lock()
 		g.earlier = true
@@ -264,8 +266,8 @@ func (r *importing) load(ctx context.Context, g *group) error {
 		if err == nil {
 			r.before += max(job.Took-time.Since(began), 0)
 		}
-		var failed *handoff.JobError
-		again := errors.As(err, &failed) && (failed.Status == handoff.Failed && !failed.Data || failed.Status == handoff.Canceled && ending)
+		var failed *importer.JobError
+		again := errors.As(err, &failed) && (failed.Status == importer.Failed && !failed.Data || failed.Status == importer.Canceled && ending)
 		if again && r.renew(ctx) == nil {
 			r.note(fmt.Sprintf("%v; a new job begins", failed))
 			g.names, g.urls, g.there = nil, nil, false
@@ -284,7 +286,7 @@ func (r *importing) load(ctx context.Context, g *group) error {
 		if err := r.renew(ctx); err != nil {
 			return r.give(ctx, g, err)
 		}
-		if r.s.Mode == handoff.Serve && len(g.urls) == 0 {
+		if r.s.Mode == importer.Serve && len(g.urls) == 0 {
 			g.names = nil
 			if err := r.ready(ctx, g); err != nil {
 				return r.give(ctx, g, err)
@@ -307,7 +309,7 @@ func (r *importing) load(ctx context.Context, g *group) error {
 // renew makes the address new at which files are served, where an earlier run's could
 // not be had again.
 func (r *importing) renew(ctx context.Context) error {
-	if r.s.Mode != handoff.Serve || r.serving != nil {
+	if r.s.Mode != importer.Serve || r.serving != nil {
 		return nil
 	}
 	o := r.settings.Handoff

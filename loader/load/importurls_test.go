@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"bulkload/loader/files"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 )
@@ -47,7 +47,7 @@ func TestImportSkipsWhatIsInFrontOfRecords(t *testing.T) {
 			server := httptest.NewServer(http.FileServer(http.Dir(dir)))
 			defer server.Close()
 			f := &load.Files{Input: files.NewInput(nil), Skip: test.skip, Header: load.HeaderYes, Columns: []string{"id", "s"}}
-			o := handoff.Options{Mode: handoff.URLs}
+			o := importer.Options{Mode: importer.URLs}
 			for i, text := range test.texts {
 				file := fmt.Sprintf("%d.csv", i)
 				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {

@@ -18,7 +18,8 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
 	"bulkload/loader/files"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/serve"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -51,7 +52,7 @@ type Settings struct {
 	Rate    float64
 	InOrder bool
 	// Handoff says how the rows of a load by IMPORT reach the server.
-	Handoff handoff.Options
+	Handoff importer.Options
 	// Detail lets an error quote the row that it is about.
 	Detail bool
 	// Input opens the files of a load that is resumed. AnyTime goes on with a
@@ -114,9 +115,9 @@ type Load struct {
 	csv       *files.CSV // of What CSV
 	input     *files.Input
 	tolerance *tolerance
-	prefers   bool            // loader bench found IMPORT the best for this table
-	handoff   *importSpec     // of Via Import
-	serving   *handoff.Server // where the server reads from, if it does
+	prefers   bool          // loader bench found IMPORT the best for this table
+	handoff   *importSpec   // of Via Import
+	serving   *serve.Server // where the server reads from, if it does
 }
 
 // A TableError says that the target does not fit the load. Nothing was written.

@@ -8,7 +8,8 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/dataset"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/virtual"
 )
 
 // An OutRequest asks for files of generated rows, for an IMPORT INTO that somebody else
@@ -18,7 +19,7 @@ type OutRequest struct {
 	Rows    int64
 	Seed    uint64
 	Table   pgx.Identifier // that the statement names
-	Pattern string         // of the files' names; see handoff.Name
+	Pattern string         // of the files' names; see importer.Name
 	Files   int            // zero is one
 	Workers int            // files that are written at a time; zero is automatic
 	// Observe, when not nil, is told the number of rows that were made, now and
@@ -30,13 +31,13 @@ type OutRequest struct {
 type Output struct {
 	Names []string
 	// Statement reads the files, under names to be completed with where they are.
-	Statement handoff.Statement
+	Statement importer.Statement
 	Keys      chunker.Range // of points
 }
 
 // Out writes the rows of a load to files, without a server: with the same seed, rows and
 // files the same bytes. The keys of points are drawn by the seed. The errors are those
-// of handoff.Out.
+// of importer.Out.
 func Out(ctx context.Context, req OutRequest) (Output, error) {
 	l := &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed}
 	var out Output
@@ -44,18 +45,18 @@ func Out(ctx context.Context, req OutRequest) (Output, error) {
 		l.spec.Base = dataset.BaseOf(req.Seed, req.Rows)
 		out.Keys = dataset.KeyLayout{Base: l.spec.Base, Rows: req.Rows}.Range()
 	}
-	texts, err := handoff.Parts(l.source(), handoff.CSV, chunker.Range{End: req.Rows}, max(req.Files, 1), nil)
+	texts, err := virtual.Parts(l.source(), virtual.CSV, chunker.Range{End: req.Rows}, max(req.Files, 1), nil)
 	if err != nil {
 		return out, err
 	}
 	for i := range texts {
-		out.Names = append(out.Names, handoff.Name(req.Pattern, i, len(texts)))
+		out.Names = append(out.Names, importer.Name(req.Pattern, i, len(texts)))
 	}
 	workers := req.Workers
 	if workers == 0 {
 		workers = leastWorkers
 	}
-	out.Statement = handoff.Statement{Table: req.Table, Format: handoff.CSV}
+	out.Statement = importer.Statement{Table: req.Table, Format: virtual.CSV}
 	for _, c := range l.source().Columns() {
 		out.Statement.Columns = append(out.Statement.Columns, c.Name)
 	}
@@ -64,7 +65,7 @@ func Out(ctx context.Context, req OutRequest) (Output, error) {
 	if req.Observe != nil {
 		go watchTexts(texts, done, req.Observe)
 	}
-	if err := handoff.Out(ctx, out.Names, texts, workers); err != nil {
+	if err := importer.Out(ctx, out.Names, texts, workers); err != nil {
 		return out, fmt.Errorf("nothing was written: %w", err)
 	}
 	return out, nil

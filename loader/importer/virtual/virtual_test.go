@@ -1,10 +1,9 @@
-package handoff_test
+package virtual_test
 
 import (
 	"bytes"
 	"context"
 	stdcsv "encoding/csv"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,7 +15,8 @@ import (
 	"bulkload/chunker/csv"
 	"bulkload/loader/dataset"
 	"bulkload/loader/files"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer/virtual"
+	"bulkload/loader/rows"
 )
 
 const testRows = 50_000
@@ -26,7 +26,7 @@ func points() dataset.PointSource {
 }
 
 // whole returns the bytes of a text from an offset on.
-func whole(t *testing.T, x *handoff.Text, from int64) []byte {
+func whole(t *testing.T, x *virtual.File, from int64) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := x.Write(context.Background(), &b, from); err != nil {
@@ -35,9 +35,9 @@ func whole(t *testing.T, x *handoff.Text, from int64) []byte {
 	return b.Bytes()
 }
 
-func parts(t *testing.T, n int) []*handoff.Text {
+func parts(t *testing.T, n int) []*virtual.File {
 	t.Helper()
-	list, err := handoff.Parts(points(), handoff.CSV, chunker.Range{End: testRows}, n, nil)
+	list, err := virtual.Parts(points(), virtual.CSV, chunker.Range{End: testRows}, n, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +91,10 @@ func TestTextIsTheSameFromAnyOffset(t *testing.T) {
 }
 
 // csvFile returns a source of a file of two columns of text.
+func textColumn(name string) rows.Column {
+	return rows.Column{Name: name, Kind: rows.Text, Type: "TEXT"}
+}
+
 func csvFile(t *testing.T, text string) *files.CSV {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "in.csv")
@@ -111,7 +115,7 @@ func csvFile(t *testing.T, text string) *files.CSV {
 
 func TestPGCopyTellsNullFromEmptyAndKeepsEveryByte(t *testing.T) {
 	src := csvFile(t, "a,\nb,\"\"\n\"x\ty\r\nz\",\\N\n")
-	list, err := handoff.Parts(src, handoff.PGCopy, chunker.Range{End: src.Positions()}, 1, src.Fit)
+	list, err := virtual.Parts(src, virtual.PGCopy, chunker.Range{End: src.Positions()}, 1, src.Fit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +133,7 @@ func TestPartsOfAFileEndBetweenRecords(t *testing.T) {
 	want := ""
 	for _, n := range []int{1, 2, 5, 16} {
 		src := csvFile(t, b.String())
-		list, err := handoff.Parts(src, handoff.PGCopy, chunker.Range{End: src.Positions()}, n, src.Fit)
+		list, err := virtual.Parts(src, virtual.PGCopy, chunker.Range{End: src.Positions()}, n, src.Fit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +161,7 @@ func TestPartsOfAFileEndBetweenRecords(t *testing.T) {
 
 func TestPlaceOfARow(t *testing.T) {
 	src := csvFile(t, "1,\"two\nlines\"\n2,b\n3,c\n")
-	list, err := handoff.Parts(src, handoff.PGCopy, chunker.Range{End: src.Positions()}, 1, src.Fit)
+	list, err := virtual.Parts(src, virtual.PGCopy, chunker.Range{End: src.Positions()}, 1, src.Fit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,40 +170,6 @@ func TestPlaceOfARow(t *testing.T) {
 	}
 	if _, ok := list[0].Place(4); ok {
 		t.Error("a row that is not there has a place")
-	}
-}
-
-func TestOutWritesAllFilesOrNone(t *testing.T) {
-	dir := t.TempDir()
-	names := []string{filepath.Join(dir, "a.csv"), filepath.Join(dir, "b.stdcsv.gz"), filepath.Join(dir, "c.stdcsv.zst")}
-	if err := handoff.Out(context.Background(), names, parts(t, 3), 2); err != nil {
-		t.Fatal(err)
-	}
-	for i, n := range names {
-		info, err := os.Stat(n)
-		if err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v, %v; want mode 0600", n, info.Mode(), err)
-		}
-		if i == 0 {
-			b, _ := os.ReadFile(n)
-			if !bytes.Equal(b, whole(t, parts(t, 3)[0], 0)) {
-				t.Error("the file holds other bytes than the text")
-			}
-		}
-	}
-	var file *handoff.FileError
-	if err := handoff.Out(context.Background(), names[:1], parts(t, 1), 1); !errors.As(err, &file) || !errors.Is(err, os.ErrExist) {
-		t.Errorf("writing over a file: got %v", err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	stopped := filepath.Join(dir, "d.csv")
-	if err := handoff.Out(ctx, []string{stopped}, parts(t, 1), 1); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	left, err := os.ReadDir(dir)
-	if err != nil || len(left) != 3 {
-		t.Errorf("%d files are left, want 3: %v", len(left), left)
 	}
 }
 

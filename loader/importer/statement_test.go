@@ -1,32 +1,20 @@
-package handoff_test
+package importer_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkload/loader"
-	"bulkload/loader/handoff"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/virtual"
 )
 
-type loaderSource = loader.Source
-
 func TestStatementQuotesAndRedacts(t *testing.T) {
-	s := handoff.Statement{
-		Table: pgx.Identifier{"public", `ev"il; drop table p; --`}, Columns: []string{"id", `a"b`}, Format: handoff.CSV,
+	s := importer.Statement{
+		Table: pgx.Identifier{"public", `ev"il; drop table p; --`}, Columns: []string{"id", `a"b`}, Format: virtual.CSV,
 		Files:   []string{"s3://bucket/it's.csv?AWS_ACCESS_KEY_ID=id&AWS_SECRET_ACCESS_KEY=canary"},
-		Options: []handoff.Option{{Key: "nullif", Value: ""}, {Key: "delimiter", Value: "'"}},
+		Options: []importer.Option{{Key: "nullif", Value: ""}, {Key: "delimiter", Value: "'"}},
 	}
 	want := `IMPORT INTO "public"."ev""il; drop table p; --" ("id", "a""b") CSV DATA ('s3://bucket/it''s.csv?AWS_ACCESS_KEY_ID=id&AWS_SECRET_ACCESS_KEY=canary') WITH "nullif" = '', "delimiter" = ''''`
 	if got := s.SQL(); got != want {
@@ -45,7 +33,7 @@ func TestRedact(t *testing.T) {
 		"nodelocal://1/dir/x.csv":                                  "nodelocal://1/dir/x.csv",
 		"ht tp://canary":                                           "a URL that does not parse",
 	} {
-		if got := handoff.Redact(in); got != want {
+		if got := importer.Redact(in); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)
 		}
 	}
@@ -56,7 +44,7 @@ func TestName(t *testing.T) {
 		part, parts int
 		want        string
 	}{{0, 1, "d/p-1.csv"}, {0, 10, "d/p-01.csv"}, {9, 10, "d/p-10.csv"}} {
-		if got := handoff.Name("d/p-*.csv", x.part, x.parts); got != x.want {
+		if got := importer.Name("d/p-*.csv", x.part, x.parts); got != x.want {
 			t.Errorf("part %d of %d: got %s, want %s", x.part, x.parts, got, x.want)
 		}
 	}
@@ -64,12 +52,12 @@ func TestName(t *testing.T) {
 
 func TestCheckURL(t *testing.T) {
 	for _, good := range []string{"s3://b/x", "gs://b/x", "azure-blob://c/x", "nodelocal://1/x", "http://h/x", "https://h/x", "userfile:///x"} {
-		if err := handoff.CheckURL(good); err != nil {
+		if err := importer.CheckURL(good); err != nil {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
 	for _, bad := range []string{"", "x.csv", "ftp://h/x", "s3:///x", "://", "http://"} {
-		if err := handoff.CheckURL(bad); err == nil || strings.Contains(err.Error(), "\n") {
+		if err := importer.CheckURL(bad); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: got %v", bad, err)
 		}
 	}
@@ -87,7 +75,7 @@ func TestFailureTellsWhatAndWhereWithoutRowsAndTokens(t *testing.T) {
 		{`addsstable [/Table/56/1/1/0,/Table/56/1/2/0/NULL): checking for key collisions: ingested key collides with an existing one: /Table/56/1/1/0`, true, 0, []string{"collides"}, nil},
 		{"s3://b/x?AWS_SECRET_ACCESS_KEY=secret: access denied", false, 0, []string{"access denied"}, []string{"secret"}},
 	} {
-		e := handoff.Failure(handoff.Job{ID: 5, Status: handoff.Failed, Error: x.text}, false)
+		e := importer.Failure(importer.Job{ID: 5, Status: importer.Failed, Error: x.text}, false)
 		if e.Data != x.data || e.Row != x.row {
 			t.Errorf("%s: got %+v", x.text, e)
 		}
@@ -102,37 +90,4 @@ func TestFailureTellsWhatAndWhereWithoutRowsAndTokens(t *testing.T) {
 			}
 		}
 	}
-}
-
-// certificate makes a certificate for localhost and returns its files and a pool that
-// trusts it.
-func certificate(t *testing.T) (certFile, keyFile string, pool *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
-	os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}), 0o600)
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool = x509.NewCertPool()
-	pool.AddCert(parsed)
-	return certFile, keyFile, pool
 }

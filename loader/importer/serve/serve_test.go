@@ -1,4 +1,4 @@
-package handoff_test
+package serve_test
 
 import (
 	"bytes"
@@ -16,20 +16,18 @@ import (
 	"go.uber.org/goleak"
 
 	"bulkload/chunker"
-	"bulkload/loader/handoff"
+	"bulkload/loader"
+	"bulkload/loader/importer/serve"
+	"bulkload/loader/importer/virtual"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/rows"
 )
 
 func TestMain(m *testing.M) { loadertest.Main(m) }
 
-func textColumn(name string) rows.Column {
-	return rows.Column{Name: name, Kind: rows.Text, Type: "TEXT"}
-}
-
-func listen(t *testing.T) *handoff.Server {
+func listen(t *testing.T) *serve.Server {
 	t.Helper()
-	s, err := handoff.Listen("", "", "", "", handoff.NewSecret())
+	s, err := serve.Listen("", "", "", "", serve.NewSecret())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +151,7 @@ func TestIdleConnectionsBlockNobody(t *testing.T) {
 
 func TestServedOverTLS(t *testing.T) {
 	cert, key, pool := certificate(t)
-	s, err := handoff.Listen("", "localhost", cert, key, handoff.NewSecret())
+	s, err := serve.Listen("", "localhost", cert, key, serve.NewSecret())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,13 +167,13 @@ func TestServedOverTLS(t *testing.T) {
 	if body, err := io.ReadAll(res.Body); err != nil || len(body) == 0 || !strings.HasPrefix(url, "https://localhost:") {
 		t.Errorf("%s: %d bytes, %v", url, len(body), err)
 	}
-	if _, err := handoff.Listen("", "", cert, cert, handoff.NewSecret()); err == nil {
+	if _, err := serve.Listen("", "", cert, cert, serve.NewSecret()); err == nil {
 		t.Error("a certificate is taken for a key")
 	}
 }
 
 // failing is a source whose third span cannot be made.
-type failing struct{ loaderSource }
+type failing struct{ loader.Source }
 
 var errBad = errors.New("bad record")
 
@@ -183,13 +181,13 @@ func (f failing) Fill(c *rows.Chunk, span chunker.Span) error {
 	if span.First >= 2*4096 {
 		return errBad
 	}
-	return f.loaderSource.Fill(c, span)
+	return f.Source.Fill(c, span)
 }
 
 // A text that breaks off must not look whole to the reader.
 func TestASourceThatFailsBreaksTheConnection(t *testing.T) {
 	s := listen(t)
-	url := s.Offer("points.csv", &handoff.Text{Source: failing{points()}, Range: chunker.Range{End: testRows}, Format: handoff.CSV})
+	url := s.Offer("points.csv", &virtual.File{Source: failing{points()}, Range: chunker.Range{End: testRows}, Format: virtual.CSV})
 	res, err := http.Get(url)
 	if err == nil {
 		_, err = io.ReadAll(res.Body)
@@ -209,14 +207,14 @@ func TestASourceThatFailsBreaksTheConnection(t *testing.T) {
 }
 
 func TestAnotherServerTakesThePlace(t *testing.T) {
-	secret := handoff.NewSecret()
-	s, err := handoff.Listen("", "", "", "", secret)
+	secret := serve.NewSecret()
+	s, err := serve.Listen("", "", "", "", secret)
 	if err != nil {
 		t.Fatal(err)
 	}
 	url := s.Offer("points.csv", parts(t, 1)[0])
 	s.Close()
-	again, err := handoff.Listen(s.Addr(), "", "", "", secret)
+	again, err := serve.Listen(s.Addr(), "", "", "", secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +225,7 @@ func TestAnotherServerTakesThePlace(t *testing.T) {
 	if code, _, body := request(t, http.MethodGet, url, "bytes=1000-"); code != http.StatusPartialContent || len(body) == 0 {
 		t.Errorf("got %d", code)
 	}
-	if _, err := handoff.Listen(s.Addr(), "", "", "", secret); err == nil || strings.Contains(err.Error(), "\n") {
+	if _, err := serve.Listen(s.Addr(), "", "", "", secret); err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("an address in use: got %v", err)
 	}
 	http.DefaultClient.CloseIdleConnections()
@@ -235,7 +233,7 @@ func TestAnotherServerTakesThePlace(t *testing.T) {
 
 func TestServersLeaveNothing(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	s, err := handoff.Listen("", "", "", "", handoff.NewSecret())
+	s, err := serve.Listen("", "", "", "", serve.NewSecret())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package handoff
+package importer
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"bulkload/loader/importer/serve"
 	"bulkload/loader/server"
 )
 
@@ -78,14 +79,14 @@ func (e *PrivilegeError) Unwrap() error { return e.Err }
 //
 // Note: SHOW BACKUP is the statement that reads a URL and does nothing else, on every
 // version; that there is no backup is the answer that is hoped for.
-func (s *Server) Probe(ctx context.Context, conn *pgx.Conn) error {
+func Probe(ctx context.Context, s *serve.Server, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	url, asked := s.probe("probe")
+	url, asked := s.Probe("probe")
 	if _, err := conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d", probeTimeout.Milliseconds())); err != nil {
 		return err
 	}
-	_, err := conn.Exec(ctx, "SHOW BACKUP "+quote(url), pgx.QueryExecModeSimpleProtocol)
+	_, err := conn.Exec(ctx, "SHOW BACKUP "+server.QuoteLiteral(url), pgx.QueryExecModeSimpleProtocol)
 	select {
 	case <-asked:
 		return nil

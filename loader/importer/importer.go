@@ -1,10 +1,10 @@
-// Package handoff hands the rows of a load to CockroachDB's own bulk reader, IMPORT
+// Package importer hands the rows of a load to CockroachDB's own bulk reader, IMPORT
 // INTO: as files that an HTTP server of its own makes while they are read, as files
 // uploaded over the SQL connection, or as files that are where the server can read them
 // already. It starts the job, follows it, pauses, resumes and cancels it, and brings the
 // table back into the state that it had before. It draws no rows and keeps no record:
 // sources give the rows, package registry knows which job belongs to which load.
-package handoff
+package importer
 
 import (
 	"fmt"
@@ -13,6 +13,10 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/importer/serve"
+	"bulkload/loader/importer/virtual"
+	"bulkload/loader/server"
 )
 
 // A Mode is how the server reaches the rows.
@@ -53,19 +57,6 @@ type Options struct {
 // what the next one loads is uploaded, so that the database holds twice as much at most.
 const DefaultGroupBytes = 512 << 20
 
-// A Format is how rows are written for IMPORT INTO.
-type Format string
-
-// The formats.
-const (
-	// CSV is for numbers, which need neither quotes nor NULL.
-	CSV Format = "CSV"
-	// PGCopy is COPY's text format. It tells NULL from an empty text and keeps
-	// every byte; the reader of CSV does neither (seen on 21.1.5: "" and nothing
-	// are one, and CRLF within quotes becomes LF).
-	PGCopy Format = "PGCOPY"
-)
-
 // An Option is one of the WITH clause: key = 'value'.
 type Option struct{ Key, Value string }
 
@@ -73,7 +64,7 @@ type Option struct{ Key, Value string }
 type Statement struct {
 	Table   pgx.Identifier
 	Columns []string
-	Format  Format
+	Format  virtual.Format
 	Files   []string // URLs
 	Options []Option
 }
@@ -104,17 +95,14 @@ func (s Statement) text(files []string) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(quote(f))
+		b.WriteString(server.QuoteLiteral(f))
 	}
 	b.WriteString(")")
 	for i, o := range s.Options {
-		b.WriteString(map[bool]string{true: " WITH ", false: ", "}[i == 0] + pgx.Identifier{o.Key}.Sanitize() + " = " + quote(o.Value))
+		b.WriteString(map[bool]string{true: " WITH ", false: ", "}[i == 0] + pgx.Identifier{o.Key}.Sanitize() + " = " + server.QuoteLiteral(o.Value))
 	}
 	return b.String()
 }
-
-// quote returns a string literal.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // Redact returns a URL without its query and user, which may hold keys, and without the
 // token of a file that is served.
@@ -124,7 +112,7 @@ func Redact(file string) string {
 		return "a URL that does not parse"
 	}
 	u.RawQuery, u.User, u.Fragment = "", nil, ""
-	if dir, name := path.Split(u.Path); isToken(strings.Trim(dir, "/")) {
+	if dir, name := path.Split(u.Path); serve.IsToken(strings.Trim(dir, "/")) {
 		u.Path = "/…/" + name
 		return u.Scheme + "://" + u.Host + u.Path
 	}

@@ -1,6 +1,9 @@
-package handoff
+// Package serve serves virtual files over HTTP, for the database to read: under paths that
+// nobody can guess, with nothing on disk.
+package serve
 
 import (
+	"bulkload/loader/importer/virtual"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -46,7 +49,8 @@ func (s Secret) token(name string) string {
 
 var tokenPattern = regexp.MustCompile(fmt.Sprintf("^[a-z2-7]{%d}$", tokenLength))
 
-func isToken(s string) bool { return tokenPattern.MatchString(s) }
+// IsToken reports whether s may be the part of a path that nobody can guess.
+func IsToken(s string) bool { return tokenPattern.MatchString(s) }
 
 // A Server serves texts over HTTP, to who knows their paths: GET, HEAD and ranges of
 // bytes. It answers nothing else. Close it after use; its paths are then worth nothing.
@@ -57,7 +61,7 @@ type Server struct {
 	ended  chan struct{} // closed when the listener has ended
 
 	mu     sync.Mutex // guards what follows
-	texts  map[string]*Text
+	texts  map[string]*virtual.File
 	probes map[string]chan struct{} // closed when their path was asked for
 	fault  error
 	failed chan struct{} // closed with the first fault
@@ -110,7 +114,7 @@ func Listen(addr, host, certFile, keyFile string, secret Secret) (*Server, error
 	}
 	s := &Server{
 		secret: secret, base: scheme + "://" + net.JoinHostPort(host, port), ended: make(chan struct{}),
-		texts: map[string]*Text{}, probes: map[string]chan struct{}{}, failed: make(chan struct{}),
+		texts: map[string]*virtual.File{}, probes: map[string]chan struct{}{}, failed: make(chan struct{}),
 	}
 	if conf != nil {
 		l = tls.NewListener(l, conf)
@@ -131,7 +135,7 @@ func (s *Server) Addr() string {
 }
 
 // Offer serves a text under the given name and returns its URL.
-func (s *Server) Offer(name string, t *Text) string {
+func (s *Server) Offer(name string, t *virtual.File) string {
 	path := "/" + s.secret.token(name) + "/" + name
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +172,7 @@ func (s *Server) Refuse() {
 	defer s.mu.Unlock()
 	s.refusing = true
 	for _, t := range s.texts {
-		t.giveUp()
+		t.GiveUp()
 	}
 }
 
@@ -179,9 +183,9 @@ func (s *Server) Close() error {
 	return err
 }
 
-// probe returns the URL of a directory in which nothing is, and a channel that is closed
+// Probe returns the URL of a directory in which nothing is, and a channel that is closed
 // when the server asks for something in it.
-func (s *Server) probe(name string) (url string, asked <-chan struct{}) {
+func (s *Server) Probe(name string) (url string, asked <-chan struct{}) {
 	path := "/" + s.secret.token(name) + "/" + name
 	seen := make(chan struct{})
 	s.mu.Lock()
@@ -218,12 +222,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve answers one request for a text.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, t *Text) {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, t *virtual.File) {
 	h := w.Header()
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Content-Type", "text/csv; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	size, known := t.sizeKnown()
+	size, known := t.SizeKnown()
 	first, last, ranged := parseRange(r.Header.Get("Range"))
 	if ranged {
 		// The answer names the size of the whole.
@@ -261,7 +265,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, t *Text) {
 
 // broken ends a response in the middle, so that no reader takes it for whole.
 func (s *Server) broken(ctx context.Context, err error) {
-	var src *SourceError
+	var src *virtual.SourceError
 	if errors.As(err, &src) && ctx.Err() == nil {
 		s.fail(src.Err)
 	}

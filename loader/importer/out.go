@@ -1,4 +1,4 @@
-package handoff
+package importer
 
 import (
 	"bufio"
@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 
+	"bulkload/loader/atomicfile"
+	"bulkload/loader/importer/virtual"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
@@ -34,7 +36,7 @@ func (e *FileError) Unwrap() error { return e.Err }
 // .zst at the end of a name compress. Only their owner can read the files. None is
 // written over: that one of a name is there is an error. After an error, or the end of
 // ctx, none of them is left. The error is a *FileError, a *SourceError, or ctx's.
-func Out(ctx context.Context, names []string, texts []*Text, workers int) (err error) {
+func Out(ctx context.Context, names []string, texts []*virtual.File, workers int) (err error) {
 	for i, n := range names {
 		if _, err := os.Lstat(n); err == nil {
 			return &FileError{n, os.ErrExist}
@@ -63,8 +65,8 @@ func Out(ctx context.Context, names []string, texts []*Text, workers int) (err e
 }
 
 // out writes one file: under another name first, so that nobody takes a part for it.
-func out(ctx context.Context, name string, t *Text) (err error) {
-	f, err := NewPart(name)
+func out(ctx context.Context, name string, t *virtual.File) (err error) {
+	f, err := atomicfile.Create(name)
 	if err != nil {
 		return &FileError{name, err}
 	}
@@ -88,7 +90,7 @@ func out(ctx context.Context, name string, t *Text) (err error) {
 		w, end = z, z.Close
 	}
 	if err := t.Write(ctx, w, 0); err != nil {
-		var src *SourceError
+		var src *virtual.SourceError
 		if errors.As(err, &src) || ctx.Err() != nil {
 			return err
 		}

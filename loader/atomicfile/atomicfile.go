@@ -1,4 +1,5 @@
-package handoff
+// Package atomicfile writes files that are complete when they have their name.
+package atomicfile
 
 import (
 	"errors"
@@ -11,10 +12,10 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// A Part is a file that is being written. It has a hidden name until it is complete, so
+// A File is a file that is being written. It has a hidden name until it is complete, so
 // that nobody takes a part for the whole, and only its owner can read it. What a kill -9
-// leaves of one, NewPart of the same name removes.
-type Part struct {
+// leaves of one, Create of the same name removes.
+type File struct {
 	*os.File
 	name string
 	// lock is held while the file is written, so that no other command takes it for
@@ -22,8 +23,8 @@ type Part struct {
 	lock *flock.Flock
 }
 
-// NewPart makes a file that is to have a name when it is complete, in the same directory.
-func NewPart(name string) (*Part, error) {
+// Create makes a file that is to have a name when it is complete, in the same directory.
+func Create(name string) (*File, error) {
 	dir, hidden := filepath.Dir(name), "."+filepath.Base(name)+".part-"
 	removeLeft(dir, hidden)
 	for {
@@ -31,7 +32,7 @@ func NewPart(name string) (*Part, error) {
 		if err != nil {
 			return nil, err
 		}
-		p := &Part{File: f, name: name, lock: flock.New(f.Name())}
+		p := &File{File: f, name: name, lock: flock.New(f.Name())}
 		if runtime.GOOS == "windows" {
 			return p, nil
 		}
@@ -69,7 +70,7 @@ func removeLeft(dir, hidden string) {
 }
 
 // Finish gives the file its name. Its content is on the disk then.
-func (p *Part) Finish() error {
+func (p *File) Finish() error {
 	err := p.Sync()
 	if err == nil {
 		err = p.File.Close()
@@ -85,7 +86,7 @@ func (p *Part) Finish() error {
 }
 
 // Discard removes the file, unless it is finished or gone.
-func (p *Part) Discard() {
+func (p *File) Discard() {
 	p.File.Close()
 	if err := os.Remove(p.File.Name()); err == nil || errors.Is(err, fs.ErrNotExist) {
 		p.lock.Unlock()

@@ -1,11 +1,11 @@
-package handoff_test
+package atomicfile_test
 
 import (
 	"os"
 	"path/filepath"
 	"testing"
 
-	"bulkload/loader/handoff"
+	"bulkload/loader/atomicfile"
 )
 
 // TestPart: a file that another command is writing stays, one that a killed command has
@@ -13,7 +13,7 @@ import (
 func TestPart(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "rows.csv")
-	live, err := handoff.NewPart(name)
+	live, err := atomicfile.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestPart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	second, err := handoff.NewPart(name)
+	second, err := atomicfile.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}

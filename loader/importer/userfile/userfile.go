@@ -1,4 +1,6 @@
-package handoff
+// Package userfile uploads virtual files into the database itself, as userfile:// storage,
+// over plain SQL.
+package userfile
 
 import (
 	"context"
@@ -13,13 +15,14 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/klauspost/compress/gzip"
 
+	"bulkload/loader/importer/virtual"
 	"bulkload/loader/server"
 )
 
-// A Space is where one load's parts are uploaded to: userfile:// storage, two tables of
+// A Store is where one load's parts are uploaded to: userfile:// storage, two tables of
 // the user's own in the database. It needs the right to create tables there, and no
 // administrator. It is safe for concurrent use.
-type Space struct {
+type Store struct {
 	pool server.Bounded
 	user string
 	host string // database.schema.tables, as userfile URLs have it
@@ -31,8 +34,8 @@ type Space struct {
 // plainName is a name that can stand in a userfile URL as it is.
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
-// NewSpace returns the space of a load. It makes nothing.
-func NewSpace(pool server.Bounded, database, user, load string) *Space {
+// New returns the space of a load. It makes nothing.
+func New(pool server.Bounded, database, user, load string) *Store {
 	if !plainName.MatchString(database) {
 		database = "defaultdb" // a userfile URL cannot name others
 	}
@@ -41,14 +44,14 @@ func NewSpace(pool server.Bounded, database, user, load string) *Space {
 	if !plainName.MatchString(user) {
 		tables = "userfiles_loader_" + hex.EncodeToString([]byte(user))
 	}
-	s := &Space{pool: pool, user: user, host: database + ".public." + tables, dir: "/loader/" + load + "/"}
+	s := &Store{pool: pool, user: user, host: database + ".public." + tables, dir: "/loader/" + load + "/"}
 	s.files = pgx.Identifier{database, "public", tables + "_upload_files"}
 	s.payload = pgx.Identifier{database, "public", tables + "_upload_payload"}
 	return s
 }
 
 // URL returns the URL of a file of the load.
-func (s *Space) URL(name string) string { return "userfile://" + s.host + s.dir + name }
+func (s *Store) URL(name string) string { return "userfile://" + s.host + s.dir + name }
 
 // Sizes of what is uploaded. A reader of userfile:// asks for 256 KiB at a time and is
 // given the row that holds them (CockroachDB, pkg/storage/cloudimpl/filetable,
@@ -65,7 +68,7 @@ const partial = ".part"
 
 // Prepare has the server make the space where there is none: by an upload of its own,
 // which is removed.
-func (s *Space) Prepare(ctx context.Context) error {
+func (s *Store) Prepare(ctx context.Context) error {
 	if _, err := s.Files(ctx); !noSpace(err) {
 		return err
 	}
@@ -75,7 +78,7 @@ func (s *Space) Prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = conn.Conn().PgConn().CopyFrom(ctx, strings.NewReader("x\n"), `COPY "crdb_internal"."user_file_upload" FROM STDIN WITH destination = `+quote(s.URL("empty")))
+	_, err = conn.Conn().PgConn().CopyFrom(ctx, strings.NewReader("x\n"), `COPY "crdb_internal"."user_file_upload" FROM STDIN WITH destination = `+server.QuoteLiteral(s.URL("empty")))
 	conn.Release()
 	if err != nil {
 		return fmt.Errorf("make room for uploads: %w", err)
@@ -86,7 +89,7 @@ func (s *Space) Prepare(ctx context.Context) error {
 // Upload puts a text into the space, compressed by gzip. Statements that fail for a reason
 // that may pass are sent again by retry, which they stand. The error says that the file is
 // not there, or wraps a *SourceError.
-func (s *Space) Upload(ctx context.Context, name string, t *Text, retry func(context.Context, func() error) error) error {
+func (s *Store) Upload(ctx context.Context, name string, t *virtual.File, retry func(context.Context, func() error) error) error {
 	id := make([]byte, 16)
 	rand.Read(id) // never fails
 	exec := func(sql string, args ...any) error {
@@ -115,7 +118,7 @@ func (s *Space) Upload(ctx context.Context, name string, t *Text, retry func(con
 	if err == nil {
 		err = exec(`UPDATE `+s.files.Sanitize()+` SET filename = $1, file_size = $2 WHERE file_id = $3`, s.dir+name, w.at, uuid)
 	}
-	var src *SourceError
+	var src *virtual.SourceError
 	if err == nil || errors.As(err, &src) {
 		return err
 	}
@@ -160,7 +163,7 @@ func (p *payload) send(n int) error {
 }
 
 // Files returns the names of the load's files that are there.
-func (s *Space) Files(ctx context.Context) ([]string, error) {
+func (s *Store) Files(ctx context.Context) ([]string, error) {
 	found, err := s.pool.Query(ctx, `SELECT filename FROM `+s.files.Sanitize()+` WHERE filename LIKE $1 ORDER BY filename`, s.dir+"%")
 	if err == nil {
 		var names []string
@@ -176,7 +179,7 @@ func (s *Space) Files(ctx context.Context) ([]string, error) {
 }
 
 // Remove deletes the load's files, or those named. That there are none is not an error.
-func (s *Space) Remove(ctx context.Context, names ...string) error {
+func (s *Store) Remove(ctx context.Context, names ...string) error {
 	there, err := s.Files(ctx)
 	if noSpace(err) {
 		return nil

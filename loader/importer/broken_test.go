@@ -1,4 +1,4 @@
-package handoff_test
+package importer_test
 
 import (
 	"context"
@@ -12,7 +12,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
-	"bulkload/loader/handoff"
+	"bulkload/loader/dataset"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/serve"
+	"bulkload/loader/importer/virtual"
 	"bulkload/loader/loadertest"
 )
 
@@ -67,13 +70,17 @@ func TestBrokenReadsOfALiveImport(t *testing.T) {
 		noRanges bool
 	}{{"whole", false}, {"broken", true}} {
 		loadertest.Exec(t, url, "CREATE TABLE "+x.table+" (id INT8 PRIMARY KEY, x FLOAT8, y FLOAT8, z FLOAT8)")
-		s := listen(t)
-		file := s.Offer("points.csv", &handoff.Text{Source: points(), Range: chunker.Range{End: rows}, Format: handoff.CSV})
+		s, err := serve.Listen("", "", "", "", serve.NewSecret())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		file := s.Offer("points.csv", &virtual.File{Source: dataset.PointSource{Seed: 7, Keys: dataset.KeyLayout{Base: dataset.MinKeyBase, Rows: rows}}, Range: chunker.Range{End: rows}, Format: virtual.CSV})
 		b := &breaker{to: "http://" + s.Addr(), after: 300_000, noRanges: x.noRanges}
 		between := httptest.NewServer(b)
 		defer between.Close()
-		a, err := handoff.Import(ctx, conn, handoff.Statement{
-			Table: pgx.Identifier{x.table}, Columns: []string{"id", "x", "y", "z"}, Format: handoff.CSV, Files: []string{between.URL + path(t, file)},
+		a, err := importer.Import(ctx, conn, importer.Statement{
+			Table: pgx.Identifier{x.table}, Columns: []string{"id", "x", "y", "z"}, Format: virtual.CSV, Files: []string{between.URL + path(t, file)},
 		})
 		got := loadertest.Value[int64](t, url, "SELECT count(*) FROM "+x.table)
 		switch {

@@ -1,4 +1,6 @@
-package handoff
+// Package virtual makes the rows of a load as files that are nowhere: their bytes are computed
+// while they are read, the same each time.
+package virtual
 
 import (
 	"context"
@@ -12,10 +14,10 @@ import (
 	"bulkload/loader/rows"
 )
 
-// A Text is the rows of one part of a load as a file that is nowhere: its bytes are made
+// A File is the rows of one part of a load as a file that is nowhere: its bytes are made
 // while they are read, the same each time. One reader reads it at a time. It is safe for
 // concurrent use.
-type Text struct {
+type File struct {
 	Source loader.Source
 	Range  chunker.Range // of the load's positions; begins and ends between two rows
 	Format Format
@@ -29,7 +31,7 @@ type Text struct {
 	known bool
 }
 
-// A mark is a place in a Text that is known.
+// A mark is a place in a File that is known.
 type mark struct {
 	position int64 // in the load
 	offset   int64 // in the file
@@ -43,7 +45,7 @@ const spanRows = 4096
 // reads again has given the first attempt up. A w that has a method Abort is told so,
 // to end a write that nobody takes. The error is the source's, w's or ctx's; a source's
 // is a *SourceError.
-func (t *Text) Write(ctx context.Context, w io.Writer, from int64) error {
+func (t *File) Write(ctx context.Context, w io.Writer, from int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t.mu.Lock()
@@ -60,8 +62,8 @@ func (t *Text) Write(ctx context.Context, w io.Writer, from int64) error {
 	return t.write(ctx, w, from)
 }
 
-// giveUp ends the reader that there is.
-func (t *Text) giveUp() {
+// GiveUp ends the reader that there is.
+func (t *File) GiveUp() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.stop != nil {
@@ -75,7 +77,7 @@ type SourceError struct{ Err error }
 func (e *SourceError) Error() string { return e.Err.Error() }
 func (e *SourceError) Unwrap() error { return e.Err }
 
-func (t *Text) write(ctx context.Context, w io.Writer, from int64) error {
+func (t *File) write(ctx context.Context, w io.Writer, from int64) error {
 	at := t.before(func(m mark) bool { return m.offset <= from })
 	c := rows.NewChunk(t.Source.Columns())
 	spans := cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
@@ -110,7 +112,7 @@ func (t *Text) write(ctx context.Context, w io.Writer, from int64) error {
 }
 
 // before returns the last mark that fits; they are in order.
-func (t *Text) before(fits func(mark) bool) mark {
+func (t *File) before(fits func(mark) bool) mark {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if i := sort.Search(len(t.marks), func(i int) bool { return !fits(t.marks[i]) }); i > 0 {
@@ -123,7 +125,7 @@ func (t *Text) before(fits func(mark) bool) mark {
 // anywhere makes in vain, about.
 const markEvery = 1 << 20
 
-func (t *Text) mark(m mark) {
+func (t *File) mark(m mark) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n := len(t.marks); n == 0 && m.offset >= markEvery || n > 0 && m.offset-t.marks[n-1].offset >= markEvery {
@@ -132,7 +134,7 @@ func (t *Text) mark(m mark) {
 }
 
 // end notes the size of the whole.
-func (t *Text) end(at mark) {
+func (t *File) end(at mark) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.size, t.known = at.offset, true
@@ -142,7 +144,7 @@ func (t *Text) end(at mark) {
 }
 
 // Position returns the position in the load behind what a reader has been given, about.
-func (t *Text) Position() int64 {
+func (t *File) Position() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n := len(t.marks); n > 0 {
@@ -152,7 +154,7 @@ func (t *Text) Position() int64 {
 }
 
 // Rows returns the number of rows of the file; false while it was not read to its end.
-func (t *Text) Rows() (int64, bool) {
+func (t *File) Rows() (int64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.known {
@@ -166,19 +168,19 @@ func (t *Text) Rows() (int64, bool) {
 
 // Size returns the length of the file in bytes. What was not read yet is made to find
 // it out.
-func (t *Text) Size(ctx context.Context) (int64, error) {
-	if n, ok := t.sizeKnown(); ok {
+func (t *File) Size(ctx context.Context) (int64, error) {
+	if n, ok := t.SizeKnown(); ok {
 		return n, nil
 	}
 	last := t.before(func(mark) bool { return true })
 	if err := t.Write(ctx, io.Discard, last.offset); err != nil {
 		return 0, err
 	}
-	n, _ := t.sizeKnown()
+	n, _ := t.SizeKnown()
 	return n, nil
 }
 
-func (t *Text) sizeKnown() (int64, bool) {
+func (t *File) SizeKnown() (int64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.size, t.known
@@ -186,7 +188,7 @@ func (t *Text) sizeKnown() (int64, bool) {
 
 // Place says where row, counted from 1, of the file came from; false where that cannot
 // be said.
-func (t *Text) Place(row int64) (rows.Place, bool) {
+func (t *File) Place(row int64) (rows.Place, bool) {
 	at := t.before(func(m mark) bool { return m.rows < row })
 	c := rows.NewChunk(t.Source.Columns())
 	spans := cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
@@ -221,6 +223,19 @@ func (s *rowSpans) Next(n int64) (chunker.Span, error) {
 	return span, nil
 }
 
+// A Format is how rows are written for IMPORT INTO.
+type Format string
+
+// The formats.
+const (
+	// CSV is for numbers, which need neither quotes nor NULL.
+	CSV Format = "CSV"
+	// PGCopy is COPY's text format. It tells NULL from an empty text and keeps
+	// every byte; the reader of CSV does neither (seen on 21.1.5: "" and nothing
+	// are one, and CRLF within quotes becomes LF).
+	PGCopy Format = "PGCOPY"
+)
+
 // append writes the rows of a chunk.
 func (f Format) append(buf []byte, c *rows.Chunk) []byte {
 	if f == PGCopy {
@@ -232,8 +247,8 @@ func (f Format) append(buf []byte, c *rows.Chunk) []byte {
 // Parts cuts a range of a load into n texts, or fewer where it is too small: neighbours
 // of about the same length. fit, when not nil, moves the end of a range to where the
 // source can be cut.
-func Parts(src loader.Source, f Format, whole chunker.Range, n int, fit func(chunker.Range) (chunker.Range, error)) ([]*Text, error) {
-	var list []*Text
+func Parts(src loader.Source, f Format, whole chunker.Range, n int, fit func(chunker.Range) (chunker.Range, error)) ([]*File, error) {
+	var list []*File
 	for at := whole.First; at < whole.End; {
 		left := int64(max(n-len(list), 1))
 		r := chunker.Range{First: at, End: at + (whole.End-at+left-1)/left}
@@ -244,7 +259,7 @@ func Parts(src loader.Source, f Format, whole chunker.Range, n int, fit func(chu
 			}
 			r.End = min(r.End, whole.End)
 		}
-		list = append(list, &Text{Source: src, Range: r, Format: f})
+		list = append(list, &File{Source: src, Range: r, Format: f})
 		at = r.End
 	}
 	return list, nil
