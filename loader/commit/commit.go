@@ -89,8 +89,11 @@ type Options struct {
 	// Store says what goes into the table's columns, where that is not each
 	// column's text into the column of its name.
 	Store []Assignment
-	// Conflict says what becomes of a row whose key is there already.
+	// Conflict says what becomes of a row whose key is there already. Chunks must then be
+	// committed in the order of their rows, for the last or the first of a key to win.
 	Conflict Conflict
+	// Overriding says that a column is GENERATED ALWAYS AS IDENTITY.
+	Overriding bool
 	// Tolerate, when it is not nil, makes a row that the server refuses one of
 	// the load's rejects instead of an error. It is told how many a chunk has,
 	// in each attempt to commit it, and its error ends the load. The chunk
@@ -223,7 +226,6 @@ type progress struct {
 	look      bool   // the next attempt must look before it sends
 	careful   bool   // send with ON CONFLICT … RETURNING and draw again
 	pick      bool   // rows are bad: find which, and put them aside
-	split     bool   // rows collide within the chunk: send them in parts
 	parsed    bool   // send what was parsed, also where the text could go as it is
 	before    string // statements that the next COPY takes with it
 	sent      bool   // the attempt came as far as to send rows
@@ -307,8 +309,6 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			switch {
 			case chunk.Origin == nil:
 				return p.out, asFinal(class, err)
-			case c.Conflict == UpdateRow && server.Code(err) == secondTime && !p.split:
-				p.split = true
 			case c.Tolerate != nil && !p.pick && ofRow(class, err):
 				p.pick = true
 			default:

@@ -23,22 +23,23 @@ func (o *Options) stored() string {
 	for i, c := range o.Columns {
 		name := fmt.Sprintf("f%d", i+1)
 		names = append(names, name)
-		value := castTo(name, c.Type)
-		if c.Stored != "" {
-			value = strings.ReplaceAll(c.Stored, "%s", name)
-		}
-		values = append(values, value+collate(c)+" AS "+pgx.Identifier{c.Name}.Sanitize())
+		values = append(values, storedValue(name, c)+" AS "+pgx.Identifier{c.Name}.Sanitize())
 	}
 	return fmt.Sprintf("(SELECT %s, n AS %s FROM %s WITH ORDINALITY AS record (%s, n)) AS csv",
 		strings.Join(values, ", "), ordinal, unnest(o.Columns, 1), strings.Join(names, ", "))
 }
 
-// collate returns the clause that has a value compared as its column compares.
-func collate(c rows.Column) string {
-	if c.Collation == "" {
-		return ""
+// storedValue returns the value that a column keeps of a text, compared as the column
+// compares.
+func storedValue(name string, c rows.Column) string {
+	value := castTo(name, c.Type)
+	if c.Stored != "" {
+		value = strings.ReplaceAll(c.Stored, "%s", name)
 	}
-	return " COLLATE " + c.Collation
+	if c.Collation != "" {
+		value += " COLLATE " + c.Collation
+	}
+	return value
 }
 
 // keysOf returns the columns of the key in a FROM item.
@@ -111,8 +112,11 @@ func (o *Options) compareText(product server.Product) string {
 	return fmt.Sprintf("SELECT count(*) FILTER (WHERE %s), count(*) FILTER (WHERE %s) %s", o.there(product), o.same(product), o.joined(product, o.stored()))
 }
 
+// presentText returns the query that counts the different keys of the records, and those of
+// them that are not there.
 func (o *Options) presentText(product server.Product) string {
-	return fmt.Sprintf("SELECT count(*) FILTER (WHERE %s) %s", o.there(product), o.joined(product, o.stored()))
+	keys := fmt.Sprintf("(SELECT DISTINCT %s FROM %s) AS csv", o.keysOf("csv"), o.stored())
+	return fmt.Sprintf("SELECT count(*), count(*) FILTER (WHERE NOT (%s)) %s", o.there(product), o.joined(product, keys))
 }
 
 // findText is find for rows of text, whose values only the server can compare.

@@ -15,10 +15,6 @@ import (
 	"bulkload/loader/server"
 )
 
-// secondTime is the SQLSTATE of an INSERT … ON CONFLICT DO UPDATE that meets a key
-// twice.
-const secondTime = "21000"
-
 // A ToleranceError says that a load has more bad rows than it may have. The chunk that
 // it comes from is not in.
 type ToleranceError struct{ Err error }
@@ -91,8 +87,8 @@ func blamed(err error) int {
 // that each record is either a row or a reject, once.
 func (c *Committer) fillPicking(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
 	rejects := chunk.Rejects[:len(chunk.Rejects):len(chunk.Rejects)]
-	if p.pick || p.split {
-		if p.pick && c.product == server.PostgreSQL {
+	if p.pick {
+		if c.product == server.PostgreSQL {
 			// What is deferred would end the whole chunk at COMMIT.
 			if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
 				return err
@@ -208,8 +204,7 @@ func (x *picking) send(ctx context.Context, most int) error {
 			lo, size = hi, min(2*size, most)
 			continue
 		}
-		twice := server.Code(err) == secondTime && hi-lo > 1
-		if isFinal(err) || !twice && !ofRow(server.Classify(err), err) {
+		if isFinal(err) || !ofRow(server.Classify(err), err) {
 			return err
 		}
 		next = savepointBack
@@ -217,7 +212,7 @@ func (x *picking) send(ctx context.Context, most int) error {
 		switch {
 		case hi-lo == 1:
 			bad, size = 0, 1
-		case twice || bad < 0 || bad >= hi-lo:
+		case bad < 0 || bad >= hi-lo:
 			size = (hi - lo) / 2
 			continue
 		case bad > 0 && (x.only || !unread(err)):
@@ -225,9 +220,6 @@ func (x *picking) send(ctx context.Context, most int) error {
 			continue
 		default:
 			size = min(size, max(pickGrowth*bad, pickLeast))
-		}
-		if !x.p.pick {
-			return err
 		}
 		x.reject(x.order[lo+bad], err)
 		if x.only {

@@ -22,7 +22,7 @@ type statements struct {
 	raw       string // COPY of a chunk's raw text; empty where none is taken
 	lookup    string // by keys
 	compare   string // counts rows of text that are there, and that are the same
-	present   string // counts rows of text whose key is there
+	present   string // counts the keys of rows of text, and those that are not there
 	suspects  string // which rows of text have values of another type; CockroachDB only
 	ledger    string
 	covering  string
@@ -174,7 +174,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 // server says went in.
 func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, insert string, p *progress) (int64, error) {
 	// CockroachDB's COPY ends its transaction with an error, savepoint or not.
-	picking := c.product == server.CockroachDB && (p.pick || p.split)
+	picking := c.product == server.CockroachDB && p.pick
 	if c.Via == Copy && insert == c.sql.insert && !picking {
 		return c.copyRows(ctx, conn, chunk, p.before)
 	}

@@ -86,7 +86,44 @@ func (o *Options) insertText() string {
 		columns = append(columns, pgx.Identifier{a.Column}.Sanitize())
 		exprs = append(exprs, a.Expr)
 	}
-	return fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s", o.Table.Sanitize(), strings.Join(columns, ", "), strings.Join(exprs, ", "), o.records())
+	overriding, records := "", o.records()
+	if o.Overriding {
+		overriding = " OVERRIDING SYSTEM VALUE"
+	}
+	if o.Conflict != "" {
+		records = o.oneOfAKey()
+	}
+	return fmt.Sprintf("INSERT INTO %s (%s)%s SELECT %s FROM %s", o.Table.Sanitize(), strings.Join(columns, ", "), overriding, strings.Join(exprs, ", "), records)
+}
+
+// oneOfAKey is records with one record of each key: the last, which takes the place of the
+// others, or the first, over which they are passed. What are equal keys is the server's to
+// say, of the values that the columns keep: an INSERT … ON CONFLICT DO UPDATE refuses to
+// meet a row twice, and DO NOTHING may take any of them.
+func (o *Options) oneOfAKey() string {
+	var values, names, fields, keys []string
+	for i, c := range o.Columns {
+		field, name := fmt.Sprintf("f%d", i+1), pgx.Identifier{c.Name}.Sanitize()
+		fields, names = append(fields, field), append(names, name)
+		values = append(values, castTo(field, c.Type)+" AS "+name)
+		if slices.Contains(o.Keys, c.Name) {
+			key := fmt.Sprintf(`"loader key %d"`, len(keys)+1)
+			values, keys = append(values, storedValue(field, c)+" AS "+key), append(keys, key)
+		}
+	}
+	order := ordinal
+	if o.Conflict == UpdateRow {
+		order += " DESC"
+	}
+	return fmt.Sprintf("(SELECT DISTINCT ON (%s) %s FROM (SELECT %s, n AS %s FROM %s WITH ORDINALITY AS record (%s, n)) AS csv ORDER BY %s, %s) AS csv",
+		strings.Join(keys, ", "), strings.Join(names, ", "), strings.Join(values, ", "), ordinal, unnest(o.Columns, 1), strings.Join(fields, ", "),
+		strings.Join(keys, ", "), order)
+}
+
+// updates reports whether a row whose key is there is given other values: where the key is
+// all that the rows have, there are none.
+func (o *Options) updates() bool {
+	return o.Conflict == UpdateRow && slices.ContainsFunc(o.store(), func(a Assignment) bool { return !slices.Contains(o.Keys, a.Column) })
 }
 
 // onConflictUpdate returns the clause that gives a row with the same key the values of

@@ -144,7 +144,7 @@ func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows
 		return c.insertCarefully(ctx, tx, chunk)
 	}
 	p.out.Rejected, p.out.Conflicts = 0, 0
-	if p.pick || p.split || len(chunk.Rejects) > 0 {
+	if p.pick || len(chunk.Rejects) > 0 {
 		return c.fillPicking(ctx, tx, chunk, p)
 	}
 	return c.fill(ctx, tx, chunk, p)
@@ -155,11 +155,11 @@ func (c *Committer) fill(ctx context.Context, tx session, chunk *rows.Chunk, p *
 	if chunk.Len() == 0 {
 		return nil
 	}
-	there := int64(0)
-	if c.Conflict == UpdateRow {
+	want, fresh := int64(chunk.Len()), int64(0)
+	if c.updates() {
 		// Neither server says which rows were there; inside the transaction
 		// nobody else changes that.
-		if err := tx.QueryRow(ctx, c.sql.present, args(chunk)...).Scan(&there); err != nil {
+		if err := tx.QueryRow(ctx, c.sql.present, args(chunk)...).Scan(&want, &fresh); err != nil {
 			return err
 		}
 	}
@@ -167,12 +167,12 @@ func (c *Committer) fill(ctx context.Context, tx session, chunk *rows.Chunk, p *
 	switch {
 	case err != nil:
 		return err
-	case c.Conflict == SkipRow && n <= int64(chunk.Len()):
+	case c.Conflict != "" && !c.updates() && n <= want:
 		p.out.Conflicts += chunk.Len() - int(n)
-	case n != int64(chunk.Len()):
-		return short(n, chunk.Len())
-	default:
-		p.out.Conflicts += int(there)
+	case n != want:
+		return short(n, int(want))
+	case c.updates():
+		p.out.Conflicts += chunk.Len() - int(fresh)
 	}
 	return nil
 }

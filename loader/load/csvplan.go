@@ -53,6 +53,9 @@ func (l *Load) chooseCSV(ctx context.Context, s Settings) error {
 			return &TableError{"--commit statement " + why + "; use --commit transaction"}
 		}
 	}
+	if l.ordered() && s.Workers > 1 {
+		l.Notes = append(l.Notes, fmt.Sprintf("one worker, not %d: with --on-conflict %s chunks are committed in the order of the input", s.Workers, c.Conflict))
+	}
 	if len(c.Set) > 0 {
 		if err := l.checkStatement(ctx, s); err != nil {
 			return err

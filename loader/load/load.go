@@ -373,6 +373,10 @@ func (l *Load) join(ctx context.Context, s Settings) error {
 	if l.registry != nil {
 		queue := l.registry.Queue(l.ID, l.run)
 		queue.Block, queue.Most, queue.Ledger = l.spec.Block, mostClaim, l.Way == commit.Transaction
+		queue.InOrder = l.ordered()
+		queue.Waits = func() {
+			l.note(fmt.Sprintf("another run of this load is at work: with --on-conflict %s this one waits until it has ended", l.spec.CSV.Conflict))
+		}
 		if l.What == CSV {
 			queue.Most, queue.Least, queue.Fit = mostClaimBytes, leastClaimBytes, l.csv.Fit
 		}
@@ -391,6 +395,9 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	done := l.readUntil(ctx, l.settings.Stop)
 	res, err := run(ctx)
 	done()
+	if errors.Is(err, registry.ErrGaps) {
+		return res, l.outOfOrder()
+	}
 	if err != nil || l.registry == nil {
 		return res, err
 	}

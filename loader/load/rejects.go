@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"bulkload/chunker"
@@ -10,6 +11,7 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/files"
 	"bulkload/loader/rows"
+	"bulkload/loader/server"
 )
 
 // A tolerance keeps count of the rejects of a load, over all of its runs.
@@ -78,7 +80,7 @@ func (l *Load) optionsCSV(s Settings) commit.Options {
 	c := l.spec.CSV
 	way, via := l.carrier()
 	o := commit.Options{
-		Table: l.Table.Name, Columns: l.csv.Cols, Keys: l.keysCSV(), Store: l.storeCSV(), Conflict: c.Conflict,
+		Table: l.Table.Name, Columns: l.csv.Cols, Keys: l.keysCSV(), Store: l.storeCSV(), Conflict: c.Conflict, Overriding: l.overriding(),
 		Way: way, Via: via, TextCopy: true,
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
 		MaxMessageBytes: l.mostMessage(),
@@ -90,6 +92,14 @@ func (l *Load) optionsCSV(s Settings) commit.Options {
 		o.Dialect = &c.Dialect
 	}
 	return o
+}
+
+// overriding reports whether a column is GENERATED ALWAYS AS IDENTITY: COPY writes to it, and
+// INSERT where it is told to.
+func (l *Load) overriding() bool {
+	return l.srv.Product == server.PostgreSQL && slices.ContainsFunc(l.Table.Columns, func(c server.Column) bool {
+		return c.Always && slices.ContainsFunc(l.spec.CSV.Fields, func(f csvField) bool { return f.Column && f.Name == c.Name })
+	})
 }
 
 // wholeRecords reports whether each field goes into a column, in the columns' order.

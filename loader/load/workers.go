@@ -33,6 +33,8 @@ type Crew struct {
 // crew returns the workers of a run.
 func (l *Load) crew(s Settings) Crew {
 	switch near := min(max(runtime.NumCPU(), leastWorkers), nearWorkers); {
+	case l.ordered():
+		return Crew{1, 1, fmt.Sprintf("with --on-conflict %s chunks are committed in the order of the input", l.spec.CSV.Conflict)}
 	case s.Workers > 0:
 		return Crew{s.Workers, s.Workers, "as asked"}
 	case l.tuned.Origin == registry.ByBench && l.tuned.Workers > 0:
@@ -45,6 +47,24 @@ func (l *Load) crew(s Settings) Crew {
 		return Crew{near, mostWorkers, fmt.Sprintf("the server shares the %d processors of this machine; a run of more than some seconds tries more", runtime.NumCPU())}
 	}
 	return Crew{farWorkers, mostWorkers, "the server is elsewhere; a run of more than some seconds tries more"}
+}
+
+// ordered reports whether chunks are committed in the order of the input, one after the
+// other and by one run at a time: the last record of a key takes the place of the others, or
+// the first keeps it.
+//
+// Note: several workers would gain nothing. Two were three times slower than one where the
+// chunks had keys in common, for each waited for the other's locks, and for deadlocks.
+func (l *Load) ordered() bool { return l.spec.CSV != nil && l.spec.CSV.Conflict != "" }
+
+// outOfOrder returns why a load whose rows were not committed in order cannot go on.
+func (l *Load) outOfOrder() error {
+	way := "load the file again"
+	if l.spec.CSV.Conflict == commit.SkipRow {
+		way = "remove its rows and load the file again"
+	}
+	return &ResumeError{fmt.Sprintf("load %s was begun by a version of loader that did not keep the order of the input: %v, so that --on-conflict %s may keep another record of a key than it should; loads cancel %s, and %s",
+		l.ID, registry.ErrGaps, l.spec.CSV.Conflict, l.ID, way)}
 }
 
 // sessions returns how many sessions the run's pool may have: known before the registry

@@ -34,6 +34,13 @@ type Queue struct {
 	// Ledger says that the run writes ledger rows, which a claim that is given
 	// back leaves behind.
 	Ledger bool
+	// InOrder says that the load's positions are committed in their order: a claim begins
+	// at the first position that is not in, and while another run has one there is none to
+	// be had. The run must work on its claims in turn.
+	InOrder bool
+	// Waits, when not nil, is called once, when with InOrder another run is at work.
+	Waits func()
+	told  sync.Once
 }
 
 // Queue returns the queue of a run of a load.
@@ -84,9 +91,15 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 				return nil
 			}
 		}
+		if q.InOrder && len(others) > 0 {
+			return nil
+		}
 		free := taken.Gaps(chunker.Range{End: b.positions})
 		if len(free) == 0 {
 			return nil
+		}
+		if q.InOrder && !isPrefix(taken) {
+			return ours{ErrGaps}
 		}
 		got = loader.Claim{Range: q.share(b.positions, free, chunk)}
 		if q.Fit != nil {
@@ -112,7 +125,16 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 	if err != nil {
 		return loader.Claim{}, nil, err
 	}
+	if q.InOrder && q.Waits != nil && len(dead) == 0 {
+		q.told.Do(q.Waits)
+	}
 	return loader.Claim{}, dead, loader.ErrBusy
+}
+
+// isPrefix reports whether positions are the first ones of a load, without a gap.
+func isPrefix(in chunker.Ranges) bool {
+	list := in.All()
+	return len(list) == 0 || len(list) == 1 && list[0].First == 0
 }
 
 // smallClaim is the size below which a claim is not made for the sake of sharing: what

@@ -105,6 +105,9 @@ var (
 	ErrCancelled = errors.New("the load was cancelled")
 	// ErrDeferred: the load has dropped indexes and not made them again.
 	ErrDeferred = errors.New("indexes that the load dropped are not there again; resume or cancel it first")
+	// ErrGaps: positions are in that lie behind others that are not, of a load whose
+	// positions are committed in order.
+	ErrGaps = errors.New("rows are in that come behind others that are not")
 	// ErrNoRegistry: the database has no registry; nothing was loaded here.
 	ErrNoRegistry = errors.New("no registry in this database")
 )
