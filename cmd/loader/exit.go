@@ -52,7 +52,7 @@ func (p *program) code(err error) int {
 		cert    *certificateError
 		grid    *bench.GridError
 		job     *importer.JobError
-		unread  *load.UnreadableError
+		unread  *importer.UnreadableError
 		broken  *importer.ConstraintError
 		written *importer.FileError
 		write   *writeError
@@ -129,7 +129,7 @@ func (p *program) exit(err error) int {
 	if errors.As(err, &create) && (create.What == "schema" || create.What == "table") && strings.HasPrefix(create.Name, registry.Schema) {
 		fmt.Fprintln(p.stderr, "without a record of the load, which cannot then be resumed: --no-registry")
 	}
-	var unread *load.UnreadableError
+	var unread *importer.UnreadableError
 	if resume != "" && (errors.As(err, &unread) || p.keyed) {
 		resume += " --handoff URL"
 	}

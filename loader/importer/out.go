@@ -9,11 +9,12 @@ import (
 	"os"
 	"strings"
 
-	"bulkload/loader/atomicfile"
-	"bulkload/loader/importer/virtual"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
+
+	"bulkload/loader/atomicfile"
+	"bulkload/loader/importer/virtual"
 )
 
 // A FileError says that a file could not be written.

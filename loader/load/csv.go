@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker/csv"
+	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/files"
 	"bulkload/loader/rows"
@@ -102,7 +103,7 @@ type csvField struct {
 // prepareCSV finds or makes the table and decides which field goes to which column.
 func (l *Load) prepareCSV(ctx context.Context, req *Request, name pgx.Identifier) error {
 	f := req.Files
-	reading, done := untilStop(ctx, req.Stop)
+	reading, done := loader.WithStop(ctx, req.Stop)
 	defer done()
 	c, err := l.inspect(reading, f)
 	if err != nil {

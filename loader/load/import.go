@@ -2,14 +2,12 @@ package load
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
 	"bulkload/loader"
@@ -48,33 +46,6 @@ func (l *Load) manyRows() int64 {
 		return importRows
 	}
 	return importSlowRows
-}
-
-// importSpec is what the registry keeps of a load by IMPORT.
-type importSpec struct {
-	Mode    importer.Mode  `json:"mode"`
-	Format  virtual.Format `json:"format"`
-	Streams int            `json:"streams"`
-	// Files, of files that are there already, are their URLs without queries, which
-	// hold what gives access; Once says that there were some.
-	Files []string `json:"files,omitempty"`
-	Once  bool     `json:"once,omitempty"`
-	// Group is the number of positions of one job.
-	Group int64 `json:"group"`
-	// Valid are the constraints that were validated before.
-	Valid []string `json:"valid,omitempty"`
-	// Skip is the number of records in front of the data, in files of CSV that the
-	// server reads as they are.
-	Skip int `json:"skip,omitempty"`
-	// WasEmpty says that the table was, so that all of its rows are the load's.
-	WasEmpty bool `json:"was_empty,omitempty"`
-	// Of the job that was begun last: what its description holds, the server's time
-	// before it, and what it loads; and where its files are served.
-	Tag    string        `json:"tag,omitempty"`
-	Began  time.Time     `json:"began,omitzero"`
-	Range  chunker.Range `json:"range,omitzero"`
-	Addr   string        `json:"addr,omitempty"`
-	Secret serve.Secret  `json:"secret,omitempty"`
 }
 
 // decide says whether the load is handed off to IMPORT: where the user wants it, or,
@@ -161,7 +132,7 @@ func (l *Load) refuseImport(ctx context.Context, req *Request) (string, error) {
 // openHandoff opens what the server reads from. It returns why that cannot be.
 func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 	o := req.Handoff
-	s := &importSpec{Mode: o.Mode, Format: virtual.CSV, Streams: o.Streams, WasEmpty: l.Table.Empty}
+	s := &importer.State{Mode: o.Mode, Format: virtual.CSV, Streams: o.Streams, WasEmpty: l.Table.Empty}
 	if req.What == CSV {
 		s.Format = virtual.PGCopy
 	}
@@ -177,7 +148,8 @@ func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 	}
 	switch s.Mode {
 	case importer.Serve:
-		why, err := l.listen(ctx, s, o)
+		srv, why, err := importer.Listen(ctx, l.pool, s, o, l.tell)
+		l.serving = srv
 		if err != nil || why == "" || !auto || req.Via != Import {
 			l.handoff = s
 			return why, err
@@ -205,67 +177,6 @@ func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 	}
 	l.handoff = s
 	return "", nil
-}
-
-// listen begins to serve, and lets the server try to reach it. It returns why it cannot.
-func (l *Load) listen(ctx context.Context, s *importSpec, o importer.Options) (string, error) {
-	host := ""
-	if name, _, err := net.SplitHostPort(o.Addr); err == nil {
-		if ip := net.ParseIP(name); name == "" || ip != nil && ip.IsUnspecified() {
-			// Every address of this machine: the one by which it reaches the server.
-			if host, err = l.ownAddress(ctx); err != nil {
-				return "", err
-			}
-		}
-	} else if o.Addr != "" {
-		return "", &TableError{fmt.Sprintf("--serve-addr takes HOST:PORT, not %q", o.Addr)}
-	}
-	s.Secret = serve.NewSecret()
-	var err error
-	if l.serving, err = serve.Listen(o.Addr, host, o.CertFile, o.KeyFile, s.Secret); err != nil {
-		return "", &TableError{err.Error()}
-	}
-	s.Addr = l.serving.Addr()
-	err = server.Own(ctx, l.pool, func(conn *pgx.Conn) error { return importer.Probe(ctx, l.serving, conn) })
-	if err == nil {
-		if own, _, _ := net.SplitHostPort(s.Addr); o.CertFile == "" && !isLoopback(own) {
-			l.Notes = append(l.Notes, fmt.Sprintf("rows travel to the server in plain text from %s; --serve-cert and --serve-key encrypt them", s.Addr))
-		}
-		return "", nil
-	}
-	if ctx.Err() != nil {
-		return "", ctx.Err()
-	}
-	l.serving.Close()
-	l.serving = nil
-	var privilege *importer.PrivilegeError
-	if !errors.As(err, &privilege) && !errors.Is(err, importer.ErrUnreachable) {
-		return "", err // the connection broke, and nothing is known
-	}
-	why := err.Error()
-	if o.CertFile != "" {
-		why += ", or does not trust the certificate of --serve-cert"
-	}
-	return why + "; --handoff upload needs nothing but the connection", nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// ownAddress returns the address of this machine on the way to the server.
-func (l *Load) ownAddress(ctx context.Context) (string, error) {
-	var own string
-	err := server.Own(ctx, l.pool, func(conn *pgx.Conn) error {
-		addr, _, err := net.SplitHostPort(conn.PgConn().Conn().LocalAddr().String())
-		own = addr
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("find this machine's address: %w", err)
-	}
-	return own, nil
 }
 
 // partBytes is the size of a file that is uploaded, before it is compressed, to about
@@ -305,6 +216,77 @@ func (l *Load) planImport(ctx context.Context, settings Settings) error {
 		l.csv.Raw = false
 	}
 	return nil
+}
+
+// runner returns what loads the rows by IMPORT.
+func (l *Load) runner() *importer.Runner {
+	s := l.settings
+	r := &importer.Runner{
+		ID: l.ID, DB: l.srv, Pool: l.pool, Table: l.Table, State: l.spec.Import, Options: s.Handoff, Server: l.serving,
+		Workers: s.Workers, AttemptTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Stop: s.Stop, Note: s.Note, Observe: s.Observe, Detail: s.Detail,
+		Input: importer.Input{Source: l.source(), Positions: l.Positions, Rows: l.Rows, Exact: l.What != CSV},
+	}
+	if l.csv != nil {
+		r.Input.Fit, r.Input.Count, r.Input.MaxRecordBytes = l.csv.Fit, l.countRecords, l.spec.CSV.MaxRecord
+		r.Input.CSV = l.csvOptions()
+	}
+	if l.registry == nil {
+		r.ID = l.run // a load without a record has no id of its own
+		return r
+	}
+	q := l.registry.Queue(l.ID, l.run)
+	q.Block, q.Most, q.Least = 0, r.State.Group, r.State.Group
+	if r.State.Mode != importer.URLs {
+		q.Fit = r.Input.Fit
+	}
+	r.Queue, r.Record = q, importRecord{l}
+	return r
+}
+
+// importRecord keeps the state of an IMPORT in the load's record.
+type importRecord struct{ *Load }
+
+func (r importRecord) Save(ctx context.Context, s *importer.State) error {
+	r.spec.Import = s
+	text, err := json.Marshal(r.spec)
+	if err != nil {
+		return fmt.Errorf("write the load's specification: %w", err)
+	}
+	return r.registry.SetSpec(ctx, r.ID, r.run, text)
+}
+
+func (r importRecord) SetJob(ctx context.Context, id int64) error {
+	return r.registry.SetJob(ctx, r.ID, r.run, id)
+}
+
+// countRecords counts the records of the load's files.
+func (l *Load) countRecords() (int64, error) {
+	spans := l.csv.Cut(chunker.Range{End: l.Positions})
+	var n int64
+	for {
+		span, err := spans.Next(1 << 20)
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		n += span.Rows
+		l.csv.Done(span)
+	}
+}
+
+// csvOptions are those of files that the server reads as they are.
+func (l *Load) csvOptions() []importer.Option {
+	d := l.spec.CSV.Dialect
+	list := []importer.Option{{Key: "nullif", Value: d.Null}}
+	if d.Delimiter != ',' {
+		list = append(list, importer.Option{Key: "delimiter", Value: string(rune(d.Delimiter))})
+	}
+	if n := l.spec.Import.Skip; n > 0 {
+		list = append(list, importer.Option{Key: "skip", Value: fmt.Sprint(n)})
+	}
+	return list
 }
 
 // Handoff says how the server reaches the rows of a load by IMPORT, for people.

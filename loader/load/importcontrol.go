@@ -15,7 +15,7 @@ import (
 )
 
 // jobOf returns the job that a recorded load by IMPORT waits for, if there is one.
-func jobOf(ctx context.Context, pool server.Querier, rec registry.Load) (job importer.Job, s *importSpec, err error) {
+func jobOf(ctx context.Context, pool server.Querier, rec registry.Load) (job importer.Job, s *importer.State, err error) {
 	var spec spec
 	if err := json.Unmarshal(rec.Spec, &spec); err != nil {
 		return job, nil, fmt.Errorf("load %s: its specification is of another version of loader: %w", rec.ID, err)

@@ -9,11 +9,12 @@ import (
 
 	"bulkload/chunker/csv"
 	"bulkload/loader/files"
+	"bulkload/loader/importer"
 )
 
 // rawCSV looks whether the server reads the load's files as this command does. It returns
 // why not.
-func (l *Load) rawCSV(ctx context.Context, s *importSpec) (string, error) {
+func (l *Load) rawCSV(ctx context.Context, s *importer.State) (string, error) {
 	c := l.spec.CSV
 	switch {
 	case c.Dialect.Quote != '"' || c.Dialect.Escape != 0 && c.Dialect.Escape != '"':

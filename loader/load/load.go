@@ -80,9 +80,9 @@ type spec struct {
 	Table []string   `json:"table"`
 	Way   commit.Way `json:"way"`
 	// Unique are the deferred unique indexes, to name duplicates.
-	Unique []uniqueIndex `json:"unique,omitempty"`
-	CSV    *csvSpec      `json:"csv,omitempty"`
-	Import *importSpec   `json:"import,omitempty"`
+	Unique []uniqueIndex   `json:"unique,omitempty"`
+	CSV    *csvSpec        `json:"csv,omitempty"`
+	Import *importer.State `json:"import,omitempty"`
 }
 
 // A Load is a load that is ready to run or to be verified. Close it after use.
@@ -115,9 +115,9 @@ type Load struct {
 	csv       *files.CSV // of What CSV
 	input     *files.Input
 	tolerance *tolerance
-	prefers   bool          // loader bench found IMPORT the best for this table
-	handoff   *importSpec   // of Via Import
-	serving   *serve.Server // where the server reads from, if it does
+	prefers   bool            // loader bench found IMPORT the best for this table
+	handoff   *importer.State // of Via Import
+	serving   *serve.Server   // where the server reads from, if it does
 }
 
 // A TableError says that the target does not fit the load. Nothing was written.
@@ -390,7 +390,9 @@ func (l *Load) join(ctx context.Context, s Settings) error {
 func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	run := l.Job.Run
 	if l.Via == Import {
-		run = l.runImport
+		r := l.runner()
+		defer func() { l.serving = r.Server }()
+		run = r.Run
 	}
 	done := l.readUntil(ctx, l.settings.Stop)
 	res, err := run(ctx)
@@ -414,6 +416,9 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	l.remember(ctx, res)
 	return res, l.restoreIndexes(ctx, l.note)
 }
+
+// tell keeps what the user should know before the first row.
+func (l *Load) tell(text string) { l.Notes = append(l.Notes, text) }
 
 // note passes what a user should know on to the settings' Note.
 func (l *Load) note(text string) {

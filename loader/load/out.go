@@ -63,7 +63,7 @@ func Out(ctx context.Context, req OutRequest) (Output, error) {
 	done := make(chan struct{})
 	defer close(done)
 	if req.Observe != nil {
-		go watchTexts(texts, done, req.Observe)
+		go importer.Watch(texts, done, req.Observe)
 	}
 	if err := importer.Out(ctx, out.Names, texts, workers); err != nil {
 		return out, fmt.Errorf("nothing was written: %w", err)

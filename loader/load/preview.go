@@ -8,6 +8,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/chunker/keysize"
+	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
 	"bulkload/loader/registry"
@@ -103,7 +104,7 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	if req.Rows < 1 && req.Files == nil {
 		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
 	}
-	ctx, done := untilStop(ctx, req.Stop)
+	ctx, done := loader.WithStop(ctx, req.Stop)
 	defer done()
 	l := &Load{What: req.What, Rows: req.Rows, Seed: req.Seed, srv: srv}
 	var err error

@@ -121,7 +121,7 @@ func (l *Load) reopenCSV(ctx context.Context, s Settings) error {
 	if l.input = s.Input; l.input == nil {
 		return fmt.Errorf("load %s: no Input to open its files with", l.ID)
 	}
-	reading, done := untilStop(ctx, s.Stop)
+	reading, done := loader.WithStop(ctx, s.Stop)
 	defer done()
 	for i := range c.Files {
 		if err := l.input.Same(reading, &c.Files[i], s.AnyTime); err != nil {

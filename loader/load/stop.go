@@ -8,19 +8,6 @@ import (
 	"bulkload/loader"
 )
 
-// untilStop returns a context that ends when the user wants no more.
-func untilStop(ctx context.Context, stop <-chan struct{}) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case <-stop:
-			cancel(loader.ErrStopped)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
-}
-
 // beforeRows says that a load was stopped before it had begun.
 func beforeRows(err error) error {
 	if errors.Is(err, loader.ErrStopped) {
@@ -35,7 +22,7 @@ func (l *Load) readUntil(ctx context.Context, stop <-chan struct{}) (done func()
 	if l.csv == nil {
 		return func() {}
 	}
-	ctx, cancel := untilStop(ctx, stop)
+	ctx, cancel := loader.WithStop(ctx, stop)
 	still := context.AfterFunc(ctx, func() { l.csv.Interrupt(context.Cause(ctx)) })
 	return func() { still(); cancel() }
 }

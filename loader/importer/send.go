@@ -1,8 +1,7 @@
-package load
+package importer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -10,77 +9,63 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader"
-	"bulkload/loader/importer"
 	"bulkload/loader/importer/virtual"
 	"bulkload/loader/server"
 )
 
-// earlier finds the job that an earlier run has begun for the group.
-func (r *importing) earlier(ctx context.Context, g *group) (importer.Job, bool, error) {
-	if r.s.Tag == "" || r.registry == nil {
-		return importer.Job{}, false, nil
+// earlier finds the job that an earlier run has begun for the batch.
+func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
+	if r.State.Tag == "" || r.Record == nil {
+		return Job{}, false, nil
 	}
-	var job importer.Job
+	var job Job
 	err := r.retry(ctx, func() (err error) {
-		job, err = importer.Find(ctx, r.db, r.s.Tag, r.s.Began)
+		job, err = Find(ctx, r.db, r.State.Tag, r.State.Began)
 		return err
 	})
 	switch {
-	case errors.Is(err, importer.ErrNoJob):
+	case errors.Is(err, ErrNoJob):
 		return job, false, nil
 	case err != nil:
 		return job, false, err
-	case r.s.Range != g.claim.Range:
-		if done := r.s.Range.End <= g.claim.First; done {
-			return job, false, nil // of a group that is in
+	case r.State.Range != g.claim.Range:
+		if done := r.State.Range.End <= g.claim.First; done {
+			return job, false, nil // of a batch that is in
 		}
-		return job, false, fmt.Errorf("%w: IMPORT job %d of an earlier run is for %d to %d, and %d to %d are open", loader.ErrUnconfirmed, job.ID, r.s.Range.First, r.s.Range.End, g.claim.First, g.claim.End)
+		return job, false, fmt.Errorf("%w: IMPORT job %d of an earlier run is for %d to %d, and %d to %d are open", loader.ErrUnconfirmed, job.ID, r.State.Range.First, r.State.Range.End, g.claim.First, g.claim.End)
 	}
-	return job, true, r.registry.SetJob(ctx, r.ID, r.run, job.ID)
+	return job, true, r.Record.SetJob(ctx, job.ID)
 }
 
 // tag returns what the description of a job for g holds and no other's does.
-func (r *importing) tag(g *group) string {
+func (r *Runner) tag(g *batch) string {
 	if len(g.names) > 0 {
 		return g.names[0]
 	}
-	return importer.Mark(g.urls[0])
+	return Mark(g.urls[0])
 }
 
-// statement returns the IMPORT INTO of a group.
-func (r *importing) statement(g *group) importer.Statement {
-	s := importer.Statement{Table: r.Table.Name, Format: r.s.Format, Files: g.urls}
-	for _, c := range r.source().Columns() {
+// statement returns the IMPORT INTO of a batch.
+func (r *Runner) statement(g *batch) Statement {
+	s := Statement{Table: r.Table.Name, Format: r.State.Format, Files: g.urls}
+	for _, c := range r.Input.Source.Columns() {
 		s.Columns = append(s.Columns, c.Name)
 	}
 	switch {
-	case r.s.Format == virtual.PGCopy:
+	case r.State.Format == virtual.PGCopy:
 		// Half a MiB otherwise. Escapes double a record at most.
-		s.Options = append(s.Options, importer.Option{Key: "max_row_size", Value: fmt.Sprintf("%dB", 2*r.spec.CSV.MaxRecord+1024)})
-	case r.csv != nil:
-		s.Options = r.csvOptions()
+		s.Options = append(s.Options, Option{Key: "max_row_size", Value: fmt.Sprintf("%dB", 2*r.Input.MaxRecordBytes+1024)})
+	default:
+		s.Options = r.Input.CSV
 	}
 	return s
 }
 
-// csvOptions are those of files that the server reads as they are.
-func (r *importing) csvOptions() []importer.Option {
-	d := r.spec.CSV.Dialect
-	list := []importer.Option{{Key: "nullif", Value: d.Null}}
-	if d.Delimiter != ',' {
-		list = append(list, importer.Option{Key: "delimiter", Value: string(rune(d.Delimiter))})
-	}
-	if r.s.Skip > 0 {
-		list = append(list, importer.Option{Key: "skip", Value: fmt.Sprint(r.s.Skip)})
-	}
-	return list
-}
-
-// begin starts a job for a group and returns the number of rows that the server says it
+// begin starts a job for a batch and returns the number of rows that the server says it
 // has loaded; -1 is unknown.
-func (r *importing) begin(ctx context.Context, g *group) (int64, error) {
+func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 	select {
-	case <-r.settings.Stop:
+	case <-r.Stop:
 		return 0, loader.ErrStopped
 	default:
 	}
@@ -91,8 +76,8 @@ func (r *importing) begin(ctx context.Context, g *group) (int64, error) {
 	if err := r.online(ctx); err != nil {
 		return 0, err
 	}
-	r.s.Tag, r.s.Range = r.tag(g), g.claim.Range
-	end := time.Now().Add(r.patience())
+	r.State.Tag, r.State.Range = r.tag(g), g.claim.Range
+	end := time.Now().Add(r.RetryFor)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		rows, err := r.send(ctx, g)
 		var lost errNoJob
@@ -100,7 +85,7 @@ func (r *importing) begin(ctx context.Context, g *group) (int64, error) {
 			return rows, err
 		}
 		if time.Now().Add(wait).After(end) {
-			return rows, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.patience(), err)
+			return rows, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -116,9 +101,9 @@ type errNoJob struct{ error }
 func (e errNoJob) Unwrap() error { return e.error }
 
 // send sends the statement and follows its job.
-func (r *importing) send(ctx context.Context, g *group) (int64, error) {
+func (r *Runner) send(ctx context.Context, g *batch) (int64, error) {
 	err := r.retry(ctx, func() (err error) {
-		r.s.Began, err = importer.Now(ctx, r.db)
+		r.State.Began, err = Now(ctx, r.db)
 		return err
 	})
 	if err != nil {
@@ -134,9 +119,9 @@ func (r *importing) send(ctx context.Context, g *group) (int64, error) {
 	r.session = ""
 	go func() {
 		var a answer
-		a.err = server.Own(sending, r.pool, func(conn *pgx.Conn) (err error) {
+		a.err = server.Own(sending, r.Pool, func(conn *pgx.Conn) (err error) {
 			r.session = server.SessionID(conn)
-			a.Answer, err = importer.Import(sending, conn, st)
+			a.Answer, err = Import(sending, conn, st)
 			return err
 		})
 		answers <- a
@@ -152,30 +137,26 @@ func (r *importing) send(ctx context.Context, g *group) (int64, error) {
 	return rows, err
 }
 
-// record writes what finds the job again to the registry, before there is a job.
-func (r *importing) record(ctx context.Context) error {
-	if r.registry == nil {
+// record keeps what finds the job again, before there is a job.
+func (r *Runner) record(ctx context.Context) error {
+	if r.Record == nil {
 		return nil
 	}
-	text, err := json.Marshal(r.spec)
-	if err != nil {
-		return fmt.Errorf("write the load's specification: %w", err)
-	}
-	return r.registry.SetSpec(ctx, r.ID, r.run, text)
+	return r.Record.Save(ctx, r.State)
 }
 
 // An answer is what became of the statement.
 type answer struct {
-	importer.Answer
+	Answer
 	err error
 }
 
 // find waits until the job is there, and records it. The answer that came meanwhile, if
 // any, is returned too. A statement that has neither brought a job nor an answer in the
 // time for one has been lost on its way: hangUp ends the wait for it.
-func (r *importing) find(ctx context.Context, g *group, answers <-chan answer, hangUp func()) (int64, *answer, error) {
+func (r *Runner) find(ctx context.Context, g *batch, answers <-chan answer, hangUp func()) (int64, *answer, error) {
 	var got *answer
-	lost := time.AfterFunc(r.within(), hangUp)
+	lost := time.AfterFunc(r.AttemptTimeout, hangUp)
 	defer lost.Stop()
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		select {
@@ -189,19 +170,19 @@ func (r *importing) find(ctx context.Context, g *group, answers <-chan answer, h
 		if got != nil && got.err == nil {
 			id = got.Job
 		} else {
-			job, err := importer.Find(ctx, r.db, r.s.Tag, r.s.Began)
+			job, err := Find(ctx, r.db, r.State.Tag, r.State.Began)
 			if err == nil {
 				id = job.ID
 			} else if ctx.Err() != nil {
 				return 0, nil, ctx.Err()
-			} else if !errors.Is(err, importer.ErrNoJob) && got == nil {
+			} else if !errors.Is(err, ErrNoJob) && got == nil {
 				continue // the statement's answer decides
 			}
 		}
 		switch {
 		case id != 0:
-			if r.registry != nil {
-				if err := r.registry.SetJob(ctx, r.ID, r.run, id); err != nil {
+			if r.Record != nil {
+				if err := r.Record.SetJob(ctx, id); err != nil {
 					return 0, nil, err
 				}
 			}
@@ -213,17 +194,17 @@ func (r *importing) find(ctx context.Context, g *group, answers <-chan answer, h
 				return 0, nil, err
 			}
 			err := r.retry(ctx, func() error {
-				job, err := importer.Find(ctx, r.db, r.s.Tag, r.s.Began)
+				job, err := Find(ctx, r.db, r.State.Tag, r.State.Began)
 				id = job.ID
 				return err
 			})
-			if errors.Is(err, importer.ErrNoJob) {
+			if errors.Is(err, ErrNoJob) {
 				err = errNoJob{got.err}
 			}
-			if err != nil || r.registry == nil {
+			if err != nil || r.Record == nil {
 				return id, nil, err
 			}
-			return id, nil, r.registry.SetJob(ctx, r.ID, r.run, id)
+			return id, nil, r.Record.SetJob(ctx, id)
 		case got != nil:
 			return 0, nil, r.startError(g, got.err)
 		}
@@ -233,7 +214,7 @@ func (r *importing) find(ctx context.Context, g *group, answers <-chan answer, h
 // endStatement ends the session that the IMPORT INTO of this run was sent by, and waits
 // until the server has it no more. It would otherwise still take a statement that is on its
 // way, and begin a job beside the next.
-func (r *importing) endStatement(ctx context.Context) error {
+func (r *Runner) endStatement(ctx context.Context) error {
 	if r.session == "" {
 		return nil // nothing was sent
 	}
@@ -259,30 +240,30 @@ const failsWithin = 3 * time.Second
 // follow waits for the end of a job. The answer to its statement, where there is one,
 // says how many rows it has loaded; -1 is unknown. Stop cancels the job and waits until
 // its rows are gone.
-func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-chan answer) (importer.Job, int64, error) {
+func (r *Runner) follow(ctx context.Context, g *batch, id int64, answers <-chan answer) (Job, int64, error) {
 	watch, over := context.WithCancel(ctx)
 	defer over()
 	wake := make(chan struct{})
 	canceled := make(chan error, 1) // why this run cancelled the job
 	go func() {
 		var failed <-chan struct{}
-		if r.serving != nil {
-			failed = r.serving.Failed()
+		if r.Server != nil {
+			failed = r.Server.Failed()
 		}
 		var why error
 		select {
-		case <-r.settings.Stop:
+		case <-r.Stop:
 			why = loader.ErrStopped
 		case <-failed:
-			why = r.serving.Fault()
+			why = r.Server.Fault()
 		case <-watch.Done():
 			return
 		}
 		if errors.Is(why, loader.ErrStopped) { // which also ends the reading of what is served
 			why = loader.ErrStopped
-			r.note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", id))
-			if r.serving != nil {
-				r.serving.Refuse()
+			r.Note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", id))
+			if r.Server != nil {
+				r.Server.Refuse()
 			}
 		}
 		canceled <- why
@@ -295,9 +276,9 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 			case <-time.After(failsWithin):
 			}
 		}
-		if err := importer.Control(watch, r.db, "CANCEL", id); err != nil && watch.Err() == nil {
-			if j, again := importer.Show(watch, r.db, id); again != nil || !j.Status.Over() {
-				r.note(server.Reason(err))
+		if err := Control(watch, r.db, "CANCEL", id); err != nil && watch.Err() == nil {
+			if j, again := Show(watch, r.db, id); again != nil || !j.Status.Over() {
+				r.Note(server.Reason(err))
 			}
 		}
 	}()
@@ -311,14 +292,14 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 	case why = <-canceled:
 	default:
 	}
-	if job.Status == importer.Succeeded {
+	if job.Status == Succeeded {
 		return job, rows, nil
 	}
 	failure := r.failure(g, job)
-	if job.Status != importer.RevertFailed {
-		waiting, cancel := context.WithTimeout(ctx, r.patience())
+	if job.Status != RevertFailed {
+		waiting, cancel := context.WithTimeout(ctx, r.RetryFor)
 		defer cancel()
-		if err := importer.Online(waiting, r.db, r.Table.Name); err != nil {
+		if err := Online(waiting, r.db, r.Table.Name); err != nil {
 			return job, rows, fmt.Errorf("%w; %w", failure, err)
 		}
 	}
@@ -332,8 +313,8 @@ func (r *importing) follow(ctx context.Context, g *group, id int64, answers <-ch
 // left says what a job that is over, and has not succeeded, has left in the table. The
 // server promises nothing; 21.1.5 was once seen to leave rows of a job that failed when
 // another node died.
-func (r *importing) left(ctx context.Context, g *group) string {
-	if r.s.WasEmpty && g.claim.Len() == r.Positions {
+func (r *Runner) left(ctx context.Context, g *batch) string {
+	if r.State.WasEmpty && g.claim.Len() == r.Input.Positions {
 		var some bool
 		err := r.db.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM "+r.Table.Name.Sanitize()+" LIMIT 1)").Scan(&some)
 		if err == nil && some {
@@ -344,11 +325,11 @@ func (r *importing) left(ctx context.Context, g *group) string {
 }
 
 // await follows the job until it is over, or its statement has said so.
-func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan struct{}, answers <-chan answer, rows *int64) (importer.Job, error) {
+func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan struct{}, answers <-chan answer, rows *int64) (Job, error) {
 	following, enough := context.WithCancel(ctx)
 	defer enough()
 	type end struct {
-		importer.Job
+		Job
 		err error
 	}
 	over := make(chan end, 1)
@@ -358,11 +339,11 @@ func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan s
 	}
 	go func() {
 		paused := false
-		job, err := importer.Follow(following, r.db, id, least, r.patience(), wake, func(j importer.Job) {
-			if j.Status == importer.Paused && !paused {
-				r.note(fmt.Sprintf("job %d is paused; loader loads resume %s resumes it", id, r.ID))
+		job, err := Follow(following, r.db, id, least, r.RetryFor, wake, func(j Job) {
+			if j.Status == Paused && !paused {
+				r.Note(fmt.Sprintf("job %d is paused; loader loads resume %s resumes it", id, r.ID))
 			}
-			paused = j.Status == importer.Paused
+			paused = j.Status == Paused
 			r.progress(g, func() int64 { return r.served(g, j) })
 		})
 		over <- end{job, err}
@@ -374,11 +355,11 @@ func (r *importing) await(ctx context.Context, g *group, id int64, wake <-chan s
 				*rows = a.Rows
 				enough()
 				<-over
-				return importer.Job{ID: id, Status: importer.Succeeded, Fraction: 1}, nil
+				return Job{ID: id, Status: Succeeded, Fraction: 1}, nil
 			}
 			answers = nil // SHOW JOB decides
 		case e := <-over:
-			if e.err == nil && e.Status == importer.Succeeded && answers != nil {
+			if e.err == nil && e.Status == Succeeded && answers != nil {
 				select {
 				case a := <-answers:
 					if a.err == nil {

@@ -1,4 +1,4 @@
-package load
+package importer
 
 import (
 	"context"
@@ -12,38 +12,33 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
-	"bulkload/loader/importer"
 	"bulkload/loader/importer/virtual"
 )
 
-// ready makes the group's files: texts that are served, or parts that are uploaded.
-func (r *importing) ready(ctx context.Context, g *group) error {
-	if r.s.Mode == importer.URLs {
-		for _, f := range r.settings.Handoff.Files {
+// ready makes the batch's files: texts that are served, or parts that are uploaded.
+func (r *Runner) ready(ctx context.Context, g *batch) error {
+	if r.State.Mode == URLs {
+		for _, f := range r.Options.Files {
 			if !strings.Contains(f, "*") {
 				g.urls = append(g.urls, f)
 				continue
 			}
-			for i := range r.s.Streams {
-				g.urls = append(g.urls, importer.Name(f, i, r.s.Streams))
+			for i := range r.State.Streams {
+				g.urls = append(g.urls, Name(f, i, r.State.Streams))
 			}
 		}
 		return nil
 	}
-	var fit func(chunker.Range) (chunker.Range, error)
-	if r.csv != nil {
-		fit = r.csv.Fit
-	}
 	var err error
-	if g.texts, err = virtual.Parts(r.source(), r.s.Format, g.claim.Range, r.s.Streams, fit); err != nil {
+	if g.texts, err = virtual.Parts(r.Input.Source, r.State.Format, g.claim.Range, r.State.Streams, r.Input.Fit); err != nil {
 		return err
 	}
 	for i, t := range g.texts {
 		// The load's id makes the name, and so the job, known to later runs.
-		name := fmt.Sprintf("%s-%d-%0*d.csv", r.handoffID(), g.claim.First, len(fmt.Sprint(len(g.texts))), i+1)
-		if r.s.Mode == importer.Serve {
-			if r.serving != nil {
-				g.urls = append(g.urls, r.serving.Offer(name, t))
+		name := fmt.Sprintf("%s-%d-%0*d.csv", r.ID, g.claim.First, len(fmt.Sprint(len(g.texts))), i+1)
+		if r.State.Mode == Serve {
+			if r.Server != nil {
+				g.urls = append(g.urls, r.Server.Offer(name, t))
 			}
 		} else {
 			name += ".gz"
@@ -54,9 +49,9 @@ func (r *importing) ready(ctx context.Context, g *group) error {
 	return nil
 }
 
-// upload uploads the group's parts, several at a time.
-func (r *importing) upload(ctx context.Context, g *group) error {
-	if r.s.Mode != importer.Upload || g.there {
+// upload uploads the batch's parts, several at a time.
+func (r *Runner) upload(ctx context.Context, g *batch) error {
+	if r.State.Mode != Upload || g.there {
 		return nil
 	}
 	// What an earlier attempt left may be half a file.
@@ -66,10 +61,10 @@ func (r *importing) upload(ctx context.Context, g *group) error {
 	if err := r.retry(ctx, func() error { return r.space.Prepare(ctx) }); err != nil {
 		return err
 	}
-	ctx, stop := r.untilStop(ctx)
+	ctx, stop := loader.WithStop(ctx, r.Stop)
 	defer stop()
 	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(max(r.settings.Workers, leastWorkers))
+	group.SetLimit(max(r.Workers, MinUploads))
 	for i, t := range g.texts {
 		group.Go(func() error {
 			err := r.space.Upload(gctx, g.names[i], t, r.retry)
@@ -92,39 +87,39 @@ func (r *importing) upload(ctx context.Context, g *group) error {
 }
 
 // clean removes what was uploaded.
-func (r *importing) clean(ctx context.Context, g *group) error {
-	if r.s.Mode != importer.Upload || len(g.names) == 0 {
+func (r *Runner) clean(ctx context.Context, g *batch) error {
+	if r.State.Mode != Upload || len(g.names) == 0 {
 		return nil
 	}
 	return r.retry(ctx, func() error { return r.space.Remove(ctx, g.names...) })
 }
 
-// served returns how far a job is, in positions of the group.
-func (r *importing) served(g *group, j importer.Job) int64 {
-	if r.s.Mode == importer.Serve && r.serving != nil {
+// served returns how far a job is, in positions of the batch.
+func (r *Runner) served(g *batch, j Job) int64 {
+	if r.State.Mode == Serve && r.Server != nil {
 		return r.uploaded(g)
 	}
 	n := int64(j.Fraction * float64(g.claim.Len()))
-	if r.s.Mode == importer.Upload {
+	if r.State.Mode == Upload {
 		return g.claim.Len()/2 + n/2
 	}
 	return n
 }
 
-// uploaded returns how much of the group's texts was made.
-func (r *importing) uploaded(g *group) int64 {
+// uploaded returns how much of the batch's texts was made.
+func (r *Runner) uploaded(g *batch) int64 {
 	var n int64
 	for _, t := range g.texts {
 		n += t.Position() - t.Range.First
 	}
-	if r.s.Mode == importer.Upload {
+	if r.State.Mode == Upload {
 		n /= 2 // the rest is for reading it
 	}
 	return n
 }
 
-// progress tells the observer how far the group is.
-func (r *importing) progress(g *group, at func() int64) {
+// progress tells the observer how far the batch is.
+func (r *Runner) progress(g *batch, at func() int64) {
 	r.telling.Lock()
 	defer r.telling.Unlock()
 	if g != r.current {
@@ -132,18 +127,18 @@ func (r *importing) progress(g *group, at func() int64) {
 	}
 	// The last of it is told when the server has confirmed it.
 	n := min(at(), g.claim.Len()*99/100) - r.moved
-	if n > 0 && r.settings.Observe != nil {
+	if n > 0 && r.Observe != nil {
 		r.moved += n
-		r.settings.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: n, Rows: n}, Outcome: loader.Outcome{Already: g.earlier}})
+		r.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: n, Rows: n}, Outcome: loader.Outcome{Already: g.earlier}})
 	}
 }
 
-// uploadAhead begins with the next group while a job reads this one.
-func (r *importing) uploadAhead(ctx context.Context) {
-	if r.s.Mode != importer.Upload || r.s.Group >= r.Positions {
+// uploadAhead begins with the next batch while a job reads this one.
+func (r *Runner) uploadAhead(ctx context.Context) {
+	if r.State.Mode != Upload || r.State.Group >= r.Input.Positions {
 		return
 	}
-	r.ahead = make(chan *group, 1)
+	r.ahead = make(chan *batch, 1)
 	ctx, r.noAhead = context.WithCancel(ctx)
 	go func() {
 		g, err := r.claim(ctx)
@@ -158,8 +153,8 @@ func (r *importing) uploadAhead(ctx context.Context) {
 	}()
 }
 
-// watchTexts tells how far texts are, until done is closed.
-func watchTexts(texts []*virtual.File, done <-chan struct{}, observe func(int64)) {
+// Watch tells how far texts are, until done is closed.
+func Watch(texts []*virtual.File, done <-chan struct{}, observe func(int64)) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -1,38 +1,38 @@
-package load
+package importer
 
 import (
 	"fmt"
 	"path"
 	"strings"
 
-	"bulkload/loader/importer"
+	"bulkload/loader/dataset"
 	"bulkload/loader/server"
 )
 
 // startError says why there is no job.
-func (r *importing) startError(g *group, err error) error {
+func (r *Runner) startError(g *batch, err error) error {
 	if code := server.Code(err); code != "XXUUU" && code != "XX000" {
 		return fmt.Errorf("IMPORT INTO: %w", err)
 	}
 	// Planning has no code of its own for what it refuses.
-	e := r.jobError(importer.Job{Status: importer.Failed, Error: server.Message(err)})
+	e := r.jobError(Job{Status: Failed, Error: server.Message(err)})
 	if u := r.unreadable(g, e); u != nil {
 		return u
 	}
-	return &TableError{"IMPORT INTO: " + e.Reason}
+	return &dataset.TableError{Reason: "IMPORT INTO: " + e.Reason}
 }
 
 // jobError says why a job has failed, without what gives access to the files.
-func (r *importing) jobError(job importer.Job) *importer.JobError {
-	e := importer.Failure(job, r.settings.Detail)
-	e.Reason = importer.Hide(e.Reason, r.settings.Handoff.Files)
+func (r *Runner) jobError(job Job) *JobError {
+	e := Failure(job, r.Detail)
+	e.Reason = Hide(e.Reason, r.Options.Files)
 	return e
 }
 
 // failure says why a job has not loaded its rows, and where the row at fault is.
-func (r *importing) failure(g *group, job importer.Job) error {
+func (r *Runner) failure(g *batch, job Job) error {
 	e := r.jobError(job)
-	if e.Status == importer.RevertFailed {
+	if e.Status == RevertFailed {
 		return fmt.Errorf("%w; the server could not undo it: %s stays offline, and needs an administrator", e, r.Table.Display())
 	}
 	if u := r.unreadable(g, e); u != nil {
@@ -51,7 +51,7 @@ func (r *importing) failure(g *group, job importer.Job) error {
 // A PlacedError is a job's failure at a record of a file.
 type PlacedError struct {
 	Place string // file:line
-	*importer.JobError
+	*JobError
 }
 
 func (e *PlacedError) Error() string { return e.Place + ": " + e.JobError.Error() }
@@ -62,7 +62,7 @@ func (e *PlacedError) Unwrap() error { return e.JobError }
 // other URLs.
 type UnreadableError struct {
 	File string // without what gives access
-	*importer.JobError
+	*JobError
 }
 
 func (e *UnreadableError) Error() string {
@@ -73,18 +73,18 @@ func (e *UnreadableError) Unwrap() error { return e.JobError }
 
 // unreadable returns the error that says which of the user's files cannot be read, or nil
 // where that is not what failed.
-func (r *importing) unreadable(g *group, e *importer.JobError) *UnreadableError {
-	if !e.Unreadable || r.s.Mode != importer.URLs {
+func (r *Runner) unreadable(g *batch, e *JobError) *UnreadableError {
+	if !e.Unreadable || r.State.Mode != URLs {
 		return nil
 	}
-	file := importer.Redact(g.urls[0])
+	file := Redact(g.urls[0])
 	if n := len(g.urls); n > 1 {
 		file = fmt.Sprintf("one of %d files from %s on", n, file)
 	}
 	for _, u := range g.urls {
 		// Names without a common suffix: 1.csv is not 11.csv.
-		if name := path.Base(importer.Redact(u)); strings.Contains(e.Reason, "/"+name) || strings.Contains(e.Reason, " "+name) {
-			file = importer.Redact(u)
+		if name := path.Base(Redact(u)); strings.Contains(e.Reason, "/"+name) || strings.Contains(e.Reason, " "+name) {
+			file = Redact(u)
 			break
 		}
 	}

@@ -1,4 +1,4 @@
-package load
+package importer
 
 import (
 	"context"
@@ -9,21 +9,50 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
-	"bulkload/loader/importer"
+	"bulkload/loader/dataset"
+	"bulkload/loader/importer/serve"
 	"bulkload/loader/importer/userfile"
 	"bulkload/loader/importer/virtual"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
 
-// An importing is one run of a load by IMPORT.
-type importing struct {
-	*Load
-	s     *importSpec
-	queue loader.Queue
+// A Runner loads the rows of one load by IMPORT INTO, one batch after the other. Fill in the
+// exported fields, then call Run. A Runner is used once. After any error but that of bad data
+// the load can go on with another Runner.
+type Runner struct {
+	// ID names the load's files and jobs.
+	ID    string
+	DB    *server.Server
+	Pool  *pgxpool.Pool
+	Table *server.Table // OID zero: it could not be described, for an earlier run's job has it offline
+	Input Input
+	State *State
+	// Queue hands out the batches; nil: all rows are one.
+	Queue loader.Queue
+	// Record keeps what finds a job again; nil: there is no record.
+	Record  Record
+	Options Options
+	// Server serves the rows, of mode Serve; nil: it is begun when it is needed. Run closes
+	// none that it was given.
+	Server *serve.Server
+	// Workers is the number of files that are uploaded at once.
+	Workers int
+	// AttemptTimeout bounds what the server soon answers, RetryFor what is tried again.
+	AttemptTimeout, RetryFor time.Duration
+	// Stop, when it is closed, has the job cancelled. Nil never stops.
+	Stop <-chan struct{}
+	// Note tells the user something, and Observe how far the load is; both may be nil.
+	Note    func(string)
+	Observe func(loader.Event)
+	// Detail lets an error quote the row that it is about.
+	Detail bool
+
 	space *userfile.Store
 	db    server.Bounded // for what is soon answered
 	total loader.Result
@@ -33,18 +62,43 @@ type importing struct {
 	before time.Duration
 	// session is the server's id of the one that the statement was sent by last.
 	session string
-	// ahead is the group that is uploaded while a job runs; noAhead ends that.
-	ahead   chan *group
+	// ahead is the batch that is uploaded while a job runs; noAhead ends that.
+	ahead   chan *batch
 	noAhead context.CancelFunc
 
 	telling sync.Mutex // guards what follows
 	claims  []loader.Claim
-	current *group // at work
+	current *batch // at work
 	moved   int64  // positions of it that were told to the observer
 }
 
-// A group is what one job loads.
-type group struct {
+// An Input is what IMPORT reads.
+type Input struct {
+	Source    loader.Source
+	Positions int64
+	Rows      int64 // of files about how many; zero is unknown
+	// Exact says that each position is a row.
+	Exact bool
+	// Fit moves the end of a range to where the rows can be cut; nil: anywhere.
+	Fit func(chunker.Range) (chunker.Range, error)
+	// Count counts the rows of files of which the server reads copies; nil where Exact.
+	Count func() (int64, error)
+	// MaxRecordBytes is the longest record, zero of generated rows.
+	MaxRecordBytes int
+	// CSV are the options of files that the server reads as they are.
+	CSV []Option
+}
+
+// A Record keeps the State of a load, and its job.
+type Record interface {
+	// Save keeps the state. loader.ErrLost: the run holds nothing of the load any more.
+	Save(ctx context.Context, s *State) error
+	// SetJob keeps the id of the job that is at work.
+	SetJob(ctx context.Context, id int64) error
+}
+
+// A batch is what one job loads.
+type batch struct {
 	claim loader.Claim
 	texts []*virtual.File
 	names []string // of its files
@@ -55,30 +109,20 @@ type group struct {
 	err     error // why it could not be made ready
 }
 
-// beat is the time between two signs of life of a run that waits for a job.
-const beat = 5 * time.Second
+// heartbeat is the time between two signs of life of a run that waits for a job.
+const heartbeat = 5 * time.Second
 
-// runImport loads by IMPORT. Each job loads all of its rows or none.
-func (l *Load) runImport(ctx context.Context) (loader.Result, error) {
+// Run loads everything that the queue has. Each job loads all of its rows or none.
+func (r *Runner) Run(ctx context.Context) (loader.Result, error) {
 	start := time.Now()
-	r := &importing{Load: l, s: l.spec.Import}
-	if l.registry != nil {
-		q := l.registry.Queue(l.ID, l.run)
-		q.Block, q.Most, q.Least = 0, r.s.Group, r.s.Group
-		if l.csv != nil && r.s.Mode != importer.URLs {
-			q.Fit = l.csv.Fit
-		}
-		r.queue = q
-	} else {
-		r.queue = &wholeQueue{left: l.Positions}
-	}
-	r.db = server.Bounded{Pool: l.pool, Within: r.within()}
-	r.space = userfile.New(r.db, l.srv.Config.Database(), l.srv.Config.User(), l.handoffID())
+	r.setDefaults()
+	r.db = server.Bounded{Pool: r.Pool, Within: r.AttemptTimeout}
+	r.space = userfile.New(r.db, r.DB.Config.Database(), r.DB.Config.User(), r.ID)
 	watch, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
 	var beside sync.WaitGroup
 	beside.Go(func() { r.live(watch, lost) })
-	err := r.groups(watch)
+	err := r.batches(watch)
 	if cause := context.Cause(watch); ctx.Err() == nil && cause != nil {
 		err = cause // what was done after it failed for that alone
 	}
@@ -91,12 +135,19 @@ func (l *Load) runImport(ctx context.Context) (loader.Result, error) {
 	return r.total, err
 }
 
-// handoffID names the load's files; a load without a record has no id of its own.
-func (l *Load) handoffID() string {
-	if l.ID != "" {
-		return l.ID
+func (r *Runner) setDefaults() {
+	if r.Queue == nil {
+		r.Queue = &wholeQueue{left: r.Input.Positions}
 	}
-	return l.run
+	if r.Note == nil {
+		r.Note = func(string) {}
+	}
+	if r.AttemptTimeout <= 0 {
+		r.AttemptTimeout = commit.DefaultChunkTimeout
+	}
+	if r.RetryFor <= 0 {
+		r.RetryFor = registry.DefaultRetryFor
+	}
 }
 
 // wholeQueue is the queue of a load without a record.
@@ -113,8 +164,8 @@ func (q *wholeQueue) Claim(context.Context, int64) (loader.Claim, error) {
 func (q *wholeQueue) Checkpoint(context.Context, []loader.Claim) error { return nil }
 func (q *wholeQueue) Release(context.Context, loader.Claim) error      { return nil }
 
-// groups loads one group after the other.
-func (r *importing) groups(ctx context.Context) error {
+// batches loads one batch after the other.
+func (r *Runner) batches(ctx context.Context) error {
 	for {
 		g, err := r.next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -129,8 +180,8 @@ func (r *importing) groups(ctx context.Context) error {
 	}
 }
 
-// drop lets go of the group that was made ready ahead.
-func (r *importing) drop(ctx context.Context) error {
+// drop lets go of the batch that was made ready ahead.
+func (r *Runner) drop(ctx context.Context) error {
 	if r.ahead == nil {
 		return nil
 	}
@@ -142,28 +193,28 @@ func (r *importing) drop(ctx context.Context) error {
 	return errors.Join(r.clean(ctx, g), r.release(ctx, g))
 }
 
-// claim claims a group.
-func (r *importing) claim(ctx context.Context) (*group, error) {
-	c, err := r.queue.Claim(ctx, r.s.Group)
+// claim claims a batch.
+func (r *Runner) claim(ctx context.Context) (*batch, error) {
+	c, err := r.Queue.Claim(ctx, r.State.Group)
 	if err != nil {
-		return &group{err: err}, err
+		return &batch{err: err}, err
 	}
 	r.telling.Lock()
 	defer r.telling.Unlock()
 	r.claims = append(r.claims, loader.Claim{Range: c.Range})
-	return &group{claim: c}, nil
+	return &batch{claim: c}, nil
 }
 
-// release gives a group back, with what is in of it.
-func (r *importing) release(ctx context.Context, g *group) error {
+// release gives a batch back, with what is in of it.
+func (r *Runner) release(ctx context.Context, g *batch) error {
 	r.telling.Lock()
 	defer r.telling.Unlock()
 	r.claims = slices.DeleteFunc(r.claims, func(c loader.Claim) bool { return c.Range == g.claim.Range })
-	return r.queue.Release(ctx, g.claim)
+	return r.Queue.Release(ctx, g.claim)
 }
 
-// next claims a group and makes it ready to be read.
-func (r *importing) next(ctx context.Context) (*group, error) {
+// next claims a batch and makes it ready to be read.
+func (r *Runner) next(ctx context.Context) (*batch, error) {
 	if r.ahead != nil {
 		g := <-r.ahead
 		r.noAhead()
@@ -186,27 +237,22 @@ func (r *importing) next(ctx context.Context) (*group, error) {
 		}
 		if !told {
 			told = true
-			r.note("another run of this load waits for its job; this one waits for that")
+			r.Note("another run of this load waits for its job; this one waits for that")
 		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-r.settings.Stop:
+		case <-r.Stop:
 			return nil, loader.ErrStopped
 		case <-time.After(time.Second):
 		}
 	}
 }
 
-// untilStop returns a context that ends when the user wants no more.
-func (r *importing) untilStop(ctx context.Context) (context.Context, func()) {
-	return untilStop(ctx, r.settings.Stop)
-}
-
 // retry calls fn, which may be done twice, until it succeeds, fails for good, or patience
 // is over.
-func (r *importing) retry(ctx context.Context, fn func() error) error {
-	end := time.Now().Add(r.patience())
+func (r *Runner) retry(ctx context.Context, fn func() error) error {
+	end := time.Now().Add(r.RetryFor)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := fn()
 		if err == nil || ctx.Err() != nil {
@@ -216,7 +262,7 @@ func (r *importing) retry(ctx context.Context, fn func() error) error {
 			return err
 		}
 		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.patience(), err)
+			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -228,15 +274,15 @@ func (r *importing) retry(ctx context.Context, fn func() error) error {
 
 // passing reports whether err, of a database call, may pass.
 func passing(err error) bool {
-	if errors.Is(err, importer.ErrNoJob) || errors.Is(err, loader.ErrLost) {
+	if errors.Is(err, ErrNoJob) || errors.Is(err, loader.ErrLost) {
 		return false
 	}
 	c := server.Classify(err)
 	return c == server.Retry || c == server.Uncertain
 }
 
-// load has one group loaded, by a job of an earlier run or by a new one.
-func (r *importing) load(ctx context.Context, g *group) error {
+// load has one batch loaded, by a job of an earlier run or by a new one.
+func (r *Runner) load(ctx context.Context, g *batch) error {
 	r.telling.Lock()
 	r.current, r.moved = g, 0
 	r.telling.Unlock()
@@ -246,18 +292,18 @@ func (r *importing) load(ctx context.Context, g *group) error {
 	}
 	rows := int64(-1)
 	switch {
-	case found && job.Status == importer.Succeeded:
-		r.note(fmt.Sprintf("IMPORT job %d of an earlier run has succeeded", job.ID))
+	case found && job.Status == Succeeded:
+		r.Note(fmt.Sprintf("IMPORT job %d of an earlier run has succeeded", job.ID))
 		r.before += job.Took
 	case found && !job.Status.Over():
-		r.note(fmt.Sprintf("IMPORT job %d of an earlier run is %s: this run follows it", job.ID, job.Status))
-		if job.Status == importer.Paused {
-			if err := importer.Control(ctx, r.db, "RESUME", job.ID); err != nil {
+		r.Note(fmt.Sprintf("IMPORT job %d of an earlier run is %s: this run follows it", job.ID, job.Status))
+		if job.Status == Paused {
+			if err := Control(ctx, r.db, "RESUME", job.ID); err != nil {
 				return err
 			}
 		}
 		// Who resumes a load that was stopped wants its rows, not the end of its stopping.
-		ending := job.Status == importer.CancelRequested || job.Status == importer.Reverting
+		ending := job.Status == CancelRequested || job.Status == Reverting
 		began := time.Now()
 		r.telling.Lock()
 		g.earlier = true
@@ -266,10 +312,10 @@ func (r *importing) load(ctx context.Context, g *group) error {
 		if err == nil {
 			r.before += max(job.Took-time.Since(began), 0)
 		}
-		var failed *importer.JobError
-		again := errors.As(err, &failed) && (failed.Status == importer.Failed && !failed.Data || failed.Status == importer.Canceled && ending)
+		var failed *JobError
+		again := errors.As(err, &failed) && (failed.Status == Failed && !failed.Data || failed.Status == Canceled && ending)
 		if again && r.renew(ctx) == nil {
-			r.note(fmt.Sprintf("%v; a new job begins", failed))
+			r.Note(fmt.Sprintf("%v; a new job begins", failed))
 			g.names, g.urls, g.there = nil, nil, false
 			r.telling.Lock()
 			g.earlier = false
@@ -286,7 +332,7 @@ func (r *importing) load(ctx context.Context, g *group) error {
 		if err := r.renew(ctx); err != nil {
 			return r.give(ctx, g, err)
 		}
-		if r.s.Mode == importer.Serve && len(g.urls) == 0 {
+		if r.State.Mode == Serve && len(g.urls) == 0 {
 			g.names = nil
 			if err := r.ready(ctx, g); err != nil {
 				return r.give(ctx, g, err)
@@ -301,56 +347,40 @@ func (r *importing) load(ctx context.Context, g *group) error {
 	// The job has confirmed its rows, all or none.
 	err = r.confirm(ctx, g, rows)
 	if err := r.clean(ctx, g); err != nil {
-		r.note(err.Error())
+		r.Note(err.Error())
 	}
 	return err
 }
 
 // renew makes the address new at which files are served, where an earlier run's could
 // not be had again.
-func (r *importing) renew(ctx context.Context) error {
-	if r.s.Mode != importer.Serve || r.serving != nil {
+func (r *Runner) renew(ctx context.Context) error {
+	if r.State.Mode != Serve || r.Server != nil {
 		return nil
 	}
-	o := r.settings.Handoff
 	var why string
 	err := server.Again(ctx, func() (err error) {
-		why, err = r.listen(ctx, r.s, o)
+		r.Server, why, err = Listen(ctx, r.Pool, r.State, r.Options, r.Note)
 		return err
 	})
 	if err == nil && why != "" {
-		err = &TableError{why}
+		err = &dataset.TableError{Reason: why}
 	}
 	return err
 }
 
-// give gives the group back after err: none of it is in.
-func (r *importing) give(ctx context.Context, g *group, err error) error {
+// give gives the batch back after err: none of it is in.
+func (r *Runner) give(ctx context.Context, g *batch, err error) error {
 	if ctx.Err() != nil {
 		return err // the next run finds the job
 	}
 	return errors.Join(err, r.clean(ctx, g), r.release(ctx, g))
 }
 
-func (r *importing) patience() time.Duration {
-	if r.settings.RetryFor > 0 {
-		return r.settings.RetryFor
-	}
-	return registry.DefaultRetryFor
-}
-
-// within is how long an answer may take to what is soon done.
-func (r *importing) within() time.Duration {
-	if r.settings.ChunkTimeout > 0 {
-		return r.settings.ChunkTimeout
-	}
-	return commit.DefaultChunkTimeout
-}
-
 // live shows that the run lives, for as long as ctx lasts, and ends it when what it holds
 // belongs to another.
-func (r *importing) live(ctx context.Context, lost context.CancelCauseFunc) {
-	tick := time.NewTicker(beat)
+func (r *Runner) live(ctx context.Context, lost context.CancelCauseFunc) {
+	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
 		select {
@@ -359,7 +389,7 @@ func (r *importing) live(ctx context.Context, lost context.CancelCauseFunc) {
 		case <-tick.C:
 		}
 		r.telling.Lock() // not while a claim is given back
-		err := r.queue.Checkpoint(ctx, r.claims)
+		err := r.Queue.Checkpoint(ctx, r.claims)
 		r.telling.Unlock()
 		if errors.Is(err, loader.ErrLost) {
 			lost(err)

@@ -1,0 +1,139 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"strings"
+	"time"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/server"
+)
+
+// confirm compares the rows of the job with those of the batch and records the batch.
+func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
+	want := int64(-1)
+	if r.Input.Exact {
+		want = g.claim.Len()
+	} else if r.State.Mode == URLs {
+		var err error
+		if want, err = r.Input.Count(); err != nil {
+			return err
+		}
+	} else if len(g.texts) > 0 {
+		want = 0
+		for _, t := range g.texts {
+			n, ok := t.Rows()
+			if !ok {
+				want = -1
+				break
+			}
+			want += n
+		}
+	}
+	if rows < want && r.State.WasEmpty && g.claim.Len() == r.Input.Positions {
+		// The reply was lost, or counts what the last node has read of a job that went over
+		// to it. The table has the rows of this job, and any that others have added since. To
+		// be known before the batch counts as done.
+		if err := r.online(ctx); err != nil {
+			return err
+		}
+		n, err := r.count(ctx)
+		if err != nil {
+			return err
+		}
+		rows = min(n, want)
+	}
+	if rows >= 0 && want >= 0 && rows != want {
+		return fmt.Errorf("%w: the server has read %d rows of %d", loader.ErrUnconfirmed, rows, want)
+	}
+	g.claim.Done.Add(g.claim.Range)
+	if err := r.release(ctx, g); err != nil {
+		return err
+	}
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	if left := g.claim.Len() - r.moved; r.Observe != nil {
+		r.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: left, Rows: left}})
+	}
+	r.moved = 0
+	r.total.Chunks++
+	r.total.Positions += g.claim.Len()
+	r.total.Rows += max(rows, want, 0)
+	r.unsure = r.unsure || rows < 0
+	return nil
+}
+
+// count counts the rows of the table.
+func (r *Runner) count(ctx context.Context) (n int64, err error) {
+	err = r.retry(ctx, func() error {
+		n, err = server.Count(ctx, r.DB, r.Table.Name)
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w: the rows could not be counted: %w", loader.ErrUnconfirmed, err)
+	}
+	return n, err
+}
+
+// online waits until the table can be read: another job may have it. It says so when that
+// is not soon, and gives up when patience is over.
+func (r *Runner) online(ctx context.Context) error {
+	waiting, stop := loader.WithStop(ctx, r.Stop)
+	defer stop()
+	waiting, cancel := context.WithTimeout(waiting, r.RetryFor)
+	defer cancel()
+	told := time.AfterFunc(2*time.Second, func() { r.Note("waiting until " + r.Table.Display() + " is online") })
+	defer told.Stop()
+	err := Online(waiting, r.db, r.Table.Name)
+	switch cause := context.Cause(waiting); {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errors.Is(cause, loader.ErrStopped):
+		return cause
+	case cause != nil:
+		return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
+	}
+	return err
+}
+
+// finish brings the table back into its former state: constraints validated, statistics
+// gathered. Where the server's count of rows was lost, they are counted.
+func (r *Runner) finish(ctx context.Context) error {
+	if err := r.online(ctx); err != nil {
+		return err
+	}
+	if r.Table.OID == 0 { // the job of an earlier run had it offline
+		t, err := server.Describe(ctx, r.db, r.DB.Info, r.Table.Name)
+		if err != nil {
+			return err
+		}
+		r.Table = t
+	}
+	if r.unsure && r.Input.Exact && r.State.WasEmpty { // several jobs
+		n, err := r.count(ctx)
+		if err != nil {
+			return err
+		}
+		if n < r.Input.Rows {
+			return fmt.Errorf("%w: %s has %d rows, and %d were handed off", loader.ErrUnconfirmed, r.Table.Display(), n, r.Input.Rows)
+		}
+	}
+	if len(r.State.Valid) > 0 {
+		r.Note(fmt.Sprintf("validating %s", strings.Join(r.State.Valid, ", ")))
+		if err := r.retry(ctx, func() error { return Validate(ctx, r.Pool, r.Table.Name, r.State.Valid) }); err != nil {
+			return err
+		}
+	}
+	ctx, stop := loader.WithStop(ctx, r.Stop)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, r.RetryFor)
+	defer cancel()
+	if err := Analyze(ctx, r.Pool, r.Table.Name); err != nil {
+		r.Note("statistics could not be gathered, and will be by the server in time: " + server.Reason(err))
+	}
+	return nil
+}

@@ -1,0 +1,39 @@
+package importer
+
+import (
+	"time"
+
+	"bulkload/chunker"
+	"bulkload/loader/importer/serve"
+	"bulkload/loader/importer/virtual"
+)
+
+// A State is what the record of a load keeps of its IMPORT.
+type State struct {
+	Mode    Mode           `json:"mode"`
+	Format  virtual.Format `json:"format"`
+	Streams int            `json:"streams"`
+	// Files, of files that are there already, are their URLs without queries, which
+	// hold what gives access; Once says that there were some.
+	Files []string `json:"files,omitempty"`
+	Once  bool     `json:"once,omitempty"`
+	// Group is the number of positions of one job.
+	Group int64 `json:"group"`
+	// Valid are the constraints that were validated before.
+	Valid []string `json:"valid,omitempty"`
+	// Skip is the number of records in front of the data, in files of CSV that the
+	// server reads as they are.
+	Skip int `json:"skip,omitempty"`
+	// WasEmpty says that the table was, so that all of its rows are the load's.
+	WasEmpty bool `json:"was_empty,omitempty"`
+	// Of the job that was begun last: what its description holds, the server's time
+	// before it, and what it loads; and where its files are served.
+	Tag    string        `json:"tag,omitempty"`
+	Began  time.Time     `json:"began,omitzero"`
+	Range  chunker.Range `json:"range,omitzero"`
+	Addr   string        `json:"addr,omitempty"`
+	Secret serve.Secret  `json:"secret,omitempty"`
+}
+
+// MinUploads is the least number of files that are uploaded at once.
+const MinUploads = 2

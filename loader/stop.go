@@ -1,0 +1,17 @@
+package loader
+
+import "context"
+
+// WithStop returns a context that ends with ErrStopped as its cause when stop is closed, and
+// the function that releases it.
+func WithStop(ctx context.Context, stop <-chan struct{}) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-stop:
+			cancel(ErrStopped)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
