@@ -17,8 +17,8 @@ func (r *run) sent() time.Time {
 	return now
 }
 
-// answered notes that a chunk that was sent at start is not under way any more.
-func (r *run) answered(start time.Time) {
+// ended notes that a chunk that was sent at start is not under way any more.
+func (r *run) ended(start time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if i := slices.Index(r.began, start); i >= 0 {
@@ -66,8 +66,8 @@ func (r *run) keep(ctx context.Context) {
 }
 
 func (r *run) checkpoint(ctx context.Context) error {
-	r.books.Lock()
-	defer r.books.Unlock()
+	r.books <- struct{}{}
+	defer func() { <-r.books }()
 	return r.queue.Checkpoint(ctx, r.claims())
 }
 

@@ -40,6 +40,10 @@ type Job struct {
 	Together bool
 	// RowsPerSecond bounds the rate over all workers of this run; zero is no bound.
 	RowsPerSecond float64
+	// StallTimeout is how long nothing may be under way, neither a chunk, a read of
+	// the source, a call of the queue nor a wait for RowsPerSecond or for other runs,
+	// until the run ends with ErrStalled; zero is DefaultStallTimeout.
+	StallTimeout time.Duration
 	// Queue hands out the work; nil keeps it in this process, without resume.
 	Queue Queue
 	// Stop, when it is closed, lets the running chunks finish and starts no
@@ -51,6 +55,9 @@ type Job struct {
 
 // DefaultWorkers is the number of workers where nothing else decides.
 const DefaultWorkers = 2
+
+// DefaultStallTimeout is the StallTimeout where none is given.
+const DefaultStallTimeout = time.Minute
 
 // CheckpointEvery is the time between two checkpoints of a run. A run that dies
 // repeats the look-up of at most this much work; nothing else depends on it.
@@ -95,7 +102,12 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 	if err := j.Check(); err != nil {
 		return Result{}, err
 	}
-	r := newRun(j)
+	return newRun(j).run(ctx)
+}
+
+// run starts the workers and what runs beside them, and returns when all of them have
+// ended.
+func (r *run) run(ctx context.Context) (Result, error) {
 	start := time.Now()
 	r.mu.Lock()
 	r.crew.begun(start)
@@ -103,11 +115,12 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 	r.mu.Unlock()
 	var beside sync.WaitGroup
 	beside.Go(func() { r.keep(ctx) })
+	beside.Go(func() { r.watch(ctx) })
 	claiming, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	beside.Go(func() { r.claimAhead(claiming) })
 	err := r.group.Wait()
-	r.finish()
+	close(r.over)
 	// A claim under way ends by itself, so that it is known and given back, unless the
 	// server is what failed: it would be asked for as long as retrying lasts.
 	impatient := time.AfterFunc(releaseTimeout, giveUp)
@@ -123,8 +136,8 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 		err = errors.Join(err, r.releaseAll(ctx))
 	}
 	res := r.result(time.Since(start))
-	if err == nil && j.Queue == nil && res.Positions != j.Positions {
-		err = fmt.Errorf("%w: %d of %d positions", ErrUnconfirmed, res.Positions, j.Positions)
+	if err == nil && r.Queue == nil && res.Positions != r.Positions {
+		err = fmt.Errorf("%w: %d of %d positions", ErrUnconfirmed, res.Positions, r.Positions)
 	}
 	return res, err
 }

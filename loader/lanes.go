@@ -23,11 +23,14 @@ type lane struct {
 }
 
 // next returns a span to work on: of the worker's own lane, else of a lane that nobody
-// has taken up, else of another worker's. Workers with lanes of their own write to
-// different ranges of keys. io.EOF: the run has no more to do; ErrBusy: other runs
-// have.
+// has taken up, else, where the queue has no more to give, of another worker's. Workers
+// with lanes of their own write to different ranges of keys. io.EOF: the run has no more
+// to do; ErrBusy: other runs have.
 func (r *run) next(ctx context.Context, worker int) (*lane, chunker.Span, error) {
 	for {
+		r.mu.Lock()
+		changed, answers, answer := r.changed, r.answers, r.answer
+		r.mu.Unlock()
 		l, span, err := r.take(func(l *lane) bool { return l.owner == worker || r.Together && l.owner != nobody })
 		if errors.Is(err, io.EOF) {
 			l, span, err = r.take(func(l *lane) bool { return l.owner == nobody })
@@ -35,27 +38,70 @@ func (r *run) next(ctx context.Context, worker int) (*lane, chunker.Span, error)
 				r.own(l, worker)
 			}
 		}
+		if errors.Is(err, io.EOF) && answer != nil {
+			l, span, err = r.take(func(*lane) bool { return true })
+		}
 		if !errors.Is(err, io.EOF) {
 			return l, span, err
 		}
-		// Nothing is in reserve: what the claimer says now decides.
-		select {
-		case <-ctx.Done():
-			return nil, span, ctx.Err()
-		case <-r.halt:
-			return nil, span, io.EOF
-		case <-r.Stop:
-			return nil, span, ErrStopped
-		case err := <-r.claimed:
-			if err == nil {
-				continue
-			}
-			if l, span, err := r.take(func(*lane) bool { return true }); !errors.Is(err, io.EOF) {
-				return l, span, err
-			}
+		if answer != nil && r.hears(worker, answers) {
+			return nil, span, answer
+		}
+		if err := r.wait(ctx, changed); err != nil {
 			return nil, span, err
 		}
 	}
+}
+
+// hears reports whether a worker has not yet ended a search with this answer of the queue.
+// The next search needs another: meanwhile there may be more to have.
+func (r *run) hears(worker, answers int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.heard[worker] == answers {
+		return false
+	}
+	r.heard[worker] = answers
+	return true
+}
+
+// wait waits until something has changed since the worker saw changed. A worker that
+// waits is a reason to ask the queue. io.EOF: the run has failed.
+func (r *run) wait(ctx context.Context, changed <-chan struct{}) error {
+	r.mu.Lock()
+	if changed != r.changed {
+		r.mu.Unlock()
+		return nil
+	}
+	asked := r.answers
+	if r.waiting++; r.waiting == 1 {
+		r.wake()
+	}
+	changed = r.changed
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.answers == asked {
+			r.waiting--
+		}
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.halt:
+		return io.EOF
+	case <-r.Stop:
+		return ErrStopped
+	case <-changed:
+		return nil
+	}
+}
+
+// wake has those who wait look again. The run is locked.
+func (r *run) wake() {
+	close(r.changed)
+	r.changed = make(chan struct{})
 }
 
 // nobody is the owner of a lane in reserve.
@@ -65,44 +111,71 @@ func (r *run) own(l *lane, worker int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.owner = worker
-	r.reserve.Signal()
+	r.wake()
 }
 
 // claimAhead keeps one lane in reserve, so that no worker waits for a claim while
-// there is work. What it learns goes to the workers that wait: nil for a new lane, else
-// why there is none.
+// there is work. When the queue has no more to give, it is asked again as often as a
+// worker waits.
+//
+// Note: tried a channel for what the queue said, beside a condition for the reserve. A
+// lane that came back from a worker that was dismissed was a reserve for the claimer, and
+// no word to those that waited for it: they waited for each other.
 func (r *run) claimAhead(ctx context.Context) {
 	for {
 		r.mu.Lock()
-		for !r.closing && slices.ContainsFunc(r.lanes, func(l *lane) bool { return l.owner == nobody && !l.spent }) {
-			r.reserve.Wait()
-		}
-		closing, size := r.closing, r.pace.size
+		changed, hungry, size := r.changed, r.hungry(), r.pace.size
 		r.mu.Unlock()
-		if closing {
-			return
+		if !hungry {
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				return
+			case <-r.over:
+				return
+			}
 		}
+		select {
+		case <-r.over:
+			return
+		default:
+		}
+		done := r.underWay()
 		claim, err := r.queue.Claim(ctx, size)
-		switch {
-		case err == nil:
-			l := &lane{claim: claim, owner: nobody, spans: r.cut(claim.Done.Gaps(claim.Range)...)}
-			r.mu.Lock()
-			r.lanes = append(r.lanes, l)
-			r.mu.Unlock()
-		case !errors.Is(err, io.EOF) && !errors.Is(err, ErrBusy):
+		done()
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, ErrBusy) {
 			if ctx.Err() == nil {
 				r.fail(fmt.Errorf("claim rows: %w", err))
 			}
 			return
 		}
-		select {
-		case r.claimed <- err:
-		case <-ctx.Done():
-			return
-		case <-r.over:
-			return
+		var l *lane
+		if err == nil {
+			l = &lane{claim: claim, owner: nobody, spans: r.cut(claim.Done.Gaps(claim.Range)...)}
 		}
+		r.answered(l, err)
 	}
+}
+
+// hungry reports whether the queue should be asked. The run is locked.
+func (r *run) hungry() bool {
+	if slices.ContainsFunc(r.lanes, func(l *lane) bool { return l.owner == nobody && !l.spent }) {
+		return false
+	}
+	return r.answer == nil || r.waiting > 0
+}
+
+// answered is told what the queue gave, or said instead.
+func (r *run) answered(l *lane, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l != nil {
+		r.lanes = append(r.lanes, l)
+	}
+	r.answer, r.waiting = err, 0
+	r.answers++
+	r.wake()
 }
 
 // take cuts a span from the first lane that from accepts and that has one left;
@@ -134,6 +207,7 @@ func (r *run) choose(from func(*lane) bool) (*lane, int64) {
 
 // cutNext cuts the next span of a lane.
 func (r *run) cutNext(l *lane, size int64) (chunker.Span, error) {
+	defer r.underWay()()
 	l.cutting.Lock()
 	defer l.cutting.Unlock()
 	span, err := l.spans.Next(size)
@@ -144,7 +218,7 @@ func (r *run) cutNext(l *lane, size int64) (chunker.Span, error) {
 		l.open++
 	case errors.Is(err, io.EOF):
 		l.spent = true
-		r.reserve.Signal() // it may have been the one in reserve, of a worker that was dismissed
+		r.wake() // it may have been the one in reserve, of a worker that was dismissed
 	}
 	return span, err
 }
@@ -167,11 +241,12 @@ func (r *run) close(ctx context.Context, l *lane) {
 		return
 	}
 	r.writes.Go(func() {
-		r.books.Lock()
-		defer r.books.Unlock()
+		defer r.underWay()()
+		r.books <- struct{}{}
+		defer func() { <-r.books }()
 		r.mu.Lock()
 		r.lanes = slices.DeleteFunc(r.lanes, func(x *lane) bool { return x == l })
-		r.reserve.Signal()
+		r.wake()
 		r.mu.Unlock()
 		if err := r.queue.Release(ctx, l.claim); err != nil && ctx.Err() == nil {
 			r.fail(fmt.Errorf("record rows %d to %d as done: %w", l.claim.First, l.claim.End-1, err))

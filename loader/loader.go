@@ -73,6 +73,9 @@ var (
 	// ErrGaveUp: a chunk could not be committed within the time for retries.
 	// The load can be resumed.
 	ErrGaveUp = errors.New("gave up retrying")
+	// ErrStalled: nothing was under way for longer than Job.StallTimeout. That is a
+	// fault of the loader. The load can be resumed.
+	ErrStalled = errors.New("stalled")
 	// ErrLost: another run has taken over what this one held, or the load was
 	// forgotten.
 	ErrLost = errors.New("the load was taken over")

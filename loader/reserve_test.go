@@ -4,38 +4,111 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"bulkload/chunker"
 )
+
+// asked is a queue that has no more to give, and tells when it is asked.
+type asked chan struct{}
+
+func (q asked) Claim(context.Context, int64) (Claim, error) {
+	q <- struct{}{}
+	return Claim{}, io.EOF
+}
+
+func (asked) Checkpoint(context.Context, []Claim) error { return nil }
+func (asked) Release(context.Context, Claim) error      { return nil }
 
 // TestReserveThatIsUsedUp takes the last span of the lane in reserve, as a worker does
 // that then looks for more: the claimer must not wait for somebody to take it up.
 func TestReserveThatIsUsedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRun(&Job{Positions: 100})
+		q := make(asked)
+		r := newRun(&Job{Positions: 100, Queue: q})
 		r.lanes = []*lane{{owner: nobody, spans: r.cut()}} // given back by a worker that was dismissed
 		go r.claimAhead(t.Context())
 		synctest.Wait() // it waits, for there is a lane in reserve
 		if _, _, err := r.take(func(*lane) bool { return true }); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
-		if err := <-r.claimed; err != nil {
-			t.Error(err)
-		}
+		<-q
 		// The same where the lane is given back as done.
 		whole := chunker.Range{End: 10}
 		l := &lane{owner: nobody, open: 1, claim: Claim{Range: whole}, spans: r.cut(whole)}
 		l.claim.Done.Add(whole)
 		r.mu.Lock()
-		r.lanes = []*lane{l}
+		r.lanes, r.answer = []*lane{l}, nil
 		r.mu.Unlock()
 		synctest.Wait()
 		r.close(context.Background(), l)
-		if err := <-r.claimed; !errors.Is(err, io.EOF) {
-			t.Error(err)
-		}
+		<-q
 		close(r.over)
+	})
+}
+
+// TestLaneOfADismissedWorkerIsSeen has a worker wait while the queue does not answer, and
+// another one dismissed, which leaves a lane: that is what the first must take.
+func TestLaneOfADismissedWorkerIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRun(&Job{Positions: 100, Workers: 2, Queue: make(asked)})
+		whole := chunker.Range{End: 10}
+		r.lanes = []*lane{{owner: 1, claim: Claim{Range: whole}, spans: r.cut(whole)}}
+		got := make(chan error, 1)
+		go func() {
+			_, _, err := r.next(t.Context(), 0)
+			got <- err
+		}()
+		synctest.Wait() // it waits: the lane is the other's
+		r.mu.Lock()
+		r.crew.size = 1
+		r.mu.Unlock()
+		if !r.dismissed(1) {
+			t.Fatal("worker 1 of 1 is not dismissed")
+		}
+		select {
+		case err := <-got:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Hour):
+			t.Error("a worker waits for an hour beside a lane that is free")
+			close(r.halt)
+		}
+	})
+}
+
+// uncut is a Source that is not cut until a channel is closed.
+type uncut struct {
+	numbers
+	until <-chan struct{}
+}
+
+func (s uncut) Cut(chunker.Range) Spans {
+	<-s.until
+	return &rowSpans{}
+}
+
+// TestRunThatStalls holds the claimer up: all workers wait for it. The run ends, and says
+// what they wait for.
+func TestRunThatStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(0)
+		job := &Job{Committer: x, Queue: x, Positions: 100, Workers: 3, StallTimeout: 20 * time.Second}
+		r := newRun(job)
+		job.Source = uncut{until: r.halt}
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := r.run(ctx)
+		if !errors.Is(err, ErrStalled) || !strings.Contains(err.Error(), "3 workers wait for the next of 1 claims") {
+			t.Errorf("got %v, want ErrStalled, and what 3 workers wait for", err)
+		}
+		if took := time.Since(start); took < 20*time.Second || took > time.Minute {
+			t.Errorf("after %s, want 20 s", took)
+		}
 	})
 }

@@ -25,23 +25,29 @@ type run struct {
 	group errgroup.Group // of the workers
 
 	// books is held while the queue writes, so that no checkpoint of a claim
-	// arrives after the claim was given back, and looks like a lost one.
-	books sync.Mutex
+	// arrives after the claim was given back, and looks like a lost one. It is a channel
+	// of one slot, since it is held while the network is waited for.
+	books chan struct{}
 
-	// claimed gives what the claimer learned to a worker that waits for it.
-	claimed chan error
-	over    chan struct{}  // closed when the workers have returned
-	writes  sync.WaitGroup // claims being given back
+	over   chan struct{}  // closed when the workers have returned
+	writes sync.WaitGroup // claims being given back
 
 	limit *rate.Limiter // of rows; nil is none
 
-	mu      sync.Mutex // guards what follows
-	reserve sync.Cond  // signals that there may be no lane in reserve, or closing
-	closing bool
-	lanes   []*lane
+	mu    sync.Mutex // guards what follows
+	lanes []*lane
+	// changed is closed, and another put in its place, when those who wait should
+	// look again: the workers for a lane, the claimer for a reason to claim.
+	changed chan struct{}
+	answers int   // of the queue
+	answer  error // the last one; nil gave a lane
+	waiting int   // workers that wait for the next one
 	pace    pace
 	crew    crew
 	working []bool // by worker: it takes spans
+	heard   []int  // by worker: the last answer that ended a search of its
+	active  int    // what is under way; see underWay
+	moves   int    // what has ever been
 	// began are the times at which the chunks under way were first sent.
 	began   []time.Time
 	failure error
@@ -52,14 +58,14 @@ type run struct {
 func newRun(j *Job) *run {
 	r := &run{
 		Job: j, queue: j.Queue,
-		halt: make(chan struct{}), claimed: make(chan error), over: make(chan struct{}),
+		halt: make(chan struct{}), books: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}),
 	}
-	r.reserve.L = &r.mu
 	r.crew = crew{size: j.Workers, most: j.MostWorkers}
 	if r.crew.size == 0 {
 		r.crew.size = DefaultWorkers
 	}
 	r.working = make([]bool, max(r.crew.size, r.crew.most))
+	r.heard = make([]int, len(r.working))
 	size := j.Plan.RowsPerChunk
 	if size == 0 {
 		size = chunker.DefaultRowsPerChunk
@@ -107,6 +113,7 @@ func (r *run) dismissed(worker int) bool {
 			l.owner = nobody
 		}
 	}
+	r.wake()
 	return true
 }
 
@@ -130,10 +137,15 @@ func (r *run) work(ctx context.Context, worker int) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.Is(err, ErrBusy):
+			done := r.underWay()
 			r.pause(ctx, busyPoll)
+			done()
 			continue
 		case err == nil:
-			if err = r.load(ctx, c, l, span); err == nil {
+			done := r.underWay()
+			err = r.load(ctx, c, l, span)
+			done()
+			if err == nil {
 				if h, ok := r.Source.(Holder); ok {
 					h.Done(span)
 				}
@@ -209,7 +221,7 @@ func (r *run) await(ctx context.Context, n int) error {
 func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Span) error {
 	start := r.sent()
 	out, err := r.Committer.Commit(ctx, c)
-	r.answered(start)
+	r.ended(start)
 	switch {
 	case err == nil:
 		n := int64(c.Len())
@@ -341,15 +353,6 @@ func (r *run) observe(e Event) {
 	if r.Observe != nil {
 		r.Observe(e)
 	}
-}
-
-// finish ends what runs beside the workers.
-func (r *run) finish() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.closing = true
-	r.reserve.Broadcast()
-	close(r.over)
 }
 
 // result returns the total.

@@ -93,7 +93,7 @@ func (p *program) code(err error) int {
 		return exitStopped
 	case errors.As(err, &broken), errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete), errors.Is(err, bank.ErrMoney):
 		return exitUnconfirmed
-	case errors.Is(err, loader.ErrGaveUp):
+	case errors.Is(err, loader.ErrGaveUp), errors.Is(err, loader.ErrStalled):
 		return exitStopped
 	case errors.As(err, &dup), errors.Is(err, bank.ErrFew), errors.Is(err, bank.ErrFunds):
 		return exitData

@@ -35,6 +35,7 @@ func TestExitCodes(t *testing.T) {
 		{chunk(fmt.Errorf("%w after 5m: %w", loader.ErrGaveUp, &commit.RefusedError{Err: pg("40001")})), exitStopped},
 		{chunk(fmt.Errorf("%w after 5m: %w", loader.ErrGaveUp, io.EOF)), exitStopped},
 		{loader.ErrStopped, exitStopped},
+		{fmt.Errorf("%w: nothing was under way", loader.ErrStalled), exitStopped},
 		{chunk(loader.ErrUnconfirmed), exitUnconfirmed},
 		{errors.Join(loader.ErrUnconfirmed, loader.ErrGaveUp), exitUnconfirmed},
 		{bank.ErrMoney, exitUnconfirmed},

@@ -369,6 +369,7 @@ func (l *Load) join(ctx context.Context, s Settings) error {
 		Source: l.source(), Committer: l.committer, Positions: l.Positions, Plan: l.Plan,
 		Adapt: s.Chunk == 0, MostRows: l.mostRows(), Workers: crew.Begin, MostWorkers: crew.Most,
 		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL || s.InOrder, RowsPerSecond: s.Rate,
+		StallTimeout: s.ChunkTimeout,
 	}
 	if l.registry != nil {
 		queue := l.registry.Queue(l.ID, l.run)
