@@ -99,10 +99,18 @@ func TestRunThatStalls(t *testing.T) {
 		x := newTrial(0)
 		job := &Job{Committer: x, Queue: x, Positions: 100, Workers: 3, StallTimeout: 20 * time.Second}
 		r := newRun(job)
-		job.Source = uncut{until: r.halt}
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
+		until := make(chan struct{})
+		job.Source = uncut{until: until}
+		go func() {
+			defer close(until)
+			select {
+			case <-r.halt:
+			case <-ctx.Done():
+			}
+		}()
 		_, err := r.run(ctx)
 		if !errors.Is(err, ErrStalled) || !strings.Contains(err.Error(), "3 workers wait for the next of 1 claims") {
 			t.Errorf("got %v, want ErrStalled, and what 3 workers wait for", err)
