@@ -88,6 +88,9 @@ type Claim struct {
 	chunker.Range
 	// Done holds the ranges within the claim that are in.
 	Done chunker.Ranges
+	// Open holds the ranges within the claim that an earlier run may have sent without
+	// having recorded them: their rows may be in. It is empty where a ledger tells.
+	Open chunker.Ranges
 }
 
 // A Queue hands out the positions of a load that are not in yet, and keeps what is

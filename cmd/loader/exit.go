@@ -57,6 +57,7 @@ func (p *program) code(err error) int {
 		written *importer.FileError
 		write   *writeError
 		resume  *load.ResumeError
+		schema  *registry.SchemaError
 		pg      *pgconn.PgError
 	)
 	switch {
@@ -97,7 +98,7 @@ func (p *program) code(err error) int {
 		return exitStopped
 	case errors.As(err, &dup), errors.Is(err, bank.ErrFew), errors.Is(err, bank.ErrFunds):
 		return exitData
-	case errors.As(err, &connect), errors.As(err, &create), errors.As(err, &table), errors.As(err, &local), errors.As(err, &target), errors.As(err, &key), errors.As(err, &cert):
+	case errors.As(err, &connect), errors.As(err, &create), errors.As(err, &table), errors.As(err, &schema), errors.As(err, &local), errors.As(err, &target), errors.As(err, &key), errors.As(err, &cert):
 		return exitTarget
 	case errors.As(err, &refused), errors.As(err, &pg):
 		switch class := server.Classify(err); {

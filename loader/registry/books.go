@@ -16,9 +16,10 @@ import (
 // claim is a row of loader.claims.
 type claim struct {
 	chunker.Range
-	run  string
-	done chunker.Ranges
-	idle time.Duration // since the last sign of life
+	run       string
+	done      chunker.Ranges
+	idle      time.Duration // since the last sign of life
+	successor string        // who takes it over; empty while its run may work
 }
 
 // books is what the registry has of one load.
@@ -26,6 +27,7 @@ type books struct {
 	state     State
 	positions int64
 	done      chunker.Ranges // in, and under no claim
+	open      chunker.Ranges // what dead runs may have sent without having recorded it
 	claims    []claim
 }
 
@@ -50,8 +52,12 @@ func (r *Registry) lockLive(ctx context.Context, tx pgx.Tx, load string) (books,
 
 func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string) (books, error) {
 	var b books
-	var text, state string
-	err := tx.QueryRow(ctx, `SELECT positions, done, state FROM loader.loads WHERE id = $1`+purpose, load).Scan(&b.positions, &text, &state)
+	var text, open, state string
+	openColumn, successor := "open", "COALESCE(successor, '')"
+	if r.older.Load() {
+		openColumn, successor = "''", "''"
+	}
+	err := tx.QueryRow(ctx, `SELECT positions, done, `+openColumn+`, state FROM loader.loads WHERE id = $1`+purpose, load).Scan(&b.positions, &text, &open, &state)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
 	}
@@ -59,10 +65,13 @@ func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string)
 		return b, err
 	}
 	b.state = State(state)
-	if b.done, err = chunker.ParseRanges(text); err != nil {
+	if b.done, err = chunker.ParseRanges(text); err == nil {
+		b.open, err = chunker.ParseRanges(open)
+	}
+	if err != nil {
 		return b, ours{fmt.Errorf("load %s: %w", load, err)}
 	}
-	found, err := tx.Query(ctx, `SELECT lo, hi, run, done, EXTRACT(epoch FROM now() - beat)::FLOAT8 FROM loader.claims WHERE load = $1 ORDER BY lo`, load)
+	found, err := tx.Query(ctx, `SELECT lo, hi, run, done, EXTRACT(epoch FROM now() - beat)::FLOAT8, `+successor+` FROM loader.claims WHERE load = $1 ORDER BY lo`, load)
 	if err != nil {
 		return b, err
 	}
@@ -70,7 +79,7 @@ func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string)
 		var c claim
 		var text string
 		var idle float64
-		err := row.Scan(&c.First, &c.End, &c.run, &text, &idle)
+		err := row.Scan(&c.First, &c.End, &c.run, &text, &idle, &c.successor)
 		if err == nil {
 			c.idle = time.Duration(idle * float64(time.Second))
 			c.done, err = chunker.ParseRanges(text)

@@ -53,6 +53,9 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 // live to end the runs, is no error. may is asked in the transaction, and its error ends
 // the attempts.
 func (r *Registry) end(ctx context.Context, load string, may func(context.Context, pgx.Tx) error) error {
+	if err := r.upgrade(ctx); err != nil {
+		return err
+	}
 	var was State
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.lock(ctx, tx, load)

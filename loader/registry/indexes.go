@@ -17,6 +17,9 @@ type Index struct {
 // Defer records the indexes of a load, in the order in which they are to be made again.
 // It is called before the first of them is dropped. loader.ErrLost: the load was ended.
 func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
+	if err := r.upgrade(ctx); err != nil {
+		return err
+	}
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := r.lockLive(ctx, tx, load); err != nil {
 			return err
@@ -64,7 +67,7 @@ func (r *Registry) Deferred(ctx context.Context, load string) ([]Index, error) {
 		}
 		return err
 	})
-	if err != nil {
+	if err != nil && !r.absent(err) {
 		return nil, fmt.Errorf("read the deferred indexes of load %s: %w", load, err)
 	}
 	return list, nil

@@ -53,6 +53,9 @@ func (r *Registry) Queue(load, run string) *Queue {
 // that have died hold something, their sessions are ended, what they committed is
 // recorded, and their claims are free.
 func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Claim, error) {
+	if err := q.reg.upgrade(ctx); err != nil {
+		return loader.Claim{}, err
+	}
 	for {
 		c, dead, err := q.claim(ctx, chunk)
 		if !errors.Is(err, loader.ErrBusy) || len(dead) == 0 {
@@ -87,7 +90,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 			case c.run != q.run:
 				others = append(others, c)
 			case !q.held[c.First]:
-				got = loader.Claim{Range: c.Range, Done: c.done}
+				got = loader.Claim{Range: c.Range, Done: c.done, Open: within(b.open, c.Range)}
 				return nil
 			}
 		}
@@ -108,6 +111,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 			}
 			got.End = min(got.End, free[0].End)
 		}
+		got.Open = within(b.open, got.Range)
 		_, err = tx.Exec(ctx, `INSERT INTO loader.claims (load, lo, hi, run) VALUES ($1, $2, $3, $4)`, q.load, got.First, got.End, q.run)
 		return err
 	})
@@ -135,6 +139,18 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 func isPrefix(in chunker.Ranges) bool {
 	list := in.All()
 	return len(list) == 0 || len(list) == 1 && list[0].First == 0
+}
+
+// within returns the part of a set that lies in r.
+func within(set chunker.Ranges, r chunker.Range) chunker.Ranges {
+	var without, in chunker.Ranges
+	for _, gap := range set.Gaps(r) {
+		without.Add(gap)
+	}
+	for _, x := range without.Gaps(r) {
+		in.Add(x)
+	}
+	return in
 }
 
 // smallClaim is the size below which a claim is not made for the sake of sharing: what

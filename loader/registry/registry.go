@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,82 +21,6 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader/server"
 )
-
-// Schema is the schema that holds the registry's tables.
-const Schema = "loader"
-
-// The registry's tables. Positions are row numbers or byte offsets; lo is
-// inclusive, hi is not. They are made outside of any load's transactions, since
-// DDL commits by itself on CockroachDB from 25.1 on.
-var tables = []struct{ name, ddl string }{
-	// One row a load. done holds the positions that are in and under no
-	// claim, as chunker.Ranges writes them.
-	{"loads", `CREATE TABLE IF NOT EXISTS loader.loads (
-		id TEXT NOT NULL PRIMARY KEY,
-		created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
-		finished_at TIMESTAMPTZ,
-		what TEXT NOT NULL,
-		target TEXT NOT NULL,
-		state TEXT NOT NULL,
-		positions BIGINT NOT NULL,
-		done TEXT NOT NULL DEFAULT '',
-		spec TEXT NOT NULL,
-		job BIGINT)`},
-	// One row for each range that a run works on.
-	{"claims", `CREATE TABLE IF NOT EXISTS loader.claims (
-		load TEXT NOT NULL,
-		lo BIGINT NOT NULL,
-		hi BIGINT NOT NULL,
-		run TEXT NOT NULL,
-		done TEXT NOT NULL DEFAULT '',
-		beat TIMESTAMPTZ NOT NULL DEFAULT now(),
-		PRIMARY KEY (load, lo))`},
-	// One row for each chunk that the transaction way committed and that lies
-	// in a claim; written in the transaction of the chunk's rows.
-	{"ledger", `CREATE TABLE IF NOT EXISTS loader.ledger (
-		load TEXT NOT NULL,
-		lo BIGINT NOT NULL,
-		hi BIGINT NOT NULL,
-		PRIMARY KEY (load, lo))`},
-	// Rows whose generated key belonged to somebody else's row: the key that
-	// they have instead.
-	{"moved", `CREATE TABLE IF NOT EXISTS loader.moved (
-		load TEXT NOT NULL,
-		row_number BIGINT NOT NULL,
-		id BIGINT NOT NULL,
-		PRIMARY KEY (load, row_number))`},
-	// Secondary indexes that a load has dropped, or is about to.
-	{"indexes", `CREATE TABLE IF NOT EXISTS loader.indexes (
-		load TEXT NOT NULL,
-		name TEXT NOT NULL,
-		place BIGINT NOT NULL,
-		ddl TEXT NOT NULL,
-		PRIMARY KEY (load, name))`},
-	// Records of a file that are no rows: written in the transaction of their
-	// chunk.
-	{"rejects", `CREATE TABLE IF NOT EXISTS loader.rejects (
-		load TEXT NOT NULL,
-		position BIGINT NOT NULL,
-		file TEXT NOT NULL,
-		line BIGINT NOT NULL,
-		byte BIGINT NOT NULL,
-		column_name TEXT NOT NULL,
-		code TEXT NOT NULL,
-		reason TEXT NOT NULL,
-		record BYTEA NOT NULL,
-		PRIMARY KEY (load, position))`},
-	// How a table was loaded best so far.
-	{"tuning", `CREATE TABLE IF NOT EXISTS loader.tuning (
-		target TEXT NOT NULL,
-		what TEXT NOT NULL,
-		chunk BIGINT NOT NULL,
-		workers BIGINT NOT NULL,
-		via TEXT NOT NULL,
-		way TEXT NOT NULL,
-		origin TEXT NOT NULL,
-		updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
-		PRIMARY KEY (target, what))`},
-}
 
 // Errors for errors.Is.
 var (
@@ -147,6 +72,10 @@ type Registry struct {
 
 	pool *pgxpool.Pool
 	info server.Info
+
+	// older: the registry may lack what this version has. Reads do without it, writes
+	// begin with an upgrade.
+	older *atomic.Bool
 }
 
 // DefaultRetryFor is the RetryFor of a registry that was just opened.
@@ -156,7 +85,7 @@ const DefaultRetryFor = 5 * time.Minute
 const DefaultAttemptTimeout = time.Minute
 
 func newRegistry(pool *pgxpool.Pool, info server.Info) *Registry {
-	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, pool: pool, info: info}
+	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, pool: pool, info: info, older: new(atomic.Bool)}
 }
 
 // Over returns the registry over other sessions with its database.
@@ -178,45 +107,11 @@ func NewID() string {
 // finds them.
 func SessionName(load, run string) string { return "loader " + load + " " + run }
 
-// Open returns the registry of the database that pool connects to, or ErrNoRegistry.
-// It writes nothing.
-func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
-	var names []string
-	for _, t := range tables {
-		names = append(names, t.name)
-	}
-	var n int
-	err := pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname = ANY($2)`, Schema, names).Scan(&n)
-	if err != nil {
-		return nil, fmt.Errorf("look for the registry: %w", err)
-	}
-	if n < len(tables) {
-		return nil, ErrNoRegistry
-	}
-	return newRegistry(pool, info), nil
-}
-
-// Create is Open, and makes the registry where it is missing. A *server.CreateError
-// says that the user may not.
-func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
-	r, err := Open(ctx, pool, info)
-	if !errors.Is(err, ErrNoRegistry) {
-		return r, err
-	}
-	if err := server.CreateIfMissing(ctx, pool, "schema", Schema, "CREATE SCHEMA IF NOT EXISTS loader"); err != nil {
-		return nil, err
-	}
-	for _, t := range tables {
-		if err := server.CreateIfMissing(ctx, pool, "table", Schema+"."+t.name, t.ddl); err != nil {
-			return nil, err
-		}
-	}
-	return newRegistry(pool, info), nil
-}
-
 // Add records a new load.
 func (r *Registry) Add(ctx context.Context, l Load) error {
+	if err := r.upgrade(ctx); err != nil {
+		return err
+	}
 	state := Loading
 	if l.Positions == 0 {
 		state = Done // files without a byte

@@ -15,7 +15,7 @@ func (r *Registry) CountRejects(ctx context.Context, id string) (int64, error) {
 	err := r.persist(ctx, func(ctx context.Context) error {
 		return r.pool.QueryRow(ctx, `SELECT count(*) FROM loader.rejects WHERE load = $1`, id).Scan(&n)
 	})
-	if err != nil {
+	if err != nil && !r.absent(err) {
 		return 0, fmt.Errorf("count the rejects of load %s: %w", id, err)
 	}
 	return n, nil
@@ -33,7 +33,7 @@ func (r *Registry) EachReject(ctx context.Context, id string, f func(rows.Reject
 			return err
 		})
 	}
-	if err != nil {
+	if err != nil && !r.absent(err) {
 		return fmt.Errorf("read the rejects of load %s: %w", id, err)
 	}
 	return nil

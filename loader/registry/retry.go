@@ -20,6 +20,16 @@ type ours struct{ error }
 
 func (e ours) Unwrap() error { return e.error }
 
+// passing marks errors of the server that are no reason to give up here.
+type passing struct{ error }
+
+func (e passing) Unwrap() error { return e.error }
+
+func isPassing(err error) bool {
+	var p passing
+	return errors.As(err, &p)
+}
+
 func isOurs(err error) bool {
 	var o ours
 	return errors.As(err, &o)
@@ -70,7 +80,7 @@ func (r *Registry) again(ctx context.Context, fn func() error) error {
 		if err == nil || ctx.Err() != nil || isOurs(err) {
 			return err
 		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain && !isPassing(err) {
 			return err
 		}
 		if end.IsZero() {

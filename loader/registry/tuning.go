@@ -30,6 +30,9 @@ const (
 
 // SaveTuning keeps a tuning for its table and kind of rows.
 func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
+	if err := r.upgrade(ctx); err != nil {
+		return err
+	}
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO loader.tuning (target, what, chunk, workers, via, way, origin) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (target, what) DO UPDATE SET chunk = excluded.chunk, workers = excluded.workers, via = excluded.via, way = excluded.way,
@@ -49,7 +52,7 @@ func (r *Registry) Tuning(ctx context.Context, target, what string) (t Tuning, o
 	err = r.pool.QueryRow(ctx, `SELECT target, what, chunk, workers, via, way, origin FROM loader.tuning WHERE target = $1 AND what = $2`, target, what).
 		Scan(&t.Target, &t.What, &t.Chunk, &t.Workers, &t.Via, &t.Way, &t.Origin)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+	case errors.Is(err, pgx.ErrNoRows), r.absent(err):
 		return t, false, nil
 	case err != nil:
 		return t, false, fmt.Errorf("read the tuning of %s: %w", target, err)

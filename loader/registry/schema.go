@@ -1,0 +1,377 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/loader/server"
+)
+
+// Schema is the schema that holds the registry's tables.
+const Schema = "loader"
+
+// Version is the version of the registry that this package makes and writes.
+const Version = 2
+
+// tables are the registry's tables as a new registry has them. Positions are row numbers
+// or byte offsets; lo is inclusive, hi is not. They are made outside of any load's
+// transactions, since DDL commits by itself on CockroachDB from 25.1 on.
+var tables = []struct{ name, ddl string }{
+	// One row a load. done holds the positions that are in and under no
+	// claim, as chunker.Ranges writes them. open holds those that a dead run held and
+	// may have sent without having recorded them, where no ledger tells.
+	{"loads", `CREATE TABLE IF NOT EXISTS loader.loads (
+		id TEXT NOT NULL PRIMARY KEY,
+		created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+		finished_at TIMESTAMPTZ,
+		what TEXT NOT NULL,
+		target TEXT NOT NULL,
+		state TEXT NOT NULL,
+		positions BIGINT NOT NULL,
+		done TEXT NOT NULL DEFAULT '',
+		spec TEXT NOT NULL,
+		job BIGINT,
+		open TEXT NOT NULL DEFAULT '')`},
+	// One row for each range that a run works on. run never changes: it names the
+	// sessions that must end before anybody else takes the range. successor is NULL as
+	// long as run may work.
+	{"claims", `CREATE TABLE IF NOT EXISTS loader.claims (
+		load TEXT NOT NULL,
+		lo BIGINT NOT NULL,
+		hi BIGINT NOT NULL,
+		run TEXT NOT NULL,
+		done TEXT NOT NULL DEFAULT '',
+		beat TIMESTAMPTZ NOT NULL DEFAULT now(),
+		successor TEXT,
+		PRIMARY KEY (load, lo))`},
+	// One row for each chunk that the transaction way committed and that lies
+	// in a claim; written in the transaction of the chunk's rows.
+	{"ledger", `CREATE TABLE IF NOT EXISTS loader.ledger (
+		load TEXT NOT NULL,
+		lo BIGINT NOT NULL,
+		hi BIGINT NOT NULL,
+		PRIMARY KEY (load, lo))`},
+	// Rows whose generated key belonged to somebody else's row: the key that
+	// they have instead.
+	{"moved", `CREATE TABLE IF NOT EXISTS loader.moved (
+		load TEXT NOT NULL,
+		row_number BIGINT NOT NULL,
+		id BIGINT NOT NULL,
+		PRIMARY KEY (load, row_number))`},
+	// Secondary indexes that a load has dropped, or is about to.
+	{"indexes", `CREATE TABLE IF NOT EXISTS loader.indexes (
+		load TEXT NOT NULL,
+		name TEXT NOT NULL,
+		place BIGINT NOT NULL,
+		ddl TEXT NOT NULL,
+		PRIMARY KEY (load, name))`},
+	// Records of a file that are no rows: written in the transaction of their
+	// chunk.
+	{"rejects", `CREATE TABLE IF NOT EXISTS loader.rejects (
+		load TEXT NOT NULL,
+		position BIGINT NOT NULL,
+		file TEXT NOT NULL,
+		line BIGINT NOT NULL,
+		byte BIGINT NOT NULL,
+		column_name TEXT NOT NULL,
+		code TEXT NOT NULL,
+		reason TEXT NOT NULL,
+		record BYTEA NOT NULL,
+		PRIMARY KEY (load, position))`},
+	// How a table was loaded best so far.
+	{"tuning", `CREATE TABLE IF NOT EXISTS loader.tuning (
+		target TEXT NOT NULL,
+		what TEXT NOT NULL,
+		chunk BIGINT NOT NULL,
+		workers BIGINT NOT NULL,
+		via TEXT NOT NULL,
+		way TEXT NOT NULL,
+		origin TEXT NOT NULL,
+		updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+		PRIMARY KEY (target, what))`},
+	// One row for each run that has held a claim: whose sessions it has, and whether
+	// others are about to take its claims over, or have. From then on it may not work.
+	{"runs", `CREATE TABLE IF NOT EXISTS loader.runs (
+		load TEXT NOT NULL,
+		run TEXT NOT NULL,
+		username TEXT NOT NULL DEFAULT '',
+		began_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+		fenced BOOL NOT NULL DEFAULT false,
+		PRIMARY KEY (load, run))`},
+	// One row for each version that the registry has reached.
+	{"version", `CREATE TABLE IF NOT EXISTS loader.version (
+		number BIGINT NOT NULL PRIMARY KEY,
+		upgraded_at TIMESTAMPTZ NOT NULL DEFAULT now())`},
+}
+
+// A column is one that a step adds to a table of an older registry.
+type column struct{ table, name, typ string }
+
+// A step upgrades a registry to a version from the one before. Tables that are missing are
+// made before the first step, as tables has them.
+type step struct {
+	version int
+	columns []column
+}
+
+// steps are the upgrades, in order. A registry without a number is of version 0 or 1.
+// A step may be interrupted anywhere, and be made by several loaders at once: each of its
+// statements does nothing where it was done before, and the number is written last.
+//
+// Note: no lock keeps others out meanwhile. DDL on CockroachDB commits by itself, so that
+// a lock would end at the first statement.
+var steps = []step{
+	// The tables that the first registries lack: indexes, tuning, rejects.
+	{version: 1},
+	// A takeover keeps the name of the run until its sessions have ended.
+	{version: 2, columns: []column{
+		{"loads", "open", "TEXT NOT NULL DEFAULT ''"},
+		{"claims", "successor", "TEXT"},
+	}},
+}
+
+// A SchemaError says why schema loader cannot be used. Nothing was changed in it.
+type SchemaError struct {
+	Reason string
+	Err    error // of the server; may be nil
+}
+
+func (e *SchemaError) Error() string {
+	if e.Err == nil {
+		return e.Reason
+	}
+	return e.Reason + ": " + server.Reason(e.Err)
+}
+
+func (e *SchemaError) Unwrap() error { return e.Err }
+
+// probe reads the version of a registry that has every column of this version.
+const probe = `SELECT COALESCE(max(v.number), 0) FROM loader.version v
+	LEFT JOIN (SELECT id, what, target, state, positions, done, spec, job, open FROM loader.loads LIMIT 0) l ON true
+	LEFT JOIN (SELECT load, successor FROM loader.claims LIMIT 0) c ON true
+	LEFT JOIN (SELECT load, fenced FROM loader.runs LIMIT 0) r ON true`
+
+// A form is what schema loader holds.
+type form struct {
+	version int
+	objects []string                   // everything in it, for people
+	columns map[string]map[string]bool // of tables, by name
+}
+
+// ours reports whether the schema holds a registry: the first of its tables, of whatever
+// version.
+func (f *form) ours() bool {
+	for _, c := range []string{"id", "what", "target", "state", "positions", "done", "spec", "created_at", "finished_at", "job"} {
+		if !f.columns["loads"][c] {
+			return false
+		}
+	}
+	return true
+}
+
+// current reports whether the registry is of this version, with all that belongs to it.
+func (f *form) current() bool {
+	for _, t := range tables {
+		if f.columns[t.name] == nil {
+			return false
+		}
+	}
+	for _, s := range steps {
+		for _, c := range s.columns {
+			if !f.columns[c.table][c.name] {
+				return false
+			}
+		}
+	}
+	return f.version == Version
+}
+
+// readForm looks at schema loader. The error is ErrNoRegistry where it is missing or empty,
+// or a *SchemaError where it is another program's, or a newer loader's.
+func readForm(ctx context.Context, pool *pgxpool.Pool) (*form, error) {
+	f := &form{columns: map[string]map[string]bool{}}
+	err := pool.QueryRow(ctx, probe).Scan(&f.version)
+	if err == nil && f.version == Version {
+		for _, t := range tables {
+			f.columns[t.name] = map[string]bool{}
+		}
+		for _, s := range steps {
+			for _, c := range s.columns {
+				f.columns[c.table][c.name] = true
+			}
+		}
+		return f, nil
+	}
+	// A user who may read the tables of earlier versions alone goes by the catalogue.
+	unread := server.Code(err) == "42501"
+	if err != nil && !missing(err) && !unread {
+		return nil, fmt.Errorf("look for the registry: %w", err)
+	}
+	if err := f.look(ctx, pool); err != nil {
+		return nil, fmt.Errorf("look for the registry: %w", err)
+	}
+	numbered := f.columns["version"]["number"] && f.columns["version"]["upgraded_at"]
+	switch {
+	case len(f.objects) == 0:
+		return nil, ErrNoRegistry
+	case unread:
+		f.version = Version
+	case numbered:
+		if err := pool.QueryRow(ctx, `SELECT COALESCE(max(number), 0) FROM loader.version`).Scan(&f.version); err != nil {
+			return nil, fmt.Errorf("read the version of the registry: %w", err)
+		}
+	}
+	switch {
+	case f.version > Version:
+		return nil, &SchemaError{Reason: fmt.Sprintf("the registry (schema %s) is of a newer loader: version %d, this one knows up to %d; update loader", Schema, f.version, Version)}
+	case !f.ours():
+		return nil, &SchemaError{Reason: fmt.Sprintf("schema %s of this database is not the loader's: it holds %s; it is left alone, and --no-registry loads without a record in it", Schema, few(f.objects))}
+	}
+	return f, nil
+}
+
+// missing reports whether a table or column of a query is not there.
+func missing(err error) bool {
+	switch server.Code(err) {
+	case "42P01", "42703", "3F000":
+		return true
+	}
+	return false
+}
+
+// look reads the catalogue.
+func (f *form) look(ctx context.Context, pool *pgxpool.Pool) error {
+	found, err := pool.Query(ctx, `SELECT c.relname::TEXT, COALESCE(a.attname::TEXT, '') FROM pg_catalog.pg_class c
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		WHERE n.nspname = $1 AND c.relkind NOT IN ('i', 'I', 't', 'c')
+		UNION ALL SELECT p.proname::TEXT || '()', '' FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1
+		UNION ALL SELECT t.typname::TEXT, '' FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+			WHERE n.nspname = $1 AND t.typtype IN ('e', 'd')`, Schema)
+	if err != nil {
+		return err
+	}
+	var name, attribute string
+	_, err = pgx.ForEachRow(found, []any{&name, &attribute}, func() error {
+		if !slices.Contains(f.objects, name) {
+			f.objects = append(f.objects, name)
+		}
+		if f.columns[name] == nil {
+			f.columns[name] = map[string]bool{}
+		}
+		f.columns[name][attribute] = true
+		return nil
+	})
+	return err
+}
+
+// few names the first of a list.
+func few(list []string) string {
+	slices.Sort(list)
+	if len(list) > 3 {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:3], ", "), len(list)-3)
+	}
+	return strings.Join(list, ", ")
+}
+
+// Open returns the registry of the database that pool connects to, of this or an earlier
+// version, or ErrNoRegistry. A *SchemaError says that schema loader is another program's,
+// or a newer loader's. It writes nothing: an earlier registry is read as it is, and upgraded
+// by the first call that writes.
+func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
+	f, err := readForm(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	r := newRegistry(pool, info)
+	r.older.Store(!f.current())
+	return r, nil
+}
+
+// Create is Open, and makes the registry where it is missing, or upgrades it. A
+// *server.CreateError says that the user may not make it, a *SchemaError that it cannot be
+// used or upgraded.
+func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
+	r, err := Open(ctx, pool, info)
+	if errors.Is(err, ErrNoRegistry) {
+		if err := server.CreateIfMissing(ctx, pool, "schema", Schema, "CREATE SCHEMA IF NOT EXISTS loader"); err != nil {
+			return nil, err
+		}
+		for _, t := range tables {
+			if err := server.CreateIfMissing(ctx, pool, "table", Schema+"."+t.name, t.ddl); err != nil {
+				return nil, err
+			}
+		}
+		r = newRegistry(pool, info)
+		r.older.Store(true)
+	} else if err != nil {
+		return nil, err
+	}
+	return r, r.upgrade(ctx)
+}
+
+// upgrade makes the registry one of this version, if it is of an earlier one. It is called
+// before the first write.
+func (r *Registry) upgrade(ctx context.Context) error {
+	if !r.older.Load() {
+		return nil
+	}
+	f, err := readForm(ctx, r.pool)
+	if err != nil {
+		return err
+	}
+	failed := func(what string, err error) error {
+		if c := server.Classify(err); c == server.Refused || c == server.Permanent {
+			return &SchemaError{Reason: fmt.Sprintf("the registry (schema %s) is of an earlier loader, and %s; the owner of its tables upgrades it by the next load", Schema, what), Err: err}
+		}
+		return fmt.Errorf("upgrade the registry: %s: %w", what, err)
+	}
+	for _, t := range tables {
+		if f.columns[t.name] != nil {
+			continue
+		}
+		if err := r.ddl(ctx, t.ddl); err != nil {
+			return failed("table "+t.name+" cannot be added", err)
+		}
+	}
+	for _, s := range steps {
+		if s.version <= f.version {
+			continue
+		}
+		for _, c := range s.columns {
+			if f.columns[c.table] == nil || f.columns[c.table][c.name] {
+				continue // it came with its table
+			}
+			if err := r.ddl(ctx, fmt.Sprintf("ALTER TABLE loader.%s ADD COLUMN IF NOT EXISTS %s %s", c.table, c.name, c.typ)); err != nil {
+				return failed("column "+c.table+"."+c.name+" cannot be added", err)
+			}
+		}
+		if err := r.exec(ctx, `INSERT INTO loader.version (number) VALUES ($1) ON CONFLICT (number) DO NOTHING`, s.version); err != nil {
+			return failed("its version cannot be written", err)
+		}
+	}
+	r.older.Store(false)
+	return nil
+}
+
+// absent reports whether an error means that a registry of an earlier version lacks the
+// table that was to be read: it has nothing of it.
+func (r *Registry) absent(err error) bool { return r.older.Load() && server.Code(err) == "42P01" }
+
+// ddl runs a statement that others may be running too, until it has been done.
+func (r *Registry) ddl(ctx context.Context, sql string) error {
+	return r.persist(ctx, func(ctx context.Context) error {
+		_, err := r.pool.Exec(ctx, sql)
+		switch server.Code(err) {
+		case "42P06", "42P07", "42710", "42701", "23505", "55000": // others are making the same
+			return passing{err}
+		}
+		return err
+	})
+}
