@@ -17,6 +17,7 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/bank"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
 
@@ -137,6 +138,24 @@ func TestOneTransfer(t *testing.T) {
 		}
 		if n := loadertest.Value[int64](t, url, "SELECT balance FROM accounts WHERE id = $1", got.Source); n != 501 {
 			t.Errorf("the source has %d, want 501", n)
+		}
+	})
+}
+
+// TestSchemaOfOthers has a schema loader that is another program's: no history is made in it,
+// and no transfer.
+func TestSchemaOfOthers(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		fill(t, url, 2, 1000)
+		loadertest.Exec(t, url, "CREATE SCHEMA loader", "CREATE TABLE loader.jobs (id INT8 PRIMARY KEY)")
+		_, err := open(t, url, bank.Options{}).Run(context.Background(), 1)
+		var schema *registry.SchemaError
+		if !errors.As(err, &schema) || !strings.Contains(err.Error(), "it holds jobs") {
+			t.Errorf("got %v, want a SchemaError that names what the schema holds", err)
+		}
+		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'loader'"); n != 1 {
+			t.Errorf("schema loader has %d tables, want 1", n)
 		}
 	})
 }

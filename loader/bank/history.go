@@ -2,6 +2,7 @@ package bank
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -50,10 +51,23 @@ func (b *Bank) hasHistory(ctx context.Context) (bool, error) {
 }
 
 // ensureHistory makes the history where it is missing. A *server.CreateError says that
-// the user may not.
+// the user may not, a *registry.SchemaError that its schema is another program's.
 func (b *Bank) ensureHistory(ctx context.Context) error {
 	if there, err := b.hasHistory(ctx); err != nil || there {
 		return err
+	}
+	var foreign *registry.SchemaError
+	err := b.again(ctx, "look at the history's schema", func(ctx context.Context) error {
+		if err := registry.CheckSchema(ctx, b.pool); !errors.As(err, &foreign) {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if foreign != nil {
+		return foreign
 	}
 	db := patient{b}
 	if err := server.CreateIfMissing(ctx, db, "history schema", registry.Schema, "CREATE SCHEMA IF NOT EXISTS "+registry.Schema); err != nil {

@@ -167,12 +167,26 @@ type form struct {
 // ours reports whether the schema holds a registry: the first of its tables, of whatever
 // version.
 func (f *form) ours() bool {
-	for _, c := range []string{"id", "what", "target", "state", "positions", "done", "spec", "created_at", "finished_at", "job"} {
-		if !f.columns["loads"][c] {
+	return f.has("loads", "id", "what", "target", "state", "positions", "done", "spec", "created_at", "finished_at", "job")
+}
+
+func (f *form) has(table string, columns ...string) bool {
+	for _, c := range columns {
+		if !f.columns[table][c] {
 			return false
 		}
 	}
 	return true
+}
+
+// foreign returns what the schema holds, if that is another program's. The history of
+// transfers may stand in it without a registry.
+func (f *form) foreign() *SchemaError {
+	history := f.columns["loads"] == nil && f.has("transfer_runs", "id", "target", "table_id", "seed", "transfers")
+	if len(f.objects) == 0 || f.ours() || history {
+		return nil
+	}
+	return &SchemaError{Reason: fmt.Sprintf("schema %s of this database is not the loader's, for it holds %s: it is left alone", Schema, few(f.objects))}
 }
 
 // current reports whether the registry is of this version, with all that belongs to it.
@@ -216,13 +230,10 @@ func readForm(ctx context.Context, pool *pgxpool.Pool) (*form, error) {
 	if err := f.look(ctx, pool); err != nil {
 		return nil, fmt.Errorf("look for the registry: %w", err)
 	}
-	numbered := f.columns["version"]["number"] && f.columns["version"]["upgraded_at"]
 	switch {
-	case len(f.objects) == 0:
-		return nil, ErrNoRegistry
 	case unread:
 		f.version = Version
-	case numbered:
+	case f.has("version", "number", "upgraded_at"):
 		if err := pool.QueryRow(ctx, `SELECT COALESCE(max(number), 0) FROM loader.version`).Scan(&f.version); err != nil {
 			return nil, fmt.Errorf("read the version of the registry: %w", err)
 		}
@@ -230,10 +241,32 @@ func readForm(ctx context.Context, pool *pgxpool.Pool) (*form, error) {
 	switch {
 	case f.version > Version:
 		return nil, &SchemaError{Reason: fmt.Sprintf("the registry (schema %s) is of a newer loader: version %d, this one knows up to %d; update loader", Schema, f.version, Version)}
-	case !f.ours():
-		return nil, &SchemaError{Reason: fmt.Sprintf("schema %s of this database is not the loader's: it holds %s; it is left alone, and --no-registry loads without a record in it", Schema, few(f.objects))}
+	case f.ours():
+		return f, nil
 	}
-	return f, nil
+	if err := f.foreign(); err != nil {
+		err.Reason += "; --no-registry loads without a record in it"
+		return nil, err
+	}
+	return nil, ErrNoRegistry
+}
+
+// CheckSchema returns a *SchemaError where schema loader is another program's, so that
+// nothing is made in it.
+func CheckSchema(ctx context.Context, db querier) error {
+	f := &form{columns: map[string]map[string]bool{}}
+	if err := f.look(ctx, db); err != nil {
+		return fmt.Errorf("look at schema %s: %w", Schema, err)
+	}
+	if err := f.foreign(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// A querier is a pool, a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
 // missing reports whether a table or column of a query is not there.
@@ -246,8 +279,8 @@ func missing(err error) bool {
 }
 
 // look reads the catalogue.
-func (f *form) look(ctx context.Context, pool *pgxpool.Pool) error {
-	found, err := pool.Query(ctx, `SELECT c.relname::TEXT, COALESCE(a.attname::TEXT, '') FROM pg_catalog.pg_class c
+func (f *form) look(ctx context.Context, db querier) error {
+	found, err := db.Query(ctx, `SELECT c.relname::TEXT, COALESCE(a.attname::TEXT, '') FROM pg_catalog.pg_class c
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 		WHERE n.nspname = $1 AND c.relkind NOT IN ('i', 'I', 't', 'c')

@@ -272,6 +272,13 @@ func TestSchemaOfOthers(t *testing.T) {
 			t.Errorf("an empty schema gives %v, want ErrNoRegistry", err)
 		}
 		open(t, url)
+		// The history of transfers may have come first.
+		url = s.NewDatabase(t)
+		loadertest.Exec(t, url, "CREATE SCHEMA loader", "CREATE TABLE loader.transfer_runs (id TEXT, target TEXT, table_id BIGINT, seed TEXT, transfers BIGINT)")
+		if _, _, err := openRead(t, url); !errors.Is(err, registry.ErrNoRegistry) {
+			t.Errorf("a schema with the history of transfers gives %v, want ErrNoRegistry", err)
+		}
+		open(t, url)
 	})
 }
 
