@@ -55,6 +55,9 @@ func Find() (Binary, error) {
 // FindProduct is Find for one product.
 func FindProduct(p server.Product) (Binary, error) { return find(p, 0) }
 
+// FindMajor is FindProduct for one major version of PostgreSQL.
+func FindMajor(major int) (Binary, error) { return find(server.PostgreSQL, major) }
+
 // find is FindProduct for one major version of PostgreSQL; 0 is any.
 func find(p server.Product, major int) (Binary, error) {
 	if p == server.CockroachDB {
