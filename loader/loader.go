@@ -48,6 +48,12 @@ type Outcome struct {
 	Already bool
 	Retries int // attempts that the server refused and that were made again
 	LookUps int // uncertain outcomes that were decided by looking
+	// Looked is true when equal rows were found and taken for the chunk's. That is to be
+	// settled: the input may hold the same records elsewhere.
+	Looked bool
+	// Uncertain is true when rows were sent and it is not known what became of them, also
+	// beside an error, and only a look-up can tell.
+	Uncertain bool
 	// Rejected is the number of the chunk's records that are not in and were
 	// recorded as such; Conflicts the number of rows whose key was there
 	// before, and that were passed over or took its place.
@@ -93,6 +99,13 @@ type Claim struct {
 	Open chunker.Ranges
 }
 
+// A Doubter is a Queue that keeps what is in doubt about positions, for the runs to come.
+type Doubter interface {
+	// Doubt records, before anything else is recorded of it, that a range was decided by
+	// looking (see Outcome.Looked), or that it may have been sent.
+	Doubt(ctx context.Context, r chunker.Range, looked bool) error
+}
+
 // A Queue hands out the positions of a load that are not in yet, and keeps what is
 // in. One load may have several runs, on several machines, each with a Queue of its
 // own. Its methods are called by several workers at once.
@@ -130,6 +143,9 @@ type Result struct {
 	Halved      int64 // chunks committed in halves because they were too large, or took too long
 	Rejected    int64 // records recorded as bad; not among Rows
 	Conflicts   int64 // of Rows, those whose key was there before
+	// Looked holds the positions that were decided by looking, and that are still to be
+	// settled.
+	Looked chunker.Ranges
 	// RowsPerChunk is the size of chunk that the run ended with.
 	RowsPerChunk int64
 	// Workers is the number of workers that the run settled on.

@@ -187,6 +187,7 @@ func (r *run) fail(err error) {
 
 // load fills and commits one span, when the rate of rows allows it.
 func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Span) error {
+	c.Sent = r.maybeSent(l, span)
 	if err := r.Source.Fill(c, span); err != nil {
 		return err
 	}
@@ -222,6 +223,11 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.S
 	start := r.sent()
 	out, err := r.Committer.Commit(ctx, c)
 	r.ended(start)
+	if out.Looked || err != nil && out.Uncertain {
+		if doubt := r.doubt(ctx, l, span, err == nil); doubt != nil {
+			return errors.Join(err, doubt)
+		}
+	}
 	switch {
 	case err == nil:
 		n := int64(c.Len())
@@ -254,6 +260,7 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.S
 			r.skip(part)
 			continue
 		}
+		c.Sent = r.maybeSent(l, part)
 		if err := r.Source.Fill(c, part); err != nil {
 			return err
 		}
@@ -261,6 +268,33 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.S
 			return err
 		}
 	}
+}
+
+// maybeSent reports whether an attempt whose outcome is not known may have sent a part of
+// span.
+func (r *run) maybeSent(l *lane, span chunker.Span) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var free int64
+	for _, gap := range l.claim.Open.Gaps(span.Range()) {
+		free += gap.Len()
+	}
+	return free < span.Count
+}
+
+// doubt records that a span was decided by looking, or that it may have been sent, before
+// it counts as anything else.
+func (r *run) doubt(ctx context.Context, l *lane, span chunker.Span, looked bool) error {
+	r.mu.Lock()
+	l.claim.Open.Add(span.Range())
+	if looked {
+		r.total.Looked.Add(span.Range())
+	}
+	r.mu.Unlock()
+	if q, ok := r.queue.(Doubter); ok {
+		return q.Doubt(ctx, span.Range(), looked)
+	}
+	return nil
 }
 
 // size returns how many rows the next chunk holds.

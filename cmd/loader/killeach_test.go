@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bulkload/loader/loadertest"
+	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
@@ -146,7 +147,9 @@ func TestKilledAtEachStep(t *testing.T) {
 // is gone but the data.
 func TestKilledWithItsOwnServer(t *testing.T) {
 	loadertest.Long(t)
-	loadertest.Binary(t, server.PostgreSQL)
+	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
+		loadertest.Skip(t, err.Error())
+	}
 	k := &killing{rng: newRandom(t), want: 8}
 	whole := time.Second
 	for round := 0; k.kills < k.want; round++ {

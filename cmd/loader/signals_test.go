@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"bulkload/loader/loadertest"
+	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
@@ -121,7 +122,9 @@ func TestSignalsDuringTransfers(t *testing.T) {
 // does: the server goes with it, and comes again for what the command said.
 func TestSignalsWithItsOwnServer(t *testing.T) {
 	loadertest.Long(t)
-	loadertest.Binary(t, server.PostgreSQL)
+	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
+		loadertest.Skip(t, err.Error())
+	}
 	for _, how := range stoppings {
 		t.Run(how.name, func(t *testing.T) {
 			p := newPlace(t)

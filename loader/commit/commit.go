@@ -107,6 +107,9 @@ type Options struct {
 	// Dialect is how the text of raw chunks is written, which PostgreSQL's COPY then
 	// takes as it is; nil: chunks are parsed first.
 	Dialect *csv.Dialect
+	// Began, where it is not empty, is when the load began, as Stamp gives it: rows that
+	// were written before are of others.
+	Began string
 	// Load and Run name the load and the run in the registry, for the ledger.
 	// An empty Load means that there is no registry.
 	Load, Run string
@@ -178,6 +181,9 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 		return nil, fmt.Errorf("COPY outside a transaction commits in parts on %s; use the transaction way, or insert", info)
 	}
 	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o, info.Product)}
+	if o.fromText() && len(o.Keys) > 0 {
+		c.sql.keys = o.keysText(info)
+	}
 	c.buffers.New = func() any { return new([]byte) }
 	return c, nil
 }
@@ -186,13 +192,18 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 // write, or with each other.
 type DuplicateError struct {
 	Key string // "id=17" of the first such row, where it is known
+	Why string // what has the key, where that is known; empty is a row of others
 	Err error  // the server's error, where it gave one
 }
 
 func (e *DuplicateError) Error() string {
 	s := "duplicate key"
 	if e.Key != "" {
-		s += " " + e.Key + ": a row that this load did not write is there"
+		why := e.Why
+		if why == "" {
+			why = "a row that this load did not write is there"
+		}
+		s += " " + e.Key + ": " + why
 	}
 	if e.Err != nil {
 		s += ": " + server.Reason(e.Err)
@@ -229,6 +240,7 @@ type progress struct {
 	parsed    bool   // send what was parsed, also where the text could go as it is
 	before    string // statements that the next COPY takes with it
 	sent      bool   // the attempt came as far as to send rows
+	doubt     bool   // rows that are there may be the chunk's own
 	late      bool   // it did not end in time; where the rows are not in, halves are next
 	fruitless int    // attempts after which rows were still missing, with no key in the way
 	lastDup   error
@@ -242,7 +254,7 @@ const splitAbove = 50
 // wrapped: loader.ErrTooLarge, ErrSlow, ErrGaveUp, ErrUnconfirmed, ErrLost, *DuplicateError,
 // *RefusedError, *server.ConnectError's cause.
 func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outcome, error) {
-	p := progress{careful: c.Redraw != nil && c.foreign.Load()}
+	p := progress{careful: c.Redraw != nil && c.foreign.Load(), doubt: chunk.Sent}
 	end := time.Now().Add(c.RetryFor)
 	if stuck := c.stuck.Load(); stuck != 0 {
 		end = time.Unix(0, stuck).Add(c.RetryFor)
@@ -263,6 +275,9 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 		if err == nil {
 			c.stuck.Store(0)
 			return p.out, nil
+		}
+		if p.sent && server.Classify(err) == server.Uncertain {
+			p.doubt, p.out.Uncertain = true, c.LooksUp()
 		}
 		if server.Stopped(ctx, err) {
 			return p.out, ctx.Err()

@@ -119,19 +119,105 @@ func (o *Options) presentText(product server.Product) string {
 	return fmt.Sprintf("SELECT count(*), count(*) FILTER (WHERE NOT (%s)) %s", o.there(product), o.joined(product, keys))
 }
 
-// findText is find for rows of text, whose values only the server can compare.
-func (c *Committer) findText(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk) (finding, error) {
+// LooksUp reports whether only the content of rows tells whose they are, so that the same
+// record elsewhere in the input would be taken for them. Generated rows have keys that are
+// no other's.
+func (c *Committer) LooksUp() bool {
+	return c.fromText() && !c.Unproven && (c.Way == Statement || !c.hasLedger())
+}
+
+// Stamp returns the query of when it is, in the server's own terms: those in which it tells
+// when a row was written. It is early rather than late. The clocks of CockroachDB's nodes
+// may differ by half a second.
+func Stamp(product server.Product) string {
+	if product == server.CockroachDB {
+		return `SELECT (cluster_logical_timestamp() - 1000000000)::STRING`
+	}
+	return `SELECT (txid_snapshot_xmax(txid_current_snapshot()) & 4294967295)::TEXT`
+}
+
+// lookText returns the query by which a look-up decides: of the records whose key is there,
+// whose content is there too, and who wrote that.
+func (o *Options) lookText(product server.Product) string {
+	same, stamp := o.same(product), "t.xmin::TEXT"
+	if product == server.CockroachDB {
+		stamp = "t.crdb_internal_mvcc_timestamp"
+	}
+	switch {
+	case o.Began == "":
+	case product == server.CockroachDB:
+		same += " AND t.crdb_internal_mvcc_timestamp >= " + literal(o.Began) + "::DECIMAL"
+	default:
+		same += " AND age(t.xmin) <= age(" + literal(o.Began) + "::xid)"
+	}
+	return fmt.Sprintf(`SELECT count(*) FILTER (WHERE there), count(*) FILTER (WHERE ours), count(DISTINCT stamp) FILTER (WHERE ours),
+		COALESCE(min(n) FILTER (WHERE there AND NOT ours), 0), COALESCE(min(n) FILTER (WHERE there), 0), COALESCE(min(n) FILTER (WHERE again > 1), 0)
+		FROM (SELECT %s AS there, (%s) AS ours, %s AS stamp, csv.%s AS n, row_number() OVER (PARTITION BY %s ORDER BY csv.%s) AS again %s) AS looked`,
+		o.there(product), same, stamp, ordinal, o.keysOf("csv"), ordinal, o.joined(product, o.stored()))
+}
+
+// findText is find for rows of text, whose values only the server can compare, by look or
+// compare.
+func (c *Committer) findText(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, sql string) (finding, error) {
 	var f finding
 	var present int
-	if err := conn.QueryRow(ctx, c.sql.compare, args(chunk)...).Scan(&present, &f.ours); err != nil {
+	targets := []any{&present, &f.ours, &f.stamps, &f.other, &f.there, &f.again}
+	if sql == c.sql.compare {
+		targets = targets[:2]
+	}
+	if err := conn.QueryRow(ctx, sql, args(chunk)...).Scan(targets...); err != nil {
 		return f, err
 	}
 	f.foreign = present - f.ours
 	f.missing = chunk.Len() - present
 	if f.foreign > 0 {
 		f.firstForeign = "(" + strings.Join(c.Keys, ", ") + ")"
+		if f.other > 0 {
+			f.firstForeign = c.keyText(chunk, f.other-1)
+		}
 	}
 	return f, nil
+}
+
+// taken returns the error of a record whose key is taken. Equal rows are the chunk's own only
+// where an attempt may have sent them: one whose outcome is not known, or a statement that
+// was delivered twice, which wrote all of them or none. Everywhere else they come from
+// another record of the input, or from others.
+func (c *Committer) taken(chunk *rows.Chunk, f finding, p *progress) error {
+	switch {
+	case !c.fromText():
+		return nil
+	case f.again > 0:
+		return c.duplicateAt(chunk, f.again-1, "an earlier record has it too")
+	case f.foreign > 0:
+		return c.duplicateAt(chunk, f.other-1, "")
+	case f.ours > 0 && !p.doubt && (f.ours < chunk.Len() || f.stamps > 1):
+		return c.duplicateAt(chunk, f.there-1, "a row with the same content is there, of an earlier record or of others")
+	}
+	return nil
+}
+
+// duplicateAt is the error of row i.
+func (c *Committer) duplicateAt(chunk *rows.Chunk, i int, why string) error {
+	err := &DuplicateError{Key: c.keyText(chunk, i), Why: why}
+	if chunk.Origin == nil {
+		return err
+	}
+	return &RowError{chunk.Origin.Place(i), err}
+}
+
+// keyText returns the key of row i, for people.
+func (c *Committer) keyText(chunk *rows.Chunk, i int) string {
+	var parts []string
+	for _, k := range c.Keys {
+		for col := range chunk.Width() {
+			if v := chunk.Col(col); v.Name == k {
+				text, _ := v.Text(i)
+				parts = append(parts, fmt.Sprintf("%s=%s", k, text))
+			}
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // VerifyText counts the rows of a chunk of text that the table has with all their
@@ -146,7 +232,7 @@ func (c *Committer) VerifyText(ctx context.Context, chunk *rows.Chunk) (Verdict,
 		return v, err
 	}
 	defer conn.Release()
-	f, err := c.findText(ctx, conn.Conn(), chunk)
+	f, err := c.findText(ctx, conn.Conn(), chunk, c.sql.compare)
 	v.Same, v.Changed, v.Missing = int64(f.ours), int64(f.foreign), int64(f.missing)
 	if v.Changed+v.Missing > 0 {
 		v.First = chunk.Span.First

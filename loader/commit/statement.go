@@ -22,6 +22,8 @@ type statements struct {
 	raw       string // COPY of a chunk's raw text; empty where none is taken
 	lookup    string // by keys
 	compare   string // counts rows of text that are there, and that are the same
+	look      string // compare, and what tells whose they are
+	keys      string // what tells the keys of rows of text apart
 	present   string // counts the keys of rows of text, and those that are not there
 	suspects  string // which rows of text have values of another type; CockroachDB only
 	ledger    string
@@ -81,6 +83,7 @@ func compose(o Options, product server.Product) statements {
 	}
 	if o.fromText() && len(o.Keys) > 0 {
 		s.compare = o.compareText(product)
+		s.look = o.lookText(product)
 		s.present = o.presentText(product)
 	}
 	return s
@@ -132,9 +135,12 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		if err != nil {
 			return err
 		}
+		if err := c.taken(chunk, found, p); err != nil {
+			return err
+		}
 		switch {
 		case found.ours == chunk.Len():
-			p.out.Already = true
+			p.out.Already, p.out.Looked = true, c.LooksUp()
 			return nil
 		case found.foreign > 0:
 			return &DuplicateError{Key: found.firstForeign}
@@ -142,6 +148,9 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		// No key is in the way of what is missing. If the server goes on to
 		// refuse or drop it, another unique index or a trigger is.
 		if p.fruitless > fruitlessMost {
+			if p.lastDup != nil && chunk.Origin != nil {
+				return c.locate(ctx, chunk, server.Duplicate, p.lastDup)
+			}
 			if p.lastDup != nil {
 				return &DuplicateError{Err: p.lastDup}
 			}
@@ -163,6 +172,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 	}
 	// Fewer than were sent: only a look-up decides.
 	p.look = true
+	p.doubt = p.doubt || n > 0 // nothing was in the way of these
 	p.fruitless++
 	if c.Unproven {
 		return nil
@@ -212,6 +222,11 @@ type finding struct {
 	missing       int
 	sum           uint64  // of the rows that are there; see Verify
 	state         []state // of each row of the chunk
+
+	// Of rows of text: how many statements wrote those that are ours; and, from 1, the
+	// first that is another's, the first whose key is there, and the first that has the
+	// key of one before it in the chunk.
+	stamps, other, there, again int
 }
 
 // state is what a look-up saw of one row.
@@ -227,7 +242,7 @@ const (
 // keys replaces the chunk's own keys where a row has another.
 func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, keys []int64) (finding, error) {
 	if c.fromText() {
-		return c.findText(ctx, conn, chunk)
+		return c.findText(ctx, conn, chunk, c.sql.look)
 	}
 	at := c.keyColumn(chunk)
 	if at < 0 {

@@ -131,7 +131,8 @@ func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows
 		switch {
 		case err != nil:
 			return err
-		case found.ours == chunk.Len():
+		case found.ours == chunk.Len() && found.again == 0:
+			p.out.Looked = c.LooksUp()
 			return errAlready
 		case found.ours+found.foreign > 0:
 			return &DuplicateError{Key: found.firstForeign}

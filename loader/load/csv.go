@@ -88,9 +88,11 @@ type csvSpec struct {
 	RowBytes  int64               `json:"row_bytes"`          // mean of the first records, in the file
 	Longest   int64               `json:"longest,omitempty"`  // bytes of the longest of them
 	Elements  int64               `json:"elements,omitempty"` // most commas in a field of theirs, and one
-	header    Header              // that files have; HeaderAuto is still to be seen by the table
-	names     []string            // of the fields
-	sample    [][]csv.Field
+	// Began is when the load began, as commit.Stamp gives it.
+	Began  string   `json:"began,omitempty"`
+	header Header   // that files have; HeaderAuto is still to be seen by the table
+	names  []string // of the fields
+	sample [][]csv.Field
 }
 
 // A csvField is a field that is used.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/server"
 )
 
@@ -72,6 +75,8 @@ func (l *Load) unsure() string {
 		return fmt.Sprintf("cannot tell which rows are in: %s has rules, which may change them", t.Display())
 	case t.RowSecurity:
 		return fmt.Sprintf("cannot tell which rows are in: row-level security of %s may hide them", t.Display())
+	case slices.ContainsFunc(l.spec.CSV.Files, func(f files.File) bool { return f.Once }):
+		return "may have to read its input once more, which standard input does not allow"
 	case len(l.spec.CSV.Set) > 0:
 		return "cannot tell which rows are in: nothing is there to compare what --set computes with"
 	}
@@ -99,10 +104,26 @@ func unsureType(c *server.Column, p server.Product, key bool) string {
 	// CockroachDB rounds elements when it stores them, and not as a cast does (seen on 21.1).
 	case array && ok && (p == server.CockroachDB || strings.Contains(name, "char") || name == "bit"):
 		return fmt.Sprintf("whose elements are cut to (%s", strings.TrimSuffix(mod, "[]"))
+	case key && p == server.CockroachDB && (name == "interval" || array || !ok && (name == "decimal" || name == "numeric")):
+		return "of which some are equal that are not the same"
 	case key && c.Nondeterministic:
 		return fmt.Sprintf("whose collation %s takes texts for equal that are not the same", c.Collation)
 	case key && p == server.CockroachDB && strings.Contains(strings.ToUpper(typ), "COLLATE"):
 		return "whose collation takes texts for equal that are not the same"
 	}
 	return ""
+}
+
+// unsureKeys returns why the server cannot tell whether two records have the same key; empty
+// where it can. Nothing of the table is read.
+func (l *Load) unsureKeys(ctx context.Context, s Settings) (string, error) {
+	committer, err := commit.New(l.pool, l.srv.Info, l.optionsCSV(s))
+	if err != nil {
+		return "", &TableError{err.Error()}
+	}
+	err = committer.CheckKeys(ctx)
+	if err != nil && server.Classify(err) == server.Permanent {
+		return "cannot tell which rows are in: " + server.Reason(err), nil
+	}
+	return "", err
 }

@@ -43,14 +43,28 @@ func (l *Load) chooseCSV(ctx context.Context, s Settings) error {
 	case c.Conflict != "" && l.keysCSV() == nil:
 		return &TableError{fmt.Sprintf("--on-conflict %s needs the whole primary key of %s in the file", c.Conflict, name)}
 	case l.Way != commit.Statement:
+	case l.recalledWay && (c.Conflict != "" || !c.MaxErrors.none() || l.unsure() != ""):
+		l.Way = commit.Transaction
 	case c.Conflict != "" || !c.MaxErrors.none():
 		return &TableError{"--on-conflict and --max-errors need --commit transaction"}
 	default:
-		if why := l.unsure(); why != "" {
+		why := l.unsure()
+		if why == "" {
+			var err error
+			if why, err = l.unsureKeys(ctx, s); err != nil {
+				return err
+			}
+		}
+		if why != "" {
 			if l.spec.Way != "" { // the load was begun
 				return &ResumeError{fmt.Sprintf("load %s: --commit statement %s; loads forget %s, remove its rows, and load again with --commit transaction", l.ID, why, l.ID)}
 			}
 			return &TableError{"--commit statement " + why + "; use --commit transaction"}
+		}
+	}
+	if l.spec.Way == "" {
+		if err := l.pool.QueryRow(ctx, commit.Stamp(l.srv.Product)).Scan(&c.Began); err != nil {
+			return fmt.Errorf("ask the server for the time: %w", err)
 		}
 	}
 	if l.ordered() && s.Workers > 1 {

@@ -104,20 +104,22 @@ type Load struct {
 	// Keys is the range of keys of a load of points.
 	Keys chunker.Range
 
-	run       string
-	tuned     registry.Tuning // what the registry recommends; zero is nothing
-	settings  Settings
-	srv       *server.Server
-	pool      *pgxpool.Pool
-	registry  *registry.Registry
-	committer *commit.Committer
-	spec      spec
-	csv       *files.CSV // of What CSV
-	input     *files.Input
-	tolerance *tolerance
-	prefers   bool            // loader bench found IMPORT the best for this table
-	handoff   *importer.State // of Via Import
-	serving   *serve.Server   // where the server reads from, if it does
+	run string
+	// recalledWay says that loader bench found the way, and that the user names none.
+	recalledWay bool
+	tuned       registry.Tuning // what the registry recommends; zero is nothing
+	settings    Settings
+	srv         *server.Server
+	pool        *pgxpool.Pool
+	registry    *registry.Registry
+	committer   *commit.Committer
+	spec        spec
+	csv         *files.CSV // of What CSV
+	input       *files.Input
+	tolerance   *tolerance
+	prefers     bool            // loader bench found IMPORT the best for this table
+	handoff     *importer.State // of Via Import
+	serving     *serve.Server   // where the server reads from, if it does
 }
 
 // A TableError says that the target does not fit the load. Nothing was written.
@@ -374,7 +376,7 @@ func (l *Load) join(ctx context.Context, s Settings) error {
 	if l.registry != nil {
 		queue := l.registry.Queue(l.ID, l.run)
 		queue.Block, queue.Most, queue.Ledger = l.spec.Block, mostClaim, l.Way == commit.Transaction
-		queue.InOrder = l.ordered()
+		queue.InOrder, queue.LooksUp = l.ordered(), l.committer.LooksUp()
 		queue.Waits = func() {
 			l.note(fmt.Sprintf("another run of this load is at work: with --on-conflict %s this one waits until it has ended", l.spec.CSV.Conflict))
 		}
@@ -401,7 +403,10 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	if errors.Is(err, registry.ErrGaps) {
 		return res, l.outOfOrder()
 	}
-	if err != nil || l.registry == nil {
+	if err != nil {
+		return res, err
+	}
+	if err := l.settle(ctx, res); err != nil || l.registry == nil {
 		return res, err
 	}
 	rec, err := l.registry.Get(ctx, l.ID)

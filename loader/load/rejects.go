@@ -80,7 +80,7 @@ func (l *Load) optionsCSV(s Settings) commit.Options {
 	c := l.spec.CSV
 	way, via := l.carrier()
 	o := commit.Options{
-		Table: l.Table.Name, Columns: l.csv.Cols, Keys: l.keysCSV(), Store: l.storeCSV(), Conflict: c.Conflict, Overriding: l.overriding(),
+		Table: l.Table.Name, Columns: l.csv.Cols, Keys: l.keysCSV(), Store: l.storeCSV(), Conflict: c.Conflict, Overriding: l.overriding(), Began: c.Began,
 		Way: way, Via: via, TextCopy: true,
 		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
 		MaxMessageBytes: l.mostMessage(),

@@ -99,7 +99,7 @@ func (l *Load) recall(ctx context.Context, s *Settings) error {
 	if t.Origin == registry.ByBench {
 		found = "loader bench found"
 		if s.Way == "" {
-			s.Way = commit.Way(t.Way)
+			s.Way, l.recalledWay = commit.Way(t.Way), true
 		}
 		if s.Via == "" {
 			s.Via = commit.Via(t.Via)

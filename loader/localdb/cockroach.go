@@ -2,9 +2,7 @@ package localdb
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -93,42 +91,33 @@ func portOf(rawURL string) (int, error) {
 func (db *DB) stopCockroach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	return db.endProcess(ctx, filepath.Join(db.Dir, "pid"), interrupt)
-}
-
-// endProcess asks the process of a pid file to end, and ends it if it does not.
-func (db *DB) endProcess(ctx context.Context, pidFile string, ask func(*os.Process) error) error {
-	b, err := os.ReadFile(pidFile)
+	b, err := os.ReadFile(filepath.Join(db.Dir, "pid"))
 	if err != nil {
 		return nil // not running
 	}
-	first, _, _ := strings.Cut(string(b), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil {
 		return fmt.Errorf("read the pid file: %w", err)
 	}
-	// The pid may be another process's by now; only the server itself answers.
+	// The pid may be another process's by now; only the node itself answers.
 	if db.answers(ctx) != nil {
 		return nil
 	}
-	p, err := os.FindProcess(pid)
+	node, err := os.FindProcess(pid)
 	if err != nil {
 		return nil
 	}
-	defer p.Release()
-	if err := ask(p); err != nil {
+	defer node.Release()
+	if err := interrupt(node); err != nil {
 		return err
 	}
-	for wait := 10 * time.Millisecond; alive(p); wait = min(wait*3/2, 200*time.Millisecond) {
+	for wait := 10 * time.Millisecond; alive(node); wait = min(wait*3/2, 200*time.Millisecond) {
 		select {
 		case <-ctx.Done():
 			// Nothing is lost: what it confirmed is on disk.
-			return p.Kill()
+			return node.Kill()
 		case <-time.After(wait):
 		}
 	}
-	if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return os.Remove(filepath.Join(db.Dir, "pid"))
 }

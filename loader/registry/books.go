@@ -132,11 +132,13 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 				return err
 			}
 		}
-		state, finished := Loading, ""
+		state, finished, forget := Loading, "", ""
 		if open == 0 && done.Covers(chunker.Range{End: b.positions}) {
-			state, finished = Done, ", finished_at = COALESCE(finished_at, now())"
+			// What was decided by looking is settled first.
+			forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1) `
+			state, finished = Done, `, finished_at = CASE WHEN `+unsettled+` THEN NULL ELSE COALESCE(finished_at, now()) END`
 		}
-		_, err = tx.Exec(ctx, `UPDATE loader.loads SET done = $2, state = $3`+finished+` WHERE id = $1`, load, done.String(), string(state))
+		_, err = tx.Exec(ctx, forget+`UPDATE loader.loads SET done = $2, state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $3 END`+finished+` WHERE id = $1`, load, done.String(), string(state))
 		return err
 	})
 }

@@ -39,6 +39,7 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		`DELETE FROM loader.ledger WHERE load = $1`,
 		`DELETE FROM loader.moved WHERE load = $1`,
 		`DELETE FROM loader.rejects WHERE load = $1`,
+		`DELETE FROM loader.doubts WHERE load = $1`,
 		`DELETE FROM loader.loads WHERE id = $1`,
 	} {
 		if err := r.exec(ctx, q, load); err != nil {

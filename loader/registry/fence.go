@@ -69,6 +69,14 @@ func (r *Registry) takeOver(ctx context.Context, load, run string) error {
 	if len(list) == 0 {
 		return nil // a third run was faster
 	}
+	// What it had not recorded may have been sent.
+	for _, c := range list {
+		for _, gap := range c.Done.Gaps(c.Range) {
+			if err := r.Queue(load, heir).Doubt(ctx, gap, false); err != nil {
+				return err
+			}
+		}
+	}
 	return r.release(ctx, load, heir, list, true)
 }
 

@@ -34,6 +34,9 @@ type Queue struct {
 	// Ledger says that the run writes ledger rows, which a claim that is given
 	// back leaves behind.
 	Ledger bool
+	// LooksUp says that what rows hold tells whether they are in: a claim then knows which
+	// of its positions may have been sent; see loader.Claim.
+	LooksUp bool
 	// InOrder says that the load's positions are committed in their order: a claim begins
 	// at the first position that is not in, and while another run has one there is none to
 	// be had. The run must work on its claims in turn.
@@ -110,6 +113,11 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 				return ours{err}
 			}
 			got.End = min(got.End, free[0].End)
+		}
+		if q.LooksUp {
+			if err := q.reg.doubts(ctx, tx, q.load, false, &b.open); err != nil {
+				return err
+			}
 		}
 		got.Open = within(b.open, got.Range)
 		_, err = tx.Exec(ctx, `INSERT INTO loader.claims (load, lo, hi, run) VALUES ($1, $2, $3, $4)`, q.load, got.First, got.End, q.run)

@@ -17,7 +17,7 @@ import (
 const Schema = "loader"
 
 // Version is the version of the registry that this package makes and writes.
-const Version = 2
+const Version = 3
 
 // tables are the registry's tables as a new registry has them. Positions are row numbers
 // or byte offsets; lo is inclusive, hi is not. They are made outside of any load's
@@ -104,6 +104,14 @@ var tables = []struct{ name, ddl string }{
 		began_at TIMESTAMPTZ NOT NULL DEFAULT now(),
 		fenced BOOL NOT NULL DEFAULT false,
 		PRIMARY KEY (load, run))`},
+	// Positions whose outcome was not known: looked, where equal rows were found and taken
+	// for theirs, which is to be settled before the load is done.
+	{"doubts", `CREATE TABLE IF NOT EXISTS loader.doubts (
+		load TEXT NOT NULL,
+		lo BIGINT NOT NULL,
+		hi BIGINT NOT NULL,
+		looked BOOL NOT NULL,
+		PRIMARY KEY (load, lo, hi))`},
 	// One row for each version that the registry has reached.
 	{"version", `CREATE TABLE IF NOT EXISTS loader.version (
 		number BIGINT NOT NULL PRIMARY KEY,
@@ -134,6 +142,8 @@ var steps = []step{
 		{"loads", "open", "TEXT NOT NULL DEFAULT ''"},
 		{"claims", "successor", "TEXT"},
 	}},
+	// Table doubts.
+	{version: 3},
 }
 
 // A SchemaError says why schema loader cannot be used. Nothing was changed in it.

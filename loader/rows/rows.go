@@ -152,6 +152,9 @@ type Chunk struct {
 	// Rejects are the records of the span that hold no row, where the source
 	// tolerates them.
 	Rejects []Reject
+	// Sent says that an attempt whose outcome is not known, of this run or of one that has
+	// ended, may have sent rows of the span. Fill leaves it as it is.
+	Sent bool
 
 	cols  []Values
 	n     int

@@ -1,0 +1,99 @@
+package commit
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/rows"
+	"bulkload/loader/server"
+)
+
+// A KeyHash is the hash of a key: of keys that the server takes for equal the same, and of
+// others, but for one pair in 2^64 of them, another.
+type KeyHash [16]byte
+
+// hashesRecords reports whether the server hashes whole keys as it compares them
+// (hash_record_extended, PostgreSQL 14).
+func hashesRecords(info server.Info) bool {
+	return info.Product == server.PostgreSQL && info.AtLeast(14, 0, 0)
+}
+
+// keysText returns the query of what tells the records' keys apart, in their order: two
+// hashes where the server makes them, else the keys' texts.
+func (o *Options) keysText(info server.Info) string {
+	var columns []string
+	switch {
+	case hashesRecords(info):
+		row := "ROW(" + o.keysOf("csv") + ")"
+		columns = append(columns, "hash_record_extended("+row+", 0)", "hash_record_extended("+row+", 1)")
+	default:
+		for _, k := range o.Keys {
+			name := "csv." + pgx.Identifier{k}.Sanitize()
+			text := name + "::TEXT"
+			if c := columnNamed(o.Columns, k); strings.HasPrefix(c.Type, "FLOAT") || c.Type == "double precision" || c.Type == "real" {
+				text = "CASE WHEN " + name + " = 0 THEN '0' ELSE " + text + " END" // -0
+			}
+			columns = append(columns, text)
+		}
+	}
+	return fmt.Sprintf("SELECT %s FROM %s ORDER BY csv.%s", strings.Join(columns, ", "), o.stored(), ordinal)
+}
+
+func columnNamed(list []rows.Column, name string) rows.Column {
+	for _, c := range list {
+		if c.Name == name {
+			return c
+		}
+	}
+	return rows.Column{}
+}
+
+// CheckKeys returns the server's error where it cannot tell the keys of rows of text apart
+// as KeyHashes needs it: there are types that it compares and does not hash.
+func (c *Committer) CheckKeys(ctx context.Context) error {
+	chunk := rows.NewChunk(c.Columns)
+	chunk.Reset(chunk.Span, 1)
+	for i := range chunk.Width() {
+		chunk.Col(i).AppendNull()
+	}
+	_, err := c.KeyHashes(ctx, chunk)
+	return err
+}
+
+// KeyHashes returns a hash of the key of each row of a chunk of text. Nothing of the table
+// is read.
+func (c *Committer) KeyHashes(ctx context.Context, chunk *rows.Chunk) ([]KeyHash, error) {
+	found, err := c.pool.Query(ctx, c.sql.keys, args(chunk)...)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]KeyHash, 0, chunk.Len())
+	sum := sha256.New()
+	var size [8]byte
+	for found.Next() {
+		sum.Reset()
+		for _, value := range found.RawValues() {
+			binary.BigEndian.PutUint64(size[:], uint64(len(value)))
+			sum.Write(size[:])
+			sum.Write(value)
+		}
+		var h KeyHash
+		copy(h[:], sum.Sum(nil))
+		list = append(list, h)
+	}
+	if err := found.Err(); err != nil {
+		return nil, err
+	}
+	if len(list) != chunk.Len() {
+		return nil, fmt.Errorf("the server gave %d keys for %d rows", len(list), chunk.Len())
+	}
+	return list, nil
+}
+
+// KeyText returns the key of row i of a chunk of text, for people.
+func (c *Committer) KeyText(chunk *rows.Chunk, i int) string { return c.keyText(chunk, i) }

@@ -1,0 +1,77 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/chunker"
+)
+
+// unsettled is the condition, of load $1, that positions were decided by looking and not
+// settled since.
+const unsettled = `EXISTS (SELECT 1 FROM loader.doubts WHERE load = $1 AND looked)`
+
+// Doubt records that the outcome of a range is not known, or was decided by looking; see
+// loader.Doubter. The load is not done before Settle.
+func (q *Queue) Doubt(ctx context.Context, r chunker.Range, looked bool) error {
+	err := q.reg.exec(ctx, `INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (load, lo, hi) DO UPDATE SET looked = loader.doubts.looked OR excluded.looked`, q.load, r.First, r.End, looked)
+	if err != nil {
+		return fmt.Errorf("record that positions %d to %d are in doubt: %w", r.First, r.End-1, err)
+	}
+	return nil
+}
+
+// doubts adds the positions of a load that are in doubt to in, or those alone that were
+// decided by looking.
+func (r *Registry) doubts(ctx context.Context, db querier, load string, lookedAlone bool, in *chunker.Ranges) error {
+	found, err := db.Query(ctx, `SELECT lo, hi FROM loader.doubts WHERE load = $1 AND (looked OR NOT $2::BOOL)`, load, lookedAlone)
+	if err != nil {
+		return err
+	}
+	var x chunker.Range
+	_, err = pgx.ForEachRow(found, []any{&x.First, &x.End}, func() error { in.Add(x); return nil })
+	return err
+}
+
+// Looked returns the positions of a load that were decided by looking, and that are to be
+// settled.
+func (r *Registry) Looked(ctx context.Context, load string) (chunker.Ranges, error) {
+	var in chunker.Ranges
+	if r.older.Load() {
+		return in, nil
+	}
+	err := r.persist(ctx, func(ctx context.Context) error {
+		in = chunker.Ranges{}
+		return r.doubts(ctx, r.pool, load, true, &in)
+	})
+	if err != nil {
+		return in, fmt.Errorf("read what load %s has to settle: %w", load, err)
+	}
+	return in, nil
+}
+
+// Settle records that what was decided by looking is so. A load of which everything is in
+// is then done.
+func (r *Registry) Settle(ctx context.Context, load string) error {
+	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		b, err := r.lockLive(ctx, tx, load)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM loader.doubts WHERE load = $1`, load); err != nil {
+			return err
+		}
+		if len(b.claims) > 0 || !b.done.Covers(chunker.Range{End: b.positions}) {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `UPDATE loader.loads SET state = $2, finished_at = COALESCE(finished_at, now()) WHERE id = $1`, load, string(Done))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("settle load %s: %w", load, err)
+	}
+	return nil
+}
