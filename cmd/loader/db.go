@@ -36,14 +36,18 @@ func (p *program) dbCommand() *cli.Command {
 		Usage: "start, stop, look at and remove the private local database",
 		Description: `Examples:
    loader db sql 'SELECT count(*) FROM points'
-   psql "$(loader db start)"`,
+   psql "$(loader db start)"
+   loader db start --postgres 16      go over to PostgreSQL 16; its data is its own`,
 		Subcommands: []*cli.Command{
-			sub("start", "start it and keep it running; prints its URL", nil, p.dbStart),
-			sub("stop", "stop it; its data stays", nil, p.dbStop),
+			sub("start", "start it and keep it running; prints its URL", []cli.Flag{
+				&cli.IntFlag{Name: "postgres", Usage: fmt.Sprintf("go over to this major version of PostgreSQL, which is fetched where it is not installed (%d to %d)", localdb.OldestMajor, localdb.NewestMajor)},
+				&cli.BoolFlag{Name: "cockroach", Usage: "go over to the CockroachDB on PATH, or of COCKROACH_BINARY"},
+			}, p.dbStart),
+			sub("stop", "stop it, and every other that was started; the data stays", nil, p.dbStop),
 			sub("url", "print its URL, where it runs", nil, p.dbURL),
 			sub("path", "print where its data is", nil, p.dbPath),
 			sql,
-			sub("remove", "stop it and delete its data", nil, p.dbRemove),
+			sub("remove", "stop all that were started and delete their data", nil, p.dbRemove),
 		},
 		Action: func(c *cli.Context) error {
 			return &usageError{"db takes one of start, stop, url, path, sql, remove"}
@@ -52,32 +56,73 @@ func (p *program) dbCommand() *cli.Command {
 }
 
 // withDB calls f with the running local database, and ends its use.
-func (p *program) withDB(ctx context.Context, f func(*localdb.DB) error) error {
-	db, err := localdb.Start(ctx, localdb.Options{})
+func (p *program) withDB(ctx context.Context, o localdb.Options, f func(*localdb.DB) error) error {
+	db, err := p.startLocal(ctx, o)
 	if err != nil {
-		return &localError{err}
+		return err
 	}
 	err = f(db)
 	return errors.Join(err, db.Stop(context.WithoutCancel(ctx)))
 }
 
 func (p *program) dbStart(c *cli.Context) error {
-	return p.withDB(c.Context, func(db *localdb.DB) error {
+	o, err := p.chosen(c)
+	if err != nil {
+		return err
+	}
+	return p.withDB(c.Context, o, func(db *localdb.DB) error {
 		p.note("%s, data in %s; loader db stop stops it", db.Binary, db.Dir)
+		p.noteOthers(db)
 		fmt.Fprintln(p.stdout, db.URL)
 		return db.Keep(true)
 	})
 }
 
+// chosen reads which database is to be started.
+func (p *program) chosen(c *cli.Context) (o localdb.Options, err error) {
+	major := c.Int("postgres")
+	switch {
+	case c.IsSet("postgres") && c.Bool("cockroach"):
+		return o, &usageError{"--postgres and --cockroach exclude each other"}
+	case c.IsSet("postgres") && major < 1:
+		return o, &usageError{fmt.Sprintf("--postgres takes a major version, as %d, not %d", localdb.NewestMajor, major)}
+	case c.IsSet("postgres"):
+		o.Choose = true
+		o.Binary, err = withDownload(c.Context, p, func(ctx context.Context, r localdb.Reporter) (localdb.Binary, error) {
+			return localdb.Provide(ctx, server.PostgreSQL, major, r)
+		})
+	case c.Bool("cockroach"):
+		o.Choose = true
+		if o.Binary, err = localdb.FindProduct(server.CockroachDB); err != nil {
+			err = &localError{err}
+		}
+	}
+	return o, err
+}
+
 func (p *program) dbStop(c *cli.Context) error {
-	return p.withDB(c.Context, func(db *localdb.DB) error { return db.Keep(false) })
+	stopped, err := localdb.StopAll(c.Context, "")
+	for _, s := range stopped {
+		if s.Used {
+			p.note("%s is used by another command, and stops with it", s.Data)
+			continue
+		}
+		p.note("stopped %s", s.Data)
+	}
+	if err != nil {
+		return &localError{err}
+	}
+	if len(stopped) == 0 {
+		p.note("no local database is running")
+	}
+	return nil
 }
 
 func (p *program) dbURL(c *cli.Context) error {
-	return p.withDB(c.Context, func(db *localdb.DB) error {
-		if !localdb.Kept(db.Dir) {
-			return &localError{errors.New("the local database is not running; loader db start starts it")}
-		}
+	if d, ok := localdb.Meant(""); !ok || !localdb.Kept(d.Dir) {
+		return &localError{errors.New("the local database is not running; loader db start starts it")}
+	}
+	return p.withDB(c.Context, localdb.Options{}, func(db *localdb.DB) error {
 		fmt.Fprintln(p.stdout, db.URL)
 		return nil
 	})
@@ -93,11 +138,16 @@ func (p *program) dbPath(c *cli.Context) error {
 }
 
 func (p *program) dbRemove(c *cli.Context) error {
-	dir, err := localdb.Remove(c.Context, localdb.Options{})
+	gone, err := localdb.RemoveAll(c.Context, "")
+	for _, dir := range gone {
+		fmt.Fprintln(p.stdout, "removed", dir)
+	}
 	if err != nil {
 		return &localError{err}
 	}
-	fmt.Fprintln(p.stdout, "removed", dir)
+	if len(gone) == 0 {
+		p.note("there is no local database")
+	}
 	return nil
 }
 
@@ -105,7 +155,7 @@ func (p *program) dbSQL(c *cli.Context) error {
 	if !c.Args().Present() {
 		return &usageError{"db sql takes the statements to run"}
 	}
-	return p.withDB(c.Context, func(db *localdb.DB) error {
+	return p.withDB(c.Context, localdb.Options{}, func(db *localdb.DB) error {
 		cfg, err := server.Parse(db.URL)
 		if err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"bulkload/loader/loadertest"
-	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
@@ -147,9 +146,7 @@ func TestKilledAtEachStep(t *testing.T) {
 // is gone but the data.
 func TestKilledWithItsOwnServer(t *testing.T) {
 	loadertest.Long(t)
-	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
-		loadertest.Skip(t, err.Error())
-	}
+	loadertest.Binary(t, server.PostgreSQL)
 	k := &killing{rng: newRandom(t), want: 8}
 	whole := time.Second
 	for round := 0; k.kills < k.want; round++ {

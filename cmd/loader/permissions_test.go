@@ -19,10 +19,7 @@ import (
 func TestPermissionsWhateverTheUmask(t *testing.T) {
 	for _, product := range []server.Product{server.PostgreSQL, server.CockroachDB} {
 		t.Run(product.String(), func(t *testing.T) {
-			binary, err := localdb.FindProduct(product)
-			if err != nil {
-				loadertest.Skip(t, err.Error())
-			}
+			binary := loadertest.Binary(t, product)
 			umasks := []string{"000"} // which hides nothing
 			switch {
 			case loadertest.Chaos:

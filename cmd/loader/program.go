@@ -8,11 +8,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
@@ -73,8 +71,9 @@ func (p *program) app() *cli.App {
    loader loads resume 3f9q2k7x
    loader db sql 'SELECT count(*) FROM points'
 
-Without --url a private local database is started: cockroach when it is on PATH,
-else PostgreSQL. Its data stays; loader db remove deletes it.
+Without --url a private local database is started: the one that was used before,
+else cockroach when it is on PATH, else PostgreSQL, which is fetched where none is
+installed (not with LOADER_DOWNLOAD=no). Its data stays; loader db remove deletes it.
 
 Exit codes: 0 complete, every row confirmed; 1 a fault of loader itself; 2 usage;
 3 bad data; 4 cannot connect, log in or use the table; 5 stopped, can be resumed;
@@ -195,37 +194,6 @@ func connection(c *cli.Context) string {
 	}
 	return os.Getenv("LOADER_URL")
 }
-
-// localTarget starts the private local database; see target.
-func (p *program) localTarget(ctx context.Context) (cfg *server.Config, done func(), err error) {
-	db, err := localdb.Start(ctx, localdb.Options{})
-	if err != nil {
-		return nil, nil, &localError{err}
-	}
-	p.note("local database: %s, data in %s", db.Binary, db.Dir)
-	if db.Product == server.PostgreSQL {
-		p.note("PostgreSQL has no IMPORT; put cockroach on PATH to load into CockroachDB")
-	}
-	done = func() {
-		// Also after Ctrl-C: the server must not stay behind.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-		defer cancel()
-		if err := db.Stop(ctx); err != nil {
-			p.note("%v", err)
-		}
-	}
-	cfg, err = server.Parse(db.URL)
-	if err == nil {
-		cfg = cfg.WithDatabase("")
-	}
-	return cfg, done, err
-}
-
-// A localError says that no private local database could be had.
-type localError struct{ err error }
-
-func (e *localError) Error() string { return e.err.Error() }
-func (e *localError) Unwrap() error { return e.err }
 
 // signalCode returns the exit code for the signal that stopped the program, or 0.
 func (p *program) signalCode() int {

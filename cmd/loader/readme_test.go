@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"bulkload/loader/localdb"
+	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
 )
 
@@ -24,9 +24,7 @@ var (
 // TestReadme runs the README's blocks: those marked sh as they stand, those marked
 // console command by command, comparing what each prints.
 func TestReadme(t *testing.T) {
-	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
-		t.Skip(err)
-	}
+	loadertest.Binary(t, server.PostgreSQL)
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)

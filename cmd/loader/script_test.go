@@ -32,9 +32,7 @@ func (f mainFunc) Run() int { return f() }
 // of a server's empty database, the latter only with the condition [cockroach];
 // without --url the command starts a private PostgreSQL in the script's own directory.
 func TestScripts(t *testing.T) {
-	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
-		t.Skip(err)
-	}
+	loadertest.Binary(t, server.PostgreSQL)
 	pg := loadertest.PostgreSQLServer(t)
 	var crdb loadertest.Server
 	_, noCockroach := localdb.FindProduct(server.CockroachDB)
@@ -68,6 +66,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv("CRDB", crdb.NewDatabase(tb))
 			}
 			env.Setenv("LOADER_DB_DIR", dir)
+			env.Setenv("LOADER_PG_BIN", os.Getenv("LOADER_PG_BIN"))
 			// No cockroach for the private database: it starts more slowly, and the
 			// scripts must say the same on machines without one.
 			env.Setenv("COCKROACH_BINARY", "")

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"bulkload/loader/loadertest"
-	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
@@ -122,9 +121,7 @@ func TestSignalsDuringTransfers(t *testing.T) {
 // does: the server goes with it, and comes again for what the command said.
 func TestSignalsWithItsOwnServer(t *testing.T) {
 	loadertest.Long(t)
-	if _, err := localdb.FindProduct(server.PostgreSQL); err != nil {
-		loadertest.Skip(t, err.Error())
-	}
+	loadertest.Binary(t, server.PostgreSQL)
 	for _, how := range stoppings {
 		t.Run(how.name, func(t *testing.T) {
 			p := newPlace(t)

@@ -3,6 +3,9 @@ package loadertest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,12 +15,42 @@ import (
 	"bulkload/loader/server"
 )
 
-// startOwn starts a temporary server.
-func startOwn(ctx context.Context, p server.Product) (*localdb.DB, error) {
-	b, err := localdb.FindProduct(p)
+// provide finds a server's binary; PostgreSQL's is fetched where none is installed. major
+// is PostgreSQL's, 0 takes any.
+func provide(p server.Product, major int) (localdb.Binary, error) {
+	say := func(text string) { fmt.Fprintln(os.Stderr, "loadertest:", text) }
+	return localdb.Provide(context.Background(), p, major, localdb.Reporter{Line: say})
+}
+
+// Binary returns a server's binary, for a test that starts its servers itself, or skips the
+// test. PostgreSQL's is fetched where none is installed; commands that the test runs take
+// it too.
+func Binary(t testing.TB, p server.Product) localdb.Binary {
+	t.Helper()
+	b, err := provide(p, 0)
+	if errors.Is(err, localdb.ErrNotFound) {
+		Skip(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cache, err := localdb.CacheDir(); err == nil && p == server.PostgreSQL && strings.HasPrefix(b.Path, cache) {
+		// Wherever the home of such a command is.
+		if err := os.Setenv("LOADER_PG_BIN", b.Path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// startOwn starts a temporary server; see provide.
+func startOwn(ctx context.Context, p server.Product, major int) (*localdb.DB, error) {
+	b, err := provide(p, major)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	o := localdb.Options{Binary: b, Temporary: true}
 	if p == server.PostgreSQL {
 		o.Settings = []string{"max_prepared_transactions=10"}
@@ -29,8 +62,23 @@ func startOwn(ctx context.Context, p server.Product) (*localdb.DB, error) {
 // none is installed.
 func OwnServer(t *testing.T, p server.Product) (Server, *localdb.DB) {
 	t.Helper()
+	return own(t, p, 0)
+}
+
+// OwnPostgreSQL is OwnServer of a major version of PostgreSQL, 14 to 18: one that is
+// installed or was fetched, and with the build tag chaos one that is fetched now.
+func OwnPostgreSQL(t *testing.T, major int) (Server, *localdb.DB) {
+	t.Helper()
+	if _, err := localdb.FindMajor(major); err != nil && !Chaos {
+		Skip(t, fmt.Sprintf("no PostgreSQL %d is installed: -tags chaos fetches it", major))
+	}
+	return own(t, server.PostgreSQL, major)
+}
+
+func own(t *testing.T, p server.Product, major int) (Server, *localdb.DB) {
+	t.Helper()
 	CheckNoLeaks(t)
-	db, err := startOwn(context.Background(), p)
+	db, err := startOwn(context.Background(), p, major)
 	if errors.Is(err, localdb.ErrNotFound) {
 		Skip(t, err.Error())
 	}

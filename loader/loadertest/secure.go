@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -53,13 +52,7 @@ func EachSecureServer(t *testing.T, test func(t *testing.T, s *SecureServer), us
 			if len(usual) > 0 && !slices.Contains(usual, k.name) {
 				Long(t)
 			}
-			b, err := localdb.FindProduct(k.product)
-			if errors.Is(err, localdb.ErrNotFound) {
-				Skip(t, err.Error())
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := Binary(t, k.product)
 			CheckNoLeaks(t)
 			s := &SecureServer{t: t, Authority: NewAuthority(t, "Test CA"), CertsDir: t.TempDir()}
 			s.CAKey = filepath.Join(t.TempDir(), "ca.key")
@@ -71,6 +64,7 @@ func EachSecureServer(t *testing.T, test func(t *testing.T, s *SecureServer), us
 				s.Authority.Write(s.CertsDir, "client.root", Leaf{Name: "root"})
 				o.CertsDir = s.CertsDir
 			}
+			var err error
 			if s.db, err = localdb.Start(context.Background(), o); err != nil {
 				t.Fatal(err)
 			}

@@ -43,13 +43,13 @@ const startTimeout = 2 * time.Minute
 
 func (k *serverKind) get() (Server, error) {
 	k.once.Do(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-		defer cancel()
-		db, err := startOwn(ctx, k.product)
+		db, err := startOwn(context.Background(), k.product, 0)
 		if err != nil {
 			k.err = err
 			return
 		}
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
 		started.Add(1)
 		k.stop = func() error {
 			started.Add(-1)

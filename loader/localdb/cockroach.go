@@ -2,7 +2,9 @@ package localdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -91,33 +93,42 @@ func portOf(rawURL string) (int, error) {
 func (db *DB) stopCockroach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	b, err := os.ReadFile(filepath.Join(db.Dir, "pid"))
+	return db.endProcess(ctx, filepath.Join(db.Dir, "pid"), interrupt)
+}
+
+// endProcess asks the process of a pid file to end, and ends it if it does not.
+func (db *DB) endProcess(ctx context.Context, pidFile string, ask func(*os.Process) error) error {
+	b, err := os.ReadFile(pidFile)
 	if err != nil {
 		return nil // not running
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	first, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
 	if err != nil {
 		return fmt.Errorf("read the pid file: %w", err)
 	}
-	// The pid may be another process's by now; only the node itself answers.
+	// The pid may be another process's by now; only the server itself answers.
 	if db.answers(ctx) != nil {
 		return nil
 	}
-	node, err := os.FindProcess(pid)
+	p, err := os.FindProcess(pid)
 	if err != nil {
 		return nil
 	}
-	defer node.Release()
-	if err := interrupt(node); err != nil {
+	defer p.Release()
+	if err := ask(p); err != nil {
 		return err
 	}
-	for wait := 10 * time.Millisecond; alive(node); wait = min(wait*3/2, 200*time.Millisecond) {
+	for wait := 10 * time.Millisecond; alive(p); wait = min(wait*3/2, 200*time.Millisecond) {
 		select {
 		case <-ctx.Done():
 			// Nothing is lost: what it confirmed is on disk.
-			return node.Kill()
+			return p.Kill()
 		case <-time.After(wait):
 		}
 	}
-	return os.Remove(filepath.Join(db.Dir, "pid"))
+	if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -1,6 +1,6 @@
 // Package localdb starts a private database on this machine: what the command uses
 // without --url, and what the tests use. It takes a CockroachDB or PostgreSQL that
-// is installed; it downloads nothing.
+// is installed, else a PostgreSQL that it fetches once.
 package localdb
 
 import (
@@ -17,11 +17,11 @@ import (
 	"bulkload/loader/server"
 )
 
-// ErrNotFound is wrapped by Find's error when no database is installed. The error's
-// text says how to install one.
+// ErrNotFound is wrapped by the errors of Find, FindProduct and Provide when there is no
+// database. The error's text says how to install one.
 var ErrNotFound = errors.New("no local database found")
 
-// A Binary is an installed database server.
+// A Binary is a database server that is installed or was fetched.
 type Binary struct {
 	Product server.Product
 	// Path is the cockroach binary, or the directory of PostgreSQL's binaries.
@@ -33,9 +33,15 @@ type Binary struct {
 // String says what the binary is and where: "PostgreSQL 15.18 (/usr/lib/…)".
 func (b Binary) String() string { return fmt.Sprintf("%s %s (%s)", b.Product, b.Version, b.Path) }
 
-// Find returns the database that Start takes: COCKROACH_BINARY, or cockroach on PATH;
+func (b Binary) major() int {
+	n, _ := strconv.Atoi(major(b.Version))
+	return n
+}
+
+// Find returns the database that is at hand: COCKROACH_BINARY, or cockroach on PATH;
 // else PostgreSQL, from LOADER_PG_BIN, PATH, and the places where Debian, Homebrew and
-// npm's @embedded-postgres install it, the newest first.
+// npm's @embedded-postgres install it, the newest first; else one that Provide has
+// fetched before. It fetches nothing.
 func Find() (Binary, error) {
 	if b, err := FindProduct(server.CockroachDB); err == nil || os.Getenv("COCKROACH_BINARY") != "" {
 		return b, err
@@ -47,7 +53,13 @@ func Find() (Binary, error) {
 }
 
 // FindProduct is Find for one product.
-func FindProduct(p server.Product) (Binary, error) {
+func FindProduct(p server.Product) (Binary, error) { return find(p, 0) }
+
+// FindMajor is FindProduct for one major version of PostgreSQL.
+func FindMajor(major int) (Binary, error) { return find(server.PostgreSQL, major) }
+
+// find is FindProduct for one major version of PostgreSQL; 0 is any.
+func find(p server.Product, major int) (Binary, error) {
 	if p == server.CockroachDB {
 		path := os.Getenv("COCKROACH_BINARY")
 		if path == "" {
@@ -59,11 +71,16 @@ func FindProduct(p server.Product) (Binary, error) {
 		}
 		return describe(p, path, path)
 	}
-	for _, dir := range postgresDirs() {
+	for _, dir := range postgresDirs(major) {
 		if _, err := exec.LookPath(filepath.Join(dir, "initdb")); err != nil {
 			continue
 		}
-		if b, err := describe(p, dir, filepath.Join(dir, "postgres")); err == nil {
+		if b, err := describe(p, dir, filepath.Join(dir, "postgres")); err == nil && (major == 0 || b.major() == major) {
+			return b, nil
+		}
+	}
+	if major != 0 || os.Getenv("LOADER_PG_BIN") == "" {
+		if b, err := fetched(major); err == nil {
 			return b, nil
 		}
 	}
@@ -71,11 +88,15 @@ func FindProduct(p server.Product) (Binary, error) {
 }
 
 // postgresDirs returns the directories that may hold PostgreSQL's server binaries.
-func postgresDirs() []string {
-	if dir := os.Getenv("LOADER_PG_BIN"); dir != "" {
-		return []string{dir}
-	}
+// LOADER_PG_BIN is the only one, unless a major version is asked for.
+func postgresDirs(major int) []string {
 	var dirs []string
+	if dir := os.Getenv("LOADER_PG_BIN"); dir != "" {
+		dirs = append(dirs, dir)
+		if major == 0 {
+			return dirs
+		}
+	}
 	if path, err := exec.LookPath("initdb"); err == nil {
 		// A link on PATH leads to where the other programs and files are.
 		if real, err := filepath.EvalSymlinks(path); err == nil {

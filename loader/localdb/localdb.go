@@ -18,11 +18,16 @@ import (
 	"bulkload/loader/server"
 )
 
-// Options say which database to start and where. The zero value takes what Find
-// finds and the user's own data directory.
+// Options say which database to start and where. The zero value takes the database that
+// Meant names, else what Find finds, else a PostgreSQL that is fetched; and the user's own
+// data directory.
 type Options struct {
-	// Binary is the server to start; its zero value is what Find finds.
+	// Binary is the server to start.
 	Binary Binary
+	// Choose makes the database the one that later commands mean.
+	Choose bool
+	// Report is told of a download.
+	Report Reporter
 	// Dir holds the data, one directory for each product and version in it;
 	// empty is DefaultDir.
 	Dir string
@@ -75,7 +80,7 @@ func DefaultDir() (string, error) {
 // Note: tried to tie the server to the command that started it; then a kill -9 of
 // that command took the server away from the others.
 func Start(ctx context.Context, o Options) (*DB, error) {
-	if err := o.find(); err != nil {
+	if err := o.find(ctx); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
@@ -84,39 +89,40 @@ func Start(ctx context.Context, o Options) (*DB, error) {
 	if o.Temporary {
 		return db, db.startTemporary(ctx)
 	}
-	dir, err := o.dir()
+	base, err := baseDir(o.Dir)
 	if err != nil {
 		return nil, err
 	}
-	db.Dir = dir
+	db.Dir = dataDir(base, o.Binary)
+	_, c, _ := meant(base)
 	if err := makeDir(db.Dir); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
-	return db, db.join(ctx)
+	if err := db.join(ctx); err != nil || c.Name != "" && !o.Choose {
+		return db, err
+	}
+	if err := db.choose(); err != nil {
+		return nil, errors.Join(fmt.Errorf("remember which database is meant: %w", err), db.Stop(ctx))
+	}
+	return db, nil
 }
 
 // find sets the binary where the options name none.
-func (o *Options) find() (err error) {
-	if o.Binary.Path == "" {
-		o.Binary, err = Find()
+func (o *Options) find(ctx context.Context) (err error) {
+	if o.Binary.Path != "" {
+		return nil
+	}
+	if d, c, ok := meant(o.Dir); ok && !o.Temporary {
+		if o.Binary, err = d.binary(ctx, c, o.Report); err == nil || ctx.Err() != nil {
+			return err
+		}
+		o.Report.line("passing over %s, which earlier commands used: %v", d, err)
+	}
+	o.Binary, err = Find()
+	if errors.Is(err, ErrNotFound) && os.Getenv("COCKROACH_BINARY") == "" {
+		o.Binary, err = Provide(ctx, server.PostgreSQL, 0, o.Report)
 	}
 	return err
-}
-
-// dir returns the directory of a database that is not temporary. The binary is known.
-func (o *Options) dir() (string, error) {
-	dir := o.Dir
-	if dir == "" {
-		d, err := DefaultDir()
-		if err != nil {
-			return "", err
-		}
-		dir = d
-	}
-	if o.Binary.Product == server.PostgreSQL {
-		return filepath.Join(dir, "postgresql-"+major(o.Binary.Version)), nil
-	}
-	return filepath.Join(dir, "cockroach-v"+majorMinor(o.Binary.Version)), nil
 }
 
 func major(version string) string      { m, _, _ := strings.Cut(version, "."); return m }
@@ -160,7 +166,7 @@ func (db *DB) join(ctx context.Context) error {
 		db.users.Unlock()
 		return err2
 	}
-	return writeState(db.Dir, state{Product: db.Product.String(), Version: db.Version, URL: db.URL, TCP: db.TCP})
+	return writeState(db.Dir, state{Product: db.Product.String(), Version: db.Version, Path: db.Path, URL: db.URL, TCP: db.TCP})
 }
 
 func (db *DB) lockStart(ctx context.Context) (unlock func(), err error) {
@@ -233,7 +239,7 @@ func (db *DB) stopUnused(ctx context.Context) error {
 		db.stopOrphan(ctx)
 		return nil
 	}
-	db.URL = s.URL
+	db.URL, db.Path, db.Version = s.URL, s.Path, s.Version
 	if db.Product == server.PostgreSQL {
 		err = db.stopPostgres(ctx)
 	} else {
@@ -264,34 +270,8 @@ func (db *DB) Keep(keep bool) error {
 	return nil
 }
 
-// Remove stops the server that the options name, if it runs and nobody else uses it,
-// and deletes its data, whether a server can be started on it or not. It returns the
-// directory that is gone.
-func Remove(ctx context.Context, o Options) (string, error) {
-	if err := o.find(); err != nil {
-		return "", err
-	}
-	dir, err := o.dir()
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return dir, nil
-	}
-	db := &DB{Binary: o.Binary, Dir: dir}
-	unlock, err := db.lockStart(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer unlock()
-	if err := db.stopUnused(ctx); err != nil {
-		return "", fmt.Errorf("%w in %s", err, dir)
-	}
-	return dir, os.RemoveAll(dir)
-}
-
 // state is what a running server's directory says of it.
-type state struct{ Product, Version, URL, TCP string }
+type state struct{ Product, Version, Path, URL, TCP string }
 
 func readState(dir string) (state, error) {
 	var s state

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -108,7 +109,7 @@ func TestDataStaysWhenTheServerStops(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("data directory has mode %v (%v), want 0700", info.Mode(), err)
 		}
-		if _, err := localdb.Remove(t.Context(), o); err == nil || !reachable(db.URL) {
+		if _, err := localdb.RemoveAll(t.Context(), o.Dir); err == nil || !reachable(db.URL) {
 			t.Errorf("removed while it is used: %v", err)
 		}
 		stop(t, db)
@@ -120,8 +121,8 @@ func TestDataStaysWhenTheServerStops(t *testing.T) {
 			stop(t, damaged)
 			t.Error("a server has started on damaged data")
 		}
-		if dir, err := localdb.Remove(t.Context(), o); err != nil || dir != db.Dir {
-			t.Errorf("removed %s, %v", dir, err)
+		if gone, err := localdb.RemoveAll(t.Context(), o.Dir); err != nil || !slices.Equal(gone, []string{db.Dir}) {
+			t.Errorf("removed %s, %v", gone, err)
 		}
 		if _, err := os.Stat(db.Dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the directory is there: %v", err)

@@ -28,7 +28,7 @@ func (db *DB) log() string  { return filepath.Join(db.Dir, "server.log") }
 // startPostgres makes the data directory where it is missing, and starts a server
 // that listens on a unix socket in a directory that only its user can enter.
 func (db *DB) startPostgres(ctx context.Context) (*process, error) {
-	run, err := runner(db.Dir)
+	run, err := runner(db.Dir, db.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -181,11 +181,15 @@ func (db *DB) runs() bool {
 func (db *DB) stopPostgres(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	run, err := runner(db.Dir)
+	pgCtl := filepath.Join(db.Path, "pg_ctl")
+	if _, err := exec.LookPath(pgCtl); err != nil || db.Path == "" {
+		return db.stopWithoutBinaries(ctx)
+	}
+	run, err := runner(db.Dir, db.Path)
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(db.Path, "pg_ctl"), "stop", "-D", db.data(), "-m", "fast", "-w", "-s")
+	cmd := exec.CommandContext(ctx, pgCtl, "stop", "-D", db.data(), "-m", "fast", "-w", "-s")
 	cmd.Dir = db.Dir
 	run.apply(cmd)
 	out, err := cmd.CombinedOutput()
@@ -198,6 +202,20 @@ func (db *DB) stopPostgres(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stopWithoutBinaries stops a server whose programs are gone, or are not known.
+func (db *DB) stopWithoutBinaries(ctx context.Context) error {
+	pidFile := filepath.Join(db.data(), "postmaster.pid")
+	b, err := os.ReadFile(pidFile)
+	if err != nil {
+		return nil // not running
+	}
+	// pid, data directory, time, port, socket's directory
+	if lines := strings.Split(string(b), "\n"); db.URL == "" && len(lines) > 4 {
+		db.URL = fmt.Sprintf("postgres://postgres@/postgres?host=%s&port=%s", url.QueryEscape(lines[4]), strings.TrimSpace(lines[3]))
+	}
+	return db.endProcess(ctx, pidFile, func(p *os.Process) error { return p.Signal(os.Interrupt) })
 }
 
 // freePort returns a TCP port of the loopback address that nobody listens on.

@@ -9,29 +9,9 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 )
-
-// stateDir returns where the user's private database is kept.
-func stateDir() (string, error) {
-	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
-		// PostgreSQL does not run as root, and no other user enters root's home.
-		return "/var/lib/loader", nil
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "loader"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("find a place for the local database: %w; set LOADER_DB_DIR", err)
-	}
-	if runtime.GOOS == "darwin" {
-		return filepath.Join(home, "Library", "Application Support", "loader"), nil
-	}
-	return filepath.Join(home, ".local", "state", "loader"), nil
-}
 
 // asUser says as whom a server program runs. The zero value is the present user.
 type asUser struct {
@@ -44,10 +24,18 @@ type asUser struct {
 // for it.
 const nobody = 65534
 
-// runner returns as whom a program runs that refuses root and keeps its files in dir.
-func runner(dir string) (asUser, error) {
+// runner returns as whom a program in bin runs that refuses root and keeps its files in
+// dir: the owner of data that is there, else postgres or nobody.
+func runner(dir, bin string) (asUser, error) {
 	if os.Geteuid() != 0 {
 		return asUser{}, nil
+	}
+	if info, err := os.Stat(filepath.Join(dir, "data")); err == nil {
+		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 0 {
+			return asUser{uid: owner.Uid, gid: owner.Gid, switching: true}, nil
+		} else if canMap {
+			return asUser{mapped: true}, nil
+		}
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		u, err := user.Lookup(name)
@@ -56,14 +44,14 @@ func runner(dir string) (asUser, error) {
 		}
 		uid, _ := strconv.ParseUint(u.Uid, 10, 32)
 		gid, _ := strconv.ParseUint(u.Gid, 10, 32)
-		if uid != 0 && othersEnter(filepath.Dir(dir)) {
+		if uid != 0 && othersEnter(filepath.Dir(dir)) && othersEnter(bin) {
 			return asUser{uid: uint32(uid), gid: uint32(gid), switching: true}, nil
 		}
 	}
 	if canMap {
 		return asUser{mapped: true}, nil
 	}
-	return asUser{}, fmt.Errorf("PostgreSQL does not run as root, and no other user can enter %s; set LOADER_DB_DIR to a directory that all may enter", dir)
+	return asUser{}, fmt.Errorf("PostgreSQL does not run as root, and no other user can enter %s and %s; set LOADER_DB_DIR and LOADER_CACHE_DIR to directories that all may enter", dir, bin)
 }
 
 // othersEnter reports whether every directory down to dir lets all users through.
