@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkload/loader/commit"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -23,52 +25,77 @@ const (
 	DeferIndexes Indexes = "defer" // dropped before the first row, made again after the last
 )
 
-// deferrable returns the secondary indexes of the table and the statements that drop
-// them. The *TableError says why they cannot be deferred.
-func (l *Load) deferrable(noRegistry bool) (list []registry.Index, drops []string, err error) {
+// deferrable returns what makes the secondary indexes of the table again. The *TableError
+// says why they cannot be deferred: each must come back with all that belongs to it.
+func (l *Load) deferrable(ctx context.Context, noRegistry bool) ([]server.Remake, error) {
 	name := l.Table.Display()
 	switch {
 	case noRegistry:
-		return nil, nil, &TableError{"--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry"}
+		return nil, &TableError{"--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry"}
 	case !l.Table.Empty:
-		return nil, nil, &TableError{fmt.Sprintf("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)}
+		return nil, &TableError{fmt.Sprintf("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)}
 	case len(l.Table.ReferencedBy) > 0:
-		return nil, nil, &TableError{fmt.Sprintf("%s is referenced by %s, which needs its unique indexes; use --indexes keep", name, l.Table.ReferencedBy[0].Table)}
+		return nil, &TableError{fmt.Sprintf("%s is referenced by %s, which needs its unique indexes; use --indexes keep", name, l.Table.ReferencedBy[0].Table)}
 	}
-	for _, x := range l.Table.Indexes {
-		if x.Primary {
-			continue
-		}
-		if x.Create == "" || x.Drop == "" {
-			return nil, nil, &TableError{fmt.Sprintf("index %s of %s cannot be made again by a statement; use --indexes keep", x.Name, name)}
-		}
-		list = append(list, registry.Index{Name: x.Name, Create: x.Create})
-		drops = append(drops, x.Drop)
+	list, err := server.Remakes(ctx, l.pool, l.srv.Info, l.Table)
+	if err != nil {
+		return nil, err
 	}
-	return list, drops, nil
+	for _, x := range list {
+		if x.Identity && l.spec.CSV != nil && l.spec.CSV.Conflict == commit.UpdateRow {
+			x.Refusal = "it is the replica identity, which --on-conflict update needs"
+		}
+		if x.Refusal != "" {
+			return nil, &TableError{fmt.Sprintf("index %s of %s cannot be dropped and made again: %s; use --indexes keep", x.Name, name, x.Refusal)}
+		}
+	}
+	return list, nil
 }
 
 // deferIndexes drops the secondary indexes of an empty table. Before the first is
 // dropped, the registry has what makes them again.
 func (l *Load) deferIndexes(ctx context.Context) error {
-	list, drops, err := l.deferrable(l.registry == nil)
+	list, err := l.deferrable(ctx, l.registry == nil)
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	if err := l.registry.Defer(ctx, l.ID, list); err != nil {
+	records := make([]registry.Index, len(list))
+	for i, x := range list {
+		text, err := json.Marshal(x)
+		if err != nil {
+			return fmt.Errorf("write what makes index %s again: %w", x.Name, err)
+		}
+		records[i] = registry.Index{Name: x.Name, Create: string(text)}
+	}
+	if err := l.registry.Defer(ctx, l.ID, records); err != nil {
 		return err
 	}
-	for i, drop := range drops {
-		if _, err := l.pool.Exec(ctx, drop); err != nil && server.Code(err) != "42704" {
-			return &server.CreateError{What: "room by dropping index", Name: list[i].Name, Err: err}
+	identity := ""
+	for _, x := range list {
+		if _, err := l.pool.Exec(ctx, x.Drop); err != nil && server.Code(err) != "42704" {
+			return &server.CreateError{What: "room by dropping index", Name: x.Name, Err: err}
+		}
+		if x.Identity {
+			identity = fmt.Sprintf("; until then %s has no replica identity, and UPDATE and DELETE fail where they are published", l.Table.Display())
 		}
 	}
-	l.Notes = append(l.Notes, fmt.Sprintf("%s of %s dropped, and made again after the last row", secondaryIndexes(len(list), "is", "are"), l.Table.Display()))
+	l.Notes = append(l.Notes, fmt.Sprintf("%s of %s dropped, and made again after the last row%s", secondaryIndexes(len(list), "is", "are"), l.Table.Display(), identity))
 	t, err := server.Describe(ctx, l.pool, l.srv.Info, l.Table.Name)
 	if err == nil {
 		l.Table = t
 	}
 	return err
+}
+
+// remake reads what a record of the registry makes again. Earlier versions wrote the one
+// statement.
+func remake(x registry.Index) (server.Remake, error) {
+	r := server.Remake{Name: x.Name, Create: x.Create}
+	if !strings.HasPrefix(x.Create, "{") {
+		return r, nil
+	}
+	err := json.Unmarshal([]byte(x.Create), &r)
+	return r, err
 }
 
 // secondaryIndexes counts them in words, with a verb.
@@ -118,18 +145,28 @@ func RestoreIndexes(ctx context.Context, srv *server.Server, reg *registry.Regis
 // where there are none, or no table any more.
 func (l *Load) restoreIndexes(ctx context.Context, note func(string)) error {
 	return l.registry.Restore(ctx, l.ID, func(x registry.Index) error {
+		r, err := remake(x)
+		if err != nil {
+			return &IndexError{Name: x.Name, Err: err}
+		}
 		there, err := l.hasIndex(ctx, x.Name)
 		var none *server.TargetError
 		if errors.As(err, &none) {
 			note(fmt.Sprintf("index %s is not made again: %v", x.Name, err))
 			return nil
 		}
-		if err != nil || there {
+		if err != nil {
 			return err
 		}
-		note(fmt.Sprintf("making index %s again", x.Name))
-		if err := l.makeIndex(ctx, x, note); err != nil {
-			return &IndexError{Name: x.Name, Duplicates: l.duplicates(ctx, x, err), Err: err}
+		if !there {
+			note(fmt.Sprintf("making index %s again", x.Name))
+			if err := l.makeIndex(ctx, r, note); err != nil {
+				return &IndexError{Name: x.Name, Duplicates: l.duplicates(ctx, r, err), Err: err}
+			}
+		}
+		// Also where it was there: what made it may have died before it came to this.
+		if err := l.equip(ctx, r); err != nil {
+			return &IndexError{Name: x.Name, Err: err}
 		}
 		return nil
 	})
@@ -150,7 +187,7 @@ const pendingPoll = 200 * time.Millisecond
 // makeIndex makes an index again. The statement of a run that died may still be at
 // work: PostgreSQL goes on with it until it has something to send, CockroachDB hands it
 // to a job that outlives the session. Its end is waited for, however long it takes.
-func (l *Load) makeIndex(ctx context.Context, x registry.Index, note func(string)) error {
+func (l *Load) makeIndex(ctx context.Context, x server.Remake, note func(string)) error {
 	for said := false; ; {
 		err := l.create(ctx, x)
 		if err == nil {
@@ -185,10 +222,15 @@ func pending(err error) bool {
 }
 
 // create runs the statement without the time limit of chunks.
-func (l *Load) create(ctx context.Context, x registry.Index) error {
+func (l *Load) create(ctx context.Context, x server.Remake) error {
 	return server.Untimed(ctx, l.pool, func(c *pgx.Conn) error {
 		if strings.Contains(x.Create, "USING HASH") && l.srv.Product == server.CockroachDB && !l.srv.AtLeast(22, 1, 0) {
 			if _, err := c.Exec(ctx, "SET experimental_enable_hash_sharded_indexes = on"); err != nil {
+				return err
+			}
+		}
+		if l.srv.Product == server.PostgreSQL {
+			if _, err := c.Exec(ctx, `SELECT set_config('default_tablespace', $1, false)`, x.Tablespace); err != nil {
 				return err
 			}
 		}
@@ -197,11 +239,26 @@ func (l *Load) create(ctx context.Context, x registry.Index) error {
 	})
 }
 
+// equip gives an index that is there what belongs to it.
+func (l *Load) equip(ctx context.Context, x server.Remake) error {
+	if len(x.Then) == 0 {
+		return nil
+	}
+	return server.Untimed(ctx, l.pool, func(c *pgx.Conn) error {
+		for _, statement := range x.Then {
+			if _, err := c.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // duplicatesShown is the number of shared keys that an error names.
 const duplicatesShown = 3
 
 // duplicates names some keys that keep a unique index from being made.
-func (l *Load) duplicates(ctx context.Context, x registry.Index, err error) []string {
+func (l *Load) duplicates(ctx context.Context, x server.Remake, err error) []string {
 	if server.Classify(err) != server.Duplicate {
 		return nil
 	}

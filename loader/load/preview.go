@@ -164,7 +164,7 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 		}
 	}
 	if req.Indexes == DeferIndexes {
-		if err := l.previewDeferred(req, p); err != nil {
+		if err := l.previewDeferred(ctx, req, p); err != nil {
 			return nil, err
 		}
 	}
@@ -194,8 +194,8 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 }
 
 // previewDeferred leaves out the indexes that the load would drop.
-func (l *Load) previewDeferred(req Request, p *Preview) error {
-	list, _, err := l.deferrable(req.NoRegistry)
+func (l *Load) previewDeferred(ctx context.Context, req Request, p *Preview) error {
+	list, err := l.deferrable(ctx, req.NoRegistry)
 	if err != nil || len(list) == 0 {
 		return err
 	}
@@ -205,7 +205,7 @@ func (l *Load) previewDeferred(req Request, p *Preview) error {
 	l.Table = &kept
 	p.Deferred = []string{}
 	for _, x := range list {
-		p.Deferred = append(p.Deferred, x.Create)
+		p.Deferred = append(append(p.Deferred, x.Create), x.Then...)
 	}
 	return nil
 }
