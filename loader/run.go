@@ -304,9 +304,12 @@ func (r *run) size() int64 {
 	return r.pace.size
 }
 
-// place names a span for an error: rows are counted from 0, as the events are.
-func (r *run) place(span chunker.Span) string {
-	if p, ok := r.Source.(Placer); ok {
+// place names a span for an error.
+func (r *run) place(span chunker.Span) string { return Place(r.Source, span) }
+
+// Place names a span of a source for an error: rows are counted from 0, as events are.
+func Place(src Source, span chunker.Span) string {
+	if p, ok := src.(Placer); ok {
 		return p.Place(span)
 	}
 	if span.Count == 1 {

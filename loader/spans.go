@@ -37,8 +37,11 @@ func (s *rowSpans) Next(n int64) (chunker.Span, error) {
 }
 
 // cut returns the spans of the given ranges.
-func (r *run) cut(ranges ...chunker.Range) Spans {
-	if c, ok := r.Source.(Cutter); ok {
+func (r *run) cut(ranges ...chunker.Range) Spans { return Cut(r.Source, ranges...) }
+
+// Cut returns the spans of the given ranges of a source's positions.
+func Cut(src Source, ranges ...chunker.Range) Spans {
+	if c, ok := src.(Cutter); ok {
 		s := make(chain, len(ranges))
 		for i, x := range ranges {
 			s[i] = c.Cut(x)

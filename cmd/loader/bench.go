@@ -25,11 +25,13 @@ import (
 )
 
 func (p *program) benchCommand() *cli.Command {
-	of := func(what load.What) *cli.Command {
-		return &cli.Command{
-			Name: string(what), Usage: "measure loads of " + string(what), Flags: p.benchFlags(string(what)),
-			Action: func(c *cli.Context) error { return p.bench(c, what) },
-		}
+	list := generators()
+	var commands []*cli.Command
+	for _, g := range list {
+		commands = append(commands, &cli.Command{
+			Name: g.Kind, Usage: "measure loads of " + g.Kind, Flags: p.benchFlags(g.Kind),
+			Action: func(c *cli.Context) error { return p.bench(c, benched(g)) },
+		})
 	}
 	files := csvFlags()
 	// What belongs to one load, or has a list in its place.
@@ -42,7 +44,7 @@ func (p *program) benchCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "bench",
 		Usage: "measure which chunk size, which way and how many workers load fastest, and recommend",
-		Flags: p.benchFlags(string(load.Points)),
+		Flags: p.benchFlags(list[0].Kind),
 		Description: `Loads the same rows under each setting of a grid into a scratch table like the
 named one, which is dropped at the end; the named table is not written. bench alone
 measures points. Ctrl-C ends it, with a report of what was measured.
@@ -51,11 +53,11 @@ Examples:
    loader bench --chunks 100,1000,5000 --via insert,copy --html bench.html
    loader bench points --workers 1,2,4 --budget 5m --save
    loader bench csv orders.csv --table orders --indexes keep,defer`,
-		Action: func(c *cli.Context) error { return p.bench(c, load.Points) },
-		Subcommands: []*cli.Command{of(load.Points), of(load.Accounts), {
-			Name: string(load.CSV), Usage: "measure loads of CSV or TSV files", ArgsUsage: "FILE…", Flags: append(shared, files...),
-			Action: func(c *cli.Context) error { return p.bench(c, load.CSV) },
-		}},
+		Action: func(c *cli.Context) error { return p.bench(c, benched(list[0])) },
+		Subcommands: append(commands, &cli.Command{
+			Name: "csv", Usage: "measure loads of CSV or TSV files", ArgsUsage: "FILE…", Flags: append(shared, files...),
+			Action: func(c *cli.Context) error { return p.bench(c, p.benchedFiles) },
+		}),
 	}
 }
 
@@ -129,8 +131,37 @@ func grid(c *cli.Context) (bench.Grid, error) {
 	return g, err
 }
 
+// requests reads the flags that say what is loaded, and returns what makes a request of it
+// anew for each run.
+type requests func(c *cli.Context, s load.Settings) (func() load.Request, error)
+
+// benched is requests for generated rows.
+func benched(g generator) requests {
+	return func(c *cli.Context, s load.Settings) (func() load.Request, error) {
+		n, seed, err := rowsAndSeed(c, g)
+		return func() load.Request {
+			return load.Request{Dataset: g.new(n, seed), Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s}
+		}, err
+	}
+}
+
+// benchedFiles is requests for files.
+func (p *program) benchedFiles(c *cli.Context, s load.Settings) (func() load.Request, error) {
+	req, d, err := p.files(c, s)
+	if err == nil && slices.Contains(d.Names, files.Stdin) {
+		err = &usageError{"standard input cannot be read for every run; bench csv takes files"}
+	}
+	return func() load.Request {
+		r := req
+		f := d.Request
+		f.Input = files.NewInput(p.stdin)
+		r.Dataset = files.New(f)
+		return r
+	}, err
+}
+
 // bench is the command bench.
-func (p *program) bench(c *cli.Context, what load.What) error {
+func (p *program) bench(c *cli.Context, read requests) error {
 	if err := p.begin(c); err != nil {
 		return err
 	}
@@ -155,27 +186,8 @@ func (p *program) bench(c *cli.Context, what load.What) error {
 	case c.Bool("no-registry") && slices.Contains(b.Grid.Indexes, load.DeferIndexes):
 		return &usageError{"--indexes defer needs the registry, which --no-registry gives up"}
 	}
-	var req load.Request
-	if what == load.CSV {
-		req, err = p.files(c, s)
-		if err == nil && slices.Contains(req.Files.Names, files.Stdin) {
-			err = &usageError{"standard input cannot be read for every run; bench csv takes files"}
-		}
-	} else {
-		req, err = generated(c, what)
-		req.Settings = s
-	}
-	if err != nil {
+	if b.Request, err = read(c, s); err != nil {
 		return err
-	}
-	b.Request = func() load.Request {
-		r := req
-		if req.Files != nil {
-			f := *req.Files
-			f.Input = files.NewInput(p.stdin)
-			r.Files = &f
-		}
-		return r
 	}
 	outputs, err := openOutputs(c)
 	if err != nil {
@@ -187,7 +199,7 @@ func (p *program) bench(c *cli.Context, what load.What) error {
 		return err
 	}
 	defer done()
-	if b.Server, err = server.Open(c.Context, cfg, databases[what]); err != nil {
+	if b.Server, err = server.Open(c.Context, cfg, b.Request().Dataset.Facts().Database); err != nil {
 		return err
 	}
 	return p.measure(c, b, outputs)

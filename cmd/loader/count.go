@@ -5,7 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"bulkload/loader/load"
+	"bulkload/loader/dataset"
 	"bulkload/loader/server"
 )
 
@@ -14,7 +14,7 @@ func (p *program) countCommand() *cli.Command {
 		Name:  "count",
 		Usage: "count the rows of a table",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "table", Value: string(load.Accounts), Usage: "table to count"},
+			&cli.StringFlag{Name: "table", Value: dataset.BankTable, Usage: "table to count"},
 		}, p.commonFlags()...),
 		Description: `Examples:
    loader count
@@ -52,9 +52,11 @@ func (p *program) count(c *cli.Context) error {
 	if err != nil {
 		return &usageError{err.Error()}
 	}
-	database := databases[load.Accounts]
-	if name[len(name)-1] == string(load.Points) {
-		database = databases[load.Points]
+	database := dataset.BankDatabase
+	for _, k := range dataset.Kinds() {
+		if name[len(name)-1] == k.Table {
+			database = k.Database
+		}
 	}
 	srv, done, err := p.existing(c, database)
 	if err != nil {

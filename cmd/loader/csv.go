@@ -107,19 +107,19 @@ func names(flag, text string) ([]string, error) {
 }
 
 // tolerance reads --max-errors.
-func tolerance(text string) (load.Tolerance, error) {
+func tolerance(text string) (files.Tolerance, error) {
 	if text == "" {
-		return load.Tolerance{}, nil // a command without the flag
+		return files.Tolerance{}, nil // a command without the flag
 	}
 	if share, ok := strings.CutSuffix(text, "%"); ok {
 		f, err := strconv.ParseFloat(share, 64)
 		if err != nil || !(f >= 0 && f <= 100) {
-			return load.Tolerance{}, &usageError{fmt.Sprintf("--max-errors takes a share from 0%% to 100%%, not %q", text)}
+			return files.Tolerance{}, &usageError{fmt.Sprintf("--max-errors takes a share from 0%% to 100%%, not %q", text)}
 		}
-		return load.Tolerance{Percent: f}, nil
+		return files.Tolerance{Percent: f}, nil
 	}
 	n, err := number("max-errors", text, 0, 1<<40)
-	return load.Tolerance{Records: n}, err
+	return files.Tolerance{Records: n}, err
 }
 
 // csvRequest reads the flags of a load of files.
@@ -136,57 +136,59 @@ func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 	default:
 		return load.Request{}, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", s.Indexes)}
 	}
-	return p.files(c, s)
+	req, _, err := p.files(c, s)
+	return req, err
 }
 
 // files reads the flags that say what files hold and where it goes.
-func (p *program) files(c *cli.Context, s load.Settings) (load.Request, error) {
-	req := load.Request{What: load.CSV, Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s}
+func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.Dataset, error) {
+	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s}
 	var err error
 	if !c.Args().Present() {
-		return req, &usageError{"csv takes the names of files, or - for standard input"}
+		return req, nil, &usageError{"csv takes the names of files, or - for standard input"}
 	}
 	if req.Table == "" {
-		return req, &usageError{"csv takes --table, the table to load into"}
+		return req, nil, &usageError{"csv takes --table, the table to load into"}
 	}
-	f := &load.Files{Null: c.String("null"), Encoding: c.String("encoding"), CreateTable: c.Bool("create-table"), Input: files.NewInput(p.stdin)}
-	req.Files = f
+	d := files.New(files.Request{Null: c.String("null"), Encoding: c.String("encoding"), CreateTable: c.Bool("create-table"), Input: files.NewInput(p.stdin)})
+	f := &d.Request
+	req.Dataset = d
 	if text := c.String("delimiter"); text != "auto" {
 		if f.Delimiter, err = character("delimiter", text); err != nil {
-			return req, err
+			return req, nil, err
 		}
 	}
 	if text := c.String("quote"); text == "none" {
 		f.NoQuote = true
 	} else if f.Quote, err = character("quote", text); err != nil {
-		return req, err
+		return req, nil, err
 	}
 	if text := c.String("escape"); text != "" {
 		if f.Escape, err = character("escape", text); err != nil {
-			return req, err
+			return req, nil, err
 		}
 	}
-	switch f.Header = load.Header(c.String("header")); f.Header {
-	case load.HeaderAuto, load.HeaderYes, load.HeaderNo:
+	switch f.Header = files.Header(c.String("header")); f.Header {
+	case files.HeaderAuto, files.HeaderYes, files.HeaderNo:
 	default:
-		return req, &usageError{fmt.Sprintf("--header is auto, yes or no, not %q", f.Header)}
+		return req, nil, &usageError{fmt.Sprintf("--header is auto, yes or no, not %q", f.Header)}
 	}
 	skip, err := number("skip", c.String("skip"), 0, 1000)
 	if err != nil {
-		return req, err
+		return req, nil, err
 	}
 	f.Skip = int(skip)
 	if f.Columns, err = names("columns", c.String("columns")); err != nil {
-		return req, err
+		return req, nil, err
 	}
 	if f.Key, err = names("key", c.String("key")); err != nil {
-		return req, err
+		return req, nil, err
 	}
 	f.Map = map[string]string{}
 	for _, text := range c.StringSlice("map") {
 		from, to, err := pair("map", text)
 		if err != nil {
-			return req, err
+			return req, nil, err
 		}
 		f.Map[from] = to
 	}
@@ -196,7 +198,7 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, error) {
 			err = &usageError{fmt.Sprintf("--set takes COLUMN=EXPRESSION, not %q", text)}
 		}
 		if err != nil {
-			return req, err
+			return req, nil, err
 		}
 		f.Set = append(f.Set, commit.Assignment{Column: column, Expr: "(" + expr + ")"})
 	}
@@ -205,19 +207,19 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, error) {
 	case string(commit.SkipRow), string(commit.UpdateRow):
 		f.Conflict = commit.Conflict(x)
 	default:
-		return req, &usageError{fmt.Sprintf("--on-conflict is fail, skip or update, not %q", x)}
+		return req, nil, &usageError{fmt.Sprintf("--on-conflict is fail, skip or update, not %q", x)}
 	}
 	if f.MaxErrors, err = tolerance(c.String("max-errors")); err != nil {
-		return req, err
+		return req, nil, err
 	}
 	most, err := number("max-record-bytes", c.String("max-record-bytes"), 1, 1<<30)
 	if err != nil {
-		return req, err
+		return req, nil, err
 	}
 	f.MaxRecordBytes = int(most)
 	if text := c.String("rate"); text != "" {
 		if req.Rate, err = strconv.ParseFloat(text, 64); err != nil || !(req.Rate >= 1 && req.Rate <= 1e12) {
-			return req, &usageError{fmt.Sprintf("--rate takes rows per second, from 1 on, not %q", text)}
+			return req, nil, &usageError{fmt.Sprintf("--rate takes rows per second, from 1 on, not %q", text)}
 		}
 	}
 	switch x := c.String("order"); x {
@@ -225,10 +227,10 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, error) {
 	case "file":
 		req.InOrder = true
 	default:
-		return req, &usageError{fmt.Sprintf("--order is auto or file, not %q", x)}
+		return req, nil, &usageError{fmt.Sprintf("--order is auto or file, not %q", x)}
 	}
 	f.Names, err = files.Expand(c.Args().Slice())
-	return req, err
+	return req, d, err
 }
 
 // loadCSV is the command csv.
@@ -251,9 +253,9 @@ func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error)
 	if err != nil || n == 0 {
 		return n, err
 	}
+	name, header := l.Dataset.Rejects()
 	base := p.rejects
 	if base == "" {
-		name, _, _ := strings.Cut(l.InputFiles()[0].Base(), ".")
 		base = name + "-" + l.ID
 	}
 	records, err := newPrivate(base + ".rejects.csv")
@@ -267,8 +269,8 @@ func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error)
 	}
 	defer reasons.Close()
 	out, list := bufio.NewWriter(records), csv.NewWriter(reasons)
-	if h := l.HeaderText(); h != "" {
-		out.WriteString(h + "\n")
+	if header != "" {
+		out.WriteString(header + "\n")
 	}
 	list.Write([]string{"file", "line", "byte", "column", "sqlstate", "message"})
 	err = l.EachReject(ctx, func(r rows.Reject) error {
@@ -318,7 +320,7 @@ func (p *program) start(c *cli.Context, req load.Request) error {
 		return err
 	}
 	defer done()
-	srv, err := server.Open(c.Context, cfg, databases[req.What])
+	srv, err := server.Open(c.Context, cfg, req.Dataset.Facts().Database)
 	if err != nil {
 		return err
 	}

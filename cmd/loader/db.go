@@ -10,7 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"bulkload/loader/load"
+	"bulkload/loader/dataset"
 	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
@@ -28,7 +28,7 @@ func (p *program) dbCommand() *cli.Command {
 		}
 	}
 	sql := sub("sql", "run SQL statements on the local database and print the rows", []cli.Flag{
-		&cli.StringFlag{Name: "database", Value: databases[load.Points], Usage: "database to run them in"},
+		&cli.StringFlag{Name: "database", Value: dataset.PointsDatabase, Usage: "database to run them in"},
 	}, p.dbSQL)
 	sql.ArgsUsage = "STATEMENT…"
 	return &cli.Command{

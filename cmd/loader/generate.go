@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -17,35 +16,59 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
-	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
 )
 
-// databases are where the tutorial keeps each kind of row, for URLs that name none.
-var databases = map[load.What]string{load.Points: "pointstore", load.Accounts: "bank", load.CSV: "files"}
+// A generator is a kind of generated rows, as a command.
+type generator struct {
+	dataset.Facts
+	usage    string
+	examples string
+	rows     int64 // by default
+	maxRows  int64
+	new      func(rows int64, seed uint64) dataset.Dataset
+}
 
-func (p *program) pointsCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "points",
-		Usage: "load random points (id, x, y, z), the coordinates uniform in [0, 1024)",
-		Flags: p.generateFlags(10_000, "points"),
-		Description: `Examples:
+// generators are the kinds of generated rows that have a command.
+func generators() []generator {
+	return []generator{
+		{
+			Facts: dataset.NewPoints(0, 0).Facts(), rows: 10_000, maxRows: mostRows,
+			usage: "load random points (id, x, y, z), the coordinates uniform in [0, 1024)",
+			examples: `
    loader points --n 10000 --chunk 1000
    loader points --n 1000000 --seed 7 --url 'postgres://root@localhost:26257/pointstore?sslmode=disable'`,
-		Action: func(c *cli.Context) error { return p.generate(c, load.Points) },
+			new: func(n int64, seed uint64) dataset.Dataset { return dataset.NewPoints(n, seed) },
+		},
+		{
+			Facts: dataset.NewAccounts(0, 0).Facts(), rows: 100, maxRows: dataset.AccountIDs,
+			usage: "load random bank accounts (id, balance), the ids distinct in [0, 1 000 000 000)",
+			examples: `
+   loader accounts --n 100
+   loader accounts --n 100000 --workers 4 --url env`,
+			new: func(n int64, seed uint64) dataset.Dataset { return dataset.NewAccounts(n, seed) },
+		},
 	}
 }
 
-func (p *program) accountsCommand() *cli.Command {
+// databases returns where each kind of rows goes, for URLs that name no database.
+func databases() []string {
+	var list []string
+	for _, k := range dataset.Kinds() {
+		list = append(list, k.Database)
+	}
+	return list
+}
+
+// generateCommand is the command of a kind of generated rows.
+func (p *program) generateCommand(g generator) *cli.Command {
 	return &cli.Command{
-		Name:  "accounts",
-		Usage: "load random bank accounts (id, balance), the ids distinct in [0, 1 000 000 000)",
-		Flags: p.generateFlags(100, "accounts"),
-		Description: `Examples:
-   loader accounts --n 100
-   loader accounts --n 100000 --workers 4 --url env`,
-		Action: func(c *cli.Context) error { return p.generate(c, load.Accounts) },
+		Name:        g.Kind,
+		Usage:       g.usage,
+		Flags:       p.generateFlags(g.rows, g.Kind),
+		Description: "Examples:" + g.examples,
+		Action:      func(c *cli.Context) error { return p.generate(c, g) },
 	}
 }
 
@@ -133,55 +156,52 @@ func (p *program) settings(c *cli.Context) (load.Settings, error) {
 }
 
 // request reads the flags of a load of generated rows.
-func (p *program) request(c *cli.Context, what load.What) (load.Request, error) {
+func (p *program) request(c *cli.Context, g generator) (req load.Request, seed uint64, err error) {
 	if err := p.begin(c); err != nil {
-		return load.Request{}, err
+		return req, 0, err
 	}
 	s, err := p.settings(c)
 	if err != nil {
-		return load.Request{}, err
+		return req, 0, err
 	}
 	switch x := load.Indexes(c.String("indexes")); x {
 	case load.KeepIndexes, load.DeferIndexes:
 		s.Indexes = x
 	default:
-		return load.Request{}, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", x)}
+		return req, 0, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", x)}
 	}
-	req, err := generated(c, what)
-	req.Settings = s
-	return req, err
+	n, seed, err := rowsAndSeed(c, g)
+	if err != nil {
+		return req, 0, err
+	}
+	return load.Request{Dataset: g.new(n, seed), Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s}, seed, nil
 }
 
-// generated reads the flags that say which rows are generated.
-func generated(c *cli.Context, what load.What) (load.Request, error) {
+// rowsAndSeed reads the flags that say which rows are generated.
+func rowsAndSeed(c *cli.Context, g generator) (n int64, seed uint64, err error) {
 	if c.Args().Present() {
-		return load.Request{}, &usageError{fmt.Sprintf("%s takes no argument %q", what, c.Args().First())}
+		return 0, 0, &usageError{fmt.Sprintf("%s takes no argument %q", g.Kind, c.Args().First())}
 	}
-	most := mostRows
-	if what == load.Accounts {
-		most = dataset.AccountIDs
+	if n, err = number("n", c.String("n"), 1, g.maxRows); err != nil {
+		return 0, 0, err
 	}
-	n, err := number("n", c.String("n"), 1, most)
-	if err != nil {
-		return load.Request{}, err
-	}
-	seed := rand.Uint64()
+	seed = rand.Uint64()
 	if text := c.String("seed"); text != "" {
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return load.Request{}, &usageError{fmt.Sprintf("--seed takes a whole number from 0 to %d, not %q", uint64(math.MaxUint64), text)}
+			return 0, 0, &usageError{fmt.Sprintf("--seed takes a whole number from 0 to %d, not %q", uint64(math.MaxUint64), text)}
 		}
 	}
-	return load.Request{What: what, Rows: n, Seed: seed, Table: c.String("table"), NoRegistry: c.Bool("no-registry")}, nil
+	return n, seed, nil
 }
 
-// generate is the command points or accounts.
-func (p *program) generate(c *cli.Context, what load.What) error {
-	req, err := p.request(c, what)
+// generate loads generated rows, or writes them to files.
+func (p *program) generate(c *cli.Context, g generator) error {
+	req, seed, err := p.request(c, g)
 	if err != nil {
 		return err
 	}
 	if pattern := c.String("out"); pattern != "" {
-		return p.writeOut(c, req, pattern)
+		return p.writeOut(c, req, seed, pattern)
 	}
 	return p.start(c, req)
 }
@@ -200,11 +220,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	if l.ID != "" {
 		id = "load " + l.ID
 	}
-	what := fmt.Sprintf("%d %s, seed %d", l.Rows, l.What, l.Seed)
-	unit := string(l.What)
-	if l.What == load.CSV {
-		what, unit = filesOf(l), "bytes"
-	}
+	what, facts, size := l.Dataset.Title(), l.Dataset.Facts(), l.Dataset.Size()
 	if l.Via == load.Import {
 		p.note("%s, %s; by IMPORT INTO, %s", what, id, l.Handoff())
 	} else {
@@ -213,22 +229,22 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	for _, n := range append(l.Notes, l.Plan.Notes...) {
 		p.note("note: %s", n)
 	}
-	if !readOnce(l) {
+	if !size.Once {
 		p.resumeID = l.ID
 	}
-	p.keyed, p.handed = l.Keyed(), l.Via == load.Import && l.What == load.CSV
-	if l.What == load.CSV {
+	p.keyed, p.handed = l.Keyed(), l.Via == load.Import && facts.Bounded
+	if facts.Bounded {
 		limitMemory(max(l.Job.Workers, l.Job.MostWorkers))
 	}
-	total := l.Positions
-	if l.What == load.CSV && l.Rows == 0 {
+	total, unit := size.Positions, facts.Noun
+	if size.Endless {
 		total, in, unit = -1, 0, "rows" // nobody knows the end of a stream
 	}
 	r.r = p.report(total, in, unit)
 	res, err := l.Run(ctx)
 	r.r.end()
 	var rejected int64
-	if l.What == load.CSV && ctx.Err() == nil && l.ID != "" {
+	if ctx.Err() == nil && l.ID != "" {
 		n, rejectErr := p.writeRejects(ctx, l)
 		rejected = n
 		err = errors.Join(err, rejectErr)
@@ -243,11 +259,6 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 		return err
 	}
 	return fmt.Errorf("%w: %d", errRejected, rejected)
-}
-
-// readOnce reports whether a load has an input that no other process can read again.
-func readOnce(l *load.Load) bool {
-	return l.What == load.CSV && slices.ContainsFunc(l.InputFiles(), func(f files.File) bool { return f.Once })
 }
 
 // limitMemory has garbage collected in time for what is promised of files: 64 MiB and a

@@ -74,7 +74,7 @@ type outJSON struct {
 }
 
 // writeOut writes the rows of a load to files.
-func (p *program) writeOut(c *cli.Context, req load.Request, pattern string) error {
+func (p *program) writeOut(c *cli.Context, req load.Request, seed uint64, pattern string) error {
 	if req.Via != "" || c.IsSet("url") {
 		return &usageError{"--out writes files and reaches no server: it does not go with --url or --via"}
 	}
@@ -94,9 +94,10 @@ func (p *program) writeOut(c *cli.Context, req load.Request, pattern string) err
 		case <-ctx.Done():
 		}
 	}()
-	r := p.report(req.Rows, 0, string(req.What))
+	facts, rows := req.Dataset.Facts(), req.Dataset.Size().Rows
+	r := p.report(rows, 0, facts.Noun)
 	out, err := load.Out(ctx, load.OutRequest{
-		What: req.What, Rows: req.Rows, Seed: req.Seed, Table: table, Pattern: pattern,
+		Dataset: req.Dataset, Table: table, Pattern: pattern,
 		Files: req.Handoff.Streams, Workers: req.Workers, Observe: r.set,
 	})
 	r.end()
@@ -109,11 +110,11 @@ func (p *program) writeOut(c *cli.Context, req load.Request, pattern string) err
 	}
 	if p.json {
 		return p.printJSON(outJSON{
-			What: string(req.What), Rows: req.Rows, Seed: strconv.FormatUint(req.Seed, 10), Files: out.Names,
+			What: facts.Kind, Rows: rows, Seed: strconv.FormatUint(seed, 10), Files: out.Names,
 			FirstKey: out.Keys.First, EndKey: out.Keys.End, Statement: out.Statement.SQL(),
 		})
 	}
-	fmt.Fprintf(p.stdout, "wrote %d %s to %s\n", req.Rows, req.What, strings.Join(out.Names, ", "))
+	fmt.Fprintf(p.stdout, "wrote %d %s to %s\n", rows, facts.Noun, strings.Join(out.Names, ", "))
 	if strings.HasSuffix(pattern, ".zst") {
 		fmt.Fprintln(p.stdout, "IMPORT INTO reads gzip and no zstd: unpack the files where the server reads them")
 	}
@@ -121,6 +122,6 @@ func (p *program) writeOut(c *cli.Context, req load.Request, pattern string) err
 		out.Statement.Files[i] = strings.TrimSuffix(f, ".zst")
 	}
 	fmt.Fprintf(p.stdout, "copy them to where the server reads them, as nodelocal://1, s3://bucket or http://host, then:\n%s;\n", out.Statement.SQL())
-	fmt.Fprintf(p.stdout, "or: loader %s --n %d --seed %d --streams %d --via import --handoff 'nodelocal://1/%s'\n", req.What, req.Rows, req.Seed, len(out.Names), strings.TrimSuffix(filepath.Base(pattern), ".zst"))
+	fmt.Fprintf(p.stdout, "or: loader %s --n %d --seed %d --streams %d --via import --handoff 'nodelocal://1/%s'\n", facts.Kind, rows, seed, len(out.Names), strings.TrimSuffix(filepath.Base(pattern), ".zst"))
 	return nil
 }

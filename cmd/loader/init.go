@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bulkload/loader/bank"
-	"bulkload/loader/load"
+	"bulkload/loader/dataset"
 	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
@@ -77,7 +77,7 @@ func (p *program) init(c *cli.Context) error {
 		setup.Database = cfg.Database()
 	}
 	if setup.Database == "" {
-		setup.Database = databases[load.Accounts]
+		setup.Database = dataset.BankDatabase
 	}
 	srv, _, err := server.OpenExisting(c.Context, cfg.WithDatabase(""), setup.Database)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"bulkload/loader/dataset"
 	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
@@ -82,7 +83,7 @@ func (p *program) registries(c *cli.Context, f func(*server.Server, *registry.Re
 	defer done()
 	names := []string{cfg.Database()}
 	if names[0] == "" {
-		names = []string{databases[load.Points], databases[load.Accounts], databases[load.CSV]}
+		names = databases()
 	}
 	found := false
 	for _, name := range names {
@@ -158,8 +159,10 @@ type loadJSON struct {
 
 func asJSON(srv *server.Server, l registry.Load, in int64) loadJSON {
 	j := loadJSON{ID: l.ID, What: l.What, Database: srv.Config.Database(), Table: l.Target, State: string(l.State), In: in, Of: l.Positions, Unit: "rows", Created: l.Created, Spec: l.Spec}
-	if l.What == string(load.CSV) {
-		j.Unit = "bytes"
+	for _, k := range dataset.Kinds() {
+		if k.Kind == l.What {
+			j.Unit = k.Unit
+		}
 	}
 	if !l.Finished.IsZero() {
 		j.Finished = &l.Finished
@@ -264,26 +267,23 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 			return err
 		}
 		defer l.Close()
-		unit := "rows compared"
-		if l.What == load.CSV {
-			unit = "bytes compared"
-		}
-		r := p.report(rec.Positions, 0, unit)
+		r := p.report(rec.Positions, 0, l.Dataset.Facts().Unit+" compared")
 		got, err := l.Verify(c.Context, r.set)
 		r.end()
 		if err != nil {
 			return err
 		}
+		summed := got.Want != 0 || got.Got != 0
 		switch {
 		case p.json:
 			v := verifyJSON{Load: id, OK: got.OK(), Rows: got.Rows, Same: got.Same, Changed: got.Changed, Missing: got.Missing, Foreign: got.Foreign, First: got.Place}
-			if l.What != load.CSV {
+			if summed {
 				v.Want, v.Checksum = fmt.Sprintf("%016x", got.Want), fmt.Sprintf("%016x", got.Got)
 			}
 			if err := p.printJSON(v); err != nil {
 				return err
 			}
-		case l.What == load.CSV:
+		case !summed:
 			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were read, %d changed, %d missing\n", id, got.Same, got.Rows, got.Changed, got.Missing)
 		default:
 			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were made, %d changed, %d missing, %d of others among them; checksum %016x, expected %016x\n",

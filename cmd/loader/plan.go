@@ -8,34 +8,36 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"bulkload/loader/dataset"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
 )
 
 func (p *program) planCommand() *cli.Command {
-	of := func(load *cli.Command, what load.What) *cli.Command {
-		return &cli.Command{
-			Name: load.Name, Usage: "plan: " + load.Usage, Flags: load.Flags,
-			Action: func(c *cli.Context) error { return p.plan(c, what) },
-		}
-	}
 	files := p.csvCommand()
 	files.Usage, files.Description, files.Action = "plan: "+files.Usage+"; shows what is guessed, and the first rows", "", p.planCSV
+	var list []*cli.Command
+	for _, g := range generators() {
+		load := p.generateCommand(g)
+		load.Usage, load.Description = "plan: "+load.Usage, ""
+		load.Action = func(c *cli.Context) error { return p.plan(c, g) }
+		list = append(list, load)
+	}
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "say how many rows a chunk of a load would hold, and why; writes nothing",
 		Description: `Put plan in front of a load command, with the same flags.
 Example:
    loader plan points --n 1000000 --url 'postgres://root@localhost:26257/pointstore?sslmode=disable'`,
-		Subcommands: []*cli.Command{of(p.pointsCommand(), load.Points), of(p.accountsCommand(), load.Accounts), files},
+		Subcommands: append(list, files),
 		Action: func(c *cli.Context) error {
 			return &usageError{"plan takes a load command: plan points, plan accounts or plan csv"}
 		},
 	}
 }
 
-func (p *program) plan(c *cli.Context, what load.What) error {
-	req, err := p.request(c, what)
+func (p *program) plan(c *cli.Context, g generator) error {
+	req, _, err := p.request(c, g)
 	if err != nil {
 		return err
 	}
@@ -49,7 +51,7 @@ func (p *program) preview(c *cli.Context, req load.Request) error {
 		return err
 	}
 	defer done()
-	srv, missing, err := server.OpenExisting(c.Context, cfg, databases[req.What])
+	srv, missing, err := server.OpenExisting(c.Context, cfg, req.Dataset.Facts().Database)
 	if err != nil {
 		return err
 	}
@@ -141,7 +143,7 @@ func (p *program) printPreview(v *load.Preview) {
 }
 
 // printFilesPreview says how files are read.
-func printFilesPreview(out io.Writer, f *load.FilesPreview) {
+func printFilesPreview(out io.Writer, f *dataset.Reading) {
 	size := "of unknown length"
 	if f.Bytes >= 0 {
 		size = fmt.Sprintf("%d bytes", f.Bytes)

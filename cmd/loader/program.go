@@ -44,6 +44,10 @@ func (p *program) listen(signals <-chan os.Signal, cancel func()) {
 
 // app describes the command line.
 func (p *program) app() *cli.App {
+	var loads []*cli.Command
+	for _, g := range generators() {
+		loads = append(loads, p.generateCommand(g))
+	}
 	app := &cli.App{
 		Name:                 "loader",
 		Usage:                "load rows into CockroachDB and PostgreSQL in chunks, each row exactly once",
@@ -56,7 +60,7 @@ func (p *program) app() *cli.App {
 		// The exit code is chosen in one place, p.exit.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
-		Commands:       []*cli.Command{p.pointsCommand(), p.accountsCommand(), p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.benchCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()},
+		Commands:       append(loads, p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.benchCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q; loader --help lists them", c.Args().First())}

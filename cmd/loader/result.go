@@ -1,13 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 
 	"bulkload/loader"
-	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
 )
@@ -39,29 +40,9 @@ type runResult struct {
 	P99       float64 `json:"chunk_p99_ms"`
 }
 
-// A generatedResult is the JSON form of a finished load of rows that were generated.
-type generatedResult struct {
-	loadResult
-	Rows     int64  `json:"rows"`
-	Seed     string `json:"seed"`
-	FirstKey int64  `json:"first_key,omitempty"`
-	EndKey   int64  `json:"end_key,omitempty"`
-	runResult
-}
-
-// A filesResult is that of a finished load of files.
-type filesResult struct {
-	loadResult
-	Files     int   `json:"files"`
-	Bytes     int64 `json:"bytes_this_run"`
-	Conflicts int64 `json:"conflicts_this_run"`
-	Rejected  int64 `json:"rejected"`
-	runResult
-}
-
 func newLoadResult(srv *server.Server, l *load.Load) loadResult {
 	return loadResult{
-		Load: l.ID, What: string(l.What), Server: srv.Info.String(), Host: srv.Config.Host(),
+		Load: l.ID, What: l.Dataset.Facts().Kind, Server: srv.Info.String(), Host: srv.Config.Host(),
 		Database: srv.Config.Database(), Table: l.Table.Display(),
 	}
 }
@@ -79,91 +60,56 @@ func ms(d time.Duration) float64 { return math.Round(float64(d.Microseconds())/1
 
 // printResult writes the result of a load to stdout.
 func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Result, rejected int64, local bool) error {
-	if l.What == load.CSV {
-		return p.printFiles(srv, l, res, rejected, local)
-	}
+	o, table := l.Dataset.Outcome(l.Table, res, rejected), l.Table.Display()
 	if p.json {
-		return p.printJSON(generatedResult{
-			loadResult: newLoadResult(srv, l), Rows: l.Rows, Seed: strconv.FormatUint(l.Seed, 10),
-			FirstKey: l.Keys.First, EndKey: l.Keys.End, runResult: newRunResult(l, res),
-		})
+		return p.printJSON(joined{newLoadResult(srv, l), o.JSON, newRunResult(l, res)})
 	}
 	out := p.stdout
 	if res.Chunks == 0 {
-		fmt.Fprintf(out, "load %s is complete: %d %s in %s; nothing was left to do\n", l.ID, l.Rows, l.What, l.Table.Display())
+		fmt.Fprintf(out, "load %s is complete: all of %s is in %s; nothing was left to do\n", l.ID, l.Dataset.Title(), table)
 		return nil
 	}
-	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, l.What, l.Table.Display(), res.Elapsed.Seconds(), res.RowsPerSecond())
-	if res.Rows != l.Rows {
-		fmt.Fprintf(out, "complete with what was there before: %d rows\n", l.Rows)
+	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, o.What, table, res.Elapsed.Seconds(), res.RowsPerSecond())
+	if size := l.Dataset.Size(); size.Rows == size.Positions && res.Rows != size.Rows {
+		fmt.Fprintf(out, "complete with what was there before: %d rows\n", size.Rows)
+	}
+	for _, line := range o.Lines {
+		fmt.Fprintln(out, line)
 	}
 	fmt.Fprintln(out, summary(l, res))
-	fmt.Fprintf(out, "seed %d%s\n", l.Seed, idPart(l))
-	where := ""
-	if l.What == load.Points {
-		where = fmt.Sprintf(" WHERE id >= %d AND id < %d", l.Keys.First, l.Keys.End)
-	}
-	p.hintRows(srv, fmt.Sprintf("SELECT * FROM %s%s ORDER BY id LIMIT 5", inSQL(l.Table), where), local)
-	return nil
-}
-
-// printFiles writes the result of a load of files to stdout.
-func (p *program) printFiles(srv *server.Server, l *load.Load, res loader.Result, rejected int64, local bool) error {
-	if p.json {
-		bytes := res.Positions
-		if l.Rows == 0 {
-			bytes = 0 // of streams it is not known
-		}
-		return p.printJSON(filesResult{
-			loadResult: newLoadResult(srv, l), Files: len(l.InputFiles()), Bytes: bytes, Conflicts: res.Conflicts, Rejected: rejected,
-			runResult: newRunResult(l, res),
-		})
-	}
-	out := p.stdout
-	if res.Chunks == 0 {
-		fmt.Fprintf(out, "load %s is complete: all of %s is in %s; nothing was left to do\n", l.ID, filesOf(l), l.Table.Display())
-		return nil
-	}
-	fmt.Fprintf(out, "loaded %d rows of %s into %s in %.2f s: %.0f rows/s\n", res.Rows, filesOf(l), l.Table.Display(), res.Elapsed.Seconds(), res.RowsPerSecond())
-	if res.Conflicts > 0 || l.Conflict() != "" {
-		did := map[commit.Conflict]string{commit.SkipRow: "were passed over", commit.UpdateRow: "took the place of an older row"}[l.Conflict()]
-		fmt.Fprintf(out, "%d of them %s: their key was there\n", res.Conflicts, did)
-	}
-	if rejected > 0 {
-		fmt.Fprintf(out, "%d records were rejected\n", rejected)
-	}
-	fmt.Fprintln(out, summary(l, res))
-	if l.ID != "" {
+	switch {
+	case o.From != "":
+		fmt.Fprintf(out, "%s%s\n", o.From, idPart(l))
+	case l.ID != "":
 		fmt.Fprintf(out, "load %s\n", l.ID)
 	}
-	p.hintRows(srv, fmt.Sprintf("SELECT * FROM %s LIMIT 5", l.Table.Name.Sanitize()), local)
+	p.hintRows(srv, o.Query, local)
 	return nil
 }
 
-// filesOf names the files of a load.
-func filesOf(l *load.Load) string {
-	files := l.InputFiles()
-	var bytes int64
-	known := true
-	for i := range files {
-		known = known && files[i].Bytes >= 0
-		bytes += files[i].Bytes
+// joined is one JSON object of the fields of several.
+type joined []any
+
+// MarshalJSON implements json.Marshaler.
+func (j joined) MarshalJSON() ([]byte, error) {
+	var fields [][]byte
+	for _, part := range j {
+		b, err := json.Marshal(part)
+		if err != nil {
+			return nil, err
+		}
+		if b = bytes.TrimSuffix(bytes.TrimPrefix(b, []byte("{")), []byte("}")); len(b) > 0 {
+			fields = append(fields, b)
+		}
 	}
-	name := files[0].Base()
-	if len(files) > 1 {
-		name = fmt.Sprintf("%d files", len(files))
-	}
-	if !known {
-		return name
-	}
-	return fmt.Sprintf("%s, %d bytes", name, bytes)
+	return fmt.Appendf(nil, "{%s}", bytes.Join(fields, []byte(","))), nil
 }
 
 // hintRows says how to look at what was loaded.
 func (p *program) hintRows(srv *server.Server, query string, local bool) {
 	if local {
 		flag := ""
-		if db := srv.Config.Database(); db != databases[load.Points] {
+		if db := srv.Config.Database(); db != dataset.PointsDatabase {
 			flag = " --database " + shellWord(db)
 		}
 		query = fmt.Sprintf("loader db sql%s %s", flag, shellWord(query))
@@ -186,15 +132,6 @@ func counted(n int64, one, many string) string {
 		many = one
 	}
 	return fmt.Sprintf("%d %s", n, many)
-}
-
-// inSQL returns the table's name for a statement that is shown: plain where it is one
-// of the tutorial's, which are no keywords.
-func inSQL(t *server.Table) string {
-	if name := t.Name[len(t.Name)-1]; t.Name[0] == "public" && (name == string(load.Points) || name == string(load.Accounts)) {
-		return name
-	}
-	return t.Name.Sanitize()
 }
 
 func idPart(l *load.Load) string {

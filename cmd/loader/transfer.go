@@ -11,7 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bulkload/loader/bank"
-	"bulkload/loader/load"
+	"bulkload/loader/dataset"
 	"bulkload/loader/server"
 )
 
@@ -26,7 +26,7 @@ func (p *program) transferCommand() *cli.Command {
 			&cli.StringFlag{Name: "n", Value: "1", Usage: "transfers to make"},
 			&cli.StringFlag{Name: "workers", Value: "auto", Usage: "transfers at once, or auto"},
 			&cli.StringFlag{Name: "seed", Usage: "what the accounts are chosen by; a new one is drawn and printed without it"},
-			&cli.StringFlag{Name: "table", Value: string(load.Accounts), Usage: "table of accounts (id, balance)"},
+			&cli.StringFlag{Name: "table", Value: dataset.BankTable, Usage: "table of accounts (id, balance)"},
 			&cli.DurationFlag{Name: "retry-for", Value: bank.DefaultRetryFor, Usage: "most time for all attempts at a transfer"},
 			&cli.BoolFlag{Name: "verify", Usage: "compare all balances with the recorded transfers; without --n, make none"},
 		}, p.commonFlags()...),
@@ -70,7 +70,7 @@ func (p *program) transfer(c *cli.Context) error {
 	verify := c.Bool("verify")
 	makes := !verify || c.IsSet("n")
 
-	srv, done, err := p.existing(c, databases[load.Accounts])
+	srv, done, err := p.existing(c, dataset.BankDatabase)
 	if err != nil {
 		return err
 	}

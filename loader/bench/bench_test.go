@@ -11,6 +11,7 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/bench"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/registry"
@@ -27,7 +28,7 @@ func points(t *testing.T, url string, n int64, g bench.Grid, count int) *bench.B
 	t.Helper()
 	return &bench.Bench{
 		Server: loadertest.Open(t, url), Grid: g, Count: count,
-		Request: func() load.Request { return load.Request{What: load.Points, Rows: n, Seed: 7} },
+		Request: func() load.Request { return load.Request{Dataset: dataset.NewPoints(n, 7)} },
 	}
 }
 
@@ -127,7 +128,7 @@ func TestScratchIsLikeTheTable(t *testing.T) {
 					looked++
 				}
 			}
-			return load.Request{What: load.Points, Rows: 500, Seed: 7, Table: `"Odd (name"`}
+			return load.Request{Dataset: dataset.NewPoints(500, 7), Table: `"Odd (name"`}
 		}
 		rep, err := b.Run(t.Context())
 		if err != nil {
@@ -162,7 +163,7 @@ func TestSaved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rep := bench.Report{Table: "public.points", What: load.Points}
+		rep := bench.Report{Table: "public.points", What: "points"}
 		if err := rep.Save(t.Context(), reg); !errors.Is(err, bench.ErrNothing) {
 			t.Errorf("saving nothing gives %v", err)
 		}
@@ -171,7 +172,7 @@ func TestSaved(t *testing.T) {
 		if err := rep.Save(t.Context(), reg); err != nil {
 			t.Fatal(err)
 		}
-		l, err := load.New(t.Context(), srv, load.Request{What: load.Points, Rows: 10, Seed: 7})
+		l, err := load.New(t.Context(), srv, load.Request{Dataset: dataset.NewPoints(10, 7)})
 		if err != nil {
 			t.Fatal(err)
 		}

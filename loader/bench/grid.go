@@ -174,7 +174,7 @@ func (r *bench) current(ctx context.Context, auto Setting) (Setting, error) {
 	if r.scratch.registry == nil {
 		return auto, nil
 	}
-	t, ok, err := r.scratch.registry.Tuning(ctx, r.report.Table, string(r.report.What))
+	t, ok, err := r.scratch.registry.Tuning(ctx, r.report.Table, r.report.What)
 	if err != nil || !ok {
 		return auto, err
 	}
@@ -244,7 +244,7 @@ func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([
 		for _, chunk := range chunks {
 			s := way
 			s.Chunk, s.Workers = chunk, workers
-			if r.report.What != load.CSV && chunk > r.report.Rows {
+			if r.report.Rows > 0 && chunk > r.report.Rows {
 				return nil, &GridError{fmt.Sprintf("chunks of %d rows cannot be measured with %d rows", chunk, r.report.Rows)}
 			}
 			c, err := r.resolve(ctx, table, s)
@@ -278,7 +278,7 @@ func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, err
 	if err := r.scratch.forget(ctx, l.ID); err != nil {
 		return Cell{}, err
 	}
-	c := Cell{Setting: s, rows: l.Rows}
+	c := Cell{Setting: s, rows: l.Dataset.Size().Rows}
 	c.Via, c.Way = l.Via, l.Way
 	if l.Via == Import {
 		c.Chunk, c.Workers, c.Way = 0, 0, ""

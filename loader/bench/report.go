@@ -21,7 +21,7 @@ type Report struct {
 	Host     string    `json:"host"`
 	Database string    `json:"database"`
 	Table    string    `json:"table"` // the named one; nothing was written into it
-	What     load.What `json:"what"`
+	What     string    `json:"what"`
 	Rows     int64     `json:"rows"` // of each run; of files about
 	Count    int       `json:"count"`
 	Cores    int       `json:"client_cores"`
@@ -210,6 +210,6 @@ func (r *Report) Save(ctx context.Context, reg *registry.Registry) error {
 		return &GridError{"IMPORT and deferred indexes are not kept for loads that do not ask for them: there is nothing to save"}
 	}
 	return reg.SaveTuning(ctx, registry.Tuning{
-		Target: r.Table, What: string(r.What), Chunk: s.Chunk, Workers: s.Workers, Via: string(s.Via), Way: string(s.Way), Origin: origin,
+		Target: r.Table, What: r.What, Chunk: s.Chunk, Workers: s.Workers, Via: string(s.Via), Way: string(s.Way), Origin: origin,
 	})
 }

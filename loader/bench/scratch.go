@@ -50,7 +50,7 @@ func openScratch(ctx context.Context, b *Bench) (*scratch, error) {
 	s := &scratch{Bench: b, id: registry.NewID()}
 	name := req.Table
 	if name == "" {
-		name = string(req.What)
+		name = req.Dataset.Facts().Table
 	}
 	var err error
 	if s.asked, err = server.ParseTable(name); err != nil {
@@ -70,10 +70,9 @@ func (s *scratch) look(ctx context.Context, req load.Request) error {
 	var err error
 	s.like, err = server.Describe(ctx, s.pool, s.Server.Info, s.asked)
 	switch {
-	case errors.Is(err, server.ErrNoTable) && (req.What != load.CSV || req.Files.CreateTable):
-		s.like = nil
 	case errors.Is(err, server.ErrNoTable):
-		return &load.TableError{Reason: err.Error() + "; --create-table makes one like it, of types that fit the file"}
+		// A load makes its table, or says what is missing for that.
+		s.like = nil
 	case err != nil:
 		return err
 	default:

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"bulkload/loader/load"
+	"bulkload/loader/dataset"
 	"bulkload/loader/server"
 )
 
@@ -28,10 +28,12 @@ func (r *Report) WriteText(w io.Writer, width int) error {
 
 // unit names the rows.
 func (r *Report) unit() string {
-	if r.What == load.CSV {
-		return "rows of CSV"
+	for _, k := range dataset.Kinds() {
+		if k.Kind == r.What && k.Unit == "rows" {
+			return k.Noun
+		}
 	}
-	return string(r.What)
+	return "rows of " + strings.ToUpper(r.What)
 }
 
 // counts says how many runs each cell has, and what the intervals mean.

@@ -11,19 +11,26 @@ import (
 	"bulkload/loader/server"
 )
 
+// Where the tutorial keeps its accounts.
+const (
+	BankDatabase = "bank"
+	BankTable    = "accounts"
+)
+
 // Accounts are the tutorial's bank accounts: an id and a balance.
 type Accounts struct{ Generated }
 
 // NewAccounts returns n accounts of a seed.
 func NewAccounts(n int64, seed uint64) *Accounts {
 	return &Accounts{Generated{
-		Kind: "accounts", Database: "bank", Rows: n, Seed: seed,
+		Kind: BankTable, Database: BankDatabase, Rows: n, Seed: seed,
 		Columns: AccountSource{}.Columns(),
 		DDL: map[server.Product]string{
 			server.CockroachDB: "id INT PRIMARY KEY, balance INT",
 			server.PostgreSQL:  "id BIGINT PRIMARY KEY, balance BIGINT",
 		},
-		IDs: keysize.IntRange{First: 0, Last: AccountIDs - 1},
+		IDs:      keysize.IntRange{First: 0, Last: AccountIDs - 1},
+		RowBytes: 76,
 	}}
 }
 
@@ -35,6 +42,9 @@ func openAccounts(record json.RawMessage, positions int64) (Dataset, error) {
 	}
 	return NewAccounts(positions, r.Seed), nil
 }
+
+// Fresh implements Dataset.
+func (a *Accounts) Fresh() Dataset { return NewAccounts(a.Rows, a.Seed) }
 
 func (a *Accounts) source() AccountSource { return AccountSource{Seed: a.Seed, Rows: a.Rows} }
 
@@ -73,8 +83,15 @@ func (a *Accounts) Choose(ctx context.Context, o *Opening, asked Choice) (Choice
 }
 
 // Options implements Dataset: an id that is somebody's is drawn again.
-func (a *Accounts) Options(o *Opening, c Choice) commit.Options {
-	opts := a.Generated.Options(o, c)
+func (a *Accounts) Options() commit.Options {
+	opts := a.Generated.Options()
 	opts.Redraw = a.source().Redraw
 	return opts
+}
+
+// Import implements Dataset.
+func (a *Accounts) Import() Import {
+	m := a.Generated.Import()
+	m.IntoRows = "whose ids accounts may collide with"
+	return m
 }

@@ -58,7 +58,7 @@ type Options struct {
 const DefaultGroupBytes = 512 << 20
 
 // An Option is one of the WITH clause: key = 'value'.
-type Option struct{ Key, Value string }
+type Option = virtual.Option
 
 // A Statement is an IMPORT INTO.
 type Statement struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"bulkload/loader/dataset"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 )
@@ -21,7 +22,7 @@ func BenchmarkPoints(b *testing.B) {
 					url := s.NewDatabase(b)
 					var rate float64
 					for b.Loop() {
-						l := newLoad(b, url, load.Request{What: load.Points, Rows: n, Settings: set})
+						l := newLoad(b, url, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: set})
 						res, err := l.Run(context.Background())
 						if err != nil {
 							b.Fatal(err)

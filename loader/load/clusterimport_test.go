@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bulkload/loader"
+	"bulkload/loader/dataset"
 	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
@@ -40,7 +41,7 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 			at := c.NewDatabase(t, fmt.Sprintf("import%d", i))
 			n := x.rows
 			atWork := make(chan struct{}, 1)
-			l := newLoad(t, at, load.Request{What: load.Points, Rows: n, Settings: load.Settings{
+			l := newLoad(t, at, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: load.Settings{
 				Via: load.Import, Handoff: importer.Options{Mode: x.mode}, RetryFor: 4 * time.Minute,
 				Note: func(s string) { t.Log(s) },
 				Observe: func(e loader.Event) {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkload/loader/dataset"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 )
@@ -20,8 +22,8 @@ func TestTablesMadeByTwoAtOnce(t *testing.T) {
 		req load.Request
 	}{
 		"for a file":   {"CREATE TABLE made (id BIGINT, s TEXT)", fileRequest("made", write(t, "x.csv", "id,s\n1,a\n"))},
-		"for points":   {"CREATE TABLE points (id BIGINT PRIMARY KEY, x FLOAT8, y FLOAT8, z FLOAT8)", load.Request{What: load.Points, Rows: 1}},
-		"the registry": {"CREATE SCHEMA loader", load.Request{What: load.Points, Rows: 1}},
+		"for points":   {"CREATE TABLE points (id BIGINT PRIMARY KEY, x FLOAT8, y FLOAT8, z FLOAT8)", load.Request{Dataset: dataset.NewPoints(1, 0)}},
+		"the registry": {"CREATE SCHEMA loader", load.Request{Dataset: dataset.NewPoints(1, 0)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := s.NewDatabase(t)
@@ -33,8 +35,8 @@ func TestTablesMadeByTwoAtOnce(t *testing.T) {
 			if _, err := conn.Exec(ctx, "BEGIN; "+test.ddl); err != nil {
 				t.Fatal(err)
 			}
-			if test.req.Files != nil {
-				test.req.Files.CreateTable = true
+			if f, ok := test.req.Dataset.(*files.Dataset); ok {
+				f.CreateTable = true
 			}
 			srv := loadertest.Open(t, url)
 			opened := make(chan error, 1)

@@ -39,9 +39,12 @@ func write(t testing.TB, name, text string) string {
 	return path
 }
 
+// filesOf returns what a request of files asks for.
+func filesOf(req load.Request) *files.Request { return &req.Dataset.(*files.Dataset).Request }
+
 // fileRequest returns a request for the named files.
 func fileRequest(table string, names ...string) load.Request {
-	return load.Request{What: load.CSV, Table: table, Files: &load.Files{Names: names, Input: files.NewInput(strings.NewReader(""))}}
+	return load.Request{Table: table, Dataset: files.New(files.Request{Names: names, Input: files.NewInput(strings.NewReader(""))})}
 }
 
 // table returns the rows of a query as text, sorted; NULL is "NULL" and a text is quoted.
@@ -142,10 +145,10 @@ func TestRealFiles(t *testing.T) {
 			name := fmt.Sprintf("t%d", i)
 			loadertest.Exec(t, url, "CREATE TABLE "+name+" ("+strings.Join(columns, " TEXT, ")+" TEXT)")
 			req := fileRequest(name, path)
-			req.Files.Columns, req.Files.Null = columns, f.null
-			req.Files.Header = load.HeaderNo
+			filesOf(req).Columns, filesOf(req).Null = columns, f.null
+			filesOf(req).Header = files.HeaderNo
 			if f.header {
-				req.Files.Header = load.HeaderYes
+				filesOf(req).Header = files.HeaderYes
 				records = records[1:]
 			}
 			req.Chunk = 40
@@ -186,7 +189,7 @@ func TestCreateTableFitsRealFiles(t *testing.T) {
 		} {
 			f := realFiles[i]
 			req := fileRequest(fmt.Sprintf("t%d", i), filepath.Join("..", "..", "testdata", "csv", f.name))
-			req.Files.CreateTable = true
+			filesOf(req).CreateTable = true
 			l := newLoad(t, url, req)
 			if _, err := l.Run(context.Background()); err != nil {
 				t.Errorf("%s: %v", f.name, err)
@@ -282,7 +285,7 @@ func TestLongBeginnings(t *testing.T) {
 			loadertest.Exec(t, url, "DELETE FROM "+c.table)
 			req := fileRequest(c.table, write(t, "x", text))
 			if strings.HasSuffix(form, "stdin") {
-				req.Files.Names, req.Files.Input = []string{files.Stdin}, files.NewInput(strings.NewReader(text))
+				filesOf(req).Names, filesOf(req).Input = []string{files.Stdin}, files.NewInput(strings.NewReader(text))
 			}
 			l := newLoad(t, url, req)
 			if _, err := l.Run(context.Background()); err != nil {
@@ -364,7 +367,7 @@ func TestForms(t *testing.T) {
 				loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (id INT8 PRIMARY KEY, a TEXT, b TEXT)")
 				req := fileRequest("t", c.names...)
 				if c.stdin != nil {
-					req.Files.Input = files.NewInput(c.stdin)
+					filesOf(req).Input = files.NewInput(c.stdin)
 				}
 				req.Chunk, req.Workers = 300, 3
 				l := newLoad(t, url, req)
@@ -511,7 +514,7 @@ func TestBadRecordsAreSetAside(t *testing.T) {
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, n INT8 CHECK (n > 0), s TEXT NOT NULL)")
 			req := fileRequest("t", write(t, "bad.csv", badFile))
 			req.Settings = set
-			req.Files.MaxErrors.Records = int64(len(badLines))
+			filesOf(req).MaxErrors.Records = int64(len(badLines))
 			l := newLoad(t, url, req)
 			res, err := l.Run(context.Background())
 			if err != nil {
@@ -543,7 +546,7 @@ func TestBadRecordsAreSetAside(t *testing.T) {
 			}
 			// One fewer is too few.
 			loadertest.Exec(t, url, "DELETE FROM t")
-			req.Files.MaxErrors.Records--
+			filesOf(req).MaxErrors.Records--
 			l = newLoad(t, url, req)
 			_, err = l.Run(context.Background())
 			var many *commit.ToleranceError
@@ -595,7 +598,7 @@ func TestConflicts(t *testing.T) {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, s TEXT)", "INSERT INTO t VALUES (1, 'old')")
 			req := fileRequest("t", write(t, "x.csv", text))
-			req.Files.Conflict = c.conflict
+			filesOf(req).Conflict = c.conflict
 			l := newLoad(t, url, req)
 			res, err := l.Run(context.Background())
 			if err != nil || res.Conflicts != c.conflicts {
@@ -613,8 +616,8 @@ func TestColumns(t *testing.T) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, total DECIMAL(8,2) NOT NULL, tag VARCHAR(3) DEFAULT 'std', kind TEXT)")
 		req := fileRequest("t", write(t, "x.csv", text))
-		req.Files.Map = map[string]string{"Order No": "ID", "junk": ""}
-		req.Files.Set = []commit.Assignment{{Column: "total", Expr: "(price::DECIMAL * qty::DECIMAL)"}, {Column: "kind", Expr: "('web')"}}
+		filesOf(req).Map = map[string]string{"Order No": "ID", "junk": ""}
+		filesOf(req).Set = []commit.Assignment{{Column: "total", Expr: "(price::DECIMAL * qty::DECIMAL)"}, {Column: "kind", Expr: "('web')"}}
 		l := newLoad(t, url, req)
 		if _, err := l.Run(context.Background()); err != nil {
 			t.Fatal(err)
@@ -622,21 +625,21 @@ func TestColumns(t *testing.T) {
 		checkRows(t, table(t, url, "SELECT id::TEXT, total::TEXT, tag, kind FROM t"), []string{`"1"|"10.00"|"std"|"web"|`, `"2"|"2.50"|"std"|"web"|`})
 
 		for _, c := range []struct {
-			change func(*load.Files)
+			change func(*files.Request)
 			want   string
 		}{
-			{func(f *load.Files) { f.Set = nil }, "has no column price"},
-			{func(f *load.Files) { f.Set = f.Set[1:] }, "has no column price"},
-			{func(f *load.Files) { f.Set = f.Set[1:]; f.Map["price"], f.Map["qty"] = "", "" }, "column total of public.t is NOT NULL"},
-			{func(f *load.Files) { f.Map["nix"] = "id" }, `--map names a field nix`},
-			{func(f *load.Files) { f.Map["junk"] = "id" }, "column id is given twice"},
-			{func(f *load.Files) { f.Map["junk"] = "tga" }, "; --map junk=tag if that is meant"},
-			{func(f *load.Files) { f.Set[1].Column = "kin" }, "kind may be meant"},
+			{func(f *files.Request) { f.Set = nil }, "has no column price"},
+			{func(f *files.Request) { f.Set = f.Set[1:] }, "has no column price"},
+			{func(f *files.Request) { f.Set = f.Set[1:]; f.Map["price"], f.Map["qty"] = "", "" }, "column total of public.t is NOT NULL"},
+			{func(f *files.Request) { f.Map["nix"] = "id" }, `--map names a field nix`},
+			{func(f *files.Request) { f.Map["junk"] = "id" }, "column id is given twice"},
+			{func(f *files.Request) { f.Map["junk"] = "tga" }, "; --map junk=tag if that is meant"},
+			{func(f *files.Request) { f.Set[1].Column = "kin" }, "kind may be meant"},
 		} {
-			req := fileRequest("t", req.Files.Names...)
-			req.Files.Map = map[string]string{"Order No": "ID", "junk": ""}
-			req.Files.Set = []commit.Assignment{{Column: "total", Expr: "(price::DECIMAL * qty::DECIMAL)"}, {Column: "kind", Expr: "('web')"}}
-			c.change(req.Files)
+			req := fileRequest("t", filesOf(req).Names...)
+			filesOf(req).Map = map[string]string{"Order No": "ID", "junk": ""}
+			filesOf(req).Set = []commit.Assignment{{Column: "total", Expr: "(price::DECIMAL * qty::DECIMAL)"}, {Column: "kind", Expr: "('web')"}}
+			c.change(filesOf(req))
 			_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 			var bad *load.TableError
 			if !errors.As(err, &bad) || !strings.Contains(err.Error(), c.want) {

@@ -32,7 +32,7 @@ func versions(keys, versions int) string {
 // conflicts returns a request for a file of versions into table kv.
 func conflicts(t testing.TB, conflict commit.Conflict, text string, set load.Settings) load.Request {
 	req := fileRequest("kv", write(t, "x.csv", text))
-	req.Settings, req.Files.Columns, req.Files.Conflict = set, []string{"k", "v"}, conflict
+	req.Settings, filesOf(req).Columns, filesOf(req).Conflict = set, []string{"k", "v"}, conflict
 	return req
 }
 

@@ -114,7 +114,7 @@ func checkLookUp(t *testing.T, s loadertest.Server, url string, via commit.Via, 
 	t.Helper()
 	proxy := loadertest.NewProxy(t, url)
 	req := fileRequest("points", write(t, "x.csv", record))
-	req.Files.Columns = names
+	filesOf(req).Columns = names
 	req.Way, req.Via = commit.Statement, via
 	l := newLoad(t, proxy.URL(), req)
 	proxy.Add(&loadertest.Fault{When: commitOf(s, req.Settings), Do: loadertest.SwallowReply, Times: 1})
@@ -154,7 +154,7 @@ func TestEqualIsNotTheSame(t *testing.T) {
 				loadertest.Exec(t, url, "DROP TABLE IF EXISTS points", fmt.Sprintf("CREATE TABLE points (k INT8 NOT NULL, v %s NOT NULL, PRIMARY KEY (%s))", typ, key),
 					fmt.Sprintf("INSERT INTO points VALUES (7, '%s')", f.there))
 				req := fileRequest("points", write(t, "x.csv", "7,"+f.record+"\n"))
-				req.Files.Columns = []string{"k", "v"}
+				filesOf(req).Columns = []string{"k", "v"}
 				req.Way, req.Via = commit.Statement, commit.Insert
 				res, err := newLoad(t, url, req).Run(context.Background())
 				var dup *commit.DuplicateError
@@ -177,11 +177,11 @@ func TestLookUpsThatTellNothing(t *testing.T) {
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS points")
 			loadertest.Exec(t, url, ddl...)
 			req := fileRequest("points", write(t, "x.csv", "1,2\n"))
-			req.Files.Columns = []string{"k", "v"}
+			filesOf(req).Columns = []string{"k", "v"}
 			req.Way, req.Via = commit.Statement, commit.Insert
 			if want == "--set" {
-				req.Files.Columns, req.Files.Map = []string{"k", "x"}, map[string]string{"x": ""}
-				req.Files.Set = []commit.Assignment{{Column: "v", Expr: "(1)"}}
+				filesOf(req).Columns, filesOf(req).Map = []string{"k", "x"}, map[string]string{"x": ""}
+				filesOf(req).Set = []commit.Assignment{{Column: "v", Expr: "(1)"}}
 			}
 			_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 			var table *load.TableError

@@ -36,7 +36,7 @@ func TestTextGoesToCopyAsItIs(t *testing.T) {
 		for i, via := range []commit.Via{commit.Copy, commit.Insert} {
 			exec(t, url, "DROP TABLE IF EXISTS lines; CREATE TABLE lines (line TEXT)")
 			req := fileRequest("lines", write(t, "lines.csv", text))
-			req.Via, req.Files.Header, req.Files.Null = via, load.HeaderNo, "N"
+			req.Via, filesOf(req).Header, filesOf(req).Null = via, files.HeaderNo, "N"
 			l, err := load.New(ctx, srv, req)
 			if err != nil {
 				t.Fatalf("%q: %v", text, err)
@@ -63,7 +63,7 @@ func TestWholeChunksStayText(t *testing.T) {
 	exec(t, url, "CREATE TABLE lines (a TEXT, b TEXT)")
 	l := newLoad(t, url, fileRequest("lines", write(t, "lines.csv", "a,b\n"+strings.Repeat("12345,\"some text\"\n", 3_000_000))))
 	src := l.Job.Source.(*files.CSV)
-	r, err := src.Fit(chunker.Range{End: l.Positions})
+	r, err := src.Fit(chunker.Range{End: l.Dataset.Size().Positions})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestWholeChunksStayText(t *testing.T) {
 		}
 		n, bytes = n+span.Rows, bytes+span.Count
 	}
-	if n != 3_000_000 || bytes != l.Positions {
-		t.Errorf("%d rows in %d bytes, want 3000000 in %d", n, bytes, l.Positions)
+	if n != 3_000_000 || bytes != l.Dataset.Size().Positions {
+		t.Errorf("%d rows in %d bytes, want 3000000 in %d", n, bytes, l.Dataset.Size().Positions)
 	}
 }

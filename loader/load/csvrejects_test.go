@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/rows"
@@ -68,8 +69,8 @@ func loadBad(t *testing.T, s loadertest.Server, set load.Settings, text string, 
 	proxy := loadertest.NewProxy(t, url)
 	req := fileRequest("t", write(t, "bad.csv", text))
 	req.Settings = set
-	req.Files.Header, req.Files.Columns = load.HeaderNo, []string{"id", "n", "p", "s"}
-	req.Files.MaxErrors.Records = int64(len(codes))
+	filesOf(req).Header, filesOf(req).Columns = files.HeaderNo, []string{"id", "n", "p", "s"}
+	filesOf(req).MaxErrors.Records = int64(len(codes))
 	l := newLoad(t, proxy.URL(), req)
 	kind := loadertest.MsgQuery
 	if set.Via == commit.Insert || s.Product == server.CockroachDB {

@@ -20,11 +20,11 @@ func TestRequestStaysAsItWas(t *testing.T) {
 		path := write(t, "x.csv", "id,name\n1,a\n2,b\n")
 		for _, name := range []string{"missing", "there"} {
 			req := fileRequest(name, path)
-			req.Files.CreateTable = true
+			filesOf(req).CreateTable = true
 			if name == "there" {
-				req.Files.Set = []commit.Assignment{{Column: "NOTE", Expr: "('x')"}}
+				filesOf(req).Set = []commit.Assignment{{Column: "NOTE", Expr: "('x')"}}
 			}
-			before := *req.Files
+			before := *filesOf(req)
 			before.Set = slices.Clone(before.Set)
 			var notes [2][]string
 			for i := range notes {
@@ -37,8 +37,8 @@ func TestRequestStaysAsItWas(t *testing.T) {
 			if !slices.Contains(notes[0], "the file has a header (guessed; --header yes|no says it)") || !slices.Equal(notes[0], notes[1]) {
 				t.Errorf("%s: the first time it says %q, the second %q", name, notes[0], notes[1])
 			}
-			if !reflect.DeepEqual(*req.Files, before) {
-				t.Errorf("%s: the request became %+v, from %+v", name, *req.Files, before)
+			if !reflect.DeepEqual(*filesOf(req), before) {
+				t.Errorf("%s: the request became %+v, from %+v", name, *filesOf(req), before)
 			}
 		}
 	})

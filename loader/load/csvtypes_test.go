@@ -96,7 +96,7 @@ func TestEveryTypeWithATextFormComesBack(t *testing.T) {
 		for _, via := range []commit.Via{commit.Insert, commit.Copy} {
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (n SERIAL, "+strings.Join(columns, ", ")+")")
 			req := fileRequest("t", path)
-			req.Via, req.Files.Columns = via, names
+			req.Via, filesOf(req).Columns = via, names
 			if via == commit.Copy && s.Product == server.CockroachDB {
 				// Its COPY would change the escapes of some types.
 				_, err := load.New(context.Background(), loadertest.Open(t, url), req)

@@ -12,18 +12,19 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/rows"
 )
 
 // verifyFiles reads the files once more and has the server compare each record with the
 // row of its key. Columns that --set computed are not compared: what they were made
 // from may be gone.
-func (l *Load) verifyFiles(ctx context.Context, observe func(int64)) (Report, error) {
+func (l *Load) verifyFiles(ctx context.Context, f *files.Dataset, observe func(int64)) (Report, error) {
 	switch {
-	case l.keysCSV() == nil:
-		return Report{}, &TableError{fmt.Sprintf("load %s cannot be compared row by row: its files do not hold the whole primary key of %s", l.ID, l.Table.Display())}
-	case l.spec.CSV.Conflict != "":
-		return Report{}, &TableError{fmt.Sprintf("load %s cannot be compared row by row: it was loaded with --on-conflict %s, and rows of others may be in the place of its own", l.ID, l.spec.CSV.Conflict)}
+	case f.KeyColumns() == nil:
+		return Report{}, &TableError{Reason: fmt.Sprintf("load %s cannot be compared row by row: its files do not hold the whole primary key of %s", l.ID, l.Table.Display())}
+	case f.Conflicts() != "":
+		return Report{}, &TableError{Reason: fmt.Sprintf("load %s cannot be compared row by row: it was loaded with --on-conflict %s, and rows of others may be in the place of its own", l.ID, f.Conflicts())}
 	}
 	var rejected []int64 // positions, ascending
 	err := l.registry.EachReject(ctx, l.ID, func(r rows.Reject) error {
@@ -36,14 +37,15 @@ func (l *Load) verifyFiles(ctx context.Context, observe func(int64)) (Report, er
 	defer l.readUntil(ctx, l.settings.Stop)()
 	total := Report{First: -1}
 	// What could not be parsed is among the rejects; values are compared.
-	l.csv.Tolerate, l.csv.Raw = true, false
-	spans := l.csv.Cut(chunker.Range{End: l.Positions})
+	src := f.CSV()
+	src.Tolerate, src.Raw = true, false
+	spans := src.Cut(chunker.Range{End: src.Positions()})
 	var mu sync.Mutex // guards spans and total
 	var compared int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range l.Job.Workers {
 		group.Go(func() error {
-			c, kept := rows.NewChunk(l.csv.Cols), rows.NewChunk(l.csv.Cols)
+			c, kept := rows.NewChunk(src.Cols), rows.NewChunk(src.Cols)
 			for {
 				mu.Lock()
 				span, err := spans.Next(verifyRows)
@@ -52,26 +54,26 @@ func (l *Load) verifyFiles(ctx context.Context, observe func(int64)) (Report, er
 					return nil
 				}
 				if err == nil {
-					err = l.csv.Fill(c, span)
+					err = src.Fill(c, span)
 				}
 				var v commit.Verdict
 				if err == nil {
 					v, err = l.compareFiles(ctx, c, kept, rejected)
 				}
 				if err != nil {
-					return fmt.Errorf("verify %s: %w", l.csv.Place(span), err)
+					return fmt.Errorf("verify %s: %w", src.Place(span), err)
 				}
 				mu.Lock()
 				total.Rows += v.Same + v.Changed + v.Missing
 				if total.add(v) {
-					total.Place = l.csv.Place(span)
+					total.Place = src.Place(span)
 				}
 				compared += span.Count
 				if observe != nil {
 					observe(compared)
 				}
 				mu.Unlock()
-				l.csv.Done(span)
+				src.Done(span)
 			}
 		})
 	}

@@ -86,7 +86,7 @@ func TestDuplicateAtCommit(t *testing.T) {
 		// None of the refused chunk is in, and whatever is in is whole chunks.
 		chunkOf := "id / 100"
 		if sub.kind == "points" {
-			chunkOf = fmt.Sprintf("(id - %d) / 100", x.Keys.First)
+			chunkOf = fmt.Sprintf("(id - %d) / 100", x.Dataset.Keys().First)
 		}
 		if n := loadertest.Value[int64](t, url, fmt.Sprintf("SELECT count(*) FROM %s WHERE id <> %d AND %s = 7", sub.table, foreign, chunkOf)); n != 0 {
 			t.Errorf("%d rows of the refused chunk are in", n)

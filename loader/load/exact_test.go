@@ -99,7 +99,7 @@ func checkSettled(t testing.TB, url string, l *load.Load) {
 	t.Helper()
 	state := loadertest.Value[string](t, url, "SELECT concat(state, ' ', done) FROM loader.loads WHERE id = $1", l.ID)
 	var all chunker.Ranges
-	all.Add(chunker.Range{End: l.Positions})
+	all.Add(chunker.Range{End: l.Dataset.Size().Positions})
 	if want := "done " + all.String(); state != want {
 		t.Errorf("the registry has the load as %q, want %q", state, want)
 	}
@@ -113,36 +113,36 @@ func checkSettled(t testing.TB, url string, l *load.Load) {
 // which are complete too. Together they are total rows.
 func checkExact(t testing.TB, url string, l *load.Load, total int64, others ...*load.Load) {
 	t.Helper()
-	want, n := generatedBy(t, url, l), l.Rows
+	want, n := generatedBy(t, url, l), l.Dataset.Size().Rows
 	for _, o := range others {
-		want, n = want.join(generatedBy(t, url, o)), n+o.Rows
+		want, n = want.join(generatedBy(t, url, o)), n+o.Dataset.Size().Rows
 	}
 	if n != total {
 		t.Errorf("the loads have %d rows in all, want %d", n, total)
 	}
-	if l.What == load.Accounts && len(others) == 0 {
+	if _, ok := l.Dataset.(*dataset.Accounts); ok && len(others) == 0 {
 		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.moved WHERE load = $1", l.ID); n > 0 {
 			t.Errorf("%d accounts have other ids than the seed gives, and no row of others is there", n)
 		}
 	}
-	checkLoad(t, url, l, l.Rows, want)
+	checkLoad(t, url, l, l.Dataset.Size().Rows, want)
 }
 
 // generatedBy returns the rows of a load of generated rows: what package source makes of
 // its seed, whatever the load itself did.
 func generatedBy(t testing.TB, url string, l *load.Load) content {
 	t.Helper()
-	if l.What == load.Accounts {
-		return accountsBy(t, url, dataset.AccountSource{Seed: l.Seed, Rows: l.Rows}, l.ID)
+	if a, ok := l.Dataset.(*dataset.Accounts); ok {
+		return accountsBy(t, url, dataset.AccountSource{Seed: a.Seed, Rows: a.Rows}, l.ID)
 	}
 	keys := l.Job.Source.(dataset.PointSource).Keys
-	if keys.Range() != l.Keys {
-		t.Fatalf("the load writes the keys %v, and says %v", keys.Range(), l.Keys)
+	if keys.Range() != l.Dataset.Keys() {
+		t.Fatalf("the load writes the keys %v, and says %v", keys.Range(), l.Dataset.Keys())
 	}
 	return content{[]string{"id", "x", "y", "z"}, func(yield func(int64, []any) bool) {
-		src := dataset.PointSource{Seed: l.Seed, Keys: dataset.KeyLayout{Base: l.Keys.First, Rows: l.Rows, Block: keys.Block}}
+		src := dataset.PointSource{Seed: l.Dataset.(*dataset.Points).Seed, Keys: dataset.KeyLayout{Base: l.Dataset.Keys().First, Rows: l.Dataset.Size().Rows, Block: keys.Block}}
 		c := rows.NewChunk(src.Columns())
-		if err := src.Fill(c, chunker.RowSpan(0, l.Rows)); err != nil {
+		if err := src.Fill(c, chunker.RowSpan(0, l.Dataset.Size().Rows)); err != nil {
 			t.Fatal(err)
 		}
 		for i, key := range c.Col(0).Ints {

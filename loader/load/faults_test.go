@@ -44,7 +44,7 @@ func run(t *testing.T, url string, n int64, set load.Settings, faults ...*loader
 	if set.RetryFor == 0 {
 		set.RetryFor = 20 * time.Second
 	}
-	l := newLoad(t, proxy.URL(), load.Request{What: load.Points, Rows: n, Seed: 11, Settings: set})
+	l := newLoad(t, proxy.URL(), load.Request{Dataset: dataset.NewPoints(n, 11), Settings: set})
 	proxy.Add(faults...)
 	res, err := l.Run(context.Background())
 	return l, res, err
@@ -150,8 +150,8 @@ func TestSwallowedRepliesWithoutProof(t *testing.T) {
 func TestForeignRowsAreNotTakenForOurs(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		l := newLoad(t, url, load.Request{What: load.Points, Rows: 1000, Seed: 11, Settings: load.Settings{Way: commit.Statement, Via: commit.Insert, Chunk: 100, Workers: 1}})
-		key := l.Keys.First + 5
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(1000, 11), Settings: load.Settings{Way: commit.Statement, Via: commit.Insert, Chunk: 100, Workers: 1}})
+		key := l.Dataset.Keys().First + 5
 		loadertest.Exec(t, url, fmt.Sprintf("INSERT INTO points (id, x, y, z) VALUES (%d, 1, 2, 3)", key))
 		_, err := l.Run(context.Background())
 		var dup *commit.DuplicateError
@@ -171,7 +171,7 @@ func TestForeignRowsAreNotTakenForOurs(t *testing.T) {
 func TestChunkThatIsThereByHalf(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		l := newLoad(t, url, load.Request{What: load.Points, Rows: 1000, Seed: 11, Settings: load.Settings{Way: commit.Statement, Via: commit.Insert, Chunk: 100, Workers: 1}})
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(1000, 11), Settings: load.Settings{Way: commit.Statement, Via: commit.Insert, Chunk: 100, Workers: 1}})
 		c := rows.NewChunk(dataset.PointSource{}.Columns())
 		if err := l.Job.Source.Fill(c, chunker.RowSpan(140, 50)); err != nil {
 			t.Fatal(err)
@@ -314,7 +314,7 @@ func TestStopAndResume(t *testing.T) {
 		set.Chunk, set.Stop = 300, stop
 		var once sync.Once
 		set.Observe = func(loader.Event) { once.Do(func() { close(stop) }) }
-		l := newLoad(t, url, load.Request{What: load.Points, Rows: 20_000, Settings: set})
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(20_000, 0), Settings: set})
 		res, err := l.Run(context.Background())
 		if !errors.Is(err, loader.ErrStopped) || res.Rows == 0 || res.Rows == 20_000 {
 			t.Fatalf("got %d rows, %v; want a part, and ErrStopped", res.Rows, err)

@@ -2,10 +2,8 @@ package load
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -24,28 +22,23 @@ import (
 // Import is the carrier of loads that are handed off to the server's IMPORT INTO.
 const Import commit.Via = "import"
 
-// Numbers of rows from which on IMPORT is taken where nothing is said. A job takes about
-// half a second by itself, and statistics are gathered behind it. Measured on 21.1 with two
-// cores: chunks that are committed in one phase bring 340 000 points/s and IMPORT 430 000,
-// so that it takes many rows to make up for a table that is offline; other chunks, with
-// ledger rows or secondary indexes, bring 25 000 to 90 000: of 100 000 accounts IMPORT takes
-// 0.7 s, and chunks 1.7 s.
-const (
-	importRows     = 5_000_000
-	importSlowRows = 100_000
-)
+// slowRows is the number of rows from which on IMPORT is taken where nothing is said and chunks
+// are slow. A job takes about half a second by itself, and statistics are gathered behind it.
+// Measured on 21.1 with two cores: chunks with ledger rows or secondary indexes bring 25 000 to
+// 90 000 rows/s: of 100 000 accounts IMPORT takes 0.7 s, and chunks 1.7 s.
+const slowRows = 100_000
 
-// manyRows is the number of rows from which on this load goes by IMPORT, where nothing is
+// minRows is the number of rows from which on this load goes by IMPORT, where nothing is
 // said: any that loader bench found to be best so.
-func (l *Load) manyRows() int64 {
+func (l *Load) minRows() int64 {
 	if l.prefers {
 		return 1
 	}
 	secondary := slices.ContainsFunc(l.Table.Indexes, func(x server.TableIndex) bool { return !x.Primary })
-	if l.What == Points && !secondary {
-		return importRows
+	if n := l.Dataset.Import().MinRows; n > 0 && !secondary {
+		return n
 	}
-	return importSlowRows
+	return slowRows
 }
 
 // decide says whether the load is handed off to IMPORT: where the user wants it, or,
@@ -58,7 +51,7 @@ func (l *Load) decide(ctx context.Context, req *Request) error {
 		req.Via = "" // the fastest of its own
 		l.Notes = append(l.Notes, "PostgreSQL has no IMPORT: rows go by COPY")
 		return nil
-	case l.srv.Product == server.PostgreSQL, !wanted && (req.Via != "" || l.Rows < l.manyRows()):
+	case l.srv.Product == server.PostgreSQL, !wanted && (req.Via != "" || l.rows() < l.minRows()):
 		return nil
 	}
 	why, err := l.refuseImport(ctx, req)
@@ -71,10 +64,10 @@ func (l *Load) decide(ctx context.Context, req *Request) error {
 	case why == "":
 		l.Via = Import
 		if !wanted {
-			l.Notes = append(l.Notes, fmt.Sprintf("handed off to IMPORT INTO: %d rows for an empty table, which is offline meanwhile (--via insert loads in chunks)", l.Rows))
+			l.Notes = append(l.Notes, fmt.Sprintf("handed off to IMPORT INTO: %d rows for an empty table, which is offline meanwhile (--via insert loads in chunks)", l.rows()))
 		}
 	case wanted:
-		return &TableError{"--via import: " + why}
+		return &TableError{Reason: "--via import: " + why}
 	default:
 		l.Notes = append(l.Notes, "in chunks, not by IMPORT: "+why)
 	}
@@ -99,32 +92,16 @@ func (l *Load) refuseImport(ctx context.Context, req *Request) (string, error) {
 	case req.Indexes == DeferIndexes:
 		return given("--indexes defer, and fills indexes in one go"), nil
 	}
-	if req.What == CSV {
-		c := l.spec.CSV
-		switch {
-		case len(c.Set) > 0:
-			return given("--set"), nil
-		case c.Conflict != "":
-			return given("--on-conflict"), nil
-		case !c.MaxErrors.none():
-			return given("--max-errors"), nil
-		case slices.ContainsFunc(c.Files, func(f files.File) bool { return f.Name == files.Stdin }):
-			return "standard input cannot be read a second time, as the server may want to", nil
-		}
-		for _, f := range c.Fields {
-			if has := l.Table.Column(f.Name); has != nil && has.Hidden {
-				return fmt.Sprintf("column %s is hidden", f.Name), nil
-			}
-		}
+	m := l.Dataset.Import()
+	if m.Refused != "" {
+		return m.Refused, nil
 	}
 	name := l.Table.Display()
 	switch {
 	case !l.Table.Empty && !wanted:
 		return fmt.Sprintf("%s has rows, and would be offline meanwhile (--via import does it)", name), nil
-	case !l.Table.Empty && req.What == Accounts:
-		return fmt.Sprintf("%s has rows, whose ids accounts may collide with", name), nil
-	case !l.Table.Empty && req.What == CSV && l.keysCSV() == nil:
-		return fmt.Sprintf("%s has rows, and the keys that IMPORT makes for rows without one collide with older ones", name), nil
+	case !l.Table.Empty && m.IntoRows != "":
+		return fmt.Sprintf("%s has rows, %s", name, m.IntoRows), nil
 	}
 	return importer.Refuses(ctx, l.pool, l.srv.Info, l.Table)
 }
@@ -132,10 +109,7 @@ func (l *Load) refuseImport(ctx context.Context, req *Request) (string, error) {
 // openHandoff opens what the server reads from. It returns why that cannot be.
 func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 	o := req.Handoff
-	s := &importer.State{Mode: o.Mode, Format: virtual.CSV, Streams: o.Streams, WasEmpty: l.Table.Empty}
-	if req.What == CSV {
-		s.Format = virtual.PGCopy
-	}
+	s := &importer.State{Mode: o.Mode, Format: l.Dataset.Import().Format, Streams: o.Streams, WasEmpty: l.Table.Empty}
 	if s.Streams == 0 {
 		s.Streams = importer.Nodes(ctx, l.pool)
 	}
@@ -163,14 +137,16 @@ func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 	case importer.URLs:
 		for _, f := range o.Files {
 			if err := importer.CheckURL(f); err != nil {
-				return "", &TableError{err.Error()}
+				return "", &TableError{Reason: err.Error()}
 			}
 			s.Files = append(s.Files, importer.Redact(f))
 			s.Once = s.Once || importer.Redact(f) != f
 		}
-		if req.What == CSV {
+		if asIs := l.Dataset.Import().AsIs; asIs != nil {
 			s.Format = virtual.CSV
-			if why, err := l.rawCSV(ctx, s); why != "" || err != nil {
+			var why string
+			var err error
+			if s.Skip, why, err = asIs(ctx, l.opening(req.Settings)); why != "" || err != nil {
 				return why, err
 			}
 		}
@@ -183,38 +159,31 @@ func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 // half: the documentation advises against files much above 15 MB.
 const partBytes = 32 << 20
 
-// pointBytes is the length of a point in CSV, about.
-const pointBytes = 76
-
 // planImport decides what the jobs of the load read.
 func (l *Load) planImport(ctx context.Context, settings Settings) error {
 	s := l.handoff
 	l.settings = settings
-	s.Group = l.Positions
+	m, positions := l.Dataset.Import(), l.Dataset.Size().Positions
+	s.Group = positions
 	if s.Mode == importer.Upload {
 		part, group := int64(partBytes), l.settings.Handoff.GroupBytes
 		if group == 0 {
 			group = importer.DefaultGroupBytes
 		}
-		if l.What != CSV {
-			part, group = part/pointBytes, max(group/pointBytes, 1)
-		}
+		part, group = part/m.RowBytes, max(group/m.RowBytes, 1)
 		// A load in several jobs is not all or nothing, and a later job must not
 		// collide with an earlier one.
-		if group < l.Positions && (l.What != CSV || l.keysCSV() != nil) {
+		if group < positions && m.OwnKeys {
 			s.Group = group
 		}
-		s.Streams = max(s.Streams, int((min(s.Group, l.Positions)+part-1)/part))
+		s.Streams = max(s.Streams, int((min(s.Group, positions)+part-1)/part))
 	}
 	var err error
 	if s.Valid, err = importer.Valid(ctx, l.pool, l.Table.Name); err != nil {
 		return err
 	}
 	l.spec.Import = s
-	l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits(ctx)}
-	if l.What == CSV {
-		l.csv.Raw = false
-	}
+	l.Plan = chunker.Plan{Rows: l.rows(), Limits: l.limits(ctx)}
 	return nil
 }
 
@@ -224,11 +193,14 @@ func (l *Load) runner() *importer.Runner {
 	r := &importer.Runner{
 		ID: l.ID, DB: l.srv, Pool: l.pool, Table: l.Table, State: l.spec.Import, Options: s.Handoff, Server: l.serving,
 		Workers: s.Workers, AttemptTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Stop: s.Stop, Note: s.Note, Observe: s.Observe, Detail: s.Detail,
-		Input: importer.Input{Source: l.source(), Positions: l.Positions, Rows: l.Rows, Exact: l.What != CSV},
 	}
-	if l.csv != nil {
-		r.Input.Fit, r.Input.Count, r.Input.MaxRecordBytes = l.csv.Fit, l.countRecords, l.spec.CSV.MaxRecord
-		r.Input.CSV = l.csvOptions()
+	m, size := l.Dataset.Import(), l.Dataset.Size()
+	r.Input = importer.Input{
+		Source: l.Dataset.Source(), Positions: size.Positions, Rows: size.Rows,
+		Exact: m.Exact, Fit: m.Fit, Count: m.Count, MaxRecordBytes: m.MaxRecordBytes,
+	}
+	if m.Options != nil {
+		r.Input.CSV = m.Options(r.State.Skip)
 	}
 	if l.registry == nil {
 		r.ID = l.run // a load without a record has no id of its own
@@ -248,45 +220,15 @@ type importRecord struct{ *Load }
 
 func (r importRecord) Save(ctx context.Context, s *importer.State) error {
 	r.spec.Import = s
-	text, err := json.Marshal(r.spec)
+	text, err := r.specText()
 	if err != nil {
-		return fmt.Errorf("write the load's specification: %w", err)
+		return err
 	}
 	return r.registry.SetSpec(ctx, r.ID, r.run, text)
 }
 
 func (r importRecord) SetJob(ctx context.Context, id int64) error {
 	return r.registry.SetJob(ctx, r.ID, r.run, id)
-}
-
-// countRecords counts the records of the load's files.
-func (l *Load) countRecords() (int64, error) {
-	spans := l.csv.Cut(chunker.Range{End: l.Positions})
-	var n int64
-	for {
-		span, err := spans.Next(1 << 20)
-		if errors.Is(err, io.EOF) {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
-		n += span.Rows
-		l.csv.Done(span)
-	}
-}
-
-// csvOptions are those of files that the server reads as they are.
-func (l *Load) csvOptions() []importer.Option {
-	d := l.spec.CSV.Dialect
-	list := []importer.Option{{Key: "nullif", Value: d.Null}}
-	if d.Delimiter != ',' {
-		list = append(list, importer.Option{Key: "delimiter", Value: string(rune(d.Delimiter))})
-	}
-	if n := l.spec.Import.Skip; n > 0 {
-		list = append(list, importer.Option{Key: "skip", Value: fmt.Sprint(n)})
-	}
-	return list
 }
 
 // Handoff says how the server reaches the rows of a load by IMPORT, for people.
@@ -315,16 +257,10 @@ func fileCount(n int) string {
 	return fmt.Sprintf("%d files", n)
 }
 
-// fixedKeys reports whether the keys of points are in files that were written without
-// the server.
-func (l *Load) fixedKeys() bool {
-	return l.What == Points && l.handoff != nil && l.handoff.Mode == importer.URLs
-}
-
 // reopenImport opens a recorded load by IMPORT. attached says that a job of an earlier
 // run has the table offline, so that all there is to do is to follow it. What s leaves open
 // and the record has is set in it.
-func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s *Settings) (attached bool, err error) {
+func (l *Load) reopenImport(ctx context.Context, o *dataset.Opening, rec registry.Load, s *Settings) (attached bool, err error) {
 	l.Via, l.handoff = Import, l.spec.Import
 	if rec.State == registry.Done {
 		return false, nil
@@ -363,12 +299,9 @@ func (l *Load) reopenImport(ctx context.Context, rec registry.Load, s *Settings)
 		return false, err
 	}
 	l.Table = &server.Table{Name: l.spec.Table, Primary: []string{"id"}}
-	if l.What == CSV {
-		if err := l.reopenCSV(ctx, *s); err != nil {
-			return false, err
-		}
+	if err := l.refit(ctx, o); err != nil {
+		return false, err
 	}
-	l.Keys = dataset.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
-	l.Job = &loader.Job{Source: l.source(), Positions: l.Positions, Workers: s.Workers}
+	l.Job = &loader.Job{Source: l.Dataset.Source(), Positions: l.Dataset.Size().Positions, Workers: s.Workers}
 	return true, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bulkload/loader"
+	"bulkload/loader/dataset"
 	"bulkload/loader/files"
 	"bulkload/loader/importer"
 	"bulkload/loader/load"
@@ -42,19 +43,19 @@ func checkNothingLeft(t testing.TB, url, table string) {
 func TestImportIsExact(t *testing.T) {
 	s := loadertest.CockroachServer(t)
 	for _, mode := range importBy {
-		for _, what := range []load.What{load.Points, load.Accounts} {
-			t.Run(string(mode)+"/"+string(what), func(t *testing.T) {
-				if mode == importer.Upload && what == load.Points {
+		for what, rows := range map[string]func(int64, uint64) dataset.Dataset{"points": points, "accounts": accounts} {
+			t.Run(string(mode)+"/"+what, func(t *testing.T) {
+				if mode == importer.Upload && what == "points" {
 					loadertest.Long(t)
 				}
 				url := s.NewDatabase(t)
-				l := newLoad(t, url, load.Request{What: what, Rows: 30_001, Seed: 9, Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 3}}})
+				l := newLoad(t, url, load.Request{Dataset: rows(30_001, 9), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 3}}})
 				res, err := l.Run(context.Background())
 				if err != nil || res.Rows != 30_001 {
 					t.Fatalf("got %d rows, %v", res.Rows, err)
 				}
 				checkExact(t, url, l, 30_001)
-				checkNothingLeft(t, url, string(what))
+				checkNothingLeft(t, url, what)
 			})
 		}
 	}
@@ -62,7 +63,7 @@ func TestImportIsExact(t *testing.T) {
 
 // files makes a CSV of every trap: NULL and empty, quotes, ends of lines, tabs,
 // backslashes.
-func trapCSV(t *testing.T, rows int) *load.Files {
+func trapCSV(t *testing.T, rows int) *files.Request {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString("id,a,b,n\n")
@@ -73,7 +74,7 @@ func trapCSV(t *testing.T, rows int) *load.Files {
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return &load.Files{Names: []string{path}, Input: files.NewInput(os.Stdin)}
+	return &files.Request{Names: []string{path}, Input: files.NewInput(os.Stdin)}
 }
 
 func TestImportOfFilesKeepsEveryByte(t *testing.T) {
@@ -82,7 +83,7 @@ func TestImportOfFilesKeepsEveryByte(t *testing.T) {
 	const ddl = "(id INT8 PRIMARY KEY, a TEXT, b BYTES, n INT8 NOT NULL, INDEX (n), CHECK (n >= 0))"
 	want := s.NewDatabase(t)
 	loadertest.Exec(t, want, "CREATE TABLE t "+ddl)
-	ref := newLoad(t, want, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 3000)})
+	ref := newLoad(t, want, load.Request{Table: "t", Dataset: files.New(*trapCSV(t, 3000))})
 	if _, err := ref.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +94,7 @@ func TestImportOfFilesKeepsEveryByte(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t "+ddl)
-			l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 3000), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 4}}})
+			l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(*trapCSV(t, 3000)), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 4}}})
 			res, err := l.Run(context.Background())
 			if err != nil || res.Rows != 3000 {
 				t.Fatalf("got %d rows, %v", res.Rows, err)
@@ -132,7 +133,7 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 					loadertest.Exec(t, url, x.before)
 					before = 1
 				}
-				l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: trapCSV(t, 1000), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 2}}})
+				l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(*trapCSV(t, 1000)), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 2}}})
 				_, err := l.Run(context.Background())
 				var job *importer.JobError
 				if !errors.As(err, &job) || !job.Data || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), "none of its rows is in") {
@@ -163,7 +164,7 @@ func TestImportOfAFileThatCannotBeParsed(t *testing.T) {
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: &load.Files{Names: []string{path}, Header: load.HeaderNo, Input: files.NewInput(os.Stdin)}, Settings: load.Settings{Via: load.Import}})
+	l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(files.Request{Names: []string{path}, Header: files.HeaderNo, Input: files.NewInput(os.Stdin)}), Settings: load.Settings{Via: load.Import}})
 	_, err := l.Run(context.Background())
 	var data *files.DataError
 	if !errors.As(err, &data) || data.Line != 200_001 {
@@ -183,13 +184,13 @@ func TestImportIsRefusedWithAReason(t *testing.T) {
 	csv := func(table string) load.Request {
 		f := trapCSV(t, 10)
 		f.Map = map[string]string{"id": "", "n": ""}
-		return load.Request{What: load.CSV, Table: table, Files: f}
+		return load.Request{Table: table, Dataset: files.New(*f)}
 	}
 	for want, req := range map[string]load.Request{
-		"referenced by child": {What: load.Points, Rows: 10},
-		"collide":             {What: load.Accounts, Rows: 10},
+		"referenced by child": {Dataset: dataset.NewPoints(10, 0)},
+		"collide":             {Dataset: dataset.NewAccounts(10, 0)},
 		"keys that IMPORT":    csv("nokey"),
-		"nothing of --rate":   {What: load.Points, Rows: 10, Table: "other", Settings: load.Settings{Rate: 10}},
+		"nothing of --rate":   {Dataset: dataset.NewPoints(10, 0), Table: "other", Settings: load.Settings{Rate: 10}},
 	} {
 		req.Via = load.Import
 		_, err := load.New(context.Background(), loadertest.Open(t, url), req)
@@ -199,7 +200,7 @@ func TestImportIsRefusedWithAReason(t *testing.T) {
 		}
 	}
 	// Where the server cannot read from is known before there is a job.
-	_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10, Table: "other", Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Serve, Addr: "127.0.0.1:99999"}}})
+	_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(10, 0), Table: "other", Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Serve, Addr: "127.0.0.1:99999"}}})
 	if err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a port that there is not: got %v", err)
 	}
@@ -213,11 +214,11 @@ func TestImportWithoutAdmin(t *testing.T) {
 	user := "u" + db
 	loadertest.Exec(t, url, "CREATE USER "+user, "GRANT ALL ON DATABASE "+db+" TO "+user)
 	plain := strings.Replace(url, "root@", user+"@", 1)
-	_, err := load.New(context.Background(), loadertest.Open(t, plain), load.Request{What: load.Points, Rows: 100, Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Serve}}})
+	_, err := load.New(context.Background(), loadertest.Open(t, plain), load.Request{Dataset: dataset.NewPoints(100, 0), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Serve}}})
 	if err == nil || !strings.Contains(err.Error(), "--handoff upload") {
 		t.Errorf("got %v, want the way out named", err)
 	}
-	l := newLoad(t, plain, load.Request{What: load.Points, Rows: 5000, Settings: load.Settings{Via: load.Import}})
+	l := newLoad(t, plain, load.Request{Dataset: dataset.NewPoints(5000, 0), Settings: load.Settings{Via: load.Import}})
 	if res, err := l.Run(context.Background()); err != nil || res.Rows != 5000 {
 		t.Fatalf("got %d rows, %v", res.Rows, err)
 	}
@@ -314,7 +315,7 @@ func TestResumeGivesTheJobsTime(t *testing.T) {
 	url := s.NewDatabase(t)
 	ctx, kill := context.WithCancel(context.Background())
 	defer kill()
-	l := newLoad(t, url, load.Request{What: load.Points, Rows: 300_000, Settings: load.Settings{Via: load.Import, Observe: func(loader.Event) { kill() }}})
+	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(300_000, 0), Settings: load.Settings{Via: load.Import, Observe: func(loader.Event) { kill() }}})
 	if _, err := l.Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want the first run ended", err)
 	}
@@ -342,7 +343,7 @@ func TestUploadInSeveralJobs(t *testing.T) {
 	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
-	l := newLoad(t, url, load.Request{What: load.Points, Rows: 100_000, Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Upload, GroupBytes: 2 << 20}}})
+	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(100_000, 0), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Upload, GroupBytes: 2 << 20}}})
 	res, err := l.Run(context.Background())
 	if err != nil || res.Rows != 100_000 || res.Chunks < 3 {
 		t.Fatalf("got %d rows in %d jobs, %v", res.Rows, res.Chunks, err)

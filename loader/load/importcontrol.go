@@ -46,7 +46,7 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 	defer server.ClosePool(pool.Pool)
 	job, _, err := jobOf(ctx, pool, rec)
 	if errors.Is(err, importer.ErrNoJob) {
-		return 0, &TableError{fmt.Sprintf("load %s has no IMPORT job at work; only those can be paused", rec.ID)}
+		return 0, &TableError{Reason: fmt.Sprintf("load %s has no IMPORT job at work; only those can be paused", rec.ID)}
 	}
 	if err != nil {
 		return 0, err
@@ -67,7 +67,7 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 	case following.Err() == nil && err != nil:
 		return 0, err
 	case err == nil && last.Status.Over():
-		return 0, &TableError{fmt.Sprintf("job %d of load %s has %s before it could be paused", job.ID, rec.ID, last.Status)}
+		return 0, &TableError{Reason: fmt.Sprintf("job %d of load %s has %s before it could be paused", job.ID, rec.ID, last.Status)}
 	}
 	return job.ID, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
+	"bulkload/loader/dataset"
 	"bulkload/loader/importer"
 	"bulkload/loader/importer/virtual"
 	"bulkload/loader/load"
@@ -23,7 +24,7 @@ import (
 func imported(mode importer.Mode) subject {
 	return subject{"points", "points", pointsDDL, load.Settings{
 		Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 2},
-	}, generated(load.Points), wantGenerated, 0}
+	}, generated(points), wantGenerated, 0}
 }
 
 // eachImport runs f for both ways in which the server reaches rows.
@@ -205,7 +206,7 @@ func TestImportOfFewerRows(t *testing.T) {
 		text.Write(r.Context(), w, 0)
 	}))
 	defer files.Close()
-	l = newLoad(t, url, load.Request{What: load.Points, Rows: n, Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.URLs, Files: []string{files.URL + "/p.csv"}}}})
+	l = newLoad(t, url, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.URLs, Files: []string{files.URL + "/p.csv"}}}})
 	_, err := l.Run(context.Background())
 	for range 3 {
 		if !errors.Is(err, loader.ErrUnconfirmed) || !strings.Contains(err.Error(), "193 rows of 200") {

@@ -20,7 +20,7 @@ func (l *Load) previewImport(ctx context.Context, req *Request) (bool, error) {
 	case l.srv.Product == server.PostgreSQL && wanted:
 		l.Notes = append(l.Notes, "PostgreSQL has no IMPORT: rows go by COPY")
 		return false, nil
-	case l.srv.Product == server.PostgreSQL, !wanted && (req.Via != "" || l.Rows < l.manyRows()):
+	case l.srv.Product == server.PostgreSQL, !wanted && (req.Via != "" || l.rows() < l.minRows()):
 		return false, nil
 	case !wanted && req.Handoff.Addr == "" && !l.srv.Config.Local():
 		l.Notes = append(l.Notes, "in chunks, not by IMPORT: the server is on another machine and cannot read from here (--serve-addr HOST:PORT lets it, --via import uploads)")
@@ -31,7 +31,7 @@ func (l *Load) previewImport(ctx context.Context, req *Request) (bool, error) {
 	case err != nil:
 		return false, err
 	case why != "" && wanted:
-		return false, &TableError{"--via import: " + why}
+		return false, &TableError{Reason: "--via import: " + why}
 	case why != "":
 		l.Notes = append(l.Notes, "in chunks, not by IMPORT: "+why)
 		return false, nil
@@ -42,10 +42,10 @@ func (l *Load) previewImport(ctx context.Context, req *Request) (bool, error) {
 // asImport makes a plan of chunks one of IMPORT.
 func (p *Preview) asImport(l *Load, s Settings) {
 	st := importer.Statement{Table: l.Table.Name, Format: virtual.CSV, Files: s.Handoff.Files}
-	if l.What == CSV && len(st.Files) == 0 {
-		st.Format = virtual.PGCopy
+	if len(st.Files) == 0 {
+		st.Format = l.Dataset.Import().Format
 	}
-	for _, c := range l.source().Columns() {
+	for _, c := range l.Dataset.Source().Columns() {
 		st.Columns = append(st.Columns, c.Name)
 	}
 	if len(st.Files) == 0 {

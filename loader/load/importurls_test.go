@@ -46,7 +46,7 @@ func TestImportSkipsWhatIsInFrontOfRecords(t *testing.T) {
 			loadertest.Exec(t, url, "CREATE TABLE "+name+" (id INT8 PRIMARY KEY, s TEXT)")
 			server := httptest.NewServer(http.FileServer(http.Dir(dir)))
 			defer server.Close()
-			f := &load.Files{Input: files.NewInput(nil), Skip: test.skip, Header: load.HeaderYes, Columns: []string{"id", "s"}}
+			f := &files.Request{Input: files.NewInput(nil), Skip: test.skip, Header: files.HeaderYes, Columns: []string{"id", "s"}}
 			o := importer.Options{Mode: importer.URLs}
 			for i, text := range test.texts {
 				file := fmt.Sprintf("%d.csv", i)
@@ -55,7 +55,7 @@ func TestImportSkipsWhatIsInFrontOfRecords(t *testing.T) {
 				}
 				f.Names, o.Files = append(f.Names, filepath.Join(dir, file)), append(o.Files, server.URL+"/"+file)
 			}
-			req := load.Request{What: load.CSV, Table: name, Files: f, Settings: load.Settings{Via: load.Import, Handoff: o}}
+			req := load.Request{Table: name, Dataset: files.New(*f), Settings: load.Settings{Via: load.Import, Handoff: o}}
 			if test.refused != "" {
 				_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 				var table *load.TableError

@@ -31,22 +31,22 @@ func (l *Load) deferrable(ctx context.Context, noRegistry bool) ([]server.Remake
 	name := l.Table.Display()
 	switch {
 	case noRegistry:
-		return nil, &TableError{"--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry"}
+		return nil, &TableError{Reason: "--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry"}
 	case !l.Table.Empty:
-		return nil, &TableError{fmt.Sprintf("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)}
+		return nil, &TableError{Reason: fmt.Sprintf("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)}
 	case len(l.Table.ReferencedBy) > 0:
-		return nil, &TableError{fmt.Sprintf("%s is referenced by %s, which needs its unique indexes; use --indexes keep", name, l.Table.ReferencedBy[0].Table)}
+		return nil, &TableError{Reason: fmt.Sprintf("%s is referenced by %s, which needs its unique indexes; use --indexes keep", name, l.Table.ReferencedBy[0].Table)}
 	}
 	list, err := server.Remakes(ctx, l.pool, l.srv.Info, l.Table)
 	if err != nil {
 		return nil, err
 	}
 	for _, x := range list {
-		if x.Identity && l.spec.CSV != nil && l.spec.CSV.Conflict == commit.UpdateRow {
+		if x.Identity && l.Dataset.Options().Conflict == commit.UpdateRow {
 			x.Refusal = "it is the replica identity, which --on-conflict update needs"
 		}
 		if x.Refusal != "" {
-			return nil, &TableError{fmt.Sprintf("index %s of %s cannot be dropped and made again: %s; use --indexes keep", x.Name, name, x.Refusal)}
+			return nil, &TableError{Reason: fmt.Sprintf("index %s of %s cannot be dropped and made again: %s; use --indexes keep", x.Name, name, x.Refusal)}
 		}
 	}
 	return list, nil

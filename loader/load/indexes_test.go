@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader"
+	"bulkload/loader/dataset"
 	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
@@ -61,7 +62,7 @@ func TestDeferredIndexesAreBackAfterTheLoad(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
-		l := newLoad(t, url, load.Request{What: load.Points, Rows: 5000, Settings: load.Settings{Indexes: load.DeferIndexes}})
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(5000, 0), Settings: load.Settings{Indexes: load.DeferIndexes}})
 		checkIndexes(t, url, nil)
 		if _, err := l.Run(context.Background()); err != nil {
 			t.Fatal(err)
@@ -69,7 +70,7 @@ func TestDeferredIndexesAreBackAfterTheLoad(t *testing.T) {
 		checkIndexes(t, url, want)
 		checkExact(t, url, l, 5000)
 
-		_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10, Settings: load.Settings{Indexes: load.DeferIndexes}})
+		_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(10, 0), Settings: load.Settings{Indexes: load.DeferIndexes}})
 		var table *load.TableError
 		if !errors.As(err, &table) || !strings.Contains(err.Error(), "has rows") {
 			t.Errorf("deferring the indexes of a table with rows: got %v", err)
@@ -84,7 +85,7 @@ func TestDeferredIndexesAreBackAfterAStop(t *testing.T) {
 		want := indexed(t, url)
 		stop := make(chan struct{})
 		var once sync.Once
-		l := newLoad(t, url, load.Request{What: load.Points, Rows: 5000, Settings: load.Settings{
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(5000, 0), Settings: load.Settings{
 			Indexes: load.DeferIndexes, Chunk: 100, Stop: stop, Observe: func(loader.Event) { once.Do(func() { close(stop) }) },
 		}})
 		if _, err := l.Run(context.Background()); !errors.Is(err, loader.ErrStopped) {
@@ -109,7 +110,7 @@ func TestUniqueIndexThatFailsNamesTheDuplicates(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", "CREATE UNIQUE INDEX once ON accounts (balance)")
-		l := newLoad(t, url, load.Request{What: load.Accounts, Rows: 20_000, Seed: 5, Settings: load.Settings{Indexes: load.DeferIndexes}})
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewAccounts(20_000, 5), Settings: load.Settings{Indexes: load.DeferIndexes}})
 		_, err := l.Run(context.Background())
 		var index *load.IndexError
 		if !errors.As(err, &index) || index.Name != "once" || len(index.Duplicates) == 0 || server.Classify(err) != server.Duplicate {
@@ -144,7 +145,7 @@ func TestDuplicatesAreThoseOfTheIndex(t *testing.T) {
 		for i, ddl := range create {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, a INT8, b TEXT)", ddl)
-			l := newLoad(t, url, load.Request{What: load.CSV, Table: "t", Files: &load.Files{Names: []string{file}, Input: files.NewInput(nil)}, Settings: load.Settings{Indexes: load.DeferIndexes}})
+			l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(files.Request{Names: []string{file}, Input: files.NewInput(nil)}), Settings: load.Settings{Indexes: load.DeferIndexes}})
 			_, err := l.Run(context.Background())
 			var index *load.IndexError
 			if !errors.As(err, &index) {
@@ -163,7 +164,7 @@ func TestPreviewWritesNothing(t *testing.T) {
 		url := s.NewDatabase(t)
 		const all = "SELECT count(*) FROM information_schema.tables WHERE table_schema NOT IN ('information_schema', 'pg_catalog', 'crdb_internal', 'pg_extension')"
 		before := loadertest.Value[int64](t, url, all)
-		p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10_000}, "")
+		p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(10_000, 0)}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +172,7 @@ func TestPreviewWritesNothing(t *testing.T) {
 			t.Errorf("got %+v", p)
 		}
 		indexed(t, url)
-		p, err = load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10_000}, "")
+		p, err = load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(10_000, 0)}, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,19 +199,19 @@ func TestPlansSendNothingThatWrites(t *testing.T) {
 		write := &loadertest.Fault{When: loadertest.Match{SQL: `^\s*(INSERT|UPSERT|UPDATE|DELETE|TRUNCATE|CREATE|ALTER|DROP|COPY|GRANT|REVOKE|IMPORT|BACKUP|RESTORE|COMMENT|ANALYZE|SELECT.*(nextval|setval|FOR UPDATE))`}, Times: -1, Do: loadertest.Cut}
 		proxy.Add(write)
 		for _, req := range []load.Request{
-			{What: load.Points, Rows: 10_000},
-			{What: load.Points, Rows: 10_000, Settings: load.Settings{Indexes: load.DeferIndexes}},
-			{What: load.Points, Rows: 10_000, Table: "not_there"},
-			{What: load.Accounts, Rows: 100},
+			{Dataset: dataset.NewPoints(10_000, 0)},
+			{Dataset: dataset.NewPoints(10_000, 0), Settings: load.Settings{Indexes: load.DeferIndexes}},
+			{Dataset: dataset.NewPoints(10_000, 0), Table: "not_there"},
+			{Dataset: dataset.NewAccounts(100, 0)},
 		} {
 			if _, err := load.NewPreview(context.Background(), loadertest.Open(t, proxy.URL()), req, ""); err != nil {
-				t.Errorf("plan of %s: %v", req.What, err)
+				t.Errorf("plan of %s: %v", req.Dataset.Facts().Kind, err)
 			}
 		}
 		if n := write.Count(); n > 0 {
 			t.Errorf("plans sent %d statements that write", n)
 		}
-		if l, err := load.New(context.Background(), loadertest.Open(t, proxy.URL()), load.Request{What: load.Points, Rows: 10}); err == nil {
+		if l, err := load.New(context.Background(), loadertest.Open(t, proxy.URL()), load.Request{Dataset: dataset.NewPoints(10, 0)}); err == nil {
 			l.Close()
 		}
 		if !write.Fired() {
@@ -224,7 +225,7 @@ func TestPlansOfDeferredIndexes(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
-		req := load.Request{What: load.Points, Rows: 10_000, Settings: load.Settings{Indexes: load.DeferIndexes, Chunk: 9000}}
+		req := load.Request{Dataset: dataset.NewPoints(10_000, 0), Settings: load.Settings{Indexes: load.DeferIndexes, Chunk: 9000}}
 		p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), req, "")
 		if err != nil {
 			t.Fatal(err)
@@ -259,7 +260,7 @@ func TestAnOlderRunIsStillAtWorkOnTheIndex(t *testing.T) {
 		defer conn.Close(ctx)
 		var older sync.WaitGroup
 		defer older.Wait()
-		l := newLoad(t, url, load.Request{What: load.Points, Rows: 20_000, Settings: load.Settings{
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(20_000, 0), Settings: load.Settings{
 			Indexes: load.DeferIndexes, Note: func(text string) {
 				if text != "making index by_x again" {
 					return
@@ -299,7 +300,7 @@ func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		proxy := loadertest.NewProxy(t, url)
-		l := newLoad(t, proxy.URL(), load.Request{What: load.Points, Rows: 50_000})
+		l := newLoad(t, proxy.URL(), load.Request{Dataset: dataset.NewPoints(50_000, 0)})
 		proxy.Add(&loadertest.Fault{When: loadertest.Match{SQL: `(INSERT INTO|COPY) .*points`, Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "53400"})
 		first, err := l.Run(context.Background())
 		if err != nil {
@@ -308,7 +309,7 @@ func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 		if first.RowsPerChunk >= l.Plan.RowsPerChunk {
 			t.Fatalf("ended with chunks of %d rows, planned %d", first.RowsPerChunk, l.Plan.RowsPerChunk)
 		}
-		next := newLoad(t, url, load.Request{What: load.Points, Rows: 50_000})
+		next := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(50_000, 0)})
 		if next.Plan.RowsPerChunk != first.RowsPerChunk {
 			t.Errorf("the next load plans chunks of %d rows, want %d", next.Plan.RowsPerChunk, first.RowsPerChunk)
 		}
@@ -320,17 +321,17 @@ func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 		if !s.Cockroach {
 			n = 600_000
 		}
-		grown, err := newLoad(t, url, load.Request{What: load.Points, Rows: n}).Run(context.Background())
+		grown, err := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(n, 0)}).Run(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if grown.RowsPerChunk <= first.RowsPerChunk {
 			t.Errorf("the next load ended with chunks of %d rows, no more than the %d it began with", grown.RowsPerChunk, first.RowsPerChunk)
 		}
-		if p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: n}, ""); err != nil || p.RowsPerChunk != grown.RowsPerChunk || !strings.Contains(p.Binds, "settled") {
+		if p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(n, 0)}, ""); err != nil || p.RowsPerChunk != grown.RowsPerChunk || !strings.Contains(p.Binds, "settled") {
 			t.Errorf("the plan has chunks of %d rows for %q, %v; want %d, where the last load ended", p.RowsPerChunk, p.Binds, err, grown.RowsPerChunk)
 		}
-		named := newLoad(t, url, load.Request{What: load.Points, Rows: 50_000, Settings: load.Settings{Chunk: 700}})
+		named := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(50_000, 0), Settings: load.Settings{Chunk: 700}})
 		if named.Plan.RowsPerChunk != 700 {
 			t.Errorf("a load with --chunk 700 plans chunks of %d rows", named.Plan.RowsPerChunk)
 		}

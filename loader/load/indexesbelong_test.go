@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 )
@@ -93,7 +94,7 @@ func TestDeferredIndexesHaveWhatWasTheirs(t *testing.T) {
 		if !s.Cockroach {
 			with += "&default_tablespace=" + "s" + loadertest.Value[string](t, url, "SELECT lower(current_database())")
 		}
-		l := newLoad(t, with, load.Request{What: load.Points, Rows: 2000, Settings: load.Settings{Indexes: load.DeferIndexes}})
+		l := newLoad(t, with, load.Request{Dataset: dataset.NewPoints(2000, 0), Settings: load.Settings{Indexes: load.DeferIndexes}})
 		if catalogue(t, s, url) == want {
 			t.Fatal("no index is deferred")
 		}
@@ -197,7 +198,7 @@ func TestReplicaIdentityThatIsNeeded(t *testing.T) {
 		want := indexed(t, url)
 		loadertest.Exec(t, url, "ALTER TABLE points REPLICA IDENTITY USING INDEX by_yz", "CREATE PUBLICATION p FOR TABLE points")
 		req := fileRequest("points", write(t, "x.csv", "id,x,y,z\n1,1,1,1\n1,2,2,2\n"))
-		req.Files.Conflict, req.Indexes = commit.UpdateRow, load.DeferIndexes
+		filesOf(req).Conflict, req.Indexes = commit.UpdateRow, load.DeferIndexes
 		_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 		if err == nil || !strings.Contains(err.Error(), "by_yz") || !strings.Contains(err.Error(), "replica identity") {
 			t.Errorf("got %v, want a refusal", err)

@@ -7,10 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/chunker"
@@ -22,15 +20,6 @@ import (
 	"bulkload/loader/importer/serve"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
-)
-
-// What names a kind of generated rows.
-type What string
-
-// The kinds.
-const (
-	Points   What = "points"
-	Accounts What = "accounts"
 )
 
 // Settings say how rows are loaded. They may differ between the runs of a load; what
@@ -61,86 +50,60 @@ type Settings struct {
 	AnyTime bool
 }
 
-// A Request asks for a new load of generated rows.
+// A Request asks for a new load.
 type Request struct {
-	What       What
-	Rows       int64
-	Seed       uint64
-	Table      string // empty is the tutorial's: points, accounts
-	Files      *Files // of What CSV, instead of Rows and Seed
+	Dataset    dataset.Dataset
+	Table      string // empty is the dataset's own
 	NoRegistry bool   // keep no record: no resume, nothing to verify
 	Settings
 }
 
-// spec is what the registry keeps to build the same rows again.
+// spec is what the record keeps of a load, beside what the dataset keeps of itself.
 type spec struct {
-	Seed  uint64     `json:"seed,string"` // a string: JSON numbers end at 2^53
-	Base  int64      `json:"base,string,omitempty"`
-	Block int64      `json:"block,omitempty"`
 	Table []string   `json:"table"`
 	Way   commit.Way `json:"way"`
 	// Unique are the deferred unique indexes, to name duplicates.
 	Unique []uniqueIndex   `json:"unique,omitempty"`
-	CSV    *csvSpec        `json:"csv,omitempty"`
 	Import *importer.State `json:"import,omitempty"`
 }
 
 // A Load is a load that is ready to run or to be verified. Close it after use.
 type Load struct {
-	ID   string // in the registry; empty without one
-	What What
-	// Rows is the number of rows; of files about how many, or zero. Positions
-	// is the same where rows are generated, else the files' bytes.
-	Rows      int64
-	Positions int64
-	Seed      uint64
-	Table     *server.Table
-	Job       *loader.Job
-	Plan      chunker.Plan
-	Way       commit.Way
-	Via       commit.Via
+	ID      string // in the registry; empty without one
+	Dataset dataset.Dataset
+	Table   *server.Table
+	Job     *loader.Job
+	Plan    chunker.Plan
+	Way     commit.Way
+	Via     commit.Via
 	// Notes are what the user should know before the first row.
 	Notes []string
-	// Keys is the range of keys of a load of points.
-	Keys chunker.Range
 
 	run string
 	// recalledWay says that loader bench found the way, and that the user names none.
 	recalledWay bool
-	tuned       registry.Tuning // what the registry recommends; zero is nothing
-	settings    Settings
-	srv         *server.Server
-	pool        *pgxpool.Pool
-	registry    *registry.Registry
-	committer   *commit.Committer
-	spec        spec
-	csv         *files.CSV // of What CSV
-	input       *files.Input
-	tolerance   *tolerance
-	prefers     bool            // loader bench found IMPORT the best for this table
-	handoff     *importer.State // of Via Import
-	serving     *serve.Server   // where the server reads from, if it does
+
+	tuned     registry.Tuning // what the registry recommends; zero is nothing
+	settings  Settings
+	srv       *server.Server
+	pool      *pgxpool.Pool
+	registry  *registry.Registry
+	committer *commit.Committer
+	spec      spec
+	prefers   bool            // loader bench found IMPORT the best for this table
+	handoff   *importer.State // of Via Import
+	serving   *serve.Server   // where the server reads from, if it does
 }
 
 // A TableError says that the target does not fit the load. Nothing was written.
-type TableError struct{ Reason string }
-
-func (e *TableError) Error() string { return e.Reason }
+type TableError = dataset.TableError
 
 // New makes the table where it is missing, checks that it fits, and enters the load
 // in the registry. It writes no row of the load, and begins anew where a connection
 // breaks meanwhile; see server.Again. Errors: *TableError,
 // *server.CreateError, *server.ConnectError, and those of the statements in between.
 func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
-	if req.Rows < 1 && req.Files == nil {
-		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
-	}
-	return opened(ctx, srv, req.Settings, func(l *Load) {
-		l.ID, l.What, l.Rows, l.Positions, l.Seed = registry.NewID(), req.What, req.Rows, req.Rows, req.Seed
-		if req.Files != nil {
-			l.input = req.Files.Input
-		}
-	}, func(l *Load) error { return l.prepare(ctx, req) })
+	return opened(ctx, srv, req.Settings, func(l *Load) { l.ID, l.Dataset = registry.NewID(), req.Dataset.Fresh() }, func(l *Load) error { return l.prepare(ctx, req) })
 }
 
 // opened connects a load that identify has named, and has prepare do the rest. It begins
@@ -169,10 +132,13 @@ func opened(ctx context.Context, srv *server.Server, s Settings, identify func(*
 // The others are made when a worker needs them. PostgreSQL makes a process for each, which
 // for a small load takes longer than its rows.
 func (l *Load) ready() int {
-	if l.What == CSV || l.Rows > chunker.DefaultRowsPerChunk {
-		return 2
+	if l.Dataset == nil {
+		return 1 // a load that is opened again may have few rows left
 	}
-	return 1 // a load that is opened again may have few rows left
+	if n := l.Dataset.Size().Rows; n > 0 && n <= chunker.DefaultRowsPerChunk {
+		return 1
+	}
+	return 2
 }
 
 // extraSessions are those beside the workers': for claims and checkpoints.
@@ -193,21 +159,24 @@ func (l *Load) connect(ctx context.Context, s Settings) error {
 
 // prepare does the work of New behind the connection.
 func (l *Load) prepare(ctx context.Context, req Request) error {
-	// 1. The table.
+	// 1. What is read, and the table.
+	o := l.opening(req.Settings)
+	if err := l.Dataset.Inspect(ctx, o); err != nil {
+		return err
+	}
 	name := req.Table
 	if name == "" {
-		name = string(req.What)
+		name = l.Dataset.Facts().Table
 	}
 	id, err := server.ParseTable(name)
 	if err != nil {
-		return &TableError{err.Error()}
+		return &TableError{Reason: err.Error()}
 	}
-	if req.What == CSV {
-		err = l.prepareCSV(ctx, &req, id)
-	} else {
-		l.Table, err = ensureTable(ctx, l.pool, l.srv.Info, req.What, id)
+	if l.Table, err = l.ensureTable(ctx, id); err != nil {
+		return err
 	}
-	if err != nil {
+	o.Table = l.Table
+	if err := l.Dataset.Fit(ctx, o); err != nil {
 		return err
 	}
 	// 2. The way, from where the last load of this table ended.
@@ -223,24 +192,17 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err := l.decide(ctx, &req); err != nil {
 		return err
 	}
-	// 3. The rows: seed, and keys where nobody else's are.
-	l.spec.Seed, l.spec.Table = req.Seed, l.Table.Name
-	if req.What == CSV {
-		if req.NoRegistry && !req.Files.MaxErrors.none() {
-			return &TableError{"--max-errors keeps bad rows in the registry, which --no-registry gives up"}
-		}
-	} else if req.What == Accounts {
-		if err := checkRoom(ctx, l.pool, l.Table, req.Rows); err != nil {
-			return err
-		}
-	} else if err := l.drawKeys(ctx); err != nil {
+	// 3. The rows' keys, where nobody else's are.
+	l.spec.Table = l.Table.Name
+	o.Imported, o.Fixed = l.Via == Import, l.handoff != nil && l.handoff.Mode == importer.URLs
+	if err := l.Dataset.Reserve(ctx, o); err != nil {
 		return err
 	}
 	// 4. The plan.
 	if l.Via == Import {
 		err = l.planImport(ctx, req.Settings)
 	} else {
-		err = l.choose(ctx, req.Settings)
+		err = l.choose(ctx, o, req.Settings)
 	}
 	if err != nil {
 		return err
@@ -267,61 +229,14 @@ func (l *Load) limitRegistry(s Settings) {
 	}
 }
 
-// drawKeys draws the base of the points' keys until the whole range is empty.
-func (l *Load) drawKeys(ctx context.Context) error {
-	if l.srv.Product == server.CockroachDB && l.Via != Import {
-		// PostgreSQL's B-tree fills its pages from keys in order; CockroachDB's
-		// ranges are written to in parallel where workers are far apart.
-		l.spec.Block = dataset.KeyBlockRows
+// opening returns what the dataset may use while the load is opened.
+func (l *Load) opening(s Settings) *dataset.Opening {
+	o := &dataset.Opening{DB: l.pool, Info: l.srv.Info, Table: l.Table, Stop: s.Stop, Note: l.tell, AnyTime: s.AnyTime, Workers: s.Workers, RecalledWay: l.recalledWay}
+	if s.Input != nil {
+		o.Input = s.Input
 	}
-	key := pgx.Identifier{l.Table.Primary[0]}.Sanitize()
-	for range 100 {
-		layout := dataset.KeyLayout{Rows: l.Rows, Block: l.spec.Block}
-		room := dataset.MaxKeyBase - layout.Range().Len()
-		if room <= dataset.MinKeyBase {
-			return &TableError{fmt.Sprintf("%d rows have more keys than there are between 2^40 and 2^53", l.Rows)}
-		}
-		layout.Base = dataset.MinKeyBase + rand.Int64N(room-dataset.MinKeyBase)
-		if l.fixedKeys() {
-			layout.Base = dataset.BaseOf(l.Seed, l.Rows)
-		}
-		r := layout.Range()
-		var one int
-		err := l.pool.QueryRow(ctx, fmt.Sprintf("SELECT 1 FROM %s WHERE %s >= $1 AND %s < $2 LIMIT 1", l.Table.Name.Sanitize(), key, key), r.First, r.End).Scan(&one)
-		if errors.Is(err, pgx.ErrNoRows) {
-			l.spec.Base, l.Keys = layout.Base, r
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("look for free keys: %w", err)
-		}
-		if l.fixedKeys() {
-			return &TableError{fmt.Sprintf("%s has rows under the keys of the files that --out writes for seed %d: they may be in already", l.Table.Display(), l.Seed)}
-		}
-	}
-	return &TableError{fmt.Sprintf("no range of %d free keys found in %s in 100 draws", l.Rows, l.Table.Name.Sanitize())}
+	return o
 }
-
-func (l *Load) source() loader.Source {
-	if l.What == CSV {
-		return l.csv
-	}
-	if l.What == Accounts {
-		return dataset.AccountSource{Seed: l.Seed, Rows: l.Rows}
-	}
-	return dataset.PointSource{Seed: l.Seed, Keys: dataset.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}}
-}
-
-// Bounds of a claim on the bytes of files: finding where it may end costs reading it
-// once more.
-const (
-	mostClaimBytes  = 64 << 20
-	leastClaimBytes = 4 << 20
-)
-
-// mostClaim is the most rows that a run claims at once. What a run that dies has
-// claimed is looked at again.
-const mostClaim = 1 << 20
 
 // carrier returns the way and carrier of chunks. A load by IMPORT has none; its rows are
 // verified by what any would do.
@@ -334,54 +249,51 @@ func (l *Load) carrier() (commit.Way, commit.Via) {
 
 // options returns how the load's chunks are committed.
 func (l *Load) options(s Settings) commit.Options {
-	src := l.source()
-	if l.What == CSV {
-		return l.optionsCSV(s)
-	}
-	way, via := l.carrier()
-	o := commit.Options{
-		Table: l.Table.Name, Columns: src.Columns(), Key: l.Table.Primary[0],
-		Way: way, Via: via, TextCopy: l.srv.Product == server.CockroachDB || !plainTypes(l.Table, src.Columns()),
-		Load: l.ID, Run: l.run, ChunkTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Note: s.Note, Unproven: s.Unproven,
-		MaxMessageBytes: l.mostMessage(),
-	}
-	if a, ok := src.(dataset.AccountSource); ok {
-		o.Redraw = a.Redraw
-	}
+	o := l.Dataset.Options()
+	o.Table, o.Load, o.Run = l.Table.Name, l.ID, l.run
+	o.Way, o.Via = l.carrier()
+	o.ChunkTimeout, o.RetryFor, o.Note, o.Unproven = s.ChunkTimeout, s.RetryFor, s.Note, s.Unproven
+	o.MaxMessageBytes = l.mostMessage()
 	return o
 }
 
 // join makes the job.
 func (l *Load) join(ctx context.Context, s Settings) error {
-	if l.What == CSV {
-		if err := l.watch(ctx, &s); err != nil {
-			return err
+	var rejected func(context.Context) (int64, error)
+	if l.registry != nil {
+		rejected = func(ctx context.Context) (int64, error) { return l.registry.CountRejects(ctx, l.ID) }
+	}
+	if err := l.Dataset.Begin(ctx, rejected); err != nil {
+		return err
+	}
+	if observe := s.Observe; observe != nil {
+		s.Observe = func(e loader.Event) {
+			l.Dataset.Observe(e)
+			observe(e)
 		}
+	} else {
+		s.Observe = l.Dataset.Observe
 	}
 	l.settings = s
 	var err error
 	if l.committer, err = commit.New(l.pool, l.srv.Info, l.options(s)); err != nil {
-		return &TableError{err.Error()}
+		return &TableError{Reason: err.Error()}
 	}
-	if l.What == CSV {
-		l.csv.Raw = l.committer.TakesRaw() && l.Via != Import
-	}
+	l.Dataset.Raw(l.committer.TakesRaw() && l.Via != Import)
 	crew := l.crew(s)
 	l.Job = &loader.Job{
-		Source: l.source(), Committer: l.committer, Positions: l.Positions, Plan: l.Plan,
+		Source: l.Dataset.Source(), Committer: l.committer, Positions: l.Dataset.Size().Positions, Plan: l.Plan,
 		Adapt: s.Chunk == 0, MostRows: l.mostRows(), Workers: crew.Begin, MostWorkers: crew.Most,
 		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL || s.InOrder, RowsPerSecond: s.Rate,
 		StallTimeout: s.ChunkTimeout,
 	}
 	if l.registry != nil {
-		queue := l.registry.Queue(l.ID, l.run)
-		queue.Block, queue.Most, queue.Ledger = l.spec.Block, mostClaim, l.Way == commit.Transaction
-		queue.InOrder, queue.LooksUp = l.ordered(), l.committer.LooksUp()
+		queue, claims := l.registry.Queue(l.ID, l.run), l.Dataset.Claims()
+		queue.Block, queue.Least, queue.Most, queue.Fit = claims.Block, claims.Min, claims.Max, claims.Fit
+		queue.Ledger = l.Way == commit.Transaction
+		queue.InOrder, queue.LooksUp = l.Dataset.Ordered() != "", l.committer.LooksUp()
 		queue.Waits = func() {
-			l.note(fmt.Sprintf("another run of this load is at work: with --on-conflict %s this one waits until it has ended", l.spec.CSV.Conflict))
-		}
-		if l.What == CSV {
-			queue.Most, queue.Least, queue.Fit = mostClaimBytes, leastClaimBytes, l.csv.Fit
+			l.note("another run of this load is at work, and this one waits until it has ended: " + l.Dataset.Ordered())
 		}
 		l.Job.Queue = queue
 	}
@@ -414,7 +326,7 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		return res, fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 	}
 	if rec.State != registry.Done {
-		return res, fmt.Errorf("%w: the registry has %d of %d %s", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions, l.unit())
+		return res, fmt.Errorf("%w: the registry has %d of %d %s", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions, l.Dataset.Facts().Unit)
 	}
 	if l.Via == Import {
 		return res, nil
@@ -441,7 +353,7 @@ func (l *Load) Close() {
 	if l.serving != nil {
 		l.serving.Close()
 	}
-	if l.csv != nil {
-		l.csv.Close()
+	if l.Dataset != nil {
+		l.Dataset.Close()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
@@ -54,7 +55,7 @@ func TestPointsAreExactByEveryWay(t *testing.T) {
 			t.Run(name(set), func(t *testing.T) {
 				url := s.NewDatabase(t)
 				set.Chunk, set.Workers = 700, 3
-				l := newLoad(t, url, load.Request{What: load.Points, Rows: 10_001, Seed: 42, Settings: set})
+				l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(10_001, 42), Settings: set})
 				res, err := l.Run(context.Background())
 				if err != nil || res.Rows != 10_001 {
 					t.Fatalf("got %d rows, %v", res.Rows, err)
@@ -70,7 +71,7 @@ func TestTheSameSeedTwiceAddsTwice(t *testing.T) {
 		url := s.NewDatabase(t)
 		var before []*load.Load
 		for i := range int64(2) {
-			l := newLoad(t, url, load.Request{What: load.Points, Rows: 3000, Seed: 42})
+			l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(3000, 42)})
 			if _, err := l.Run(context.Background()); err != nil {
 				t.Fatal(err)
 			}
@@ -87,13 +88,13 @@ func TestTheSameSeedTwiceAddsTwice(t *testing.T) {
 func TestAccountsPassByForeignRows(t *testing.T) {
 	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		first := newLoad(t, url, load.Request{What: load.Accounts, Rows: 5000, Seed: 1})
+		first := newLoad(t, url, load.Request{Dataset: dataset.NewAccounts(5000, 1)})
 		if _, err := first.Run(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		checkExact(t, url, first, 5000)
 		// The same seed: every id of the second load is another's.
-		second := newLoad(t, url, load.Request{What: load.Accounts, Rows: 5000, Seed: 1, Settings: load.Settings{Chunk: 900}})
+		second := newLoad(t, url, load.Request{Dataset: dataset.NewAccounts(5000, 1), Settings: load.Settings{Chunk: 900}})
 		if _, err := second.Run(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +110,7 @@ func TestVerifyFindsATamperedRow(t *testing.T) {
 			"DELETE FROM points WHERE id = (SELECT min(id) + 77 FROM points)",
 		} {
 			url := s.NewDatabase(t)
-			l := newLoad(t, url, load.Request{What: load.Points, Rows: 1000})
+			l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(1000, 0)})
 			if _, err := l.Run(context.Background()); err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +137,7 @@ func TestTablesThatDoNotFit(t *testing.T) {
 		} {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, test.ddl)
-			_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{What: load.Points, Rows: 10})
+			_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(10, 0)})
 			var table *load.TableError
 			if !errors.As(err, &table) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%s: got %v, want %q", test.ddl, err, test.want)
@@ -156,7 +157,7 @@ func TestFilesWithoutTheKey(t *testing.T) {
 			for _, want := range []string{"--commit statement", "--on-conflict skip"} {
 				req := fileRequest(name, path)
 				if req.Way = commit.Statement; want != "--commit statement" {
-					req.Way, req.Files.Conflict = "", commit.SkipRow
+					req.Way, filesOf(req).Conflict = "", commit.SkipRow
 				}
 				_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 				var table *load.TableError
@@ -172,7 +173,7 @@ func TestATableOfTheUsersOwnTypes(t *testing.T) {
 	s := loadertest.PostgreSQLServer(t)
 	url := s.NewDatabase(t)
 	loadertest.Exec(t, url, "CREATE TABLE accounts (balance NUMERIC(12,0), note TEXT, id INT4 PRIMARY KEY)")
-	l := newLoad(t, url, load.Request{What: load.Accounts, Rows: 2000})
+	l := newLoad(t, url, load.Request{Dataset: dataset.NewAccounts(2000, 0)})
 	if _, err := l.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}

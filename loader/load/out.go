@@ -15,9 +15,7 @@ import (
 // An OutRequest asks for files of generated rows, for an IMPORT INTO that somebody else
 // runs.
 type OutRequest struct {
-	What    What
-	Rows    int64
-	Seed    uint64
+	Dataset dataset.Dataset
 	Table   pgx.Identifier // that the statement names
 	Pattern string         // of the files' names; see importer.Name
 	Files   int            // zero is one
@@ -32,20 +30,20 @@ type Output struct {
 	Names []string
 	// Statement reads the files, under names to be completed with where they are.
 	Statement importer.Statement
-	Keys      chunker.Range // of points
+	Keys      chunker.Range // of the rows, where nobody else has keys in it
 }
 
 // Out writes the rows of a load to files, without a server: with the same seed, rows and
-// files the same bytes. The keys of points are drawn by the seed. The errors are those
+// files the same bytes. Their keys depend on the seed alone. The errors are those
 // of importer.Out.
 func Out(ctx context.Context, req OutRequest) (Output, error) {
-	l := &Load{What: req.What, Rows: req.Rows, Positions: req.Rows, Seed: req.Seed}
 	var out Output
-	if req.What == Points {
-		l.spec.Base = dataset.BaseOf(req.Seed, req.Rows)
-		out.Keys = dataset.KeyLayout{Base: l.spec.Base, Rows: req.Rows}.Range()
+	if err := req.Dataset.Offline(); err != nil {
+		return out, err
 	}
-	texts, err := virtual.Parts(l.source(), virtual.CSV, chunker.Range{End: req.Rows}, max(req.Files, 1), nil)
+	out.Keys = req.Dataset.Keys()
+	src := req.Dataset.Source()
+	texts, err := virtual.Parts(src, virtual.CSV, chunker.Range{End: req.Dataset.Size().Positions}, max(req.Files, 1), nil)
 	if err != nil {
 		return out, err
 	}
@@ -57,7 +55,7 @@ func Out(ctx context.Context, req OutRequest) (Output, error) {
 		workers = leastWorkers
 	}
 	out.Statement = importer.Statement{Table: req.Table, Format: virtual.CSV}
-	for _, c := range l.source().Columns() {
+	for _, c := range src.Columns() {
 		out.Statement.Columns = append(out.Statement.Columns, c.Name)
 	}
 	done := make(chan struct{})

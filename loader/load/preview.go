@@ -24,7 +24,7 @@ type Preview struct {
 	Empty     bool   `json:"empty"`
 	Estimated int64  `json:"estimated_rows"` // by the server's statistics; -1 is unknown
 
-	What         What       `json:"what"`
+	What         string     `json:"what"`
 	Rows         int64      `json:"rows"`
 	RowsPerChunk int64      `json:"rows_per_chunk"`
 	Chunks       int64      `json:"chunks"`
@@ -44,30 +44,7 @@ type Preview struct {
 	Exact bool     `json:"exact"`
 	Notes []string `json:"notes"`
 	// Files is how files are read; nil where rows are generated.
-	Files *FilesPreview `json:"files,omitempty"`
-}
-
-// A FilesPreview says how files are read, and what the first records become.
-type FilesPreview struct {
-	Names     []string       `json:"names"`
-	Bytes     int64          `json:"bytes"` // -1 is unknown
-	Delimiter string         `json:"delimiter"`
-	Quote     string         `json:"quote"` // empty is none
-	Escape    string         `json:"escape"`
-	Null      string         `json:"null"`
-	Header    bool           `json:"header"`
-	RowBytes  int64          `json:"mean_record_bytes"`
-	Fields    []FieldPreview `json:"fields"`
-	// Sample are the first records, field by field; nil is NULL.
-	Sample [][]*string `json:"sample"`
-}
-
-// A FieldPreview says where a field or an expression goes.
-type FieldPreview struct {
-	Field  string `json:"field,omitempty"`  // its name; empty for an expression
-	Column string `json:"column,omitempty"` // empty: to no column
-	Type   string `json:"type,omitempty"`
-	Expr   string `json:"expression,omitempty"`
+	Files *dataset.Reading `json:"files,omitempty"`
 }
 
 // An IndexPreview is what one row adds to an index, and what the plan would be without
@@ -101,39 +78,35 @@ type LimitPreview struct {
 // connected to another database when the load's own is not there yet; missing then
 // names it. The errors are those of New.
 func NewPreview(ctx context.Context, srv *server.Server, req Request, missing string) (*Preview, error) {
-	if req.Rows < 1 && req.Files == nil {
-		return nil, fmt.Errorf("a load has at least 1 row, not %d", req.Rows)
-	}
 	ctx, done := loader.WithStop(ctx, req.Stop)
 	defer done()
-	l := &Load{What: req.What, Rows: req.Rows, Seed: req.Seed, srv: srv}
+	l := &Load{Dataset: req.Dataset.Fresh(), srv: srv}
 	var err error
-	if req.Files != nil {
-		l.input = req.Files.Input
-		if l.spec.CSV, err = l.inspect(ctx, req.Files); err != nil {
-			return nil, err
-		}
-	}
 	if l.pool, err = srv.Pool(ctx, server.Sessions{Name: registry.SessionName("plan", "plan"), Max: 1, ReadOnly: true, Prepare: commit.Prepare}); err != nil {
 		return nil, err
 	}
 	defer l.Close()
+	o := l.opening(req.Settings)
+	if err := l.Dataset.Inspect(ctx, o); err != nil {
+		return nil, err
+	}
+	facts := l.Dataset.Facts()
 	name := req.Table
 	if name == "" {
-		name = string(req.What)
+		name = facts.Table
 	}
 	id, err := server.ParseTable(name)
 	if err != nil {
-		return nil, &TableError{err.Error()}
+		return nil, &TableError{Reason: err.Error()}
 	}
-	p := &Preview{Server: srv.Info.String(), Database: srv.Config.Database(), What: req.What, Rows: req.Rows, Estimated: -1, Notes: []string{}}
+	p := &Preview{Server: srv.Info.String(), Database: srv.Config.Database(), What: facts.Kind, Estimated: -1, Notes: []string{}}
 	if missing == "" {
 		l.Table, err = server.Describe(ctx, l.pool, srv.Info, id)
 	}
 	switch {
 	case missing != "" || errors.Is(err, server.ErrNoTable):
-		if l.Table, p.Create, err = l.tableToBe(req, id); err != nil {
-			return nil, err
+		if p.Create, l.Table, err = l.Dataset.Create(srv.Product, id); err != nil {
+			return nil, &TableError{Reason: fmt.Sprintf("no table %s; %v", server.Display(id), err)}
 		}
 		p.Empty, p.Estimated = true, 0
 		if missing != "" {
@@ -143,21 +116,13 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	case err != nil:
 		return nil, asTableError(err)
 	default:
-		if req.Files == nil {
-			if err := checkTable(l.Table, req.What); err != nil {
-				return nil, err
-			}
-		}
 		p.Empty, p.Estimated = l.Table.Empty, l.Table.EstimatedRows
 	}
-	if req.Files != nil {
-		if err := l.previewFiles(ctx, req.Files, p); err != nil {
-			return nil, err
-		}
+	o.Table = l.Table
+	if err := l.Dataset.Fit(ctx, o); err != nil {
+		return nil, err
 	}
-	// The base of the keys is drawn when the load begins; no key is longer than
-	// the last there is.
-	l.Keys = chunker.Range{First: dataset.MinKeyBase, End: dataset.MaxKeyBase}
+	p.Files = l.Dataset.Reading()
 	if p.Create == "" && !req.NoRegistry {
 		if err := l.look(ctx, &req.Settings); err != nil {
 			return nil, err
@@ -172,14 +137,14 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	if err != nil {
 		return nil, err
 	}
-	if err := l.choose(ctx, req.Settings); err != nil {
+	if err := l.choose(ctx, o, req.Settings); err != nil {
 		return nil, err
 	}
 	p.Table, p.Way, p.Via = l.Table.Display(), l.Way, l.Via
-	p.Rows = l.Rows
+	p.Rows = l.rows()
 	p.RowsPerChunk, p.Chunks = l.Plan.RowsPerChunk, l.Plan.Chunks
-	if l.Rows > 0 {
-		p.RowsPerChunk = min(p.RowsPerChunk, l.Rows)
+	if p.Rows > 0 {
+		p.RowsPerChunk = min(p.RowsPerChunk, p.Rows)
 	}
 	crew := l.crew(req.Settings)
 	p.Workers, p.WorkersMost, p.WorkersWhy = crew.Begin, crew.Most, crew.Why
@@ -242,8 +207,8 @@ func (p *Preview) fill(l *Load, s Settings) {
 		p.Binds = "none: chunks of this size are as fast as any, and cheaper to repeat"
 	}
 	secondary := 0
-	for _, c := range l.Table.Keys.IndexCosts(l.given()) {
-		x := IndexPreview{Name: c.Index.Name, Primary: c.Index.Primary, KeyBytes: c.Key.Bytes + c.Key.PerByte*l.rowBytes(), KVs: c.KVs + c.KVsPerByte*l.rowBytes(), Exact: c.Key.Exact}
+	for _, c := range l.Table.Keys.IndexCosts(l.Dataset.RowInfo()) {
+		x := IndexPreview{Name: c.Index.Name, Primary: c.Index.Primary, KeyBytes: c.Key.Bytes + c.Key.PerByte*l.Dataset.RecordBytes(), KVs: c.KVs + c.KVsPerByte*l.Dataset.RecordBytes(), Exact: c.Key.Exact}
 		if !c.Index.Primary {
 			secondary++
 			without := l.Table.Keys
@@ -254,10 +219,10 @@ func (p *Preview) fill(l *Load, s Settings) {
 				}
 			}
 			cost := l.cost(without)
-			if plan, err := chunker.MakePlan(l.Rows, s.Chunk, l.preferred(), l.rowBytes(), cost, l.Plan.Limits); err == nil {
+			if plan, err := chunker.MakePlan(l.rows(), s.Chunk, l.preferred(), l.Dataset.RecordBytes(), cost, l.Plan.Limits); err == nil {
 				x.WithoutRows = plan.RowsPerChunk
 			}
-			x.WithoutMost = most(cost, l.rowBytes(), l.Plan.Limits)
+			x.WithoutMost = most(cost, l.Dataset.RecordBytes(), l.Plan.Limits)
 		}
 		p.Indexes = append(p.Indexes, x)
 	}
@@ -269,15 +234,15 @@ func (p *Preview) fill(l *Load, s Settings) {
 	}
 	raise := false
 	for _, limit := range l.Plan.Limits {
-		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, From: limit.Origin, Advice: limit.Soft, Uses: l.Plan.Cost.Use(limit.Unit, p.RowsPerChunk, l.rowBytes())}
+		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, From: limit.Origin, Advice: limit.Soft, Uses: l.Plan.Cost.Use(limit.Unit, p.RowsPerChunk, l.Dataset.RecordBytes())}
 		if limit.Max > 0 {
 			lp.Share = float64(lp.Uses) / float64(limit.Max)
 		}
-		lp.Most = most(l.Plan.Cost, l.rowBytes(), chunker.Limits{limit})
+		lp.Most = most(l.Plan.Cost, l.Dataset.RecordBytes(), chunker.Limits{limit})
 		raise = raise || limit.Name == server.IntentSetting
 		p.Limits = append(p.Limits, lp)
 	}
-	if note := l.noteStatement(); note != "" {
+	if note := l.Dataset.Advice(); note != "" {
 		p.Notes = append(p.Notes, note)
 	}
 	if raise {

@@ -17,11 +17,11 @@ func (l *Load) enter(ctx context.Context, req Request) (err error) {
 	if deferred {
 		l.spec.Unique = uniqueIndexes(l.Table)
 	}
-	text, err := json.Marshal(l.spec)
+	text, err := l.specText()
 	if err != nil {
-		return fmt.Errorf("write the load's specification: %w", err)
+		return err
 	}
-	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: string(req.What), Target: l.Table.Display(), Positions: l.Positions, Spec: text})
+	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: l.Dataset.Facts().Kind, Target: l.Table.Display(), Positions: l.Dataset.Size().Positions, Spec: text})
 	if err != nil {
 		return server.Failed("enter the load in the registry", err)
 	}
@@ -40,6 +40,26 @@ func (l *Load) enter(ctx context.Context, req Request) (err error) {
 		}
 	}
 	return l.join(ctx, req.Settings)
+}
+
+// specText returns what the record keeps of the load: one object, of what is the load's and
+// what is its dataset's.
+func (l *Load) specText() (json.RawMessage, error) {
+	own, err := json.Marshal(l.spec)
+	if err != nil {
+		return nil, fmt.Errorf("write the load's specification: %w", err)
+	}
+	rows, err := l.Dataset.Record()
+	if err != nil {
+		return nil, fmt.Errorf("write the load's specification: %w", err)
+	}
+	all := map[string]json.RawMessage{}
+	for _, part := range []json.RawMessage{own, rows} {
+		if err := json.Unmarshal(part, &all); err != nil {
+			return nil, fmt.Errorf("write the load's specification: %w", err)
+		}
+	}
+	return json.Marshal(all)
 }
 
 // undo takes a load that cannot begin out of the registry, for not a row is in, and makes

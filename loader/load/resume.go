@@ -18,9 +18,7 @@ func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Lo
 }
 
 // A ResumeError says why a load that was begun cannot go on, and what can be done.
-type ResumeError struct{ Reason string }
-
-func (e *ResumeError) Error() string { return e.Reason }
+type ResumeError = dataset.ResumeError
 
 // readSpec reads the specification of a recorded load.
 func (l *Load) readSpec(rec registry.Load) error {
@@ -43,28 +41,24 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if err := l.readSpec(rec); err != nil {
 		return err
 	}
-	l.What, l.Rows, l.Positions, l.Seed = What(rec.What), rec.Positions, rec.Positions, l.spec.Seed
-	if l.What != Points && l.What != Accounts && l.What != CSV {
-		return fmt.Errorf("load %s: this version of loader does not know loads of %s", l.ID, rec.What)
+	if l.Dataset, err = dataset.Open(rec.What, rec.Spec, rec.Positions); err != nil {
+		return fmt.Errorf("load %s: %w", l.ID, err)
 	}
+	o := l.opening(s)
+	o.Resumed, o.Imported = l.ID, l.spec.Import != nil
 	if l.spec.Import != nil {
-		if attached, err := l.reopenImport(ctx, rec, &s); attached || err != nil {
+		if attached, err := l.reopenImport(ctx, o, rec, &s); attached || err != nil {
 			return err
 		}
 	}
 	if l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table); err != nil {
 		return err
 	}
-	if l.What == CSV {
-		if err := l.reopenCSV(ctx, s); err != nil {
-			return err
-		}
-	} else if err := checkTable(l.Table, l.What); err != nil {
+	if err := l.refit(ctx, o); err != nil {
 		return err
 	}
-	l.Keys = dataset.KeyLayout{Base: l.spec.Base, Rows: l.Rows, Block: l.spec.Block}.Range()
 	if l.Via == Import {
-		l.Plan = chunker.Plan{Rows: l.Rows, Limits: l.limits(ctx)}
+		l.Plan = chunker.Plan{Rows: l.rows(), Limits: l.limits(ctx)}
 		return l.join(ctx, s)
 	}
 	if s.Way == "" {
@@ -72,13 +66,22 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	}
 	if s.Way != l.spec.Way {
 		// The ledger and the look-up do not know of each other's rows.
-		return &TableError{fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.Way)}
+		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.Way)}
 	}
 	if err := l.recall(ctx, &s); err != nil {
 		return err
 	}
-	if err := l.choose(ctx, s); err != nil {
+	if err := l.choose(ctx, o, s); err != nil {
 		return err
 	}
 	return l.join(ctx, s)
+}
+
+// refit opens what a recorded load reads, and fits it to the table.
+func (l *Load) refit(ctx context.Context, o *dataset.Opening) error {
+	o.Table = l.Table
+	if err := l.Dataset.Reopen(ctx, o); err != nil {
+		return fmt.Errorf("load %s: %w", l.ID, err)
+	}
+	return l.Dataset.Fit(ctx, o)
 }

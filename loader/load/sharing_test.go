@@ -122,7 +122,7 @@ func (s subject) share(t *testing.T, srv loadertest.Server, url string, number i
 // inSmallClaims has a load claim so little at once, and ahead, that five find something.
 func inSmallClaims(l *load.Load) {
 	q := l.Job.Queue.(*registry.Queue)
-	q.Most, q.Least = max(l.Positions/20, 1), 1
+	q.Most, q.Least = max(l.Dataset.Size().Positions/20, 1), 1
 }
 
 // TestRunThatWasTakenOverWritesNothing gives the claims of a run to another: by the

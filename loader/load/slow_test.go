@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bulkload/loader"
+	"bulkload/loader/dataset"
 	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
@@ -46,7 +47,7 @@ func TestChunksThatMissTheirDeadlineAreHalved(t *testing.T) {
 					}
 					most = max(most, int(e.Span.Rows))
 				}
-				l := newLoad(t, url, load.Request{What: load.Points, Rows: n, Settings: set})
+				l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: set})
 				res, err := l.Run(context.Background())
 				if err != nil {
 					t.Fatal(err)
@@ -66,7 +67,7 @@ func TestATableThatIsLockedIsNotHalvedForEver(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)")
-		l := newLoad(t, url, load.Request{What: load.Points, Rows: 4000, Settings: load.Settings{Workers: 1, ChunkTimeout: 300 * time.Millisecond, RetryFor: 2 * time.Second}})
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(4000, 0), Settings: load.Settings{Workers: 1, ChunkTimeout: 300 * time.Millisecond, RetryFor: 2 * time.Second}})
 		blocker(t, url, l)
 		begin := time.Now()
 		_, err := l.Run(context.Background())
@@ -93,9 +94,9 @@ func fat(t *testing.T, url string, records, big, bytes int, set load.Settings) *
 		t.Fatal(err)
 	}
 	loadertest.Exec(t, url, "CREATE TABLE fat (id INT8 PRIMARY KEY, s TEXT)")
-	return newLoad(t, url, load.Request{What: load.CSV, Table: "fat", Settings: set, Files: &load.Files{
-		Names: []string{file}, Input: files.NewInput(nil), Header: load.HeaderNo, MaxRecordBytes: 64 << 20,
-	}})
+	return newLoad(t, url, load.Request{Table: "fat", Settings: set, Dataset: files.New(files.Request{
+		Names: []string{file}, Input: files.NewInput(nil), Header: files.HeaderNo, MaxRecordBytes: 64 << 20,
+	})})
 }
 
 // TestTheServerFindsChunksTooLarge lowers the size of a raft command behind the plan's

@@ -10,6 +10,7 @@ import (
 
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
@@ -56,10 +57,10 @@ func (s subject) commits(srv loadertest.Server) loadertest.Match { return commit
 func subjects(srv loadertest.Server) []subject {
 	var list []subject
 	for _, set := range ways(srv) {
-		list = append(list, subject{"points", "points", pointsDDL, set, generated(load.Points), wantGenerated, 0})
+		list = append(list, subject{"points", "points", pointsDDL, set, generated(points), wantGenerated, 0})
 	}
 	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
-		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{Way: commit.Transaction, Via: via}, generated(load.Accounts), wantGenerated, 0})
+		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{Way: commit.Transaction, Via: via}, generated(accounts), wantGenerated, 0})
 	}
 	// A table without any key: only the ledger keeps a row from coming twice.
 	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
@@ -89,16 +90,20 @@ func (s subject) count(t testing.TB, url string) int64 {
 	return loadertest.Value[int64](t, url, "SELECT count(*) FROM "+s.table)
 }
 
-func generated(what load.What) func(testing.TB, string, string, int64, load.Settings) *load.Load {
+// points and accounts make the datasets of generated rows.
+func points(n int64, seed uint64) dataset.Dataset   { return dataset.NewPoints(n, seed) }
+func accounts(n int64, seed uint64) dataset.Dataset { return dataset.NewAccounts(n, seed) }
+
+func generated(of func(int64, uint64) dataset.Dataset) func(testing.TB, string, string, int64, load.Settings) *load.Load {
 	return func(t testing.TB, proxied, _ string, n int64, set load.Settings) *load.Load {
-		return newLoad(t, proxied, load.Request{What: what, Rows: n, Seed: 11, Settings: set})
+		return newLoad(t, proxied, load.Request{Dataset: of(n, 11), Settings: set})
 	}
 }
 
 func wantGenerated(t testing.TB, direct string, l *load.Load, n int64) content {
 	t.Helper()
-	if l.Rows != n {
-		t.Errorf("the load has %d rows, want %d", l.Rows, n)
+	if l.Dataset.Size().Rows != n {
+		t.Errorf("the load has %d rows, want %d", l.Dataset.Size().Rows, n)
 	}
 	return generatedBy(t, direct, l)
 }
@@ -117,9 +122,9 @@ func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) su
 			fmt.Fprintf(&text, "%d,\"a\n%d\"\n", i, i)
 		}
 		req := fileRequest("points", write(t, "x.csv", text.String()))
-		req.Settings, req.Files.Columns = set, []string{"id", "s"}
+		req.Settings, filesOf(req).Columns = set, []string{"id", "s"}
 		if bad > 0 {
-			req.Files.MaxErrors.Records = n
+			filesOf(req).MaxErrors.Records = n
 		}
 		return newLoad(t, proxied, req)
 	}

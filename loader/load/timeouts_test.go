@@ -18,10 +18,10 @@ import (
 // row with the key of one of them, or where there is no key the table.
 func blocker(t testing.TB, url string, l *load.Load) (release func()) {
 	t.Helper()
-	if l.Keys.Len() == 0 {
+	if l.Dataset.Keys().Len() == 0 {
 		return loadertest.Pending(t, url, "LOCK TABLE points IN SHARE MODE")
 	}
-	return loadertest.Pending(t, url, "INSERT INTO points (id, x, y, z) VALUES ($1, 0, 0, 0)", l.Keys.First+250)
+	return loadertest.Pending(t, url, "INSERT INTO points (id, x, y, z) VALUES ($1, 0, 0, 0)", l.Dataset.Keys().First+250)
 }
 
 // TestTimeoutsOfTheServer has a lock held for longer than the server waits, by its

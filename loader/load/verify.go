@@ -10,6 +10,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/commit"
+	"bulkload/loader/files"
 	"bulkload/loader/registry"
 	"bulkload/loader/rows"
 )
@@ -45,12 +46,13 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 		return Report{}, err
 	}
 	if rec.State != registry.Done {
-		return Report{}, fmt.Errorf("%w: load %s has %d of %d %s; loader loads resume %s goes on with it", ErrIncomplete, l.ID, rec.Done.Len(), rec.Positions, l.unit(), l.ID)
+		return Report{}, fmt.Errorf("%w: load %s has %d of %d %s; loader loads resume %s goes on with it", ErrIncomplete, l.ID, rec.Done.Len(), rec.Positions, l.Dataset.Facts().Unit, l.ID)
 	}
-	if l.What == CSV {
-		return l.verifyFiles(ctx, observe)
+	if f, ok := l.Dataset.(*files.Dataset); ok {
+		return l.verifyFiles(ctx, f, observe)
 	}
-	total := Report{Rows: l.Rows, First: -1}
+	n := l.rows()
+	total := Report{Rows: n, First: -1}
 	var done, next atomic.Int64
 	parts := make([]Report, l.Job.Workers)
 	group, gctx := errgroup.WithContext(ctx)
@@ -61,10 +63,10 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 			c := rows.NewChunk(l.Job.Source.Columns())
 			for {
 				first := next.Add(verifyRows) - verifyRows
-				if first >= l.Rows {
+				if first >= n {
 					return nil
 				}
-				span := chunker.RowSpan(first, min(verifyRows, l.Rows-first))
+				span := chunker.RowSpan(first, min(verifyRows, n-first))
 				v, err := l.verifySpan(gctx, c, span)
 				if err != nil {
 					return fmt.Errorf("verify rows %d to %d: %w", span.First, span.End()-1, err)
@@ -89,8 +91,8 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 			total.First, total.FirstKey = p.First, p.FirstKey
 		}
 	}
-	if l.What == Points {
-		n, err := l.committer.CountKeys(ctx, l.Keys)
+	if keys := l.Dataset.Keys(); keys.Len() > 0 {
+		n, err := l.committer.CountKeys(ctx, keys)
 		if err != nil {
 			return Report{}, fmt.Errorf("count the rows in the load's keys: %w", err)
 		}
@@ -119,19 +121,11 @@ func (l *Load) verifySpan(ctx context.Context, c *rows.Chunk, span chunker.Span)
 		return commit.Verdict{}, err
 	}
 	var moved map[int64]int64
-	if l.What == Accounts {
+	if l.committer.Redraw != nil {
 		var err error
 		if moved, err = l.registry.Moved(ctx, l.ID, span.Range()); err != nil {
 			return commit.Verdict{}, err
 		}
 	}
 	return l.committer.Verify(ctx, c, moved)
-}
-
-// unit names what the load's positions count.
-func (l *Load) unit() string {
-	if l.What == CSV {
-		return "bytes"
-	}
-	return "rows"
 }

@@ -8,6 +8,7 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -33,8 +34,8 @@ type Crew struct {
 // crew returns the workers of a run.
 func (l *Load) crew(s Settings) Crew {
 	switch near := min(max(runtime.NumCPU(), leastWorkers), nearWorkers); {
-	case l.ordered():
-		return Crew{1, 1, fmt.Sprintf("with --on-conflict %s chunks are committed in the order of the input", l.spec.CSV.Conflict)}
+	case l.Dataset.Ordered() != "":
+		return Crew{1, 1, l.Dataset.Ordered()}
 	case s.Workers > 0:
 		return Crew{s.Workers, s.Workers, "as asked"}
 	case l.tuned.Origin == registry.ByBench && l.tuned.Workers > 0:
@@ -49,22 +50,10 @@ func (l *Load) crew(s Settings) Crew {
 	return Crew{farWorkers, mostWorkers, "the server is elsewhere; a run of more than some seconds tries more"}
 }
 
-// ordered reports whether chunks are committed in the order of the input, one after the
-// other and by one run at a time: the last record of a key takes the place of the others, or
-// the first keeps it.
-//
-// Note: several workers would gain nothing. Two were three times slower than one where the
-// chunks had keys in common, for each waited for the other's locks, and for deadlocks.
-func (l *Load) ordered() bool { return l.spec.CSV != nil && l.spec.CSV.Conflict != "" }
-
 // outOfOrder returns why a load whose rows were not committed in order cannot go on.
 func (l *Load) outOfOrder() error {
-	way := "load the file again"
-	if l.spec.CSV.Conflict == commit.SkipRow {
-		way = "remove its rows and load the file again"
-	}
-	return &ResumeError{fmt.Sprintf("load %s was begun by a version of loader that did not keep the order of the input: %v, so that --on-conflict %s may keep another record of a key than it should; loads cancel %s, and %s",
-		l.ID, registry.ErrGaps, l.spec.CSV.Conflict, l.ID, way)}
+	return &dataset.ResumeError{Reason: fmt.Sprintf("load %s was begun by a version of loader that did not keep the order of the input: %v, but %s; loads cancel %s, remove its rows and load the file again",
+		l.ID, registry.ErrGaps, l.Dataset.Ordered(), l.ID)}
 }
 
 // sessions returns how many sessions the run's pool may have: known before the registry
@@ -82,7 +71,7 @@ func (l *Load) recall(ctx context.Context, s *Settings) error {
 	if l.registry == nil || s.Chunk != 0 {
 		return nil
 	}
-	t, ok, err := l.registry.Tuning(ctx, l.Table.Display(), string(l.What))
+	t, ok, err := l.registry.Tuning(ctx, l.Table.Display(), l.Dataset.Facts().Kind)
 	if err != nil || !ok {
 		return err
 	}
@@ -120,7 +109,7 @@ func (l *Load) remember(ctx context.Context, res loader.Result) {
 		return
 	}
 	t := registry.Tuning{
-		Target: l.Table.Display(), What: string(l.What), Chunk: res.RowsPerChunk,
+		Target: l.Table.Display(), What: l.Dataset.Facts().Kind, Chunk: res.RowsPerChunk,
 		Via: string(l.Via), Way: string(l.Way), Origin: registry.ByRun,
 	}
 	workers := ""
@@ -142,7 +131,7 @@ func (l *Load) mostRows() int64 {
 	if l.tuned.Origin != registry.ByRun {
 		return 0
 	}
-	p, err := chunker.MakePlan(l.Rows, 0, l.untuned(), l.rowBytes(), l.Plan.Cost, l.Plan.Limits)
+	p, err := chunker.MakePlan(l.rows(), 0, l.Dataset.ChunkRows(), l.Dataset.RecordBytes(), l.Plan.Cost, l.Plan.Limits)
 	if err != nil {
 		return 0
 	}
@@ -152,8 +141,8 @@ func (l *Load) mostRows() int64 {
 // mostMessage returns the bytes of rows that a message may carry; zero is any number.
 func (l *Load) mostMessage() int64 {
 	for _, limit := range l.Plan.Limits {
-		if limit.Unit == chunker.MessageBytes && limit.Max > fixedMessageBytes {
-			return limit.Max - fixedMessageBytes
+		if limit.Unit == chunker.MessageBytes && limit.Max > commit.FixedMessageBytes {
+			return limit.Max - commit.FixedMessageBytes
 		}
 	}
 	return 0

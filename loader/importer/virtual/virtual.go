@@ -80,7 +80,7 @@ func (e *SourceError) Unwrap() error { return e.Err }
 func (t *File) write(ctx context.Context, w io.Writer, from int64) error {
 	at := t.before(func(m mark) bool { return m.offset <= from })
 	c := rows.NewChunk(t.Source.Columns())
-	spans := cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
+	spans := loader.Cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
 	holder, _ := t.Source.(loader.Holder)
 	var buf []byte
 	for {
@@ -191,7 +191,7 @@ func (t *File) SizeKnown() (int64, bool) {
 func (t *File) Place(row int64) (rows.Place, bool) {
 	at := t.before(func(m mark) bool { return m.rows < row })
 	c := rows.NewChunk(t.Source.Columns())
-	spans := cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
+	spans := loader.Cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
 	for {
 		span, err := spans.Next(spanRows)
 		if err != nil || t.Source.Fill(c, span) != nil || c.Origin == nil {
@@ -202,25 +202,6 @@ func (t *File) Place(row int64) (rows.Place, bool) {
 		}
 		at.rows += int64(c.Len())
 	}
-}
-
-// cut returns the spans of a range of a source.
-func cut(src loader.Source, r chunker.Range) loader.Spans {
-	if c, ok := src.(loader.Cutter); ok {
-		return c.Cut(r)
-	}
-	return &rowSpans{r}
-}
-
-type rowSpans struct{ left chunker.Range }
-
-func (s *rowSpans) Next(n int64) (chunker.Span, error) {
-	if s.left.Len() <= 0 {
-		return chunker.Span{}, io.EOF
-	}
-	span := chunker.RowSpan(s.left.First, min(n, s.left.Len()))
-	s.left.First = span.End()
-	return span, nil
 }
 
 // A Format is how rows are written for IMPORT INTO.
@@ -264,3 +245,6 @@ func Parts(src loader.Source, f Format, whole chunker.Range, n int, fit func(chu
 	}
 	return list, nil
 }
+
+// An Option is one of the WITH clause of an IMPORT INTO: key = 'value'.
+type Option struct{ Key, Value string }

@@ -19,8 +19,8 @@ import (
 	"bulkload/testdata/bench/measure"
 )
 
-func points() dataset.Points {
-	return dataset.Points{Seed: 7, Keys: dataset.KeyLayout{Base: dataset.MinKeyBase, Rows: *nRows}}
+func points() dataset.PointSource {
+	return dataset.PointSource{Seed: 7, Keys: dataset.KeyLayout{Base: dataset.MinKeyBase, Rows: *nRows}}
 }
 
 // writeRows writes the points to a file, in small parts: a child's peak memory is

@@ -1,4 +1,4 @@
-package load
+package files
 
 import (
 	"strings"
@@ -44,10 +44,10 @@ func castType(c *server.Column, p server.Product) string {
 	return t
 }
 
-// storeCSV returns the assignments of a load of files; nil where each field goes into
+// store returns the assignments of a load of files; nil where each field goes into
 // the column of its name.
-func (l *Load) storeCSV() []commit.Assignment {
-	c := l.spec.CSV
+func (d *Dataset) store() []commit.Assignment {
+	c := d.spec
 	if len(c.Set) == 0 {
 		return nil
 	}
@@ -63,12 +63,12 @@ func (l *Load) storeCSV() []commit.Assignment {
 // unescaped returns a column whose values may hold a backslash or a tab that COPY would
 // change. Seen on 21.1.5: COPY undoes the escapes of its text format for strings, bytes,
 // UUIDs and times only, so that "\n" in a JSONB arrives as "\\n".
-func (l *Load) unescaped() *server.Column {
-	if l.srv.Product != server.CockroachDB {
+func (d *Dataset) unescaped() *server.Column {
+	if d.info.Product != server.CockroachDB {
 		return nil
 	}
-	for _, f := range l.spec.CSV.Fields {
-		c := l.Table.Column(f.Name)
+	for _, f := range d.spec.Fields {
+		c := d.table.Column(f.Name)
 		if !f.Column {
 			continue
 		}

@@ -1,4 +1,4 @@
-package load
+package files
 
 import (
 	"context"
@@ -11,22 +11,20 @@ import (
 
 	"bulkload/chunker/csv"
 	"bulkload/loader/commit"
-	"bulkload/loader/files"
+	"bulkload/loader/dataset"
 	"bulkload/loader/server"
 )
 
-func isNoTable(err error) bool { return errors.Is(err, server.ErrNoTable) }
-
 // mapFields decides whether there is a header, and which field goes to which column.
-// The error is a *TableError that names everything that is wrong.
-func (c *csvSpec) mapFields(ctx context.Context, l *Load, f *Files) error {
-	t := l.Table
+// The error is a *dataset.TableError that names everything that is wrong.
+func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
+	t := d.table
 	if len(c.sample) == 0 {
 		// Nothing but empty files: any mapping will do.
 		c.names = writable(t)
 		c.Width = len(c.names)
 	} else {
-		if err := c.readHeader(ctx, l, f); err != nil {
+		if err := c.readHeader(ctx, d, f); err != nil {
 			return err
 		}
 	}
@@ -43,7 +41,7 @@ func (c *csvSpec) mapFields(ctx context.Context, l *Load, f *Files) error {
 		has := columnOf(t, column)
 		switch {
 		case has == nil && !mapped && usedIn(c.Set, name):
-			c.Fields = append(c.Fields, csvField{Field: i, Name: name})
+			c.Fields = append(c.Fields, mappedField{Field: i, Name: name})
 			continue
 		case has == nil:
 			faults = append(faults, fmt.Sprintf("%s has no column %s%s", t.Display(), quoteIf(column), suggest(column, t, name)))
@@ -56,7 +54,7 @@ func (c *csvSpec) mapFields(ctx context.Context, l *Load, f *Files) error {
 			continue
 		}
 		given[has.Name] = "field " + quoteIf(name)
-		c.Fields = append(c.Fields, csvField{Field: i, Name: has.Name, Column: true})
+		c.Fields = append(c.Fields, mappedField{Field: i, Name: has.Name, Column: true})
 	}
 	for name := range f.Map {
 		if !slices.Contains(c.names, name) {
@@ -82,7 +80,7 @@ func (c *csvSpec) mapFields(ctx context.Context, l *Load, f *Files) error {
 			faults = append(faults, fmt.Sprintf("column %s of %s is NOT NULL without a default, and nothing gives it; --set %s=EXPRESSION does", col.Name, t.Display(), col.Name))
 		}
 	}
-	if len(faults) == 0 && !slices.ContainsFunc(c.Fields, func(f csvField) bool { return f.Column }) && len(c.Set) == 0 {
+	if len(faults) == 0 && !slices.ContainsFunc(c.Fields, func(f mappedField) bool { return f.Column }) && len(c.Set) == 0 {
 		faults = append(faults, fmt.Sprintf("no field goes into %s", t.Display()))
 	}
 	if len(faults) > 0 {
@@ -90,7 +88,7 @@ func (c *csvSpec) mapFields(ctx context.Context, l *Load, f *Files) error {
 		if n := len(faults); n > mostFaults {
 			faults = append(faults[:mostFaults], fmt.Sprintf("and %d more", n-mostFaults))
 		}
-		return &TableError{strings.Join(faults, "; ")}
+		return &dataset.TableError{Reason: strings.Join(faults, "; ")}
 	}
 	return nil
 }
@@ -103,7 +101,7 @@ const (
 )
 
 // readHeader decides whether the first record is a header, and names the fields.
-func (c *csvSpec) readHeader(ctx context.Context, l *Load, f *Files) error {
+func (c *spec) readHeader(ctx context.Context, d *Dataset, f *Request) error {
 	first := c.sample[0]
 	c.Width = len(first)
 	var names []string
@@ -111,7 +109,7 @@ func (c *csvSpec) readHeader(ctx context.Context, l *Load, f *Files) error {
 	for _, field := range first {
 		name := strings.TrimSpace(string(field.Text))
 		names = append(names, name)
-		if columnOf(l.Table, name) != nil || hasKey(f.Map, name) {
+		if columnOf(d.table, name) != nil || hasKey(f.Map, name) {
 			matched++
 		}
 	}
@@ -125,7 +123,7 @@ func (c *csvSpec) readHeader(ctx context.Context, l *Load, f *Files) error {
 		if header {
 			what = "a header"
 		}
-		l.Notes = append(l.Notes, fmt.Sprintf("the file has %s (guessed; --header yes|no says it)", what))
+		d.note(fmt.Sprintf("the file has %s (guessed; --header yes|no says it)", what))
 	}
 	switch {
 	case header:
@@ -136,27 +134,27 @@ func (c *csvSpec) readHeader(ctx context.Context, l *Load, f *Files) error {
 		c.sample = c.sample[1:]
 		if f.Columns != nil {
 			if len(f.Columns) != c.Width {
-				return &TableError{fmt.Sprintf("--columns names %d fields, and the header has %d: %s", len(f.Columns), c.Width, strings.Join(names, ", "))}
+				return &dataset.TableError{Reason: fmt.Sprintf("--columns names %d fields, and the header has %d: %s", len(f.Columns), c.Width, strings.Join(names, ", "))}
 			}
 			c.names = f.Columns
 		}
 		for i, n := range c.names {
 			if n == "" {
-				return &TableError{fmt.Sprintf("field %d of the header has no name; --columns names them all", i+1)}
+				return &dataset.TableError{Reason: fmt.Sprintf("field %d of the header has no name; --columns names them all", i+1)}
 			}
 			if slices.Contains(c.names[:i], n) {
-				return &TableError{fmt.Sprintf("two fields of the header are called %s; --columns names them apart", quoteIf(n))}
+				return &dataset.TableError{Reason: fmt.Sprintf("two fields of the header are called %s; --columns names them apart", quoteIf(n))}
 			}
 		}
 	case f.Columns != nil:
 		if len(f.Columns) != c.Width {
-			return &TableError{fmt.Sprintf("--columns names %d fields, and the first record has %d", len(f.Columns), c.Width)}
+			return &dataset.TableError{Reason: fmt.Sprintf("--columns names %d fields, and the first record has %d", len(f.Columns), c.Width)}
 		}
 		c.names = f.Columns
 	default:
-		c.names = writable(l.Table)
+		c.names = writable(d.table)
 		if len(c.names) != c.Width {
-			return &TableError{fmt.Sprintf("the first record has %d fields, and %s has %d columns (%s); --columns names the fields, --delimiter what is between them", c.Width, l.Table.Display(), len(c.names), strings.Join(c.names, ", "))}
+			return &dataset.TableError{Reason: fmt.Sprintf("the first record has %d fields, and %s has %d columns (%s); --columns names the fields, --delimiter what is between them", c.Width, d.table.Display(), len(c.names), strings.Join(c.names, ", "))}
 		}
 	}
 	return nil
@@ -164,7 +162,7 @@ func (c *csvSpec) readHeader(ctx context.Context, l *Load, f *Files) error {
 
 // skipHeader counts the header of every file to what is in front of its records. The
 // headers must be the same.
-func (c *csvSpec) skipHeader(ctx context.Context, f *Files) error {
+func (c *spec) skipHeader(ctx context.Context, f *Request) error {
 	for i := range c.Files {
 		file := &c.Files[i]
 		end := 0
@@ -182,13 +180,13 @@ func (c *csvSpec) skipHeader(ctx context.Context, f *Files) error {
 			if len(body) == 0 {
 				continue
 			}
-			return &files.FileError{Name: file.Name, Err: errors.New("its header does not end")}
+			return &FileError{Name: file.Name, Err: errors.New("its header does not end")}
 		}
 		text := string(body[:end])
 		if trimmed := strings.TrimRight(text, "\r\n"); c.Header == "" {
 			c.Header = trimmed
 		} else if trimmed != c.Header {
-			return &files.FileError{Name: file.Name, Err: fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base())}
+			return &FileError{Name: file.Name, Err: fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base())}
 		}
 		file.Data += int64(end)
 	}

@@ -1,4 +1,4 @@
-package load
+package files
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/commit"
-	"bulkload/loader/files"
+	"bulkload/loader/dataset"
 	"bulkload/loader/server"
 )
 
@@ -62,10 +62,10 @@ func storedAs(c *server.Column, p server.Product) string {
 
 // unsure returns a reason why a look-up cannot tell for certain whether the rows of files
 // are in the table as they were written; empty where it can.
-func (l *Load) unsure() string {
-	t := l.Table
+func (d *Dataset) unsure() string {
+	t := d.table
 	switch {
-	case l.keysCSV() == nil:
+	case d.keys() == nil:
 		return fmt.Sprintf("needs the whole primary key of %s in the file: (%s)", t.Display(), strings.Join(t.Primary, ", "))
 	case t.Deferrable:
 		return fmt.Sprintf("cannot tell which rows are in: the primary key of %s is deferrable", t.Display())
@@ -75,17 +75,17 @@ func (l *Load) unsure() string {
 		return fmt.Sprintf("cannot tell which rows are in: %s has rules, which may change them", t.Display())
 	case t.RowSecurity:
 		return fmt.Sprintf("cannot tell which rows are in: row-level security of %s may hide them", t.Display())
-	case slices.ContainsFunc(l.spec.CSV.Files, func(f files.File) bool { return f.Once }):
+	case slices.ContainsFunc(d.spec.Files, func(f File) bool { return f.Once }):
 		return "may have to read its input once more, which standard input does not allow"
-	case len(l.spec.CSV.Set) > 0:
+	case len(d.spec.Set) > 0:
 		return "cannot tell which rows are in: nothing is there to compare what --set computes with"
 	}
-	for _, f := range l.spec.CSV.Fields {
+	for _, f := range d.spec.Fields {
 		c := t.Column(f.Name)
 		if !f.Column || c == nil {
 			continue
 		}
-		if why := unsureType(c, l.srv.Product, slices.Contains(t.Primary, c.Name)); why != "" {
+		if why := unsureType(c, d.info.Product, slices.Contains(t.Primary, c.Name)); why != "" {
 			return fmt.Sprintf("cannot tell which rows are in: column %s is %s, %s", pgx.Identifier{c.Name}.Sanitize(), c.Type, why)
 		}
 	}
@@ -116,10 +116,12 @@ func unsureType(c *server.Column, p server.Product, key bool) string {
 
 // unsureKeys returns why the server cannot tell whether two records have the same key; empty
 // where it can. Nothing of the table is read.
-func (l *Load) unsureKeys(ctx context.Context, s Settings) (string, error) {
-	committer, err := commit.New(l.pool, l.srv.Info, l.optionsCSV(s))
+func (d *Dataset) unsureKeys(ctx context.Context, o *dataset.Opening) (string, error) {
+	opts := d.Options()
+	opts.Table, opts.Way, opts.Via = d.table.Name, d.choice.Way, d.choice.Via
+	committer, err := commit.New(o.DB, d.info, opts)
 	if err != nil {
-		return "", &TableError{err.Error()}
+		return "", &dataset.TableError{Reason: err.Error()}
 	}
 	err = committer.CheckKeys(ctx)
 	if err != nil && server.Classify(err) == server.Permanent {

@@ -53,7 +53,7 @@ func (l *Load) checkRepeats(ctx context.Context, ranges chunker.Ranges) error {
 	seen := map[commit.KeyHash]int64{} // positions, by key
 	compare := func() error {
 		var all chunker.Ranges
-		all.Add(chunker.Range{End: l.Positions})
+		all.Add(chunker.Range{End: l.Dataset.Size().Positions})
 		return l.eachKey(ctx, all, func(c *rows.Chunk, i int, key commit.KeyHash) error {
 			at := c.Origin.Place(i)
 			if first, ok := seen[key]; ok && first != at.Position {
@@ -111,7 +111,7 @@ func (l *Load) eachKey(ctx context.Context, ranges chunker.Ranges, f func(c *row
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("%w: compare the keys of %s: %w", loader.ErrUnconfirmed, l.csv.Place(c.Span), err)
+			return fmt.Errorf("%w: compare the keys of %s: %w", loader.ErrUnconfirmed, loader.Place(l.Dataset.Source(), c.Span), err)
 		}
 		for i, key := range keys {
 			if err := f(c, i, key); err != nil {
@@ -124,17 +124,18 @@ func (l *Load) eachKey(ctx context.Context, ranges chunker.Ranges, f func(c *row
 
 // eachRow calls f with the rows of the ranges, in chunks.
 func (l *Load) eachRow(ctx context.Context, ranges chunker.Ranges, f func(c *rows.Chunk) error) error {
-	l.csv.Raw = false
-	c := rows.NewChunk(l.csv.Cols)
+	l.Dataset.Raw(false)
+	src := l.Dataset.Source()
+	c := rows.NewChunk(src.Columns())
 	for _, r := range ranges.All() {
-		spans := l.csv.Cut(r)
+		spans := loader.Cut(src, r)
 		for {
 			span, err := spans.Next(verifyRows)
 			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err == nil {
-				err = l.csv.Fill(c, span)
+				err = src.Fill(c, span)
 			}
 			if err == nil && c.Len() > 0 {
 				err = f(c)
@@ -142,7 +143,9 @@ func (l *Load) eachRow(ctx context.Context, ranges chunker.Ranges, f func(c *row
 			if err != nil {
 				return err
 			}
-			l.csv.Done(span)
+			if h, ok := src.(loader.Holder); ok {
+				h.Done(span)
+			}
 			select {
 			case <-ctx.Done():
 				return ctx.Err()

@@ -1,4 +1,4 @@
-package load
+package files
 
 import "bulkload/chunker"
 

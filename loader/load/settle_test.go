@@ -35,7 +35,7 @@ func statementVias(s loadertest.Server) []commit.Via {
 // byStatement returns a request for table kv by the statement way.
 func byStatement(t testing.TB, text string, via commit.Via, chunk int64) load.Request {
 	req := fileRequest("kv", write(t, "x.csv", text))
-	req.Way, req.Via, req.Chunk, req.Workers, req.Files.Columns = commit.Statement, via, chunk, 1, []string{"k", "v"}
+	req.Way, req.Via, req.Chunk, req.Workers, filesOf(req).Columns = commit.Statement, via, chunk, 1, []string{"k", "v"}
 	return req
 }
 
@@ -234,7 +234,7 @@ func TestStatementsOfStandardInput(t *testing.T) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, kvDDL)
 		req := byStatement(t, "", commit.Insert, 50)
-		req.Files.Names, req.Files.Input = []string{files.Stdin}, files.NewInput(strings.NewReader("1,2\n"))
+		filesOf(req).Names, filesOf(req).Input = []string{files.Stdin}, files.NewInput(strings.NewReader("1,2\n"))
 		_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 		var table *load.TableError
 		if !errors.As(err, &table) || !strings.Contains(err.Error(), "standard input") || !strings.Contains(err.Error(), "use --commit transaction") {

@@ -1,7 +1,6 @@
-package load
+package files
 
 import (
-	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkload/loader/dataset"
 	"bulkload/loader/server"
 )
 
@@ -58,7 +58,7 @@ func leadingZero(s string) bool {
 
 // inferred returns the CREATE TABLE of a table that fits the first records, and its
 // columns.
-func (c *csvSpec) inferred(p server.Product, name pgx.Identifier, fields []string, dropped map[int]bool, key []string) (string, []server.Column) {
+func (c *spec) inferred(p server.Product, name pgx.Identifier, fields []string, dropped map[int]bool, key []string) (string, []server.Column) {
 	var defs []string
 	var columns []server.Column
 	for i, field := range fields {
@@ -80,7 +80,7 @@ func (c *csvSpec) inferred(p server.Product, name pgx.Identifier, fields []strin
 }
 
 // typeOf returns the type of field i.
-func (c *csvSpec) typeOf(i int, p server.Product) string {
+func (c *spec) typeOf(i int, p server.Product) string {
 	for _, g := range guesses {
 		any, all := false, true
 		for _, r := range c.sample {
@@ -105,23 +105,9 @@ func (c *csvSpec) typeOf(i int, p server.Product) string {
 	return "TEXT"
 }
 
-// createFor makes the table for --create-table.
-func (l *Load) createFor(ctx context.Context, c *csvSpec, f *Files, name pgx.Identifier) error {
-	c.header = c.headerOfNew(f)
-	ddl, _, err := c.createDDL(l.srv.Product, f, name)
-	if err != nil {
-		return err
-	}
-	if err := server.CreateIfMissing(ctx, l.pool, "table", name.Sanitize(), ddl); err != nil {
-		return err
-	}
-	l.Notes = append(l.Notes, "table created: "+ddl)
-	return nil
-}
-
 // headerOfNew decides whether files have a header whose table is still to be made, so that
 // none of its columns is known by name.
-func (c *csvSpec) headerOfNew(f *Files) Header {
+func (c *spec) headerOfNew(f *Request) Header {
 	switch {
 	case c.header != HeaderAuto:
 		return c.header
@@ -132,9 +118,9 @@ func (c *csvSpec) headerOfNew(f *Files) Header {
 }
 
 // createDDL returns the statement of createFor, and the columns that it makes.
-func (c *csvSpec) createDDL(p server.Product, f *Files, name pgx.Identifier) (string, []server.Column, error) {
+func (c *spec) createDDL(p server.Product, f *Request, name pgx.Identifier) (string, []server.Column, error) {
 	if len(c.sample) == 0 {
-		return "", nil, &TableError{"--create-table needs a file with records"}
+		return "", nil, &dataset.TableError{Reason: "--create-table needs a file with records"}
 	}
 	header := c.headerOfNew(f)
 	fields := f.Columns
@@ -144,13 +130,13 @@ func (c *csvSpec) createDDL(p server.Product, f *Files, name pgx.Identifier) (st
 		}
 	}
 	if fields == nil {
-		return "", nil, &TableError{"--create-table needs names for the columns: a header, or --columns"}
+		return "", nil, &dataset.TableError{Reason: "--create-table needs names for the columns: a header, or --columns"}
 	}
 	var columns []string
 	dropped := map[int]bool{}
 	for i, n := range fields {
 		if n == "" {
-			return "", nil, &TableError{fmt.Sprintf("field %d has no name; --columns names them all", i+1)}
+			return "", nil, &dataset.TableError{Reason: fmt.Sprintf("field %d has no name; --columns names them all", i+1)}
 		}
 		if to, ok := f.Map[n]; ok {
 			n = to
@@ -160,7 +146,7 @@ func (c *csvSpec) createDDL(p server.Product, f *Files, name pgx.Identifier) (st
 	}
 	for _, k := range f.Key {
 		if !slices.Contains(columns, k) {
-			return "", nil, &TableError{fmt.Sprintf("--key names %s, and the file has %s", quoteIf(k), strings.Join(columns, ", "))}
+			return "", nil, &dataset.TableError{Reason: fmt.Sprintf("--key names %s, and the file has %s", quoteIf(k), strings.Join(columns, ", "))}
 		}
 	}
 	with := *c

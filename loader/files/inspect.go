@@ -1,4 +1,4 @@
-package load
+package files
 
 import (
 	"bytes"
@@ -10,17 +10,17 @@ import (
 	"strings"
 
 	"bulkload/chunker/csv"
-	"bulkload/loader/files"
+	"bulkload/loader/dataset"
 )
 
 // inspect looks at the files: form, dialect, header, sample.
-func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
-	c := &csvSpec{Set: slices.Clone(f.Set), Conflict: f.Conflict, MaxErrors: f.MaxErrors, MaxRecord: f.MaxRecordBytes, header: f.Header}
+func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
+	c := &spec{Set: slices.Clone(f.Set), Conflict: f.Conflict, MaxErrors: f.MaxErrors, MaxRecord: f.MaxRecordBytes, header: f.Header}
 	if c.header == "" {
 		c.header = HeaderAuto
 	}
 	if c.MaxRecord == 0 {
-		c.MaxRecord = files.DefaultMaxRecordBytes
+		c.MaxRecord = DefaultMaxRecordBytes
 	}
 	var err error
 	if c.Files, err = f.Input.Inspect(ctx, f.Names, f.Encoding); err != nil {
@@ -37,21 +37,21 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 		var list [][]csv.Field
 		delimiter := c.Dialect.Delimiter
 		head, whole, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
-			file.Data = files.Skipped(head, f.Skip)
-			if !files.Valid(head, whole) && f.MaxErrors.none() {
-				return false, &files.FileError{Name: file.Name, Err: errors.New("is not UTF-8; name its encoding, for example --encoding latin1")}
+			file.Data = Skipped(head, f.Skip)
+			if !Valid(head, whole) && f.MaxErrors.none() {
+				return false, &FileError{Name: file.Name, Err: errors.New("is not UTF-8; name its encoding, for example --encoding latin1")}
 			}
 			body := head[file.Data:]
 			if c.Dialect.Delimiter = delimiter; delimiter == 0 && len(body) > 0 {
-				c.Dialect.Delimiter = files.Sniff(body, whole, c.Dialect)
+				c.Dialect.Delimiter = Sniff(body, whole, c.Dialect)
 			}
 			if c.sample != nil || len(body) == 0 {
 				return true, nil
 			}
 			if err := c.Dialect.Check(); err != nil {
-				return false, &TableError{err.Error()}
+				return false, &dataset.TableError{Reason: err.Error()}
 			}
-			list = files.Records(body, whole, c.Dialect, sampleRecords)
+			list = Records(body, whole, c.Dialect, sampleRecords)
 			return len(list) > 0, nil
 		})
 		if err != nil {
@@ -62,7 +62,7 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 			continue
 		}
 		if len(list) == 0 {
-			return nil, &files.FileError{Name: file.Name, Err: fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head))}
+			return nil, &FileError{Name: file.Name, Err: fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head))}
 		}
 		c.sample = list
 		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
@@ -72,20 +72,20 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 		c.Dialect.Delimiter = ','
 	}
 	if err := c.Dialect.Check(); err != nil {
-		return nil, &TableError{err.Error()}
+		return nil, &dataset.TableError{Reason: err.Error()}
 	}
 	if guessed && len(c.sample) > 0 {
-		l.Notes = append(l.Notes, fmt.Sprintf("delimiter %q (guessed; --delimiter names another)", c.Dialect.Delimiter))
+		d.note(fmt.Sprintf("delimiter %q (guessed; --delimiter names another)", c.Dialect.Delimiter))
 	}
 	for _, file := range c.Files {
 		if what := strings.TrimSpace(file.Form + " " + file.Encoding); what != "" {
-			l.Notes = append(l.Notes, fmt.Sprintf("%s is %s (by its content)", file.Base(), what))
+			d.note(fmt.Sprintf("%s is %s (by its content)", file.Base(), what))
 		}
 		switch {
-		case file.Name == files.Stdin:
-			l.Notes = append(l.Notes, "standard input cannot be read twice: this load cannot be resumed after a stop")
+		case file.Name == Stdin:
+			d.note("standard input cannot be read twice: this load cannot be resumed after a stop")
 		case file.Once:
-			l.Notes = append(l.Notes, fmt.Sprintf("the query of %s may hold what gives access and is not kept: this load cannot be resumed after a stop", file.Base()))
+			d.note(fmt.Sprintf("the query of %s may hold what gives access and is not kept: this load cannot be resumed after a stop", file.Base()))
 		}
 	}
 	return c, nil
@@ -93,12 +93,12 @@ func (l *Load) inspect(ctx context.Context, f *Files) (*csvSpec, error) {
 
 // head returns the beginning of a file, more of it as long as it is not enough: up to
 // the most bytes that a record has.
-func (c *csvSpec) head(ctx context.Context, f *Files, file *files.File, enough func(head []byte, whole bool) (bool, error)) (head []byte, whole bool, err error) {
-	for most := files.HeadBytes; ; most = c.MaxRecord + files.HeadBytes {
+func (c *spec) head(ctx context.Context, f *Request, file *File, enough func(head []byte, whole bool) (bool, error)) (head []byte, whole bool, err error) {
+	for most := HeadBytes; ; most = c.MaxRecord + HeadBytes {
 		if head, whole, err = f.Input.Head(ctx, file, most); err != nil {
 			return nil, false, err
 		}
-		if ok, err := enough(head, whole); ok || err != nil || whole || most > files.HeadBytes {
+		if ok, err := enough(head, whole); ok || err != nil || whole || most > HeadBytes {
 			return head, whole, err
 		}
 	}
@@ -131,7 +131,7 @@ func longest(records [][]csv.Field) (most, elements int64) {
 }
 
 // estimate returns about how many rows plain files hold; zero is unknown.
-func (c *csvSpec) estimate() int64 {
+func (c *spec) estimate() int64 {
 	var n int64
 	for i := range c.Files {
 		if c.Files[i].Stream {

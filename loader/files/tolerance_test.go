@@ -1,17 +1,17 @@
-package load_test
+package files_test
 
 import (
 	"testing"
 	"time"
 
 	"bulkload/chunker"
-	"bulkload/loader/load"
+	"bulkload/loader/files"
 )
 
 // TestRejectsAreCountedOnce has chunks tell their rejects again: an attempt counts in the
 // place of the one before it, in whatever order they come.
 func TestRejectsAreCountedOnce(t *testing.T) {
-	add := load.Tolerating(10, 3)
+	add := files.Tolerating(10, 3)
 	for i, c := range []struct {
 		first int64
 		n     int
@@ -29,7 +29,7 @@ func TestCountingRejectsTakesTheSameForEachChunk(t *testing.T) {
 	each := func(chunks int) time.Duration {
 		best := time.Hour
 		for range 5 {
-			add := load.Tolerating(1<<40, 0)
+			add := files.Tolerating(1<<40, 0)
 			start := time.Now()
 			for i := range chunks {
 				if err := add(chunker.Span{First: int64(i)}, 1); err != nil {

@@ -1,0 +1,144 @@
+package files
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"bulkload/chunker"
+	"bulkload/chunker/csv"
+	"bulkload/loader/dataset"
+	"bulkload/loader/importer/virtual"
+)
+
+// asIs looks whether the server reads the files as this command does. It returns how many
+// records it is to pass over in front of the data, or why it cannot read them.
+func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why string, err error) {
+	c := d.spec
+	switch {
+	case c.Dialect.Quote != '"' || c.Dialect.Escape != 0 && c.Dialect.Escape != '"':
+		return 0, `IMPORT INTO reads files whose fields are quoted by " and nothing else; --handoff serve rewrites others`, nil
+	case !c.wholeRecords():
+		return 0, "IMPORT INTO takes every field of a file, in its order; --handoff serve leaves some out", nil
+	}
+	var first *File // that has data
+	for i := range c.Files {
+		f := &c.Files[i]
+		if f.Encoding != "" || f.Form == "zstd" {
+			return 0, fmt.Sprintf("IMPORT INTO reads UTF-8, plain or gzip, and %s is %s; --handoff serve rewrites it", f.Base(), strings.TrimSpace(f.Form+" "+f.Encoding)), nil
+		}
+		head, _, err := d.input.Head(ctx, f, int(f.Data)+1)
+		if err != nil {
+			return 0, "", err
+		}
+		if int64(len(head)) <= f.Data {
+			continue // whatever is passed over of it, there are no rows
+		}
+		n, why := inFront(head[:f.Data], c.Dialect)
+		if why != "" {
+			return 0, fmt.Sprintf("%s %s; --handoff serve leaves it out", f.Base(), why), nil
+		}
+		if first == nil {
+			first, skip = f, n
+		} else if n != skip {
+			return 0, fmt.Sprintf("%s has %d records in front of its data, and %s has %d, and IMPORT INTO passes over as many of each file; --handoff serve leaves them out", f.Base(), n, first.Base(), skip), nil
+		}
+	}
+	d.note("IMPORT INTO takes an empty text in quotes for NULL, and CRLF within quotes for LF; --handoff serve keeps them")
+	return skip, "", nil
+}
+
+// importOptions are those of files that the server reads as they are.
+func (d *Dataset) importOptions(skip int) []virtual.Option {
+	dialect := d.spec.Dialect
+	list := []virtual.Option{{Key: "nullif", Value: dialect.Null}}
+	if dialect.Delimiter != ',' {
+		list = append(list, virtual.Option{Key: "delimiter", Value: string(rune(dialect.Delimiter))})
+	}
+	if skip > 0 {
+		list = append(list, virtual.Option{Key: "skip", Value: fmt.Sprint(skip)})
+	}
+	return list
+}
+
+// Import implements dataset.Dataset.
+func (d *Dataset) Import() dataset.Import {
+	m := dataset.Import{
+		Format: virtual.PGCopy, Refused: d.refuseImport(), OwnKeys: d.keys() != nil, RowBytes: 1,
+		Fit: d.source.Fit, Count: d.count, MaxRecordBytes: d.spec.MaxRecord, AsIs: d.asIs, Options: d.importOptions,
+	}
+	if !m.OwnKeys {
+		m.IntoRows = "and the keys that IMPORT makes for rows without one collide with older ones"
+	}
+	return m
+}
+
+// refuseImport returns why IMPORT cannot take the files.
+func (d *Dataset) refuseImport() string {
+	given := func(flag string) string {
+		return fmt.Sprintf("all rows are read by one job of the server's, which knows nothing of %s", flag)
+	}
+	c := d.spec
+	switch {
+	case len(c.Set) > 0:
+		return given("--set")
+	case c.Conflict != "":
+		return given("--on-conflict")
+	case !c.MaxErrors.none():
+		return given("--max-errors")
+	case slices.ContainsFunc(c.Files, func(f File) bool { return f.Name == Stdin }):
+		return "standard input cannot be read a second time, as the server may want to"
+	}
+	for _, f := range c.Fields {
+		if has := d.table.Column(f.Name); has != nil && has.Hidden {
+			return fmt.Sprintf("column %s is hidden", f.Name)
+		}
+	}
+	return ""
+}
+
+// count counts the records of the files.
+func (d *Dataset) count() (int64, error) {
+	spans := d.source.Cut(chunker.Range{End: d.source.Positions()})
+	var n int64
+	for {
+		span, err := spans.Next(1 << 20)
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		n += span.Rows
+		d.source.Done(span)
+	}
+}
+
+// inFront returns how many records the server is to pass over to be behind front, or why
+// it cannot. Seen on 21.1: it counts records, as does its reader, which knows no blank ones
+// and no ends of lines but LF and CRLF.
+func inFront(front []byte, d csv.Dialect) (n int, why string) {
+	body := front[Skipped(front, 0):]
+	if len(body) == 0 && len(front) > 0 {
+		return 0, "begins with a byte order mark, which IMPORT INTO takes for data"
+	}
+	s := csv.Scanner{Dialect: d, Buf: body, EOF: true}
+	for at := 0; at < len(body); at = s.At {
+		if !s.Skip(s.Rows+1, math.MaxInt) {
+			return 0, "has a quote in front of its data that is not closed there, and IMPORT INTO would read on"
+		}
+		record := body[at:s.At]
+		if bytes.HasSuffix(record, []byte{'\r'}) {
+			return 0, "has a line in front of its data that ends with CR, and IMPORT INTO would read on"
+		}
+		if len(bytes.Trim(record, "\r\n")) > 0 {
+			n++
+		}
+	}
+	return n, ""
+}
