@@ -135,7 +135,7 @@ func fetch(ctx context.Context, major int, r Reporter) (Binary, error) {
 	if err != nil {
 		return Binary{}, fmt.Errorf("try the binaries: %w", err)
 	}
-	if b.major() != major {
+	if b.Major() != major {
 		return Binary{}, fmt.Errorf("the binaries are of PostgreSQL %s", b.Version)
 	}
 	if err := seal(whole, bin); err != nil {
@@ -228,7 +228,7 @@ func fetched(major int) (Binary, error) {
 			continue
 		}
 		bin := filepath.Join(dir, want.Bin)
-		if b, err := describe(server.PostgreSQL, bin, filepath.Join(bin, "postgres")); err == nil && (major == 0 || b.major() == major) {
+		if b, err := describe(server.PostgreSQL, bin, filepath.Join(bin, "postgres")); err == nil && (major == 0 || b.Major() == major) {
 			return b, nil
 		}
 	}

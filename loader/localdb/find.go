@@ -33,7 +33,8 @@ type Binary struct {
 // String says what the binary is and where: "PostgreSQL 15.18 (/usr/lib/…)".
 func (b Binary) String() string { return fmt.Sprintf("%s %s (%s)", b.Product, b.Version, b.Path) }
 
-func (b Binary) major() int {
+// Major returns the major version: 15, or 21 of CockroachDB.
+func (b Binary) Major() int {
 	n, _ := strconv.Atoi(major(b.Version))
 	return n
 }
@@ -75,7 +76,7 @@ func find(p server.Product, major int) (Binary, error) {
 		if _, err := exec.LookPath(filepath.Join(dir, "initdb")); err != nil {
 			continue
 		}
-		if b, err := describe(p, dir, filepath.Join(dir, "postgres")); err == nil && (major == 0 || b.major() == major) {
+		if b, err := describe(p, dir, filepath.Join(dir, "postgres")); err == nil && (major == 0 || b.Major() == major) {
 			return b, nil
 		}
 	}

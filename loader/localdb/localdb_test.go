@@ -163,9 +163,17 @@ func TestSecondUserKeepsTheServer(t *testing.T) {
 	})
 }
 
-// TestMain runs this binary as another process that uses the local database and is
-// killed.
+// TestMain runs this binary as another process that fetches PostgreSQL, or that uses the
+// local database and is killed.
 func TestMain(m *testing.M) {
+	if sum := os.Getenv("LOCALDB_TEST_FETCH"); sum != "" {
+		localdb.SetPin("18.4.0-test.1", 0, sum)
+		if _, err := localdb.Fetch(context.Background(), 18, localdb.Reporter{Line: func(text string) { println(text) }}); err != nil {
+			println(err.Error())
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if dir := os.Getenv("LOCALDB_TEST_DIR"); dir != "" {
 		b, err := localdb.FindProduct(server.PostgreSQL)
 		if err == nil {
