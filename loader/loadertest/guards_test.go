@@ -273,7 +273,7 @@ var guards = []guard{
 		"./loader/localdb", "TestFetch", "with a file missing", false},
 	{"which database is meant is remembered", "loader/localdb/localdb.go",
 		"ok && !o.Temporary {", "ok && false {",
-		"./loader/localdb", "TestCockroachAppears", "kept running: start CockroachDB 99.1.0", false},
+		"./loader/localdb", "TestCockroachAppears", "kept running: CockroachDB 99.1.0", false},
 	{"a server is stopped without its programs", "loader/localdb/postgres.go",
 		"return db.stopWithoutBinaries(ctx)", "return nil",
 		"./loader/localdb", "TestServerWithoutItsPrograms", "want the server", false},

@@ -75,7 +75,11 @@ func Provide(ctx context.Context, p server.Product, major int, r Reporter) (Bina
 	if major == 0 {
 		major = NewestMajor
 	}
-	if b, err = fetch(ctx, major, r); err != nil {
+	b, err = fetch(ctx, major, r)
+	if errors.Is(err, context.Canceled) {
+		return b, fmt.Errorf("fetch PostgreSQL %d: %w", major, err)
+	}
+	if err != nil {
 		return b, fmt.Errorf("%w, and PostgreSQL %d could not be fetched: %w; pass --url, or %s", ErrNotFound, major, err, installHint())
 	}
 	return b, nil
@@ -289,8 +293,8 @@ func download(ctx context.Context, major int, staging, cache string, r Reporter)
 	r.line("fetching PostgreSQL %s: %s, %s, %s, into %s", s.version, s.from, size, s.licence, cache)
 	r.progress(0, s.size)
 	bin, err = s.get(ctx, staging, func(done int64) { r.progress(done, s.size) })
-	if ctx.Err() != nil {
-		err = errors.Join(context.Cause(ctx), err)
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = errors.Join(cause, err)
 	}
 	return s.version, bin, err
 }
