@@ -44,7 +44,7 @@ func (r *run) disturbs(last time.Time) bool {
 }
 
 // keep writes checkpoints until the workers have returned. A checkpoint that fails for another
-// reason than a lost claim is made up for by the next one.
+// reason than a lost claim or lost rows is made up for by the next one.
 func (r *run) keep(ctx context.Context) {
 	tick := time.NewTicker(CheckpointEvery)
 	defer tick.Stop()
@@ -58,7 +58,7 @@ func (r *run) keep(ctx context.Context) {
 			case <-tick.C:
 			}
 		}
-		if err := r.checkpoint(ctx); errors.Is(err, ErrLost) {
+		if err := r.checkpoint(ctx); errors.Is(err, ErrLost) || errors.Is(err, ErrUnconfirmed) {
 			r.fail(err)
 			return
 		}
@@ -87,8 +87,9 @@ func (r *run) claims() []Claim {
 func (r *run) releaseAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
-	for _, c := range r.claims() {
-		if err := r.queue.Release(ctx, c); err != nil && !errors.Is(err, ErrLost) {
+	for i, c := range r.claims() {
+		// No worker and no claimer changes the lanes any more.
+		if err := r.giveBack(ctx, r.lanes[i], c); err != nil && !errors.Is(err, ErrLost) {
 			return fmt.Errorf("give back what is not loaded: %w", err)
 		}
 	}

@@ -109,8 +109,22 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 // ended.
 func (r *run) run(ctx context.Context) (Result, error) {
 	start := time.Now()
-	r.mu.Lock()
 	r.crew.begun(start)
+	err := r.round(ctx)
+	for before := (Result{}); err == nil && ctx.Err() == nil && r.doubted(before); err = r.round(ctx) {
+		before = r.total
+		r = r.further()
+	}
+	res := r.result(time.Since(start))
+	if err == nil && r.Queue == nil && res.Positions != r.Positions {
+		err = fmt.Errorf("%w: %d of %d positions", ErrUnconfirmed, res.Positions, r.Positions)
+	}
+	return res, err
+}
+
+// round works until the queue has no more, and gives the claims back.
+func (r *run) round(ctx context.Context) error {
+	r.mu.Lock()
 	r.man(ctx)
 	r.mu.Unlock()
 	var beside sync.WaitGroup
@@ -135,9 +149,5 @@ func (r *run) run(ctx context.Context) (Result, error) {
 		// the next run finds these claims without living sessions.
 		err = errors.Join(err, r.releaseAll(ctx))
 	}
-	res := r.result(time.Since(start))
-	if err == nil && r.Queue == nil && res.Positions != r.Positions {
-		err = fmt.Errorf("%w: %d of %d positions", ErrUnconfirmed, res.Positions, r.Positions)
-	}
-	return res, err
+	return err
 }

@@ -17,6 +17,8 @@ type lane struct {
 	owner int  // the worker that asked for the claim
 	open  int  // spans being worked on
 	spent bool // spans has no more
+	// confirmed is what this run was told to be in.
+	confirmed []confirmed
 
 	cutting sync.Mutex // guards spans, which may wait for a disk; taken before run.mu
 	spans   Spans
@@ -153,6 +155,9 @@ func (r *run) claimAhead(ctx context.Context) {
 		var l *lane
 		if err == nil {
 			l = &lane{claim: claim, owner: nobody, spans: r.cut(claim.Done.Gaps(claim.Range)...)}
+			r.mu.Lock()
+			r.past = r.lose(r.past, claim.Done.Gaps(claim.Range)) // the server may have lost a release too
+			r.mu.Unlock()
 		}
 		r.answered(l, err)
 	}
@@ -248,7 +253,7 @@ func (r *run) close(ctx context.Context, l *lane) {
 		r.lanes = slices.DeleteFunc(r.lanes, func(x *lane) bool { return x == l })
 		r.wake()
 		r.mu.Unlock()
-		if err := r.queue.Release(ctx, l.claim); err != nil && ctx.Err() == nil {
+		if err := r.giveBack(ctx, l, l.claim); err != nil && ctx.Err() == nil {
 			r.fail(fmt.Errorf("record rows %d to %d as done: %w", l.claim.First, l.claim.End-1, err))
 		}
 	})

@@ -13,6 +13,7 @@ package loader
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"bulkload/chunker"
@@ -118,8 +119,22 @@ type Queue interface {
 	// Checkpoint records what is in of claims that go on. Its cost must not
 	// depend on the number of chunks. ErrLost: a claim is no longer ours.
 	Checkpoint(ctx context.Context, claims []Claim) error
-	// Release gives a claim back, with what is in of it.
+	// Release gives a claim back, with what is in of it. A *GoneError: the claim was
+	// given back, without what the server does not have any more.
 	Release(ctx context.Context, c Claim) error
+}
+
+// A GoneError, from a Queue, says that the server does not have what it had confirmed. A
+// crash may have taken it, where commits are confirmed before they are on disk. What is
+// gone is free again, and the run goes on with it.
+type GoneError struct{ Ranges []chunker.Range }
+
+func (e *GoneError) Error() string {
+	var n int64
+	for _, x := range e.Ranges {
+		n += x.Len()
+	}
+	return fmt.Sprintf("%d positions that the server had confirmed are gone", n)
 }
 
 // An Event is what happened to one chunk, or why one waits.
@@ -130,6 +145,9 @@ type Event struct {
 	// Note, when not empty, says something that a user should know while the
 	// load goes on; the other fields are then zero.
 	Note string
+	// Gone are ranges of earlier events that the server does not have any more, with
+	// a Note that says so. They are loaded again.
+	Gone []chunker.Range
 }
 
 // A Result is the total of a run's events.
@@ -143,6 +161,7 @@ type Result struct {
 	Halved      int64 // chunks committed in halves because they were too large, or took too long
 	Rejected    int64 // records recorded as bad; not among Rows
 	Conflicts   int64 // of Rows, those whose key was there before
+	Gone        int64 // rows that the server had confirmed and lost; not among Rows until they are in again
 	// Looked holds the positions that were decided by looking, and that are still to be
 	// settled.
 	Looked chunker.Ranges

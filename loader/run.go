@@ -53,6 +53,7 @@ type run struct {
 	failure error
 	times   []time.Duration
 	total   Result
+	past    []confirmed // of lanes that were given back
 }
 
 func newRun(j *Job) *run {
@@ -257,7 +258,7 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.S
 			return err
 		}
 		if r.covered(l, part) {
-			r.skip(part)
+			r.skip(l, part)
 			continue
 		}
 		c.Sent = r.maybeSent(l, part)
@@ -349,6 +350,11 @@ func (r *run) confirm(ctx context.Context, l *lane, span chunker.Span, n int64, 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.claim.Done.Add(span.Range())
+	in := confirmed{Range: span.Range(), rows: n, rejected: int64(out.Rejected), conflicts: int64(out.Conflicts), chunks: 1}
+	if out.Already {
+		in.already = n
+	}
+	l.confirmed = append(l.confirmed, in)
 	if out.Covers.Len() > span.Count {
 		// Only halves of a chunk can meet this: the whole was in after all.
 		// Its other parts are counted when they are skipped.
@@ -377,9 +383,10 @@ func (r *run) confirm(ctx context.Context, l *lane, span chunker.Span, n int64, 
 }
 
 // skip counts a part of a chunk that is not sent, since all of the chunk is in.
-func (r *run) skip(part chunker.Span) {
+func (r *run) skip(l *lane, part chunker.Span) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	l.confirmed = append(l.confirmed, confirmed{Range: part.Range(), rows: part.Rows, already: part.Rows})
 	r.total.Rows += part.Rows
 	r.total.AlreadyRows += part.Rows
 	r.total.Positions += part.Count

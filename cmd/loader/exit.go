@@ -74,6 +74,11 @@ func (p *program) code(err error) int {
 		return exitStopped
 	case errors.Is(err, errRejected):
 		return exitRejected
+	case errors.Is(err, load.ErrTable):
+		if errors.Is(err, loader.ErrUnconfirmed) {
+			return exitUnconfirmed
+		}
+		return exitRefused
 	case errors.Is(err, files.ErrChanged), errors.Is(err, files.ErrOnce), errors.As(err, &resume):
 		return exitRefused
 	case errors.As(err, &data), errors.As(err, &row), errors.As(err, &many):
@@ -121,7 +126,7 @@ func (p *program) exit(err error) int {
 		return code
 	}
 	resume := ""
-	if p.resumeID != "" && (code == exitStopped || code >= 128 || code == exitData || code == exitTarget || code == exitUnconfirmed) {
+	if p.resumeID != "" && !errors.Is(err, load.ErrTable) && (code == exitStopped || code >= 128 || code == exitData || code == exitTarget || code == exitUnconfirmed) {
 		resume = "loader loads resume " + p.resumeID
 	}
 	text := printable(p.describe(err))

@@ -11,6 +11,7 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/bank"
 	"bulkload/loader/commit"
+	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -38,6 +39,9 @@ func TestExitCodes(t *testing.T) {
 		{fmt.Errorf("%w: nothing was under way", loader.ErrStalled), exitStopped},
 		{chunk(loader.ErrUnconfirmed), exitUnconfirmed},
 		{errors.Join(loader.ErrUnconfirmed, loader.ErrGaveUp), exitUnconfirmed},
+		{fmt.Errorf("%w: %w: x", loader.ErrUnconfirmed, load.ErrTable), exitUnconfirmed},
+		{fmt.Errorf("%w: %s: %w", load.ErrTable, "t", registry.ErrEmptied), exitUnconfirmed},
+		{fmt.Errorf("%w: x", load.ErrTable), exitRefused},
 		{bank.ErrMoney, exitUnconfirmed},
 		{loader.ErrLost, exitRefused},
 		{registry.ErrNoLoad, exitRefused},

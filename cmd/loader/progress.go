@@ -68,6 +68,14 @@ func (r *reporter) observe(e loader.Event) {
 	defer r.mu.Unlock()
 	if e.Note != "" {
 		r.say(e.Note)
+		for _, x := range e.Gone {
+			if r.total >= 0 {
+				r.done -= min(x.Len(), r.done)
+			}
+		}
+		if r.bar != nil && len(e.Gone) > 0 {
+			r.bar.Set64(r.done)
+		}
 		return
 	}
 	n := e.Span.Count

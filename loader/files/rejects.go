@@ -49,6 +49,13 @@ func (t *tolerance) observe(e loader.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rows += e.Span.Rows
+	// The rejects of what is gone will be counted again.
+	for first, n := range t.chunks {
+		if slices.ContainsFunc(e.Gone, func(x chunker.Range) bool { return x.First <= first && first < x.End }) {
+			t.sum -= n
+			delete(t.chunks, first)
+		}
+	}
 }
 
 // Begin implements dataset.Dataset: it begins to count rejects and rows.

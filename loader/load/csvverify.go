@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkload/chunker"
+	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/files"
 	"bulkload/loader/rows"
@@ -26,21 +27,54 @@ func (l *Load) verifyFiles(ctx context.Context, f *files.Dataset, observe func(i
 	case f.Conflicts() != "":
 		return Report{}, &TableError{Reason: fmt.Sprintf("load %s cannot be compared row by row: it was loaded with --on-conflict %s, and rows of others may be in the place of its own", l.ID, f.Conflicts())}
 	}
-	var rejected []int64 // positions, ascending
-	err := l.registry.EachReject(ctx, l.ID, func(r rows.Reject) error {
-		rejected = append(rejected, r.Position)
+	defer l.readUntil(ctx, l.settings.Stop)()
+	return l.verifyFileRanges(ctx, f.CSV(), []chunker.Range{{End: f.CSV().Positions()}}, observe)
+}
+
+// rejected returns the positions of the load's rejects, ascending.
+func (l *Load) rejected(ctx context.Context) (list []int64, err error) {
+	if l.registry == nil {
+		return nil, nil
+	}
+	err = l.registry.EachReject(ctx, l.ID, func(r rows.Reject) error {
+		list = append(list, r.Position)
 		return nil
 	})
+	return list, err
+}
+
+// cutRanges returns the spans of several ranges.
+func cutRanges(src *files.CSV, ranges []chunker.Range) func() (chunker.Span, error) {
+	var spans loader.Spans
+	return func() (chunker.Span, error) {
+		for {
+			if spans == nil {
+				if len(ranges) == 0 {
+					return chunker.Span{}, io.EOF
+				}
+				spans, ranges = src.Cut(ranges[0]), ranges[1:]
+			}
+			span, err := spans.Next(verifyRows)
+			if !errors.Is(err, io.EOF) {
+				return span, err
+			}
+			spans = nil
+		}
+	}
+}
+
+// verifyFileRanges compares the records of the given ranges.
+func (l *Load) verifyFileRanges(ctx context.Context, src *files.CSV, ranges []chunker.Range, observe func(int64)) (Report, error) {
+	rejected, err := l.rejected(ctx)
 	if err != nil {
 		return Report{}, err
 	}
-	defer l.readUntil(ctx, l.settings.Stop)()
 	total := Report{First: -1}
 	// What could not be parsed is among the rejects; values are compared.
-	src := f.CSV()
+	defer func(tolerate, raw bool) { src.Tolerate, src.Raw = tolerate, raw }(src.Tolerate, src.Raw)
 	src.Tolerate, src.Raw = true, false
-	spans := src.Cut(chunker.Range{End: src.Positions()})
-	var mu sync.Mutex // guards spans and total
+	next := cutRanges(src, ranges)
+	var mu sync.Mutex // guards next and total
 	var compared int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range l.Job.Workers {
@@ -48,7 +82,7 @@ func (l *Load) verifyFiles(ctx context.Context, f *files.Dataset, observe func(i
 			c, kept := rows.NewChunk(src.Cols), rows.NewChunk(src.Cols)
 			for {
 				mu.Lock()
-				span, err := spans.Next(verifyRows)
+				span, err := next()
 				mu.Unlock()
 				if errors.Is(err, io.EOF) {
 					return nil

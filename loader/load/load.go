@@ -5,7 +5,7 @@ package load
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -65,6 +65,8 @@ type spec struct {
 	// Unique are the deferred unique indexes, to name duplicates.
 	Unique []uniqueIndex   `json:"unique,omitempty"`
 	Import *importer.State `json:"import,omitempty"`
+	// Identity is that of the table; older versions did not keep it.
+	Identity *identity `json:"identity,omitempty"`
 }
 
 // A Load is a load that is ready to run or to be verified. Close it after use.
@@ -93,6 +95,11 @@ type Load struct {
 	prefers   bool            // loader bench found IMPORT the best for this table
 	handoff   *importer.State // of Via Import
 	serving   *serve.Server   // where the server reads from, if it does
+	// storage is that of the table when this run began, or last found the rows there.
+	storage  string
+	doubt    string          // why the rows on record may be gone; empty for none
+	recorded json.RawMessage // the specification as the registry has it
+	queue    *registry.Queue // of the job; nil without a registry
 }
 
 // A TableError says that the target does not fit the load. Nothing was written.
@@ -198,6 +205,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err := l.Dataset.Reserve(ctx, o); err != nil {
 		return err
 	}
+	l.recognise()
 	// 4. The plan.
 	if l.Via == Import {
 		err = l.planImport(ctx, req.Settings)
@@ -290,12 +298,13 @@ func (l *Load) join(ctx context.Context, s Settings) error {
 	if l.registry != nil {
 		queue, claims := l.registry.Queue(l.ID, l.run), l.Dataset.Claims()
 		queue.Block, queue.Least, queue.Most, queue.Fit = claims.Block, claims.Min, claims.Max, claims.Fit
-		queue.Ledger = l.Way == commit.Transaction
+		queue.Ledger = l.Way == commit.Transaction && !s.Unproven
+		queue.Marker = l.spec.Identity.marker()
 		queue.InOrder, queue.LooksUp = l.Dataset.Ordered() != "", l.committer.LooksUp()
 		queue.Waits = func() {
 			l.note("another run of this load is at work, and this one waits until it has ended: " + l.Dataset.Ordered())
 		}
-		l.Job.Queue = queue
+		l.Job.Queue, l.queue = queue, queue
 	}
 	return nil
 }
@@ -310,16 +319,19 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		run = r.Run
 	}
 	done := l.readUntil(ctx, l.settings.Stop)
+	defer done()
+	if err := l.checkRecorded(ctx); err != nil {
+		return loader.Result{}, err
+	}
 	res, err := run(ctx)
-	done()
-	if errors.Is(err, registry.ErrGaps) {
-		return res, l.outOfOrder()
-	}
 	if err != nil {
+		return res, l.lost(res, err)
+	}
+	if err := l.settle(ctx, res); err != nil {
 		return res, err
 	}
-	if err := l.settle(ctx, res); err != nil || l.registry == nil {
-		return res, err
+	if l.registry == nil {
+		return res, l.checkEnd(ctx, l.spec.Identity, res)
 	}
 	rec, err := l.registry.Get(ctx, l.ID)
 	if err != nil {
@@ -327,6 +339,13 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	}
 	if rec.State != registry.Done {
 		return res, fmt.Errorf("%w: the registry has %d of %d %s", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions, l.Dataset.Facts().Unit)
+	}
+	var now spec
+	if err := json.Unmarshal(rec.Spec, &now); err != nil {
+		return res, fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
+	}
+	if err := l.checkEnd(ctx, now.Identity, res); err != nil {
+		return res, err
 	}
 	if l.Via == Import {
 		return res, nil

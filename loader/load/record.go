@@ -17,10 +17,14 @@ func (l *Load) enter(ctx context.Context, req Request) (err error) {
 	if deferred {
 		l.spec.Unique = uniqueIndexes(l.Table)
 	}
+	if err := l.markTable(ctx); err != nil {
+		return err
+	}
 	text, err := l.specText()
 	if err != nil {
 		return err
 	}
+	l.recorded = text
 	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: l.Dataset.Facts().Kind, Target: l.Table.Display(), Positions: l.Dataset.Size().Positions, Spec: text})
 	if err != nil {
 		return server.Failed("enter the load in the registry", err)

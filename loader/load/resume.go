@@ -22,6 +22,7 @@ type ResumeError = dataset.ResumeError
 
 // readSpec reads the specification of a recorded load.
 func (l *Load) readSpec(rec registry.Load) error {
+	l.recorded = rec.Spec
 	if err := json.Unmarshal(rec.Spec, &l.spec); err != nil {
 		return fmt.Errorf("load %s: its specification is of another version of loader: %w", rec.ID, err)
 	}
@@ -52,6 +53,9 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 		}
 	}
 	if l.Table, err = server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table); err != nil {
+		return err
+	}
+	if err := l.checkIdentity(ctx); err != nil {
 		return err
 	}
 	if err := l.refit(ctx, o); err != nil {

@@ -51,8 +51,27 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 	if f, ok := l.Dataset.(*files.Dataset); ok {
 		return l.verifyFiles(ctx, f, observe)
 	}
-	n := l.rows()
-	total := Report{Rows: n, First: -1}
+	total, err := l.verifyRanges(ctx, []chunker.Range{{End: l.rows()}}, observe)
+	if keys := l.Dataset.Keys(); err == nil && keys.Len() > 0 {
+		n, err := l.committer.CountKeys(ctx, keys)
+		if err != nil {
+			return Report{}, fmt.Errorf("count the rows in the load's keys: %w", err)
+		}
+		total.Foreign = n - total.Same - total.Changed
+	}
+	return total, err
+}
+
+// verifyRanges compares the generated rows of the given ranges.
+func (l *Load) verifyRanges(ctx context.Context, ranges []chunker.Range, observe func(int64)) (Report, error) {
+	total := Report{First: -1}
+	var spans []chunker.Range
+	for _, r := range ranges {
+		total.Rows += r.Len()
+		for ; r.Len() > 0; r.First += verifyRows {
+			spans = append(spans, chunker.Range{First: r.First, End: min(r.First+verifyRows, r.End)})
+		}
+	}
 	var done, next atomic.Int64
 	parts := make([]Report, l.Job.Workers)
 	group, gctx := errgroup.WithContext(ctx)
@@ -62,11 +81,11 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 		group.Go(func() error {
 			c := rows.NewChunk(l.Job.Source.Columns())
 			for {
-				first := next.Add(verifyRows) - verifyRows
-				if first >= n {
+				i := next.Add(1) - 1
+				if i >= int64(len(spans)) {
 					return nil
 				}
-				span := chunker.RowSpan(first, min(verifyRows, n-first))
+				span := chunker.RowSpan(spans[i].First, spans[i].Len())
 				v, err := l.verifySpan(gctx, c, span)
 				if err != nil {
 					return fmt.Errorf("verify rows %d to %d: %w", span.First, span.End()-1, err)
@@ -90,13 +109,6 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 		if p.First >= 0 && (total.First < 0 || p.First < total.First) {
 			total.First, total.FirstKey = p.First, p.FirstKey
 		}
-	}
-	if keys := l.Dataset.Keys(); keys.Len() > 0 {
-		n, err := l.committer.CountKeys(ctx, keys)
-		if err != nil {
-			return Report{}, fmt.Errorf("count the rows in the load's keys: %w", err)
-		}
-		total.Foreign = n - total.Same - total.Changed
 	}
 	return total, nil
 }

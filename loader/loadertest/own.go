@@ -180,6 +180,25 @@ func (s Server) EndSessions(t testing.TB, url string) int {
 	return ended
 }
 
+// CrashBackend kills one session of the loaders with -9, as the kernel does where memory is
+// short: PostgreSQL then ends all of them and recovers from its log, which has what was
+// flushed of it.
+func CrashBackend(t testing.TB, url string) {
+	t.Helper()
+	pid := Value[int](t, url, `SELECT COALESCE(min(pid), 0) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'loader %'`)
+	if pid == 0 {
+		t.Fatal("no loader has a session to crash")
+	}
+	p, err := os.FindProcess(pid)
+	if err == nil {
+		err = p.Kill()
+		p.Release()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Eventually polls until ok returns true, or fails the test after a minute.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()

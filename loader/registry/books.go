@@ -100,33 +100,52 @@ func (r *Registry) ledger(ctx context.Context, tx pgx.Tx, load string, within ch
 	return err
 }
 
-// release moves the claims of a run, and with ledger what the ledger has of them, into
-// the load's record. When everything is in, the load is done.
-func (r *Registry) release(ctx context.Context, load, run string, list []loader.Claim, ledger bool) error {
-	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
+// believe adds to in, what the record has of a claim, what the run knows to be in of it. Nil
+// adds what the ledger has, whatever the run believes.
+type believe func(ctx context.Context, tx pgx.Tx, c loader.Claim, in *chunker.Ranges) error
+
+// release moves what is in of the claims of a run into the load's record. When everything
+// is in, the load is done. A *loader.GoneError names what the run believes in and the
+// server does not have.
+func (r *Registry) release(ctx context.Context, load, run string, list []loader.Claim, known believe) error {
+	var gone []chunker.Range
+	complete := false // an attempt came as far as its commit
+	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.lockLive(ctx, tx, load)
 		if err != nil {
 			return err
 		}
 		done, open := b.done, len(b.claims)
+		was := gone
+		gone = nil
 		for _, c := range list {
-			held := slices.ContainsFunc(b.claims, func(x claim) bool { return x.First == c.First && x.run == run })
-			if !held {
-				if done.Covers(c.Range) {
+			i := slices.IndexFunc(b.claims, func(x claim) bool { return x.First == c.First && x.run == run })
+			if i < 0 {
+				if complete || done.Covers(c.Range) {
+					gone = was
 					continue // an earlier attempt did it
 				}
 				return ours{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
 			}
-			done.AddAll(c.Done)
+			in := b.claims[i].done
+			if known != nil {
+				err = known(ctx, tx, c, &in)
+			} else {
+				err = r.ledger(ctx, tx, load, c.Range, &in)
+			}
+			if err != nil {
+				return err
+			}
+			for _, x := range c.Done.All() {
+				gone = append(gone, in.Gaps(x)...)
+			}
+			done.AddAll(in)
 			if _, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1 AND lo = $2 AND run = $3`, load, c.First, run); err != nil {
 				return err
 			}
 			open--
-			if !ledger {
+			if known != nil {
 				continue
-			}
-			if err := r.ledger(ctx, tx, load, c.Range, &done); err != nil {
-				return err
 			}
 			if _, err := tx.Exec(ctx, `DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3`, load, c.First, c.End); err != nil {
 				return err
@@ -138,7 +157,21 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 			forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1) `
 			state, finished = Done, `, finished_at = CASE WHEN `+unsettled+` THEN NULL ELSE COALESCE(finished_at, now()) END`
 		}
+		if known != nil {
+			for _, x := range gone {
+				// The run has sent it, and it may be in after all.
+				_, err := tx.Exec(ctx, `INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, false) ON CONFLICT DO NOTHING`, load, x.First, x.End)
+				if err != nil {
+					return err
+				}
+			}
+		}
 		_, err = tx.Exec(ctx, forget+`UPDATE loader.loads SET done = $2, state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $3 END`+finished+` WHERE id = $1`, load, done.String(), string(state))
+		complete = err == nil
 		return err
 	})
+	if err == nil && len(gone) > 0 {
+		err = &loader.GoneError{Ranges: gone}
+	}
+	return err
 }

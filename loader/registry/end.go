@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
+	"bulkload/loader/server"
 )
 
 // Cancel ends a load for good: its rows so far stay, no run can go on with it, and those
@@ -40,9 +41,14 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		`DELETE FROM loader.moved WHERE load = $1`,
 		`DELETE FROM loader.rejects WHERE load = $1`,
 		`DELETE FROM loader.doubts WHERE load = $1`,
+		forgetMarkers,
 		`DELETE FROM loader.loads WHERE id = $1`,
 	} {
-		if err := r.exec(ctx, q, load); err != nil {
+		err := r.exec(ctx, q, load)
+		if q == forgetMarkers && server.Code(err) == undefinedTable {
+			err = nil // it is made for the loads that need it
+		}
+		if err != nil {
 			return fmt.Errorf("forget load %s: %w", load, err)
 		}
 	}

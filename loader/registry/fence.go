@@ -77,7 +77,7 @@ func (r *Registry) takeOver(ctx context.Context, load, run string) error {
 			}
 		}
 	}
-	return r.release(ctx, load, heir, list, true)
+	return r.release(ctx, load, heir, list, nil)
 }
 
 // fenceTimeout bounds the wait for ended sessions to be gone.

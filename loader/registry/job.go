@@ -15,6 +15,15 @@ func (r *Registry) SetSpec(ctx context.Context, load, run string, spec json.RawM
 	return r.ofRun(ctx, load, run, `spec = $3, job = NULL`, string(spec))
 }
 
+// ReplaceSpec replaces the specification was of a load by another, unless somebody was
+// faster.
+func (r *Registry) ReplaceSpec(ctx context.Context, load string, was, spec json.RawMessage) error {
+	if err := r.exec(ctx, `UPDATE loader.loads SET spec = $3 WHERE id = $1 AND spec = $2`, load, string(was), string(spec)); err != nil {
+		return fmt.Errorf("record the table of load %s: %w", load, err)
+	}
+	return nil
+}
+
 // SetJob records the IMPORT job that a run has started or taken over. loader.ErrLost:
 // the run holds nothing any more.
 func (r *Registry) SetJob(ctx context.Context, load, run string, job int64) error {

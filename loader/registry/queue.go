@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -21,7 +22,8 @@ type Queue struct {
 	run  string
 
 	mu   sync.Mutex
-	held map[int64]bool // by First: the claims that this run knows it has
+	held map[int64]bool  // by First: the claims that this run knows it has
+	ends map[int64]int64 // where each of them ends
 
 	// Block, when not zero, keeps claims from crossing its multiples: the blocks
 	// of keys that lie together.
@@ -32,8 +34,15 @@ type Queue struct {
 	// Fit, when not nil, moves the end of a claim to where the source can be cut.
 	Fit func(chunker.Range) (chunker.Range, error)
 	// Ledger says that the run writes ledger rows, which a claim that is given
-	// back leaves behind.
+	// back leaves behind. They alone tell what is in: the server may have lost what the
+	// run was told, and lost their rows with the others.
 	Ledger bool
+	// Markers makes a marker for each claim, in a run without ledger rows; see
+	// Registry.Markers. What the run was told is not believed where a crash took it.
+	Markers bool
+	// Marker is that of a load into an UNLOGGED table, or empty. The queue gives
+	// ErrEmptied when a crash took it.
+	Marker string
 	// LooksUp says that what rows hold tells whether they are in: a claim then knows which
 	// of its positions may have been sent; see loader.Claim.
 	LooksUp bool
@@ -48,7 +57,7 @@ type Queue struct {
 
 // Queue returns the queue of a run of a load.
 func (r *Registry) Queue(load, run string) *Queue {
-	return &Queue{reg: r, load: load, run: run, held: map[int64]bool{}}
+	return &Queue{reg: r, load: load, run: run, held: map[int64]bool{}, ends: map[int64]int64{}}
 }
 
 // Claim hands out a part of what nobody holds: a third of it, so that a run that
@@ -76,7 +85,8 @@ func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Claim, error) {
 // show no life.
 func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead []string, err error) {
 	// One at a time, so that a claim of this run that it does not know of can
-	// only come from an attempt whose commit was confirmed to nobody.
+	// only come from an attempt whose commit was confirmed to nobody, or from a crash
+	// that lost its release.
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var others []claim
@@ -94,7 +104,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 				others = append(others, c)
 			case !q.held[c.First]:
 				got = loader.Claim{Range: c.Range, Done: c.done, Open: within(b.open, c.Range)}
-				return nil
+				return q.known(ctx, tx, b, &got)
 			}
 		}
 		if q.InOrder && len(others) > 0 {
@@ -114,6 +124,11 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 			}
 			got.End = min(got.End, free[0].End)
 		}
+		for first, end := range q.ends {
+			if first < got.End && got.First < end {
+				return ours{fmt.Errorf("%w: a crash of the server has taken the claim of positions %d to %d, which this run works on", loader.ErrGaveUp, first, end-1)}
+			}
+		}
 		if q.LooksUp {
 			if err := q.reg.doubts(ctx, tx, q.load, false, &b.open); err != nil {
 				return err
@@ -121,13 +136,17 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 		}
 		got.Open = within(b.open, got.Range)
 		_, err = tx.Exec(ctx, `INSERT INTO loader.claims (load, lo, hi, run) VALUES ($1, $2, $3, $4)`, q.load, got.First, got.End, q.run)
-		return err
+		if err != nil || !q.Markers {
+			return err
+		}
+		return q.mark(ctx, tx, got.First)
 	})
 	if err != nil {
 		return loader.Claim{}, nil, err
 	}
 	if got.Len() > 0 {
 		q.held[got.First] = true
+		q.ends[got.First] = got.End
 		return got, nil, nil
 	}
 	if len(others) == 0 {
@@ -189,14 +208,20 @@ func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunke
 	return got
 }
 
-// Checkpoint writes what is in of claims that go on, and a sign of life. It makes one
-// attempt.
+// Checkpoint writes a sign of life for claims that go on and, where there is no ledger,
+// what is in of them. It makes one attempt.
 func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Claim) error {
 	ctx, cancel := context.WithTimeout(ctx, q.reg.AttemptTimeout)
 	defer cancel()
 	for _, c := range claims {
-		tag, err := q.reg.pool.Exec(ctx, `UPDATE loader.claims SET done = $4, beat = now() WHERE load = $1 AND lo = $2 AND run = $3`,
-			q.load, c.First, q.run, c.Done.String())
+		done, args := "$4", []any{q.load, c.First, q.run, c.Done.String()}
+		switch {
+		case q.Ledger:
+			done, args = "done", args[:3]
+		case q.Markers:
+			done = "CASE WHEN EXISTS (" + markerOfClaim + ") THEN $4 ELSE done END"
+		}
+		tag, err := q.reg.pool.Exec(ctx, `UPDATE loader.claims SET done = `+done+`, beat = now() WHERE load = $1 AND lo = $2 AND run = $3`, args...)
 		if err != nil {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
@@ -204,17 +229,65 @@ func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Claim) error {
 			return fmt.Errorf("checkpoint: %w", loader.ErrLost)
 		}
 	}
+	if q.Marker != "" {
+		return q.reg.CheckMarker(ctx, q.load, q.Marker)
+	}
 	return nil
 }
 
 // Release records what is in of a claim and gives the rest back. Done twice it
-// changes nothing.
+// changes nothing. A *loader.GoneError: what the run was told to be in is not.
 func (q *Queue) Release(ctx context.Context, c loader.Claim) error {
-	if err := q.reg.release(ctx, q.load, q.run, []loader.Claim{c}, q.Ledger); err != nil {
-		return err
-	}
+	// What is gone of the claim is free as soon as it is released: no claim may come
+	// between that and what follows. Both lock the load's row anyway.
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	var known believe // the ledger
+	if !q.Ledger {
+		known = q.reported
+	}
+	err := q.reg.release(ctx, q.load, q.run, []loader.Claim{c}, known)
+	var gone *loader.GoneError
+	if err != nil && !errors.As(err, &gone) {
+		return err
+	}
 	delete(q.held, c.First)
+	delete(q.ends, c.First)
+	return err
+}
+
+// reported adds what a run without a ledger was told to be in, unless the server crashed since
+// the run claimed.
+func (q *Queue) reported(ctx context.Context, tx pgx.Tx, c loader.Claim, in *chunker.Ranges) error {
+	if q.Markers {
+		if there, err := q.unmark(ctx, tx, c.First); err != nil || !there {
+			return err
+		}
+	}
+	in.AddAll(c.Done)
+	return nil
+}
+
+// known completes a claim of this run that it does not hold: with what the ledger has, if
+// the claim was released and a crash lost that.
+func (q *Queue) known(ctx context.Context, tx pgx.Tx, b books, c *loader.Claim) error {
+	if q.Markers {
+		c.Open.Add(c.Range)
+		return q.mark(ctx, tx, c.First)
+	}
+	if !q.Ledger {
+		return nil
+	}
+	err := q.reg.ledger(ctx, tx, q.load, c.Range, &c.Done)
+	gaps := c.Done.Gaps(c.Range)
+	if err != nil || !q.InOrder || len(gaps) == 0 {
+		return err
+	}
+	behind := c.Done.Covers(chunker.Range{First: c.End - 1, End: c.End}) || len(gaps) > 1 ||
+		slices.ContainsFunc(b.claims, func(x claim) bool { return x.First > c.First }) ||
+		slices.ContainsFunc(b.done.All(), func(x chunker.Range) bool { return x.End > c.End })
+	if behind {
+		return ours{ErrGaps}
+	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,7 +15,6 @@ import (
 // after Describe and may be read by several goroutines.
 type Table struct {
 	Name    pgx.Identifier // schema and table
-	OID     uint32         // on CockroachDB the table's id in its keys
 	Kind    string         // pg_class.relkind: r, or p for a partitioned table of PostgreSQL
 	Columns []Column       // in the table's order, hidden ones too
 	// Primary are the columns of the primary key, in order: also the hidden
@@ -34,6 +34,7 @@ type Table struct {
 	RowSecurity bool // has row-level security
 	Temporary   bool // seen by one session only
 	Partition   bool // PostgreSQL: is itself a partition of another table
+	Identity
 	// EstimatedRows is the number of rows by the server's statistics; -1 where
 	// there are none.
 	EstimatedRows int64
@@ -46,6 +47,17 @@ type Table struct {
 	Keys keysize.Schema
 	// Notes are what could not be read, one line each.
 	Notes []string
+}
+
+// An Identity tells a table from another of its name, and from itself with other rows.
+type Identity struct {
+	OID uint32 // on CockroachDB the table's id in its keys
+	// Storage names where the rows are, those of partitions too. TRUNCATE changes it, and
+	// so does what writes all rows anew: VACUUM FULL, CLUSTER, some ALTER TABLE; on
+	// CockroachDB ALTER PRIMARY KEY. Empty is not known.
+	Storage string
+	// Unlogged says that a crash of the server empties the table or a partition of it.
+	Unlogged bool
 }
 
 // A Column is a column of a table as the server describes it.
@@ -184,7 +196,7 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 		}
 	}
 	table := parts[len(parts)-1]
-	err := t.look(ctx, db, "c.relname = $1 AND n.nspname = ANY($2)", table, schemas)
+	err := t.look(ctx, db, info, named, table, schemas)
 	if errors.Is(err, pgx.ErrNoRows) && info.Product == CockroachDB {
 		// Without rights on the database its schemas are not in pg_namespace,
 		// while the table can be used.
@@ -193,7 +205,7 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 			if db.QueryRow(ctx, `SELECT $1::TEXT::REGCLASS::OID::INT8`, pgx.Identifier{schema, table}.Sanitize()).Scan(&oid) != nil {
 				continue
 			}
-			if err = t.look(ctx, db, "c.oid = $1::INT8::OID AND $2::TEXT[] IS NOT NULL", oid, schemas); err == nil {
+			if err = t.look(ctx, db, info, "c.oid = $1::INT8::OID AND $2::TEXT[] IS NOT NULL", oid, schemas); err == nil {
 				t.Name[0] = schema
 			}
 			break
@@ -213,19 +225,24 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 
 // look reads what pg_class says of the first relation that fits, in the order of
 // schemas.
-func (t *Table) look(ctx context.Context, db Querier, which string, what any, schemas []string) error {
+func (t *Table) look(ctx context.Context, db Querier, info Info, which string, what any, schemas []string) error {
 	var oid int64
 	var schema, table, persistence string
 	var estimate *float64
+	storage := postgresStorage
+	if info.Product == CockroachDB {
+		storage = cockroachStorage
+	}
 	err := db.QueryRow(ctx, `SELECT c.oid::INT8, COALESCE(n.nspname, ''), c.relname, c.relkind::TEXT, c.relpersistence::TEXT,
-			COALESCE(c.relispartition, false), COALESCE(c.relhasrules, false), COALESCE(c.relrowsecurity, false), c.reltuples::FLOAT8
+			COALESCE(c.relispartition, false), COALESCE(c.relhasrules, false), COALESCE(c.relrowsecurity, false), c.reltuples::FLOAT8, `+storage+`
 		FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE `+which+` ORDER BY array_position($2, n.nspname::TEXT) LIMIT 1`, what, schemas).
-		Scan(&oid, &schema, &table, &t.Kind, &persistence, &t.Partition, &t.Rules, &t.RowSecurity, &estimate)
+		Scan(&oid, &schema, &table, &t.Kind, &persistence, &t.Partition, &t.Rules, &t.RowSecurity, &estimate, &t.Storage)
 	if err != nil {
 		return err
 	}
 	t.OID, t.Name, t.Temporary = uint32(oid), pgx.Identifier{schema, table}, persistence == "t"
+	t.Storage, t.Unlogged = strings.CutPrefix(t.Storage, unlogged)
 	// PostgreSQL says -1, before 14 0, for a table that was never analysed.
 	if estimate != nil && *estimate > 0 {
 		t.EstimatedRows = int64(*estimate)

@@ -1,0 +1,73 @@
+package loader_test
+
+import (
+	"context"
+	"io"
+	"sync"
+	"testing"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/dataset"
+)
+
+// forgetful is a queue whose server loses a part of the first claim that is given back,
+// when nothing else is left to claim.
+type forgetful struct {
+	mu   sync.Mutex
+	left []chunker.Range
+	lost bool
+}
+
+func (q *forgetful) Claim(context.Context, int64) (loader.Claim, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.left) == 0 {
+		return loader.Claim{}, io.EOF
+	}
+	c := loader.Claim{Range: q.left[0]}
+	q.left = q.left[1:]
+	return c, nil
+}
+
+func (q *forgetful) Checkpoint(context.Context, []loader.Claim) error { return nil }
+
+func (q *forgetful) Release(_ context.Context, c loader.Claim) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.lost || !c.Done.Covers(c.Range) {
+		return nil
+	}
+	q.lost = true
+	gone := chunker.Range{First: c.First + 100, End: c.First + 300}
+	q.left = append(q.left, gone)
+	return &loader.GoneError{Ranges: []chunker.Range{gone}}
+}
+
+// TestRunGoesOnWithWhatIsGone has the last claim come back in part, when the workers have
+// nothing else to do: it is loaded again, and each row counts once.
+func TestRunGoesOnWithWhatIsGone(t *testing.T) {
+	q := &forgetful{left: []chunker.Range{{End: 1000}}}
+	var mu sync.Mutex
+	sent, gone := int64(0), int64(0)
+	job := &loader.Job{
+		Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: 1000}}, Positions: 1000, Queue: q, Workers: 1,
+		Plan:      chunker.Plan{RowsPerChunk: 50},
+		Committer: &scripted{answer: func(int) (loader.Outcome, error) { return loader.Outcome{}, nil }},
+		Observe: func(e loader.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			sent += e.Span.Rows
+			for _, x := range e.Gone {
+				gone += x.Len()
+			}
+		},
+	}
+	res, err := job.Run(t.Context())
+	if err != nil || res.Rows != 1000 || res.Positions != 1000 || res.Chunks != 20 || res.Gone != 200 {
+		t.Errorf("got %d rows of %d positions in %d chunks, %d gone, %v; want 1000, 1000, 20, 200", res.Rows, res.Positions, res.Chunks, res.Gone, err)
+	}
+	if sent != 1200 || gone != 200 {
+		t.Errorf("the events tell of %d rows, and of %d gone; want 1200, 200", sent, gone)
+	}
+}

@@ -1,0 +1,77 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader"
+	"bulkload/loader/server"
+)
+
+// markers is the table of markers, of PostgreSQL only. A crash of the server empties it, as
+// it does with every UNLOGGED table, and so does the promotion of a standby. Neither the
+// start of the server nor its identifier or timeline tells of a crash in which one of its
+// processes was killed.
+const markers = `CREATE UNLOGGED TABLE IF NOT EXISTS loader.markers (
+	load TEXT NOT NULL,
+	run TEXT NOT NULL,
+	lo BIGINT NOT NULL,
+	PRIMARY KEY (load, run, lo))`
+
+// markerOfClaim finds the marker of a claim: $1 is the load, $2 its first position, $3 the
+// run.
+const markerOfClaim = `SELECT 1 FROM loader.markers m WHERE m.load = $1 AND m.lo = $2 AND m.run = $3`
+
+// forgetMarkers removes those of a load.
+const forgetMarkers = `DELETE FROM loader.markers WHERE load = $1`
+
+// wholeLoad is the position of the marker of a load, which has no claim.
+const wholeLoad = -1
+
+// ErrEmptied: a crash of the server has emptied the UNLOGGED table of a load.
+var ErrEmptied = fmt.Errorf("%w: a crash of the server has emptied its UNLOGGED tables, and the rows that were in are gone", loader.ErrUnconfirmed)
+
+// MakeMarkers makes the table of markers where it is missing. A *server.CreateError says
+// that the user may not.
+func (r *Registry) MakeMarkers(ctx context.Context) error {
+	return server.CreateIfMissing(ctx, r.pool, "table", Schema+".markers", markers)
+}
+
+// Mark sets a marker of a load, which is there until the server crashes.
+func (r *Registry) Mark(ctx context.Context, load, marker string) error {
+	return r.exec(ctx, `INSERT INTO loader.markers (load, run, lo) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, load, marker, int64(wholeLoad))
+}
+
+// CheckMarker returns ErrEmptied when the marker of a load is gone.
+func (r *Registry) CheckMarker(ctx context.Context, load, marker string) error {
+	err := r.persist(ctx, func(ctx context.Context) error {
+		var one int
+		err := r.pool.QueryRow(ctx, markerOfClaim, load, int64(wholeLoad), marker).Scan(&one)
+		if errors.Is(err, pgx.ErrNoRows) || server.Code(err) == undefinedTable {
+			return ours{ErrEmptied}
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrEmptied) {
+		return fmt.Errorf("look for the marker of load %s: %w", load, err)
+	}
+	return err
+}
+
+// undefinedTable is the SQLSTATE of a table that is not there.
+const undefinedTable = "42P01"
+
+// mark sets the marker of a claim.
+func (q *Queue) mark(ctx context.Context, tx pgx.Tx, first int64) error {
+	_, err := tx.Exec(ctx, `INSERT INTO loader.markers (load, run, lo) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, q.load, q.run, first)
+	return err
+}
+
+// unmark removes the marker of a claim and reports whether it was there.
+func (q *Queue) unmark(ctx context.Context, tx pgx.Tx, first int64) (bool, error) {
+	tag, err := tx.Exec(ctx, `DELETE FROM loader.markers WHERE load = $1 AND run = $2 AND lo = $3`, q.load, q.run, first)
+	return tag.RowsAffected() > 0, err
+}
