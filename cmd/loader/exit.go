@@ -59,6 +59,8 @@ func (p *program) code(err error) int {
 		resume  *load.ResumeError
 		schema  *registry.SchemaError
 		pg      *pgconn.PgError
+		pooled  *server.PooledError
+		setting *server.SettingsError
 	)
 	switch {
 	case err == nil:
@@ -79,8 +81,10 @@ func (p *program) code(err error) int {
 			return exitUnconfirmed
 		}
 		return exitRefused
-	case errors.Is(err, files.ErrChanged), errors.Is(err, files.ErrOnce), errors.As(err, &resume):
+	case errors.Is(err, files.ErrChanged), errors.Is(err, files.ErrOnce), errors.As(err, &resume), errors.As(err, &setting):
 		return exitRefused
+	case errors.As(err, &pooled):
+		return exitTarget
 	case errors.As(err, &data), errors.As(err, &row), errors.As(err, &many):
 		return exitData
 	case errors.As(err, &file):

@@ -80,10 +80,11 @@ type Bank struct {
 	Sampled int
 	All     bool
 
-	srv  *server.Server
-	pool *pgxpool.Pool
-	sql  statements
-	ids  []int64
+	srv      *server.Server
+	pool     *pgxpool.Pool
+	sessions *server.Watch // of pool
+	sql      statements
+	ids      []int64
 }
 
 // Open connects to the accounts and describes them. It writes nothing. The error is a
@@ -108,10 +109,10 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	if err != nil {
 		return nil, &server.TargetError{Name: o.Table, Reason: "is no table's name: " + err.Error()}
 	}
-	b := &Bank{Options: o, ID: registry.NewID(), srv: srv}
+	b := &Bank{Options: o, ID: registry.NewID(), srv: srv, sessions: &server.Watch{Note: o.Note}}
 	b.pool, err = srv.Pool(ctx, server.Sessions{
 		// A connection that has gone silent keeps its place in the pool for a while.
-		Name: "loader transfer " + b.ID, Max: 2 * o.Workers, Ready: o.Workers, AttemptTimeout: o.AttemptTimeout,
+		Name: "loader transfer " + b.ID, Max: 2 * o.Workers, Ready: o.Workers, AttemptTimeout: o.AttemptTimeout, Watch: b.sessions,
 	})
 	if err != nil {
 		return nil, err

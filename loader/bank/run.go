@@ -185,7 +185,16 @@ func (b *Bank) finish(ctx context.Context, res Result) error {
 	if count != res.Transfers || amount != res.Amount.String() {
 		return fmt.Errorf("%w: the run made %d transfers of %s together, and its history has %d of %s", ErrMoney, res.Transfers, res.Amount, count, amount)
 	}
-	return nil
+	// The end of the run is the last of its commits: if every one waited for the standbys,
+	// all did.
+	if !b.sessions.Unwaited() {
+		return nil
+	}
+	err = b.sessions.Confirm(ctx, b.pool, b.AttemptTimeout, b.RetryFor)
+	if errors.Is(err, server.ErrUnwaited) {
+		return fmt.Errorf("%w: the transfers are made, but %w", loader.ErrUnconfirmed, err)
+	}
+	return err
 }
 
 // small reports whether the table has at most MostSummed accounts. It reads no more ids

@@ -30,16 +30,16 @@ func jobOf(ctx context.Context, pool server.Querier, rec registry.Load) (job imp
 	return job, spec.Import, err
 }
 
-// sessions opens a pool for a few statements.
-func sessions(ctx context.Context, srv *server.Server) (server.Bounded, error) {
-	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2})
+// sessions opens a pool for a few statements, with the settings that a load began with.
+func sessions(ctx context.Context, srv *server.Server, settings map[string]string) (server.Bounded, error) {
+	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2, Settings: settings})
 	return server.Bounded{Pool: pool, Within: commit.DefaultChunkTimeout}, err
 }
 
 // PauseJob pauses the IMPORT job of a load and waits until it is. A *TableError says that
 // there is none at work.
 func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64, error) {
-	pool, err := sessions(ctx, srv)
+	pool, err := sessions(ctx, srv, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -78,7 +78,7 @@ func CancelJob(ctx context.Context, srv *server.Server, rec registry.Load, note 
 	if rec.State == registry.Done {
 		return nil
 	}
-	pool, err := sessions(ctx, srv)
+	pool, err := sessions(ctx, srv, nil)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func RestoreIndexes(ctx context.Context, srv *server.Server, reg *registry.Regis
 	if err := l.readSpec(rec); err != nil {
 		return err
 	}
-	pool, err := sessions(ctx, srv)
+	pool, err := sessions(ctx, srv, l.spec.Session)
 	if err != nil {
 		return err
 	}

@@ -67,6 +67,9 @@ type spec struct {
 	Import *importer.State `json:"import,omitempty"`
 	// Identity is that of the table; older versions did not keep it.
 	Identity *identity `json:"identity,omitempty"`
+	// Session are the settings that give texts their meaning, as they were when the
+	// load began; nil of a load that an older version recorded.
+	Session map[string]string `json:"session,omitempty"`
 }
 
 // A Load is a load that is ready to run or to be verified. Close it after use.
@@ -89,6 +92,7 @@ type Load struct {
 	settings  Settings
 	srv       *server.Server
 	pool      *pgxpool.Pool
+	sessions  *server.Watch // of pool's sessions
 	registry  *registry.Registry
 	committer *commit.Committer
 	spec      spec
@@ -131,6 +135,7 @@ func opened(ctx context.Context, srv *server.Server, s Settings, identify func(*
 	if err != nil {
 		return nil, err
 	}
+	l.Notes = append(l.Notes, l.sessions.Notes()...)
 	return l, nil
 }
 
@@ -156,9 +161,10 @@ func (l *Load) connect(ctx context.Context, s Settings) error {
 	if timeout <= 0 {
 		timeout = commit.DefaultChunkTimeout
 	}
+	l.sessions = &server.Watch{Note: s.Note}
 	pool, err := l.srv.Pool(ctx, server.Sessions{
 		Name: registry.SessionName(l.ID, l.run), Ready: l.ready(), Max: s.sessions(),
-		AttemptTimeout: timeout, Prepare: commit.Prepare,
+		AttemptTimeout: timeout, Prepare: commit.Prepare, Settings: l.spec.Session, Watch: l.sessions,
 	})
 	l.pool = pool
 	return err
@@ -331,7 +337,10 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		return res, err
 	}
 	if l.registry == nil {
-		return res, l.checkEnd(ctx, l.spec.Identity, res)
+		if err := l.checkEnd(ctx, l.spec.Identity, res); err != nil {
+			return res, err
+		}
+		return res, l.confirm(ctx, res)
 	}
 	rec, err := l.registry.Get(ctx, l.ID)
 	if err != nil {
@@ -351,7 +360,10 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		return res, nil
 	}
 	l.remember(ctx, res)
-	return res, l.restoreIndexes(ctx, l.note)
+	if err := l.restoreIndexes(ctx, l.note); err != nil {
+		return res, err
+	}
+	return res, l.confirm(ctx, res)
 }
 
 // tell keeps what the user should know before the first row.

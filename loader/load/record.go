@@ -20,6 +20,7 @@ func (l *Load) enter(ctx context.Context, req Request) (err error) {
 	if err := l.markTable(ctx); err != nil {
 		return err
 	}
+	l.spec.Session = l.sessions.Settings()
 	text, err := l.specText()
 	if err != nil {
 		return err
@@ -84,7 +85,7 @@ func (l *Load) takeBack(ctx context.Context) error {
 	// A DROP INDEX whose connection broke may still be on its way: all sessions of the
 	// load are ended before it is looked which indexes are there.
 	server.ClosePool(l.pool)
-	bounded, err := sessions(ctx, l.srv)
+	bounded, err := sessions(ctx, l.srv, l.spec.Session)
 	if err != nil {
 		return err
 	}

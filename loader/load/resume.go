@@ -45,6 +45,9 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if l.Dataset, err = dataset.Open(rec.What, rec.Spec, rec.Positions); err != nil {
 		return fmt.Errorf("load %s: %w", l.ID, err)
 	}
+	if err := l.restoreSession(ctx, s); err != nil {
+		return err
+	}
 	o := l.opening(s)
 	o.Resumed, o.Imported = l.ID, l.spec.Import != nil
 	if l.spec.Import != nil {

@@ -48,6 +48,10 @@ func (c Class) String() string {
 func Classify(err error) Class {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
+		var pooled *PooledError
+		if errors.As(err, &pooled) {
+			return Refused
+		}
 		var tls interface{ CertificateError() bool }
 		if isCertificate(err) || errors.As(err, &tls) {
 			return Refused

@@ -68,6 +68,10 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
 	cfg.DialFunc = dialer.DialContext
 	hearOut(&cfg.Config)
+	setEnvironment(cfg)
+	for name, value := range startSettings {
+		setStart(cfg, name, value)
+	}
 	// The rows are sent by statements that are prepared once per connection.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	if host := mayFallBack(cfg); host != "" {

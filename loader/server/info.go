@@ -53,11 +53,19 @@ var (
 // ReadInfo asks the server for its version() and reads it. Other servers that speak
 // the protocol are an error.
 func ReadInfo(ctx context.Context, conn *pgx.Conn) (Info, error) {
+	info, _, err := readInfo(ctx, conn)
+	return info, err
+}
+
+// readInfo also returns the process that serves the session, on PostgreSQL.
+func readInfo(ctx context.Context, conn *pgx.Conn) (info Info, pid uint32, err error) {
 	var text string
-	if err := conn.QueryRow(ctx, "SELECT version()").Scan(&text); err != nil {
-		return Info{}, err
+	var process int64
+	if err := conn.QueryRow(ctx, "SELECT version(), pg_backend_pid()::INT8").Scan(&text, &process); err != nil {
+		return Info{}, 0, err
 	}
-	return ParseInfo(text)
+	info, err = ParseInfo(text)
+	return info, uint32(process), err
 }
 
 // ParseInfo reads the text that version() returns.

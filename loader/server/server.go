@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +24,9 @@ const ConnectTimeout = 10 * time.Second
 type Server struct {
 	Info
 	Config *Config
+
+	pooled      bool // a pooler stands before it
+	sessionPool bool // which gives each client a session of its own
 }
 
 // A ConnectError says that a server could not be reached or let nobody in. Its text
@@ -64,7 +68,7 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	info, err := ReadInfo(ctx, conn)
+	info, pid, err := readInfo(ctx, conn)
 	if err != nil {
 		return nil, Failed("ask the server what it is", err)
 	}
@@ -75,7 +79,11 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 			return nil, &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: err}
 		}
 	}
-	return &Server{Info: info, Config: c}, nil
+	srv := &Server{Info: info, Config: c}
+	if info.Product == PostgreSQL && pid != conn.PgConn().PID() {
+		srv.pooled, srv.sessionPool = true, c.keepsSessions(ctx, conn)
+	}
+	return srv, nil
 }
 
 // OpenExisting is Open, but creates nothing: where the config names no database and
@@ -112,6 +120,8 @@ func (c *Config) connect(ctx context.Context) (*pgx.Conn, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = ConnectTimeout
 	}
+	// Each statement is sent once. Behind a pooler one that is prepared would stay.
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, &ConnectError{Host: c.Host(), User: cfg.User, Database: cfg.Database, Err: err, hint: c.certHint(err)}
@@ -177,11 +187,27 @@ type Sessions struct {
 	ReadOnly bool
 	// Prepare is called on each new connection, for type registration.
 	Prepare func(*pgx.Conn)
+	// Settings are those that give texts their meaning, as an earlier pool's Watch had
+	// them. Where it is nil, all sessions have them as the first session has them.
+	Settings map[string]string
+	// Watch, when not nil, learns what the sessions have and what they warn of.
+	Watch *Watch
+	// Ask, when not empty, is one more query for each new session. It travels with the
+	// settings, in one round trip and one implicit transaction. Answered, when not nil,
+	// is given its rows as text, a NULL as nil; its error, or one of the query's, closes
+	// the connection and is the pool's.
+	Ask      string
+	Answered func(conn *pgx.Conn, rows [][][]byte) error
 }
 
 // Pool opens a pool of connections with the settings of s and begins to connect. A bad
-// connection is thrown away when it is given back, and made anew when it is needed.
+// connection is thrown away when it is given back, and made anew when it is needed. A
+// *PooledError says that a pooler shares the server's sessions; a *SettingsError, of the
+// first use, that a session cannot have o.Settings.
 func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
+	if s.pooled && !s.sessionPool {
+		return nil, &PooledError{Host: s.Config.Host()}
+	}
 	cfg, err := pgxpool.ParseConfig("host=localhost")
 	if err != nil {
 		return nil, fmt.Errorf("make a pool: %w", err)
@@ -190,7 +216,7 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = ConnectTimeout
 	}
-	cfg.ConnConfig.RuntimeParams["application_name"] = o.Name
+	setStart(cfg.ConnConfig, "application_name", o.Name)
 	cfg.MaxConns = int32(max(o.Max, 1))
 	// They are made beside what is asked first: a run will need them.
 	cfg.MinConns = cfg.MaxConns
@@ -199,32 +225,80 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	}
 	cfg.MaxConnIdleTime = time.Hour
 	cfg.HealthCheckPeriod = time.Hour
+	if o.Watch == nil {
+		o.Watch = new(Watch)
+	}
+	if s.Product == PostgreSQL {
+		cfg.ConnConfig.OnNotice = o.Watch.notice
+	}
+	if o.Settings != nil {
+		o.Watch.settings = maps.Clone(o.Settings)
+	}
 	broken := lost{product: s.Product}
 	broken.watch(cfg)
+	if s.sessionPool {
+		ended := cfg.BeforeClose
+		cfg.BeforeClose = func(conn *pgx.Conn) {
+			discard(conn)
+			ended(conn)
+		}
+	}
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if o.Prepare != nil {
 			o.Prepare(conn)
 		}
-		if err := broken.identify(ctx, conn); err != nil {
-			return err
+		if s.sessionPool {
+			conn.PgConn().CustomData()[pooledKey] = true
 		}
-		if o.ReadOnly {
-			if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
-				return err
-			}
-		}
-		if o.AttemptTimeout <= 0 {
-			return nil
-		}
-		ms := (o.AttemptTimeout / 10 * 9).Milliseconds()
-		_, err := conn.Exec(ctx, fmt.Sprintf("SET statement_timeout = %d; SET idle_in_transaction_session_timeout = %d", ms, ms), pgx.QueryExecModeSimpleProtocol)
-		return err
+		return s.begin(ctx, conn, o)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make a pool: %s", Reason(err))
 	}
 	return pool, nil
+}
+
+// begin tells a new session of a pool what it is to be like.
+func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions) error {
+	want := maps.Clone(fixedSettings)
+	if s.Product == PostgreSQL {
+		want["synchronous_commit"] = "on"
+	}
+	if o.ReadOnly {
+		want["default_transaction_read_only"] = "on"
+	}
+	if o.AttemptTimeout > 0 {
+		ms := fmt.Sprint((o.AttemptTimeout / 10 * 9).Milliseconds())
+		want["statement_timeout"], want["idle_in_transaction_session_timeout"] = ms, ms
+	}
+	names := append(s.Config.customSettings(), chosenSettings...)
+	for tries, ask := 1, o.Ask; ; tries, ask = tries+1, "" {
+		maps.Copy(want, o.Watch.Settings())
+		found, rows, err := s.settle(ctx, conn, want, names, ask)
+		if refusedSetting(err) {
+			return &SettingsError{err}
+		}
+		if err != nil {
+			return err
+		}
+		if id := SessionID(conn); s.Product == PostgreSQL && !s.sessionPool && id != fmt.Sprint(conn.PgConn().PID()) {
+			return &PooledError{Host: s.Config.Host()}
+		}
+		if ask != "" && o.Answered != nil {
+			if err := o.Answered(conn, rows); err != nil {
+				return err
+			}
+		}
+		differs := o.Watch.adopt(found, names)
+		if differs == "" {
+			return nil
+		}
+		if tries > 1 {
+			return &SettingsError{errors.New(differs)}
+		}
+		// Another session was the first meanwhile, and has other settings.
+	}
 }
 
 // closeTimeout bounds the good-byes to the server: a connection that has gone silent
@@ -264,7 +338,12 @@ func Own(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) erro
 		return err
 	}
 	conn := c.Hijack()
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer func() {
+		if conn.PgConn().CustomData()[pooledKey] != nil {
+			discard(conn)
+		}
+		conn.Close(context.WithoutCancel(ctx))
+	}()
 	return fn(conn)
 }
 

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -28,7 +27,7 @@ func (l *lost) watch(cfg *pgxpool.Config) {
 		if !conn.IsClosed() {
 			return // it says good-bye
 		}
-		if id := l.name(conn); id != "" {
+		if id := SessionID(conn); id != "" {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.sessions = append(l.sessions, id)
@@ -57,37 +56,15 @@ func (l *lost) take() []string {
 	return list
 }
 
-// sessionKey is where a connection to CockroachDB keeps its session's id.
+// sessionKey is where a pool's connection keeps its session's id: settle puts it there.
 const sessionKey = "loader session"
 
-// identify asks the server for the session's id, where the protocol does not tell it.
-func (l *lost) identify(ctx context.Context, conn *pgx.Conn) error {
-	if l.product != CockroachDB {
-		return nil
-	}
-	var id string
-	err := conn.QueryRow(ctx, "SHOW session_id", pgx.QueryExecModeSimpleProtocol).Scan(&id)
-	if Code(err) != "" {
-		return nil // a version without: its sessions end with their timeouts
-	}
-	if err != nil {
-		return err
-	}
-	conn.PgConn().CustomData()[sessionKey] = id
-	return nil
-}
-
-// SessionID returns CockroachDB's id of the session of a pool's connection, or nothing.
+// SessionID returns the server's id of the session of a pool's connection: CockroachDB's
+// session_id, PostgreSQL's process, which behind a pooler is not that of the protocol; or
+// nothing.
 func SessionID(conn *pgx.Conn) string {
 	id, _ := conn.PgConn().CustomData()[sessionKey].(string)
 	return id
-}
-
-func (l *lost) name(conn *pgx.Conn) string {
-	if l.product == CockroachDB {
-		return SessionID(conn)
-	}
-	return fmt.Sprint(conn.PgConn().PID())
 }
 
 // end ends those of the sessions that are still there. A process id may belong to

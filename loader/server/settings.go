@@ -1,0 +1,230 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// startSettings travel in the start-up message of every connection. Poolers keep these for
+// each client, and with them every statement arrives as it was written. The loader sends
+// UTF-8, whatever encoding a file has.
+var startSettings = map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on"}
+
+// fixedSettings are the same in every session of a pool, whatever server, database, role
+// and connection string say: how values are written as text, and how texts of values are
+// read.
+var fixedSettings = map[string]string{
+	"bytea_output": "hex",
+	// 3 is the shortest exact text of a float on CockroachDB and from PostgreSQL 12 on,
+	// and an exact one before.
+	"extra_float_digits":    "3",
+	"quote_all_identifiers": "off",
+	"array_nulls":           "on",
+	"xmloption":             "content",
+	// CockroachDB from 22.2 on: COPY outside a transaction is one.
+	"copy_from_atomic_enabled": "on",
+}
+
+// chosenSettings give texts a meaning that is the user's to choose. All sessions of a load
+// have them as its first session had them. Those of CockroachDB that allow others come
+// first.
+var chosenSettings = []string{
+	"datestyle_enabled", "intervalstyle_enabled",
+	"datestyle", "intervalstyle", "timezone", "timezone_abbreviations",
+	"lc_monetary", "lc_numeric", "lc_time", "default_text_search_config",
+	"xmlbinary", "transform_null_equals", "search_path", "default_int_size",
+	"session_replication_role", // whether triggers fire
+}
+
+// setEnvironment adds what libpq takes from the environment and pgx does not.
+func setEnvironment(cfg *pgx.ConnConfig) {
+	for variable, name := range map[string]string{"PGDATESTYLE": "datestyle", "PGTZ": "timezone", "PGGEQO": "geqo"} {
+		value := os.Getenv(variable)
+		if value == "" {
+			continue
+		}
+		if _, said := runtimeParam(cfg, name); strings.EqualFold(value, "default") {
+			if variable == "PGTZ" && said == value {
+				delete(cfg.RuntimeParams, name) // libpq: the server's own
+			}
+		} else if said == "" {
+			cfg.RuntimeParams[name] = value
+		}
+	}
+}
+
+// runtimeParam returns a start-up setting by its name in lower case, and as it is spelled.
+func runtimeParam(cfg *pgx.ConnConfig, name string) (spelled, value string) {
+	for k, v := range cfg.RuntimeParams {
+		if strings.EqualFold(k, name) {
+			return k, v
+		}
+	}
+	return "", ""
+}
+
+// setStart makes a start-up setting have a value, however it is spelled.
+func setStart(cfg *pgx.ConnConfig, name, value string) {
+	if spelled, _ := runtimeParam(cfg, name); spelled != "" {
+		delete(cfg.RuntimeParams, spelled)
+	}
+	cfg.RuntimeParams[name] = value
+}
+
+// customSettings returns the names of the settings with a dot in their name that the user
+// gave: triggers and expressions may read them.
+func (c *Config) customSettings() []string {
+	var names []string
+	add := func(name string) {
+		if strings.Contains(name, ".") {
+			names = append(names, strings.ToLower(name))
+		}
+	}
+	for name := range c.pgx.RuntimeParams {
+		add(name)
+	}
+	_, options := runtimeParam(c.pgx, "options")
+	words := strings.Fields(options) // a blank in a value is written \ and a blank
+	for i, word := range words {
+		word = strings.TrimPrefix(word, "--")
+		if rest, ok := strings.CutPrefix(word, "-c"); ok {
+			word = rest
+			if rest == "" && i+1 < len(words) {
+				word = words[i+1]
+			}
+		}
+		if name, _, ok := strings.Cut(word, "="); ok {
+			add(name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// A SettingsError says that the server refuses a setting that a session must have.
+type SettingsError struct{ Err error }
+
+func (e *SettingsError) Error() string {
+	return "the session cannot have the settings that the load began with: " + Reason(e.Err)
+}
+
+func (e *SettingsError) Unwrap() error { return e.Err }
+
+// asked is a setting of a session: its value when it was asked, and now.
+type asked struct{ was, is string }
+
+// settle makes the settings of a session those in want, where the server knows them, and
+// returns these and the names in read. more is another query, whose rows it returns as
+// text. Both are one message, and so one round trip.
+func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]string, read []string, more string) (map[string]asked, [][][]byte, error) {
+	var values []string
+	for _, name := range read {
+		if _, ok := want[name]; !ok {
+			values = append(values, "("+quote(name)+", NULL)")
+		}
+	}
+	for _, name := range inOrder(want) {
+		value := quote(want[name])
+		if name == "synchronous_commit" { // never lowered
+			value = "CASE current_setting('synchronous_commit', true) WHEN 'remote_apply' THEN NULL ELSE " + value + " END"
+		}
+		values = append(values, "("+quote(name)+", "+value+")")
+	}
+	// Where a pooler shares the session, the settings end with the query. CockroachDB
+	// refuses to be asked for some that only PostgreSQL has.
+	session, now, local := "current_setting('session_id', true)", "CASE WHEN p.name IS NOT NULL OR s.n LIKE '%.%' THEN current_setting(s.n, true) END", "false"
+	from := " LEFT JOIN pg_catalog.pg_settings AS p ON p.name = s.n"
+	if s.Product == PostgreSQL {
+		session, now, from = "pg_backend_pid()::TEXT", "current_setting(s.n, true)", ""
+		local = fmt.Sprintf("pg_backend_pid() <> %d AND NOT %v", conn.PgConn().PID(), s.sessionPool)
+	}
+	sql := fmt.Sprintf(`SELECT s.n, %[1]s, CASE WHEN s.v <> %[1]s THEN set_config(s.n, s.v, %[2]s) ELSE %[1]s END, %[3]s FROM (VALUES %[4]s) AS s (n, v)%[5]s`,
+		now, local, session, strings.Join(values, ", "), from)
+	if more != "" {
+		sql += "; " + more
+	}
+	var answers [][][][]byte
+	trace, done := traced(ctx, conn, sql)
+	results := conn.PgConn().Exec(trace, sql)
+	for results.NextResult() {
+		var rows [][][]byte
+		r := results.ResultReader()
+		for r.NextRow() {
+			row := make([][]byte, len(r.Values()))
+			for i, v := range r.Values() {
+				row[i] = slices.Clone(v)
+			}
+			rows = append(rows, row)
+		}
+		if _, err := r.Close(); err != nil {
+			break // Close has it
+		}
+		answers = append(answers, rows)
+	}
+	err := results.Close()
+	done(err)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(answers) == 0 {
+		return nil, nil, errors.New("the server did not answer")
+	}
+	found := map[string]asked{}
+	for _, row := range answers[0] {
+		if row[1] != nil {
+			found[string(row[0])] = asked{string(row[1]), string(row[2])}
+		}
+		conn.PgConn().CustomData()[sessionKey] = string(row[3])
+	}
+	answer := [][][]byte(nil)
+	if len(answers) > 1 {
+		answer = answers[1]
+	}
+	return found, answer, nil
+}
+
+// inOrder returns the names of settings as they are to be set.
+func inOrder(want map[string]string) []string {
+	names := slices.Sorted(maps.Keys(want))
+	slices.SortStableFunc(names, func(a, b string) int { return placeOf(a) - placeOf(b) })
+	return names
+}
+
+func placeOf(name string) int {
+	if i := slices.Index(chosenSettings, name); i >= 0 {
+		return i
+	}
+	return len(chosenSettings)
+}
+
+// refusedSetting reports whether err says that a setting cannot have a value.
+func refusedSetting(err error) bool {
+	switch Code(err) {
+	case "22023", "22P02", "42501", "42704", "42602", "0A000", "55P02", "55000":
+		return true
+	}
+	return false
+}
+
+// quote writes a text as SQL, where standard_conforming_strings is on.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+// traced tells the connection's tracer of a query that goes past pgx's own.
+func traced(ctx context.Context, conn *pgx.Conn, sql string) (context.Context, func(error)) {
+	t := conn.Config().Tracer
+	if t == nil {
+		return ctx, func(error) {}
+	}
+	ctx = t.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: sql})
+	return ctx, func(err error) {
+		t.TraceQueryEnd(ctx, conn, pgx.TraceQueryEndData{CommandTag: pgconn.CommandTag{}, Err: err})
+	}
+}
