@@ -189,8 +189,14 @@ type Import struct {
 	RowBytes int64
 	// Fit moves the end of a range of positions to where the rows can be cut; nil: anywhere.
 	Fit func(chunker.Range) (chunker.Range, error)
-	// Count counts the rows; nil where Exact.
-	Count func() (int64, error)
+	// Count counts the rows of a range; nil where Exact.
+	Count func(chunker.Range) (int64, error)
+	// KeysOf returns the keys of a range of positions, which are no other's; nil: they are
+	// not known.
+	KeysOf func(chunker.Range) chunker.Range
+	// Repeats says why it cannot be told whether two rows have the same key; empty: it
+	// can, or the server makes the keys. Nil: no two have.
+	Repeats func() string
 	// MaxRecordBytes is the longest record, zero of computed rows.
 	MaxRecordBytes int
 	// AsIs looks whether the server can read files as they are. It returns how many records

@@ -85,6 +85,17 @@ func (p *Points) place(l KeyLayout) {
 // Keys implements Dataset.
 func (p *Points) Keys() chunker.Range { return p.layout.Range() }
 
+// Import implements Dataset: the keys follow each other as the positions do.
+func (p *Points) Import() Import {
+	m := p.Generated.Import()
+	if p.layout.Block == 0 {
+		m.KeysOf = func(r chunker.Range) chunker.Range {
+			return chunker.Range{First: p.layout.Base + r.First, End: p.layout.Base + r.End}
+		}
+	}
+	return m
+}
+
 // Claims implements Dataset: a claim lies in one block of keys.
 func (p *Points) Claims() Claims { return Claims{Max: maxClaim, Block: p.layout.Block} }
 

@@ -92,6 +92,17 @@ func (d *Dataset) unsure() string {
 	return ""
 }
 
+// unsureRepeats returns why it cannot be told whether two records have the same key; empty
+// where it can.
+func (d *Dataset) unsureRepeats() string {
+	for _, k := range d.keys() {
+		if why := unsureType(d.table.Column(k), d.info.Product, true); why != "" {
+			return fmt.Sprintf("column %s has values %s", pgx.Identifier{k}.Sanitize(), why)
+		}
+	}
+	return ""
+}
+
 // unsureType returns why values of a column cannot be compared with the texts that they
 // were made of.
 func unsureType(c *server.Column, p server.Product, key bool) string {

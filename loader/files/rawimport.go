@@ -72,6 +72,7 @@ func (d *Dataset) Import() dataset.Import {
 		Format: virtual.PGCopy, Refused: d.refuseImport(), OwnKeys: d.keys() != nil, RowBytes: 1,
 		Fit: d.source.Fit, Count: d.count, MaxRecordBytes: d.spec.MaxRecord, AsIs: d.asIs, Options: d.importOptions,
 	}
+	m.Repeats = d.unsureRepeats
 	if !m.OwnKeys {
 		m.IntoRows = "and the keys that IMPORT makes for rows without one collide with older ones"
 	}
@@ -102,9 +103,9 @@ func (d *Dataset) refuseImport() string {
 	return ""
 }
 
-// count counts the records of the files.
-func (d *Dataset) count() (int64, error) {
-	spans := d.source.Cut(chunker.Range{End: d.source.Positions()})
+// count counts the records of a range of the files.
+func (d *Dataset) count(r chunker.Range) (int64, error) {
+	spans := d.source.Cut(r)
 	var n int64
 	for {
 		span, err := spans.Next(1 << 20)

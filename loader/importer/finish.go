@@ -18,12 +18,7 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 	want := int64(-1)
 	if r.Input.Exact {
 		want = g.claim.Len()
-	} else if r.State.Mode == URLs {
-		var err error
-		if want, err = r.Input.Count(); err != nil {
-			return err
-		}
-	} else if len(g.texts) > 0 {
+	} else if r.State.Mode != URLs && len(g.texts) > 0 {
 		want = 0
 		for _, t := range g.texts {
 			n, ok := t.Rows()
@@ -32,6 +27,43 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 				break
 			}
 			want += n
+		}
+	}
+	if want < 0 {
+		// The server reads copies, or an earlier run made what it has read.
+		var err error
+		if want, err = r.Input.Count(g.claim.Range); err != nil {
+			return err
+		}
+	}
+	if rows < 0 && r.Input.There != nil {
+		// The reply was lost.
+		if err := r.online(ctx); err != nil {
+			return err
+		}
+		err := r.retry(ctx, func() (err error) {
+			rows, err = r.Input.There(ctx, g.claim.Range)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if rows < 0 && r.Input.Repeated != nil {
+		// The reply was lost. The job has brought all records, and two as one where they
+		// have the same key.
+		if err := r.online(ctx); err != nil {
+			return err
+		}
+		repeated, err := r.Input.Repeated(ctx)
+		if err != nil {
+			return err
+		}
+		if repeated != "" {
+			return r.differs(ctx, repeated)
+		}
+		if !r.State.WasEmpty || g.claim.Len() != r.Input.Positions {
+			rows = want
 		}
 	}
 	if rows < want && r.State.WasEmpty && g.claim.Len() == r.Input.Positions {
@@ -48,7 +80,7 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 		rows = min(n, want)
 	}
 	if rows >= 0 && want >= 0 && rows != want {
-		return fmt.Errorf("%w: the server has read %d rows of %d", loader.ErrUnconfirmed, rows, want)
+		return r.differs(ctx, fmt.Sprintf("the server has read %d rows of %d", rows, want))
 	}
 	g.claim.Done.Add(g.claim.Range)
 	if err := r.release(ctx, g); err != nil {
@@ -65,6 +97,30 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 	r.total.Rows += max(rows, want, 0)
 	r.unsure = r.unsure || rows < 0
 	return nil
+}
+
+// differs returns the error of rows that are not those of the load, and keeps it for the
+// runs to come, which have no reply of the server's to tell them.
+func (r *Runner) differs(ctx context.Context, why string) error {
+	if r.Input.Exact { // what is there can be counted
+		return fmt.Errorf("%w: %s", loader.ErrUnconfirmed, why)
+	}
+	if r.Input.Repeated != nil && strings.HasPrefix(why, "the server") {
+		switch repeated, err := r.Input.Repeated(ctx); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil && repeated != "":
+			why += "; " + repeated
+		}
+	}
+	r.State.Differs = fmt.Sprintf("%s; the rows that IMPORT has read are in %s: loads forget %s, remove them, and load again; with --via insert a record that is repeated is an error, with --max-errors a reject, and --on-conflict skip passes over it",
+		why, r.Table.Display(), r.ID)
+	if r.Record != nil {
+		if err := r.Record.Save(ctx, r.State); err != nil {
+			return errors.Join(r.State.Err(), err)
+		}
+	}
+	return r.State.Err()
 }
 
 // count counts the rows of the table.

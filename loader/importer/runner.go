@@ -81,8 +81,14 @@ type Input struct {
 	Exact bool
 	// Fit moves the end of a range to where the rows can be cut; nil: anywhere.
 	Fit func(chunker.Range) (chunker.Range, error)
-	// Count counts the rows of files of which the server reads copies; nil where Exact.
-	Count func() (int64, error)
+	// Count counts the rows of a range; nil where Exact.
+	Count func(chunker.Range) (int64, error)
+	// There counts the rows of a range that the table has; nil: their keys are not known.
+	There func(context.Context, chunker.Range) (int64, error)
+	// Repeated says, for people, which record is the first whose key an earlier one has:
+	// IMPORT takes the two for one where they hold the same. It is empty where there is
+	// none; nil where Exact, and where the server makes the keys.
+	Repeated func(ctx context.Context) (string, error)
 	// MaxRecordBytes is the longest record, zero of generated rows.
 	MaxRecordBytes int
 	// CSV are the options of files that the server reads as they are.
@@ -114,6 +120,9 @@ const heartbeat = 5 * time.Second
 
 // Run loads everything that the queue has. Each job loads all of its rows or none.
 func (r *Runner) Run(ctx context.Context) (loader.Result, error) {
+	if r.State.Differs != "" {
+		return loader.Result{}, r.State.Err()
+	}
 	start := time.Now()
 	r.setDefaults()
 	r.db = server.Bounded{Pool: r.Pool, Within: r.AttemptTimeout}

@@ -1,9 +1,11 @@
 package importer
 
 import (
+	"fmt"
 	"time"
 
 	"bulkload/chunker"
+	"bulkload/loader"
 	"bulkload/loader/importer/serve"
 	"bulkload/loader/importer/virtual"
 )
@@ -26,6 +28,9 @@ type State struct {
 	Skip int `json:"skip,omitempty"`
 	// WasEmpty says that the table was, so that all of its rows are the load's.
 	WasEmpty bool `json:"was_empty,omitempty"`
+	// Differs says, for people, why the rows of a job that has succeeded are not those of
+	// the load. They are in, and no run can change that.
+	Differs string `json:"differs,omitempty"`
 	// Of the job that was begun last: what its description holds, the server's time
 	// before it, and what it loads; and where its files are served.
 	Tag    string        `json:"tag,omitempty"`
@@ -33,6 +38,14 @@ type State struct {
 	Range  chunker.Range `json:"range,omitzero"`
 	Addr   string        `json:"addr,omitempty"`
 	Secret serve.Secret  `json:"secret,omitempty"`
+}
+
+// Err returns the error of a load whose rows are not those that the server has read, or nil.
+func (s *State) Err() error {
+	if s == nil || s.Differs == "" {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", loader.ErrUnconfirmed, s.Differs)
 }
 
 // MinUploads is the least number of files that are uploaded at once.

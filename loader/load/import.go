@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
@@ -199,6 +201,12 @@ func (l *Load) runner() *importer.Runner {
 		Source: l.Dataset.Source(), Positions: size.Positions, Rows: size.Rows,
 		Exact: m.Exact, Fit: m.Fit, Count: m.Count, MaxRecordBytes: m.MaxRecordBytes,
 	}
+	if m.KeysOf != nil {
+		r.Input.There = func(ctx context.Context, r chunker.Range) (int64, error) { return l.countKeys(ctx, m.KeysOf(r)) }
+	}
+	if m.Repeats != nil {
+		r.Input.Repeated = l.firstRepeat
+	}
 	if m.Options != nil {
 		r.Input.CSV = m.Options(r.State.Skip)
 	}
@@ -229,6 +237,16 @@ func (r importRecord) Save(ctx context.Context, s *importer.State) error {
 
 func (r importRecord) SetJob(ctx context.Context, id int64) error {
 	return r.registry.SetJob(ctx, r.ID, r.run, id)
+}
+
+// countKeys counts the rows of the table that have keys of a range.
+func (l *Load) countKeys(ctx context.Context, r chunker.Range) (n int64, err error) {
+	key := pgx.Identifier{l.Table.Primary[0]}.Sanitize()
+	err = l.pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE %s >= $1 AND %s < $2", l.Table.Name.Sanitize(), key, key), r.First, r.End).Scan(&n)
+	if err != nil {
+		err = fmt.Errorf("count the rows of the load's keys: %w", err)
+	}
+	return n, err
 }
 
 // Handoff says how the server reaches the rows of a load by IMPORT, for people.

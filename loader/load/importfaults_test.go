@@ -198,7 +198,15 @@ func TestImportInSilence(t *testing.T) {
 // read the count in.
 func TestImportOfFewerRows(t *testing.T) {
 	srv := loadertest.CockroachServer(t)
+	for before := range 2 {
+		t.Run(fmt.Sprint(before, " before"), func(t *testing.T) { importFewer(t, srv, before) })
+	}
+}
+
+// importFewer does so with a table that has some rows before.
+func importFewer(t *testing.T, srv loadertest.Server, before int) {
 	url := srv.NewDatabase(t)
+	loadertest.Exec(t, url, pointsDDL, fmt.Sprintf("INSERT INTO points SELECT g, 0, 0, 0 FROM generate_series(1, %d) AS g", before))
 	const n, there = 200, 193
 	var l *load.Load
 	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -45,6 +45,9 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 	if err != nil {
 		return Report{}, err
 	}
+	if err := l.spec.Import.Err(); err != nil {
+		return Report{}, err
+	}
 	if rec.State != registry.Done {
 		return Report{}, fmt.Errorf("%w: load %s has %d of %d %s; loader loads resume %s goes on with it", ErrIncomplete, l.ID, rec.Done.Len(), rec.Positions, l.Dataset.Facts().Unit, l.ID)
 	}
