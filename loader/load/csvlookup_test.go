@@ -21,7 +21,8 @@ var keptOtherwise = []struct {
 }{
 	{"NUMERIC(12,2)", "DECIMAL(12,2)", "1.005", true},
 	{"NUMERIC(12,2)", "DECIMAL(12,2)", "1e3", true},
-	{"NUMERIC", "DECIMAL", "1.50", true},
+	{"NUMERIC", "", "1.50", true},
+	{"", "DECIMAL", "1.50", false},
 	{"NUMERIC(12,2)[]", "", "{1.005,2}", false},
 	{"VARCHAR(3)", "VARCHAR(3)", "abc", true},
 	{"VARCHAR(3)", "", "abc  ", true},
@@ -30,13 +31,14 @@ var keptOtherwise = []struct {
 	{"CHAR(5)", "CHAR(5)", "ab   ", true},
 	{"CHAR(2)", "", "ab   ", true},
 	{"BPCHAR", "", "ab  ", true},
-	{"BIT(3)", "BIT(3)", "101", true},
-	{"VARBIT(5)", "VARBIT(5)", "101", true},
+	{"BIT(3)", "BIT(3)", "101", false},
+	{"VARBIT(5)", "VARBIT(5)", "101", false},
 	{"TIMESTAMP(0)", "TIMESTAMP(0)", "2020-01-02 03:04:05.678", true},
 	{"TIMESTAMPTZ(3)", "TIMESTAMPTZ(3)", "2020-01-02 03:04:05.6789+02", true},
 	{"TIME(0)", "TIME(0)", "03:04:05.678", true},
 	{"INTERVAL(0)", "", "1.6 seconds", true},
-	{"INTERVAL", "INTERVAL", "30 days", true},
+	{"INTERVAL", "", "30 days", true},
+	{"", "INTERVAL", "30 days", false},
 	{"DATE", "DATE", "20200102", true},
 	{"REAL", "FLOAT4", "0.1", true},
 	{"DOUBLE PRECISION", "FLOAT8", "0.1234567890123456789", true},
@@ -55,7 +57,7 @@ var keptOtherwise = []struct {
 	{"short", "", "ab  ", true},
 	{"short", "", "abcde    ", true},
 	{"CITEXT", "", "Key", true},
-	{"TSVECTOR", "", "b a", true},
+	{"TSVECTOR", "", "b a", false},
 	{"INT4RANGE", "", "(1,10]", true},
 	{"pair", "", "(1,)", false},
 	{"", "STRING COLLATE en", "Key", false},
@@ -151,6 +153,9 @@ func TestEqualIsNotTheSame(t *testing.T) {
 				continue
 			}
 			for _, key := range []string{"v", "k"} {
+				if key == "v" && typ == "DECIMAL" {
+					continue // refused; see TestLookUpsThatTellNothing
+				}
 				loadertest.Exec(t, url, "DROP TABLE IF EXISTS points", fmt.Sprintf("CREATE TABLE points (k INT8 NOT NULL, v %s NOT NULL, PRIMARY KEY (%s))", typ, key),
 					fmt.Sprintf("INSERT INTO points VALUES (7, '%s')", f.there))
 				req := fileRequest("points", write(t, "x.csv", "7,"+f.record+"\n"))
@@ -193,10 +198,13 @@ func TestLookUpsThatTellNothing(t *testing.T) {
 		if s.Product == server.CockroachDB {
 			refused("collation", "CREATE TABLE points (k STRING COLLATE en PRIMARY KEY, v INT8)")
 			refused("elements are cut", "CREATE TABLE points (k INT8 PRIMARY KEY, v DECIMAL(12,2)[])")
+			refused("that are not the same", "CREATE TABLE points (k DECIMAL PRIMARY KEY, v INT8)")
+			refused("that are not the same", "CREATE TABLE points (k INTERVAL PRIMARY KEY, v INT8)")
 			return
 		}
 		refused("lc_monetary", "CREATE TABLE points (k INT8 PRIMARY KEY, v MONEY)")
 		refused("elements are cut", "CREATE TABLE points (k INT8 PRIMARY KEY, v VARCHAR(3)[])")
+		refused("hash function for type bit", "CREATE TABLE points (k BIT(3) PRIMARY KEY, v INT8)")
 		refused("nocase", "CREATE TABLE points (k TEXT COLLATE nocase PRIMARY KEY, v INT8)")
 		const change = "CREATE OR REPLACE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.v = 1; RETURN NEW; END'"
 		refused("trigger tr", "CREATE TABLE points (k INT8 PRIMARY KEY, v INT8)", change, "CREATE TRIGGER tr BEFORE INSERT ON points FOR EACH ROW EXECUTE FUNCTION change()")
