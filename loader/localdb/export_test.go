@@ -10,8 +10,11 @@ var (
 )
 
 // SetPin replaces what is expected of this system's package of PostgreSQL 18.
-func SetPin(version string, size int64, sha512 string) {
-	pins[pinned{system(), 18}] = pin{version, size, sha512}
+func SetPin(version string, size int64, sha512 string) (restore func()) {
+	at := pinned{system(), 18}
+	was := pins[at]
+	pins[at] = pin{version, size, sha512}
+	return func() { pins[at] = was }
 }
 
 // SetStall replaces the time in which nothing of a download arrives.

@@ -111,12 +111,14 @@ func newRegistry(t *testing.T, pace time.Duration) *registry {
 	t.Setenv("npm_config_registry", r.URL)
 	t.Setenv("LOADER_CACHE_DIR", openDir(t))
 	t.Setenv("LOADER_DOWNLOAD", "")
-	r.expect(r.sum)
+	t.Cleanup(r.expect(r.sum))
 	return r
 }
 
 // expect sets the hash that the code expects.
-func (r *registry) expect(sum string) { localdb.SetPin("18.4.0-test.1", int64(len(r.file)), sum) }
+func (r *registry) expect(sum string) (restore func()) {
+	return localdb.SetPin("18.4.0-test.1", int64(len(r.file)), sum)
+}
 
 func (r *registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if !strings.HasSuffix(q.URL.Path, ".tgz") {
@@ -264,20 +266,27 @@ func TestFetchedByOneForAll(t *testing.T) {
 
 // TestFetchIsKilled kills commands at any moment of a fetch: what is there then is whole.
 func TestFetchIsKilled(t *testing.T) {
-	rounds, whole := 5, 2*time.Second
+	rounds := 5
 	if loadertest.Chaos {
 		rounds = 60
 	}
 	r := newRegistry(t, 500*time.Millisecond)
-	kills := 0
-	for range rounds {
+	kills, whole := 0, time.Hour
+	for round := range rounds + 1 {
 		cmd := r.child("022")
+		begun := time.Now()
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		timer := time.AfterFunc(rand.N(whole), func() { cmd.Process.Kill() })
+		if round == 0 {
+			timer.Stop() // it tells how long a whole one takes
+		}
 		err := cmd.Wait()
 		timer.Stop()
+		if err == nil {
+			whole = time.Since(begun)
+		}
 		list, _ := filepath.Glob(filepath.Join(os.Getenv("LOADER_CACHE_DIR"), "postgresql-*-*"))
 		_, found := localdb.Fetched(18)
 		switch {
