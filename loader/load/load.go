@@ -7,8 +7,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/chunker"
@@ -34,8 +36,9 @@ type Settings struct {
 	Note         func(string) // see commit.Options.Note
 	Observe      func(loader.Event)
 	Stop         <-chan struct{}
-	Indexes      Indexes // what becomes of secondary indexes; empty keeps them. For new loads
-	Unproven     bool    // see commit.Options.Unproven
+	StaleAfter   time.Duration // see registry.Registry; zero is its default
+	Indexes      Indexes       // what becomes of secondary indexes; empty keeps them. For new loads
+	Unproven     bool          // see commit.Options.Unproven
 	// Rate is the most rows per second; zero is no bound. InOrder lets workers
 	// take neighbouring spans on every server.
 	Rate    float64
@@ -84,7 +87,8 @@ type Load struct {
 	// Notes are what the user should know before the first row.
 	Notes []string
 
-	run string
+	run     string
+	running atomic.Bool // with a registry: new sessions are admitted by it
 	// recalledWay says that loader bench found the way, and that the user names none.
 	recalledWay bool
 
@@ -165,9 +169,24 @@ func (l *Load) connect(ctx context.Context, s Settings) error {
 	pool, err := l.srv.Pool(ctx, server.Sessions{
 		Name: registry.SessionName(l.ID, l.run), Ready: l.ready(), Max: s.sessions(),
 		AttemptTimeout: timeout, Prepare: commit.Prepare, Settings: l.spec.Session, Watch: l.sessions,
+		Ask: l.askAdmission, Answered: l.admitted,
 	})
 	l.pool = pool
 	return err
+}
+
+// askAdmission returns the query by which a new session of a run that others have taken for
+// dead and fenced is refused: the run was stopped, and wakes. Before the run has begun there
+// are no claims to lose.
+func (l *Load) askAdmission() string {
+	if !l.running.Load() {
+		return ""
+	}
+	return l.registry.AskAdmission(l.ID, l.run)
+}
+
+func (l *Load) admitted(_ *pgx.Conn, rows [][][]byte) error {
+	return registry.Admitted(l.ID, l.run, rows)
 }
 
 // prepare does the work of New behind the connection.
@@ -240,6 +259,9 @@ func (l *Load) limitRegistry(s Settings) {
 	}
 	if s.ChunkTimeout > 0 {
 		l.registry.AttemptTimeout = s.ChunkTimeout
+	}
+	if s.StaleAfter > 0 {
+		l.registry.StaleAfter = s.StaleAfter
 	}
 }
 
@@ -324,6 +346,7 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		defer func() { l.serving = r.Server }()
 		run = r.Run
 	}
+	l.running.Store(l.registry != nil)
 	done := l.readUntil(ctx, l.settings.Stop)
 	defer done()
 	if err := l.checkRecorded(ctx); err != nil {

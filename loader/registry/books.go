@@ -100,6 +100,46 @@ func (r *Registry) ledger(ctx context.Context, tx pgx.Tx, load string, within ch
 	return err
 }
 
+// A merging is the record of a load while claims move into it, in a transaction that has
+// locked the load.
+type merging struct {
+	*books
+	load  string
+	taken int
+}
+
+// take moves a claim into the record, with what is in of it. Its ledger rows, if it has
+// any, are of no more use.
+func (s *merging) take(ctx context.Context, tx pgx.Tx, c chunker.Range, in chunker.Ranges, ledger bool) error {
+	s.taken++
+	s.done.AddAll(in)
+	if _, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1 AND lo = $2`, s.load, c.First); err != nil || !ledger {
+		return err
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3`, s.load, c.First, c.End)
+	return err
+}
+
+// write writes the record. When everything is in, the load is done.
+func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
+	if s.taken == 0 {
+		return nil
+	}
+	var open chunker.Ranges
+	for _, gap := range s.done.Gaps(chunker.Range{End: s.positions}) {
+		open.AddAll(within(s.open, gap))
+	}
+	state, finished, forget := Loading, "", ""
+	if s.taken == len(s.claims) && s.done.Covers(chunker.Range{End: s.positions}) {
+		// What was decided by looking is settled first.
+		forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1) `
+		state, finished = Done, `, finished_at = CASE WHEN `+unsettled+` THEN NULL ELSE COALESCE(finished_at, now()) END`
+	}
+	_, err := tx.Exec(ctx, forget+`UPDATE loader.loads SET done = $2, open = $3, state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $4 END`+finished+` WHERE id = $1`,
+		s.load, s.done.String(), open.String(), string(state))
+	return err
+}
+
 // believe adds to in, what the record has of a claim, what the run knows to be in of it. Nil
 // adds what the ledger has, whatever the run believes.
 type believe func(ctx context.Context, tx pgx.Tx, c loader.Claim, in *chunker.Ranges) error
@@ -115,13 +155,13 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 		if err != nil {
 			return err
 		}
-		done, open := b.done, len(b.claims)
+		s := merging{books: &b, load: load}
 		was := gone
 		gone = nil
 		for _, c := range list {
-			i := slices.IndexFunc(b.claims, func(x claim) bool { return x.First == c.First && x.run == run })
+			i := slices.IndexFunc(b.claims, func(x claim) bool { return x.First == c.First && x.run == run && x.successor == "" })
 			if i < 0 {
-				if complete || done.Covers(c.Range) {
+				if complete || s.done.Covers(c.Range) {
 					gone = was
 					continue // an earlier attempt did it
 				}
@@ -139,23 +179,10 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 			for _, x := range c.Done.All() {
 				gone = append(gone, in.Gaps(x)...)
 			}
-			done.AddAll(in)
-			if _, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1 AND lo = $2 AND run = $3`, load, c.First, run); err != nil {
+			s.open.AddAll(c.Open)
+			if err := s.take(ctx, tx, c.Range, in, known == nil); err != nil {
 				return err
 			}
-			open--
-			if known != nil {
-				continue
-			}
-			if _, err := tx.Exec(ctx, `DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3`, load, c.First, c.End); err != nil {
-				return err
-			}
-		}
-		state, finished, forget := Loading, "", ""
-		if open == 0 && done.Covers(chunker.Range{End: b.positions}) {
-			// What was decided by looking is settled first.
-			forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1) `
-			state, finished = Done, `, finished_at = CASE WHEN `+unsettled+` THEN NULL ELSE COALESCE(finished_at, now()) END`
 		}
 		if known != nil {
 			for _, x := range gone {
@@ -166,7 +193,7 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 				}
 			}
 		}
-		_, err = tx.Exec(ctx, forget+`UPDATE loader.loads SET done = $2, state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $3 END`+finished+` WHERE id = $1`, load, done.String(), string(state))
+		err = s.write(ctx, tx)
 		complete = err == nil
 		return err
 	})

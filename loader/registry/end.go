@@ -34,8 +34,8 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 	if err != nil {
 		return fmt.Errorf("forget load %s: %w", load, err)
 	}
-	// The load's own row is the last to go: what is interrupted here is done again by
-	// the next Forget, which must find the load.
+	// The load's own row goes behind all that somebody may look for: what is interrupted
+	// here is done again by the next Forget, which must find the load.
 	for _, q := range []string{
 		`DELETE FROM loader.ledger WHERE load = $1`,
 		`DELETE FROM loader.moved WHERE load = $1`,
@@ -43,6 +43,8 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		`DELETE FROM loader.doubts WHERE load = $1`,
 		forgetMarkers,
 		`DELETE FROM loader.loads WHERE id = $1`,
+		// Which runs may not work must be known until no load is there to work on.
+		`DELETE FROM loader.runs WHERE load = $1`,
 	} {
 		err := r.exec(ctx, q, load)
 		if q == forgetMarkers && server.Code(err) == undefinedTable {
@@ -55,15 +57,16 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 	return nil
 }
 
-// end leaves a load done, if it is, else cancelled, and ends its runs. A load that was
-// ended before, maybe by an attempt whose reply was lost, or by a command that did not
-// live to end the runs, is no error. may is asked in the transaction, and its error ends
-// the attempts.
+// end leaves a load done, if it is, else cancelled, and ends its runs, by the steps of a
+// takeover. A load that was ended before, maybe by an attempt whose reply was lost, or by a
+// command that did not live to end the runs, is no error. may is asked in the transaction,
+// and its error ends the attempts.
 func (r *Registry) end(ctx context.Context, load string, may func(context.Context, pgx.Tx) error) error {
 	if err := r.upgrade(ctx); err != nil {
 		return err
 	}
 	var was State
+	var users []string
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.lock(ctx, tx, load)
 		if err != nil {
@@ -72,8 +75,36 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 		if err := may(ctx, tx); err != nil {
 			return err
 		}
-		if was = b.state; was != Loading {
+		if was = b.state; was == Done {
 			return nil
+		}
+		users = nil
+		for _, c := range b.claims {
+			user, err := r.userOf(ctx, tx, load, c.run)
+			if err != nil {
+				return err
+			}
+			users = append(users, user)
+			if err := fenceRun(ctx, tx, load, c.run, canceller); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, `UPDATE loader.runs SET fenced = true WHERE load = $1`, load); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE loader.loads SET state = $2 WHERE id = $1`, load, string(Cancelled))
+		return err
+	})
+	if err != nil || was == Done {
+		return err // a load that is done has no run that writes rows
+	}
+	if err := r.fence(ctx, ended{load: load, users: users}); err != nil {
+		return err
+	}
+	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		b, err := r.lock(ctx, tx, load)
+		if err != nil {
+			return err
 		}
 		done := b.done
 		for _, c := range b.claims {
@@ -90,11 +121,10 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, `UPDATE loader.loads SET state = $2, done = $3 WHERE id = $1`, load, string(Cancelled), done.String())
+		_, err = tx.Exec(ctx, `UPDATE loader.loads SET done = $2 WHERE id = $1`, load, done.String())
 		return err
 	})
-	if err != nil || was == Done {
-		return err // a load that is done has no run that writes rows
-	}
-	return r.Fence(ctx, load, "")
 }
+
+// canceller is the successor of the claims of a load that was cancelled.
+const canceller = "cancel"

@@ -3,6 +3,8 @@ package registry
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,13 +13,51 @@ import (
 	"bulkload/loader/server"
 )
 
-// StaleAfter is how long a run that has sessions may leave its claims without a
-// sign of life before others end its sessions and take them over. A run that has no
-// sessions is taken over at once.
+// StaleAfter is the default of Registry.StaleAfter.
 const StaleAfter = 30 * time.Second
 
-// dead returns the runs among those that hold claims which can no longer be at work:
-// they have no session, or have shown no life for StaleAfter.
+// fenceTimeout is the default of Registry.FenceTimeout.
+const fenceTimeout = 30 * time.Second
+
+// A FenceError says that sessions of a run could not be ended, or that nothing shows whether
+// it has any: its claims are not taken over. The load can be resumed when they have ended.
+type FenceError struct {
+	Load     string
+	Sessions int    // those that are still there; zero where they are not shown
+	User     string // whose they are; empty is not known
+	Err      error  // the server's reason; may be nil
+	product  server.Product
+}
+
+func (e *FenceError) Error() string {
+	user := "another user"
+	if e.User != "" {
+		user = "user " + e.User
+	}
+	if e.Sessions == 0 {
+		return fmt.Sprintf("load %s is held by a run of %s, whose sessions are not shown without VIEWACTIVITY: come as that user, or as one with VIEWACTIVITY and CANCELQUERY", e.Load, user)
+	}
+	right := "pg_signal_backend"
+	if e.product == server.CockroachDB {
+		right = "CANCELQUERY"
+	}
+	s := fmt.Sprintf("%d sessions of %s still work on load %s: come again when they have ended, or as that user, or as one with %s", e.Sessions, user, e.Load, right)
+	if e.Err != nil {
+		s += ": " + server.Reason(e.Err)
+	}
+	return s
+}
+
+func (e *FenceError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{loader.ErrGaveUp}
+	}
+	return []error{loader.ErrGaveUp, e.Err}
+}
+
+// dead returns the runs among those that hold claims which can no longer be at work: they
+// have no session, or have shown no life for StaleAfter, or were marked by a takeover that
+// did not end.
 func (r *Registry) dead(ctx context.Context, load string, claims []claim) ([]string, error) {
 	seen := map[string]bool{}
 	var dead []string
@@ -26,12 +66,12 @@ func (r *Registry) dead(ctx context.Context, load string, claims []claim) ([]str
 			continue
 		}
 		seen[c.run] = true
-		if c.idle < StaleAfter {
-			n, err := r.sessions(ctx, load, c.run)
+		if c.idle < r.StaleAfter && c.successor == "" {
+			alive, err := r.alive(ctx, load, c.run)
 			if err != nil {
 				return nil, err
 			}
-			if len(n) > 0 {
+			if alive {
 				continue
 			}
 		}
@@ -40,100 +80,132 @@ func (r *Registry) dead(ctx context.Context, load string, claims []claim) ([]str
 	return dead, nil
 }
 
-// takeOver ends a run from outside: from the first statement on it can commit
-// nothing more by the transaction way, since its claims are no longer its own; then
-// its sessions are ended, so that nothing of it is still under way; then what it
-// committed is read and recorded.
-func (r *Registry) takeOver(ctx context.Context, load, run string) error {
-	heir := NewID()
-	if err := r.exec(ctx, `UPDATE loader.claims SET run = $3, beat = now() WHERE load = $1 AND run = $2`, load, run, heir); err != nil {
-		return fmt.Errorf("take over from run %s: %w", run, err)
+// alive reports whether a run may have sessions.
+func (r *Registry) alive(ctx context.Context, load, run string) (bool, error) {
+	list, err := r.sessions(ctx, SessionName(load, run))
+	if err != nil || len(list) > 0 {
+		return true, err
 	}
-	if err := r.Fence(ctx, load, run); err != nil {
-		return err
-	}
-	var list []loader.Claim
-	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		list = nil
-		b, err := r.read(ctx, tx, load)
-		for _, c := range b.claims {
-			if c.run == heir {
-				list = append(list, loader.Claim{Range: c.Range, Done: c.done})
-			}
-		}
-		return err
+	var user string
+	err = r.persist(ctx, func(ctx context.Context) error {
+		return r.pool.QueryRow(ctx, `SELECT COALESCE(max(username), '') FROM loader.runs WHERE load = $1 AND run = $2`, load, run).Scan(&user)
 	})
 	if err != nil {
-		return fmt.Errorf("take over from run %s: %w", run, err)
+		return true, fmt.Errorf("look for run %s: %w", run, err)
 	}
-	if len(list) == 0 {
-		return nil // a third run was faster
-	}
-	// What it had not recorded may have been sent.
-	for _, c := range list {
-		for _, gap := range c.Done.Gaps(c.Range) {
-			if err := r.Queue(load, heir).Doubt(ctx, gap, false); err != nil {
-				return err
-			}
-		}
-	}
-	return r.release(ctx, load, heir, list, nil)
+	_, hidden, err := r.hidden(ctx, []string{user})
+	return hidden, err
 }
 
-// fenceTimeout bounds the wait for ended sessions to be gone.
-const fenceTimeout = 30 * time.Second
+// ended says whose sessions are to be ended.
+type ended struct {
+	load   string
+	run    string   // empty is all runs of the load
+	by     string   // the run that ends them, which stays
+	legacy bool     // run may stand for others that are not recorded: end them too
+	users  []string // whose sessions they are
+}
 
 // Fence ends every session of a run, or, where run is empty, of all runs of the load, and
 // waits until the server lists none. What the table then holds of them is final: no
-// statement of theirs can arrive later.
+// statement of theirs can arrive later. A *FenceError says that they are not ended.
 func (r *Registry) Fence(ctx context.Context, load, run string) error {
-	ctx, cancel := context.WithTimeout(ctx, fenceTimeout)
-	defer cancel()
+	return r.fence(ctx, ended{load: load, run: run})
+}
+
+func (r *Registry) fence(ctx context.Context, e ended) error {
+	if user, yes, err := r.hidden(ctx, e.users); err != nil || yes {
+		if err == nil {
+			err = &FenceError{Load: e.load, User: user, product: r.info.Product}
+		}
+		return err
+	}
+	end := time.Now().Add(r.FenceTimeout)
 	wait := 5 * time.Millisecond
 	for {
-		list, err := r.sessions(ctx, load, run)
-		if err != nil {
+		list, err := r.toEnd(ctx, e)
+		if err != nil || len(list) == 0 {
 			return err
 		}
-		if len(list) == 0 {
-			return nil
-		}
+		var refusal error
 		for _, s := range list {
-			end := `SELECT pg_terminate_backend($1::INT)`
+			sql := `SELECT pg_terminate_backend($1::INT)`
 			if r.info.Product == server.CockroachDB {
-				end = `CANCEL SESSION IF EXISTS $1`
+				sql = `CANCEL SESSION IF EXISTS $1`
 			}
-			if err := r.exec(ctx, end, s); err != nil {
-				return fmt.Errorf("end the sessions of %s: %w", SessionName(load, run), err)
+			err := r.exec(ctx, sql, s.id)
+			if err != nil && ctx.Err() == nil && server.Code(err) != "" {
+				// They may end by themselves.
+				refusal = err
+			} else if err != nil {
+				return fmt.Errorf("end the sessions of load %s: %w", e.load, err)
 			}
+		}
+		if time.Now().Add(wait).After(end) {
+			return &FenceError{Load: e.load, Sessions: len(list), User: list[0].user, Err: refusal, product: r.info.Product}
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("end the sessions of %s: %d are still there: %w", SessionName(load, run), len(list), ctx.Err())
+			return ctx.Err()
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, 500*time.Millisecond)
 	}
 }
 
-// sessions returns the sessions of a run, or, where run is empty, of all runs of the load:
-// process ids on PostgreSQL, session ids on CockroachDB.
-func (r *Registry) sessions(ctx context.Context, load, run string) ([]string, error) {
-	q := `SELECT pid::TEXT FROM pg_catalog.pg_stat_activity WHERE left(application_name, length($1::TEXT)) = $1::TEXT AND pid <> pg_backend_pid()`
-	if r.info.Product == server.CockroachDB {
-		q = `SELECT session_id FROM [SHOW CLUSTER SESSIONS] WHERE left(application_name, length($1::TEXT)) = $1::TEXT`
+// A session is one that the server lists.
+type session struct{ id, name, user string }
+
+// toEnd returns the sessions that are still to be ended.
+func (r *Registry) toEnd(ctx context.Context, e ended) ([]session, error) {
+	if e.run != "" && !e.legacy {
+		return r.sessions(ctx, SessionName(e.load, e.run))
 	}
-	var list []string
-	err := r.persist(ctx, func(ctx context.Context) error {
-		found, err := r.pool.Query(ctx, q, SessionName(load, run))
-		if err != nil {
-			return err
+	list, err := r.sessions(ctx, SessionName(e.load, ""))
+	if err != nil || !e.legacy {
+		return list, err
+	}
+	// A run of an earlier version may have taken claims from another under a name of its
+	// own before that one's sessions were ended. Those of runs that are recorded are not
+	// of that kind.
+	var known []string
+	err = r.persist(ctx, func(ctx context.Context) error {
+		found, err := r.pool.Query(ctx, `SELECT run FROM loader.runs WHERE load = $1 AND username <> ''`, e.load)
+		if err == nil {
+			known, err = pgx.CollectRows(found, pgx.RowTo[string])
 		}
-		list, err = pgx.CollectRows(found, pgx.RowTo[string])
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list the sessions of %s: %w", SessionName(load, run), err)
+		return nil, fmt.Errorf("list the runs of load %s: %w", e.load, err)
+	}
+	known = append(known, e.by)
+	return slices.DeleteFunc(list, func(s session) bool {
+		return slices.Contains(known, strings.TrimPrefix(s.name, SessionName(e.load, "")))
+	}), nil
+}
+
+// sessions returns the sessions whose name begins so, but for the own one.
+func (r *Registry) sessions(ctx context.Context, name string) ([]session, error) {
+	q := `SELECT pid::TEXT, application_name, COALESCE(usename::TEXT, '') FROM pg_catalog.pg_stat_activity
+		WHERE left(application_name, length($1::TEXT)) = $1::TEXT AND pid <> pg_backend_pid()`
+	if r.info.Product == server.CockroachDB {
+		q = `SELECT session_id, application_name, user_name FROM [SHOW CLUSTER SESSIONS] WHERE left(application_name, length($1::TEXT)) = $1::TEXT`
+	}
+	var list []session
+	err := r.persist(ctx, func(ctx context.Context) error {
+		found, err := r.pool.Query(ctx, q, name)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (s session, err error) {
+			err = row.Scan(&s.id, &s.name, &s.user)
+			return s, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the sessions of %s: %w", strings.TrimSpace(name), err)
 	}
 	return list, nil
 }

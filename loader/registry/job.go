@@ -34,7 +34,7 @@ func (r *Registry) SetJob(ctx context.Context, load, run string, job int64) erro
 // changes nothing.
 func (r *Registry) ofRun(ctx context.Context, load, run, set string, arg any) error {
 	err := r.persist(ctx, func(ctx context.Context) error {
-		tag, err := r.pool.Exec(ctx, `UPDATE loader.loads SET `+set+` WHERE id = $1 AND EXISTS (SELECT 1 FROM loader.claims WHERE load = $1 AND run = $2)`, load, run, arg)
+		tag, err := r.pool.Exec(ctx, `UPDATE loader.loads SET `+set+` WHERE id = $1 AND EXISTS (SELECT 1 FROM loader.claims WHERE load = $1 AND run = $2 AND successor IS NULL)`, load, run, arg)
 		if err == nil && tag.RowsAffected() == 0 {
 			return ours{loader.ErrLost}
 		}

@@ -21,9 +21,10 @@ type Queue struct {
 	load string
 	run  string
 
-	mu   sync.Mutex
-	held map[int64]bool  // by First: the claims that this run knows it has
-	ends map[int64]int64 // where each of them ends
+	mu      sync.Mutex
+	held    map[int64]bool  // by First: the claims that this run knows it has
+	ends    map[int64]int64 // where each of them ends
+	entered bool            // the run is among those of the load
 
 	// Block, when not zero, keeps claims from crossing its multiples: the blocks
 	// of keys that lie together.
@@ -74,7 +75,7 @@ func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Claim, error) {
 			return c, err
 		}
 		for _, run := range dead {
-			if err := q.reg.takeOver(ctx, q.load, run); err != nil {
+			if err := q.reg.takeOver(ctx, q.load, run, q.run, q.Ledger); err != nil {
 				return loader.Claim{}, err
 			}
 		}
@@ -96,12 +97,19 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 		if err != nil {
 			return err
 		}
+		if q.LooksUp {
+			if err := q.reg.doubts(ctx, tx, q.load, false, &b.open); err != nil {
+				return err
+			}
+		}
 		taken := b.done
 		for _, c := range b.claims {
 			taken.Add(c.Range)
 			switch {
 			case c.run != q.run:
 				others = append(others, c)
+			case c.successor != "":
+				return ours{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
 			case !q.held[c.First]:
 				got = loader.Claim{Range: c.Range, Done: c.done, Open: within(b.open, c.Range)}
 				return q.known(ctx, tx, b, &got)
@@ -129,14 +137,8 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 				return ours{fmt.Errorf("%w: a crash of the server has taken the claim of positions %d to %d, which this run works on", loader.ErrGaveUp, first, end-1)}
 			}
 		}
-		if q.LooksUp {
-			if err := q.reg.doubts(ctx, tx, q.load, false, &b.open); err != nil {
-				return err
-			}
-		}
 		got.Open = within(b.open, got.Range)
-		_, err = tx.Exec(ctx, `INSERT INTO loader.claims (load, lo, hi, run) VALUES ($1, $2, $3, $4)`, q.load, got.First, got.End, q.run)
-		if err != nil || !q.Markers {
+		if err := q.insert(ctx, tx, got.Range); err != nil || !q.Markers {
 			return err
 		}
 		return q.mark(ctx, tx, got.First)
@@ -145,7 +147,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 		return loader.Claim{}, nil, err
 	}
 	if got.Len() > 0 {
-		q.held[got.First] = true
+		q.held[got.First], q.entered = true, true
 		q.ends[got.First] = got.End
 		return got, nil, nil
 	}
@@ -160,6 +162,23 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 		q.told.Do(q.Waits)
 	}
 	return loader.Claim{}, dead, loader.ErrBusy
+}
+
+// insert enters a claim, and with the first one the run. A run that was fenced takes nothing
+// more.
+func (q *Queue) insert(ctx context.Context, tx pgx.Tx, c chunker.Range) error {
+	if !q.entered {
+		_, err := tx.Exec(ctx, `INSERT INTO loader.runs (load, run, username) VALUES ($1, $2, session_user) ON CONFLICT (load, run) DO NOTHING`, q.load, q.run)
+		if err != nil {
+			return err
+		}
+	}
+	tag, err := tx.Exec(ctx, `INSERT INTO loader.claims (load, lo, hi, run) SELECT $1, $2::INT8, $3::INT8, $4
+		WHERE NOT EXISTS (SELECT 1 FROM loader.runs WHERE load = $1 AND run = $4 AND fenced)`, q.load, c.First, c.End, q.run)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = ours{loader.ErrLost}
+	}
+	return err
 }
 
 // isPrefix reports whether positions are the first ones of a load, without a gap.
@@ -221,7 +240,7 @@ func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Claim) error {
 		case q.Markers:
 			done = "CASE WHEN EXISTS (" + markerOfClaim + ") THEN $4 ELSE done END"
 		}
-		tag, err := q.reg.pool.Exec(ctx, `UPDATE loader.claims SET done = `+done+`, beat = now() WHERE load = $1 AND lo = $2 AND run = $3`, args...)
+		tag, err := q.reg.pool.Exec(ctx, `UPDATE loader.claims SET done = `+done+`, beat = now() WHERE load = $1 AND lo = $2 AND run = $3 AND successor IS NULL`, args...)
 		if err != nil {
 			return fmt.Errorf("checkpoint: %w", err)
 		}

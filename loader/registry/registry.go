@@ -70,6 +70,12 @@ type Registry struct {
 	// hold a load for ever. Set it before use.
 	AttemptTimeout time.Duration
 
+	// StaleAfter is how long a run that has sessions may leave its claims without a
+	// sign of life before others end its sessions and take them over. A run that has no
+	// sessions is taken over at once. FenceTimeout bounds the wait for sessions that were
+	// ended, or cannot be, to be gone. Set them before use.
+	StaleAfter, FenceTimeout time.Duration
+
 	pool *pgxpool.Pool
 	info server.Info
 
@@ -85,7 +91,7 @@ const DefaultRetryFor = 5 * time.Minute
 const DefaultAttemptTimeout = time.Minute
 
 func newRegistry(pool *pgxpool.Pool, info server.Info) *Registry {
-	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, pool: pool, info: info, older: new(atomic.Bool)}
+	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, StaleAfter: StaleAfter, FenceTimeout: fenceTimeout, pool: pool, info: info, older: new(atomic.Bool)}
 }
 
 // Over returns the registry over other sessions with its database.

@@ -77,7 +77,7 @@ func (r *Registry) again(ctx context.Context, fn func() error) error {
 	var end time.Time
 	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
 		err := fn()
-		if err == nil || ctx.Err() != nil || isOurs(err) {
+		if err == nil || ctx.Err() != nil || isOurs(err) || errors.Is(err, loader.ErrLost) {
 			return err
 		}
 		if c := server.Classify(err); c != server.Retry && c != server.Uncertain && !isPassing(err) {

@@ -192,11 +192,12 @@ type Sessions struct {
 	Settings map[string]string
 	// Watch, when not nil, learns what the sessions have and what they warn of.
 	Watch *Watch
-	// Ask, when not empty, is one more query for each new session. It travels with the
-	// settings, in one round trip and one implicit transaction. Answered, when not nil,
-	// is given its rows as text, a NULL as nil; its error, or one of the query's, closes
-	// the connection and is the pool's.
-	Ask      string
+	// Ask, when not nil, returns one more query for each new session, or nothing. It
+	// travels with the settings, in one round trip and one implicit transaction, when the
+	// server lists the session already. Answered, when not nil, is given its rows as text,
+	// a NULL as nil; its error, or one of the query's, closes the connection and is the
+	// pool's.
+	Ask      func() string
 	Answered func(conn *pgx.Conn, rows [][][]byte) error
 }
 
@@ -273,7 +274,11 @@ func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions) error {
 		want["statement_timeout"], want["idle_in_transaction_session_timeout"] = ms, ms
 	}
 	names := append(s.Config.customSettings(), chosenSettings...)
-	for tries, ask := 1, o.Ask; ; tries, ask = tries+1, "" {
+	ask := ""
+	if o.Ask != nil {
+		ask = o.Ask()
+	}
+	for tries := 1; ; tries, ask = tries+1, "" {
 		maps.Copy(want, o.Watch.Settings())
 		found, rows, err := s.settle(ctx, conn, want, names, ask)
 		if refusedSetting(err) {

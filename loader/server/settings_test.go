@@ -160,7 +160,7 @@ func TestNewSessionsAreAskedOnce(t *testing.T) {
 		}
 		before := p.Stats().Frontend
 		pool, err := srv.Pool(t.Context(), server.Sessions{Name: "loader ask", Max: 1, AttemptTimeout: 20e9, ReadOnly: true,
-			Ask:      "SELECT 'asked' AS a, NULL AS b FROM (VALUES (1), (2)) AS t",
+			Ask:      func() string { return "SELECT 'asked' AS a, NULL AS b FROM (VALUES (1), (2)) AS t" },
 			Answered: func(_ *pgx.Conn, found [][][]byte) error { rows = found; return nil },
 		})
 		if err != nil {
