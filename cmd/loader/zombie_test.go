@@ -128,7 +128,7 @@ func TestZombieOfALoadThatIsDone(t *testing.T) {
 				}
 				url := registered(t, s)
 				_, before := entered(t, url, 0)
-				first := startZombie(t, command(url, "points", "--n", "60000", "--commit", way, "--chunk", "20", "--workers", "4"))
+				first := startZombie(t, command(url, "points", "--n", "30000", "--commit", way, "--chunk", "20", "--workers", "4"))
 				loadertest.Eventually(t, "rows of the first run", func() bool {
 					return loadertest.Value[bool](t, url, "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relname = 'points')") &&
 						loadertest.Value[int64](t, url, "SELECT count(*) FROM points") >= 1000
