@@ -152,7 +152,7 @@ var guards = []guard{
 		"if err := l.settle(ctx, res); err != nil {", "if err := error(nil); err != nil {",
 		"./loader/load", "TestRepeatedRecordsInDoubt/PostgreSQL", "want the duplicate k=0", false},
 	{"a load is not done before it is settled", "loader/registry/books.go",
-		"state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $4 END`", "state = $3`",
+		"state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $4 END`", "state = $4`",
 		"./loader/load", "TestRepeatedRecords/PostgreSQL", "the load is done", false},
 	{"what was decided by looking is recorded", "loader/run.go",
 		"if out.Looked || err != nil && out.Uncertain {", "if false {",
