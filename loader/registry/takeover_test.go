@@ -290,7 +290,8 @@ func TestFenceThatIsRefused(t *testing.T) {
 // grantTables lets a user use the registry.
 func grantTables(t *testing.T, url, user string) {
 	t.Helper()
-	loadertest.Exec(t, url, "GRANT SELECT, INSERT, UPDATE, DELETE ON loader.loads, loader.claims, loader.ledger, loader.moved, loader.indexes, loader.rejects, loader.tuning, loader.runs, loader.version TO "+user)
+	tables := loadertest.Value[string](t, url, "SELECT string_agg('loader.' || table_name, ', ') FROM information_schema.tables WHERE table_schema = 'loader'")
+	loadertest.Exec(t, url, "GRANT SELECT, INSERT, UPDATE, DELETE ON "+tables+" TO "+user)
 }
 
 // TestSessionsThatDoNotShow is a user of CockroachDB who sees no sessions of others: a run
