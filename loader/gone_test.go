@@ -17,12 +17,15 @@ type forgetful struct {
 	mu   sync.Mutex
 	left []chunker.Range
 	lost bool
+	none chan struct{} // closed when it has had nothing to give
+	told sync.Once
 }
 
 func (q *forgetful) Claim(context.Context, int64) (loader.Claim, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.left) == 0 {
+		q.told.Do(func() { close(q.none) })
 		return loader.Claim{}, io.EOF
 	}
 	c := loader.Claim{Range: q.left[0]}
@@ -33,6 +36,7 @@ func (q *forgetful) Claim(context.Context, int64) (loader.Claim, error) {
 func (q *forgetful) Checkpoint(context.Context, []loader.Claim) error { return nil }
 
 func (q *forgetful) Release(_ context.Context, c loader.Claim) error {
+	<-q.none
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.lost || !c.Done.Covers(c.Range) {
@@ -47,7 +51,7 @@ func (q *forgetful) Release(_ context.Context, c loader.Claim) error {
 // TestRunGoesOnWithWhatIsGone has the last claim come back in part, when the workers have
 // nothing else to do: it is loaded again, and each row counts once.
 func TestRunGoesOnWithWhatIsGone(t *testing.T) {
-	q := &forgetful{left: []chunker.Range{{End: 1000}}}
+	q := &forgetful{left: []chunker.Range{{End: 1000}}, none: make(chan struct{})}
 	var mu sync.Mutex
 	sent, gone := int64(0), int64(0)
 	job := &loader.Job{
