@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"bulkload/chunker"
+	"bulkload/loader/failure"
 	"bulkload/loader/rows"
 )
 
@@ -66,26 +67,26 @@ type Outcome struct {
 // Errors that Run's error may wrap, for errors.Is.
 var (
 	// ErrStopped: Job.Stop was closed and the running chunks were finished.
-	ErrStopped = errors.New("stopped")
+	ErrStopped = failure.New(failure.Interrupted, "stopped")
 	// ErrTooLarge, from a Committer: the server refuses a chunk of this size;
 	// none of it is in. The pipeline commits it in halves.
-	ErrTooLarge = errors.New("chunk too large for the server")
+	ErrTooLarge = failure.New(failure.Data, "chunk too large for the server")
 	// ErrSlow, from a Committer: a chunk of this size did not go in within its
 	// time; none of it is in, or what is in will be found. The pipeline commits it
 	// in halves.
 	ErrSlow = errors.New("chunk took too long")
 	// ErrUnconfirmed: the server confirmed fewer rows than were sent, or it
 	// cannot be found out.
-	ErrUnconfirmed = errors.New("not confirmed")
+	ErrUnconfirmed = failure.New(failure.Unconfirmed, "not confirmed")
 	// ErrGaveUp: a chunk could not be committed within the time for retries.
 	// The load can be resumed.
-	ErrGaveUp = errors.New("gave up retrying")
+	ErrGaveUp = failure.New(failure.GaveUp, "gave up retrying")
 	// ErrStalled: nothing was under way for longer than Job.StallTimeout. That is a
 	// fault of the loader. The load can be resumed.
-	ErrStalled = errors.New("stalled")
+	ErrStalled = failure.New(failure.GaveUp, "stalled")
 	// ErrLost: another run has taken over what this one held, or the load was
 	// forgotten.
-	ErrLost = errors.New("the load was taken over")
+	ErrLost = failure.New(failure.Refused, "the load was taken over")
 	// ErrBusy, from a Queue: what is left is held by other runs that live.
 	ErrBusy = errors.New("held by other runs")
 )

@@ -36,7 +36,7 @@ func (p *program) benchCommand() *cli.Command {
 	files := csvFlags()
 	// What belongs to one load, or has a list in its place.
 	files = slices.DeleteFunc(files, func(f cli.Flag) bool {
-		return slices.Contains([]string{"table", "max-errors", "rejects", "rate", "indexes", "no-registry"}, f.Names()[0])
+		return slices.Contains([]string{"table", "max-errors", "rejects", "indexes", "no-registry"}, f.Names()[0])
 	})
 	shared := slices.DeleteFunc(p.benchFlags(""), func(f cli.Flag) bool {
 		return slices.Contains([]string{"n", "seed"}, f.Names()[0])
@@ -55,7 +55,7 @@ Examples:
    loader bench csv orders.csv --table orders --indexes keep,defer`,
 		Action: func(c *cli.Context) error { return p.bench(c, benched(list[0])) },
 		Subcommands: append(commands, &cli.Command{
-			Name: "csv", Usage: "measure loads of CSV or TSV files", ArgsUsage: "FILE…", Flags: append(shared, files...),
+			Name: "csv", Usage: "measure loads of CSV or TSV files", ArgsUsage: "FILE…", Flags: append(append(shared, files...), orderFlag()),
 			Action: func(c *cli.Context) error { return p.bench(c, p.benchedFiles) },
 		}),
 	}
@@ -147,6 +147,11 @@ func benched(g generator) requests {
 
 // benchedFiles is requests for files.
 func (p *program) benchedFiles(c *cli.Context, s load.Settings) (func() load.Request, error) {
+	inOrder, err := readOrder(c)
+	if err != nil {
+		return nil, err
+	}
+	s.InOrder = inOrder
 	req, d, err := p.files(c, s)
 	if err == nil && slices.Contains(d.Names, files.Stdin) {
 		err = &usageError{"standard input cannot be read for every run; bench csv takes files"}

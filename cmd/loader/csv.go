@@ -59,8 +59,6 @@ func csvFlags() []cli.Flag {
 		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(files.DefaultMaxRecordBytes), Usage: "most bytes of a record: what a quote that is not closed may cost"},
 		&cli.BoolFlag{Name: "create-table", Usage: "make the table where it is missing, of types that fit the first records"},
 		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
-		&cli.StringFlag{Name: "rate", Usage: "most rows per second"},
-		&cli.StringFlag{Name: "order", Value: "auto", Usage: "how chunks follow each other: auto, or file for the order of the file"},
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer to after the last row (empty tables only)"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "keep no record of the load in schema loader: it cannot be resumed"},
 	}
@@ -217,18 +215,6 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.D
 		return req, nil, err
 	}
 	f.MaxRecordBytes = int(most)
-	if text := c.String("rate"); text != "" {
-		if req.Rate, err = strconv.ParseFloat(text, 64); err != nil || !(req.Rate >= 1 && req.Rate <= 1e12) {
-			return req, nil, &usageError{fmt.Sprintf("--rate takes rows per second, from 1 on, not %q", text)}
-		}
-	}
-	switch x := c.String("order"); x {
-	case "auto":
-	case "file":
-		req.InOrder = true
-	default:
-		return req, nil, &usageError{fmt.Sprintf("--order is auto or file, not %q", x)}
-	}
 	f.Names, err = files.Expand(c.Args().Slice())
 	return req, d, err
 }

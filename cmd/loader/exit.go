@@ -9,11 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"bulkload/loader"
-	"bulkload/loader/bank"
-	"bulkload/loader/bench"
-	"bulkload/loader/commit"
-	"bulkload/loader/files"
+	"bulkload/loader/failure"
 	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
@@ -33,94 +29,47 @@ const (
 	exitRejected    = 8
 )
 
-// code is the one mapping of errors to exit codes.
+// exitCodes are the exit codes of the kinds of errors.
+var exitCodes = map[failure.Kind]int{
+	failure.Usage:       exitUsage,
+	failure.Interrupted: exitStopped,
+	failure.Refused:     exitRefused,
+	failure.Data:        exitData,
+	failure.Unconfirmed: exitUnconfirmed,
+	failure.GaveUp:      exitStopped,
+	failure.Target:      exitTarget,
+	failure.Fault:       exitFault,
+}
+
+// code returns the exit code of an error.
 func (p *program) code(err error) int {
-	var (
-		usage   *usageError
-		connect *server.ConnectError
-		create  *server.CreateError
-		table   *load.TableError
-		local   *localError
-		dup     *commit.DuplicateError
-		refused *commit.RefusedError
-		target  *server.TargetError
-		data    *files.DataError
-		file    *files.FileError
-		row     *commit.RowError
-		many    *commit.ToleranceError
-		key     *server.KeyError
-		cert    *certificateError
-		grid    *bench.GridError
-		job     *importer.JobError
-		unread  *importer.UnreadableError
-		broken  *importer.ConstraintError
-		written *importer.FileError
-		write   *writeError
-		resume  *load.ResumeError
-		schema  *registry.SchemaError
-		pg      *pgconn.PgError
-		pooled  *server.PooledError
-		setting *server.SettingsError
-	)
-	switch {
+	var write *writeError
+	kind := kindOf(err)
+	switch code := p.signalCode(); {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &usage), errors.As(err, &grid), errors.Is(err, bench.ErrNothing), errors.Is(err, server.ErrURL):
-		return exitUsage
-	case errors.Is(err, loader.ErrStopped), errors.Is(err, context.Canceled) && p.signalCode() != 0:
-		if code := p.signalCode(); code != 0 {
-			return code
-		}
-		return exitStopped
+	case code != 0 && (kind == failure.Interrupted || kind != failure.Usage && errors.Is(err, context.Canceled)):
+		return code
+	case kind == failure.Usage, kind == failure.Interrupted:
 	case errors.As(err, &write):
 		return exitStopped
 	case errors.Is(err, errRejected):
 		return exitRejected
-	case errors.Is(err, load.ErrTable):
-		if errors.Is(err, loader.ErrUnconfirmed) {
-			return exitUnconfirmed
-		}
-		return exitRefused
-	case errors.Is(err, files.ErrChanged), errors.Is(err, files.ErrOnce), errors.As(err, &resume), errors.As(err, &setting):
-		return exitRefused
-	case errors.As(err, &pooled):
-		return exitTarget
-	case errors.As(err, &data), errors.As(err, &row), errors.As(err, &many):
-		return exitData
-	case errors.As(err, &file):
-		return exitData
-	case errors.As(err, &written):
-		return exitTarget
-	case errors.Is(err, loader.ErrLost), errors.Is(err, registry.ErrNoLoad), errors.Is(err, registry.ErrNoRegistry), errors.Is(err, registry.ErrCancelled), errors.Is(err, registry.ErrDeferred):
-		return exitRefused
-	case errors.As(err, &job):
-		switch {
-		case job.Data, errors.As(err, &unread):
-			return exitData
-		case job.Status == importer.RevertFailed:
-			return exitUnconfirmed
-		}
-		return exitStopped
-	case errors.As(err, &broken), errors.Is(err, loader.ErrUnconfirmed), errors.Is(err, errVerify), errors.Is(err, load.ErrIncomplete), errors.Is(err, bank.ErrMoney):
-		return exitUnconfirmed
-	case errors.Is(err, loader.ErrGaveUp), errors.Is(err, loader.ErrStalled):
-		return exitStopped
-	case errors.As(err, &dup), errors.Is(err, bank.ErrFew), errors.Is(err, bank.ErrFunds):
-		return exitData
-	case errors.As(err, &connect), errors.As(err, &create), errors.As(err, &table), errors.As(err, &schema), errors.As(err, &local), errors.As(err, &target), errors.As(err, &key), errors.As(err, &cert):
-		return exitTarget
-	case errors.As(err, &refused), errors.As(err, &pg):
-		switch class := server.Classify(err); {
-		case class == server.Data, class == server.Duplicate:
-			return exitData
-		case class == server.Refused, strings.HasPrefix(server.Code(err), "42"):
-			return exitTarget
-		}
-		return exitStopped
-	case errors.Is(err, loader.ErrTooLarge):
-		return exitData
 	}
-	return exitFault
+	return exitCodes[kind]
+}
+
+// kindOf returns the kind of an error. One of the database that nobody has judged is what its
+// SQLSTATE says, and anything else is a fault of the loader.
+func kindOf(err error) failure.Kind {
+	var pg *pgconn.PgError
+	switch kind := failure.Of(err); {
+	case kind != failure.None:
+		return kind
+	case errors.As(err, &pg):
+		return server.KindOf(err)
+	}
+	return failure.Fault
 }
 
 // exit reports err, if any, and returns the exit code.

@@ -92,8 +92,26 @@ func (p *program) runFlags() []cli.Flag {
 		&cli.StringFlag{Name: "via", Value: "auto", Usage: "how rows travel: auto, insert, copy, or import for the server's own IMPORT INTO"},
 		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "how a chunk is committed: auto, statement, transaction"},
 		&cli.DurationFlag{Name: "chunk-timeout", Value: commit.DefaultChunkTimeout, Usage: "most time for one attempt at a chunk"},
+		&cli.StringFlag{Name: "rate", Usage: "maximum rows per second"},
+		orderFlag(),
 		&cli.DurationFlag{Name: "retry-for", Value: commit.DefaultRetryFor, Usage: "most time for all attempts at a chunk"},
 	}, handoffFlags()...)
+}
+
+func orderFlag() cli.Flag {
+	return &cli.StringFlag{Name: "order", Value: "auto", Usage: "how chunks follow each other: auto, or file for the order of the input"}
+}
+
+// readOrder reports whether chunks follow each other in the order of the input.
+func readOrder(c *cli.Context) (bool, error) {
+	switch x := c.String("order"); x {
+	case "auto":
+		return false, nil
+	case "file":
+		return true, nil
+	default:
+		return false, &usageError{fmt.Sprintf("--order is auto or file, not %q", x)}
+	}
 }
 
 // number reads a whole number within bounds.
@@ -149,6 +167,14 @@ func (p *program) settings(c *cli.Context) (load.Settings, error) {
 		return s, &usageError{"--chunk-timeout and --retry-for are longer than 0s"}
 	}
 	if s.Handoff, err = readHandoff(c); err != nil {
+		return s, err
+	}
+	if text := c.String("rate"); text != "" {
+		if s.Rate, err = strconv.ParseFloat(text, 64); err != nil || !(s.Rate >= 1) || math.IsInf(s.Rate, 0) {
+			return s, &usageError{fmt.Sprintf("--rate takes rows per second, from 1 on, not %q", text)}
+		}
+	}
+	if s.InOrder, err = readOrder(c); err != nil {
 		return s, err
 	}
 	s.Stop, s.Detail = p.stop, p.verbose

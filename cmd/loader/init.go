@@ -10,6 +10,7 @@ import (
 
 	"bulkload/loader/bank"
 	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
 	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
@@ -195,6 +196,9 @@ func (p *program) makeCertificate(c *cli.Context, cert *bank.ClientCertificate, 
 
 // A certificateError says that cockroach made no certificate.
 type certificateError struct{ err error }
+
+// ErrorKind implements failure.Kinded.
+func (e *certificateError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *certificateError) Error() string { return e.err.Error() }
 func (e *certificateError) Unwrap() error { return e.err }

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
 	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
@@ -19,7 +20,7 @@ import (
 )
 
 // errVerify says that verification found rows that are not as they should be.
-var errVerify = errors.New("verification failed")
+var errVerify = failure.New(failure.Unconfirmed, "verification failed")
 
 func (p *program) loadsCommand() *cli.Command {
 	id := func(name, usage string, flags []cli.Flag, action func(*cli.Context, string) error) *cli.Command {
@@ -57,7 +58,6 @@ Example:
 			id("show", "show one load", nil, p.showLoad),
 			id("resume", "go on with a load, exactly where it stopped", append(p.runFlags(),
 				&cli.StringFlag{Name: "rejects", Usage: "csv: where the rejects go"},
-				&cli.StringFlag{Name: "rate", Usage: "csv: most rows per second"},
 				&cli.BoolFlag{Name: "any-time", Usage: "csv: go on with a file whose time of change alone is another"}), p.resumeLoad),
 			id("pause", "pause the IMPORT job of a load; resume goes on with it", nil, p.pauseLoad),
 			id("verify", "read every row of a load back and compare it with what its seed gives", nil, p.verifyLoad),

@@ -9,12 +9,16 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
+	"bulkload/loader/failure"
 	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
 // A localError says that no private local database could be had.
 type localError struct{ err error }
+
+// ErrorKind implements failure.Kinded.
+func (e *localError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"bulkload/loader/failure"
 	"bulkload/loader/server"
 )
 
@@ -113,6 +114,9 @@ func hintFor(err error) string {
 
 // A usageError is a command line that cannot be carried out.
 type usageError struct{ text string }
+
+// ErrorKind implements failure.Kinded.
+func (e *usageError) ErrorKind() failure.Kind { return failure.Usage }
 
 func (e *usageError) Error() string { return e.text }
 

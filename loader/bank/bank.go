@@ -5,7 +5,6 @@ package bank
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkload/loader/failure"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -21,11 +21,11 @@ import (
 // Errors for errors.Is.
 var (
 	// ErrFew: the table has fewer than two accounts, so that nothing can be moved.
-	ErrFew = errors.New("a transfer needs two accounts")
+	ErrFew = failure.New(failure.Data, "a transfer needs two accounts")
 	// ErrFunds: the accounts that were drawn hold too little to give half of it.
-	ErrFunds = errors.New("insufficient funds")
+	ErrFunds = failure.New(failure.Data, "insufficient funds")
 	// ErrMoney: money was made or lost, or balances do not follow from the history.
-	ErrMoney = errors.New("the accounts do not add up")
+	ErrMoney = failure.New(failure.Unconfirmed, "the accounts do not add up")
 )
 
 // DefaultRetryFor is how long one transfer is tried where Options do not say.

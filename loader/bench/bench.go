@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"bulkload/loader"
+	"bulkload/loader/failure"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
 )
@@ -57,7 +58,7 @@ type Progress struct {
 }
 
 // ErrNothing: the measurement ended before one run did.
-var ErrNothing = errors.New("nothing was measured")
+var ErrNothing = failure.New(failure.Usage, "nothing was measured")
 
 // bench is the state of one Run.
 type bench struct {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"bulkload/loader/commit"
+	"bulkload/loader/failure"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
 )
@@ -29,6 +30,9 @@ type Grid struct {
 
 // A GridError says that a grid cannot be measured.
 type GridError struct{ Reason string }
+
+// ErrorKind implements failure.Kinded.
+func (e *GridError) ErrorKind() failure.Kind { return failure.Usage }
 
 func (e *GridError) Error() string { return e.Reason }
 

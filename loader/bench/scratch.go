@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkload/loader/dataset"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -71,8 +72,10 @@ func (s *scratch) look(ctx context.Context, req load.Request) error {
 	s.like, err = server.Describe(ctx, s.pool, s.Server.Info, s.asked)
 	switch {
 	case errors.Is(err, server.ErrNoTable):
-		// A load makes its table, or says what is missing for that.
 		s.like = nil
+		if refused := s.creatable(ctx, req); refused != nil {
+			return &load.TableError{Reason: fmt.Sprintf("%v; %v", err, refused)}
+		}
 	case err != nil:
 		return err
 	default:
@@ -84,6 +87,17 @@ func (s *scratch) look(ctx context.Context, req load.Request) error {
 		}
 	}
 	return s.sweep(ctx)
+}
+
+// creatable returns why a load does not make its table.
+func (s *scratch) creatable(ctx context.Context, req load.Request) error {
+	d := req.Dataset.Fresh()
+	defer d.Close()
+	if err := d.Inspect(ctx, &dataset.Opening{DB: s.pool, Info: s.Server.Info, Stop: s.Stop, Note: func(string) {}}); err != nil {
+		return err
+	}
+	_, _, err := d.Create(s.Server.Product, s.asked)
+	return err
 }
 
 // sweep drops the scratch tables of measurements that have no session any more.

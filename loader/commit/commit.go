@@ -18,6 +18,7 @@ import (
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
 	"bulkload/loader"
+	"bulkload/loader/failure"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 )
@@ -196,6 +197,9 @@ type DuplicateError struct {
 	Err error  // the server's error, where it gave one
 }
 
+// ErrorKind implements failure.Kinded.
+func (e *DuplicateError) ErrorKind() failure.Kind { return failure.Data }
+
 func (e *DuplicateError) Error() string {
 	s := "duplicate key"
 	if e.Key != "" {
@@ -216,6 +220,9 @@ func (e *DuplicateError) Unwrap() error { return e.Err }
 // A RefusedError is an error of the server that no retry can mend.
 type RefusedError struct{ Err error }
 
+// ErrorKind implements failure.Kinded.
+func (e *RefusedError) ErrorKind() failure.Kind { return server.KindOf(e.Err) }
+
 func (e *RefusedError) Error() string { return server.Reason(e.Err) }
 func (e *RefusedError) Unwrap() error { return e.Err }
 
@@ -224,6 +231,9 @@ type RowError struct {
 	rows.Place
 	Err error // the server's
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *RowError) ErrorKind() failure.Kind { return failure.Data }
 
 func (e *RowError) Error() string {
 	return e.Place.String() + ": " + columnPart(e.Err) + server.Reason(e.Err)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"bulkload/loader/failure"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 )
@@ -18,6 +19,9 @@ import (
 // A ToleranceError says that a load has more bad rows than it may have. The chunk that
 // it comes from is not in.
 type ToleranceError struct{ Err error }
+
+// ErrorKind implements failure.Kinded.
+func (e *ToleranceError) ErrorKind() failure.Kind { return failure.Data }
 
 func (e *ToleranceError) Error() string { return e.Err.Error() }
 func (e *ToleranceError) Unwrap() error { return e.Err }

@@ -17,6 +17,7 @@ import (
 	"bulkload/chunker/keysize"
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/failure"
 	"bulkload/loader/importer/virtual"
 	"bulkload/loader/server"
 )
@@ -217,15 +218,37 @@ type Outcome struct {
 }
 
 // A TableError says that the target does not fit the load. Nothing was written.
-type TableError struct{ Reason string }
+type TableError struct {
+	Reason string
+	// Flags says that what the user asked for contradicts itself, whatever the table is.
+	Flags bool
+}
+
+// ErrorKind implements failure.Kinded.
+func (e *TableError) ErrorKind() failure.Kind {
+	if e.Flags {
+		return failure.Usage
+	}
+	return failure.Target
+}
 
 func (e *TableError) Error() string { return e.Reason }
 
+// Contradict returns a *TableError of flags that do not go together, or with the input.
+func Contradict(format string, args ...any) error {
+	return &TableError{Reason: fmt.Sprintf(format, args...), Flags: true}
+}
+
 // Refuse returns a *TableError.
-func Refuse(format string, args ...any) error { return &TableError{fmt.Sprintf(format, args...)} }
+func Refuse(format string, args ...any) error {
+	return &TableError{Reason: fmt.Sprintf(format, args...)}
+}
 
 // A ResumeError says why a load that was begun cannot go on, and what can be done.
 type ResumeError struct{ Reason string }
+
+// ErrorKind implements failure.Kinded.
+func (e *ResumeError) ErrorKind() failure.Kind { return failure.Refused }
 
 func (e *ResumeError) Error() string { return e.Reason }
 

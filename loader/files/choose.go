@@ -41,7 +41,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 	}
 	switch {
 	case asked.Via == commit.Copy && (c.Set != nil || c.Conflict != ""):
-		return asked, dataset.Refuse("--via copy can neither compute columns (--set) nor pass over rows (--on-conflict); use --via insert")
+		return asked, dataset.Contradict("--via copy can neither compute columns (--set) nor pass over rows (--on-conflict); use --via insert")
 	case c.Conflict != "" && d.keys() == nil:
 		return asked, dataset.Refuse("--on-conflict %s needs the whole primary key of %s in the file", c.Conflict, name)
 	case asked.Way != commit.Statement:
@@ -49,7 +49,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 		asked.Way = commit.Transaction
 		d.choice = asked
 	case c.Conflict != "" || !c.MaxErrors.none():
-		return asked, dataset.Refuse("--on-conflict and --max-errors need --commit transaction")
+		return asked, dataset.Contradict("--on-conflict and --max-errors need --commit transaction")
 	default:
 		why := d.unsure()
 		if why == "" {

@@ -13,6 +13,7 @@ import (
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
 	"bulkload/loader"
+	"bulkload/loader/failure"
 	"bulkload/loader/rows"
 )
 
@@ -67,6 +68,9 @@ type DataError struct {
 	rows.Place
 	Reason string
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *DataError) ErrorKind() failure.Kind { return failure.Data }
 
 func (e *DataError) Error() string { return fmt.Sprintf("%s: %s", e.Place, e.Reason) }
 

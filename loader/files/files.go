@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"bulkload/loader/failure"
 )
 
 // Stdin is the name of the file that is read from standard input.
@@ -46,15 +48,23 @@ type File struct {
 }
 
 // ErrChanged: a file is not the one that the load was begun with.
-var ErrChanged = errors.New("the file has changed since the load began")
+var ErrChanged = failure.New(failure.Refused, "the file has changed since the load began")
 
 // ErrOnce: an input can be read in the process only that began with it.
-var ErrOnce = errors.New("cannot be read a second time, so that the load cannot be resumed")
+var ErrOnce = failure.New(failure.Refused, "cannot be read a second time, so that the load cannot be resumed")
 
 // A FileError says that an input cannot be read.
 type FileError struct {
 	Name string
 	Err  error
+}
+
+// ErrorKind implements failure.Kinded.
+func (e *FileError) ErrorKind() failure.Kind {
+	if k := failure.Of(e.Err); k != failure.None {
+		return k
+	}
+	return failure.Data
 }
 
 func (e *FileError) Error() string {

@@ -29,6 +29,7 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 		}
 	}
 	var faults []string
+	flags := false               // a fault is one of the flags
 	given := map[string]string{} // column → what gives it
 	for i, name := range c.names {
 		column, mapped := f.Map[name]
@@ -44,6 +45,7 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 			c.Fields = append(c.Fields, mappedField{Field: i, Name: name})
 			continue
 		case has == nil:
+			flags = flags || mapped
 			faults = append(faults, fmt.Sprintf("%s has no column %s%s", t.Display(), quoteIf(column), suggest(column, t, name)))
 			continue
 		case has.Generated:
@@ -58,6 +60,7 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 	}
 	for name := range f.Map {
 		if !slices.Contains(c.names, name) {
+			flags = true
 			faults = append(faults, fmt.Sprintf("--map names a field %s, and the file has %s", quoteIf(name), strings.Join(c.names, ", ")))
 		}
 	}
@@ -65,11 +68,14 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 		has := columnOf(t, a.Column)
 		switch {
 		case has == nil:
+			flags = true
 			faults = append(faults, fmt.Sprintf("--set names a column %s that %s does not have%s", quoteIf(a.Column), t.Display(), suggest(a.Column, t, "")))
 			continue
 		case has.Generated:
+			flags = true
 			faults = append(faults, fmt.Sprintf("--set names column %s, which is computed by the database", has.Name))
 		case given[has.Name] != "":
+			flags = true
 			faults = append(faults, fmt.Sprintf("column %s is given twice, by %s and by --set", has.Name, given[has.Name]))
 		}
 		c.Set[i].Column = has.Name
@@ -88,7 +94,7 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 		if n := len(faults); n > mostFaults {
 			faults = append(faults[:mostFaults], fmt.Sprintf("and %d more", n-mostFaults))
 		}
-		return &dataset.TableError{Reason: strings.Join(faults, "; ")}
+		return &dataset.TableError{Reason: strings.Join(faults, "; "), Flags: flags}
 	}
 	return nil
 }
@@ -134,7 +140,7 @@ func (c *spec) readHeader(ctx context.Context, d *Dataset, f *Request) error {
 		c.sample = c.sample[1:]
 		if f.Columns != nil {
 			if len(f.Columns) != c.Width {
-				return &dataset.TableError{Reason: fmt.Sprintf("--columns names %d fields, and the header has %d: %s", len(f.Columns), c.Width, strings.Join(names, ", "))}
+				return dataset.Contradict("--columns names %d fields, and the header has %d: %s", len(f.Columns), c.Width, strings.Join(names, ", "))
 			}
 			c.names = f.Columns
 		}
@@ -148,7 +154,7 @@ func (c *spec) readHeader(ctx context.Context, d *Dataset, f *Request) error {
 		}
 	case f.Columns != nil:
 		if len(f.Columns) != c.Width {
-			return &dataset.TableError{Reason: fmt.Sprintf("--columns names %d fields, and the first record has %d", len(f.Columns), c.Width)}
+			return dataset.Contradict("--columns names %d fields, and the first record has %d", len(f.Columns), c.Width)
 		}
 		c.names = f.Columns
 	default:

@@ -65,7 +65,7 @@ func (d *Dataset) Begin(ctx context.Context, rejected func(context.Context) (int
 	case c.MaxErrors.none():
 		return nil
 	case rejected == nil:
-		return dataset.Refuse("--max-errors keeps bad rows in the registry, which --no-registry gives up")
+		return dataset.Contradict("--max-errors keeps bad rows in the registry, which --no-registry gives up")
 	}
 	n, err := rejected(ctx)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkload/loader/failure"
 	"bulkload/loader/server"
 )
 
@@ -28,6 +29,9 @@ type ConstraintError struct {
 	Table, Name string
 	Err         error
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *ConstraintError) ErrorKind() failure.Kind { return failure.Unconfirmed }
 
 func (e *ConstraintError) Error() string {
 	return fmt.Sprintf("constraint %s of %s does not hold for all rows, and stays unvalidated: %s", e.Name, e.Table, server.Reason(e.Err))

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"bulkload/loader/failure"
 )
 
 // A JobError says that a job has ended without its rows, and why. None of them is in the
@@ -19,6 +21,17 @@ type JobError struct {
 	Unreadable bool
 	File       string // the file that a row at fault is in, as the server names it, else empty
 	Row        int64  // its number in the file from 1 on, else zero
+}
+
+// ErrorKind implements failure.Kinded.
+func (e *JobError) ErrorKind() failure.Kind {
+	switch {
+	case e.Data:
+		return failure.Data
+	case e.Status == RevertFailed:
+		return failure.Unconfirmed
+	}
+	return failure.GaveUp
 }
 
 func (e *JobError) Error() string {

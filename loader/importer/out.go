@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkload/loader/atomicfile"
+	"bulkload/loader/failure"
 	"bulkload/loader/importer/virtual"
 )
 
@@ -22,6 +23,9 @@ type FileError struct {
 	Name string
 	Err  error
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *FileError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *FileError) Error() string {
 	var path *os.PathError

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
 	"bulkload/loader/server"
 )
 
@@ -64,6 +65,9 @@ type UnreadableError struct {
 	File string // without what gives access
 	*JobError
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *UnreadableError) ErrorKind() failure.Kind { return failure.Data }
 
 func (e *UnreadableError) Error() string {
 	return fmt.Sprintf("the database cannot read %s: %v", e.File, e.JobError)

@@ -9,6 +9,7 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/failure"
 	"bulkload/loader/files"
 	"bulkload/loader/importer"
 	"bulkload/loader/registry"
@@ -33,7 +34,7 @@ func (i *identity) marker() string {
 // ErrTable: the table does not hold what the record says: it is another table of the same
 // name, or its rows are gone. Beside loader.ErrUnconfirmed a run found that at its end,
 // else the load was not resumed.
-var ErrTable = errors.New("the table is not as it was loaded")
+var ErrTable = failure.New(failure.Refused, "the table is not as it was loaded")
 
 // recognise notes what the table is, for the record and for the end of the run.
 func (l *Load) recognise() {
@@ -280,7 +281,7 @@ func (l *Load) checkNow(ctx context.Context, was *identity, res loader.Result) e
 }
 
 func (l *Load) unconfirmed(why string) error {
-	return fmt.Errorf("%w: %w: %s", loader.ErrUnconfirmed, ErrTable, why)
+	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w: %s", loader.ErrUnconfirmed, ErrTable, why))
 }
 
 // emptied names the table in the error of its marker.
@@ -297,8 +298,8 @@ func (l *Load) lost(res loader.Result, err error) error {
 		if res.Gone == 0 {
 			return l.outOfOrder()
 		}
-		return fmt.Errorf("%w: %w: a crash of the server has taken rows that it had confirmed, and kept later ones: %v; %s; remove the rows and load again",
-			loader.ErrUnconfirmed, ErrTable, registry.ErrGaps, l.Dataset.Ordered())
+		return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w: a crash of the server has taken rows that it had confirmed, and kept later ones: %v; %s; remove the rows and load again",
+			loader.ErrUnconfirmed, ErrTable, registry.ErrGaps, l.Dataset.Ordered()))
 	}
 	if res.Gone > 0 && l.Dataset.Size().Once && (errors.Is(err, files.ErrOnce) || errors.Is(err, files.ErrChanged)) {
 		return fmt.Errorf("%w: a crash of the server has taken rows that it had confirmed, and its input cannot be read a second time", loader.ErrUnconfirmed)

@@ -31,7 +31,7 @@ func (l *Load) deferrable(ctx context.Context, noRegistry bool) ([]server.Remake
 	name := l.Table.Display()
 	switch {
 	case noRegistry:
-		return nil, &TableError{Reason: "--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry"}
+		return nil, &TableError{Reason: "--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry", Flags: true}
 	case !l.Table.Empty:
 		return nil, &TableError{Reason: fmt.Sprintf("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)}
 	case len(l.Table.ReferencedBy) > 0:

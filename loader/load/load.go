@@ -17,6 +17,7 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
 	"bulkload/loader/files"
 	"bulkload/loader/importer"
 	"bulkload/loader/importer/serve"
@@ -65,6 +66,8 @@ type Request struct {
 type spec struct {
 	Table []string   `json:"table"`
 	Way   commit.Way `json:"way"`
+	// InOrder says that the user wanted the order of the input.
+	InOrder bool `json:"in_order,omitempty"`
 	// Unique are the deferred unique indexes, to name duplicates.
 	Unique []uniqueIndex   `json:"unique,omitempty"`
 	Import *importer.State `json:"import,omitempty"`
@@ -225,7 +228,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 		return err
 	}
 	// 3. The rows' keys, where nobody else's are.
-	l.spec.Table = l.Table.Name
+	l.spec.Table, l.spec.InOrder = l.Table.Name, req.InOrder
 	o.Imported, o.Fixed = l.Via == Import, l.handoff != nil && l.handoff.Mode == importer.URLs
 	if err := l.Dataset.Reserve(ctx, o); err != nil {
 		return err
@@ -367,14 +370,14 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	}
 	rec, err := l.registry.Get(ctx, l.ID)
 	if err != nil {
-		return res, fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
+		return res, unconfirmed(err)
 	}
 	if rec.State != registry.Done {
 		return res, fmt.Errorf("%w: the registry has %d of %d %s", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions, l.Dataset.Facts().Unit)
 	}
 	var now spec
 	if err := json.Unmarshal(rec.Spec, &now); err != nil {
-		return res, fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
+		return res, unconfirmed(err)
 	}
 	if err := l.checkEnd(ctx, now.Identity, res); err != nil {
 		return res, err
@@ -387,6 +390,15 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		return res, err
 	}
 	return res, l.confirm(ctx, res)
+}
+
+// unconfirmed returns err, of a question for what is in, as one that leaves it open. A load that
+// was ended meanwhile is no such question.
+func unconfirmed(err error) error {
+	if failure.Of(err) == failure.Refused {
+		return err
+	}
+	return fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 }
 
 // tell keeps what the user should know before the first row.

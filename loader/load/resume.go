@@ -48,6 +48,7 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if err := l.restoreSession(ctx, s); err != nil {
 		return err
 	}
+	s.InOrder = s.InOrder || l.spec.InOrder
 	o := l.opening(s)
 	o.Resumed, o.Imported = l.ID, l.spec.Import != nil
 	if l.spec.Import != nil {

@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -10,6 +9,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/commit"
+	"bulkload/loader/failure"
 	"bulkload/loader/files"
 	"bulkload/loader/registry"
 	"bulkload/loader/rows"
@@ -33,7 +33,7 @@ type Report struct {
 func (r Report) OK() bool { return r.Same == r.Rows && r.Foreign == 0 && r.Want == r.Got }
 
 // ErrIncomplete is wrapped by Verify's error when the load is not complete yet.
-var ErrIncomplete = errors.New("the load is not complete")
+var ErrIncomplete = failure.New(failure.Unconfirmed, "the load is not complete")
 
 // verifyRows is the number of rows that are compared at once.
 const verifyRows = 5000

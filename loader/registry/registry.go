@@ -19,22 +19,23 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/chunker"
+	"bulkload/loader/failure"
 	"bulkload/loader/server"
 )
 
 // Errors for errors.Is.
 var (
 	// ErrNoLoad: the registry has no load of that id.
-	ErrNoLoad = errors.New("no such load")
+	ErrNoLoad = failure.New(failure.Refused, "no such load")
 	// ErrCancelled: the load was cancelled and cannot go on.
-	ErrCancelled = errors.New("the load was cancelled")
+	ErrCancelled = failure.New(failure.Refused, "the load was cancelled")
 	// ErrDeferred: the load has dropped indexes and not made them again.
-	ErrDeferred = errors.New("indexes that the load dropped are not there again; resume or cancel it first")
+	ErrDeferred = failure.New(failure.Refused, "indexes that the load dropped are not there again; resume or cancel it first")
 	// ErrGaps: positions are in that lie behind others that are not, of a load whose
 	// positions are committed in order.
-	ErrGaps = errors.New("rows are in that come behind others that are not")
+	ErrGaps = failure.New(failure.Refused, "rows are in that come behind others that are not")
 	// ErrNoRegistry: the database has no registry; nothing was loaded here.
-	ErrNoRegistry = errors.New("no registry in this database")
+	ErrNoRegistry = failure.New(failure.Refused, "no registry in this database")
 )
 
 // A State is where a load stands.

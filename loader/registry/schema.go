@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkload/loader/failure"
 	"bulkload/loader/server"
 )
 
@@ -151,6 +152,9 @@ type SchemaError struct {
 	Reason string
 	Err    error // of the server; may be nil
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *SchemaError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *SchemaError) Error() string {
 	if e.Err == nil {

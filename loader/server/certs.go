@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"bulkload/loader/failure"
+
 	"github.com/jackc/pgservicefile"
 	"github.com/jackc/pgx/v5"
 )
@@ -20,6 +22,9 @@ type KeyError struct {
 	Path   string
 	Reason string
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *KeyError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *KeyError) Error() string { return visible(e.Path) + " " + e.Reason }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 
+	"bulkload/loader/failure"
+
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -107,4 +109,15 @@ func Code(err error) string {
 // that the loader set for one attempt.
 func Stopped(ctx context.Context, err error) bool {
 	return err != nil && ctx.Err() != nil
+}
+
+// KindOf returns the kind of an error of the database that nothing else has given one.
+func KindOf(err error) failure.Kind {
+	switch class := Classify(err); {
+	case class == Data, class == Duplicate:
+		return failure.Data
+	case class == Refused, strings.HasPrefix(Code(err), "42"):
+		return failure.Target
+	}
+	return failure.GaveUp
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"bulkload/loader/failure"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -23,7 +24,7 @@ type Config struct {
 }
 
 // ErrURL is what errors of Parse wrap: the user's URL is at fault, not the server.
-var ErrURL = errors.New("bad URL")
+var ErrURL = failure.New(failure.Usage, "bad URL")
 
 // Parse reads a connection string: postgres://, postgresql:// or cockroachdb://
 // URLs, or key=value pairs, with what libpq's environment, service file and passfile

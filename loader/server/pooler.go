@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"bulkload/loader/failure"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -13,6 +15,9 @@ import (
 // another's, and a late statement could still arrive when an uncertain outcome is looked
 // up. Nothing was written.
 type PooledError struct{ Host string }
+
+// ErrorKind implements failure.Kinded.
+func (e *PooledError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *PooledError) Error() string {
 	return fmt.Sprintf("%s is a connection pooler that shares the server's sessions with other clients; name host and port of the database server itself, or a pool in session mode", e.Host)

@@ -10,6 +10,8 @@ import (
 	"maps"
 	"time"
 
+	"bulkload/loader/failure"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -36,6 +38,9 @@ type ConnectError struct {
 	Err                  error
 	hint                 string
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *ConnectError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *ConnectError) Error() string {
 	return fmt.Sprintf("connect to %s as %s, database %q: %s%s", e.Host, e.User, e.Database, Reason(e.Err), e.hint)
@@ -163,6 +168,9 @@ type CreateError struct {
 	What, Name string
 	Err        error
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *CreateError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *CreateError) Error() string {
 	return fmt.Sprintf("create %s %s: %s", e.What, e.Name, Reason(e.Err))

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"bulkload/loader/failure"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -111,6 +113,9 @@ func (c *Config) customSettings() []string {
 
 // A SettingsError says that the server refuses a setting that a session must have.
 type SettingsError struct{ Err error }
+
+// ErrorKind implements failure.Kinded.
+func (e *SettingsError) ErrorKind() failure.Kind { return failure.Refused }
 
 func (e *SettingsError) Error() string {
 	return "the session cannot have the settings that the load began with: " + Reason(e.Err)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"bulkload/loader/failure"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -20,6 +22,9 @@ type TargetError struct {
 	Reason string // "no such table", "is a view", …
 	err    error
 }
+
+// ErrorKind implements failure.Kinded.
+func (e *TargetError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *TargetError) Error() string {
 	if e.err != nil {
