@@ -82,8 +82,9 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 // Ordered implements dataset.Dataset: the last record of a key takes the place of the others,
 // or the first keeps it.
 //
-// Note: several workers would gain nothing. Two were three times slower than one where the
-// chunks had keys in common, for each waited for the other's locks, and for deadlocks.
+// Note: measured on PostgreSQL 15. Where no key is repeated, two workers were 1.4 times as fast
+// as one; where chunks have keys in common, several times slower, for each waited for the
+// other's locks, and for deadlocks.
 func (d *Dataset) Ordered() string {
 	if d.spec.Conflict == "" {
 		return ""
