@@ -336,8 +336,9 @@ func TestFetchThatFails(t *testing.T) {
 	_, err = localdb.Fetch(t.Context(), 18, localdb.Reporter{})
 	check("silence", err, "nothing arrived for 2s")
 	ctx, cancel := context.WithCancel(t.Context())
+	before := r.asked.Load() // on a busy machine npm may not have got so far in silence
 	go func() {
-		for r.asked.Load() < 3 && t.Context().Err() == nil {
+		for r.asked.Load() == before && t.Context().Err() == nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 		cancel()
@@ -353,8 +354,8 @@ func TestFetchThatFails(t *testing.T) {
 	t.Setenv("npm_config_registry", "http://127.0.0.1:1")
 	_, err = localdb.Fetch(t.Context(), 18, localdb.Reporter{})
 	check("no registry", err, "ECONNREFUSED")
-	if n := r.asked.Load(); n != 3 {
-		t.Errorf("the registry was asked %d times, want 3", n)
+	if n := r.asked.Load(); n != before+1 {
+		t.Errorf("the registry was asked %d times, want %d", n, before+1)
 	}
 }
 
