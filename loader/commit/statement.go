@@ -51,6 +51,14 @@ func compose(o Options, product server.Product) statements {
 	if o.TextCopy {
 		format = ""
 	}
+	hold := ""
+	if product == server.PostgreSQL {
+		// A claim is not deleted before the transactions of its chunks have ended: what
+		// reads the ledger then sees all of them, and no row of one comes later. A
+		// checkpoint is not in their way, nor they in its. CockroachDB, whose transactions
+		// are serializable, needs no lock for that.
+		hold = " FOR KEY SHARE"
+	}
 	s := statements{
 		insert: insert,
 		// ON CONFLICT names its key: without one, a row that another unique
@@ -61,7 +69,7 @@ func compose(o Options, product server.Product) statements {
 		lookup:    fmt.Sprintf("SELECT %s FROM %s WHERE %s = ANY($1::INT8[])", columns, table, key),
 		// A run that lost its claim writes no ledger row, and so no rows.
 		ledger: `INSERT INTO loader.ledger (load, lo, hi) SELECT $1, $2::INT8, $3::INT8 WHERE EXISTS (
-			SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL)
+			SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL` + hold + `)
 			ON CONFLICT (load, lo) DO NOTHING`,
 		reject: `INSERT INTO loader.rejects (load, position, file, line, byte, column_name, code, reason, record)
 			SELECT $1, * FROM unnest($2::INT8[], $3::TEXT[], $4::INT8[], $5::INT8[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::BYTEA[]) AS r

@@ -108,13 +108,20 @@ type merging struct {
 	taken int
 }
 
-// take moves a claim into the record, with what is in of it. Its ledger rows, if it has
-// any, are of no more use.
-func (s *merging) take(ctx context.Context, tx pgx.Tx, c chunker.Range, in chunker.Ranges, ledger bool) error {
+// drop deletes a claim. It comes first: on PostgreSQL it waits for the transactions of the
+// claim's chunks, which hold it. The ledger, read behind it, has all that will ever be there.
+func (s *merging) drop(ctx context.Context, tx pgx.Tx, c chunker.Range) error {
 	s.taken++
+	_, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1 AND lo = $2`, s.load, c.First)
+	return err
+}
+
+// add moves what is in of a claim that was dropped into the record. Its ledger rows, if it
+// has any, are of no more use.
+func (s *merging) add(ctx context.Context, tx pgx.Tx, c chunker.Range, in chunker.Ranges, ledger bool) error {
 	s.done.AddAll(in)
-	if _, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1 AND lo = $2`, s.load, c.First); err != nil || !ledger {
-		return err
+	if !ledger {
+		return nil
 	}
 	_, err := tx.Exec(ctx, `DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3`, s.load, c.First, c.End)
 	return err
@@ -167,6 +174,9 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 				}
 				return ours{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
 			}
+			if err := s.drop(ctx, tx, c.Range); err != nil {
+				return err
+			}
 			in := b.claims[i].done
 			if known != nil {
 				err = known(ctx, tx, c, &in)
@@ -180,7 +190,7 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 				gone = append(gone, in.Gaps(x)...)
 			}
 			s.open.AddAll(c.Open)
-			if err := s.take(ctx, tx, c.Range, in, known == nil); err != nil {
+			if err := s.add(ctx, tx, c.Range, in, known == nil); err != nil {
 				return err
 			}
 		}

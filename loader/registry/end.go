@@ -110,16 +110,15 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 		for _, c := range b.claims {
 			done.AddAll(c.done)
 		}
+		// The claims go first; see merging.drop.
+		if _, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1`, load); err != nil {
+			return err
+		}
 		if err := r.ledger(ctx, tx, load, chunker.Range{End: b.positions}, &done); err != nil {
 			return err
 		}
-		for _, q := range []string{
-			`DELETE FROM loader.claims WHERE load = $1`,
-			`DELETE FROM loader.ledger WHERE load = $1`,
-		} {
-			if _, err := tx.Exec(ctx, q, load); err != nil {
-				return err
-			}
+		if _, err := tx.Exec(ctx, `DELETE FROM loader.ledger WHERE load = $1`, load); err != nil {
+			return err
 		}
 		_, err = tx.Exec(ctx, `UPDATE loader.loads SET done = $2 WHERE id = $1`, load, done.String())
 		return err

@@ -82,11 +82,14 @@ func (r *Registry) inherit(ctx context.Context, load, run string, ledger bool) e
 			if c.run != run || c.successor == "" {
 				continue // a third run was faster
 			}
+			if err := s.drop(ctx, tx, c.Range); err != nil {
+				return err
+			}
 			in := c.done
 			if err := r.ledger(ctx, tx, load, c.Range, &in); err != nil {
 				return err
 			}
-			if err := s.take(ctx, tx, c.Range, in, true); err != nil {
+			if err := s.add(ctx, tx, c.Range, in, true); err != nil {
 				return err
 			}
 			if !ledger {
