@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,8 @@ func TestServerLosesWhatItConfirmed(t *testing.T) {
 	if !loadertest.Chaos {
 		list = few(list)
 	}
+	// A file is not loaded by statement into a table with a trigger.
+	list = slices.DeleteFunc(list, func(s subject) bool { return s.kind == "file" })
 	for _, sub := range list {
 		t.Run(sub.String(), func(t *testing.T) {
 			url := srv.NewDatabase(t)
