@@ -49,4 +49,7 @@ var registryGuards = []guard{
 	{"a claim stays while its chunks are under way", "loader/commit/statement.go",
 		`hold = " FOR KEY SHARE"`, `hold = ""`,
 		"./loader/load", "TestCommitBehindARelease/points/transaction/copy", "chunks of a claim came behind its release", false},
+	{"a run that falls silent in the registry is in nobody's way", "loader/registry/retry.go",
+		"r.endSilent(ctx, locked.load)", "_ = locked.load",
+		"./loader/registry", "TestRunThatFallsSilentInTheRegistry/PostgreSQL", "behind a run that is silent a claim gives gave up", false},
 }

@@ -11,6 +11,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
+	"bulkload/loader/server"
 )
 
 // claim is a row of loader.claims.
@@ -38,7 +39,11 @@ func (r *Registry) read(ctx context.Context, tx pgx.Tx, load string) (books, err
 
 // lock is read such that nobody else can change the books before the transaction ends.
 func (r *Registry) lock(ctx context.Context, tx pgx.Tx, load string) (books, error) {
-	return r.readFor(ctx, tx, load, ` FOR UPDATE`)
+	b, err := r.readFor(ctx, tx, load, ` FOR UPDATE`)
+	if code := server.Code(err); code == queryCancelled || code == lockNotAvailable || errors.Is(err, context.DeadlineExceeded) {
+		err = lockedError{load, err}
+	}
+	return b, err
 }
 
 // lockLive is lock for a run that goes on with the load: ErrCancelled, where none may.

@@ -67,6 +67,8 @@ var bindings = []binding{
 	{sql: "UPDATE loader.loads SET state = $2, finished_at = COALESCE(finished_at, now()) WHERE id = $1", steps: []string{"settle"}},
 	{sql: "WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1)", steps: []string{"update-load"}},
 	{sql: "INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, false)", why: crashes},
+	{sql: "SELECT pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE left(a.application_name, length($1::TEXT)) = $1::TEXT AND a.pid <> pg_backend_pid() AND a.wait_event_type = 'Client' AND a.state_change < now() - $2 * INTERVAL '1 millisecond' AND EXISTS (SELECT 1 FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.relation = 'loader.loads'::REGCLASS)",
+		steps: []string{"loses-session"}},
 	// Whose sessions are seen.
 	{sql: "INSERT INTO loader.runs (load, run, username) ", why: whoSees},
 	{sql: "SELECT COALESCE(max(username), '') FROM loader.runs ", why: whoSees},

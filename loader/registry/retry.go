@@ -39,12 +39,24 @@ func isOurs(err error) bool {
 // CockroachDB, in fresh transactions whose COMMIT is checked on PostgreSQL. fn is
 // written so that running it again after a commit whose reply was lost is harmless.
 func (r *Registry) retry(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-	return r.persist(ctx, func(ctx context.Context) error {
-		if r.info.Product == server.CockroachDB {
-			return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
+	return r.again(ctx, func() error {
+		err := r.try(ctx, fn)
+		var locked lockedError
+		if errors.As(err, &locked) {
+			r.endSilent(ctx, locked.load)
 		}
-		return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
+		return err
 	})
+}
+
+// try makes one attempt.
+func (r *Registry) try(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, r.AttemptTimeout)
+	defer cancel()
+	if r.info.Product == server.CockroachDB {
+		return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
+	}
+	return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
 }
 
 // exec runs one statement that may safely be run twice, until it succeeds.
