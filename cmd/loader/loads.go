@@ -257,7 +257,12 @@ type verifyJSON struct {
 	Foreign  int64  `json:"foreign"`
 	Want     string `json:"checksum_want,omitempty"` // of generated rows
 	Checksum string `json:"checksum,omitempty"`
-	First    string `json:"first,omitempty"` // of files: the first chunk that differs
+	First    string `json:"first,omitempty"` // of files: the first record that differs
+	Repeated int64  `json:"repeated,omitempty"`
+	Order    int64  `json:"order,omitempty"`
+	There    *int64 `json:"there,omitempty"` // where rows were only counted
+	// Unknown is what was not compared, or cannot be told.
+	Unknown []string `json:"unknown,omitempty"`
 }
 
 func (p *program) verifyLoad(c *cli.Context, id string) error {
@@ -276,18 +281,36 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 		summed := got.Want != 0 || got.Got != 0
 		switch {
 		case p.json:
-			v := verifyJSON{Load: id, OK: got.OK(), Rows: got.Rows, Same: got.Same, Changed: got.Changed, Missing: got.Missing, Foreign: got.Foreign, First: got.Place}
+			v := verifyJSON{Load: id, OK: got.OK(), Rows: got.Rows, Same: got.Same, Changed: got.Changed, Missing: got.Missing, Foreign: got.Foreign, First: got.Place,
+				Repeated: got.Repeated, Order: got.Order, Unknown: got.Unknown}
+			if got.Counted {
+				v.There = &got.There
+			}
 			if summed {
 				v.Want, v.Checksum = fmt.Sprintf("%016x", got.Want), fmt.Sprintf("%016x", got.Got)
 			}
 			if err := p.printJSON(v); err != nil {
 				return err
 			}
+		case got.Counted:
+			fmt.Fprintf(p.stdout, "load %s: %d records were loaded, and the table has %d rows\n", id, got.Rows, got.There)
 		case !summed:
-			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were read, %d changed, %d missing\n", id, got.Same, got.Rows, got.Changed, got.Missing)
+			more := ""
+			if got.Repeated > 0 {
+				more += fmt.Sprintf(", %d records repeat the key of another", got.Repeated)
+			}
+			if got.Order > 0 {
+				more += fmt.Sprintf(", %d rows hold another record of their key than --on-conflict says", got.Order)
+			}
+			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were read, %d changed, %d missing%s\n", id, got.Same, got.Rows, got.Changed, got.Missing, more)
 		default:
 			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were made, %d changed, %d missing, %d of others among them; checksum %016x, expected %016x\n",
 				id, got.Same, got.Rows, got.Changed, got.Missing, got.Foreign, got.Got, got.Want)
+		}
+		if !p.json {
+			for _, s := range got.Unknown {
+				p.note("not known: %s", s)
+			}
 		}
 		if got.OK() {
 			return nil

@@ -106,10 +106,11 @@ func (o *Options) same(product server.Product) string {
 	return strings.Join(conditions, " AND ")
 }
 
-// compareText returns the query that counts records whose key is there, and those
-// whose content is there too.
-func (o *Options) compareText(product server.Product) string {
-	return fmt.Sprintf("SELECT count(*) FILTER (WHERE %s), count(*) FILTER (WHERE %s) %s", o.there(product), o.same(product), o.joined(product, o.stored()))
+// statesText returns the query of how each record compares with the row of its key, in their
+// order.
+func (o *Options) statesText(product server.Product) string {
+	return fmt.Sprintf("SELECT CASE WHEN %s THEN %d WHEN %s THEN %d ELSE %d END::INT8 %s ORDER BY csv.%s",
+		o.same(product), SameRow, o.there(product), OtherRow, NoRow, o.joined(product, o.stored()), ordinal)
 }
 
 // presentText returns the query that counts the different keys of the records, and those of
@@ -156,15 +157,11 @@ func (o *Options) lookText(product server.Product) string {
 		o.there(product), same, stamp, ordinal, o.keysOf("csv"), ordinal, o.joined(product, o.stored()))
 }
 
-// findText is find for rows of text, whose values only the server can compare, by look or
-// compare.
+// findText is find for rows of text, whose values only the server can compare, by look.
 func (c *Committer) findText(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, sql string) (finding, error) {
 	var f finding
 	var present int
 	targets := []any{&present, &f.ours, &f.stamps, &f.other, &f.there, &f.again}
-	if sql == c.sql.compare {
-		targets = targets[:2]
-	}
 	if err := conn.QueryRow(ctx, sql, args(chunk)...).Scan(targets...); err != nil {
 		return f, err
 	}
@@ -220,20 +217,47 @@ func (c *Committer) keyText(chunk *rows.Chunk, i int) string {
 	return strings.Join(parts, ", ")
 }
 
+// A RowState says how a record compares with the table's row of its key.
+type RowState int64
+
+// The states.
+const (
+	NoRow    RowState = iota // no row has the key
+	OtherRow                 // the row holds something else
+	SameRow                  // the row holds what the record makes of it
+)
+
+// States compares each row of a chunk of text with the table.
+func (c *Committer) States(ctx context.Context, chunk *rows.Chunk) ([]RowState, error) {
+	if chunk.Len() == 0 {
+		return nil, nil
+	}
+	found, err := c.pool.Query(ctx, c.sql.states, args(chunk)...)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pgx.CollectRows(found, pgx.RowTo[RowState])
+	if err == nil && len(list) != chunk.Len() {
+		err = fmt.Errorf("the server compared %d rows of %d", len(list), chunk.Len())
+	}
+	return list, err
+}
+
 // VerifyText counts the rows of a chunk of text that the table has with all their
 // values, and those that it has with others.
 func (c *Committer) VerifyText(ctx context.Context, chunk *rows.Chunk) (Verdict, error) {
 	v := Verdict{First: -1}
-	if chunk.Len() == 0 {
-		return v, nil
+	states, err := c.States(ctx, chunk)
+	for _, s := range states {
+		switch s {
+		case SameRow:
+			v.Same++
+		case OtherRow:
+			v.Changed++
+		default:
+			v.Missing++
+		}
 	}
-	conn, err := c.pool.Acquire(ctx)
-	if err != nil {
-		return v, err
-	}
-	defer conn.Release()
-	f, err := c.findText(ctx, conn.Conn(), chunk, c.sql.compare)
-	v.Same, v.Changed, v.Missing = int64(f.ours), int64(f.foreign), int64(f.missing)
 	if v.Changed+v.Missing > 0 {
 		v.First = chunk.Span.First
 	}

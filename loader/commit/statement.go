@@ -21,7 +21,7 @@ type statements struct {
 	copy      string
 	raw       string // COPY of a chunk's raw text; empty where none is taken
 	lookup    string // by keys
-	compare   string // counts rows of text that are there, and that are the same
+	states    string // says of each row of text whether it is there, and the same
 	look      string // compare, and what tells whose they are
 	keys      string // what tells the keys of rows of text apart
 	present   string // counts the keys of rows of text, and those that are not there
@@ -90,7 +90,7 @@ func compose(o Options, product server.Product) statements {
 		s.suspects = o.suspectText()
 	}
 	if o.fromText() && len(o.Keys) > 0 {
-		s.compare = o.compareText(product)
+		s.states = o.statesText(product)
 		s.look = o.lookText(product)
 		s.present = o.presentText(product)
 	}

@@ -326,6 +326,14 @@ func (d *Dataset) KeyColumns() []string { return d.keys() }
 // Conflicts says what becomes of rows whose key is there; empty is an error.
 func (d *Dataset) Conflicts() commit.Conflict { return d.spec.Conflict }
 
+// Computed returns the columns that SQL computes.
+func (d *Dataset) Computed() (list []string) {
+	for _, a := range d.spec.Set {
+		list = append(list, a.Column)
+	}
+	return list
+}
+
 // CSV returns the source of the rows.
 func (d *Dataset) CSV() *CSV { return d.source }
 

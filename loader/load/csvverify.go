@@ -17,20 +17,6 @@ import (
 	"bulkload/loader/rows"
 )
 
-// verifyFiles reads the files once more and has the server compare each record with the
-// row of its key. Columns that --set computed are not compared: what they were made
-// from may be gone.
-func (l *Load) verifyFiles(ctx context.Context, f *files.Dataset, observe func(int64)) (Report, error) {
-	switch {
-	case f.KeyColumns() == nil:
-		return Report{}, &TableError{Reason: fmt.Sprintf("load %s cannot be compared row by row: its files do not hold the whole primary key of %s", l.ID, l.Table.Display())}
-	case f.Conflicts() != "":
-		return Report{}, &TableError{Reason: fmt.Sprintf("load %s cannot be compared row by row: it was loaded with --on-conflict %s, and rows of others may be in the place of its own", l.ID, f.Conflicts())}
-	}
-	defer l.readUntil(ctx, l.settings.Stop)()
-	return l.verifyFileRanges(ctx, f.CSV(), []chunker.Range{{End: f.CSV().Positions()}}, observe)
-}
-
 // rejected returns the positions of the load's rejects, ascending.
 func (l *Load) rejected(ctx context.Context) (list []int64, err error) {
 	if l.registry == nil {

@@ -70,6 +70,7 @@ type spec struct {
 	InOrder bool `json:"in_order,omitempty"`
 	// Unique are the deferred unique indexes, to name duplicates.
 	Unique []uniqueIndex   `json:"unique,omitempty"`
+	Empty  bool            `json:"empty,omitempty"` // the table had no row when the load began
 	Import *importer.State `json:"import,omitempty"`
 	// Identity is that of the table; older versions did not keep it.
 	Identity *identity `json:"identity,omitempty"`

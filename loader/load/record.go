@@ -20,7 +20,7 @@ func (l *Load) enter(ctx context.Context, req Request) (err error) {
 	if err := l.markTable(ctx); err != nil {
 		return err
 	}
-	l.spec.Session = l.sessions.Settings()
+	l.spec.Session, l.spec.Empty = l.sessions.Settings(), l.Table.Empty
 	text, err := l.specText()
 	if err != nil {
 		return err

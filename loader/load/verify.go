@@ -27,10 +27,32 @@ type Report struct {
 	Place    string // of a load of files: the first chunk with such a row
 	Want     uint64 // checksum of what the seed gives: see commit.Checksum; zero of files
 	Got      uint64 // checksum of what the database has; zero of files
+
+	// Repeated is the number of records of files whose key an earlier one has: one row
+	// cannot be both. With --on-conflict they are as they should be, and are not Rows.
+	Repeated int64
+	// Order is the number of keys whose row holds another record of the input than
+	// --on-conflict says.
+	Order int64
+	// Others is the number of keys that were passed over, and whose row is of no record
+	// of the input.
+	Others int64
+	// Counted says that rows were only counted: There is how many the table has, and
+	// Alone that nobody else was seen to write it.
+	Counted, Alone bool
+	There          int64
+	// Unknown says, a sentence each, what was not compared or cannot be told.
+	Unknown []string
 }
 
-// OK reports whether the table holds just what it should.
-func (r Report) OK() bool { return r.Same == r.Rows && r.Foreign == 0 && r.Want == r.Got }
+// OK reports whether nothing was found that should be otherwise. What cannot be told is in
+// Unknown.
+func (r Report) OK() bool {
+	if r.Counted {
+		return r.There == r.Rows || r.There > r.Rows && !r.Alone
+	}
+	return r.Same+r.Others == r.Rows && r.Foreign == 0 && r.Want == r.Got && r.Repeated == 0 && r.Order == 0
+}
 
 // ErrIncomplete is wrapped by Verify's error when the load is not complete yet.
 var ErrIncomplete = failure.New(failure.Unconfirmed, "the load is not complete")
@@ -55,7 +77,11 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 		return l.verifyFiles(ctx, f, observe)
 	}
 	total, err := l.verifyRanges(ctx, []chunker.Range{{End: l.rows()}}, observe)
-	if keys := l.Dataset.Keys(); err == nil && keys.Len() > 0 {
+	keys := l.Dataset.Keys()
+	if keys.Len() == 0 {
+		total.Unknown = append(total.Unknown, "rows that others wrote are not counted: the load's keys lie among theirs")
+	}
+	if err == nil && keys.Len() > 0 {
 		n, err := l.committer.CountKeys(ctx, keys)
 		if err != nil {
 			return Report{}, fmt.Errorf("count the rows in the load's keys: %w", err)

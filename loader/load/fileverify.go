@@ -1,0 +1,417 @@
+package load
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/extsort"
+	"bulkload/loader/files"
+	"bulkload/loader/rows"
+	"bulkload/loader/server"
+)
+
+// A fileVerifier compares what files hold with a table.
+type fileVerifier struct {
+	*Load
+	files    *files.Dataset
+	src      *files.CSV
+	observe  func(int64)
+	passes   int64   // over the files
+	rejected []int64 // positions, ascending
+	keys     extsort.Sorter
+	losers   extsort.Sorter // positions of records that gave way to another of their key
+	clashes  extsort.Sorter // keys of records that are not as they should be
+	next     *extsort.Reader
+
+	mu       sync.Mutex // guards what follows, and the sorters while files are read
+	total    Report
+	compared int64
+}
+
+// verifyFiles reads the files once more and compares each record with the row of its key.
+// Columns that --set computed are not compared: what they were made from may be gone. The
+// keys are sorted on disk, which shows those that records share.
+func (l *Load) verifyFiles(ctx context.Context, f *files.Dataset, observe func(int64)) (Report, error) {
+	v := &fileVerifier{Load: l, files: f, src: f.CSV(), observe: observe, passes: 1, total: Report{First: -1}}
+	var err error
+	if v.rejected, err = l.rejected(ctx); err != nil {
+		return Report{}, err
+	}
+	defer l.readUntil(ctx, l.settings.Stop)()
+	defer v.keys.Close()
+	defer v.losers.Close()
+	defer v.clashes.Close()
+	// What could not be parsed is among the rejects; values are compared.
+	v.src.Tolerate, v.src.Raw = true, false
+	switch {
+	case f.KeyColumns() == nil:
+		err = v.count(ctx)
+	case f.Conflicts() != "":
+		err = v.conflicts(ctx)
+	default:
+		err = v.unique(ctx)
+	}
+	if err != nil {
+		return Report{}, err
+	}
+	v.unknown()
+	return v.total, nil
+}
+
+// unknown adds what no comparison of this kind can tell.
+func (v *fileVerifier) unknown() {
+	say := func(s string, args ...any) { v.total.Unknown = append(v.total.Unknown, fmt.Sprintf(s, args...)) }
+	if !v.total.Counted {
+		say("rows that others wrote under other keys, and rows that were deleted and written again, cannot be told")
+	}
+	if n := len(v.rejected); n > 0 {
+		say("%d rejected records are not compared", n)
+	}
+	set := v.files.Computed()
+	if len(set) > 0 && !v.total.Counted {
+		say("columns that --set computes are not compared: %s", strings.Join(set, ", "))
+	}
+	if v.total.Others > 0 {
+		say("%d keys hold a row of no record of the input: it was there before, or was changed since", v.total.Others)
+	}
+}
+
+// each calls f with the records of the files that were not rejected, from several goroutines
+// at once: the rows, where they were read, and the records among them that gave way.
+func (v *fileVerifier) each(ctx context.Context, f func(ctx context.Context, c *rows.Chunk, places []rows.Place, losers map[int64]bool) error) error {
+	spans := v.src.Cut(chunker.Range{End: v.src.Positions()})
+	var dealing sync.Mutex // guards spans and v.next
+	group, ctx := errgroup.WithContext(ctx)
+	for range max(v.Job.Workers, 1) {
+		group.Go(func() error {
+			c, part := rows.NewChunk(v.src.Cols), rows.NewChunk(v.src.Cols)
+			for {
+				select {
+				case <-v.settings.Stop:
+					return loader.ErrStopped
+				default:
+				}
+				dealing.Lock()
+				span, err := spans.Next(verifyRows)
+				var losers map[int64]bool
+				if err == nil {
+					losers, err = v.losersUntil(span.End())
+				}
+				dealing.Unlock()
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				if err == nil {
+					err = v.src.Fill(c, span)
+				}
+				var kept []int
+				var places []rows.Place
+				if err == nil {
+					for i := range c.Len() {
+						at := c.Origin.Place(i)
+						if _, bad := slices.BinarySearch(v.rejected, at.Position); !bad {
+							kept, places = append(kept, i), append(places, at)
+						}
+					}
+					c.CopyList(part, kept)
+					err = f(ctx, part, places, losers)
+				}
+				if err != nil {
+					return fmt.Errorf("verify %s: %w", v.src.Place(span), err)
+				}
+				v.src.Done(span)
+				v.mu.Lock()
+				v.compared += span.Count
+				if v.observe != nil {
+					v.observe(v.compared / v.passes)
+				}
+				v.mu.Unlock()
+			}
+		})
+	}
+	return group.Wait()
+}
+
+// losersUntil returns the positions below end of records that gave way, which are read in
+// order.
+func (v *fileVerifier) losersUntil(end int64) (map[int64]bool, error) {
+	if v.next == nil {
+		return nil, nil
+	}
+	list := map[int64]bool{}
+	for {
+		r, ok := v.next.Peek()
+		position := int64(binary.BigEndian.Uint64(r[:8]))
+		if !ok || position >= end {
+			return list, nil
+		}
+		list[position] = true
+		if _, err := v.next.Next(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// record is a key and a number.
+func record(key commit.KeyHash, n int64) (r extsort.Record) {
+	copy(r[:], key[:])
+	binary.BigEndian.PutUint64(r[len(key):], uint64(n))
+	return r
+}
+
+// addKeys enters the keys of rows for sorting.
+func (v *fileVerifier) addKeys(ctx context.Context, c *rows.Chunk, places []rows.Place) error {
+	keys, err := v.committer.KeyHashes(ctx, c)
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i, key := range keys {
+		if err := v.keys.Add(record(key, places[i].Position)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groups calls f with the numbers of each key of s, ascending.
+func groups(s *extsort.Sorter, f func(numbers []int64) error) error {
+	sorted, err := s.Sorted()
+	if err != nil {
+		return err
+	}
+	var key commit.KeyHash
+	var numbers []int64
+	for {
+		r, err := sorted.Next()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if len(numbers) > 0 && (err != nil || commit.KeyHash(r[:len(key)]) != key) {
+			if err := f(numbers); err != nil {
+				return err
+			}
+			numbers = numbers[:0]
+		}
+		if err != nil {
+			return nil
+		}
+		key = commit.KeyHash(r[:len(key)])
+		numbers = append(numbers, int64(binary.BigEndian.Uint64(r[len(key):])))
+	}
+}
+
+// unique compares files of which each record is a row.
+func (v *fileVerifier) unique(ctx context.Context) error {
+	sorts := true
+	if err := v.committer.CheckKeys(ctx); err != nil {
+		if server.Classify(err) != server.Permanent {
+			return err
+		}
+		sorts = false
+		v.total.Unknown = append(v.total.Unknown, "whether records repeat a key cannot be told: "+server.Reason(err))
+	}
+	err := v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, _ map[int64]bool) error {
+		states, err := v.committer.States(ctx, c)
+		if err == nil && sorts && c.Len() > 0 {
+			err = v.addKeys(ctx, c, places)
+		}
+		if err != nil {
+			return err
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		for i, s := range states {
+			v.add(s, places[i])
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	first := int64(-1)
+	err = groups(&v.keys, func(numbers []int64) error {
+		if len(numbers) > 1 {
+			v.total.Repeated += int64(len(numbers) - 1)
+			if first < 0 || numbers[1] < first {
+				first = numbers[1]
+			}
+		}
+		return nil
+	})
+	if err == nil && first >= 0 && (v.total.First < 0 || first < v.total.First) {
+		err = v.placeOf(ctx, first)
+	}
+	return err
+}
+
+// add counts a record. The verifier is locked.
+func (v *fileVerifier) add(s commit.RowState, at rows.Place) {
+	v.total.Rows++
+	switch s {
+	case commit.SameRow:
+		v.total.Same++
+		return
+	case commit.OtherRow:
+		v.total.Changed++
+	default:
+		v.total.Missing++
+	}
+	if v.total.First < 0 || at.Position < v.total.First {
+		v.total.First, v.total.Place = at.Position, at.String()
+	}
+}
+
+// placeOf names the record at a position as the first that differs.
+func (v *fileVerifier) placeOf(ctx context.Context, position int64) error {
+	v.total.First = position
+	var all chunker.Ranges
+	all.Add(chunker.Range{End: v.src.Positions()})
+	err := v.eachRow(ctx, all, func(c *rows.Chunk) error {
+		if position < c.Span.First || position >= c.Span.End() {
+			return nil
+		}
+		for i := range c.Len() {
+			if at := c.Origin.Place(i); at.Position == position {
+				v.total.Place = at.String()
+			}
+		}
+		return io.EOF
+	})
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return err
+}
+
+// conflicts compares files of which the last record of a key, or the first, is its row.
+func (v *fileVerifier) conflicts(ctx context.Context) error {
+	v.passes = 2
+	update := v.files.Conflicts() == commit.UpdateRow
+	// 1. Which records gave way to another of their key.
+	err := v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, _ map[int64]bool) error {
+		if c.Len() == 0 {
+			return nil
+		}
+		return v.addKeys(ctx, c, places)
+	})
+	if err == nil {
+		err = groups(&v.keys, func(numbers []int64) error {
+			gave := numbers[1:]
+			if update {
+				gave = numbers[:len(numbers)-1]
+			}
+			for _, n := range gave {
+				var r extsort.Record
+				binary.BigEndian.PutUint64(r[:], uint64(n))
+				if err := v.losers.Add(r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err == nil {
+		v.next, err = v.losers.Sorted()
+	}
+	if err != nil {
+		return err
+	}
+	// 2. What the rows hold: 0 marks a key whose row is not its record, 1 one whose row
+	// is a record that gave way.
+	err = v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, losers map[int64]bool) error {
+		states, err := v.committer.States(ctx, c)
+		if err != nil {
+			return err
+		}
+		clash := func(i int) bool {
+			return losers[places[i].Position] && states[i] == commit.SameRow || !losers[places[i].Position] && states[i] == commit.OtherRow
+		}
+		var keys []commit.KeyHash
+		for i := range states {
+			if clash(i) {
+				if keys, err = v.committer.KeyHashes(ctx, c); err != nil {
+					return err
+				}
+				break
+			}
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		for i, s := range states {
+			lost := losers[places[i].Position]
+			if !lost {
+				v.add(s, places[i])
+			}
+			if clash(i) {
+				n := int64(0)
+				if lost {
+					n = 1
+				}
+				if err := v.clashes.Add(record(keys[i], n)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// 3. A row that is a record which gave way is of the wrong one; another is of others.
+	err = groups(&v.clashes, func(numbers []int64) error {
+		if numbers[0] == 0 && numbers[len(numbers)-1] == 1 {
+			v.total.Order++
+		}
+		return nil
+	})
+	v.total.Changed -= v.total.Order
+	if !update {
+		v.total.Others, v.total.Changed = v.total.Changed, 0
+	}
+	return err
+}
+
+// count compares the number of rows, which is all that there is to compare without keys.
+func (v *fileVerifier) count(ctx context.Context) error {
+	err := v.each(ctx, func(_ context.Context, c *rows.Chunk, _ []rows.Place, _ map[int64]bool) error {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.total.Rows += int64(c.Len())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if v.total.There, err = server.Count(ctx, v.srv, v.Table.Name); err != nil {
+		return err
+	}
+	loads, err := v.registry.List(ctx)
+	if err != nil {
+		return err
+	}
+	v.total.Counted, v.total.Alone = true, v.spec.Empty
+	for _, x := range loads {
+		if x.ID != v.ID && x.Target == v.Table.Display() {
+			v.total.Alone = false
+		}
+	}
+	v.total.Unknown = append(v.total.Unknown,
+		"the files do not hold the whole primary key: which rows are there, and what they hold, cannot be told, only how many")
+	if more := v.total.There - v.total.Rows; more > 0 && !v.total.Alone {
+		v.total.Unknown = append(v.total.Unknown, fmt.Sprintf("%d more rows are there: the table had rows, or other loads wrote it, so that rows of others cannot be told from rows that are there twice", more))
+	}
+	return nil
+}
