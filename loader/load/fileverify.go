@@ -53,6 +53,7 @@ func (l *Load) verifyFiles(ctx context.Context, f *files.Dataset, observe func(i
 	defer v.losers.Close()
 	defer v.clashes.Close()
 	// What could not be parsed is among the rejects; values are compared.
+	defer func(tolerate, raw bool) { v.src.Tolerate, v.src.Raw = tolerate, raw }(v.src.Tolerate, v.src.Raw)
 	v.src.Tolerate, v.src.Raw = true, false
 	switch {
 	case f.KeyColumns() == nil:
