@@ -71,7 +71,7 @@ func (l *Load) checkIdentity(ctx context.Context) error {
 	was := l.spec.Identity
 	l.storage = l.Table.Storage
 	if was == nil {
-		l.doubt = "an older version of loader kept no identity of the table"
+		l.doubt = "an older version of loader kept no identity of the table, and may have drawn other rows"
 		return nil
 	}
 	if was.OID != l.Table.OID {
