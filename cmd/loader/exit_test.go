@@ -45,6 +45,9 @@ func TestExitCodes(t *testing.T) {
 		{bank.ErrMoney, exitUnconfirmed},
 		{loader.ErrLost, exitRefused},
 		{registry.ErrNoLoad, exitRefused},
+		{&registry.SchemaError{Reason: "of a newer loader"}, exitTarget},
+		{fmt.Errorf("upgrade: %w", &registry.SchemaError{Err: pg("42501")}), exitTarget},
+		{fmt.Errorf("claim rows: %w", &registry.FenceError{Sessions: 1, Err: pg("42501")}), exitStopped},
 		{errRejected, exitRejected},
 	} {
 		if got := (&program{}).code(test.err); got != test.want {

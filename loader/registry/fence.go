@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader"
+	"bulkload/loader/failure"
 	"bulkload/loader/server"
 )
 
@@ -28,6 +29,9 @@ type FenceError struct {
 	Err      error  // the server's reason; may be nil
 	product  server.Product
 }
+
+// ErrorKind: the load can be resumed.
+func (e *FenceError) ErrorKind() failure.Kind { return failure.GaveUp }
 
 func (e *FenceError) Error() string {
 	user := "another user"
