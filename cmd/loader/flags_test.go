@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
@@ -34,7 +35,7 @@ func (r flagReader) join(o flagReader) flagReader {
 func flagReaders(t *testing.T) (named, literals, given map[string]flagReader) {
 	t.Helper()
 	fset := token.NewFileSet()
-	pkgs, err := parser.ParseDir(fset, ".", nil, 0)
+	names, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,34 +57,36 @@ func flagReaders(t *testing.T) (named, literals, given map[string]flagReader) {
 		})
 		return r
 	}
-	for _, pkg := range pkgs {
-		for name, file := range pkg.Files {
-			if strings.HasSuffix(name, "_test.go") {
-				continue
-			}
-			for _, d := range file.Decls {
-				if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil {
-					// What declares flags names them too, and reads none.
-					if f.Type.Results == nil || !strings.Contains(types(f.Type.Results), "Flag") && !strings.Contains(types(f.Type.Results), "Command") {
-						named[f.Name.Name] = named[f.Name.Name].join(read(f.Body))
-					}
-					ast.Inspect(f, func(n ast.Node) bool {
-						switch x := n.(type) {
-						case *ast.FuncLit:
-							at := fset.Position(x.Pos())
-							literals[position(at.Filename, at.Line)] = read(x.Body)
-						case *ast.CallExpr:
-							if len(x.Args) < 2 {
-								break
-							}
-							if name, ok := x.Args[0].(*ast.BasicLit); ok && name.Kind == token.STRING {
-								r := flagReader{map[string]bool{}, read(x.Args[len(x.Args)-1]).calls}
-								given[strings.Trim(name.Value, `"`)] = r.join(given[strings.Trim(name.Value, `"`)])
-							}
-						}
-						return true
-					})
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(fset, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Body != nil {
+				// What declares flags names them too, and reads none.
+				if f.Type.Results == nil || !strings.Contains(types(f.Type.Results), "Flag") && !strings.Contains(types(f.Type.Results), "Command") {
+					named[f.Name.Name] = named[f.Name.Name].join(read(f.Body))
 				}
+				ast.Inspect(f, func(n ast.Node) bool {
+					switch x := n.(type) {
+					case *ast.FuncLit:
+						at := fset.Position(x.Pos())
+						literals[position(at.Filename, at.Line)] = read(x.Body)
+					case *ast.CallExpr:
+						if len(x.Args) < 2 {
+							break
+						}
+						if name, ok := x.Args[0].(*ast.BasicLit); ok && name.Kind == token.STRING {
+							r := flagReader{map[string]bool{}, read(x.Args[len(x.Args)-1]).calls}
+							given[strings.Trim(name.Value, `"`)] = r.join(given[strings.Trim(name.Value, `"`)])
+						}
+					}
+					return true
+				})
 			}
 		}
 	}

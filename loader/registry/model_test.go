@@ -154,7 +154,6 @@ type model struct {
 type broken struct {
 	why   string
 	trace []string
-	steps int // states seen
 }
 
 func (b *broken) String() string {
