@@ -28,6 +28,10 @@ import (
 // LOADER_SOAK_TAKEOVERS does not say.
 const soakTakeovers = 30
 
+// LOADER_SOAK_STALE=real has the runs wait for StaleAfter as it is, instead of having the
+// kit make claims look old.
+func soakIsReal() bool { return os.Getenv("LOADER_SOAK_STALE") == "real" }
+
 // marks matches the first statement of a takeover.
 const marks = `^UPDATE loader\.claims SET (run|successor)`
 
@@ -164,7 +168,10 @@ func (c *contest) round(t *testing.T, url string, sub subject, n int64, rng *ran
 	rivals := []*rival{compete(t, sub.begin(t, proxy.URL(), url, n, set), proxy, fault)}
 	c.await(rivals[0], fault, loadertest.BlackHoleAll)
 
-	set.ChunkTimeout = 2 * time.Second
+	set.ChunkTimeout, set.StaleAfter = 2*time.Second, 2*time.Second
+	if soakIsReal() {
+		set.StaleAfter, set.RetryFor = 0, 2*time.Minute
+	}
 	for range 1 + rng.IntN(5) {
 		set.Chunk, set.Workers = 20+rng.Int64N(100), 1+rng.IntN(2)
 		do := []loadertest.Action{loadertest.BlackHoleAll, loadertest.Cut, loadertest.CutAfter, loadertest.SwallowReply}[rng.IntN(4)]
@@ -264,8 +271,7 @@ func (c *contest) await(r *rival, fault *loadertest.Fault, do loadertest.Action)
 }
 
 // free ends the connections of the silent runs, as a keepalive does in the end, if a run gave
-// up waiting for what they have locked. Only the server's owner can do that sooner: one that
-// fell silent in the middle of a message has no timeout on PostgreSQL.
+// up waiting for what they have locked: the time for retries is short here.
 func (c *contest) free(r *rival, rivals []*rival) {
 	select {
 	case <-r.done:
@@ -293,6 +299,9 @@ func (c *contest) wake(rivals []*rival, rng *rand.Rand) {
 // age makes the claims of all other runs look stale while a run goes on: StaleAfter is over
 // at once.
 func age(t *testing.T, url string, r *rival) (stop func()) {
+	if soakIsReal() {
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	conn, err := pgx.Connect(ctx, withName(t, url))
