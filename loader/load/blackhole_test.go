@@ -44,7 +44,7 @@ func TestBlackHoles(t *testing.T) {
 		holes := map[string]loadertest.Match{"commit": sub.commits(srv)}
 		if loadertest.Chaos {
 			holes["claim"] = loadertest.Match{SQL: `^INSERT INTO loader\.claims`, Kind: loadertest.MsgStatement}
-			holes["record"] = loadertest.Match{SQL: `^UPDATE loader\.(claims|loads)`, Kind: loadertest.MsgStatement}
+			holes["record"] = loadertest.Match{SQL: `^(UPDATE loader\.(claims|loads)|DELETE FROM loader\.claims)`, Kind: loadertest.MsgStatement}
 			holes["reply"] = loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgCommandComplete, SQL: sub.commits(srv).SQL}
 		}
 		if sub.Way == commit.Transaction {
