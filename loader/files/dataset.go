@@ -337,9 +337,6 @@ func (d *Dataset) Computed() (list []string) {
 // CSV returns the source of the rows.
 func (d *Dataset) CSV() *CSV { return d.source }
 
-// Inputs returns the files.
-func (d *Dataset) Inputs() []File { return d.spec.Files }
-
 // Rejects implements dataset.Dataset: rejects are named after the first file, and begin with
 // its header.
 func (d *Dataset) Rejects() (name, header string) {
