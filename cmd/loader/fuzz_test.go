@@ -17,6 +17,7 @@ func FuzzReorder(f *testing.F) {
 	for _, line := range []string{
 		"points --n 5 --chunk 2", "csv a.csv --table t b.csv", "loads resume x --url u", "--quiet points", "csv -- --table t", "csv --table", "plan csv - --table t",
 		"--url x loads --format json list", "csv --map a=b --map=c=d f", "-", "-- --", "points --n=5 -h", "nonsense --n 5",
+		"x loads --format", "csv a.csv --table",
 	} {
 		f.Add(strings.ReplaceAll(line, " ", "\x00"))
 	}
@@ -24,15 +25,21 @@ func FuzzReorder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		args := append([]string{"loader"}, strings.Split(line, "\x00")...)
 		app := p.app()
-		got := reorder(app, slices.Clone(args))
+		got, err := reorder(app, slices.Clone(args))
+		if err != nil {
+			if last := args[len(args)-1]; !strings.HasPrefix(last, "-") || slices.Contains(args, "--") {
+				t.Errorf("%q: %v", args, err)
+			}
+			return
+		}
 		if want, have := slices.Sorted(slices.Values(args)), slices.Sorted(slices.Values(got)); !slices.Equal(want, have) {
 			t.Fatalf("%q becomes %q", args, got)
 		}
 		if got[0] != "loader" {
 			t.Errorf("%q becomes %q", args, got)
 		}
-		if again := reorder(app, slices.Clone(got)); !slices.Equal(again, got) {
-			t.Errorf("%q becomes %q, and then %q", args, got, again)
+		if again, err := reorder(app, slices.Clone(got)); err != nil || !slices.Equal(again, got) {
+			t.Errorf("%q becomes %q, and then %q, %v", args, got, again, err)
 		}
 	})
 }

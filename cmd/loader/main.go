@@ -28,7 +28,10 @@ func run(args []string, stdin *os.File, stdout, stderr *os.File) int {
 	go p.listen(signals, cancel)
 
 	app := p.app()
-	err := app.RunContext(ctx, reorder(app, args))
+	args, err := reorder(app, args)
+	if err == nil {
+		err = app.RunContext(ctx, args)
+	}
 	if err == nil {
 		err = p.stdout.failed()
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -9,10 +10,11 @@ import (
 // reorder moves the flags of each command in front of its arguments, so that they may
 // stand anywhere before "--": urfave/cli, like package flag, takes everything behind
 // the first argument for arguments, without a word. Which flags take a value is read
-// from the flag tables.
-func reorder(app *cli.App, args []string) []string {
+// from the flag tables. A last flag without its value is a usage error: moved, it would
+// take an argument for its value.
+func reorder(app *cli.App, args []string) ([]string, error) {
 	if len(args) == 0 {
-		return args
+		return args, nil
 	}
 	out := []string{args[0]}
 	commands, flags := app.Commands, app.Flags
@@ -28,8 +30,10 @@ func reorder(app *cli.App, args []string) []string {
 				break
 			}
 			pending = append(pending, a)
-			if takesValue(allFlags(flags, commands), a) && at+1 < len(rest) {
-				at++
+			if takesValue(allFlags(flags, commands), a) {
+				if at++; at == len(rest) {
+					return nil, valueMissing(a)
+				}
 				pending = append(pending, rest[at])
 			}
 		}
@@ -63,12 +67,19 @@ func reorder(app *cli.App, args []string) []string {
 			continue
 		}
 		pending = append(pending, a)
-		if takesValue(allFlags(flags, commands), a) && i+1 < len(rest) {
-			i++
+		if takesValue(allFlags(flags, commands), a) {
+			if i++; i == len(rest) {
+				return nil, valueMissing(a)
+			}
 			pending = append(pending, rest[i])
 		}
 	}
-	return append(append(out, pending...), arguments...)
+	return append(append(out, pending...), arguments...), nil
+}
+
+// valueMissing is the error of a flag that is the last argument and takes a value.
+func valueMissing(flag string) error {
+	return &usageError{fmt.Sprintf("%s needs a value", printable(flag))}
 }
 
 // allFlags returns a command's flags and those of the commands below it.
