@@ -72,10 +72,10 @@ func (r *run) checkpoint(ctx context.Context) error {
 }
 
 // claims returns copies of the claims that are held.
-func (r *run) claims() []Claim {
+func (r *run) claims() []Lease {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	list := make([]Claim, len(r.lanes))
+	list := make([]Lease, len(r.lanes))
 	for i, l := range r.lanes {
 		list[i].Range = l.claim.Range
 		list[i].Done.AddAll(l.claim.Done)

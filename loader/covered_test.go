@@ -47,7 +47,7 @@ func (o *overtaken) Commit(_ context.Context, c *rows.Chunk) (loader.Outcome, er
 		o.whole = r
 		return loader.Outcome{}, fmt.Errorf("%w: in a test", loader.ErrSlow)
 	case r.First >= o.whole.First && r.End <= o.whole.End:
-		return loader.Outcome{Already: true, Covers: o.whole}, nil
+		return loader.Outcome{AlreadyCommitted: true, CommittedRange: o.whole}, nil
 	}
 	return loader.Outcome{}, nil
 }
@@ -58,7 +58,7 @@ func TestRowsOfAChunkThatWasInAfterAll(t *testing.T) {
 	const n, size = 1000, 64
 	job := &loader.Job{Source: wide{}, Committer: &overtaken{}, Positions: n * wideRow, Plan: chunker.Plan{RowsPerChunk: size}, Workers: 1}
 	res, err := job.Run(context.Background())
-	if err != nil || res.Rows != n || res.AlreadyRows != size || res.Positions != n*wideRow {
-		t.Errorf("got %d rows, %d of them there already, of %d positions, %v; want %d, %d, %d", res.Rows, res.AlreadyRows, res.Positions, err, n, size, n*wideRow)
+	if err != nil || res.Rows != n || res.AlreadyCommittedRows != size || res.Positions != n*wideRow {
+		t.Errorf("got %d rows, %d of them there already, of %d positions, %v; want %d, %d, %d", res.Rows, res.AlreadyCommittedRows, res.Positions, err, n, size, n*wideRow)
 	}
 }

@@ -44,7 +44,7 @@ func settle(t *testing.T, room, begin, most int, length time.Duration, took func
 		n := int64(length/(10*time.Millisecond)) * int64(min(room, most)) * size
 		job := &loader.Job{
 			Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: n}}, Committer: &served{room: make(chan struct{}, room), took: took}, Positions: n,
-			Plan: chunker.Plan{RowsPerChunk: size}, Workers: begin, MostWorkers: most,
+			Plan: chunker.Plan{RowsPerChunk: size}, Workers: begin, MaxWorkers: most,
 			Observe: func(e loader.Event) {
 				if e.Note != "" {
 					notes = append(notes, e.Note)

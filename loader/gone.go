@@ -17,7 +17,7 @@ type confirmed struct {
 
 // giveBack releases the claim of a lane, and takes out of the total what the server does
 // not have any more.
-func (r *run) giveBack(ctx context.Context, l *lane, c Claim) error {
+func (r *run) giveBack(ctx context.Context, l *lane, c Lease) error {
 	err := r.queue.Release(ctx, c)
 	var gone *GoneError
 	if err != nil && !errors.As(err, &gone) {
@@ -44,7 +44,7 @@ func (r *run) lose(list []confirmed, ranges []chunker.Range) []confirmed {
 		}
 		gone = append(gone, x.Range)
 		r.total.Rows -= x.rows
-		r.total.AlreadyRows -= x.already
+		r.total.AlreadyCommittedRows -= x.already
 		r.total.Rejected -= x.rejected
 		r.total.Conflicts -= x.conflicts
 		r.total.Chunks -= x.chunks

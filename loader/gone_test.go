@@ -21,21 +21,21 @@ type forgetful struct {
 	told sync.Once
 }
 
-func (q *forgetful) Claim(context.Context, int64) (loader.Claim, error) {
+func (q *forgetful) Claim(context.Context, int64) (loader.Lease, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.left) == 0 {
 		q.told.Do(func() { close(q.none) })
-		return loader.Claim{}, io.EOF
+		return loader.Lease{}, io.EOF
 	}
-	c := loader.Claim{Range: q.left[0]}
+	c := loader.Lease{Range: q.left[0]}
 	q.left = q.left[1:]
 	return c, nil
 }
 
-func (q *forgetful) Checkpoint(context.Context, []loader.Claim) error { return nil }
+func (q *forgetful) Checkpoint(context.Context, []loader.Lease) error { return nil }
 
-func (q *forgetful) Release(_ context.Context, c loader.Claim) error {
+func (q *forgetful) Release(_ context.Context, c loader.Lease) error {
 	<-q.none
 	q.mu.Lock()
 	defer q.mu.Unlock()

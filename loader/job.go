@@ -20,24 +20,24 @@ type Job struct {
 	// Plan says how many rows a chunk holds; MakePlan in package chunker makes
 	// it. A zero RowsPerChunk takes chunker.DefaultRowsPerChunk.
 	Plan chunker.Plan
-	// Adapt lets the run change the size of chunks: smaller at once when they are
+	// AutoTune lets the run change the size of chunks: smaller at once when they are
 	// slow or retried often, up to the plan's again slowly. Without it only a chunk
 	// that the server finds too large, or that exceeds its deadline, makes the
 	// others smaller.
-	Adapt bool
-	// MostRows is the most rows that Adapt may let a chunk grow to, where the plan
+	AutoTune bool
+	// MaxRows is the most rows that AutoTune may let a chunk grow to, where the plan
 	// begins with fewer because an earlier load settled on that; zero is the plan's.
-	MostRows int64
+	MaxRows int64
 	// Workers is the number of chunks in flight; zero is DefaultWorkers. More than
 	// the server has processors gains nothing that could be measured.
 	Workers int
-	// MostWorkers, when it is larger than Workers, lets a run that lasts for more
+	// MaxWorkers, when it is larger than Workers, lets a run that lasts for more
 	// than some seconds try more of them, and keep those that make it faster.
-	MostWorkers int
-	// Together lets the workers take neighbouring spans. Without it each works on
+	MaxWorkers int
+	// InOrder lets the workers take neighbouring spans. Without it each works on
 	// a range of its own, which spares CockroachDB a hot range; PostgreSQL's B-tree
 	// is filled faster at one end.
-	Together bool
+	InOrder bool
 	// RowsPerSecond bounds the rate over all workers of this run; zero is no bound.
 	RowsPerSecond float64
 	// StallTimeout is how long nothing may be under way, neither a chunk, a read of
@@ -82,8 +82,8 @@ func (j *Job) Check() error {
 	if j.Positions < 0 {
 		errs = append(errs, fmt.Errorf("job has %d positions", j.Positions))
 	}
-	if j.Workers < 0 || j.MostWorkers < 0 {
-		errs = append(errs, fmt.Errorf("job has %d workers, at most %d", j.Workers, j.MostWorkers))
+	if j.Workers < 0 || j.MaxWorkers < 0 {
+		errs = append(errs, fmt.Errorf("job has %d workers, at most %d", j.Workers, j.MaxWorkers))
 	}
 	if j.RowsPerSecond < 0 {
 		errs = append(errs, fmt.Errorf("job has a rate of %g rows per second", j.RowsPerSecond))

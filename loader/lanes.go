@@ -13,7 +13,7 @@ import (
 
 // A lane is a claim that workers take spans from.
 type lane struct {
-	claim Claim
+	claim Lease
 	owner int  // the worker that asked for the claim
 	open  int  // spans being worked on
 	spent bool // spans has no more
@@ -33,7 +33,7 @@ func (r *run) next(ctx context.Context, worker int) (*lane, chunker.Span, error)
 		r.mu.Lock()
 		changed, answers, answer := r.changed, r.answers, r.answer
 		r.mu.Unlock()
-		l, span, err := r.take(func(l *lane) bool { return l.owner == worker || r.Together && l.owner != nobody })
+		l, span, err := r.take(func(l *lane) bool { return l.owner == worker || r.InOrder && l.owner != nobody })
 		if errors.Is(err, io.EOF) {
 			l, span, err = r.take(func(l *lane) bool { return l.owner == nobody })
 			if err == nil {

@@ -45,11 +45,11 @@ type Committer interface {
 
 // An Outcome says how a chunk came to be in the table.
 type Outcome struct {
-	// Already is true when the rows were found there, committed by an earlier
+	// AlreadyCommitted is true when the rows were found there, committed by an earlier
 	// attempt whose reply was lost, by an earlier run or by another loader.
-	Already bool
-	Retries int // attempts that the server refused and that were made again
-	LookUps int // uncertain outcomes that were decided by looking
+	AlreadyCommitted bool
+	Retries          int // attempts that the server refused and that were made again
+	LookUps          int // uncertain outcomes that were decided by looking
 	// Looked is true when equal rows were found and taken for the chunk's. That is to be
 	// settled: the input may hold the same records elsewhere.
 	Looked bool
@@ -60,8 +60,8 @@ type Outcome struct {
 	// recorded as such; Conflicts the number of rows whose key was there
 	// before, and that were passed over or took its place.
 	Rejected, Conflicts int
-	// Covers is, when not empty, a larger range that the ledger has already.
-	Covers chunker.Range
+	// CommittedRange is, when not empty, a larger range that the ledger has already.
+	CommittedRange chunker.Range
 }
 
 // Errors that Run's error may wrap, for errors.Is.
@@ -91,8 +91,8 @@ var (
 	ErrBusy = errors.New("held by other runs")
 )
 
-// A Claim is a range of positions that one run works on and no other.
-type Claim struct {
+// A Lease is a range of positions that one run works on and no other.
+type Lease struct {
 	chunker.Range
 	// Done holds the ranges within the claim that are in.
 	Done chunker.Ranges
@@ -116,13 +116,13 @@ type Queue interface {
 	// where it can be no less than a chunk, which has chunkRows rows now; where
 	// positions are no rows, what that comes to is the queue's to know. io.EOF:
 	// everything is in or held by this run. ErrBusy: ask again later.
-	Claim(ctx context.Context, chunkRows int64) (Claim, error)
+	Claim(ctx context.Context, chunkRows int64) (Lease, error)
 	// Checkpoint records what is in of claims that go on. Its cost must not
 	// depend on the number of chunks. ErrLost: a claim is no longer ours.
-	Checkpoint(ctx context.Context, claims []Claim) error
+	Checkpoint(ctx context.Context, claims []Lease) error
 	// Release gives a claim back, with what is in of it. A *GoneError: the claim was
 	// given back, without what the server does not have any more.
-	Release(ctx context.Context, c Claim) error
+	Release(ctx context.Context, c Lease) error
 }
 
 // A GoneError, from a Queue, says that the server does not have what it had confirmed. A
@@ -153,16 +153,16 @@ type Event struct {
 
 // A Result is the total of a run's events.
 type Result struct {
-	Rows        int64 // rows confirmed by this run, Already included
-	AlreadyRows int64 // of these, rows that were found to be there
-	Positions   int64 // rows or bytes of the source that these rows came from
-	Chunks      int64 // chunks confirmed
-	Retries     int64 // attempts made again
-	LookUps     int64 // uncertain outcomes looked up
-	Halved      int64 // chunks committed in halves because they were too large, or took too long
-	Rejected    int64 // records recorded as bad; not among Rows
-	Conflicts   int64 // of Rows, those whose key was there before
-	Gone        int64 // rows that the server had confirmed and lost; not among Rows until they are in again
+	Rows                 int64 // rows confirmed by this run, AlreadyCommitted included
+	AlreadyCommittedRows int64 // of these, rows that were found to be there
+	Positions            int64 // rows or bytes of the source that these rows came from
+	Chunks               int64 // chunks confirmed
+	Retries              int64 // attempts made again
+	LookUps              int64 // uncertain outcomes looked up
+	Halved               int64 // chunks committed in halves because they were too large, or took too long
+	Rejected             int64 // records recorded as bad; not among Rows
+	Conflicts            int64 // of Rows, those whose key was there before
+	Gone                 int64 // rows that the server had confirmed and lost; not among Rows until they are in again
 	// Looked holds the positions that were decided by looking, and that are still to be
 	// settled.
 	Looked chunker.Ranges

@@ -36,7 +36,7 @@ func paced(t *testing.T, n, size int64, adapt bool, answer func(int) (loader.Out
 	var notes []string
 	job := &loader.Job{
 		Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: n}}, Committer: s, Positions: n,
-		Plan: chunker.Plan{RowsPerChunk: size}, Adapt: adapt, Workers: 1,
+		Plan: chunker.Plan{RowsPerChunk: size}, AutoTune: adapt, Workers: 1,
 		Observe: func(e loader.Event) {
 			if e.Note != "" {
 				notes = append(notes, e.Note)
@@ -148,7 +148,7 @@ func TestLateChunksAreHalvedAndGrowAgain(t *testing.T) {
 func TestChunksGrowBeyondWhereTheyBegan(t *testing.T) {
 	job := &loader.Job{
 		Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: 100_000}}, Committer: &scripted{answer: func(int) (loader.Outcome, error) { return loader.Outcome{}, nil }},
-		Positions: 100_000, Plan: chunker.Plan{RowsPerChunk: 100}, MostRows: 400, Adapt: true, Workers: 1,
+		Positions: 100_000, Plan: chunker.Plan{RowsPerChunk: 100}, MaxRows: 400, AutoTune: true, Workers: 1,
 	}
 	res, err := job.Run(context.Background())
 	if err != nil || res.RowsPerChunk != 400 {

@@ -85,11 +85,11 @@ func (x *trial) pass() {
 
 var errTrial = errors.New("refused")
 
-func (x *trial) Claim(_ context.Context, chunk int64) (Claim, error) {
+func (x *trial) Claim(_ context.Context, chunk int64) (Lease, error) {
 	x.pass()
 	defer x.pass() // the reply
 	if x.failing > 0 && x.n(x.failing) == 0 {
-		return Claim{}, errTrial
+		return Lease{}, errTrial
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -105,22 +105,22 @@ func (x *trial) Claim(_ context.Context, chunk int64) (Claim, error) {
 	free := taken.Gaps(chunker.Range{End: x.positions})
 	switch {
 	case len(free) == 0 && busy:
-		return Claim{}, ErrBusy
+		return Lease{}, ErrBusy
 	case len(free) == 0:
-		return Claim{}, io.EOF
+		return Lease{}, io.EOF
 	}
 	got := free[0]
 	got.End = min(got.End, got.First+chunk*(1+x.rng.Int64N(x.claimMost)))
 	x.held[got.First] = got
-	return Claim{Range: got}, nil
+	return Lease{Range: got}, nil
 }
 
-func (x *trial) Checkpoint(context.Context, []Claim) error {
+func (x *trial) Checkpoint(context.Context, []Lease) error {
 	x.pass()
 	return nil
 }
 
-func (x *trial) Release(_ context.Context, c Claim) error {
+func (x *trial) Release(_ context.Context, c Lease) error {
 	x.pass()
 	x.mu.Lock()
 	x.in.AddAll(c.Done)
@@ -173,8 +173,8 @@ func poolRun(t *testing.T, seed uint64) {
 		most := 1 + x.n(8)
 		job := &Job{
 			Source: numbers{}, Committer: x, Queue: x, Positions: x.positions, Stop: stop,
-			Plan: chunker.Plan{RowsPerChunk: 1 + int64(x.n(20))}, Adapt: x.n(2) == 0,
-			Workers: 1 + x.n(most), MostWorkers: most, Together: x.n(2) == 0,
+			Plan: chunker.Plan{RowsPerChunk: 1 + int64(x.n(20))}, AutoTune: x.n(2) == 0,
+			Workers: 1 + x.n(most), MaxWorkers: most, InOrder: x.n(2) == 0,
 		}
 		if x.n(8) == 0 {
 			job.RowsPerSecond = 20 + float64(x.n(200))

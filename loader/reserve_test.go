@@ -15,13 +15,13 @@ import (
 // asked is a queue that has no more to give, and tells when it is asked.
 type asked chan struct{}
 
-func (q asked) Claim(context.Context, int64) (Claim, error) {
+func (q asked) Claim(context.Context, int64) (Lease, error) {
 	q <- struct{}{}
-	return Claim{}, io.EOF
+	return Lease{}, io.EOF
 }
 
-func (asked) Checkpoint(context.Context, []Claim) error { return nil }
-func (asked) Release(context.Context, Claim) error      { return nil }
+func (asked) Checkpoint(context.Context, []Lease) error { return nil }
+func (asked) Release(context.Context, Lease) error      { return nil }
 
 // TestReserveThatIsUsedUp takes the last span of the lane in reserve, as a worker does
 // that then looks for more: the claimer must not wait for somebody to take it up.
@@ -38,7 +38,7 @@ func TestReserveThatIsUsedUp(t *testing.T) {
 		<-q
 		// The same where the lane is given back as done.
 		whole := chunker.Range{End: 10}
-		l := &lane{owner: nobody, open: 1, claim: Claim{Range: whole}, spans: r.cut(whole)}
+		l := &lane{owner: nobody, open: 1, claim: Lease{Range: whole}, spans: r.cut(whole)}
 		l.claim.Done.Add(whole)
 		r.mu.Lock()
 		r.lanes, r.answer = []*lane{l}, nil
@@ -56,7 +56,7 @@ func TestLaneOfADismissedWorkerIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRun(&Job{Positions: 100, Workers: 2, Queue: make(asked)})
 		whole := chunker.Range{End: 10}
-		r.lanes = []*lane{{owner: 1, claim: Claim{Range: whole}, spans: r.cut(whole)}}
+		r.lanes = []*lane{{owner: 1, claim: Lease{Range: whole}, spans: r.cut(whole)}}
 		got := make(chan error, 1)
 		go func() {
 			_, _, err := r.next(t.Context(), 0)

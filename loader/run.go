@@ -61,7 +61,7 @@ func newRun(j *Job) *run {
 		Job: j, queue: j.Queue,
 		halt: make(chan struct{}), books: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}),
 	}
-	r.crew = crew{size: j.Workers, most: j.MostWorkers}
+	r.crew = crew{size: j.Workers, most: j.MaxWorkers}
 	if r.crew.size == 0 {
 		r.crew.size = DefaultWorkers
 	}
@@ -71,7 +71,7 @@ func newRun(j *Job) *run {
 	if size == 0 {
 		size = chunker.DefaultRowsPerChunk
 	}
-	r.pace = pace{size: size, most: max(size, j.MostRows), fixed: !j.Adapt}
+	r.pace = pace{size: size, most: max(size, j.MaxRows), fixed: !j.AutoTune}
 	if j.RowsPerSecond > 0 {
 		r.limit = rate.NewLimiter(rate.Limit(j.RowsPerSecond), max(int(j.RowsPerSecond), 1))
 		r.limit.AllowN(time.Now(), r.limit.Burst()) // the first second is like all others
@@ -232,7 +232,7 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.S
 	switch {
 	case err == nil:
 		n := int64(c.Len())
-		if !out.Already {
+		if !out.AlreadyCommitted {
 			n -= int64(out.Rejected - len(c.Rejects)) // what was refused of the rows
 		}
 		r.confirm(ctx, l, span, n, out, time.Since(start))
@@ -351,18 +351,18 @@ func (r *run) confirm(ctx context.Context, l *lane, span chunker.Span, n int64, 
 	defer r.mu.Unlock()
 	l.claim.Done.Add(span.Range())
 	in := confirmed{Range: span.Range(), rows: n, rejected: int64(out.Rejected), conflicts: int64(out.Conflicts), chunks: 1}
-	if out.Already {
+	if out.AlreadyCommitted {
 		in.already = n
 	}
 	l.confirmed = append(l.confirmed, in)
-	if out.Covers.Len() > span.Count {
+	if out.CommittedRange.Len() > span.Count {
 		// Only halves of a chunk can meet this: the whole was in after all.
 		// Its other parts are counted when they are skipped.
-		l.claim.Done.Add(chunker.Range{First: span.End(), End: min(out.Covers.End, l.claim.End)})
+		l.claim.Done.Add(chunker.Range{First: span.End(), End: min(out.CommittedRange.End, l.claim.End)})
 	}
 	r.total.Rows += n
-	if out.Already {
-		r.total.AlreadyRows += n
+	if out.AlreadyCommitted {
+		r.total.AlreadyCommittedRows += n
 	}
 	r.total.Chunks++
 	r.total.Rejected += int64(out.Rejected)
@@ -388,9 +388,9 @@ func (r *run) skip(l *lane, part chunker.Span) {
 	defer r.mu.Unlock()
 	l.confirmed = append(l.confirmed, confirmed{Range: part.Range(), rows: part.Rows, already: part.Rows})
 	r.total.Rows += part.Rows
-	r.total.AlreadyRows += part.Rows
+	r.total.AlreadyCommittedRows += part.Rows
 	r.total.Positions += part.Count
-	r.observe(Event{Span: part, Outcome: Outcome{Already: true}})
+	r.observe(Event{Span: part, Outcome: Outcome{AlreadyCommitted: true}})
 }
 
 func (r *run) observe(e Event) {
@@ -418,16 +418,16 @@ type localQueue struct {
 	left chunker.Range
 }
 
-func (q *localQueue) Claim(context.Context, int64) (Claim, error) {
+func (q *localQueue) Claim(context.Context, int64) (Lease, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.left.Len() <= 0 {
-		return Claim{}, io.EOF
+		return Lease{}, io.EOF
 	}
-	c := Claim{Range: q.left}
+	c := Lease{Range: q.left}
 	q.left.First = q.left.End
 	return c, nil
 }
 
-func (q *localQueue) Checkpoint(context.Context, []Claim) error { return nil }
-func (q *localQueue) Release(context.Context, Claim) error      { return nil }
+func (q *localQueue) Checkpoint(context.Context, []Lease) error { return nil }
+func (q *localQueue) Release(context.Context, Lease) error      { return nil }

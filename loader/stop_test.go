@@ -20,18 +20,18 @@ type oneClaim struct {
 	silent chan struct{} // closed when it is asked again
 }
 
-func (q *oneClaim) Claim(ctx context.Context, _ int64) (loader.Claim, error) {
+func (q *oneClaim) Claim(ctx context.Context, _ int64) (loader.Lease, error) {
 	if n := q.rows; n > 0 {
 		q.rows = 0
-		return loader.Claim{Range: chunker.Range{End: n}}, nil
+		return loader.Lease{Range: chunker.Range{End: n}}, nil
 	}
 	close(q.silent)
 	<-ctx.Done()
-	return loader.Claim{}, ctx.Err()
+	return loader.Lease{}, ctx.Err()
 }
 
-func (q *oneClaim) Checkpoint(context.Context, []loader.Claim) error { return nil }
-func (q *oneClaim) Release(context.Context, loader.Claim) error      { return nil }
+func (q *oneClaim) Checkpoint(context.Context, []loader.Lease) error { return nil }
+func (q *oneClaim) Release(context.Context, loader.Lease) error      { return nil }
 
 // TestStopIsHeard closes Stop while a run waits for what may take long: the rate of its
 // rows, and a queue that does not answer. It ends within seconds of a time that is its own.

@@ -114,7 +114,7 @@ func grid(c *cli.Context) (bench.Grid, error) {
 	if g.Workers, err = bench.ParseWorkers(c.String("workers"), mostWorkers); err != nil {
 		return g, &usageError{"--workers takes " + err.Error()}
 	}
-	if g.Vias, err = list(c, "via", commit.Insert, commit.Copy, bench.Import); err != nil {
+	if g.Methods, err = list(c, "via", commit.Insert, commit.Copy, bench.Import); err != nil {
 		return g, err
 	}
 	if g.Indexes, err = list(c, "indexes", load.KeepIndexes, load.DeferIndexes); err != nil {
@@ -125,7 +125,7 @@ func grid(c *cli.Context) (bench.Grid, error) {
 		if w == "auto" {
 			w = ""
 		}
-		g.Ways = append(g.Ways, w)
+		g.CommitModes = append(g.CommitModes, w)
 	}
 	g.Asked.Vias, g.Asked.Ways = c.IsSet("via"), c.IsSet("commit")
 	return g, err
@@ -252,7 +252,7 @@ func (p *program) save(ctx context.Context, srv *server.Server, report *bench.Re
 	if err != nil {
 		return err
 	}
-	p.note("saved: loads of %s into %s with --chunk auto begin from it", report.What, report.Table)
+	p.note("saved: loads of %s into %s with --chunk auto begin from it", report.Kind, report.Table)
 	return nil
 }
 

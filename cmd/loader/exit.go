@@ -85,7 +85,7 @@ func (p *program) exit(err error) int {
 	text := printable(p.describe(err))
 	fmt.Fprintln(p.stderr, "loader:", text)
 	var create *server.CreateError
-	if errors.As(err, &create) && (create.What == "schema" || create.What == "table") && strings.HasPrefix(create.Name, registry.Schema) {
+	if errors.As(err, &create) && (create.Kind == "schema" || create.Kind == "table") && strings.HasPrefix(create.Name, registry.Schema) {
 		fmt.Fprintln(p.stderr, "without a record of the load, which cannot then be resumed: --no-registry")
 	}
 	var unread *importer.UnreadableError

@@ -151,14 +151,14 @@ func (p *program) settings(c *cli.Context) (load.Settings, error) {
 	switch v := c.String("via"); v {
 	case "auto":
 	case string(commit.Insert), string(commit.Copy), string(load.Import):
-		s.Via = commit.Via(v)
+		s.Method = commit.Method(v)
 	default:
 		return s, &usageError{fmt.Sprintf("--via is auto, insert, copy or import, not %q", v)}
 	}
 	switch v := c.String("commit"); v {
 	case "auto":
 	case string(commit.Statement), string(commit.Transaction):
-		s.Way = commit.Way(v)
+		s.CommitMode = commit.Mode(v)
 	default:
 		return s, &usageError{fmt.Sprintf("--commit is auto, statement or transaction, not %q", v)}
 	}
@@ -166,7 +166,7 @@ func (p *program) settings(c *cli.Context) (load.Settings, error) {
 	if s.ChunkTimeout <= 0 || s.RetryFor <= 0 {
 		return s, &usageError{"--chunk-timeout and --retry-for are longer than 0s"}
 	}
-	if s.Handoff, err = readHandoff(c); err != nil {
+	if s.ImportOptions, err = readHandoff(c); err != nil {
 		return s, err
 	}
 	if text := c.String("rate"); text != "" {
@@ -247,10 +247,10 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 		id = "load " + l.ID
 	}
 	what, facts, size := l.Dataset.Title(), l.Dataset.Facts(), l.Dataset.Size()
-	if l.Via == load.Import {
+	if l.Method == load.Import {
 		p.note("%s, %s; by IMPORT INTO, %s", what, id, l.Handoff())
 	} else {
-		p.note("%s, %s; chunks of %d rows, %d workers, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, l.Job.Workers, l.Via, l.Way)
+		p.note("%s, %s; chunks of %d rows, %d workers, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, l.Job.Workers, l.Method, l.CommitMode)
 	}
 	for _, n := range append(l.Notes, l.Plan.Notes...) {
 		p.note("note: %s", n)
@@ -258,9 +258,9 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	if !size.Once {
 		p.resumeID = l.ID
 	}
-	p.keyed, p.handed = l.Keyed(), l.Via == load.Import && facts.Bounded
-	if facts.Bounded {
-		limitMemory(max(l.Job.Workers, l.Job.MostWorkers))
+	p.keyed, p.handed = l.Keyed(), l.Method == load.Import && facts.BoundedMemory
+	if facts.BoundedMemory {
+		limitMemory(max(l.Job.Workers, l.Job.MaxWorkers))
 	}
 	total, unit := size.Positions, facts.Noun
 	if size.Endless {

@@ -64,7 +64,7 @@ func readHandoff(c *cli.Context) (importer.Options, error) {
 
 // outJSON is the JSON form of what --out has written.
 type outJSON struct {
-	What      string   `json:"what"`
+	Kind      string   `json:"what"`
 	Rows      int64    `json:"rows"`
 	Seed      string   `json:"seed"`
 	Files     []string `json:"files"`
@@ -75,11 +75,11 @@ type outJSON struct {
 
 // writeOut writes the rows of a load to files.
 func (p *program) writeOut(c *cli.Context, req load.Request, seed uint64, pattern string) error {
-	if req.Via != "" || c.IsSet("url") {
+	if req.Method != "" || c.IsSet("url") {
 		return &usageError{"--out writes files and reaches no server: it does not go with --url or --via"}
 	}
-	if req.Handoff.Streams > 1 && !strings.Contains(filepath.Base(pattern), "*") {
-		return &usageError{fmt.Sprintf("--streams %d writes as many files, and --out %q names one: a * in it becomes a number", req.Handoff.Streams, pattern)}
+	if req.ImportOptions.Streams > 1 && !strings.Contains(filepath.Base(pattern), "*") {
+		return &usageError{fmt.Sprintf("--streams %d writes as many files, and --out %q names one: a * in it becomes a number", req.ImportOptions.Streams, pattern)}
 	}
 	table, err := server.ParseTable(req.Table)
 	if err != nil {
@@ -98,7 +98,7 @@ func (p *program) writeOut(c *cli.Context, req load.Request, seed uint64, patter
 	r := p.report(rows, 0, facts.Noun)
 	out, err := load.Out(ctx, load.OutRequest{
 		Dataset: req.Dataset, Table: table, Pattern: pattern,
-		Files: req.Handoff.Streams, Workers: req.Workers, Observe: r.set,
+		Files: req.ImportOptions.Streams, Workers: req.Workers, Observe: r.set,
 	})
 	r.end()
 	if err != nil {
@@ -110,7 +110,7 @@ func (p *program) writeOut(c *cli.Context, req load.Request, seed uint64, patter
 	}
 	if p.json {
 		return p.printJSON(outJSON{
-			What: facts.Kind, Rows: rows, Seed: strconv.FormatUint(seed, 10), Files: out.Names,
+			Kind: facts.Kind, Rows: rows, Seed: strconv.FormatUint(seed, 10), Files: out.Names,
 			FirstKey: out.Keys.First, EndKey: out.Keys.End, Statement: out.Statement.SQL(),
 		})
 	}

@@ -99,11 +99,11 @@ func (p *program) init(c *cli.Context) error {
 		switch {
 		case p.json:
 		case s.Done:
-			fmt.Fprintf(p.stdout, "%s is there already\n", s.What)
-		case strings.HasPrefix(s.What, "grants"):
-			fmt.Fprintf(p.stdout, "granted %s\n", s.What[len("grants "):])
+			fmt.Fprintf(p.stdout, "%s is there already\n", s.Object)
+		case strings.HasPrefix(s.Object, "grants"):
+			fmt.Fprintf(p.stdout, "granted %s\n", s.Object[len("grants "):])
 		default:
-			fmt.Fprintf(p.stdout, "made %s\n", s.What)
+			fmt.Fprintf(p.stdout, "made %s\n", s.Object)
 		}
 	})
 	if err != nil {
@@ -139,14 +139,14 @@ type initResult struct {
 }
 
 type initStep struct {
-	What    string `json:"what"`
+	Object  string `json:"what"`
 	SQL     string `json:"sql"`
 	Already bool   `json:"already_there"`
 }
 
 func (r *initResult) add(steps []bank.Step) {
 	for _, s := range steps {
-		r.Steps = append(r.Steps, initStep{s.What, s.SQL, s.Done})
+		r.Steps = append(r.Steps, initStep{s.Object, s.SQL, s.Done})
 	}
 }
 
@@ -158,7 +158,7 @@ func (p *program) printDryRun(r initResult, steps []bank.Step, cert *bank.Client
 	in := ""
 	for _, s := range steps {
 		if s.Done {
-			fmt.Fprintf(p.stdout, "-- %s is there already\n", s.What)
+			fmt.Fprintf(p.stdout, "-- %s is there already\n", s.Object)
 			continue
 		}
 		if s.Database != "" && s.Database != in {

@@ -145,7 +145,7 @@ func (p *program) one(c *cli.Context, id string, f func(*server.Server, *registr
 // loadJSON is the JSON form of a load's record.
 type loadJSON struct {
 	ID       string          `json:"load"`
-	What     string          `json:"what"`
+	Kind     string          `json:"what"`
 	Database string          `json:"database"`
 	Table    string          `json:"table"`
 	State    string          `json:"state"`
@@ -158,9 +158,9 @@ type loadJSON struct {
 }
 
 func asJSON(srv *server.Server, l registry.Load, in int64) loadJSON {
-	j := loadJSON{ID: l.ID, What: l.What, Database: srv.Config.Database(), Table: l.Target, State: string(l.State), In: in, Of: l.Positions, Unit: "rows", Created: l.Created, Spec: l.Spec}
+	j := loadJSON{ID: l.ID, Kind: l.Kind, Database: srv.Config.Database(), Table: l.Target, State: string(l.State), In: in, Of: l.Positions, Unit: "rows", Created: l.Created, Spec: l.Spec}
 	for _, k := range dataset.Kinds() {
-		if k.Kind == l.What {
+		if k.Kind == l.Kind {
 			j.Unit = k.Unit
 		}
 	}
@@ -195,7 +195,7 @@ func (p *program) listLoads(c *cli.Context) error {
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "LOAD\tWHAT\tDATABASE\tTABLE\tSTATE\tIN\tOF\t\tCREATED")
 	for _, l := range all {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", l.ID, l.What, l.Database, l.Table, l.State, l.In, l.Of, l.Unit, l.Created.Local().Format(time.DateTime))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", l.ID, l.Kind, l.Database, l.Table, l.State, l.In, l.Of, l.Unit, l.Created.Local().Format(time.DateTime))
 	}
 	return w.Flush()
 }
@@ -211,7 +211,7 @@ func (p *program) showLoad(c *cli.Context, id string) error {
 			return p.printJSON(j)
 		}
 		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "load\t%s\nwhat\t%s\ntarget\t%s, database %s\nstate\t%s\nin\t%d of %d %s\ncreated\t%s\n", j.ID, j.What, j.Table, j.Database, j.State, j.In, j.Of, j.Unit, j.Created.Local().Format(time.DateTime))
+		fmt.Fprintf(w, "load\t%s\nwhat\t%s\ntarget\t%s, database %s\nstate\t%s\nin\t%d of %d %s\ncreated\t%s\n", j.ID, j.Kind, j.Table, j.Database, j.State, j.In, j.Of, j.Unit, j.Created.Local().Format(time.DateTime))
 		if j.Finished != nil {
 			fmt.Fprintf(w, "finished\t%s\n", j.Finished.Local().Format(time.DateTime))
 		}
@@ -248,19 +248,19 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 
 // verifyJSON is the JSON form of loads verify.
 type verifyJSON struct {
-	Load     string `json:"load"`
-	OK       bool   `json:"ok"`
-	Rows     int64  `json:"rows"`
-	Same     int64  `json:"same"`
-	Changed  int64  `json:"changed"`
-	Missing  int64  `json:"missing"`
-	Foreign  int64  `json:"foreign"`
-	Want     string `json:"checksum_want,omitempty"` // of generated rows
-	Checksum string `json:"checksum,omitempty"`
-	First    string `json:"first,omitempty"` // of files: the first record that differs
-	Repeated int64  `json:"repeated,omitempty"`
-	Order    int64  `json:"order,omitempty"`
-	There    *int64 `json:"there,omitempty"` // where rows were only counted
+	Load        string `json:"load"`
+	OK          bool   `json:"ok"`
+	Rows        int64  `json:"rows"`
+	Same        int64  `json:"same"`
+	Changed     int64  `json:"changed"`
+	Missing     int64  `json:"missing"`
+	Conflicting int64  `json:"foreign"`
+	Want        string `json:"checksum_want,omitempty"` // of generated rows
+	Checksum    string `json:"checksum,omitempty"`
+	First       string `json:"first,omitempty"` // of files: the first record that differs
+	Repeated    int64  `json:"repeated,omitempty"`
+	Order       int64  `json:"order,omitempty"`
+	There       *int64 `json:"there,omitempty"` // where rows were only counted
 	// Unknown is what was not compared, or cannot be told.
 	Unknown []string `json:"unknown,omitempty"`
 }
@@ -281,7 +281,7 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 		summed := got.Want != 0 || got.Got != 0
 		switch {
 		case p.json:
-			v := verifyJSON{Load: id, OK: got.OK(), Rows: got.Rows, Same: got.Same, Changed: got.Changed, Missing: got.Missing, Foreign: got.Foreign, First: got.Place,
+			v := verifyJSON{Load: id, OK: got.OK(), Rows: got.Rows, Same: got.Same, Changed: got.Changed, Missing: got.Missing, Conflicting: got.Conflicting, First: got.Place,
 				Repeated: got.Repeated, Order: got.Order, Unknown: got.Unknown}
 			if got.Counted {
 				v.There = &got.There
@@ -305,7 +305,7 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were read, %d changed, %d missing%s\n", id, got.Same, got.Rows, got.Changed, got.Missing, more)
 		default:
 			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were made, %d changed, %d missing, %d of others among them; checksum %016x, expected %016x\n",
-				id, got.Same, got.Rows, got.Changed, got.Missing, got.Foreign, got.Got, got.Want)
+				id, got.Same, got.Rows, got.Changed, got.Missing, got.Conflicting, got.Got, got.Want)
 		}
 		if !p.json {
 			for _, s := range got.Unknown {

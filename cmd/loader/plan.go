@@ -68,7 +68,7 @@ func (p *program) preview(c *cli.Context, req load.Request) error {
 
 func (p *program) printPreview(v *load.Preview) {
 	out := p.stdout
-	what := fmt.Sprintf("%d %s", v.Rows, v.What)
+	what := fmt.Sprintf("%d %s", v.Rows, v.Kind)
 	if v.Files != nil {
 		what = fmt.Sprintf("about %d rows", v.Rows)
 		if v.Rows == 0 {
@@ -89,12 +89,12 @@ func (p *program) printPreview(v *load.Preview) {
 	default:
 		fmt.Fprintln(out, "table: has rows")
 	}
-	if v.Via == load.Import {
+	if v.Method == load.Import {
 		fmt.Fprintln(out, "one job of IMPORT INTO")
 	} else {
-		fmt.Fprintf(out, "chunks: %d of %d rows, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Via, v.Way)
+		fmt.Fprintf(out, "chunks: %d of %d rows, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Method, v.CommitMode)
 	}
-	fmt.Fprintf(out, "binds: %s\n", v.Binds)
+	fmt.Fprintf(out, "binds: %s\n", v.LimitedBy)
 	if v.Workers > 0 {
 		fmt.Fprintf(out, "workers: %d: %s\n", v.Workers, v.WorkersWhy)
 	}
@@ -114,9 +114,9 @@ func (p *program) printPreview(v *load.Preview) {
 				bytes = fmt.Sprint(x.KeyBytes)
 			}
 			if !x.Primary {
-				without = fmt.Sprintf("chunks of %d rows", x.WithoutRows)
-				if x.WithoutMost > x.WithoutRows {
-					without += fmt.Sprintf(", up to %d fit", x.WithoutMost)
+				without = fmt.Sprintf("chunks of %d rows", x.RowsPerChunkWithout)
+				if x.MaxRowsWithout > x.RowsPerChunkWithout {
+					without += fmt.Sprintf(", up to %d fit", x.MaxRowsWithout)
 				}
 			}
 		}
@@ -127,14 +127,14 @@ func (p *program) printPreview(v *load.Preview) {
 	fmt.Fprintln(w, "LIMIT\tVALUE\tOF\tONE CHUNK\tSHARE\tROWS THAT FIT\tFROM")
 	for _, l := range v.Limits {
 		name := l.Name
-		if l.Advice {
+		if l.Soft {
 			name += " (advice)"
 		}
 		most := "any"
-		if l.Most > 0 {
-			most = fmt.Sprint(l.Most)
+		if l.MaxRows > 0 {
+			most = fmt.Sprint(l.MaxRows)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%.1f %%\t%s\t%s\n", name, l.Max, l.Unit, l.Uses, 100*l.Share, most, l.From)
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%.1f %%\t%s\t%s\n", name, l.Max, l.Unit, l.Uses, 100*l.Share, most, l.Origin)
 	}
 	w.Flush()
 	if len(v.Notes) > 0 {

@@ -83,7 +83,7 @@ func (r *reporter) observe(e loader.Event) {
 		n = e.Span.Rows
 	}
 	r.done += n
-	if e.Outcome.Already {
+	if e.Outcome.AlreadyCommitted {
 		r.before += n
 	}
 	r.retries += e.Outcome.Retries

@@ -16,7 +16,7 @@ import (
 // A loadResult is what the JSON form of a finished load begins with.
 type loadResult struct {
 	Load     string `json:"load,omitempty"`
-	What     string `json:"what"`
+	Kind     string `json:"what"`
 	Server   string `json:"server"`
 	Host     string `json:"host"`
 	Database string `json:"database"`
@@ -25,32 +25,32 @@ type loadResult struct {
 
 // A runResult is what it says of the run that finished it.
 type runResult struct {
-	RunRows   int64   `json:"rows_this_run"`
-	Already   int64   `json:"rows_already_there"`
-	Chunks    int64   `json:"chunks"`
-	ChunkRows int64   `json:"rows_per_chunk"`
-	Workers   int     `json:"workers"`
-	Via       string  `json:"via"`
-	Commit    string  `json:"commit"`
-	Retries   int64   `json:"retries"`
-	LookUps   int64   `json:"looked_up"`
-	Seconds   float64 `json:"seconds"`
-	Rate      float64 `json:"rows_per_second"`
-	P50       float64 `json:"chunk_p50_ms"`
-	P99       float64 `json:"chunk_p99_ms"`
+	RunRows          int64   `json:"rows_this_run"`
+	AlreadyCommitted int64   `json:"rows_already_there"`
+	Chunks           int64   `json:"chunks"`
+	ChunkRows        int64   `json:"rows_per_chunk"`
+	Workers          int     `json:"workers"`
+	Method           string  `json:"via"`
+	Commit           string  `json:"commit"`
+	Retries          int64   `json:"retries"`
+	LookUps          int64   `json:"looked_up"`
+	Seconds          float64 `json:"seconds"`
+	Rate             float64 `json:"rows_per_second"`
+	P50              float64 `json:"chunk_p50_ms"`
+	P99              float64 `json:"chunk_p99_ms"`
 }
 
 func newLoadResult(srv *server.Server, l *load.Load) loadResult {
 	return loadResult{
-		Load: l.ID, What: l.Dataset.Facts().Kind, Server: srv.Info.String(), Host: srv.Config.Host(),
+		Load: l.ID, Kind: l.Dataset.Facts().Kind, Server: srv.Info.String(), Host: srv.Config.Host(),
 		Database: srv.Config.Database(), Table: l.Table.Display(),
 	}
 }
 
 func newRunResult(l *load.Load, res loader.Result) runResult {
 	return runResult{
-		RunRows: res.Rows, Already: res.AlreadyRows,
-		Chunks: res.Chunks, ChunkRows: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Via: string(l.Via), Commit: string(l.Way),
+		RunRows: res.Rows, AlreadyCommitted: res.AlreadyCommittedRows,
+		Chunks: res.Chunks, ChunkRows: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Method: string(l.Method), Commit: string(l.CommitMode),
 		Retries: res.Retries, LookUps: res.LookUps,
 		Seconds: res.Elapsed.Seconds(), Rate: math.Round(res.RowsPerSecond()), P50: ms(res.P50), P99: ms(res.P99),
 	}
@@ -69,7 +69,7 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 		fmt.Fprintf(out, "load %s is complete: all of %s is in %s; nothing was left to do\n", l.ID, l.Dataset.Title(), table)
 		return nil
 	}
-	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, o.What, table, res.Elapsed.Seconds(), res.RowsPerSecond())
+	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, o.Title, table, res.Elapsed.Seconds(), res.RowsPerSecond())
 	if size := l.Dataset.Size(); size.Rows == size.Positions && res.Rows != size.Rows {
 		fmt.Fprintf(out, "complete with what was there before: %d rows\n", size.Rows)
 	}
@@ -78,8 +78,8 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 	}
 	fmt.Fprintln(out, summary(l, res))
 	switch {
-	case o.From != "":
-		fmt.Fprintf(out, "%s%s\n", o.From, idPart(l))
+	case o.Origin != "":
+		fmt.Fprintf(out, "%s%s\n", o.Origin, idPart(l))
 	case l.ID != "":
 		fmt.Fprintf(out, "load %s\n", l.ID)
 	}
@@ -119,7 +119,7 @@ func (p *program) hintRows(srv *server.Server, query string, local bool) {
 
 // summary says how a load went, in one line.
 func summary(l *load.Load, res loader.Result) string {
-	if l.Via == load.Import {
+	if l.Method == load.Import {
 		return counted(res.Chunks, "IMPORT job", "IMPORT jobs") + "; the table is online, its constraints as before"
 	}
 	return fmt.Sprintf("%s, %.1f ms each (p50), %.1f ms (p99); %s, %s looked up", counted(res.Chunks, "chunk", "chunks"), ms(res.P50), ms(res.P99),

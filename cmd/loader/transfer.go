@@ -139,13 +139,13 @@ func (p *program) printTransfers(b *bank.Bank, res bank.Result, list []bank.Tran
 	}
 	fmt.Fprintf(out, "made %d transfers of %s together in %.2f s: %.0f transfers/s\n", res.Transfers, res.Amount, res.Elapsed.Seconds(), res.PerSecond())
 	fmt.Fprintf(out, "%.1f ms each (p50), %.1f ms (p99); %d retries, %d uncertain outcomes looked up", ms(res.P50), ms(res.P99), res.Retries, res.LookUps)
-	if res.Passed > 0 {
-		fmt.Fprintf(out, "; %d draws passed by, for insufficient funds or an account that is gone", res.Passed)
+	if res.Skipped > 0 {
+		fmt.Fprintf(out, "; %d draws passed by, for insufficient funds or an account that is gone", res.Skipped)
 	}
 	fmt.Fprintln(out)
 	switch {
 	case res.Before == nil:
-		fmt.Fprintf(out, "more than %d accounts are not added up; loader transfer --verify does\n", bank.MostSummed)
+		fmt.Fprintf(out, "more than %d accounts are not added up; loader transfer --verify does\n", bank.MaxSummed)
 	case res.Before.Accounts != res.After.Accounts:
 		fmt.Fprintf(out, "%d accounts became %d meanwhile, so that their sums cannot be compared; loader transfer --verify compares balances\n", res.Before.Accounts, res.After.Accounts)
 	default:
@@ -182,7 +182,7 @@ type runJSON struct {
 	Amount    json.Number `json:"amount"`
 	Retries   int64       `json:"retries"`
 	LookUps   int64       `json:"looked_up"`
-	Passed    int64       `json:"passed_by"`
+	Skipped   int64       `json:"passed_by"`
 	Seconds   float64     `json:"seconds"`
 	Rate      float64     `json:"transfers_per_second"`
 	P50       float64     `json:"p50_ms"`
@@ -212,7 +212,7 @@ type verifiedJSON struct {
 func (j *transferJSON) made(b *bank.Bank, res bank.Result, list []bank.Transfer) {
 	j.Run = &runJSON{
 		ID: b.ID, Seed: strconv.FormatUint(b.Seed, 10), Workers: b.Workers, Transfers: res.Transfers, Amount: json.Number(res.Amount.String()),
-		Retries: res.Retries, LookUps: res.LookUps, Passed: res.Passed,
+		Retries: res.Retries, LookUps: res.LookUps, Skipped: res.Skipped,
 		Seconds: res.Elapsed.Seconds(), Rate: math.Round(res.PerSecond()), P50: ms(res.P50), P99: ms(res.P99),
 	}
 	if res.After != nil {

@@ -58,10 +58,10 @@ type Options struct {
 	// Note, when not nil, is told what a user should know while transfers are
 	// retried. It may be called by several goroutines at once.
 	Note func(string)
-	// Unproven writes no history and looks nothing up: a transfer whose reply was
+	// SkipVerification writes no history and looks nothing up: a transfer whose reply was
 	// lost is made again. It is for the controls of tests, and for measuring what
 	// the proof costs.
-	Unproven bool
+	SkipVerification bool
 }
 
 // DefaultWorkers is the number of transfers at once where nobody says.

@@ -249,12 +249,12 @@ func TestOtherTables(t *testing.T) {
 func TestLargeTables(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		l := &ledger{accounts: fill(t, url, 5*bank.MostSampled, 1000)}
+		l := &ledger{accounts: fill(t, url, 5*bank.MaxSampled, 1000)}
 		b := open(t, url, bank.Options{Seed: 5, Observe: l.observe})
 		if _, err := b.Run(context.Background(), 200); err != nil {
 			t.Fatal(err)
 		}
-		if b.All || b.Sampled > bank.MostSampled+2 || b.Sampled < bank.MostSampled/2 {
+		if b.All || b.Sampled > bank.MaxSampled+2 || b.Sampled < bank.MaxSampled/2 {
 			t.Errorf("%d accounts sampled, all of them: %t", b.Sampled, b.All)
 		}
 		checkBank(t, url, l)

@@ -63,7 +63,7 @@ func TestAmbiguousCommitsWithoutHistory(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		fault := ambiguous(s)["reply swallowed"]
-		l, res, err := broken(t, url, 40, bank.Options{Workers: 2, Unproven: true}, fill(t, url, 10, 1000), fault)
+		l, res, err := broken(t, url, 40, bank.Options{Workers: 2, SkipVerification: true}, fill(t, url, 10, 1000), fault)
 		if err != nil || res.After.Balance != "10000" {
 			t.Fatalf("%+v, %v", res, err)
 		}

@@ -17,10 +17,10 @@ import (
 	"bulkload/loader/server"
 )
 
-// MostSummed is the number of accounts up to which Run adds all balances up before the
+// MaxSummed is the number of accounts up to which Run adds all balances up before the
 // first transfer and after the last. Beyond it, reading the table twice would take
 // longer than the transfers; Verify adds up any number.
-const MostSummed = 10_000_000
+const MaxSummed = 10_000_000
 
 // A Total is what the accounts hold together, read in one statement.
 type Total struct {
@@ -34,12 +34,12 @@ type Result struct {
 	Amount    *big.Int // all that was moved
 	Retries   int64    // attempts that failed, of all transfers
 	LookUps   int64    // uncertain outcomes that the history decided
-	Passed    int64    // pairs that could not serve
+	Skipped   int64    // pairs that could not serve
 	Elapsed   time.Duration
 	P50, P99  time.Duration // of one transfer, first attempt to confirmation
 
 	// Before and After are nil where they were not read: the table is larger than
-	// MostSummed, or the run ended with an error.
+	// MaxSummed, or the run ended with an error.
 	Before, After *Total
 }
 
@@ -69,7 +69,7 @@ func (b *Bank) Run(ctx context.Context, n int64) (Result, error) {
 			return res, err
 		}
 	}
-	if !b.Unproven {
+	if !b.SkipVerification {
 		if err := b.ensureHistory(ctx); err != nil {
 			return res, err
 		}
@@ -93,7 +93,7 @@ func (b *Bank) Run(ctx context.Context, n int64) (Result, error) {
 			return res, fmt.Errorf("%w: %d of them held %s before the run and hold %s now", ErrMoney, res.After.Accounts, res.Before.Balance, res.After.Balance)
 		}
 	}
-	if b.Unproven {
+	if b.SkipVerification {
 		return res, nil
 	}
 	return res, b.finish(ctx, res)
@@ -129,7 +129,7 @@ func (b *Bank) transfers(ctx context.Context, n int64, res *Result) error {
 				mu.Lock()
 				res.Retries += int64(t.Retries)
 				res.LookUps += int64(t.LookUps)
-				res.Passed += int64(t.Passed)
+				res.Skipped += int64(t.Skipped)
 				if err == nil {
 					res.Transfers++
 					res.Amount.Add(res.Amount, big.NewInt(t.Amount))
@@ -197,20 +197,20 @@ func (b *Bank) finish(ctx context.Context, res Result) error {
 	return err
 }
 
-// small reports whether the table has at most MostSummed accounts. It reads no more ids
+// small reports whether the table has at most MaxSummed accounts. It reads no more ids
 // than that where the server has statistics.
 func (b *Bank) small(ctx context.Context) (bool, error) {
 	switch {
 	case b.All:
 		return true, nil
 	case b.Accounts.EstimatedRows > 0:
-		return b.Accounts.EstimatedRows <= MostSummed, nil
+		return b.Accounts.EstimatedRows <= MaxSummed, nil
 	}
 	var n int64
 	err := b.untimed(ctx, "count accounts", func(conn *pgx.Conn) error {
-		return conn.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d) AS first", b.Accounts.Name.Sanitize(), MostSummed+1)).Scan(&n)
+		return conn.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d) AS first", b.Accounts.Name.Sanitize(), MaxSummed+1)).Scan(&n)
 	})
-	return n <= MostSummed, err
+	return n <= MaxSummed, err
 }
 
 // total adds all balances up, in one statement and thus in one snapshot.
@@ -235,7 +235,7 @@ func (b *Bank) again(ctx context.Context, step string, fn func(context.Context) 
 // untimed is again for what reads whole tables, and may take as long as it needs. A
 // connection that has gone silent is found by TCP's keep-alive alone.
 func (b *Bank) untimed(ctx context.Context, step string, fn func(*pgx.Conn) error) error {
-	return b.repeat(ctx, step, func() error { return server.Untimed(ctx, b.pool, fn) })
+	return b.repeat(ctx, step, func() error { return server.WithoutTimeout(ctx, b.pool, fn) })
 }
 
 func (b *Bank) repeat(ctx context.Context, step string, fn func() error) error {

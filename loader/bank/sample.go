@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// MostSampled is how many accounts a run draws its pairs from, at most: few enough to
+// MaxSampled is how many accounts a run draws its pairs from, at most: few enough to
 // be held and read at once also from a table of 10^9 accounts, and enough that
 // transfers seldom meet.
-const MostSampled = 4096
+const MaxSampled = 4096
 
 // sample reads the ids that the pairs are drawn from: all of a small table; of a larger
 // one those that follow random places between the lowest id and the highest, so that an
@@ -21,7 +21,7 @@ const MostSampled = 4096
 func (b *Bank) sample(ctx context.Context) error {
 	var ids []int64
 	err := b.again(ctx, "read account ids", func(ctx context.Context) error {
-		found, err := b.pool.Query(ctx, b.sql.first, MostSampled+1)
+		found, err := b.pool.Query(ctx, b.sql.first, MaxSampled+1)
 		if err != nil {
 			return err
 		}
@@ -31,7 +31,7 @@ func (b *Bank) sample(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.All = len(ids) <= MostSampled
+	b.All = len(ids) <= MaxSampled
 	if !b.All {
 		err = b.again(ctx, "sample account ids", func(ctx context.Context) (err error) {
 			ids, err = b.probes(ctx)
@@ -51,7 +51,7 @@ func (b *Bank) sample(ctx context.Context) error {
 	return nil
 }
 
-// probes returns the ids at MostSampled random places, sorted, each once.
+// probes returns the ids at MaxSampled random places, sorted, each once.
 func (b *Bank) probes(ctx context.Context) ([]int64, error) {
 	var low, high int64
 	if err := b.pool.QueryRow(ctx, b.sql.bounds).Scan(&low, &high); err != nil {
@@ -60,8 +60,8 @@ func (b *Bank) probes(ctx context.Context) ([]int64, error) {
 	rng := rand.New(rand.NewPCG(b.Seed, ^uint64(0)))
 	width := uint64(high) - uint64(low) // right also where the difference overflows
 	var batch pgx.Batch
-	ids := make([]int64, 0, MostSampled+2)
-	for range MostSampled {
+	ids := make([]int64, 0, MaxSampled+2)
+	for range MaxSampled {
 		place := rng.Uint64()
 		if width < ^uint64(0) {
 			place = rng.Uint64N(width + 1)

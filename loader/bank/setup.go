@@ -23,7 +23,7 @@ type Setup struct {
 
 // A Step is one statement of a set-up.
 type Step struct {
-	What string // "database bank", "user maxroach", "grants on database bank"
+	Object string // "database bank", "user maxroach", "grants on database bank"
 	// Database is where SQL must run; empty is any.
 	Database string
 	SQL      string
@@ -52,13 +52,13 @@ func (s Setup) Steps(ctx context.Context, srv *server.Server) ([]Step, error) {
 	}
 	// Grants are not looked up: to repeat one changes nothing.
 	steps := []Step{
-		{What: "database " + s.Database, SQL: create, Done: haveDatabase},
-		{What: "user " + s.User, SQL: make, Done: haveUser},
-		{What: "grants on database " + s.Database, SQL: "GRANT ALL ON DATABASE " + database + " TO " + user},
+		{Object: "database " + s.Database, SQL: create, Done: haveDatabase},
+		{Object: "user " + s.User, SQL: make, Done: haveUser},
+		{Object: "grants on database " + s.Database, SQL: "GRANT ALL ON DATABASE " + database + " TO " + user},
 	}
 	if srv.Product == server.PostgreSQL {
 		// From 15 on, only the owner may make tables in public.
-		steps = append(steps, Step{What: "grants on schema public", Database: s.Database, SQL: "GRANT ALL ON SCHEMA public TO " + user})
+		steps = append(steps, Step{Object: "grants on schema public", Database: s.Database, SQL: "GRANT ALL ON SCHEMA public TO " + user})
 	}
 	if !haveDatabase {
 		return steps, nil
@@ -71,13 +71,13 @@ func (s Setup) Steps(ctx context.Context, srv *server.Server) ([]Step, error) {
 	for _, schema := range schemas {
 		in := pgx.Identifier{schema}
 		if schema != "public" {
-			steps = append(steps, Step{What: "grants on schema " + schema, Database: s.Database, SQL: "GRANT ALL ON SCHEMA " + in.Sanitize() + " TO " + user})
+			steps = append(steps, Step{Object: "grants on schema " + schema, Database: s.Database, SQL: "GRANT ALL ON SCHEMA " + in.Sanitize() + " TO " + user})
 		}
 		sql := "GRANT ALL ON ALL TABLES IN SCHEMA " + in.Sanitize() + " TO " + user
 		if srv.Product == server.CockroachDB {
 			sql = "GRANT ALL ON TABLE " + pgx.Identifier{s.Database, schema}.Sanitize() + ".* TO " + user
 		}
-		steps = append(steps, Step{What: "grants on the tables of schema " + schema, Database: s.Database, SQL: sql})
+		steps = append(steps, Step{Object: "grants on the tables of schema " + schema, Database: s.Database, SQL: sql})
 	}
 	return steps, nil
 }
@@ -96,7 +96,7 @@ func (s Setup) Apply(ctx context.Context, srv *server.Server, steps []Step, afte
 				return err
 			})
 			if err != nil && !alreadyThere(err) {
-				return &server.CreateError{What: "the set-up's", Name: step.What, Err: err}
+				return &server.CreateError{Kind: "the set-up's", Name: step.Object, Err: err}
 			}
 		}
 		after(step)

@@ -23,7 +23,7 @@ type Transfer struct {
 	Amount       int64 // half of what the source had, rounded down
 	Retries      int   // attempts that failed before it
 	LookUps      int   // uncertain outcomes that the history decided
-	Passed       int   // pairs drawn before this one that could not serve: no funds, or gone
+	Skipped      int   // pairs drawn before this one that could not serve: no funds, or gone
 	Took         time.Duration
 }
 
@@ -58,16 +58,16 @@ func (b *Bank) transfer(ctx context.Context, n int64) (Transfer, error) {
 	t := Transfer{N: n}
 	start := time.Now()
 	pairs := b.pairs(n)
-	for t.Passed <= mostPassed {
+	for t.Skipped <= mostPassed {
 		t.Source, t.Sink = pairs.next()
 		err := b.persist(ctx, &t)
 		if !errors.Is(err, errPass) {
 			t.Took = time.Since(start)
 			return t, err
 		}
-		t.Passed++
+		t.Skipped++
 	}
-	return t, fmt.Errorf("%w: %d sources were drawn one after the other, and none had 2 or more to give half of", ErrFunds, t.Passed)
+	return t, fmt.Errorf("%w: %d sources were drawn one after the other, and none had 2 or more to give half of", ErrFunds, t.Skipped)
 }
 
 // persist makes attempts at a transfer between t's accounts until one is confirmed,
@@ -76,9 +76,9 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 	end := time.Now().Add(b.RetryFor)
 	uncertain, duplicates := false, 0
 	for attempt := 0; ; attempt++ {
-		err := b.attempt(ctx, t, attempt > 0 && !b.Unproven)
+		err := b.attempt(ctx, t, attempt > 0 && !b.SkipVerification)
 		if err == nil || errors.Is(err, errPass) {
-			if uncertain && !b.Unproven {
+			if uncertain && !b.SkipVerification {
 				t.LookUps++
 			}
 			return err
@@ -188,7 +188,7 @@ func (b *Bank) move(ctx context.Context, tx pgx.Tx, t *Transfer) error {
 		}
 		return nil
 	})
-	if !b.Unproven {
+	if !b.SkipVerification {
 		batch.Queue(b.sql.note, b.ID, t.N, t.Source, t.Sink, t.Amount, *source, *sink)
 	}
 	return tx.SendBatch(ctx, &batch).Close()

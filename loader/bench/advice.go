@@ -37,7 +37,7 @@ const slower = 0.95
 const significant = 0.05
 
 // plain reports whether a setting is as good for any table.
-func (s Setting) plain() bool { return s.Via != Import && s.Indexes != load.DeferIndexes }
+func (s Setting) plain() bool { return s.Method != Import && s.Indexes != load.DeferIndexes }
 
 // inFlight returns the rows that a setting has under way at once.
 func (s Setting) inFlight() int64 { return s.Chunk * int64(s.Workers) }
@@ -124,8 +124,8 @@ func (r *Report) headline(use *Cell) string {
 // flags returns the flags of a load with a setting, without the way to commit where a
 // load takes that by itself.
 func (r *Report) flags(s Setting) string {
-	if s.Way == r.auto.Way {
-		s.Way = ""
+	if s.CommitMode == r.auto.CommitMode {
+		s.CommitMode = ""
 	}
 	return s.String()
 }
@@ -139,15 +139,15 @@ func (r *Report) asides(use *Cell) []string {
 		if x := above.Rate.Center / below.Rate.Center; differ(below, above) < significant || math.Abs(1-x) > 1-slower {
 			was = fmt.Sprintf("have %s × the rate of %d", ratio(x), below.Chunk)
 		}
-		list = append(list, fmt.Sprintf("above %d rows the server needs two phases to commit a chunk: %d rows %s (%s)", above.limit(server.OnePhase).Most, above.Chunk, was, above.Name()))
+		list = append(list, fmt.Sprintf("above %d rows the server needs two phases to commit a chunk: %d rows %s (%s)", above.limit(server.OnePhase).MaxRows, above.Chunk, was, above.Name()))
 	}
 	// 2. What is faster, and asks for more.
 	for _, special := range []struct {
 		is   func(Setting) bool
 		what string
 	}{
-		{func(s Setting) bool { return s.Via == Import }, "IMPORT, which takes the table offline meanwhile"},
-		{func(s Setting) bool { return s.Via != Import && s.Indexes == load.DeferIndexes }, "deferring the indexes, for an empty table"},
+		{func(s Setting) bool { return s.Method == Import }, "IMPORT, which takes the table offline meanwhile"},
+		{func(s Setting) bool { return s.Method != Import && s.Indexes == load.DeferIndexes }, "deferring the indexes, for an empty table"},
 	} {
 		c := r.fastest(special.is)
 		if c == nil || c.Rate.Center <= use.Rate.Center {
@@ -170,7 +170,7 @@ func (r *Report) step(use *Cell) (below, above *Cell) {
 	for _, line := range r.lines() {
 		for i := 1; i < len(line); i++ {
 			l := line[i].limit(server.OnePhase)
-			if l == nil || line[i].Way != commit.Statement || !(line[i-1].Chunk <= l.Most && l.Most < line[i].Chunk) {
+			if l == nil || line[i].CommitMode != commit.Statement || !(line[i-1].Chunk <= l.MaxRows && l.MaxRows < line[i].Chunk) {
 				continue
 			}
 			if below == nil || line[i].line() == use.line() {

@@ -137,7 +137,7 @@ func (r *bench) plan(ctx context.Context) error {
 	req := r.Request()
 	r.report = &Report{
 		Server: r.Server.Info.String(), Host: r.Server.Config.Host(), Database: r.Server.Config.Database(), Table: r.scratch.target,
-		What: req.Dataset.Facts().Kind, Rows: req.Dataset.Size().Rows, Count: count, Cores: runtime.NumCPU(), GOOS: runtime.GOOS, GOARCH: runtime.GOARCH,
+		Kind: req.Dataset.Facts().Kind, Rows: req.Dataset.Size().Rows, Count: count, Cores: runtime.NumCPU(), GOOS: runtime.GOOS, GOARCH: runtime.GOARCH,
 		Begun: r.begun.Round(time.Second), Notes: []string{}, product: r.Server.Product, registry: r.scratch.registry,
 	}
 	cells, err := r.cells(ctx)

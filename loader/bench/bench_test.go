@@ -20,7 +20,7 @@ import (
 
 // grid is one cell.
 func grid(chunks ...int64) bench.Grid {
-	return bench.Grid{Chunks: chunks, Workers: []int{2}, Vias: []commit.Via{commit.Insert}, Ways: []commit.Way{""}, Indexes: []load.Indexes{load.KeepIndexes}}
+	return bench.Grid{Chunks: chunks, Workers: []int{2}, Methods: []commit.Method{commit.Insert}, CommitModes: []commit.Mode{""}, Indexes: []load.Indexes{load.KeepIndexes}}
 }
 
 // points returns a Bench of n points.
@@ -163,11 +163,11 @@ func TestSaved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rep := bench.Report{Table: "public.points", What: "points"}
+		rep := bench.Report{Table: "public.points", Kind: "points"}
 		if err := rep.Save(t.Context(), reg); !errors.Is(err, bench.ErrNothing) {
 			t.Errorf("saving nothing gives %v", err)
 		}
-		want := bench.Setting{Chunk: 12_000, Workers: 3, Via: commit.Insert, Way: commit.Statement, Indexes: load.KeepIndexes}
+		want := bench.Setting{Chunk: 12_000, Workers: 3, Method: commit.Insert, CommitMode: commit.Statement, Indexes: load.KeepIndexes}
 		rep.Advice.Use = want
 		if err := rep.Save(t.Context(), reg); err != nil {
 			t.Fatal(err)
@@ -177,7 +177,7 @@ func TestSaved(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		got := bench.Setting{Chunk: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Via: l.Via, Way: l.Way, Indexes: load.KeepIndexes}
+		got := bench.Setting{Chunk: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Method: l.Method, CommitMode: l.CommitMode, Indexes: load.KeepIndexes}
 		if got != want {
 			t.Errorf("a load takes %v, want %v", got, want)
 		}

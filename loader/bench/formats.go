@@ -29,7 +29,7 @@ func (r *Report) WriteBenchmark(w io.Writer) error {
 	var config []benchfmt.Config
 	for _, c := range [][2]string{
 		{"goos", r.GOOS}, {"goarch", r.GOARCH}, {"cores", strconv.Itoa(r.Cores)},
-		{"server", r.Server}, {"database", r.Database}, {"table", r.Table}, {"what", r.What}, {"rows", strconv.FormatInt(r.Rows, 10)},
+		{"server", r.Server}, {"database", r.Database}, {"table", r.Table}, {"what", r.Kind}, {"rows", strconv.FormatInt(r.Rows, 10)},
 	} {
 		config = append(config, benchfmt.Config{Key: c[0], Value: []byte(c[1]), File: true})
 	}
@@ -56,9 +56,9 @@ func (r *Report) WriteBenchmark(w io.Writer) error {
 
 // benchmark returns the name of a cell's benchmark.
 func (c *Cell) benchmark(r *Report) string {
-	name := fmt.Sprintf("Load/what=%s/via=%s", r.What, c.Via)
-	if c.Way != "" {
-		name += "/commit=" + string(c.Way)
+	name := fmt.Sprintf("Load/what=%s/via=%s", r.Kind, c.Method)
+	if c.CommitMode != "" {
+		name += "/commit=" + string(c.CommitMode)
 	}
 	name += "/indexes=" + string(c.Indexes)
 	if c.Chunk > 0 {
@@ -92,7 +92,7 @@ func (r *Report) WriteCSV(w io.Writer) error {
 			uses, most = l.Uses, l.Max
 		}
 		for i, m := range c.Runs {
-			out.Write([]string{r.What, string(c.Via), string(c.Way), string(c.Indexes), strconv.Itoa(c.Workers), whole(c.Chunk), strconv.FormatBool(c.Current),
+			out.Write([]string{r.Kind, string(c.Method), string(c.CommitMode), string(c.Indexes), strconv.Itoa(c.Workers), whole(c.Chunk), strconv.FormatBool(c.Current),
 				strconv.Itoa(i + 1), whole(m.Rows), text(m.Elapsed.Seconds()), text(m.Rate()), whole(m.Chunks), text(m.P50.Seconds() * 1000), text(m.P99.Seconds() * 1000),
 				whole(m.Retries), whole(m.LookUps), text(m.CPU.Seconds()), whole(uses), whole(most), whole(m.Condensed), whole(m.OnePhase)})
 		}

@@ -20,12 +20,12 @@ const Import = load.Import
 // lists that the user has written; what is in such a list and cannot be measured at all
 // is an error, and not left out with a note.
 type Grid struct {
-	Chunks  []int64 // rows; nil are sizes around the server's limits
-	Workers []int   // zero is what a load takes by itself
-	Vias    []commit.Via
-	Ways    []commit.Way // empty is what a load takes by itself
-	Indexes []load.Indexes
-	Asked   struct{ Vias, Ways bool }
+	Chunks      []int64 // rows; nil are sizes around the server's limits
+	Workers     []int   // zero is what a load takes by itself
+	Methods     []commit.Method
+	CommitModes []commit.Mode // empty is what a load takes by itself
+	Indexes     []load.Indexes
+	Asked       struct{ Vias, Ways bool }
 }
 
 // A GridError says that a grid cannot be measured.
@@ -41,7 +41,7 @@ func (g Grid) check() error {
 	for _, list := range []struct {
 		name string
 		n    int
-	}{{"workers", len(g.Workers)}, {"ways to send rows", len(g.Vias)}, {"ways to commit", len(g.Ways)}, {"choices for indexes", len(g.Indexes)}} {
+	}{{"workers", len(g.Workers)}, {"ways to send rows", len(g.Methods)}, {"ways to commit", len(g.CommitModes)}, {"choices for indexes", len(g.Indexes)}} {
 		if list.n == 0 {
 			return &GridError{fmt.Sprintf("the grid is empty: it has no %s", list.name)}
 		}
@@ -54,24 +54,24 @@ func (g Grid) check() error {
 
 // A Setting is one cell of a grid: how rows are loaded.
 type Setting struct {
-	Chunk   int64        `json:"chunk"` // rows; zero where there are no chunks
-	Workers int          `json:"workers"`
-	Via     commit.Via   `json:"via"`
-	Way     commit.Way   `json:"commit"`
-	Indexes load.Indexes `json:"indexes"`
+	Chunk      int64         `json:"chunk"` // rows; zero where there are no chunks
+	Workers    int           `json:"workers"`
+	Method     commit.Method `json:"via"`
+	CommitMode commit.Mode   `json:"commit"`
+	Indexes    load.Indexes  `json:"indexes"`
 }
 
 // String returns the setting as flags of a load.
 func (s Setting) String() string {
-	if s.Via == Import {
+	if s.Method == Import {
 		return "--via import"
 	}
-	text := fmt.Sprintf("--workers %d --via %s", s.Workers, s.Via)
+	text := fmt.Sprintf("--workers %d --via %s", s.Workers, s.Method)
 	if s.Chunk > 0 {
 		text = fmt.Sprintf("--chunk %d ", s.Chunk) + text
 	}
-	if s.Way != "" {
-		text += " --commit " + string(s.Way)
+	if s.CommitMode != "" {
+		text += " --commit " + string(s.CommitMode)
 	}
 	if s.Indexes == load.DeferIndexes {
 		text += " --indexes defer"
@@ -80,19 +80,21 @@ func (s Setting) String() string {
 }
 
 // way returns the setting without its numbers.
-func (s Setting) way() Setting { return Setting{Via: s.Via, Way: s.Way, Indexes: s.Indexes} }
+func (s Setting) way() Setting {
+	return Setting{Method: s.Method, CommitMode: s.CommitMode, Indexes: s.Indexes}
+}
 
 // line returns the setting without the size of its chunks.
 func (s Setting) line() Setting { s.Chunk = 0; return s }
 
 // Name returns a line's name for people.
 func (s Setting) Name() string {
-	name := string(s.Via)
-	if s.Via == Import {
+	name := string(s.Method)
+	if s.Method == Import {
 		return name
 	}
-	if s.Way != "" {
-		name += ", " + string(s.Way)
+	if s.CommitMode != "" {
+		name += ", " + string(s.CommitMode)
 	}
 	if s.Indexes == load.DeferIndexes {
 		name += ", indexes deferred"
@@ -178,17 +180,17 @@ func (r *bench) current(ctx context.Context, auto Setting) (Setting, error) {
 	if r.scratch.registry == nil {
 		return auto, nil
 	}
-	t, ok, err := r.scratch.registry.Tuning(ctx, r.report.Table, r.report.What)
+	t, ok, err := r.scratch.registry.Tuning(ctx, r.report.Table, r.report.Kind)
 	if err != nil || !ok {
 		return auto, err
 	}
 	auto.Chunk, auto.Workers = t.Chunk, t.Workers
 	if t.Origin == origin {
-		if t.Via != "" {
-			auto.Via = commit.Via(t.Via)
+		if t.Method != "" {
+			auto.Method = commit.Method(t.Method)
 		}
-		if t.Way != "" {
-			auto.Way = commit.Way(t.Way)
+		if t.CommitMode != "" {
+			auto.CommitMode = commit.Mode(t.CommitMode)
 		}
 	}
 	return auto, nil
@@ -198,13 +200,13 @@ func (r *bench) current(ctx context.Context, auto Setting) (Setting, error) {
 func (r *bench) ways(auto Setting) []Setting {
 	var list []Setting
 	for _, x := range r.Grid.Indexes {
-		for _, via := range r.Grid.Vias {
-			for _, way := range r.Grid.Ways {
-				s := Setting{Via: via, Way: way, Indexes: x}
+		for _, via := range r.Grid.Methods {
+			for _, way := range r.Grid.CommitModes {
+				s := Setting{Method: via, CommitMode: way, Indexes: x}
 				if via == Import {
-					s.Way = "" // it has none
-				} else if way == "" && via == auto.Via {
-					s.Way = auto.Way
+					s.CommitMode = "" // it has none
+				} else if way == "" && via == auto.Method {
+					s.CommitMode = auto.CommitMode
 				}
 				if !slices.Contains(list, s) {
 					list = append(list, s)
@@ -220,9 +222,9 @@ func (r *bench) ways(auto Setting) []Setting {
 func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([]Cell, error) {
 	first, err := r.resolve(ctx, table, way)
 	var refused *load.TableError
-	if errors.As(err, &refused) && way.Way == "" && way.Via != Import {
+	if errors.As(err, &refused) && way.CommitMode == "" && way.Method != Import {
 		// What a load takes by itself does not go with every way to send rows.
-		way.Way = commit.Transaction
+		way.CommitMode = commit.Transaction
 		if other, otherErr := r.resolve(ctx, table, way); otherErr == nil {
 			first, err = other, nil
 		}
@@ -230,10 +232,10 @@ func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([
 	if err != nil {
 		return nil, err
 	}
-	if way.Way == "" {
-		way.Way = first.Way
+	if way.CommitMode == "" {
+		way.CommitMode = first.CommitMode
 	}
-	if way.Via == Import {
+	if way.Method == Import {
 		return []Cell{first}, nil
 	}
 	chunks := r.Grid.Chunks
@@ -256,7 +258,7 @@ func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([
 				return nil, err
 			}
 			if chunk > 0 && c.Chunk != chunk {
-				return nil, &GridError{fmt.Sprintf("chunks of %d rows are larger than %s allows: %d, by %s", chunk, c.binds, c.Chunk, way.Via)}
+				return nil, &GridError{fmt.Sprintf("chunks of %d rows are larger than %s allows: %d, by %s", chunk, c.binds, c.Chunk, way.Method)}
 			}
 			if !slices.ContainsFunc(list, func(x Cell) bool { return x.Setting == c.Setting }) {
 				list = append(list, c)
@@ -270,7 +272,7 @@ func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([
 // fields of the setting are set to what the load takes.
 func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, error) {
 	req := r.request(table, s)
-	if s.Via != Import {
+	if s.Method != Import {
 		// The record is not needed for that, and indexes are not dropped.
 		req.NoRegistry, req.Indexes = true, load.KeepIndexes
 	}
@@ -283,12 +285,12 @@ func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, err
 		return Cell{}, err
 	}
 	c := Cell{Setting: s, rows: l.Dataset.Size().Rows}
-	c.Via, c.Way = l.Via, l.Way
-	if l.Via == Import {
-		c.Chunk, c.Workers, c.Way = 0, 0, ""
+	c.Method, c.CommitMode = l.Method, l.CommitMode
+	if l.Method == Import {
+		c.Chunk, c.Workers, c.CommitMode = 0, 0, ""
 		return c, nil
 	}
-	if s.Via == Import {
+	if s.Method == Import {
 		return Cell{}, &load.TableError{Reason: fmt.Sprintf("--via import: %s has none for this load; leave it out", r.Server.Info)}
 	}
 	if s.Workers == 0 {
@@ -298,7 +300,7 @@ func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, err
 	if err != nil {
 		return Cell{}, err
 	}
-	c.Chunk, c.binds, c.Limits = l.Plan.RowsPerChunk, preview.Binds, preview.Limits
+	c.Chunk, c.binds, c.Limits = l.Plan.RowsPerChunk, preview.LimitedBy, preview.Limits
 	return c, nil
 }
 
@@ -306,7 +308,7 @@ func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, err
 func (r *bench) request(table string, s Setting) load.Request {
 	req := r.Request()
 	req.Table = r.scratch.name(table)
-	req.Chunk, req.Workers, req.Via, req.Way, req.Indexes = s.Chunk, s.Workers, s.Via, s.Way, s.Indexes
+	req.Chunk, req.Workers, req.Method, req.CommitMode, req.Indexes = s.Chunk, s.Workers, s.Method, s.CommitMode, s.Indexes
 	return req
 }
 
@@ -314,14 +316,14 @@ func (r *bench) request(table string, s Setting) load.Request {
 func sizes(c Cell, rows int64) []int64 {
 	list := []int64{100, 500, 1000, 2000, 5000, 20_000}
 	for _, l := range c.Limits {
-		if l.Most > 0 && l.Name == server.OnePhase {
-			list = append(list, l.Most, l.Most+1)
+		if l.MaxRows > 0 && l.Name == server.OnePhase {
+			list = append(list, l.MaxRows, l.MaxRows+1)
 		}
 	}
 	var most int64
 	for _, l := range c.Limits {
-		if l.Most > 0 && !l.Advice && (most == 0 || l.Most < most) {
-			most = l.Most
+		if l.MaxRows > 0 && !l.Soft && (most == 0 || l.MaxRows < most) {
+			most = l.MaxRows
 		}
 	}
 	list = slices.DeleteFunc(list, func(n int64) bool {

@@ -42,7 +42,7 @@ func (r *Report) WriteHTML(w io.Writer) error {
 	for i := range r.Cells {
 		c := &r.Cells[i]
 		x := row{
-			Chunk: "–", Workers: "–", Via: string(c.Via), Commit: orDash(string(c.Way)), Indexes: string(c.Indexes), Rate: "not measured",
+			Chunk: "–", Workers: "–", Via: string(c.Method), Commit: orDash(string(c.CommitMode)), Indexes: string(c.Indexes), Rate: "not measured",
 			P50: "–", P99: "–", Intents: "–", Condensed: "–", Runs: fmt.Sprint(len(c.Runs)), Current: c.Current, Use: c.Setting == r.Advice.Use,
 		}
 		if c.Chunk > 0 {

@@ -24,18 +24,18 @@ import (
 
 // reports are pages that differ in what they have to lay out.
 func reports() map[string]*bench.Report {
-	small := &bench.Report{Server: "PostgreSQL 15.18", Table: "public.points", What: "points", Rows: 1000, Cells: []bench.Cell{
-		cell(bench.Setting{Chunk: 1000, Workers: 1, Via: commit.Copy, Way: commit.Transaction, Indexes: load.KeepIndexes}, 1, 1e6),
+	small := &bench.Report{Server: "PostgreSQL 15.18", Table: "public.points", Kind: "points", Rows: 1000, Cells: []bench.Cell{
+		cell(bench.Setting{Chunk: 1000, Workers: 1, Method: commit.Copy, CommitMode: commit.Transaction, Indexes: load.KeepIndexes}, 1, 1e6),
 	}}
-	only := &bench.Report{Server: "CockroachDB 21.1.5", Table: "public.points", What: "points", Rows: 1000, Cells: []bench.Cell{
-		cell(bench.Setting{Via: bench.Import, Indexes: load.KeepIndexes}, 2, 1e6),
+	only := &bench.Report{Server: "CockroachDB 21.1.5", Table: "public.points", Kind: "points", Rows: 1000, Cells: []bench.Cell{
+		cell(bench.Setting{Method: bench.Import, Indexes: load.KeepIndexes}, 2, 1e6),
 	}}
 	// Names that are markup, limits at the left edge and near each other.
-	odd := &bench.Report{Server: "CockroachDB 21.1.5", Table: `public."<b>&amp;</b> ""x"" 表"`, What: "csv", Rows: 1000}
+	odd := &bench.Report{Server: "CockroachDB 21.1.5", Table: `public."<b>&amp;</b> ""x"" 表"`, Kind: "csv", Rows: 1000}
 	for _, chunk := range []int64{2, 5, 10} {
 		for _, x := range []load.Indexes{load.KeepIndexes, load.DeferIndexes} {
-			c := cell(bench.Setting{Chunk: chunk, Workers: 16, Via: commit.Insert, Way: commit.Transaction, Indexes: x}, 4, 9e3*float64(chunk))
-			c.Limits = []load.LimitPreview{{Name: server.IntentSetting, Max: 9, Most: 3}, {Name: "sql.conn.max_read_buffer_message_size", Max: 9, Most: 4}, {Name: "kv.raft.command.max_size", Max: 9, Most: 11}}
+			c := cell(bench.Setting{Chunk: chunk, Workers: 16, Method: commit.Insert, CommitMode: commit.Transaction, Indexes: x}, 4, 9e3*float64(chunk))
+			c.Limits = []load.LimitPreview{{Name: server.IntentSetting, Max: 9, MaxRows: 3}, {Name: "sql.conn.max_read_buffer_message_size", Max: 9, MaxRows: 4}, {Name: "kv.raft.command.max_size", Max: 9, MaxRows: 11}}
 			odd.Cells = append(odd.Cells, c)
 		}
 	}

@@ -25,19 +25,19 @@ func (f *refusals) judge(some bool) error {
 	if len(f.errs) > 0 && !some {
 		return f.errs[0]
 	}
-	per := len(f.grid.Ways) * len(f.grid.Indexes)
-	for _, via := range f.grid.Vias {
+	per := len(f.grid.CommitModes) * len(f.grid.Indexes)
+	for _, via := range f.grid.Methods {
 		n := per
 		if via == Import {
 			n = len(f.grid.Indexes)
 		}
-		if err := f.all(n, func(s Setting) bool { return s.Via == via }); err != nil && f.grid.Asked.Vias {
+		if err := f.all(n, func(s Setting) bool { return s.Method == via }); err != nil && f.grid.Asked.Vias {
 			return err
 		}
 	}
-	for _, way := range f.grid.Ways {
-		n := len(f.grid.Indexes) * len(slices.DeleteFunc(slices.Clone(f.grid.Vias), func(v commit.Via) bool { return v == Import }))
-		if err := f.all(n, func(s Setting) bool { return s.Way == way && s.Via != Import }); err != nil && f.grid.Asked.Ways {
+	for _, way := range f.grid.CommitModes {
+		n := len(f.grid.Indexes) * len(slices.DeleteFunc(slices.Clone(f.grid.Methods), func(v commit.Method) bool { return v == Import }))
+		if err := f.all(n, func(s Setting) bool { return s.CommitMode == way && s.Method != Import }); err != nil && f.grid.Asked.Ways {
 			return err
 		}
 	}
@@ -66,9 +66,9 @@ func (f *refusals) all(n int, of func(Setting) bool) error {
 func (f *refusals) notes() []string {
 	var list []string
 	for i, s := range f.ways {
-		what := []string{"--via " + string(s.Via)}
-		if s.Way != "" {
-			what = append(what, "--commit "+string(s.Way))
+		what := []string{"--via " + string(s.Method)}
+		if s.CommitMode != "" {
+			what = append(what, "--commit "+string(s.CommitMode))
 		}
 		if s.Indexes == load.DeferIndexes {
 			what = append(what, "--indexes defer")

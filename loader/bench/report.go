@@ -21,7 +21,7 @@ type Report struct {
 	Host     string    `json:"host"`
 	Database string    `json:"database"`
 	Table    string    `json:"table"` // the named one; nothing was written into it
-	What     string    `json:"what"`
+	Kind     string    `json:"what"`
 	Rows     int64     `json:"rows"` // of each run; of files about
 	Count    int       `json:"count"`
 	Cores    int       `json:"client_cores"`
@@ -162,8 +162,8 @@ func (r *Report) marks() []Mark {
 	var list []Mark
 	for _, c := range r.measured() {
 		for _, l := range c.Limits {
-			m := Mark{l.Name, l.Most}
-			if m.Rows == 0 || m.Rows > marksUpTo*largest || slices.Contains(list, m) || l.Name == server.OnePhase && c.Way != commit.Statement {
+			m := Mark{l.Name, l.MaxRows}
+			if m.Rows == 0 || m.Rows > marksUpTo*largest || slices.Contains(list, m) || l.Name == server.OnePhase && c.CommitMode != commit.Statement {
 				continue
 			}
 			list = append(list, m)
@@ -210,6 +210,6 @@ func (r *Report) Save(ctx context.Context, reg *registry.Registry) error {
 		return &GridError{"IMPORT and deferred indexes are not kept for loads that do not ask for them: there is nothing to save"}
 	}
 	return reg.SaveTuning(ctx, registry.Tuning{
-		Target: r.Table, What: r.What, Chunk: s.Chunk, Workers: s.Workers, Via: string(s.Via), Way: string(s.Way), Origin: origin,
+		Target: r.Table, Kind: r.Kind, Chunk: s.Chunk, Workers: s.Workers, Method: string(s.Method), CommitMode: string(s.CommitMode), Origin: origin,
 	})
 }

@@ -19,10 +19,10 @@ import (
 )
 
 // limits are those of CockroachDB 21.1 for points, with what a chunk of n rows uses.
-func limits(n int64, way commit.Way) []load.LimitPreview {
-	list := []load.LimitPreview{{Name: server.IntentSetting, Max: 262_143, Uses: 11 * n, Share: float64(11*n) / 262_143, Most: 23_831}}
+func limits(n int64, way commit.Mode) []load.LimitPreview {
+	list := []load.LimitPreview{{Name: server.IntentSetting, Max: 262_143, Uses: 11 * n, Share: float64(11*n) / 262_143, MaxRows: 23_831}}
 	if way == commit.Statement {
-		list = append(list, load.LimitPreview{Name: server.OnePhase, Max: 9999, Uses: n, Share: float64(n) / 9999, Most: 9999, Advice: true})
+		list = append(list, load.LimitPreview{Name: server.OnePhase, Max: 9999, Uses: n, Share: float64(n) / 9999, MaxRows: 9999, Soft: true})
 	}
 	return list
 }
@@ -32,7 +32,7 @@ func cell(s bench.Setting, runs int, rate float64) bench.Cell {
 	r := rand.New(rand.NewPCG(uint64(s.Chunk), uint64(s.Workers)))
 	c := bench.Cell{Setting: s}
 	if s.Chunk > 0 {
-		c.Limits = limits(s.Chunk, s.Way)
+		c.Limits = limits(s.Chunk, s.CommitMode)
 	}
 	for range runs {
 		const rows = 200_000
@@ -49,7 +49,7 @@ func cell(s bench.Setting, runs int, rate float64) bench.Cell {
 // sample is a report as one of CockroachDB: two ways, three numbers of workers, IMPORT.
 func sample(runs int) *bench.Report {
 	r := &bench.Report{
-		Server: "CockroachDB 21.1.5", Table: "public.points", What: "points", Rows: 200_000, Count: runs, Cores: 2, GOOS: "linux", GOARCH: "amd64",
+		Server: "CockroachDB 21.1.5", Table: "public.points", Kind: "points", Rows: 200_000, Count: runs, Cores: 2, GOOS: "linux", GOARCH: "amd64",
 		Begun: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Seconds: 61,
 	}
 	for _, workers := range []int{1, 2, 4} {
@@ -58,17 +58,17 @@ func sample(runs int) *bench.Report {
 			if chunk > 9999 {
 				rate *= .43
 			}
-			r.Cells = append(r.Cells, cell(bench.Setting{Chunk: chunk, Workers: workers, Via: commit.Insert, Way: commit.Statement, Indexes: load.KeepIndexes}, runs, rate))
+			r.Cells = append(r.Cells, cell(bench.Setting{Chunk: chunk, Workers: workers, Method: commit.Insert, CommitMode: commit.Statement, Indexes: load.KeepIndexes}, runs, rate))
 			if chunk != 9999 {
-				r.Cells = append(r.Cells, cell(bench.Setting{Chunk: chunk, Workers: workers, Via: commit.Copy, Way: commit.Transaction, Indexes: load.KeepIndexes}, runs, rate/2.1))
+				r.Cells = append(r.Cells, cell(bench.Setting{Chunk: chunk, Workers: workers, Method: commit.Copy, CommitMode: commit.Transaction, Indexes: load.KeepIndexes}, runs, rate/2.1))
 			}
 		}
 	}
-	r.Cells = append(r.Cells, cell(bench.Setting{Via: bench.Import, Indexes: load.KeepIndexes}, runs, 480_000))
+	r.Cells = append(r.Cells, cell(bench.Setting{Method: bench.Import, Indexes: load.KeepIndexes}, runs, 480_000))
 	for i := range r.Cells {
-		r.Cells[i].Current = r.Cells[i].Setting == bench.Setting{Chunk: 500, Workers: 2, Via: commit.Insert, Way: commit.Statement, Indexes: load.KeepIndexes}
+		r.Cells[i].Current = r.Cells[i].Setting == bench.Setting{Chunk: 500, Workers: 2, Method: commit.Insert, CommitMode: commit.Statement, Indexes: load.KeepIndexes}
 	}
-	return bench.Finish(r, server.CockroachDB, bench.Setting{Chunk: 2000, Workers: 2, Via: commit.Insert, Way: commit.Statement})
+	return bench.Finish(r, server.CockroachDB, bench.Setting{Chunk: 2000, Workers: 2, Method: commit.Insert, CommitMode: commit.Statement})
 }
 
 // TestRecommendation holds, over many made-up grids, that the recommended setting is
@@ -76,10 +76,10 @@ func sample(runs int) *bench.Report {
 func TestRecommendation(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
-		rep := &bench.Report{What: "points"}
+		rep := &bench.Report{Kind: "points"}
 		for _, chunk := range []int64{100, 1000, 5000} {
 			for _, workers := range []int{1, 2} {
-				s := bench.Setting{Chunk: chunk, Workers: workers, Via: commit.Insert, Way: commit.Statement, Indexes: load.KeepIndexes}
+				s := bench.Setting{Chunk: chunk, Workers: workers, Method: commit.Insert, CommitMode: commit.Statement, Indexes: load.KeepIndexes}
 				rep.Cells = append(rep.Cells, cell(s, 1+r.IntN(8), 1e5*(.8+.4*r.Float64())))
 			}
 		}
@@ -132,7 +132,7 @@ func TestFewRunsProveNothing(t *testing.T) {
 // the median with a probability of 1 - 2/2^n.
 func TestIntervals(t *testing.T) {
 	for n := 1; n <= 12; n++ {
-		rep := &bench.Report{Cells: []bench.Cell{cell(bench.Setting{Chunk: 1000, Workers: 2, Via: commit.Insert}, n, 1e5)}}
+		rep := &bench.Report{Cells: []bench.Cell{cell(bench.Setting{Chunk: 1000, Workers: 2, Method: commit.Insert}, n, 1e5)}}
 		bench.Finish(rep, server.PostgreSQL, bench.Setting{})
 		i := rep.Cells[0].Rate
 		if math.IsInf(i.Lo, 0) || math.IsInf(i.Hi, 0) || i.Lo > i.Center || i.Hi < i.Center {

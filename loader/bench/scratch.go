@@ -208,7 +208,7 @@ func (s *scratch) make(ctx context.Context) (string, error) {
 		ddl = "CREATE TABLE " + to + " " + body(create)
 	}
 	if _, err := s.pool.Exec(ctx, ddl); err != nil {
-		return table, &server.CreateError{What: "scratch table", Name: server.Display(s.identifier(table)), Err: err}
+		return table, &server.CreateError{Kind: "scratch table", Name: server.Display(s.identifier(table)), Err: err}
 	}
 	if s.Server.Product == server.PostgreSQL {
 		for _, f := range s.like.ForeignKeys {

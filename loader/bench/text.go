@@ -29,11 +29,11 @@ func (r *Report) WriteText(w io.Writer, width int) error {
 // unit names the rows.
 func (r *Report) unit() string {
 	for _, k := range dataset.Kinds() {
-		if k.Kind == r.What && k.Unit == "rows" {
+		if k.Kind == r.Kind && k.Unit == "rows" {
 			return k.Noun
 		}
 	}
-	return "rows of " + strings.ToUpper(r.What)
+	return "rows of " + strings.ToUpper(r.Kind)
 }
 
 // counts says how many runs each cell has, and what the intervals mean.
@@ -79,7 +79,7 @@ func (r *Report) table(b *strings.Builder) {
 		if c.Current {
 			chunk = "* " + chunk
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t", chunk, workers, c.Via, orDash(string(c.Way)), c.Indexes)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t", chunk, workers, c.Method, orDash(string(c.CommitMode)), c.Indexes)
 		if len(c.Runs) == 0 {
 			fmt.Fprint(w, "not measured\t\t\t\t\t\t0\t")
 		} else {
@@ -189,5 +189,5 @@ func (r *Report) bars(b *strings.Builder, width int) {
 // applies reports whether a limit is one of the cell's way.
 func applies(c *Cell, m Mark) bool {
 	l := c.limit(m.Name)
-	return l != nil && l.Most == m.Rows
+	return l != nil && l.MaxRows == m.Rows
 }

@@ -23,28 +23,28 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Way is one of the two ways to commit a chunk.
-type Way string
+// A Mode is one of the two ways to commit a chunk.
+type Mode string
 
-// The ways.
+// The modes.
 const (
 	// Statement sends a chunk as one statement outside BEGIN … COMMIT. After an
 	// uncertain outcome the chunk's keys are looked up and compared with all
 	// their content. It needs a primary key that is just the Key column, whose
 	// values the source gives.
-	Statement Way = "statement"
+	Statement Mode = "statement"
 	// Transaction writes a ledger row and the rows in one transaction. After an
 	// uncertain outcome the ledger row decides.
-	Transaction Way = "transaction"
+	Transaction Mode = "transaction"
 )
 
-// A Via is how rows travel to the server.
-type Via string
+// A Method is how rows travel to the server.
+type Method string
 
-// The carriers.
+// The methods.
 const (
-	Insert Via = "insert" // INSERT … SELECT … FROM unnest($1::INT8[], …)
-	Copy   Via = "copy"   // COPY … FROM STDIN, binary on PostgreSQL, text on CockroachDB
+	Insert Method = "insert" // INSERT … SELECT … FROM unnest($1::INT8[], …)
+	Copy   Method = "copy"   // COPY … FROM STDIN, binary on PostgreSQL, text on CockroachDB
 )
 
 // Defaults of Options.
@@ -98,10 +98,10 @@ type Options struct {
 	// Tolerate, when it is not nil, makes a row that the server refuses one of
 	// the load's rejects instead of an error. It is told how many a chunk has,
 	// in each attempt to commit it, and its error ends the load. The chunk
-	// needs an Origin, and the way is Transaction.
+	// needs an Origin, and the mode is Transaction.
 	Tolerate func(span chunker.Span, rejects int) error
-	Way      Way
-	Via      Via
+	Mode     Mode
+	Method   Method
 	// TextCopy makes COPY carry text also on PostgreSQL, for tables whose column
 	// types are not just INT8, FLOAT8 and TEXT.
 	TextCopy bool
@@ -128,10 +128,10 @@ type Options struct {
 	// Note, when not nil, is told what a user should know while a chunk is
 	// retried. It may be called by several goroutines at once.
 	Note func(string)
-	// Unproven switches look-up and ledger off: an uncertain chunk is simply
+	// SkipVerification switches look-up and ledger off: an uncertain chunk is simply
 	// sent again. It is for the controls of tests, and for measuring what the
 	// proof costs.
-	Unproven bool
+	SkipVerification bool
 }
 
 // A Committer commits chunks to one table. It implements loader.Committer and is
@@ -162,23 +162,23 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 		o.Note = func(string) {}
 	}
 	switch {
-	case o.Way != Statement && o.Way != Transaction:
-		return nil, fmt.Errorf("commit way %q is not known", o.Way)
-	case o.Via != Insert && o.Via != Copy:
-		return nil, fmt.Errorf("carrier %q is not known", o.Via)
-	case o.Via == Copy && (o.Store != nil || o.Conflict != ""):
+	case o.Mode != Statement && o.Mode != Transaction:
+		return nil, fmt.Errorf("commit way %q is not known", o.Mode)
+	case o.Method != Insert && o.Method != Copy:
+		return nil, fmt.Errorf("carrier %q is not known", o.Method)
+	case o.Method == Copy && (o.Store != nil || o.Conflict != ""):
 		return nil, errors.New("COPY can neither compute columns nor pass over rows; use insert")
-	case o.Conflict != "" && o.Way == Statement:
+	case o.Conflict != "" && o.Mode == Statement:
 		return nil, errors.New("rows whose key is there already cannot be told from rows of an attempt whose reply was lost; use the transaction way")
 	case o.Conflict != "" && len(o.Keys) == 0:
 		return nil, errors.New("only rows that bring the whole primary key can be passed over or updated")
-	case o.Tolerate != nil && (o.Way == Statement || o.Load == ""):
+	case o.Tolerate != nil && (o.Mode == Statement || o.Load == ""):
 		return nil, errors.New("bad rows are only passed over by the transaction way, and with a record of the load")
-	case o.Way == Statement && o.Key == "" && len(o.Keys) == 0:
+	case o.Mode == Statement && o.Key == "" && len(o.Keys) == 0:
 		return nil, errors.New("the statement way needs rows that bring the whole primary key")
-	case o.Way == Statement && o.Redraw != nil:
+	case o.Mode == Statement && o.Redraw != nil:
 		return nil, errors.New("the statement way cannot draw keys again; use the transaction way")
-	case o.Way == Statement && o.Via == Copy && info.Product == server.CockroachDB && !info.AtLeast(22, 2, 0):
+	case o.Mode == Statement && o.Method == Copy && info.Product == server.CockroachDB && !info.AtLeast(22, 2, 0):
 		return nil, fmt.Errorf("COPY outside a transaction commits in parts on %s; use the transaction way, or insert", info)
 	}
 	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o, info.Product)}
@@ -310,7 +310,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			if time.Now().Add(wait).After(end) {
 				return p.out, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, c.RetryFor, &RefusedError{err})
 			}
-			if took := time.Since(begin); p.sent && chunk.Len() > splitAbove && !c.Unproven && took >= c.ChunkTimeout/10*lateTenths {
+			if took := time.Since(begin); p.sent && chunk.Len() > splitAbove && !c.SkipVerification && took >= c.ChunkTimeout/10*lateTenths {
 				c.stuck.CompareAndSwap(0, begin.UnixNano())
 				p.late = true
 				if class == server.Retry {
@@ -325,7 +325,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			}
 			wait = min(2*wait, lastBackoff)
 		case server.Data, server.Permanent, server.Duplicate:
-			if class == server.Duplicate && (c.Way == Statement || c.Redraw != nil) {
+			if class == server.Duplicate && (c.Mode == Statement || c.Redraw != nil) {
 				if done, err := c.duplicate(&p, err); done {
 					return p.out, err
 				}
@@ -350,7 +350,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 // messageBytes returns the bytes of the message that carries a chunk's rows, but for the
 // small part of it that is the same for all; COPY sends many small ones.
 func (c *Committer) messageBytes(chunk *rows.Chunk) int64 {
-	if c.Via == Copy {
+	if c.Method == Copy {
 		return 0
 	}
 	var n int64
@@ -391,7 +391,7 @@ func (c *Committer) disputed(err error) bool {
 // duplicate judges a 23505 where the rows' keys are known to be free, or may be in
 // from an attempt before. done is false where the next attempt may succeed.
 func (c *Committer) duplicate(p *progress, err error) (done bool, _ error) {
-	if c.Way == Transaction {
+	if c.Mode == Transaction {
 		if p.careful {
 			return true, &DuplicateError{Err: err}
 		}
@@ -402,7 +402,7 @@ func (c *Committer) duplicate(p *progress, err error) (done bool, _ error) {
 	// Also on a first send: the rows may be in from an earlier run.
 	p.look, p.lastDup = true, err
 	p.fruitless++
-	if c.Unproven {
+	if c.SkipVerification {
 		return true, &DuplicateError{Err: err}
 	}
 	return false, nil
@@ -425,7 +425,7 @@ func (c *Committer) attempt(ctx context.Context, chunk *rows.Chunk, p *progress)
 		return err
 	}
 	defer conn.Release()
-	if c.Way == Statement {
+	if c.Mode == Statement {
 		return c.statement(ctx, conn.Conn(), chunk, p)
 	}
 	if c.product == server.CockroachDB {

@@ -124,7 +124,7 @@ func (o *Options) presentText(product server.Product) string {
 // record elsewhere in the input would be taken for them. Generated rows have keys that are
 // no other's.
 func (c *Committer) LooksUp() bool {
-	return c.fromText() && !c.Unproven && (c.Way == Statement || !c.hasLedger())
+	return c.fromText() && !c.SkipVerification && (c.Mode == Statement || !c.hasLedger())
 }
 
 // Stamp returns the query of when it is, in the server's own terms: those in which it tells

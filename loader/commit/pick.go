@@ -241,7 +241,7 @@ func (x *picking) send(ctx context.Context, most int) error {
 
 // try does what is to be done to the savepoint and sends rows lo up to hi.
 func (x *picking) try(ctx context.Context, savepoint string, lo, hi int) error {
-	if x.Via == Copy && x.product == server.PostgreSQL {
+	if x.Method == Copy && x.product == server.PostgreSQL {
 		x.p.before = savepoint + "; "
 		defer func() { x.p.before = "" }()
 	} else if _, err := x.tx.Exec(ctx, savepoint); err != nil {

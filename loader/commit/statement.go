@@ -78,7 +78,7 @@ func compose(o Options, product server.Product) statements {
 		moved: `INSERT INTO loader.moved (load, row_number, id) SELECT $1, m, i FROM unnest($2::INT8[], $3::INT8[]) AS t (m, i)
 			ON CONFLICT (load, row_number) DO NOTHING`,
 	}
-	if d := o.Dialect; d != nil && o.Via == Copy && product == server.PostgreSQL && d.Quote != 0 {
+	if d := o.Dialect; d != nil && o.Method == Copy && product == server.PostgreSQL && d.Quote != 0 {
 		escape := d.Escape
 		if escape == 0 {
 			escape = d.Quote
@@ -108,7 +108,7 @@ func literal(s string) string {
 // Compose returns the statement that carries the rows of a chunk, for plans.
 func Compose(o Options, product server.Product) string {
 	switch sql := compose(o, product); {
-	case o.Via == Insert:
+	case o.Method == Insert:
 		return sql.insert
 	case sql.raw != "":
 		return sql.raw
@@ -137,7 +137,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		return nil // a part of a file without records
 	}
 	send := c.sql.insert
-	if p.look && !c.Unproven {
+	if p.look && !c.SkipVerification {
 		p.out.LookUps++
 		found, err := c.find(ctx, conn, chunk, nil)
 		if err != nil {
@@ -148,7 +148,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		}
 		switch {
 		case found.ours == chunk.Len():
-			p.out.Already, p.out.Looked = true, c.LooksUp()
+			p.out.AlreadyCommitted, p.out.Looked = true, c.LooksUp()
 			return nil
 		case found.foreign > 0:
 			return &DuplicateError{Key: found.firstForeign}
@@ -182,7 +182,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 	p.look = true
 	p.doubt = p.doubt || n > 0 // nothing was in the way of these
 	p.fruitless++
-	if c.Unproven {
+	if c.SkipVerification {
 		return nil
 	}
 	return errAgain{}
@@ -193,7 +193,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, insert string, p *progress) (int64, error) {
 	// CockroachDB's COPY ends its transaction with an error, savepoint or not.
 	picking := c.product == server.CockroachDB && p.pick
-	if c.Via == Copy && insert == c.sql.insert && !picking {
+	if c.Method == Copy && insert == c.sql.insert && !picking {
 		return c.copyRows(ctx, conn, chunk, p.before)
 	}
 	tag, err := conn.Exec(ctx, insert, args(chunk)...)

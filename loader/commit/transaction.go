@@ -90,14 +90,14 @@ func (c *Committer) postgresTransaction(ctx context.Context, conn *pgx.Conn, chu
 // ended says what the end of a transaction means.
 func (c *Committer) ended(err error, p *progress) error {
 	if errors.Is(err, errAlready) {
-		p.out.Already = true
+		p.out.AlreadyCommitted = true
 		return nil
 	}
 	return err
 }
 
 // hasLedger reports whether chunks have ledger rows.
-func (c *Committer) hasLedger() bool { return c.Load != "" && !c.Unproven }
+func (c *Committer) hasLedger() bool { return c.Load != "" && !c.SkipVerification }
 
 func (c *Committer) ledgerArgs(span chunker.Span) []any {
 	return []any{c.Load, span.First, span.End(), c.Run}
@@ -120,7 +120,7 @@ func connOf(tx session) *pgx.Conn {
 
 // fillTransaction writes the chunk's rows, in the transaction of their ledger row.
 func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
-	if p.look && !c.hasLedger() && !c.Unproven {
+	if p.look && !c.hasLedger() && !c.SkipVerification {
 		// Without a registry an uncertain chunk can only be looked up, and
 		// only where the rows bring their key.
 		if c.Redraw != nil || c.Key == "" && len(c.Keys) == 0 || c.Conflict != "" {
@@ -208,7 +208,7 @@ func (c *Committer) enter(ctx context.Context, tx session, span chunker.Span, p 
 	case end < span.End():
 		return fmt.Errorf("%w: the ledger has positions %d to %d of %s", loader.ErrUnconfirmed, span.First, end, span)
 	}
-	p.out.Covers = chunker.Range{First: span.First, End: end}
+	p.out.CommittedRange = chunker.Range{First: span.First, End: end}
 	return errAlready
 }
 

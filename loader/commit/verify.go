@@ -26,7 +26,7 @@ type Verdict struct {
 }
 
 // Verify compares the rows of chunk with those in the table. moved gives the keys of
-// rows that have another than the chunk's; see registry.Moved.
+// rows that have another than the chunk's; see registry.Rekeyed.
 //
 // The checksums are sums, over the rows, of the 64-bit FNV-1a hash of the row's
 // values, 8 bytes each: they do not depend on the order of rows or the cut of chunks.

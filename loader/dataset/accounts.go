@@ -76,7 +76,7 @@ func (a *Accounts) Reserve(ctx context.Context, o *Opening) error {
 
 // Choose implements Dataset.
 func (a *Accounts) Choose(ctx context.Context, o *Opening, asked Choice) (Choice, error) {
-	if asked.Way == commit.Statement {
+	if asked.Mode == commit.Statement {
 		return asked, Refuse("accounts cannot be loaded by --commit statement: an id that is taken is drawn again, which needs a transaction")
 	}
 	return a.Generated.Choose(ctx, o, asked)

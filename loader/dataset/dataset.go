@@ -80,8 +80,8 @@ type Dataset interface {
 	Import() Import
 	// Keys returns the range of keys that only this load uses; empty: there is none.
 	Keys() chunker.Range
-	// Claims says how a run claims positions.
-	Claims() Claims
+	// Leases says how a run leases positions.
+	Leases() Leases
 
 	// Offline gives the rows the keys that they have in files which are written without a
 	// server. The error says that such files are not written.
@@ -114,9 +114,9 @@ type Facts struct {
 	Table    string // where they go when no table is named; empty: one must be
 	Unit     string // of positions, in words: rows, bytes
 	Noun     string // of what a progress bar counts: points, bytes
-	// Bounded says that memory is bounded whatever the rows hold, so that garbage is
+	// BoundedMemory says that memory is bounded whatever the rows hold, so that garbage is
 	// collected in time for that.
-	Bounded bool
+	BoundedMemory bool
 }
 
 // Size is how much a dataset holds.
@@ -147,15 +147,15 @@ type Opening struct {
 	Imported bool
 	// Resumed is the id of the load that is opened again; empty of a new one.
 	Resumed string
-	// RecalledWay says that the way asked for is what loader bench found, not the user's.
-	RecalledWay bool
+	// RecalledMode says that the way asked for is what loader bench found, not the user's.
+	RecalledMode bool
 	// Workers is the number of workers that the user asked for; zero is automatic.
 	Workers int
 }
 
-// Claims says how a run claims positions; zero values are those of package registry.
-type Claims struct {
-	// Min is the size below which a claim is not made for the sake of sharing, Max the
+// Leases says how a run leases positions; zero values are those of package registry.
+type Leases struct {
+	// Min is the size below which a lease is not made for the sake of sharing, Max the
 	// most positions of one.
 	Min, Max int64
 	// Block, when not zero, keeps claims from crossing its multiples: positions whose keys
@@ -167,8 +167,8 @@ type Claims struct {
 
 // A Choice is how chunks are committed and how they travel; empty fields are open.
 type Choice struct {
-	Way commit.Way
-	Via commit.Via
+	Mode   commit.Mode
+	Method commit.Method
 }
 
 // Import is how IMPORT reads a dataset.
@@ -210,11 +210,11 @@ type Import struct {
 // An Outcome describes a finished load: what JSON shows beside the run's own figures, the
 // line that says what was loaded, lines for people, and a query that shows rows.
 type Outcome struct {
-	JSON  any
-	From  string // what it was made from: "seed 7"; empty of files
-	What  string // "10000 points"
-	Lines []string
-	Query string
+	JSON   any
+	Origin string // what it was made from: "seed 7"; empty of files
+	Title  string // "10000 points"
+	Lines  []string
+	Query  string
 }
 
 // A TableError says that the target does not fit the load. Nothing was written.

@@ -172,16 +172,16 @@ func (g *Generated) plainTypes(t *server.Table) bool {
 // Choose implements Dataset: chunks are transactions, and travel by the carrier that each
 // server takes fastest.
 func (g *Generated) Choose(_ context.Context, o *Opening, asked Choice) (Choice, error) {
-	if asked.Way == "" {
-		asked.Way = commit.Transaction
+	if asked.Mode == "" {
+		asked.Mode = commit.Transaction
 	}
-	if asked.Via == "" {
-		asked.Via = commit.Copy
+	if asked.Method == "" {
+		asked.Method = commit.Copy
 		if o.Info.Product == server.CockroachDB {
-			asked.Via = commit.Insert
+			asked.Method = commit.Insert
 		}
 	}
-	if asked.Way == commit.Statement && o.Table.Deferrable {
+	if asked.Mode == commit.Statement && o.Table.Deferrable {
 		return asked, Refuse("the primary key of %s is deferrable; use --commit transaction", o.Table.Name.Sanitize())
 	}
 	g.choice = asked
@@ -208,8 +208,8 @@ func (g *Generated) Keys() chunker.Range { return chunker.Range{} }
 // looked at again.
 const maxClaim = 1 << 20
 
-// Claims implements Dataset.
-func (g *Generated) Claims() Claims { return Claims{Max: maxClaim} }
+// Leases implements Dataset.
+func (g *Generated) Leases() Leases { return Leases{Max: maxClaim} }
 
 // Raw implements Dataset: the rows have no text.
 func (g *Generated) Raw(bool) {}
@@ -257,10 +257,10 @@ func (g *Generated) outcome(t *server.Table, keys chunker.Range) Outcome {
 		where = fmt.Sprintf(" WHERE id >= %d AND id < %d", keys.First, keys.End)
 	}
 	return Outcome{
-		JSON:  generatedJSON{g.Rows, strconv.FormatUint(g.Seed, 10), keys.First, keys.End},
-		From:  fmt.Sprintf("seed %d", g.Seed),
-		What:  g.Kind,
-		Query: fmt.Sprintf("SELECT * FROM %s%s ORDER BY id LIMIT 5", table, where),
+		JSON:   generatedJSON{g.Rows, strconv.FormatUint(g.Seed, 10), keys.First, keys.End},
+		Origin: fmt.Sprintf("seed %d", g.Seed),
+		Title:  g.Kind,
+		Query:  fmt.Sprintf("SELECT * FROM %s%s ORDER BY id LIMIT 5", table, where),
 	}
 }
 
@@ -278,11 +278,11 @@ func (g *Generated) RowInfo() keysize.RowInfo {
 // columns.
 func (g *Generated) Cost(keys chunker.Cost) chunker.Cost {
 	keys.MessageBytes = int64(len(g.Columns)) * (4 + 8)
-	if g.choice.Via == commit.Copy {
+	if g.choice.Method == commit.Copy {
 		keys.MessageBytes += 2
 	}
 	keys.FixedMessageBytes = commit.FixedMessageBytes
-	if g.choice.Via == commit.Insert {
+	if g.choice.Method == commit.Insert {
 		keys.FixedParameters = int64(len(g.Columns))
 	}
 	return keys

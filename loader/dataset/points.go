@@ -96,8 +96,8 @@ func (p *Points) Import() Import {
 	return m
 }
 
-// Claims implements Dataset: a claim lies in one block of keys.
-func (p *Points) Claims() Claims { return Claims{Max: maxClaim, Block: p.layout.Block} }
+// Leases implements Dataset: a lease lies in one block of keys.
+func (p *Points) Leases() Leases { return Leases{Max: maxClaim, Block: p.layout.Block} }
 
 // Source implements Dataset.
 func (p *Points) Source() loader.Source { return PointSource{Seed: p.Seed, Keys: p.layout} }
@@ -156,8 +156,8 @@ func (p *Points) Reserve(ctx context.Context, o *Opening) error {
 // Choose implements Dataset: CockroachDB commits a statement of neighbouring keys in one
 // phase, and the rows prove themselves.
 func (p *Points) Choose(ctx context.Context, o *Opening, asked Choice) (Choice, error) {
-	if asked.Way == "" && o.Info.Product == server.CockroachDB {
-		asked.Way = commit.Statement
+	if asked.Mode == "" && o.Info.Product == server.CockroachDB {
+		asked.Mode = commit.Statement
 	}
 	return p.Generated.Choose(ctx, o, asked)
 }

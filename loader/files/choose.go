@@ -26,27 +26,27 @@ func (d *Dataset) keys() []string {
 func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.Choice) (dataset.Choice, error) {
 	c := d.spec
 	name := d.table.Display()
-	if asked.Way == "" {
-		asked.Way = commit.Transaction
+	if asked.Mode == "" {
+		asked.Mode = commit.Transaction
 	}
-	if asked.Via == "" {
-		asked.Via = commit.Insert
+	if asked.Method == "" {
+		asked.Method = commit.Insert
 		if d.info.Product == server.PostgreSQL && c.Set == nil && c.Conflict == "" {
-			asked.Via = commit.Copy
+			asked.Method = commit.Copy
 		}
 	}
 	d.choice = asked
-	if bad := d.unescaped(); bad != nil && asked.Via == commit.Copy {
+	if bad := d.unescaped(); bad != nil && asked.Method == commit.Copy {
 		return asked, dataset.Refuse("--via copy cannot carry column %s: CockroachDB's COPY does not undo the escapes of %s; use --via insert", bad.Name, bad.SQLType)
 	}
 	switch {
-	case asked.Via == commit.Copy && (c.Set != nil || c.Conflict != ""):
+	case asked.Method == commit.Copy && (c.Set != nil || c.Conflict != ""):
 		return asked, dataset.Contradict("--via copy can neither compute columns (--set) nor pass over rows (--on-conflict); use --via insert")
 	case c.Conflict != "" && d.keys() == nil:
 		return asked, dataset.Refuse("--on-conflict %s needs the whole primary key of %s in the file", c.Conflict, name)
-	case asked.Way != commit.Statement:
-	case o.RecalledWay && (c.Conflict != "" || !c.MaxErrors.none() || d.unsure() != ""):
-		asked.Way = commit.Transaction
+	case asked.Mode != commit.Statement:
+	case o.RecalledMode && (c.Conflict != "" || !c.MaxErrors.none() || d.unsure() != ""):
+		asked.Mode = commit.Transaction
 		d.choice = asked
 	case c.Conflict != "" || !c.MaxErrors.none():
 		return asked, dataset.Contradict("--on-conflict and --max-errors need --commit transaction")
@@ -95,7 +95,7 @@ func (d *Dataset) Ordered() string {
 // Advice implements dataset.Dataset: what the statement way would gain, which files take only
 // when they are told to.
 func (d *Dataset) Advice() string {
-	if d.choice.Way != commit.Transaction || d.info.Product != server.CockroachDB || d.keys() == nil || d.spec.Conflict != "" || !d.spec.MaxErrors.none() {
+	if d.choice.Mode != commit.Transaction || d.info.Product != server.CockroachDB || d.keys() == nil || d.spec.Conflict != "" || !d.spec.MaxErrors.none() {
 		return ""
 	}
 	return "the file has the whole primary key: --commit statement would commit each chunk in one phase, without a ledger row, at about twice the rate (218 000 against 61 000 to 86 000 rows/s of points when it was measured on 21.1). It is for files whose values the table stores as they are given: what is uncertain is looked up and compared"
@@ -115,7 +115,7 @@ func (d *Dataset) checkStatement(ctx context.Context, o *dataset.Opening) error 
 	}
 	defer conn.Release()
 	opts := d.Options()
-	opts.Table, opts.Way, opts.Via = d.table.Name, d.choice.Way, d.choice.Via
+	opts.Table, opts.Mode, opts.Method = d.table.Name, d.choice.Mode, d.choice.Method
 	_, err = conn.Conn().PgConn().Prepare(ctx, "", commit.Compose(opts, d.info.Product), nil)
 	if err == nil || server.Code(err) == undefinedTable {
 		return nil // for a plan, the table is still to be made
@@ -132,7 +132,7 @@ func (d *Dataset) Cost(cost chunker.Cost) chunker.Cost {
 	cost.MessageBytes = 4 * int64(len(d.source.Cols))
 	cost.MessagePerByte = 1
 	cost.FixedParameters = int64(len(d.source.Cols))
-	if d.choice.Via == commit.Copy {
+	if d.choice.Method == commit.Copy {
 		cost.MessagePerByte, cost.FixedParameters = 2, 0 // each byte may be escaped
 	}
 	cost.FixedMessageBytes = commit.FixedMessageBytes
@@ -150,7 +150,7 @@ const rawSpanBytes = DefaultMaxRecordBytes - 128<<10
 // whole: with no row to be searched for.
 func (d *Dataset) takesRaw() bool {
 	c := d.spec
-	return d.info.Product == server.PostgreSQL && d.choice.Via == commit.Copy && c.Dialect.Quote != 0 && c.wholeRecords() && c.MaxErrors.none()
+	return d.info.Product == server.PostgreSQL && d.choice.Method == commit.Copy && c.Dialect.Quote != 0 && c.wholeRecords() && c.MaxErrors.none()
 }
 
 // chunkBytes returns the bytes of a chunk where no limit is near: fewer for files that would

@@ -94,7 +94,7 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 			<-r.Context().Done()
 		}))
 		in := files.NewInput(nil)
-		in.Silence = 300 * time.Millisecond
+		in.IdleTimeout = 300 * time.Millisecond
 		_, err := in.Inspect(context.Background(), []string{server.URL + "/x.csv"}, "")
 		var file *files.FileError
 		if want := server.URL + "/x.csv: the server has sent nothing for 300ms"; !errors.As(err, &file) || err.Error() != want {

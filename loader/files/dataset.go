@@ -120,7 +120,7 @@ type Dataset struct {
 var _ dataset.Dataset = (*Dataset)(nil)
 
 // facts are those of files.
-var facts = dataset.Facts{Kind: "csv", Database: "files", Unit: "bytes", Noun: "bytes", Bounded: true}
+var facts = dataset.Facts{Kind: "csv", Database: "files", Unit: "bytes", Noun: "bytes", BoundedMemory: true}
 
 // Kind opens recorded loads of files.
 var Kind = dataset.Kind{Facts: facts, Open: reopen}
@@ -288,9 +288,9 @@ const (
 	minClaimBytes = 4 << 20
 )
 
-// Claims implements dataset.Dataset.
-func (d *Dataset) Claims() dataset.Claims {
-	return dataset.Claims{Min: minClaimBytes, Max: maxClaimBytes, Fit: d.source.Fit}
+// Leases implements dataset.Dataset.
+func (d *Dataset) Leases() dataset.Leases {
+	return dataset.Leases{Min: minClaimBytes, Max: maxClaimBytes, Fit: d.source.Fit}
 }
 
 // Raw implements dataset.Dataset.
@@ -360,7 +360,7 @@ func (d *Dataset) Outcome(t *server.Table, r loader.Result, rejected int64) data
 	}
 	o := dataset.Outcome{
 		JSON:  outcomeJSON{len(d.spec.Files), bytes, int64(r.Conflicts), rejected},
-		What:  "rows of " + d.Title(),
+		Title: "rows of " + d.Title(),
 		Query: fmt.Sprintf("SELECT * FROM %s LIMIT 5", t.Name.Sanitize()),
 	}
 	if r.Conflicts > 0 || d.spec.Conflict != "" {

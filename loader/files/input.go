@@ -19,9 +19,9 @@ import (
 // opened, and what Open returned be read, at once. A read that waits for a pipe or a
 // network ends with the context of the call, also of Open's reader.
 type Input struct {
-	// Silence is how long a server may send nothing while it is waited for. Zero is
-	// DefaultSilence.
-	Silence time.Duration
+	// IdleTimeout is how long a server may send nothing while it is waited for. Zero is
+	// DefaultIdleTimeout.
+	IdleTimeout time.Duration
 
 	stdin *patient
 }
@@ -180,9 +180,9 @@ func (in *Input) Open(ctx context.Context, f *File) (io.ReadCloser, error) {
 
 // get asks a server for a file. The first time, what identifies it is kept in f.
 func (in *Input) get(ctx context.Context, f *File) (io.ReadCloser, error) {
-	silence := in.Silence
+	silence := in.IdleTimeout
 	if silence <= 0 {
-		silence = DefaultSilence
+		silence = DefaultIdleTimeout
 	}
 	body, err := hear(ctx, silence, func(ctx context.Context) (io.ReadCloser, error) { return request(ctx, f) })
 	if err != nil {

@@ -129,7 +129,7 @@ func unsureType(c *server.Column, p server.Product, key bool) string {
 // where it can. Nothing of the table is read.
 func (d *Dataset) unsureKeys(ctx context.Context, o *dataset.Opening) (string, error) {
 	opts := d.Options()
-	opts.Table, opts.Way, opts.Via = d.table.Name, d.choice.Way, d.choice.Via
+	opts.Table, opts.Mode, opts.Method = d.table.Name, d.choice.Mode, d.choice.Method
 	committer, err := commit.New(o.DB, d.info, opts)
 	if err != nil {
 		return "", &dataset.TableError{Reason: err.Error()}

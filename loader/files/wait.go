@@ -83,8 +83,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-// DefaultSilence is how long a server may send nothing of a file that is waited for.
-const DefaultSilence = 2 * time.Minute
+// DefaultIdleTimeout is how long a server may send nothing of a file that is waited for.
+const DefaultIdleTimeout = 2 * time.Minute
 
 // A heard body is that of a server that is given up when it is silent for too long.
 type heard struct {

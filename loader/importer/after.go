@@ -70,7 +70,7 @@ func Analyze(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier) erro
 
 // untimed executes a statement without the time limit of chunks.
 func untimed(ctx context.Context, pool *pgxpool.Pool, sql string) error {
-	return server.Untimed(ctx, pool, func(conn *pgx.Conn) error {
+	return server.WithoutTimeout(ctx, pool, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, sql)
 		return err
 	})

@@ -129,13 +129,13 @@ func (r *Runner) progress(g *batch, at func() int64) {
 	n := min(at(), g.claim.Len()*99/100) - r.moved
 	if n > 0 && r.Observe != nil {
 		r.moved += n
-		r.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: n, Rows: n}, Outcome: loader.Outcome{Already: g.earlier}})
+		r.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: n, Rows: n}, Outcome: loader.Outcome{AlreadyCommitted: g.earlier}})
 	}
 }
 
 // uploadAhead begins with the next batch while a job reads this one.
 func (r *Runner) uploadAhead(ctx context.Context) {
-	if r.State.Mode != Upload || r.State.Group >= r.Input.Positions {
+	if r.State.Mode != Upload || r.State.Batch >= r.Input.Positions {
 		return
 	}
 	r.ahead = make(chan *batch, 1)

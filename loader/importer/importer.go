@@ -48,14 +48,14 @@ type Options struct {
 	CertFile, KeyFile string
 	// Streams is the number of files; zero is one for each node of the cluster.
 	Streams int
-	// GroupBytes, of Mode Upload, is about how many bytes of rows, not compressed, one
-	// job loads; zero is DefaultGroupBytes.
-	GroupBytes int64
+	// BatchBytes, of Mode Upload, is about how many bytes of rows, not compressed, one
+	// job loads; zero is DefaultBatchBytes.
+	BatchBytes int64
 }
 
-// DefaultGroupBytes is what one job loads of rows that are uploaded: while it is read,
+// DefaultBatchBytes is what one job loads of rows that are uploaded: while it is read,
 // what the next one loads is uploaded, so that the database holds twice as much at most.
-const DefaultGroupBytes = 512 << 20
+const DefaultBatchBytes = 512 << 20
 
 // An Option is one of the WITH clause: key = 'value'.
 type Option = virtual.Option
@@ -127,9 +127,9 @@ func RedactAll(text string) string {
 	})
 }
 
-// Mark returns what the server's description of a job that reads the file holds, and no
+// JobMarker returns what the server's description of a job that reads the file holds, and no
 // output may not.
-func Mark(file string) string {
+func JobMarker(file string) string {
 	u, err := url.Parse(file)
 	if err != nil || u.User == nil {
 		return Redact(file)

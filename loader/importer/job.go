@@ -98,7 +98,7 @@ func Now(ctx context.Context, db server.Querier) (time.Time, error) {
 
 // Control pauses, resumes or cancels a job: action is PAUSE, RESUME or CANCEL. The server
 // does it after a while.
-func Control(ctx context.Context, pool server.Bounded, action string, id int64) error {
+func Control(ctx context.Context, pool server.TimeoutPool, action string, id int64) error {
 	if _, err := pool.Exec(ctx, fmt.Sprintf("%s JOB %d", action, id)); err != nil {
 		return fmt.Errorf("%s job %d: %w", strings.ToLower(action), id, err)
 	}

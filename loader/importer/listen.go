@@ -33,7 +33,7 @@ func Listen(ctx context.Context, pool *pgxpool.Pool, s *State, o Options, note f
 		return nil, "", &dataset.TableError{Reason: err.Error()}
 	}
 	s.Addr = srv.Addr()
-	err = server.Own(ctx, pool, func(conn *pgx.Conn) error { return Probe(ctx, srv, conn) })
+	err = server.WithDedicatedConn(ctx, pool, func(conn *pgx.Conn) error { return Probe(ctx, srv, conn) })
 	if err == nil {
 		if own, _, _ := net.SplitHostPort(s.Addr); o.CertFile == "" && !isLoopback(own) {
 			note(fmt.Sprintf("rows travel to the server in plain text from %s; --serve-cert and --serve-key encrypt them", s.Addr))
@@ -63,7 +63,7 @@ func isLoopback(host string) bool {
 // ownAddress returns the address of this machine on the way to the server.
 func ownAddress(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	var own string
-	err := server.Own(ctx, pool, func(conn *pgx.Conn) error {
+	err := server.WithDedicatedConn(ctx, pool, func(conn *pgx.Conn) error {
 		addr, _, err := net.SplitHostPort(conn.PgConn().Conn().LocalAddr().String())
 		own = addr
 		return err

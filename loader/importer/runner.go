@@ -54,7 +54,7 @@ type Runner struct {
 	Detail bool
 
 	space *userfile.Store
-	db    server.Bounded // for what is soon answered
+	db    server.TimeoutPool // for what is soon answered
 	total loader.Result
 	// unsure says that the server's count of the rows of a job was lost.
 	unsure bool
@@ -67,7 +67,7 @@ type Runner struct {
 	noAhead context.CancelFunc
 
 	telling sync.Mutex // guards what follows
-	claims  []loader.Claim
+	claims  []loader.Lease
 	current *batch // at work
 	moved   int64  // positions of it that were told to the observer
 }
@@ -105,7 +105,7 @@ type Record interface {
 
 // A batch is what one job loads.
 type batch struct {
-	claim loader.Claim
+	claim loader.Lease
 	texts []*virtual.File
 	names []string // of its files
 	urls  []string
@@ -125,7 +125,7 @@ func (r *Runner) Run(ctx context.Context) (loader.Result, error) {
 	}
 	start := time.Now()
 	r.setDefaults()
-	r.db = server.Bounded{Pool: r.Pool, Within: r.AttemptTimeout}
+	r.db = server.TimeoutPool{Pool: r.Pool, Timeout: r.AttemptTimeout}
 	r.space = userfile.New(r.db, r.DB.Config.Database(), r.DB.Config.User(), r.ID)
 	watch, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
@@ -162,16 +162,16 @@ func (r *Runner) setDefaults() {
 // wholeQueue is the queue of a load without a record.
 type wholeQueue struct{ left int64 }
 
-func (q *wholeQueue) Claim(context.Context, int64) (loader.Claim, error) {
+func (q *wholeQueue) Claim(context.Context, int64) (loader.Lease, error) {
 	n := q.left
 	if n == 0 {
-		return loader.Claim{}, io.EOF
+		return loader.Lease{}, io.EOF
 	}
 	q.left = 0
-	return loader.Claim{Range: chunker.Range{End: n}}, nil
+	return loader.Lease{Range: chunker.Range{End: n}}, nil
 }
-func (q *wholeQueue) Checkpoint(context.Context, []loader.Claim) error { return nil }
-func (q *wholeQueue) Release(context.Context, loader.Claim) error      { return nil }
+func (q *wholeQueue) Checkpoint(context.Context, []loader.Lease) error { return nil }
+func (q *wholeQueue) Release(context.Context, loader.Lease) error      { return nil }
 
 // batches loads one batch after the other.
 func (r *Runner) batches(ctx context.Context) error {
@@ -204,13 +204,13 @@ func (r *Runner) drop(ctx context.Context) error {
 
 // claim claims a batch.
 func (r *Runner) claim(ctx context.Context) (*batch, error) {
-	c, err := r.Queue.Claim(ctx, r.State.Group)
+	c, err := r.Queue.Claim(ctx, r.State.Batch)
 	if err != nil {
 		return &batch{err: err}, err
 	}
 	r.telling.Lock()
 	defer r.telling.Unlock()
-	r.claims = append(r.claims, loader.Claim{Range: c.Range})
+	r.claims = append(r.claims, loader.Lease{Range: c.Range})
 	return &batch{claim: c}, nil
 }
 
@@ -218,7 +218,7 @@ func (r *Runner) claim(ctx context.Context) (*batch, error) {
 func (r *Runner) release(ctx context.Context, g *batch) error {
 	r.telling.Lock()
 	defer r.telling.Unlock()
-	r.claims = slices.DeleteFunc(r.claims, func(c loader.Claim) bool { return c.Range == g.claim.Range })
+	r.claims = slices.DeleteFunc(r.claims, func(c loader.Lease) bool { return c.Range == g.claim.Range })
 	return r.Queue.Release(ctx, g.claim)
 }
 

@@ -42,7 +42,7 @@ func (r *Runner) tag(g *batch) string {
 	if len(g.names) > 0 {
 		return g.names[0]
 	}
-	return Mark(g.urls[0])
+	return JobMarker(g.urls[0])
 }
 
 // statement returns the IMPORT INTO of a batch.
@@ -119,7 +119,7 @@ func (r *Runner) send(ctx context.Context, g *batch) (int64, error) {
 	r.session = ""
 	go func() {
 		var a answer
-		a.err = server.Own(sending, r.Pool, func(conn *pgx.Conn) (err error) {
+		a.err = server.WithDedicatedConn(sending, r.Pool, func(conn *pgx.Conn) (err error) {
 			r.session = server.SessionID(conn)
 			a.Answer, err = Import(sending, conn, st)
 			return err

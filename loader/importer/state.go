@@ -19,8 +19,8 @@ type State struct {
 	// hold what gives access; Once says that there were some.
 	Files []string `json:"files,omitempty"`
 	Once  bool     `json:"once,omitempty"`
-	// Group is the number of positions of one job.
-	Group int64 `json:"group"`
+	// Batch is the number of positions of one job.
+	Batch int64 `json:"group"`
 	// Valid are the constraints that were validated before.
 	Valid []string `json:"valid,omitempty"`
 	// Skip is the number of records in front of the data, in files of CSV that the

@@ -18,7 +18,7 @@ func BenchmarkPoints(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			s := server(b)
 			for _, set := range ways(s) {
-				b.Run(string(set.Way)+"-"+string(set.Via), func(b *testing.B) {
+				b.Run(string(set.CommitMode)+"-"+string(set.Method), func(b *testing.B) {
 					url := s.NewDatabase(b)
 					var rate float64
 					for b.Loop() {

@@ -47,9 +47,9 @@ func TestBlackHoles(t *testing.T) {
 			holes["record"] = loadertest.Match{SQL: `^(UPDATE loader\.(claims|loads)|DELETE FROM loader\.claims)`, Kind: loadertest.MsgStatement}
 			holes["reply"] = loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgCommandComplete, SQL: sub.commits(srv).SQL}
 		}
-		if sub.Way == commit.Transaction {
+		if sub.CommitMode == commit.Transaction {
 			holes["idle in transaction"] = loadertest.Match{SQL: rowsOf, Kind: loadertest.MsgBind}
-			if sub.Via == commit.Copy {
+			if sub.Method == commit.Copy {
 				holes["idle in transaction"] = loadertest.Match{SQL: rowsOf, Kind: loadertest.MsgQuery}
 				if loadertest.Chaos {
 					holes["in COPY"] = loadertest.Match{SQL: rowsOf, Kind: loadertest.MsgCopyData}

@@ -23,7 +23,7 @@ func TestNodesAreStoppedInTurn(t *testing.T) {
 			for node := range 3 {
 				url := c.NewDatabase(t, fmt.Sprintf("turn%d%d", i, node))
 				n := int64(30_000)
-				if sub.Way == commit.Statement {
+				if sub.CommitMode == commit.Statement {
 					n = 100_000
 				}
 				sub.Chunk, sub.RetryFor, sub.ChunkTimeout = 100, 3*time.Minute, 10*time.Second

@@ -42,7 +42,7 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 			n := x.rows
 			atWork := make(chan struct{}, 1)
 			l := newLoad(t, at, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: load.Settings{
-				Via: load.Import, Handoff: importer.Options{Mode: x.mode}, RetryFor: 4 * time.Minute,
+				Method: load.Import, ImportOptions: importer.Options{Mode: x.mode}, RetryFor: 4 * time.Minute,
 				Note: func(s string) { t.Log(s) },
 				Observe: func(e loader.Event) {
 					if e.Span.Count > 0 {

@@ -26,7 +26,7 @@ func TestCountThatDiffers(t *testing.T) {
 		if !fault.Fired() {
 			t.Fatal("no count was changed")
 		}
-		if sub.Way == commit.Statement {
+		if sub.CommitMode == commit.Statement {
 			if err != nil || res.LookUps == 0 {
 				t.Fatalf("got %d look-ups, %v; want the rows looked up and found", res.LookUps, err)
 			}
@@ -71,7 +71,7 @@ func TestRowsThatVanish(t *testing.T) {
 		if _, err := x.wait(); !errors.Is(err, loader.ErrUnconfirmed) {
 			t.Errorf("got %v, want ErrUnconfirmed", err)
 		}
-		if n := sub.count(t, url); sub.Way == commit.Transaction && n != 0 {
+		if n := sub.count(t, url); sub.CommitMode == commit.Transaction && n != 0 {
 			t.Errorf("%d rows are in, of chunks that were not whole", n)
 		}
 		loadertest.Exec(t, url, "DROP TRIGGER drop_some ON "+sub.table)

@@ -150,7 +150,7 @@ func TestCrashEmptiesAnUnloggedTableWithoutARecord(t *testing.T) {
 	url := srv.NewDatabase(t)
 	loadertest.Exec(t, url, pointsDDL, "ALTER TABLE points SET UNLOGGED")
 	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(20_000, 7), NoRegistry: true, Settings: load.Settings{
-		Chunk: 100, RetryFor: time.Minute, Via: commit.Copy, Observe: crashAt(t, url, 10_000, false)}})
+		Chunk: 100, RetryFor: time.Minute, Method: commit.Copy, Observe: crashAt(t, url, 10_000, false)}})
 	if _, err := l.Run(context.Background()); !errors.Is(err, loader.ErrUnconfirmed) {
 		t.Errorf("got %v, want it unconfirmed", err)
 	}

@@ -242,7 +242,7 @@ func TestAnyChunkSizeGivesTheSameTable(t *testing.T) {
 		url := s.NewDatabase(t)
 		for _, set := range []load.Settings{
 			{Chunk: 1000, Workers: 1}, {Chunk: 77, Workers: 4}, {Chunk: 3001, Workers: 2},
-			{Workers: 3, Via: commit.Insert}, {Chunk: 500, Way: commit.Statement, Via: commit.Insert}, {Chunk: 100, Way: commit.Transaction, Via: commit.Copy, InOrder: true},
+			{Workers: 3, Method: commit.Insert}, {Chunk: 500, CommitMode: commit.Statement, Method: commit.Insert}, {Chunk: 100, CommitMode: commit.Transaction, Method: commit.Copy, InOrder: true},
 		} {
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (id INT8 PRIMARY KEY, a TEXT, b TEXT)")
 			req := fileRequest("t", path)
@@ -509,7 +509,7 @@ var badLines = map[int64]string{3: "22P02", 4: "22P04", 7: "22P04", 8: "22P04", 
 
 func TestBadRecordsAreSetAside(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
-		for _, set := range []load.Settings{{}, {Via: commit.Insert, Chunk: 3, Workers: 1}, {Chunk: 1, Workers: 1}} {
+		for _, set := range []load.Settings{{}, {Method: commit.Insert, Chunk: 3, Workers: 1}, {Chunk: 1, Workers: 1}} {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, n INT8 CHECK (n > 0), s TEXT NOT NULL)")
 			req := fileRequest("t", write(t, "bad.csv", badFile))

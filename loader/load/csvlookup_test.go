@@ -81,7 +81,7 @@ func TestLookUpOfWhatIsKept(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		typesOf(t, s, url)
-		vias := []commit.Via{commit.Insert, commit.Copy}
+		vias := []commit.Method{commit.Insert, commit.Copy}
 		if s.Product == server.CockroachDB {
 			vias = vias[:1]
 		}
@@ -112,16 +112,16 @@ func TestLookUpOfWhatIsKept(t *testing.T) {
 }
 
 // checkLookUp loads one row whose reply is lost.
-func checkLookUp(t *testing.T, s loadertest.Server, url string, via commit.Via, names []string, record string) {
+func checkLookUp(t *testing.T, s loadertest.Server, url string, via commit.Method, names []string, record string) {
 	t.Helper()
 	proxy := loadertest.NewProxy(t, url)
 	req := fileRequest("points", write(t, "x.csv", record))
 	filesOf(req).Columns = names
-	req.Way, req.Via = commit.Statement, via
+	req.CommitMode, req.Method = commit.Statement, via
 	l := newLoad(t, proxy.URL(), req)
 	proxy.Add(&loadertest.Fault{When: commitOf(s, req.Settings), Do: loadertest.SwallowReply, Times: 1})
 	res, err := l.Run(context.Background())
-	if err != nil || res.LookUps == 0 || res.AlreadyRows != 1 {
+	if err != nil || res.LookUps == 0 || res.AlreadyCommittedRows != 1 {
 		t.Fatalf("by %s, %d columns: %+v, %v, want the row looked up and found", via, len(names), res, err)
 	}
 	if got, err := l.Verify(context.Background(), nil); err != nil || got.Same != 1 || got.Changed+got.Missing != 0 {
@@ -160,7 +160,7 @@ func TestEqualIsNotTheSame(t *testing.T) {
 					fmt.Sprintf("INSERT INTO points VALUES (7, '%s')", f.there))
 				req := fileRequest("points", write(t, "x.csv", "7,"+f.record+"\n"))
 				filesOf(req).Columns = []string{"k", "v"}
-				req.Way, req.Via = commit.Statement, commit.Insert
+				req.CommitMode, req.Method = commit.Statement, commit.Insert
 				res, err := newLoad(t, url, req).Run(context.Background())
 				var dup *commit.DuplicateError
 				if !errors.As(err, &dup) {
@@ -183,7 +183,7 @@ func TestLookUpsThatTellNothing(t *testing.T) {
 			loadertest.Exec(t, url, ddl...)
 			req := fileRequest("points", write(t, "x.csv", "1,2\n"))
 			filesOf(req).Columns = []string{"k", "v"}
-			req.Way, req.Via = commit.Statement, commit.Insert
+			req.CommitMode, req.Method = commit.Statement, commit.Insert
 			if want == "--set" {
 				filesOf(req).Columns, filesOf(req).Map = []string{"k", "x"}, map[string]string{"x": ""}
 				filesOf(req).Set = []commit.Assignment{{Column: "v", Expr: "(1)"}}

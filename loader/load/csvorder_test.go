@@ -41,7 +41,7 @@ func TestOrderOfTheFile(t *testing.T) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8, s TEXT)")
 		req := fileRequest("t", path)
-		req.Chunk, req.Workers, req.InOrder, req.Via = chunk, 2, inOrder, commit.Insert
+		req.Chunk, req.Workers, req.InOrder, req.Method = chunk, 2, inOrder, commit.Insert
 		// How far the chunks that come in are ahead of the first that is not in.
 		var far, next int64
 		ends := map[int64]int64{}

@@ -33,10 +33,10 @@ func TestTextGoesToCopyAsItIs(t *testing.T) {
 	}
 	for _, text := range texts {
 		var got [2][]string
-		for i, via := range []commit.Via{commit.Copy, commit.Insert} {
+		for i, via := range []commit.Method{commit.Copy, commit.Insert} {
 			exec(t, url, "DROP TABLE IF EXISTS lines; CREATE TABLE lines (line TEXT)")
 			req := fileRequest("lines", write(t, "lines.csv", text))
-			req.Via, filesOf(req).Header, filesOf(req).Null = via, files.HeaderNo, "N"
+			req.Method, filesOf(req).Header, filesOf(req).Null = via, files.HeaderNo, "N"
 			l, err := load.New(ctx, srv, req)
 			if err != nil {
 				t.Fatalf("%q: %v", text, err)

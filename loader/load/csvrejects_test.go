@@ -73,7 +73,7 @@ func loadBad(t *testing.T, s loadertest.Server, set load.Settings, text string, 
 	filesOf(req).MaxErrors.Records = int64(len(codes))
 	l := newLoad(t, proxy.URL(), req)
 	kind := loadertest.MsgQuery
-	if set.Via == commit.Insert || s.Product == server.CockroachDB {
+	if set.Method == commit.Insert || s.Product == server.CockroachDB {
 		kind = loadertest.MsgExecute
 	}
 	count := &loadertest.Fault{When: loadertest.Match{SQL: `(COPY|INSERT INTO) "public"."t"`, Kind: kind}, Times: -1, Do: loadertest.Delay}
@@ -107,9 +107,9 @@ func loadBad(t *testing.T, s loadertest.Server, set load.Settings, text string, 
 func TestManyBadRecords(t *testing.T) {
 	text, want, codes := manyBad(150, 0.1, "22P02", "23502", "23514", "23503", "23505", "22P04")
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
-		list := []load.Settings{{Via: commit.Insert, Workers: 1}}
+		list := []load.Settings{{Method: commit.Insert, Workers: 1}}
 		if s.Product == server.PostgreSQL || loadertest.Chaos {
-			list = append(list, load.Settings{Via: commit.Copy, Way: commit.Transaction, Workers: 1})
+			list = append(list, load.Settings{Method: commit.Copy, CommitMode: commit.Transaction, Workers: 1})
 		}
 		for _, set := range list {
 			loadBad(t, s, set, text, want, codes)

@@ -93,10 +93,10 @@ func TestEveryTypeWithATextFormComesBack(t *testing.T) {
 		}
 		nulls := strings.Repeat(",", len(columns)-1)
 		path := write(t, "types.csv", record.String()+"\n"+nulls+"\n")
-		for _, via := range []commit.Via{commit.Insert, commit.Copy} {
+		for _, via := range []commit.Method{commit.Insert, commit.Copy} {
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (n SERIAL, "+strings.Join(columns, ", ")+")")
 			req := fileRequest("t", path)
-			req.Via, filesOf(req).Columns = via, names
+			req.Method, filesOf(req).Columns = via, names
 			if via == commit.Copy && s.Product == server.CockroachDB {
 				// Its COPY would change the escapes of some types.
 				_, err := load.New(context.Background(), loadertest.Open(t, url), req)

@@ -143,7 +143,7 @@ func TestVerifyAfterImport(t *testing.T) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, s TEXT)")
 		req := fileRequest("t", write(t, "x.csv", "id,s\n1,a\n2,b\n3,c\n"))
-		req.Via = load.Import
+		req.Method = load.Import
 		if got := verified(t, url, req, "UPDATE t SET s = 'B' WHERE id = 2"); got.OK() || got.Same != 2 || got.Changed != 1 {
 			t.Errorf("got %s, want one row changed", figures(got))
 		}

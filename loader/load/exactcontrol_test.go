@@ -41,7 +41,7 @@ func saidBy(t testing.TB, check func(testing.TB)) string {
 // left, and the standard check says so.
 func TestTheStandardCheckCanFail(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
-		eachIn(t, srv, subjects(srv), func(s subject) bool { return s.Via == commit.Copy && s.Way == commit.Transaction }, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		eachIn(t, srv, subjects(srv), func(s subject) bool { return s.Method == commit.Copy && s.CommitMode == commit.Transaction }, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 			const n = 300
 			x := sub.startDirect(t, url, n)
 			x.mustEnd(t)

@@ -23,9 +23,9 @@ import (
 // commitOf matches the message with which a chunk of a way becomes durable.
 func commitOf(s loadertest.Server, set load.Settings) loadertest.Match {
 	switch {
-	case set.Way == commit.Statement && set.Via == commit.Copy:
+	case set.CommitMode == commit.Statement && set.Method == commit.Copy:
 		return loadertest.Match{SQL: `^COPY .*(points|accounts)`, Kind: loadertest.MsgStatement}
-	case set.Way == commit.Statement:
+	case set.CommitMode == commit.Statement:
 		return loadertest.Match{SQL: `^INSERT INTO .*(points|accounts)`, Kind: loadertest.MsgStatement}
 	case s.Product == server.CockroachDB:
 		return loadertest.Match{SQL: `^RELEASE SAVEPOINT cockroach_restart`, Kind: loadertest.MsgStatement}
@@ -107,7 +107,7 @@ func TestConnectionsBreakAtCommit(t *testing.T) {
 func TestConnectionsBreakInTheRows(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		kind := loadertest.MsgBind
-		if sub.Via == commit.Copy {
+		if sub.Method == commit.Copy {
 			kind = loadertest.MsgCopyData
 		}
 		actions := []loadertest.Action{loadertest.CutMiddle}
@@ -132,7 +132,7 @@ func TestConnectionsBreakInTheRows(t *testing.T) {
 // key stands in the way. An account whose id is taken is drawn again.
 func TestSwallowedRepliesWithoutProof(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		sub.Unproven = true
+		sub.SkipVerification = true
 		x := sub.start(t, url, 1000, &loadertest.Fault{When: sub.commits(srv), Nth: 2, Times: 3, Do: loadertest.SwallowReply})
 		_, err := x.wait()
 		var dup *commit.DuplicateError
@@ -150,7 +150,7 @@ func TestSwallowedRepliesWithoutProof(t *testing.T) {
 func TestForeignRowsAreNotTakenForOurs(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(1000, 11), Settings: load.Settings{Way: commit.Statement, Via: commit.Insert, Chunk: 100, Workers: 1}})
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(1000, 11), Settings: load.Settings{CommitMode: commit.Statement, Method: commit.Insert, Chunk: 100, Workers: 1}})
 		key := l.Dataset.Keys().First + 5
 		loadertest.Exec(t, url, fmt.Sprintf("INSERT INTO points (id, x, y, z) VALUES (%d, 1, 2, 3)", key))
 		_, err := l.Run(context.Background())
@@ -171,7 +171,7 @@ func TestForeignRowsAreNotTakenForOurs(t *testing.T) {
 func TestChunkThatIsThereByHalf(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(1000, 11), Settings: load.Settings{Way: commit.Statement, Via: commit.Insert, Chunk: 100, Workers: 1}})
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(1000, 11), Settings: load.Settings{CommitMode: commit.Statement, Method: commit.Insert, Chunk: 100, Workers: 1}})
 		c := rows.NewChunk(dataset.PointSource{}.Columns())
 		if err := l.Job.Source.Fill(c, chunker.RowSpan(140, 50)); err != nil {
 			t.Fatal(err)
@@ -190,10 +190,10 @@ func TestChunkThatIsThereByHalf(t *testing.T) {
 // TestStatementThatArrivesLate holds a chunk back until everything is over.
 func TestStatementThatArrivesLate(t *testing.T) {
 	eachWay(t, func(t *testing.T, s loadertest.Server, url string, set load.Settings) {
-		if set.Via == commit.Copy && set.Way == commit.Statement {
+		if set.Method == commit.Copy && set.CommitMode == commit.Statement {
 			loadertest.Skip(t, "the rows of a COPY follow its statement, so none is held back")
 		}
-		if set.Way == commit.Transaction {
+		if set.CommitMode == commit.Transaction {
 			// The commit is held, and with it the transaction's locks, until
 			// the statement's time on the server is over.
 			set.ChunkTimeout = 2 * time.Second
@@ -216,7 +216,7 @@ func TestStatementThatArrivesLate(t *testing.T) {
 // on two connections. Of the statement way the copy comes first, where the original is
 // held up on its way: that one is refused as a duplicate, looked up, and found.
 func TestStatementsThatArriveTwice(t *testing.T) {
-	whole := func(s subject) bool { return s.Way != commit.Statement || s.Via != commit.Copy } // the rows of a COPY follow it
+	whole := func(s subject) bool { return s.CommitMode != commit.Statement || s.Method != commit.Copy } // the rows of a COPY follow it
 	eachOf(t, whole, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		if srv.Cockroach {
 			loadertest.Long(t)
@@ -225,7 +225,7 @@ func TestStatementsThatArriveTwice(t *testing.T) {
 		at := sub.commits(srv)
 		faults := []*loadertest.Fault{{When: at, Nth: 2, Times: times, Do: loadertest.Duplicate}}
 		twice := faults[0]
-		if sub.Way == commit.Statement {
+		if sub.CommitMode == commit.Statement {
 			twice.When.Kind = loadertest.MsgBind
 			faults = append(faults, &loadertest.Fault{When: at, Nth: 2, Times: times, Do: loadertest.Delay, Delay: 200 * time.Millisecond})
 		}
@@ -248,7 +248,7 @@ func TestStatementsThatArriveTwice(t *testing.T) {
 				first++
 			}
 		}
-		if sub.Way == commit.Statement && first == 0 || res.LookUps < int64(first) {
+		if sub.CommitMode == commit.Statement && first == 0 || res.LookUps < int64(first) {
 			t.Errorf("%d copies came before their statement, and %d chunks were looked up", first, res.LookUps)
 		}
 		sub.exact(t, url, x.Load, 1000)
@@ -272,7 +272,7 @@ func TestStormsOf40001(t *testing.T) {
 
 		sub.RetryFor, sub.Workers = time.Second, 1
 		storms := []loadertest.Match{{SQL: rowsOf, Kind: loadertest.MsgStatement}}
-		if loadertest.Chaos && sub.Way == commit.Transaction {
+		if loadertest.Chaos && sub.CommitMode == commit.Transaction {
 			storms = append(storms, sub.commitsOfRows(srv))
 		}
 		for _, at := range storms {

@@ -103,7 +103,7 @@ func (l *Load) refused(why string) error {
 // checkRecorded looks the recorded ranges up where they may be gone, before anything is
 // sent, and prepares the queue's markers.
 func (l *Load) checkRecorded(ctx context.Context) error {
-	if l.queue != nil && l.Way == commit.Statement && l.srv.Product == server.PostgreSQL {
+	if l.queue != nil && l.CommitMode == commit.Statement && l.srv.Product == server.PostgreSQL {
 		// Without the right to make them the queue believes what the server confirmed.
 		err := l.registry.MakeMarkers(ctx)
 		var create *server.CreateError
@@ -166,7 +166,7 @@ func (l *Load) lookUp(ctx context.Context, ranges []chunker.Range, atLeast int64
 	var found Report
 	f, read := l.Dataset.(*files.Dataset)
 	switch {
-	case l.committer == nil, l.Via == Import && l.spec.Import.Mode == importer.URLs, l.committer.Redraw != nil && l.registry == nil:
+	case l.committer == nil, l.Method == Import && l.spec.Import.Mode == importer.URLs, l.committer.Redraw != nil && l.registry == nil:
 		return l.countRows(ctx, max(atLeast, 1))
 	case read && (f.KeyColumns() == nil || l.Dataset.Size().Once):
 		if atLeast < 0 {

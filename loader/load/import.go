@@ -22,7 +22,7 @@ import (
 )
 
 // Import is the carrier of loads that are handed off to the server's IMPORT INTO.
-const Import commit.Via = "import"
+const Import commit.Method = "import"
 
 // slowRows is the number of rows from which on IMPORT is taken where nothing is said and chunks
 // are slow. A job takes about half a second by itself, and statistics are gathered behind it.
@@ -47,13 +47,13 @@ func (l *Load) minRows() int64 {
 // where nothing is said, where it is faster and nobody misses the table meanwhile. The
 // error says why it cannot be, where the user wants it.
 func (l *Load) decide(ctx context.Context, req *Request) error {
-	wanted := req.Via == Import
+	wanted := req.Method == Import
 	switch {
 	case l.srv.Product == server.PostgreSQL && wanted:
-		req.Via = "" // the fastest of its own
+		req.Method = "" // the fastest of its own
 		l.Notes = append(l.Notes, "PostgreSQL has no IMPORT: rows go by COPY")
 		return nil
-	case l.srv.Product == server.PostgreSQL, !wanted && (req.Via != "" || l.rows() < l.minRows()):
+	case l.srv.Product == server.PostgreSQL, !wanted && (req.Method != "" || l.rows() < l.minRows()):
 		return nil
 	}
 	why, err := l.refuseImport(ctx, req)
@@ -64,7 +64,7 @@ func (l *Load) decide(ctx context.Context, req *Request) error {
 	case err != nil:
 		return err
 	case why == "":
-		l.Via = Import
+		l.Method = Import
 		if !wanted {
 			l.Notes = append(l.Notes, fmt.Sprintf("handed off to IMPORT INTO: %d rows for an empty table, which is offline meanwhile (--via insert loads in chunks)", l.rows()))
 		}
@@ -81,9 +81,9 @@ func (l *Load) refuseImport(ctx context.Context, req *Request) (string, error) {
 	given := func(flag string) string {
 		return fmt.Sprintf("all rows are read by one job of the server's, which knows nothing of %s", flag)
 	}
-	wanted := req.Via == Import
+	wanted := req.Method == Import
 	switch {
-	case req.Way != "":
+	case req.CommitMode != "":
 		return given("--commit"), nil
 	case !wanted && req.Chunk != 0:
 		return given("--chunk"), nil
@@ -110,7 +110,7 @@ func (l *Load) refuseImport(ctx context.Context, req *Request) (string, error) {
 
 // openHandoff opens what the server reads from. It returns why that cannot be.
 func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
-	o := req.Handoff
+	o := req.ImportOptions
 	s := &importer.State{Mode: o.Mode, Format: l.Dataset.Import().Format, Streams: o.Streams, WasEmpty: l.Table.Empty}
 	if s.Streams == 0 {
 		s.Streams = importer.Nodes(ctx, l.pool)
@@ -126,14 +126,14 @@ func (l *Load) openHandoff(ctx context.Context, req *Request) (string, error) {
 	case importer.Serve:
 		srv, why, err := importer.Listen(ctx, l.pool, s, o, l.tell)
 		l.serving = srv
-		if err != nil || why == "" || !auto || req.Via != Import {
+		if err != nil || why == "" || !auto || req.Method != Import {
 			l.handoff = s
 			return why, err
 		}
 		l.Notes = append(l.Notes, why+"; the rows are uploaded instead")
 		s.Mode = importer.Upload
 	case importer.Upload:
-		if req.Via != Import {
+		if req.Method != Import {
 			return "the server is on another machine and cannot read from here (--serve-addr HOST:PORT lets it, --via import uploads)", nil
 		}
 	case importer.URLs:
@@ -166,19 +166,19 @@ func (l *Load) planImport(ctx context.Context, settings Settings) error {
 	s := l.handoff
 	l.settings = settings
 	m, positions := l.Dataset.Import(), l.Dataset.Size().Positions
-	s.Group = positions
+	s.Batch = positions
 	if s.Mode == importer.Upload {
-		part, group := int64(partBytes), l.settings.Handoff.GroupBytes
+		part, group := int64(partBytes), l.settings.ImportOptions.BatchBytes
 		if group == 0 {
-			group = importer.DefaultGroupBytes
+			group = importer.DefaultBatchBytes
 		}
 		part, group = part/m.RowBytes, max(group/m.RowBytes, 1)
 		// A load in several jobs is not all or nothing, and a later job must not
 		// collide with an earlier one.
 		if group < positions && m.OwnKeys {
-			s.Group = group
+			s.Batch = group
 		}
-		s.Streams = max(s.Streams, int((min(s.Group, positions)+part-1)/part))
+		s.Streams = max(s.Streams, int((min(s.Batch, positions)+part-1)/part))
 	}
 	var err error
 	if s.Valid, err = importer.Valid(ctx, l.pool, l.Table.Name); err != nil {
@@ -193,7 +193,7 @@ func (l *Load) planImport(ctx context.Context, settings Settings) error {
 func (l *Load) runner() *importer.Runner {
 	s := l.settings
 	r := &importer.Runner{
-		ID: l.ID, DB: l.srv, Pool: l.pool, Table: l.Table, State: l.spec.Import, Options: s.Handoff, Server: l.serving,
+		ID: l.ID, DB: l.srv, Pool: l.pool, Table: l.Table, State: l.spec.Import, Options: s.ImportOptions, Server: l.serving,
 		Workers: s.Workers, AttemptTimeout: s.ChunkTimeout, RetryFor: s.RetryFor, Stop: s.Stop, Note: s.Note, Observe: s.Observe, Detail: s.Detail,
 	}
 	m, size := l.Dataset.Import(), l.Dataset.Size()
@@ -215,7 +215,7 @@ func (l *Load) runner() *importer.Runner {
 		return r
 	}
 	q := l.registry.Queue(l.ID, l.run)
-	q.Block, q.Most, q.Least = 0, r.State.Group, r.State.Group
+	q.Block, q.MaxLease, q.MinLease = 0, r.State.Batch, r.State.Batch
 	if r.State.Mode != importer.URLs {
 		q.Fit = r.Input.Fit
 	}
@@ -279,17 +279,17 @@ func fileCount(n int) string {
 // run has the table offline, so that all there is to do is to follow it. What s leaves open
 // and the record has is set in it.
 func (l *Load) reopenImport(ctx context.Context, o *dataset.Opening, rec registry.Load, s *Settings) (attached bool, err error) {
-	l.Via, l.handoff = Import, l.spec.Import
+	l.Method, l.handoff = Import, l.spec.Import
 	if rec.State == registry.Done {
 		return false, nil
 	}
 	h := l.handoff
 	if h.Mode == importer.URLs {
-		if len(s.Handoff.Files) == 0 && h.Once {
+		if len(s.ImportOptions.Files) == 0 && h.Once {
 			return false, fmt.Errorf("load %s: %w: the queries of its URLs may hold what gives access and are not kept; name them again with --handoff", l.ID, files.ErrOnce)
 		}
-		if len(s.Handoff.Files) == 0 {
-			s.Handoff.Files = h.Files
+		if len(s.ImportOptions.Files) == 0 {
+			s.ImportOptions.Files = h.Files
 		}
 	}
 	if s.Workers == 0 {
@@ -298,7 +298,7 @@ func (l *Load) reopenImport(ctx context.Context, o *dataset.Opening, rec registr
 	l.settings = *s
 	if h.Mode == importer.Serve && h.Addr != "" {
 		// At the same place, so that a job that is still reading finds it.
-		o := s.Handoff
+		o := s.ImportOptions
 		l.serving, err = serve.Listen(h.Addr, "", o.CertFile, o.KeyFile, h.Secret)
 		if err != nil {
 			// Another run may be there; if not, the job fails and is begun again.

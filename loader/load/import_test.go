@@ -49,7 +49,7 @@ func TestImportIsExact(t *testing.T) {
 					loadertest.Long(t)
 				}
 				url := s.NewDatabase(t)
-				l := newLoad(t, url, load.Request{Dataset: rows(30_001, 9), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 3}}})
+				l := newLoad(t, url, load.Request{Dataset: rows(30_001, 9), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: mode, Streams: 3}}})
 				res, err := l.Run(context.Background())
 				if err != nil || res.Rows != 30_001 {
 					t.Fatalf("got %d rows, %v", res.Rows, err)
@@ -94,7 +94,7 @@ func TestImportOfFilesKeepsEveryByte(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t "+ddl)
-			l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(*trapCSV(t, 3000)), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 4}}})
+			l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(*trapCSV(t, 3000)), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: mode, Streams: 4}}})
 			res, err := l.Run(context.Background())
 			if err != nil || res.Rows != 3000 {
 				t.Fatalf("got %d rows, %v", res.Rows, err)
@@ -133,7 +133,7 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 					loadertest.Exec(t, url, x.before)
 					before = 1
 				}
-				l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(*trapCSV(t, 1000)), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 2}}})
+				l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(*trapCSV(t, 1000)), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: mode, Streams: 2}}})
 				_, err := l.Run(context.Background())
 				var job *importer.JobError
 				if !errors.As(err, &job) || !job.Data || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), "none of its rows is in") {
@@ -164,7 +164,7 @@ func TestImportOfAFileThatCannotBeParsed(t *testing.T) {
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(files.Request{Names: []string{path}, Header: files.HeaderNo, Input: files.NewInput(os.Stdin)}), Settings: load.Settings{Via: load.Import}})
+	l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(files.Request{Names: []string{path}, Header: files.HeaderNo, Input: files.NewInput(os.Stdin)}), Settings: load.Settings{Method: load.Import}})
 	_, err := l.Run(context.Background())
 	var data *files.DataError
 	if !errors.As(err, &data) || data.Line != 200_001 {
@@ -192,7 +192,7 @@ func TestImportIsRefusedWithAReason(t *testing.T) {
 		"keys that IMPORT":    csv("nokey"),
 		"nothing of --rate":   {Dataset: dataset.NewPoints(10, 0), Table: "other", Settings: load.Settings{Rate: 10}},
 	} {
-		req.Via = load.Import
+		req.Method = load.Import
 		_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 		var table *load.TableError
 		if !errors.As(err, &table) || !strings.Contains(err.Error(), want) {
@@ -200,7 +200,7 @@ func TestImportIsRefusedWithAReason(t *testing.T) {
 		}
 	}
 	// Where the server cannot read from is known before there is a job.
-	_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(10, 0), Table: "other", Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Serve, Addr: "127.0.0.1:99999"}}})
+	_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(10, 0), Table: "other", Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.Serve, Addr: "127.0.0.1:99999"}}})
 	if err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a port that there is not: got %v", err)
 	}
@@ -214,11 +214,11 @@ func TestImportWithoutAdmin(t *testing.T) {
 	user := "u" + db
 	loadertest.Exec(t, url, "CREATE USER "+user, "GRANT ALL ON DATABASE "+db+" TO "+user)
 	plain := strings.Replace(url, "root@", user+"@", 1)
-	_, err := load.New(context.Background(), loadertest.Open(t, plain), load.Request{Dataset: dataset.NewPoints(100, 0), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Serve}}})
+	_, err := load.New(context.Background(), loadertest.Open(t, plain), load.Request{Dataset: dataset.NewPoints(100, 0), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.Serve}}})
 	if err == nil || !strings.Contains(err.Error(), "--handoff upload") {
 		t.Errorf("got %v, want the way out named", err)
 	}
-	l := newLoad(t, plain, load.Request{Dataset: dataset.NewPoints(5000, 0), Settings: load.Settings{Via: load.Import}})
+	l := newLoad(t, plain, load.Request{Dataset: dataset.NewPoints(5000, 0), Settings: load.Settings{Method: load.Import}})
 	if res, err := l.Run(context.Background()); err != nil || res.Rows != 5000 {
 		t.Fatalf("got %d rows, %v", res.Rows, err)
 	}
@@ -229,7 +229,7 @@ func TestImportWithoutAdmin(t *testing.T) {
 // without rows.
 func TestStopCancelsTheJob(t *testing.T) {
 	eachImport(t, func(t *testing.T, url string, sub subject) {
-		if sub.Handoff.Mode == importer.Upload {
+		if sub.ImportOptions.Mode == importer.Upload {
 			loadertest.Long(t)
 		}
 		const n = 100_000
@@ -245,7 +245,7 @@ func TestStopCancelsTheJob(t *testing.T) {
 		if _, err := x.wait(); !errors.Is(err, loader.ErrStopped) {
 			t.Fatalf("got %v, want ErrStopped", err)
 		}
-		if status := loadertest.Value[string](t, url, "SELECT status FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0", x.ID); status != "canceled" && (status != "failed" || sub.Handoff.Mode == importer.Upload) {
+		if status := loadertest.Value[string](t, url, "SELECT status FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0", x.ID); status != "canceled" && (status != "failed" || sub.ImportOptions.Mode == importer.Upload) {
 			t.Errorf("the job has %s, want it canceled", status)
 		}
 		if rows := sub.count(t, url); rows != 0 {
@@ -315,7 +315,7 @@ func TestResumeGivesTheJobsTime(t *testing.T) {
 	url := s.NewDatabase(t)
 	ctx, kill := context.WithCancel(context.Background())
 	defer kill()
-	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(300_000, 0), Settings: load.Settings{Via: load.Import, Observe: func(loader.Event) { kill() }}})
+	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(300_000, 0), Settings: load.Settings{Method: load.Import, Observe: func(loader.Event) { kill() }}})
 	if _, err := l.Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want the first run ended", err)
 	}
@@ -343,7 +343,7 @@ func TestUploadInSeveralJobs(t *testing.T) {
 	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
-	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(100_000, 0), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.Upload, GroupBytes: 2 << 20}}})
+	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(100_000, 0), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.Upload, BatchBytes: 2 << 20}}})
 	res, err := l.Run(context.Background())
 	if err != nil || res.Rows != 100_000 || res.Chunks < 3 {
 		t.Fatalf("got %d rows in %d jobs, %v", res.Rows, res.Chunks, err)

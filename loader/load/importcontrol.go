@@ -31,9 +31,9 @@ func jobOf(ctx context.Context, pool server.Querier, rec registry.Load) (job imp
 }
 
 // sessions opens a pool for a few statements, with the settings that a load began with.
-func sessions(ctx context.Context, srv *server.Server, settings map[string]string) (server.Bounded, error) {
+func sessions(ctx context.Context, srv *server.Server, settings map[string]string) (server.TimeoutPool, error) {
 	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2, Settings: settings})
-	return server.Bounded{Pool: pool, Within: commit.DefaultChunkTimeout}, err
+	return server.TimeoutPool{Pool: pool, Timeout: commit.DefaultChunkTimeout}, err
 }
 
 // PauseJob pauses the IMPORT job of a load and waits until it is. A *TableError says that

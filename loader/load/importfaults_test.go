@@ -23,7 +23,7 @@ import (
 // imported is the subject that is handed off to IMPORT.
 func imported(mode importer.Mode) subject {
 	return subject{"points", "points", pointsDDL, load.Settings{
-		Via: load.Import, Handoff: importer.Options{Mode: mode, Streams: 2},
+		Method: load.Import, ImportOptions: importer.Options{Mode: mode, Streams: 2},
 	}, generated(points), wantGenerated, 0}
 }
 
@@ -117,7 +117,7 @@ var importInto = loadertest.Match{SQL: `^IMPORT INTO`, Kind: loadertest.MsgState
 // starts it, the answer to that, and those to the registry, which is to find it again.
 func TestImportRepliesAreLost(t *testing.T) {
 	eachImport(t, func(t *testing.T, url string, sub subject) {
-		if sub.Handoff.Mode == importer.Upload {
+		if sub.ImportOptions.Mode == importer.Upload {
 			loadertest.Long(t)
 		}
 		faults := []*loadertest.Fault{{When: importInto, Do: loadertest.SwallowReply}}
@@ -165,7 +165,7 @@ func TestImportInSilence(t *testing.T) {
 	eachImport(t, func(t *testing.T, url string, sub subject) {
 		sub.ChunkTimeout, sub.RetryFor = 2*aBlackHole, time.Minute
 		holes := []string{`^IMPORT INTO`, `FROM \[SHOW JOBS\]`, `FROM \[SHOW JOB \d`, `^SELECT 1 FROM`}
-		if sub.Handoff.Mode == importer.Upload {
+		if sub.ImportOptions.Mode == importer.Upload {
 			holes = []string{`^UPSERT INTO .*upload_payload`, `^DELETE FROM .*upload_files`}
 		}
 		for _, sql := range holes {
@@ -214,7 +214,7 @@ func importFewer(t *testing.T, srv loadertest.Server, before int) {
 		text.Write(r.Context(), w, 0)
 	}))
 	defer files.Close()
-	l = newLoad(t, url, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.URLs, Files: []string{files.URL + "/p.csv"}}}})
+	l = newLoad(t, url, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.URLs, Files: []string{files.URL + "/p.csv"}}}})
 	_, err := l.Run(context.Background())
 	for range 3 {
 		if !errors.Is(err, loader.ErrUnconfirmed) || !strings.Contains(err.Error(), "193 rows of 200") {

@@ -27,7 +27,7 @@ func TestFailedJobThatLeavesRows(t *testing.T) {
 		once.Do(func() { loadertest.Exec(t, url, "INSERT INTO points VALUES (1, 2, 3, 4)") })
 		return true
 	}}}
-	l := newLoad(t, loadertest.NewProxy(t, url, look).URL(), load.Request{Dataset: dataset.NewPoints(200, 0), Settings: load.Settings{Via: load.Import, Handoff: importer.Options{Mode: importer.URLs, Files: []string{files.URL + "/p.csv"}}}})
+	l := newLoad(t, loadertest.NewProxy(t, url, look).URL(), load.Request{Dataset: dataset.NewPoints(200, 0), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.URLs, Files: []string{files.URL + "/p.csv"}}}})
 	_, err := l.Run(context.Background())
 	var failed *importer.JobError
 	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "public.points was empty and has rows now") || strings.Contains(err.Error(), "none of its rows") {

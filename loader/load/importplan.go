@@ -12,17 +12,17 @@ import (
 // previewImport says whether a load would go by IMPORT, as decide does, but opens nothing.
 // The rest of the plan is then what chunks would be.
 func (l *Load) previewImport(ctx context.Context, req *Request) (bool, error) {
-	wanted := req.Via == Import
+	wanted := req.Method == Import
 	if wanted {
-		defer func() { req.Via = "" }()
+		defer func() { req.Method = "" }()
 	}
 	switch {
 	case l.srv.Product == server.PostgreSQL && wanted:
 		l.Notes = append(l.Notes, "PostgreSQL has no IMPORT: rows go by COPY")
 		return false, nil
-	case l.srv.Product == server.PostgreSQL, !wanted && (req.Via != "" || l.rows() < l.minRows()):
+	case l.srv.Product == server.PostgreSQL, !wanted && (req.Method != "" || l.rows() < l.minRows()):
 		return false, nil
-	case !wanted && req.Handoff.Addr == "" && !l.srv.Config.Local():
+	case !wanted && req.ImportOptions.Addr == "" && !l.srv.Config.Local():
 		l.Notes = append(l.Notes, "in chunks, not by IMPORT: the server is on another machine and cannot read from here (--serve-addr HOST:PORT lets it, --via import uploads)")
 		return false, nil
 	}
@@ -41,7 +41,7 @@ func (l *Load) previewImport(ctx context.Context, req *Request) (bool, error) {
 
 // asImport makes a plan of chunks one of IMPORT.
 func (p *Preview) asImport(l *Load, s Settings) {
-	st := importer.Statement{Table: l.Table.Name, Format: virtual.CSV, Files: s.Handoff.Files}
+	st := importer.Statement{Table: l.Table.Name, Format: virtual.CSV, Files: s.ImportOptions.Files}
 	if len(st.Files) == 0 {
 		st.Format = l.Dataset.Import().Format
 	}
@@ -51,8 +51,8 @@ func (p *Preview) asImport(l *Load, s Settings) {
 	if len(st.Files) == 0 {
 		st.Files = []string{"http://HOST:PORT/1.csv"}
 	}
-	p.Notes = append([]string{fmt.Sprintf("handed off to IMPORT INTO: the table is offline meanwhile; in chunks it would be %d of %d rows, by %s, committed by %s", p.Chunks, p.RowsPerChunk, p.Via, p.Way)}, p.Notes...)
-	p.Via, p.Way, p.Statement = Import, "", st.String()
+	p.Notes = append([]string{fmt.Sprintf("handed off to IMPORT INTO: the table is offline meanwhile; in chunks it would be %d of %d rows, by %s, committed by %s", p.Chunks, p.RowsPerChunk, p.Method, p.CommitMode)}, p.Notes...)
+	p.Method, p.CommitMode, p.Statement = Import, "", st.String()
 	p.Chunks, p.RowsPerChunk, p.Workers = 1, p.Rows, 0
-	p.Binds = "none: IMPORT INTO writes no intents; indexes and limits below are those of chunks"
+	p.LimitedBy = "none: IMPORT INTO writes no intents; indexes and limits below are those of chunks"
 }

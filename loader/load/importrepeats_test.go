@@ -38,7 +38,7 @@ func TestImportOfRepeatedRecords(t *testing.T) {
 				}
 				proxy := loadertest.NewProxy(t, url)
 				req := fileRequest("kv", write(t, "x.csv", repeats(1200, again)))
-				req.Via, req.Handoff, filesOf(req).Columns = load.Import, importer.Options{Mode: importer.Upload}, []string{"k", "v"}
+				req.Method, req.ImportOptions, filesOf(req).Columns = load.Import, importer.Options{Mode: importer.Upload}, []string{"k", "v"}
 				l := newLoad(t, proxy.URL(), req)
 				fault := &loadertest.Fault{When: importInto, Do: loadertest.SwallowReply, Times: 1}
 				if x.lost {

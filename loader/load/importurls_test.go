@@ -55,7 +55,7 @@ func TestImportSkipsWhatIsInFrontOfRecords(t *testing.T) {
 				}
 				f.Names, o.Files = append(f.Names, filepath.Join(dir, file)), append(o.Files, server.URL+"/"+file)
 			}
-			req := load.Request{Table: name, Dataset: files.New(*f), Settings: load.Settings{Via: load.Import, Handoff: o}}
+			req := load.Request{Table: name, Dataset: files.New(*f), Settings: load.Settings{Method: load.Import, ImportOptions: o}}
 			if test.refused != "" {
 				_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 				var table *load.TableError

@@ -73,7 +73,7 @@ func (l *Load) deferIndexes(ctx context.Context) error {
 	identity := ""
 	for _, x := range list {
 		if _, err := l.pool.Exec(ctx, x.Drop); err != nil && server.Code(err) != "42704" {
-			return &server.CreateError{What: "room by dropping index", Name: x.Name, Err: err}
+			return &server.CreateError{Kind: "room by dropping index", Name: x.Name, Err: err}
 		}
 		if x.Identity {
 			identity = fmt.Sprintf("; until then %s has no replica identity, and UPDATE and DELETE fail where they are published", l.Table.Display())
@@ -223,7 +223,7 @@ func pending(err error) bool {
 
 // create runs the statement without the time limit of chunks.
 func (l *Load) create(ctx context.Context, x server.Remake) error {
-	return server.Untimed(ctx, l.pool, func(c *pgx.Conn) error {
+	return server.WithoutTimeout(ctx, l.pool, func(c *pgx.Conn) error {
 		if strings.Contains(x.Create, "USING HASH") && l.srv.Product == server.CockroachDB && !l.srv.AtLeast(22, 1, 0) {
 			if _, err := c.Exec(ctx, "SET experimental_enable_hash_sharded_indexes = on"); err != nil {
 				return err
@@ -244,7 +244,7 @@ func (l *Load) equip(ctx context.Context, x server.Remake) error {
 	if len(x.Then) == 0 {
 		return nil
 	}
-	return server.Untimed(ctx, l.pool, func(c *pgx.Conn) error {
+	return server.WithoutTimeout(ctx, l.pool, func(c *pgx.Conn) error {
 		for _, statement := range x.Then {
 			if _, err := c.Exec(ctx, statement); err != nil {
 				return err

@@ -176,7 +176,7 @@ func TestPreviewWritesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(p.Indexes) != 4 || p.Indexes[1].WithoutRows == 0 || p.Create != "" {
+		if len(p.Indexes) != 4 || p.Indexes[1].RowsPerChunkWithout == 0 || p.Create != "" {
 			t.Errorf("got %+v", p)
 		}
 		if after := loadertest.Value[int64](t, url, all); after != before+1 {
@@ -314,8 +314,8 @@ func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 			t.Errorf("the next load plans chunks of %d rows, want %d", next.Plan.RowsPerChunk, first.RowsPerChunk)
 		}
 		// It may grow to the plan's size again, and then the one after it begins there.
-		if next.Job.MostRows != l.Plan.RowsPerChunk {
-			t.Errorf("the next load may grow to %d rows, want %d", next.Job.MostRows, l.Plan.RowsPerChunk)
+		if next.Job.MaxRows != l.Plan.RowsPerChunk {
+			t.Errorf("the next load may grow to %d rows, want %d", next.Job.MaxRows, l.Plan.RowsPerChunk)
 		}
 		n := int64(100_000)
 		if !s.Cockroach {
@@ -328,8 +328,8 @@ func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 		if grown.RowsPerChunk <= first.RowsPerChunk {
 			t.Errorf("the next load ended with chunks of %d rows, no more than the %d it began with", grown.RowsPerChunk, first.RowsPerChunk)
 		}
-		if p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(n, 0)}, ""); err != nil || p.RowsPerChunk != grown.RowsPerChunk || !strings.Contains(p.Binds, "settled") {
-			t.Errorf("the plan has chunks of %d rows for %q, %v; want %d, where the last load ended", p.RowsPerChunk, p.Binds, err, grown.RowsPerChunk)
+		if p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(n, 0)}, ""); err != nil || p.RowsPerChunk != grown.RowsPerChunk || !strings.Contains(p.LimitedBy, "settled") {
+			t.Errorf("the plan has chunks of %d rows for %q, %v; want %d, where the last load ended", p.RowsPerChunk, p.LimitedBy, err, grown.RowsPerChunk)
 		}
 		named := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(50_000, 0), Settings: load.Settings{Chunk: 700}})
 		if named.Plan.RowsPerChunk != 700 {

@@ -55,7 +55,7 @@ func TestCommitBehindARelease(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var c loader.Claim // with the first chunk
+		var c loader.Lease // with the first chunk
 		c.End = loadertest.Value[int64](t, url, "SELECT hi FROM loader.claims WHERE lo = 0")
 		queue := reg.Queue(x.ID, load.RunOf(x.Load))
 		queue.Ledger = true

@@ -28,24 +28,24 @@ import (
 // Settings say how rows are loaded. They may differ between the runs of a load; what
 // it holds never depends on them.
 type Settings struct {
-	Chunk        int64      // rows per chunk; zero is automatic
-	Workers      int        // chunks in flight; zero is automatic
-	Via          commit.Via // empty is automatic
-	Way          commit.Way // empty is automatic
-	ChunkTimeout time.Duration
-	RetryFor     time.Duration
-	Note         func(string) // see commit.Options.Note
-	Observe      func(loader.Event)
-	Stop         <-chan struct{}
-	StaleAfter   time.Duration // see registry.Registry; zero is its default
-	Indexes      Indexes       // what becomes of secondary indexes; empty keeps them. For new loads
-	Unproven     bool          // see commit.Options.Unproven
+	Chunk            int64         // rows per chunk; zero is automatic
+	Workers          int           // chunks in flight; zero is automatic
+	Method           commit.Method // empty is automatic
+	CommitMode       commit.Mode   // empty is automatic
+	ChunkTimeout     time.Duration
+	RetryFor         time.Duration
+	Note             func(string) // see commit.Options.Note
+	Observe          func(loader.Event)
+	Stop             <-chan struct{}
+	StaleAfter       time.Duration // see registry.Registry; zero is its default
+	Indexes          Indexes       // what becomes of secondary indexes; empty keeps them. For new loads
+	SkipVerification bool          // see commit.Options.SkipVerification
 	// Rate is the most rows per second; zero is no bound. InOrder lets workers
 	// take neighbouring spans on every server.
 	Rate    float64
 	InOrder bool
-	// Handoff says how the rows of a load by IMPORT reach the server.
-	Handoff importer.Options
+	// ImportOptions say how the rows of a load by IMPORT reach the server.
+	ImportOptions importer.Options
 	// Detail lets an error quote the row that it is about.
 	Detail bool
 	// Input opens the files of a load that is resumed. AnyTime goes on with a
@@ -64,8 +64,8 @@ type Request struct {
 
 // spec is what the record keeps of a load, beside what the dataset keeps of itself.
 type spec struct {
-	Table []string   `json:"table"`
-	Way   commit.Way `json:"way"`
+	Table      []string    `json:"table"`
+	CommitMode commit.Mode `json:"way"`
 	// InOrder says that the user wanted the order of the input.
 	InOrder bool `json:"in_order,omitempty"`
 	// Unique are the deferred unique indexes, to name duplicates.
@@ -81,13 +81,13 @@ type spec struct {
 
 // A Load is a load that is ready to run or to be verified. Close it after use.
 type Load struct {
-	ID      string // in the registry; empty without one
-	Dataset dataset.Dataset
-	Table   *server.Table
-	Job     *loader.Job
-	Plan    chunker.Plan
-	Way     commit.Way
-	Via     commit.Via
+	ID         string // in the registry; empty without one
+	Dataset    dataset.Dataset
+	Table      *server.Table
+	Job        *loader.Job
+	Plan       chunker.Plan
+	CommitMode commit.Mode
+	Method     commit.Method
 	// Notes are what the user should know before the first row.
 	Notes []string
 
@@ -230,13 +230,13 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	}
 	// 3. The rows' keys, where nobody else's are.
 	l.spec.Table, l.spec.InOrder = l.Table.Name, req.InOrder
-	o.Imported, o.Fixed = l.Via == Import, l.handoff != nil && l.handoff.Mode == importer.URLs
+	o.Imported, o.Fixed = l.Method == Import, l.handoff != nil && l.handoff.Mode == importer.URLs
 	if err := l.Dataset.Reserve(ctx, o); err != nil {
 		return err
 	}
 	l.recognise()
 	// 4. The plan.
-	if l.Via == Import {
+	if l.Method == Import {
 		err = l.planImport(ctx, req.Settings)
 	} else {
 		err = l.choose(ctx, o, req.Settings)
@@ -244,7 +244,7 @@ func (l *Load) prepare(ctx context.Context, req Request) error {
 	if err != nil {
 		return err
 	}
-	l.spec.Way = l.Way
+	l.spec.CommitMode = l.CommitMode
 	// 5. The record.
 	if req.NoRegistry {
 		l.ID = ""
@@ -271,7 +271,7 @@ func (l *Load) limitRegistry(s Settings) {
 
 // opening returns what the dataset may use while the load is opened.
 func (l *Load) opening(s Settings) *dataset.Opening {
-	o := &dataset.Opening{DB: l.pool, Info: l.srv.Info, Table: l.Table, Stop: s.Stop, Note: l.tell, AnyTime: s.AnyTime, Workers: s.Workers, RecalledWay: l.recalledWay}
+	o := &dataset.Opening{DB: l.pool, Info: l.srv.Info, Table: l.Table, Stop: s.Stop, Note: l.tell, AnyTime: s.AnyTime, Workers: s.Workers, RecalledMode: l.recalledWay}
 	if s.Input != nil {
 		o.Input = s.Input
 	}
@@ -280,19 +280,19 @@ func (l *Load) opening(s Settings) *dataset.Opening {
 
 // carrier returns the way and carrier of chunks. A load by IMPORT has none; its rows are
 // verified by what any would do.
-func (l *Load) carrier() (commit.Way, commit.Via) {
-	if l.Via == Import {
+func (l *Load) carrier() (commit.Mode, commit.Method) {
+	if l.Method == Import {
 		return commit.Transaction, commit.Insert
 	}
-	return l.Way, l.Via
+	return l.CommitMode, l.Method
 }
 
 // options returns how the load's chunks are committed.
 func (l *Load) options(s Settings) commit.Options {
 	o := l.Dataset.Options()
 	o.Table, o.Load, o.Run = l.Table.Name, l.ID, l.run
-	o.Way, o.Via = l.carrier()
-	o.ChunkTimeout, o.RetryFor, o.Note, o.Unproven = s.ChunkTimeout, s.RetryFor, s.Note, s.Unproven
+	o.Mode, o.Method = l.carrier()
+	o.ChunkTimeout, o.RetryFor, o.Note, o.SkipVerification = s.ChunkTimeout, s.RetryFor, s.Note, s.SkipVerification
 	o.MaxMessageBytes = l.mostMessage()
 	return o
 }
@@ -319,18 +319,18 @@ func (l *Load) join(ctx context.Context, s Settings) error {
 	if l.committer, err = commit.New(l.pool, l.srv.Info, l.options(s)); err != nil {
 		return &TableError{Reason: err.Error()}
 	}
-	l.Dataset.Raw(l.committer.TakesRaw() && l.Via != Import)
+	l.Dataset.Raw(l.committer.TakesRaw() && l.Method != Import)
 	crew := l.crew(s)
 	l.Job = &loader.Job{
 		Source: l.Dataset.Source(), Committer: l.committer, Positions: l.Dataset.Size().Positions, Plan: l.Plan,
-		Adapt: s.Chunk == 0, MostRows: l.mostRows(), Workers: crew.Begin, MostWorkers: crew.Most,
-		Stop: s.Stop, Observe: s.Observe, Together: l.srv.Product == server.PostgreSQL || s.InOrder, RowsPerSecond: s.Rate,
+		AutoTune: s.Chunk == 0, MaxRows: l.mostRows(), Workers: crew.Start, MaxWorkers: crew.Max,
+		Stop: s.Stop, Observe: s.Observe, InOrder: l.srv.Product == server.PostgreSQL || s.InOrder, RowsPerSecond: s.Rate,
 		StallTimeout: s.ChunkTimeout,
 	}
 	if l.registry != nil {
-		queue, claims := l.registry.Queue(l.ID, l.run), l.Dataset.Claims()
-		queue.Block, queue.Least, queue.Most, queue.Fit = claims.Block, claims.Min, claims.Max, claims.Fit
-		queue.Ledger = l.Way == commit.Transaction && !s.Unproven
+		queue, claims := l.registry.Queue(l.ID, l.run), l.Dataset.Leases()
+		queue.Block, queue.MinLease, queue.MaxLease, queue.Fit = claims.Block, claims.Min, claims.Max, claims.Fit
+		queue.Ledger = l.CommitMode == commit.Transaction && !s.SkipVerification
 		queue.Marker = l.spec.Identity.marker()
 		queue.InOrder, queue.LooksUp = l.Dataset.Ordered() != "", l.committer.LooksUp()
 		queue.Waits = func() {
@@ -345,7 +345,7 @@ func (l *Load) join(ctx context.Context, s Settings) error {
 // complete. Another run may have loaded a part of it.
 func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	run := l.Job.Run
-	if l.Via == Import {
+	if l.Method == Import {
 		r := l.runner()
 		defer func() { l.serving = r.Server }()
 		run = r.Run
@@ -383,7 +383,7 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	if err := l.checkEnd(ctx, now.Identity, res); err != nil {
 		return res, err
 	}
-	if l.Via == Import {
+	if l.Method == Import {
 		return res, nil
 	}
 	l.remember(ctx, res)

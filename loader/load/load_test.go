@@ -29,12 +29,12 @@ func newLoad(t testing.TB, url string, req load.Request) *load.Load {
 // ways are the combinations of way and carrier that each server has.
 func ways(s loadertest.Server) []load.Settings {
 	list := []load.Settings{
-		{Way: commit.Statement, Via: commit.Insert},
-		{Way: commit.Transaction, Via: commit.Insert},
-		{Way: commit.Transaction, Via: commit.Copy},
+		{CommitMode: commit.Statement, Method: commit.Insert},
+		{CommitMode: commit.Transaction, Method: commit.Insert},
+		{CommitMode: commit.Transaction, Method: commit.Copy},
 	}
 	if s.Product == server.PostgreSQL {
-		list = append(list, load.Settings{Way: commit.Statement, Via: commit.Copy})
+		list = append(list, load.Settings{CommitMode: commit.Statement, Method: commit.Copy})
 	}
 	return list
 }
@@ -42,12 +42,12 @@ func ways(s loadertest.Server) []load.Settings {
 // usual are those of ways that each server is loaded with by default.
 func usual(s loadertest.Server) []load.Settings {
 	if s.Product == server.PostgreSQL {
-		return []load.Settings{{Way: commit.Transaction, Via: commit.Copy}}
+		return []load.Settings{{CommitMode: commit.Transaction, Method: commit.Copy}}
 	}
-	return []load.Settings{{Way: commit.Statement, Via: commit.Insert}}
+	return []load.Settings{{CommitMode: commit.Statement, Method: commit.Insert}}
 }
 
-func name(s load.Settings) string { return string(s.Way) + "/" + string(s.Via) }
+func name(s load.Settings) string { return string(s.CommitMode) + "/" + string(s.Method) }
 
 func TestPointsAreExactByEveryWay(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
@@ -156,8 +156,8 @@ func TestFilesWithoutTheKey(t *testing.T) {
 		for _, name := range []string{"keyless", "other", "two"} {
 			for _, want := range []string{"--commit statement", "--on-conflict skip"} {
 				req := fileRequest(name, path)
-				if req.Way = commit.Statement; want != "--commit statement" {
-					req.Way, filesOf(req).Conflict = "", commit.SkipRow
+				if req.CommitMode = commit.Statement; want != "--commit statement" {
+					req.CommitMode, filesOf(req).Conflict = "", commit.SkipRow
 				}
 				_, err := load.New(context.Background(), loadertest.Open(t, url), req)
 				var table *load.TableError

@@ -58,7 +58,7 @@ func TestAKindOfItsOwn(t *testing.T) {
 		const n = 5000
 		url := s.NewDatabase(t)
 		p, err := load.NewPreview(ctx, loadertest.Open(t, url), load.Request{Dataset: newSquares(n)}, "")
-		if err != nil || p.What != "squares" || p.Rows != n || p.Create == "" {
+		if err != nil || p.Kind != "squares" || p.Rows != n || p.Create == "" {
 			t.Fatalf("the plan is %+v, %v", p, err)
 		}
 		stop := make(chan struct{})

@@ -13,18 +13,18 @@ import (
 
 // choose sets the way and the carrier, and the plan.
 func (l *Load) choose(ctx context.Context, o *dataset.Opening, s Settings) error {
-	c, err := l.Dataset.Choose(ctx, o, dataset.Choice{Way: s.Way, Via: s.Via})
+	c, err := l.Dataset.Choose(ctx, o, dataset.Choice{Mode: s.CommitMode, Method: s.Method})
 	if err != nil {
 		return err
 	}
-	l.Way, l.Via = c.Way, c.Via
+	l.CommitMode, l.Method = c.Mode, c.Method
 	return l.plan(ctx, s.Chunk)
 }
 
 // plan makes the plan for chunks of the given number of rows; zero is automatic.
 func (l *Load) plan(ctx context.Context, chunk int64) error {
 	limits := l.limits(ctx)
-	if l.srv.Product == server.CockroachDB && l.Way == commit.Transaction {
+	if l.srv.Product == server.CockroachDB && l.CommitMode == commit.Transaction {
 		limits = limits.Except(server.OnePhase)
 	}
 	if chunk == 0 && l.tuned.Origin == registry.ByBench {

@@ -24,17 +24,17 @@ type Preview struct {
 	Empty     bool   `json:"empty"`
 	Estimated int64  `json:"estimated_rows"` // by the server's statistics; -1 is unknown
 
-	What         string     `json:"what"`
-	Rows         int64      `json:"rows"`
-	RowsPerChunk int64      `json:"rows_per_chunk"`
-	Chunks       int64      `json:"chunks"`
-	Workers      int        `json:"workers"`
-	WorkersMost  int        `json:"workers_most"` // that a longer run may try
-	WorkersWhy   string     `json:"workers_why"`
-	Way          commit.Way `json:"commit"`
-	Via          commit.Via `json:"via"`
-	Statement    string     `json:"statement"` // that carries a chunk's rows
-	Binds        string     `json:"binds"`     // the limit that decided, or why none did
+	Kind         string        `json:"what"`
+	Rows         int64         `json:"rows"`
+	RowsPerChunk int64         `json:"rows_per_chunk"`
+	Chunks       int64         `json:"chunks"`
+	Workers      int           `json:"workers"`
+	MaxWorkers   int           `json:"workers_most"` // that a longer run may try
+	WorkersWhy   string        `json:"workers_why"`
+	CommitMode   commit.Mode   `json:"commit"`
+	Method       commit.Method `json:"via"`
+	Statement    string        `json:"statement"` // that carries a chunk's rows
+	LimitedBy    string        `json:"binds"`     // the limit that decided, or why none did
 
 	Indexes []IndexPreview `json:"indexes"`
 	// Deferred are the statements that would make indexes again after the load.
@@ -57,21 +57,21 @@ type IndexPreview struct {
 	Exact    bool   `json:"exact"`
 	// WithoutRows is the number of rows per chunk without the index, zero for the
 	// primary one.
-	WithoutRows int64 `json:"rows_per_chunk_without,omitempty"`
-	// WithoutMost is the most rows that the clamping limits would then allow.
-	WithoutMost int64 `json:"most_rows_without,omitempty"`
+	RowsPerChunkWithout int64 `json:"rows_per_chunk_without,omitempty"`
+	// MaxRowsWithout is the most rows that the clamping limits would then allow.
+	MaxRowsWithout int64 `json:"most_rows_without,omitempty"`
 }
 
 // A LimitPreview is a limit and how much of it a chunk uses.
 type LimitPreview struct {
-	Name   string  `json:"name"`
-	Unit   string  `json:"unit"`
-	Max    int64   `json:"max"`
-	From   string  `json:"from"`
-	Advice bool    `json:"advice"`
-	Uses   int64   `json:"chunk_uses"`
-	Share  float64 `json:"share"`     // Uses / Max
-	Most   int64   `json:"most_rows"` // rows that would fit it; zero is any number
+	Name    string  `json:"name"`
+	Unit    string  `json:"unit"`
+	Max     int64   `json:"max"`
+	Origin  string  `json:"from"`
+	Soft    bool    `json:"advice"`
+	Uses    int64   `json:"chunk_uses"`
+	Share   float64 `json:"share"`     // Uses / Max
+	MaxRows int64   `json:"most_rows"` // rows that would fit it; zero is any number
 }
 
 // NewPreview plans a load and writes nothing: its sessions are read-only. srv may be
@@ -99,7 +99,7 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	if err != nil {
 		return nil, &TableError{Reason: err.Error()}
 	}
-	p := &Preview{Server: srv.Info.String(), Database: srv.Config.Database(), What: facts.Kind, Estimated: -1, Notes: []string{}}
+	p := &Preview{Server: srv.Info.String(), Database: srv.Config.Database(), Kind: facts.Kind, Estimated: -1, Notes: []string{}}
 	if missing == "" {
 		l.Table, err = server.Describe(ctx, l.pool, srv.Info, id)
 	}
@@ -140,14 +140,14 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	if err := l.choose(ctx, o, req.Settings); err != nil {
 		return nil, err
 	}
-	p.Table, p.Way, p.Via = l.Table.Display(), l.Way, l.Via
+	p.Table, p.CommitMode, p.Method = l.Table.Display(), l.CommitMode, l.Method
 	p.Rows = l.rows()
 	p.RowsPerChunk, p.Chunks = l.Plan.RowsPerChunk, l.Plan.Chunks
 	if p.Rows > 0 {
 		p.RowsPerChunk = min(p.RowsPerChunk, p.Rows)
 	}
 	crew := l.crew(req.Settings)
-	p.Workers, p.WorkersMost, p.WorkersWhy = crew.Begin, crew.Most, crew.Why
+	p.Workers, p.MaxWorkers, p.WorkersWhy = crew.Start, crew.Max, crew.Why
 	p.Statement = commit.Compose(l.options(req.Settings), srv.Product)
 	p.Notes = append(append(append(p.Notes, l.Notes...), l.Plan.Notes...), l.Table.Notes...)
 	p.Exact = l.Plan.Cost.Exact
@@ -196,15 +196,15 @@ func (l *Load) look(ctx context.Context, s *Settings) error {
 func (p *Preview) fill(l *Load, s Settings) {
 	switch {
 	case l.Plan.LimitedBy != nil:
-		p.Binds = l.Plan.LimitedBy.Name
+		p.LimitedBy = l.Plan.LimitedBy.Name
 	case s.Chunk > 0:
-		p.Binds = "--chunk"
+		p.LimitedBy = "--chunk"
 	case l.tuned.Chunk > 0 && l.tuned.Origin == registry.ByBench:
-		p.Binds = "none: loader bench found this size"
+		p.LimitedBy = "none: loader bench found this size"
 	case l.tuned.Chunk > 0:
-		p.Binds = "none: the last load of this table settled on this size"
+		p.LimitedBy = "none: the last load of this table settled on this size"
 	default:
-		p.Binds = "none: chunks of this size are as fast as any, and cheaper to repeat"
+		p.LimitedBy = "none: chunks of this size are as fast as any, and cheaper to repeat"
 	}
 	secondary := 0
 	for _, c := range l.Table.Keys.IndexCosts(l.Dataset.RowInfo()) {
@@ -220,25 +220,25 @@ func (p *Preview) fill(l *Load, s Settings) {
 			}
 			cost := l.cost(without)
 			if plan, err := chunker.MakePlan(l.rows(), s.Chunk, l.preferred(), l.Dataset.RecordBytes(), cost, l.Plan.Limits); err == nil {
-				x.WithoutRows = plan.RowsPerChunk
+				x.RowsPerChunkWithout = plan.RowsPerChunk
 			}
-			x.WithoutMost = most(cost, l.Dataset.RecordBytes(), l.Plan.Limits)
+			x.MaxRowsWithout = most(cost, l.Dataset.RecordBytes(), l.Plan.Limits)
 		}
 		p.Indexes = append(p.Indexes, x)
 	}
 	if l.srv.Product == server.PostgreSQL {
 		// No limit of PostgreSQL's counts keys.
 		for _, x := range l.Table.Indexes {
-			p.Indexes = append(p.Indexes, IndexPreview{Name: x.Name, Primary: x.Primary, WithoutRows: p.RowsPerChunk})
+			p.Indexes = append(p.Indexes, IndexPreview{Name: x.Name, Primary: x.Primary, RowsPerChunkWithout: p.RowsPerChunk})
 		}
 	}
 	raise := false
 	for _, limit := range l.Plan.Limits {
-		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, From: limit.Origin, Advice: limit.Soft, Uses: l.Plan.Cost.Use(limit.Unit, p.RowsPerChunk, l.Dataset.RecordBytes())}
+		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, Origin: limit.Origin, Soft: limit.Soft, Uses: l.Plan.Cost.Use(limit.Unit, p.RowsPerChunk, l.Dataset.RecordBytes())}
 		if limit.Max > 0 {
 			lp.Share = float64(lp.Uses) / float64(limit.Max)
 		}
-		lp.Most = most(l.Plan.Cost, l.Dataset.RecordBytes(), chunker.Limits{limit})
+		lp.MaxRows = most(l.Plan.Cost, l.Dataset.RecordBytes(), chunker.Limits{limit})
 		raise = raise || limit.Name == server.IntentSetting
 		p.Limits = append(p.Limits, lp)
 	}

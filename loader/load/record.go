@@ -26,7 +26,7 @@ func (l *Load) enter(ctx context.Context, req Request) (err error) {
 		return err
 	}
 	l.recorded = text
-	err = l.registry.Add(ctx, registry.Load{ID: l.ID, What: l.Dataset.Facts().Kind, Target: l.Table.Display(), Positions: l.Dataset.Size().Positions, Spec: text})
+	err = l.registry.Add(ctx, registry.Load{ID: l.ID, Kind: l.Dataset.Facts().Kind, Target: l.Table.Display(), Positions: l.Dataset.Size().Positions, Spec: text})
 	if err != nil {
 		return server.Failed("enter the load in the registry", err)
 	}

@@ -42,7 +42,7 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if err := l.readSpec(rec); err != nil {
 		return err
 	}
-	if l.Dataset, err = dataset.Open(rec.What, rec.Spec, rec.Positions); err != nil {
+	if l.Dataset, err = dataset.Open(rec.Kind, rec.Spec, rec.Positions); err != nil {
 		return fmt.Errorf("load %s: %w", l.ID, err)
 	}
 	if err := l.restoreSession(ctx, s); err != nil {
@@ -65,16 +65,16 @@ func (l *Load) reopen(ctx context.Context, s Settings) error {
 	if err := l.refit(ctx, o); err != nil {
 		return err
 	}
-	if l.Via == Import {
+	if l.Method == Import {
 		l.Plan = chunker.Plan{Rows: l.rows(), Limits: l.limits(ctx)}
 		return l.join(ctx, s)
 	}
-	if s.Way == "" {
-		s.Way = l.spec.Way
+	if s.CommitMode == "" {
+		s.CommitMode = l.spec.CommitMode
 	}
-	if s.Way != l.spec.Way {
+	if s.CommitMode != l.spec.CommitMode {
 		// The ledger and the look-up do not know of each other's rows.
-		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.Way)}
+		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", l.ID, l.spec.CommitMode)}
 	}
 	if err := l.recall(ctx, &s); err != nil {
 		return err

@@ -41,7 +41,7 @@ func (l *Load) confirm(ctx context.Context, res loader.Result) error {
 	if l.srv.Product != server.PostgreSQL {
 		return nil
 	}
-	if !l.sessions.Unwaited() && res.Chunks > 0 && (l.registry != nil || res.AlreadyRows == 0) {
+	if !l.sessions.Unwaited() && res.Chunks > 0 && (l.registry != nil || res.AlreadyCommittedRows == 0) {
 		return nil
 	}
 	attempt, within := l.settings.ChunkTimeout, l.settings.RetryFor

@@ -57,13 +57,13 @@ func TestSessionOfALoadIsThatOfItsBeginning(t *testing.T) {
 		} else {
 			span = "-79016"
 		}
-		for _, set := range []load.Settings{{Way: commit.Transaction}, {Way: commit.Transaction, Via: commit.Insert}} {
+		for _, set := range []load.Settings{{CommitMode: commit.Transaction}, {CommitMode: commit.Transaction, Method: commit.Insert}} {
 			t.Run(name(set), func(t *testing.T) {
 				url := s.NewDatabase(t)
 				loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, at TIMESTAMPTZ, day DATE, span INTERVAL, tenant TEXT)")
 				req := fileRequest("t", write(t, "t.csv", text.String()))
 				req.Settings = set
-				if !s.Cockroach && set.Via == commit.Insert {
+				if !s.Cockroach && set.Method == commit.Insert {
 					filesOf(req).Set = []commit.Assignment{{Column: "tenant", Expr: "current_setting('app.tenant')"}}
 				}
 				stop := make(chan struct{})
@@ -78,7 +78,7 @@ func TestSessionOfALoadIsThatOfItsBeginning(t *testing.T) {
 				if res, err := l.Run(context.Background()); !errors.Is(err, loader.ErrStopped) {
 					t.Fatalf("%d rows, %v; want a part, and ErrStopped", res.Rows, err)
 				}
-				again, err := load.Resume(context.Background(), loadertest.Open(t, with(t, url, resumed...)), l.ID, load.Settings{Chunk: 77, Via: set.Via, Input: files.NewInput(nil)})
+				again, err := load.Resume(context.Background(), loadertest.Open(t, with(t, url, resumed...)), l.ID, load.Settings{Chunk: 77, Method: set.Method, Input: files.NewInput(nil)})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -25,17 +25,17 @@ func repeats(n, again int) string {
 }
 
 // statementVias are the carriers of the statement way.
-func statementVias(s loadertest.Server) []commit.Via {
+func statementVias(s loadertest.Server) []commit.Method {
 	if s.Product == server.CockroachDB {
-		return []commit.Via{commit.Insert}
+		return []commit.Method{commit.Insert}
 	}
-	return []commit.Via{commit.Insert, commit.Copy}
+	return []commit.Method{commit.Insert, commit.Copy}
 }
 
 // byStatement returns a request for table kv by the statement way.
-func byStatement(t testing.TB, text string, via commit.Via, chunk int64) load.Request {
+func byStatement(t testing.TB, text string, via commit.Method, chunk int64) load.Request {
 	req := fileRequest("kv", write(t, "x.csv", text))
-	req.Way, req.Via, req.Chunk, req.Workers, filesOf(req).Columns = commit.Statement, via, chunk, 1, []string{"k", "v"}
+	req.CommitMode, req.Method, req.Chunk, req.Workers, filesOf(req).Columns = commit.Statement, via, chunk, 1, []string{"k", "v"}
 	return req
 }
 
@@ -131,7 +131,7 @@ func TestRepeatedRecordsInDoubt(t *testing.T) {
 }
 
 // rowsInto matches the statement that brings rows into kv.
-func rowsInto(s loadertest.Server, via commit.Via) loadertest.Match {
+func rowsInto(s loadertest.Server, via commit.Method) loadertest.Match {
 	if via == commit.Copy {
 		return loadertest.Match{SQL: `^COPY .*kv`, Kind: loadertest.MsgStatement}
 	}

@@ -25,7 +25,7 @@ func TestLoadersShareALoad(t *testing.T) {
 	if loadertest.Chaos {
 		numbers = []int{2, 5}
 	}
-	shared := func(s subject) bool { return shortOf(s) || s.kind == "accounts" && s.Via == commit.Copy }
+	shared := func(s subject) bool { return shortOf(s) || s.kind == "accounts" && s.Method == commit.Copy }
 	eachOf(t, shared, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		for _, number := range numbers {
 			t.Run(fmt.Sprint(number), func(t *testing.T) {
@@ -122,7 +122,7 @@ func (s subject) share(t *testing.T, srv loadertest.Server, url string, number i
 // inSmallClaims has a load claim so little at once, and ahead, that five find something.
 func inSmallClaims(l *load.Load) {
 	q := l.Job.Queue.(*registry.Queue)
-	q.Most, q.Least = max(l.Dataset.Size().Positions/20, 1), 1
+	q.MaxLease, q.MinLease = max(l.Dataset.Size().Positions/20, 1), 1
 }
 
 // TestRunThatWasTakenOverWritesNothing gives the claims of a run to another: by the
@@ -188,7 +188,7 @@ func TestForgottenMeanwhile(t *testing.T) {
 					t.Errorf("%d rows are in, and %d were before: a chunk is there by half", c, had)
 				}
 				// The claims are what a transaction asks for.
-				if how != "record" && sub.Way == commit.Transaction && c != had {
+				if how != "record" && sub.CommitMode == commit.Transaction && c != had {
 					t.Errorf("%d rows are in, and %d were when the load was forgotten", c, had)
 				}
 				if how == "forget" {

@@ -59,7 +59,7 @@ func TestStandbyThatIsNotWaitedFor(t *testing.T) {
 	path := write(t, "t.csv", "id\n1\n2\n3\n4\n")
 	for _, c := range []struct {
 		name     string
-		way      commit.Way
+		way      commit.Mode
 		registry bool
 		deadline time.Duration
 	}{
@@ -74,7 +74,7 @@ func TestStandbyThatIsNotWaitedFor(t *testing.T) {
 			cancelled := c.deadline == time.Minute
 			var mu sync.Mutex
 			var notes []string
-			set := load.Settings{Chunk: 2, Workers: 1, Way: c.way, ChunkTimeout: c.deadline, RetryFor: time.Second, Input: files.NewInput(nil)}
+			set := load.Settings{Chunk: 2, Workers: 1, CommitMode: c.way, ChunkTimeout: c.deadline, RetryFor: time.Second, Input: files.NewInput(nil)}
 			set.Note = func(note string) {
 				mu.Lock()
 				defer mu.Unlock()

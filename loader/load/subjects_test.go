@@ -42,7 +42,7 @@ func (s subject) exact(t testing.TB, direct string, l *load.Load, n int64, other
 	}
 	checkLoad(t, direct, l, n, want)
 	s.checkRejects(t, direct, l, n)
-	if s.Via == load.Import {
+	if s.Method == load.Import {
 		checkOneJob(t, direct, l)
 	}
 }
@@ -59,11 +59,11 @@ func subjects(srv loadertest.Server) []subject {
 	for _, set := range ways(srv) {
 		list = append(list, subject{"points", "points", pointsDDL, set, generated(points), wantGenerated, 0})
 	}
-	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
-		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{Way: commit.Transaction, Via: via}, generated(accounts), wantGenerated, 0})
+	for _, via := range []commit.Method{commit.Insert, commit.Copy} {
+		list = append(list, subject{"accounts", "accounts", accountsDDL, load.Settings{CommitMode: commit.Transaction, Method: via}, generated(accounts), wantGenerated, 0})
 	}
 	// A table without any key: only the ledger keeps a row from coming twice.
-	for _, via := range []commit.Via{commit.Insert, commit.Copy} {
+	for _, via := range []commit.Method{commit.Insert, commit.Copy} {
 		list = append(list, fileSubject("keyless", keylessDDL, commit.Transaction, via, 0))
 	}
 	// Files that bring the key, and files of which some records are no rows.
@@ -113,7 +113,7 @@ const badEach = 90
 
 // fileSubject returns a subject whose rows come from a file, in which there is a record
 // that is no row, beside the others, for every so many of them, or none if bad is zero.
-func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) subject {
+func fileSubject(kind, ddl string, way commit.Mode, via commit.Method, bad int64) subject {
 	begin := func(t testing.TB, proxied, direct string, n int64, set load.Settings) *load.Load {
 		loadertest.Exec(t, direct, ddl)
 		var text strings.Builder
@@ -137,7 +137,7 @@ func fileSubject(kind, ddl string, way commit.Way, via commit.Via, bad int64) su
 			}
 		}}
 	}
-	return subject{kind, "points", ddl, load.Settings{Way: way, Via: via}, begin, want, bad}
+	return subject{kind, "points", ddl, load.Settings{CommitMode: way, Method: via}, begin, want, bad}
 }
 
 // checkRejects fails the test unless the records that are no rows are set aside, each once
@@ -207,12 +207,12 @@ func all(subject) bool { return true }
 func inChunks(s subject) bool { return s.bad == 0 }
 
 // inTransactions holds for subjects of the transaction way.
-func inTransactions(s subject) bool { return s.Way == commit.Transaction }
+func inTransactions(s subject) bool { return s.CommitMode == commit.Transaction }
 
 // shortOf leaves the subject that has the most to lose where waiting is the test, and one
 // more with the tag chaos.
 func shortOf(s subject) bool {
-	return s.kind == "keyless" || loadertest.Chaos && s.Way == commit.Statement && s.Via == commit.Insert
+	return s.kind == "keyless" || loadertest.Chaos && s.CommitMode == commit.Statement && s.Method == commit.Insert
 }
 
 // keyed holds for subjects whose keys are known before the rows are there.

@@ -69,15 +69,15 @@ func drawSurroundings(rng *rand.Rand, srv loadertest.Server) surroundings {
 	default:
 		s.ddl = table + fmt.Sprintf(columns, " PRIMARY KEY", "") + ")"
 	}
-	s.set = load.Settings{Way: commit.Transaction, Via: commit.Via(one("insert", "copy")), Chunk: 20 + rng.Int64N(200), Workers: 1 + rng.IntN(3), RetryFor: time.Minute}
+	s.set = load.Settings{CommitMode: commit.Transaction, Method: commit.Method(one("insert", "copy")), Chunk: 20 + rng.Int64N(200), Workers: 1 + rng.IntN(3), RetryFor: time.Minute}
 	switch keyed := s.kind != "keyless"; {
 	case keyed && s.kind != "collated" && rng.IntN(2) == 0:
-		s.set.Way = commit.Statement
+		s.set.CommitMode = commit.Statement
 		if srv.Cockroach {
-			s.set.Via = commit.Insert
+			s.set.Method = commit.Insert
 		}
 	case keyed && rng.IntN(2) == 0:
-		s.conflict, s.set.Via, s.repeated = commit.Conflict(one("skip", "update")), commit.Insert, true
+		s.conflict, s.set.Method, s.repeated = commit.Conflict(one("skip", "update")), commit.Insert, true
 	case !keyed:
 		s.repeated = rng.IntN(2) == 0
 	}
@@ -184,7 +184,7 @@ func (s surroundings) load(t *testing.T, url, as string, rng *rand.Rand) bool {
 	}
 	l := newLoad(t, proxy.URL(), req)
 	fault := &loadertest.Fault{When: chunkEnds(), Nth: last, Do: loadertest.BlackHoleAll}
-	if s.set.Way == commit.Statement {
+	if s.set.CommitMode == commit.Statement {
 		fault.When = loadertest.Match{SQL: rowsOf, Kind: loadertest.MsgStatement}
 	}
 	if s.end != "stopped" {
@@ -253,7 +253,7 @@ func (s surroundings) load(t *testing.T, url, as string, rng *rand.Rand) bool {
 
 // again returns the settings of the run that goes on.
 func (s surroundings) again(rng *rand.Rand) load.Settings {
-	return load.Settings{Chunk: 20 + rng.Int64N(200), Workers: 1 + rng.IntN(3), Via: s.set.Via}
+	return load.Settings{Chunk: 20 + rng.Int64N(200), Workers: 1 + rng.IntN(3), Method: s.set.Method}
 }
 
 func firstDifference(got, want []string) string {

@@ -42,7 +42,7 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 				loadertest.Long(t)
 			}
 			locked := func(s subject) bool {
-				return keyed(s) && s.Via == commit.Insert || loadertest.Chaos && (keyed(s) || s.kind == "keyless" && s.Via == commit.Copy)
+				return keyed(s) && s.Method == commit.Insert || loadertest.Chaos && (keyed(s) || s.kind == "keyless" && s.Method == commit.Copy)
 			}
 			eachOf(t, locked, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 				if srv.Cockroach {
@@ -51,7 +51,7 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 				if srv.Cockroach && !keyed(sub) {
 					loadertest.Skip(t, "CockroachDB 21.1 has no LOCK TABLE")
 				}
-				if srv.Cockroach && sub.Via == commit.Copy {
+				if srv.Cockroach && sub.Method == commit.Copy {
 					loadertest.Skip(t, "CockroachDB 21.1 closes the connection of a COPY whose time is over, and says nothing")
 				}
 				if test.param != "" {

@@ -17,16 +17,16 @@ import (
 
 // A Report says how the rows in the table compare with those that the seed gives.
 type Report struct {
-	Rows     int64  // rows that should be there: those that the registry has as loaded
-	Same     int64  // there with all their content
-	Changed  int64  // there with other content
-	Missing  int64  // not there
-	Foreign  int64  // rows of others in the load's range of keys
-	First    int64  // position of the first row that is changed or missing; -1 for none
-	FirstKey int64  // its key; of generated rows only
-	Place    string // of a load of files: the first chunk with such a row
-	Want     uint64 // checksum of what the seed gives: see commit.Checksum; zero of files
-	Got      uint64 // checksum of what the database has; zero of files
+	Rows        int64  // rows that should be there: those that the registry has as loaded
+	Same        int64  // there with all their content
+	Changed     int64  // there with other content
+	Missing     int64  // not there
+	Conflicting int64  // rows of others in the load's range of keys
+	First       int64  // position of the first row that is changed or missing; -1 for none
+	FirstKey    int64  // its key; of generated rows only
+	Place       string // of a load of files: the first chunk with such a row
+	Want        uint64 // checksum of what the seed gives: see commit.Checksum; zero of files
+	Got         uint64 // checksum of what the database has; zero of files
 
 	// Repeated is the number of records of files whose key an earlier one has: one row
 	// cannot be both. With --on-conflict they are as they should be, and are not Rows.
@@ -51,7 +51,7 @@ func (r Report) OK() bool {
 	if r.Counted {
 		return r.There == r.Rows || r.There > r.Rows && !r.Alone
 	}
-	return r.Same+r.Others == r.Rows && r.Foreign == 0 && r.Want == r.Got && r.Repeated == 0 && r.Order == 0
+	return r.Same+r.Others == r.Rows && r.Conflicting == 0 && r.Want == r.Got && r.Repeated == 0 && r.Order == 0
 }
 
 // ErrIncomplete is wrapped by Verify's error when the load is not complete yet.
@@ -86,7 +86,7 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 		if err != nil {
 			return Report{}, fmt.Errorf("count the rows in the load's keys: %w", err)
 		}
-		total.Foreign = n - total.Same - total.Changed
+		total.Conflicting = n - total.Same - total.Changed
 	}
 	return total, err
 }
@@ -164,7 +164,7 @@ func (l *Load) verifySpan(ctx context.Context, c *rows.Chunk, span chunker.Span)
 	var moved map[int64]int64
 	if l.committer.Redraw != nil {
 		var err error
-		if moved, err = l.registry.Moved(ctx, l.ID, span.Range()); err != nil {
+		if moved, err = l.registry.Rekeyed(ctx, l.ID, span.Range()); err != nil {
 			return commit.Verdict{}, err
 		}
 	}

@@ -25,29 +25,29 @@ const (
 	pooledWorkers = 64 // sessions that there may be where the user names no number
 )
 
-// A Crew is the number of workers of a run, and why.
-type Crew struct {
-	Begin, Most int // to begin with; that the run may try
-	Why         string
+// A WorkerCount is the number of workers of a run, and why.
+type WorkerCount struct {
+	Start, Max int // to begin with; that the run may try
+	Why        string
 }
 
 // crew returns the workers of a run.
-func (l *Load) crew(s Settings) Crew {
+func (l *Load) crew(s Settings) WorkerCount {
 	switch near := min(max(runtime.NumCPU(), leastWorkers), nearWorkers); {
 	case l.Dataset.Ordered() != "":
-		return Crew{1, 1, l.Dataset.Ordered()}
+		return WorkerCount{1, 1, l.Dataset.Ordered()}
 	case s.Workers > 0:
-		return Crew{s.Workers, s.Workers, "as asked"}
+		return WorkerCount{s.Workers, s.Workers, "as asked"}
 	case l.tuned.Origin == registry.ByBench && l.tuned.Workers > 0:
 		n := min(l.tuned.Workers, pooledWorkers)
-		return Crew{n, n, "loader bench found it"}
+		return WorkerCount{n, n, "loader bench found it"}
 	case l.tuned.Workers > 0:
 		n := min(l.tuned.Workers, mostWorkers)
-		return Crew{n, mostWorkers, "the last load of this table settled on it; a run of more than some seconds tries more"}
+		return WorkerCount{n, mostWorkers, "the last load of this table settled on it; a run of more than some seconds tries more"}
 	case l.srv.Config.Local():
-		return Crew{near, mostWorkers, fmt.Sprintf("the server shares the %d processors of this machine; a run of more than some seconds tries more", runtime.NumCPU())}
+		return WorkerCount{near, mostWorkers, fmt.Sprintf("the server shares the %d processors of this machine; a run of more than some seconds tries more", runtime.NumCPU())}
 	}
-	return Crew{farWorkers, mostWorkers, "the server is elsewhere; a run of more than some seconds tries more"}
+	return WorkerCount{farWorkers, mostWorkers, "the server is elsewhere; a run of more than some seconds tries more"}
 }
 
 // outOfOrder returns why a load whose rows were not committed in order cannot go on.
@@ -75,23 +75,23 @@ func (l *Load) recall(ctx context.Context, s *Settings) error {
 	if err != nil || !ok {
 		return err
 	}
-	if s.Way != "" && t.Way != "" && string(s.Way) != t.Way || s.Via != "" && t.Via != "" && string(s.Via) != t.Via {
+	if s.CommitMode != "" && t.CommitMode != "" && string(s.CommitMode) != t.CommitMode || s.Method != "" && t.Method != "" && string(s.Method) != t.Method {
 		return nil // found for another way of loading
 	}
-	if t.Via == string(Import) {
+	if t.Method == string(Import) {
 		// Where IMPORT cannot take this load, nothing is known.
-		l.prefers = s.Via == ""
+		l.prefers = s.Method == ""
 		return nil
 	}
 	l.tuned = t
 	found := "the last load of this table settled on"
 	if t.Origin == registry.ByBench {
 		found = "loader bench found"
-		if s.Way == "" {
-			s.Way, l.recalledWay = commit.Way(t.Way), true
+		if s.CommitMode == "" {
+			s.CommitMode, l.recalledWay = commit.Mode(t.CommitMode), true
 		}
-		if s.Via == "" {
-			s.Via = commit.Via(t.Via)
+		if s.Method == "" {
+			s.Method = commit.Method(t.Method)
 		}
 	}
 	workers := ""
@@ -105,15 +105,15 @@ func (l *Load) recall(ctx context.Context, s *Settings) error {
 // remember keeps what a run settled on, where that is not what it began with, and says
 // so.
 func (l *Load) remember(ctx context.Context, res loader.Result) {
-	if l.registry == nil || res.Chunks == 0 || !l.Job.Adapt || res.RowsPerChunk == l.Plan.RowsPerChunk && res.Workers == l.Job.Workers {
+	if l.registry == nil || res.Chunks == 0 || !l.Job.AutoTune || res.RowsPerChunk == l.Plan.RowsPerChunk && res.Workers == l.Job.Workers {
 		return
 	}
 	t := registry.Tuning{
-		Target: l.Table.Display(), What: l.Dataset.Facts().Kind, Chunk: res.RowsPerChunk,
-		Via: string(l.Via), Way: string(l.Way), Origin: registry.ByRun,
+		Target: l.Table.Display(), Kind: l.Dataset.Facts().Kind, Chunk: res.RowsPerChunk,
+		Method: string(l.Method), CommitMode: string(l.CommitMode), Origin: registry.ByRun,
 	}
 	workers := ""
-	if l.Job.MostWorkers > l.Job.Workers {
+	if l.Job.MaxWorkers > l.Job.Workers {
 		t.Workers = res.Workers
 		workers = fmt.Sprintf(" and %d workers", res.Workers)
 	}

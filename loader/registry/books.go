@@ -154,12 +154,12 @@ func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
 
 // believe adds to in, what the record has of a claim, what the run knows to be in of it. Nil
 // adds what the ledger has, whatever the run believes.
-type believe func(ctx context.Context, tx pgx.Tx, c loader.Claim, in *chunker.Ranges) error
+type believe func(ctx context.Context, tx pgx.Tx, c loader.Lease, in *chunker.Ranges) error
 
 // release moves what is in of the claims of a run into the load's record. When everything
 // is in, the load is done. A *loader.GoneError names what the run believes in and the
 // server does not have.
-func (r *Registry) release(ctx context.Context, load, run string, list []loader.Claim, known believe) error {
+func (r *Registry) release(ctx context.Context, load, run string, list []loader.Lease, known believe) error {
 	var gone []chunker.Range
 	complete := false // an attempt came as far as its commit
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {

@@ -17,14 +17,14 @@ import (
 func inWork(t *testing.T, url, id string) (alive func() bool) {
 	t.Helper()
 	reg, _ := open(t, url)
-	if err := reg.Add(t.Context(), registry.Load{ID: id, What: "points", Target: "public.points", Positions: 100, Spec: []byte("{}")}); err != nil {
+	if err := reg.Add(t.Context(), registry.Load{ID: id, Kind: "points", Target: "public.points", Positions: 100, Spec: []byte("{}")}); err != nil {
 		t.Fatal(err)
 	}
 	session := sessionOf(t, url, id, "running0")
 	q := reg.Queue(id, "running0")
 	c := claim(t, q, 100)
 	c.Done.Add(chunker.Range{End: 40})
-	if err := q.Checkpoint(t.Context(), []loader.Claim{c}); err != nil {
+	if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 		t.Fatal(err)
 	}
 	loadertest.Exec(t, url,

@@ -21,7 +21,7 @@ func TestOnlyTheLedgerIsBelieved(t *testing.T) {
 		c := claim(t, q, 100)
 		loadertest.Exec(t, url, "INSERT INTO loader.ledger (load, lo, hi) VALUES ('crash000', 0, 40)")
 		c.Done.Add(c.Range)
-		if err := q.Checkpoint(t.Context(), []loader.Claim{c}); err != nil {
+		if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 			t.Error(err)
 		}
 		if in, err := reg.In(t.Context(), "crash000"); err != nil || in.String() != "0-40" {
@@ -82,12 +82,12 @@ func TestCrashTakesMarkers(t *testing.T) {
 		q.Markers, q.LooksUp = true, true
 		c := claim(t, q, 100)
 		c.Done.Add(chunker.Range{End: 30})
-		if err := q.Checkpoint(t.Context(), []loader.Claim{c}); err != nil {
+		if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 			t.Error(err)
 		}
 		loadertest.Exec(t, url, "TRUNCATE loader.markers")
 		c.Done.Add(c.Range)
-		if err := q.Checkpoint(t.Context(), []loader.Claim{c}); err != nil {
+		if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 			t.Error(err)
 		}
 		if in, err := reg.In(t.Context(), "crash000"); err != nil || in.String() != "0-30" {

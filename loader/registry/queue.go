@@ -29,9 +29,9 @@ type Queue struct {
 	// Block, when not zero, keeps claims from crossing its multiples: the blocks
 	// of keys that lie together.
 	Block int64
-	// Most is the most positions of one claim; zero is no limit. Least is the size
-	// below which a claim is not made for the sake of sharing; zero is smallClaim.
-	Most, Least int64
+	// MaxLease is the most positions of one lease; zero is no limit. MinLease is the size
+	// below which a lease is not made for the sake of sharing; zero is smallClaim.
+	MaxLease, MinLease int64
 	// Fit, when not nil, moves the end of a claim to where the source can be cut.
 	Fit func(chunker.Range) (chunker.Range, error)
 	// Ledger says that the run writes ledger rows, which a claim that is given
@@ -45,7 +45,7 @@ type Queue struct {
 	// ErrEmptied when a crash took it.
 	Marker string
 	// LooksUp says that what rows hold tells whether they are in: a claim then knows which
-	// of its positions may have been sent; see loader.Claim.
+	// of its positions may have been sent; see loader.Lease.
 	LooksUp bool
 	// InOrder says that the load's positions are committed in their order: a claim begins
 	// at the first position that is not in, and while another run has one there is none to
@@ -65,9 +65,9 @@ func (r *Registry) Queue(load, run string) *Queue {
 // joins later finds work too, but at least one chunk. When nothing is free but runs
 // that have died hold something, their sessions are ended, what they committed is
 // recorded, and their claims are free.
-func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Claim, error) {
+func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Lease, error) {
 	if err := q.reg.upgrade(ctx); err != nil {
-		return loader.Claim{}, err
+		return loader.Lease{}, err
 	}
 	for {
 		c, dead, err := q.claim(ctx, chunk)
@@ -76,7 +76,7 @@ func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Claim, error) {
 		}
 		for _, run := range dead {
 			if err := q.reg.takeOver(ctx, q.load, run, q.run, q.Ledger); err != nil {
-				return loader.Claim{}, err
+				return loader.Lease{}, err
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Claim, error) {
 
 // claim makes one attempt; with ErrBusy it returns the runs that hold something and
 // show no life.
-func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead []string, err error) {
+func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Lease, dead []string, err error) {
 	// One at a time, so that a claim of this run that it does not know of can
 	// only come from an attempt whose commit was confirmed to nobody, or from a crash
 	// that lost its release.
@@ -92,7 +92,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 	defer q.mu.Unlock()
 	var others []claim
 	err = q.reg.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		got, others = loader.Claim{}, nil
+		got, others = loader.Lease{}, nil
 		b, err := q.reg.lockLive(ctx, tx, q.load)
 		if err != nil {
 			return err
@@ -111,7 +111,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 			case c.successor != "":
 				return ours{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
 			case !q.held[c.First]:
-				got = loader.Claim{Range: c.Range, Done: c.done, Open: within(b.open, c.Range)}
+				got = loader.Lease{Range: c.Range, Done: c.done, Open: within(b.open, c.Range)}
 				return q.known(ctx, tx, b, &got)
 			}
 		}
@@ -125,7 +125,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 		if q.InOrder && !isPrefix(taken) {
 			return ours{ErrGaps}
 		}
-		got = loader.Claim{Range: q.share(b.positions, free, chunk)}
+		got = loader.Lease{Range: q.share(b.positions, free, chunk)}
 		if q.Fit != nil {
 			if got.Range, err = q.Fit(got.Range); err != nil {
 				return ours{err}
@@ -144,7 +144,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 		return q.mark(ctx, tx, got.First)
 	})
 	if err != nil {
-		return loader.Claim{}, nil, err
+		return loader.Lease{}, nil, err
 	}
 	if got.Len() > 0 {
 		q.held[got.First], q.entered = true, true
@@ -152,16 +152,16 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Claim, dead 
 		return got, nil, nil
 	}
 	if len(others) == 0 {
-		return loader.Claim{}, nil, io.EOF
+		return loader.Lease{}, nil, io.EOF
 	}
 	dead, err = q.reg.dead(ctx, q.load, others)
 	if err != nil {
-		return loader.Claim{}, nil, err
+		return loader.Lease{}, nil, err
 	}
 	if q.InOrder && q.Waits != nil && len(dead) == 0 {
 		q.told.Do(q.Waits)
 	}
-	return loader.Claim{}, dead, loader.ErrBusy
+	return loader.Lease{}, dead, loader.ErrBusy
 }
 
 // insert enters a claim, and with the first one the run. A run that was fenced takes nothing
@@ -199,7 +199,7 @@ func within(set chunker.Ranges, r chunker.Range) chunker.Ranges {
 	return in
 }
 
-// smallClaim is the size below which a claim is not made for the sake of sharing: what
+// smallClaim is the size below which a lease is not made for the sake of sharing: what
 // one run may still do at the end while the others have nothing left.
 const smallClaim = 1 << 15
 
@@ -210,14 +210,14 @@ func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunke
 	for _, f := range free {
 		left += f.Len()
 	}
-	least := q.Least
+	least := q.MinLease
 	if least == 0 {
 		least = min(positions/16, smallClaim)
 	}
 	size := max(left/3, least)
 	size = (size + chunk - 1) / chunk * chunk
-	if q.Most > 0 {
-		size = min(size, q.Most)
+	if q.MaxLease > 0 {
+		size = min(size, q.MaxLease)
 	}
 	got := free[0]
 	got.End = min(got.End, got.First+max(size, chunk))
@@ -229,7 +229,7 @@ func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunke
 
 // Checkpoint writes a sign of life for claims that go on and, where there is no ledger,
 // what is in of them. It makes one attempt.
-func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Claim) error {
+func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Lease) error {
 	ctx, cancel := context.WithTimeout(ctx, q.reg.AttemptTimeout)
 	defer cancel()
 	for _, c := range claims {
@@ -256,7 +256,7 @@ func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Claim) error {
 
 // Release records what is in of a claim and gives the rest back. Done twice it
 // changes nothing. A *loader.GoneError: what the run was told to be in is not.
-func (q *Queue) Release(ctx context.Context, c loader.Claim) error {
+func (q *Queue) Release(ctx context.Context, c loader.Lease) error {
 	// What is gone of the claim is free as soon as it is released: no claim may come
 	// between that and what follows. Both lock the load's row anyway.
 	q.mu.Lock()
@@ -265,7 +265,7 @@ func (q *Queue) Release(ctx context.Context, c loader.Claim) error {
 	if !q.Ledger {
 		known = q.reported
 	}
-	err := q.reg.release(ctx, q.load, q.run, []loader.Claim{c}, known)
+	err := q.reg.release(ctx, q.load, q.run, []loader.Lease{c}, known)
 	var gone *loader.GoneError
 	if err != nil && !errors.As(err, &gone) {
 		return err
@@ -277,7 +277,7 @@ func (q *Queue) Release(ctx context.Context, c loader.Claim) error {
 
 // reported adds what a run without a ledger was told to be in, unless the server crashed since
 // the run claimed.
-func (q *Queue) reported(ctx context.Context, tx pgx.Tx, c loader.Claim, in *chunker.Ranges) error {
+func (q *Queue) reported(ctx context.Context, tx pgx.Tx, c loader.Lease, in *chunker.Ranges) error {
 	if q.Markers {
 		if there, err := q.unmark(ctx, tx, c.First); err != nil || !there {
 			return err
@@ -289,7 +289,7 @@ func (q *Queue) reported(ctx context.Context, tx pgx.Tx, c loader.Claim, in *chu
 
 // known completes a claim of this run that it does not hold: with what the ledger has, if
 // the claim was released and a crash lost that.
-func (q *Queue) known(ctx context.Context, tx pgx.Tx, b books, c *loader.Claim) error {
+func (q *Queue) known(ctx context.Context, tx pgx.Tx, b books, c *loader.Lease) error {
 	if q.Markers {
 		c.Open.Add(c.Range)
 		return q.mark(ctx, tx, c.First)

@@ -21,7 +21,7 @@ func entered(t *testing.T, s loadertest.Server, id string, n int64) (url string,
 	t.Helper()
 	url = s.NewDatabase(t)
 	reg, _ = open(t, url)
-	if err := reg.Add(t.Context(), registry.Load{ID: id, What: "points", Target: "public.points", Positions: n, Spec: []byte("{}")}); err != nil {
+	if err := reg.Add(t.Context(), registry.Load{ID: id, Kind: "points", Target: "public.points", Positions: n, Spec: []byte("{}")}); err != nil {
 		t.Fatal(err)
 	}
 	return url, reg
@@ -60,7 +60,7 @@ func sessionOf(t *testing.T, url, load, run string) *pgx.Conn {
 }
 
 // claim takes all positions of a load that is as large as a chunk.
-func claim(t *testing.T, q *registry.Queue, n int64) loader.Claim {
+func claim(t *testing.T, q *registry.Queue, n int64) loader.Lease {
 	t.Helper()
 	c, err := q.Claim(t.Context(), n)
 	if err != nil || c.Len() != n {
@@ -78,7 +78,7 @@ func TestLateCheckpoint(t *testing.T) {
 		was := claim(t, older, 100)
 		is := claim(t, newer, 100) // the older has no session
 		was.Done.Add(was.Range)
-		if err := older.Checkpoint(t.Context(), []loader.Claim{was}); !errors.Is(err, loader.ErrLost) {
+		if err := older.Checkpoint(t.Context(), []loader.Lease{was}); !errors.Is(err, loader.ErrLost) {
 			t.Errorf("a late checkpoint gives %v, want ErrLost", err)
 		}
 		if err := older.Release(t.Context(), was); !errors.Is(err, loader.ErrLost) {

@@ -51,7 +51,7 @@ const (
 // A Load is one row of the registry.
 type Load struct {
 	ID        string
-	What      string // points, accounts, csv
+	Kind      string // points, accounts, csv
 	Target    string // the table, quoted where it needs to be
 	State     State
 	Positions int64           // rows, or bytes of the source
@@ -126,7 +126,7 @@ func (r *Registry) Add(ctx context.Context, l Load) error {
 	// ON CONFLICT, not to fail when the reply of a first attempt was lost.
 	return r.exec(ctx, `INSERT INTO loader.loads (id, what, target, state, positions, spec)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
-		l.ID, l.What, l.Target, string(state), l.Positions, string(l.Spec))
+		l.ID, l.Kind, l.Target, string(state), l.Positions, string(l.Spec))
 }
 
 const loadColumns = `id, what, target, state, positions, done, spec, created_at, COALESCE(finished_at, 'epoch'), COALESCE(job, 0)`
@@ -134,7 +134,7 @@ const loadColumns = `id, what, target, state, positions, done, spec, created_at,
 func scanLoad(row pgx.Row) (Load, error) {
 	var l Load
 	var state, done, spec string
-	if err := row.Scan(&l.ID, &l.What, &l.Target, &state, &l.Positions, &done, &spec, &l.Created, &l.Finished, &l.Job); err != nil {
+	if err := row.Scan(&l.ID, &l.Kind, &l.Target, &state, &l.Positions, &done, &spec, &l.Created, &l.Finished, &l.Job); err != nil {
 		return Load{}, err
 	}
 	if l.Finished.Unix() == 0 {
@@ -196,9 +196,9 @@ func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 	return in, err
 }
 
-// Moved returns, of the rows in span, those that have another key than the seed
+// Rekeyed returns, of the rows in span, those that have another key than the seed
 // gives, as row number → key.
-func (r *Registry) Moved(ctx context.Context, id string, span chunker.Range) (map[int64]int64, error) {
+func (r *Registry) Rekeyed(ctx context.Context, id string, span chunker.Range) (map[int64]int64, error) {
 	found, err := r.pool.Query(ctx, `SELECT row_number, id FROM loader.moved WHERE load = $1 AND row_number >= $2 AND row_number < $3`, id, span.First, span.End)
 	if err != nil {
 		return nil, fmt.Errorf("read moved rows: %w", err)

@@ -87,7 +87,7 @@ func checkReads(t *testing.T, reg *registry.Registry) {
 	_, count := reg.CountRejects(t.Context(), id)
 	each := reg.EachReject(t.Context(), id, func(rows.Reject) error { return nil })
 	_, deferred := reg.Deferred(t.Context(), id)
-	_, moved := reg.Moved(t.Context(), id, chunker.Range{End: 100})
+	_, moved := reg.Rekeyed(t.Context(), id, chunker.Range{End: 100})
 	_, _, tuning := reg.Tuning(t.Context(), "public.points", "points")
 	if err := errors.Join(get, count, each, deferred, moved, tuning); err != nil {
 		t.Error(err)

@@ -67,7 +67,7 @@ func TestTakeoverThatStopped(t *testing.T) {
 				}
 				for n := 1; ; n++ {
 					id := fmt.Sprintf("%c%c%06d", what[0], "cs"[min(int(do), 1)], n)
-					if err := direct.Add(t.Context(), registry.Load{ID: id, What: "points", Target: "public.points", Positions: 100, Spec: []byte("{}")}); err != nil {
+					if err := direct.Add(t.Context(), registry.Load{ID: id, Kind: "points", Target: "public.points", Positions: 100, Spec: []byte("{}")}); err != nil {
 						t.Fatal(err)
 					}
 					session := sessionOf(t, url, id, "zombie00")
@@ -84,7 +84,7 @@ func TestTakeoverThatStopped(t *testing.T) {
 					proxy := loadertest.NewProxy(t, url)
 					reg := through(t, proxy)
 					proxy.Add(fault)
-					var c loader.Claim
+					var c loader.Lease
 					switch what {
 					case "takeover":
 						q := reg.Queue(id, "second00")
@@ -184,7 +184,7 @@ func TestRunThatWasMarked(t *testing.T) {
 				t.Errorf("%s gives %v, want ErrLost", what, err)
 			}
 		}
-		lost("a checkpoint", q.Checkpoint(t.Context(), []loader.Claim{c}))
+		lost("a checkpoint", q.Checkpoint(t.Context(), []loader.Lease{c}))
 		lost("a release", q.Release(t.Context(), c))
 		lost("a job", reg.SetJob(t.Context(), "marked00", "zombie00", 7))
 		lost("a specification", reg.SetSpec(t.Context(), "marked00", "zombie00", []byte("{}")))
@@ -243,7 +243,7 @@ func TestFenceThatIsRefused(t *testing.T) {
 		loadertest.Exec(t, url, "CREATE SCHEMA loader", "GRANT USAGE ON SCHEMA loader TO "+user)
 		reg, _ := open(t, url)
 		grantTables(t, url, user)
-		if err := reg.Add(t.Context(), registry.Load{ID: "refused0", What: "points", Target: "public.points", Positions: 100, Spec: []byte("{}")}); err != nil {
+		if err := reg.Add(t.Context(), registry.Load{ID: "refused0", Kind: "points", Target: "public.points", Positions: 100, Spec: []byte("{}")}); err != nil {
 			t.Fatal(err)
 		}
 		session := sessionOf(t, url, "refused0", "zombie00")
@@ -256,7 +256,7 @@ func TestFenceThatIsRefused(t *testing.T) {
 		if _, err := other.Queue("refused0", "second00").Claim(t.Context(), 100); !errors.Is(err, loader.ErrBusy) {
 			t.Errorf("a claim beside a run that lives gives %v, want ErrBusy", err)
 		}
-		if err := q.Checkpoint(t.Context(), []loader.Claim{c}); err != nil {
+		if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 			t.Errorf("the run that lives: %v", err)
 		}
 		stale(t, url)
@@ -303,7 +303,7 @@ func TestSessionsThatDoNotShow(t *testing.T) {
 	loadertest.Exec(t, url, "CREATE SCHEMA loader", "GRANT USAGE ON SCHEMA loader TO "+user)
 	reg, _ := open(t, url)
 	grantTables(t, url, user)
-	if err := reg.Add(t.Context(), registry.Load{ID: "unseen00", What: "points", Target: "public.points", Positions: 100, Spec: []byte("{}")}); err != nil {
+	if err := reg.Add(t.Context(), registry.Load{ID: "unseen00", Kind: "points", Target: "public.points", Positions: 100, Spec: []byte("{}")}); err != nil {
 		t.Fatal(err)
 	}
 	session := sessionOf(t, url, "unseen00", "living00")
@@ -316,7 +316,7 @@ func TestSessionsThatDoNotShow(t *testing.T) {
 	if _, err := other.Queue("unseen00", "second00").Claim(t.Context(), 100); !errors.Is(err, loader.ErrBusy) {
 		t.Errorf("a claim beside a run that lives gives %v, want ErrBusy", err)
 	}
-	if err := q.Checkpoint(t.Context(), []loader.Claim{c}); err != nil {
+	if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 		t.Errorf("the run that lives: %v", err)
 	}
 	stale(t, url)
@@ -374,10 +374,10 @@ func TestOpenRanges(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url, reg := entered(t, s, "open0000", 100)
 		q := reg.Queue("open0000", "older000")
-		q.Most = 60
+		q.MaxLease = 60
 		c := claim(t, q, 60)
 		c.Done.Add(chunker.Range{First: 10, End: 20})
-		if err := q.Checkpoint(t.Context(), []loader.Claim{c}); err != nil {
+		if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 			t.Fatal(err)
 		}
 		newer := reg.Queue("open0000", "newer000")

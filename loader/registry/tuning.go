@@ -11,12 +11,12 @@ import (
 // A Tuning is how a table was loaded best so far: where the next load of the same kind
 // of rows into it begins.
 type Tuning struct {
-	Target  string // the table, as Load.Target has it
-	What    string // points, accounts, csv
-	Chunk   int64  // rows per chunk
-	Workers int    // zero is automatic
-	Via     string // insert, copy; empty is automatic
-	Way     string // statement, transaction; empty is automatic
+	Target     string // the table, as Load.Target has it
+	Kind       string // points, accounts, csv
+	Chunk      int64  // rows per chunk
+	Workers    int    // zero is automatic
+	Method     string // insert, copy; empty is automatic
+	CommitMode string // statement, transaction; empty is automatic
 	// Origin says who found it: ByBench or ByRun. What a benchmark found is not
 	// replaced by a run.
 	Origin string
@@ -37,7 +37,7 @@ func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
 		_, err := tx.Exec(ctx, `INSERT INTO loader.tuning (target, what, chunk, workers, via, way, origin) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (target, what) DO UPDATE SET chunk = excluded.chunk, workers = excluded.workers, via = excluded.via, way = excluded.way,
 			origin = excluded.origin, updated_at = now() WHERE tuning.origin <> 'bench' OR excluded.origin = 'bench'`,
-			t.Target, t.What, t.Chunk, t.Workers, t.Via, t.Way, t.Origin)
+			t.Target, t.Kind, t.Chunk, t.Workers, t.Method, t.CommitMode, t.Origin)
 		return err
 	})
 	if err != nil {
@@ -50,7 +50,7 @@ func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
 // is nothing.
 func (r *Registry) Tuning(ctx context.Context, target, what string) (t Tuning, ok bool, err error) {
 	err = r.pool.QueryRow(ctx, `SELECT target, what, chunk, workers, via, way, origin FROM loader.tuning WHERE target = $1 AND what = $2`, target, what).
-		Scan(&t.Target, &t.What, &t.Chunk, &t.Workers, &t.Via, &t.Way, &t.Origin)
+		Scan(&t.Target, &t.Kind, &t.Chunk, &t.Workers, &t.Method, &t.CommitMode, &t.Origin)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), r.absent(err):
 		return t, false, nil

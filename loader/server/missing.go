@@ -26,7 +26,7 @@ func CreateIfMissing(ctx context.Context, db Execer, what, name, ddl string) err
 		}
 	}
 	if err != nil {
-		return &CreateError{What: what, Name: name, Err: err}
+		return &CreateError{Kind: what, Name: name, Err: err}
 	}
 	return nil
 }

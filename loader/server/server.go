@@ -158,14 +158,14 @@ func ensureDatabase(ctx context.Context, c *Config, name string) error {
 	}
 	_, err = conn.Exec(ctx, `CREATE DATABASE `+pgx.Identifier{name}.Sanitize())
 	if err != nil && Code(err) != "42P04" && Code(err) != "23505" { // another loader was first
-		return &CreateError{What: "database", Name: name, Err: err}
+		return &CreateError{Kind: "database", Name: name, Err: err}
 	}
 	return nil
 }
 
 // A CreateError says that the server refused to create a database, schema or table.
 type CreateError struct {
-	What, Name string
+	Kind, Name string
 	Err        error
 }
 
@@ -173,7 +173,7 @@ type CreateError struct {
 func (e *CreateError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *CreateError) Error() string {
-	return fmt.Sprintf("create %s %s: %s", e.What, e.Name, Reason(e.Err))
+	return fmt.Sprintf("create %s %s: %s", e.Kind, e.Name, Reason(e.Err))
 }
 
 func (e *CreateError) Unwrap() error { return e.Err }
@@ -343,9 +343,9 @@ func With(ctx context.Context, c *Config, fn func(*pgx.Conn) error) error {
 	return fn(conn)
 }
 
-// Own calls fn with a connection taken out of a pool for good, whose settings fn may
+// WithDedicatedConn calls fn with a connection taken out of a pool for good, whose settings fn may
 // change: it is closed afterwards. Its error is fn's or the pool's.
-func Own(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) error {
+func WithDedicatedConn(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) error {
 	c, err := pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -360,10 +360,10 @@ func Own(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) erro
 	return fn(conn)
 }
 
-// Untimed is Own for statements that may take as long as they need, beyond the pool's
+// WithoutTimeout is WithDedicatedConn for statements that may take as long as they need, beyond the pool's
 // statement timeout: those that read or change whole tables.
-func Untimed(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) error {
-	return Own(ctx, pool, func(conn *pgx.Conn) error {
+func WithoutTimeout(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) error {
+	return WithDedicatedConn(ctx, pool, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
 			return err
 		}

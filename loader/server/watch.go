@@ -115,7 +115,7 @@ func (w *Watch) Confirm(ctx context.Context, pool *pgxpool.Pool, attempt, within
 	end := time.Now().Add(within)
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		before := w.warnings()
-		_, err := Bounded{Pool: pool, Within: attempt}.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, 'loader', 'confirm')`)
+		_, err := TimeoutPool{Pool: pool, Timeout: attempt}.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, 'loader', 'confirm')`)
 		switch {
 		case err == nil && w.warnings() == before:
 			return nil

@@ -23,7 +23,7 @@ import (
 // the user's own in the database. It needs the right to create tables there, and no
 // administrator. It is safe for concurrent use.
 type Store struct {
-	pool server.Bounded
+	pool server.TimeoutPool
 	user string
 	host string // database.schema.tables, as userfile URLs have it
 	dir  string // of the load's files
@@ -35,7 +35,7 @@ type Store struct {
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
 // New returns the space of a load. It makes nothing.
-func New(pool server.Bounded, database, user, load string) *Store {
+func New(pool server.TimeoutPool, database, user, load string) *Store {
 	if !plainName.MatchString(database) {
 		database = "defaultdb" // a userfile URL cannot name others
 	}

@@ -9,35 +9,35 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A Bounded is a pool whose calls end when they are not answered Within a time: a
+// A TimeoutPool is a pool whose calls end when they are not answered within Timeout: a
 // connection may have gone silent. Their errors then wrap context.DeadlineExceeded, which
 // [Classify] takes for uncertain. What is not among its own methods is the pool's, without
 // a bound.
-type Bounded struct {
+type TimeoutPool struct {
 	*pgxpool.Pool
-	Within time.Duration
+	Timeout time.Duration
 }
 
 // Deadline returns a context that ends when a call that begins now must have ended.
-func (b Bounded) Deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, b.Within)
+func (b TimeoutPool) Deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, b.Timeout)
 }
 
 // Exec is the pool's.
-func (b Bounded) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+func (b TimeoutPool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	ctx, cancel := b.Deadline(ctx)
 	defer cancel()
 	return b.Pool.Exec(ctx, sql, args...)
 }
 
 // QueryRow is the pool's.
-func (b Bounded) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+func (b TimeoutPool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	ctx, cancel := b.Deadline(ctx)
 	return boundedRow{b.Pool.QueryRow(ctx, sql, args...), cancel}
 }
 
 // Query is the pool's. The time is that until the rows are closed.
-func (b Bounded) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+func (b TimeoutPool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	ctx, cancel := b.Deadline(ctx)
 	found, err := b.Pool.Query(ctx, sql, args...)
 	if err != nil {
