@@ -48,7 +48,7 @@ func (s *Scanner) Skip(rows int64, size int) bool {
 	var lines int64 // ends of line between At and the block
 	var last ending
 	for at := s.At; at < len(s.Buf) && s.Rows < rows; at += blockBytes {
-		if calm := at + calmBytes; open == 0 && calm <= min(len(s.Buf), size, s.quote, s.cr) {
+		if calm := at + quietBytes; open == 0 && calm <= min(len(s.Buf), size, s.quote, s.cr) {
 			// Neither quotes nor CRs: counting ends of line is all there is to do.
 			if n := int64(bytes.Count(s.Buf[at:calm], newline)); n > 0 && s.Rows+n <= rows {
 				s.At = at + bytes.LastIndexByte(s.Buf[at:calm], '\n') + 1
@@ -122,8 +122,8 @@ func (s *Scanner) settle(e ending) int64 {
 	return n
 }
 
-// calmBytes is the length of text that is looked at as a whole where that can be done.
-const calmBytes = 4 << 10
+// quietBytes is the length of text that is looked at as a whole where that can be done.
+const quietBytes = 4 << 10
 
 var newline = []byte{'\n'}
 

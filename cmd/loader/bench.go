@@ -108,10 +108,10 @@ func list[T ~string](c *cli.Context, flag string, known ...T) ([]T, error) {
 func grid(c *cli.Context) (bench.Grid, error) {
 	var g bench.Grid
 	var err error
-	if g.Chunks, err = bench.ParseChunks(c.String("chunks"), mostChunk); err != nil {
+	if g.Chunks, err = bench.ParseChunks(c.String("chunks"), maxChunk); err != nil {
 		return g, &usageError{"--chunks takes " + err.Error()}
 	}
-	if g.Workers, err = bench.ParseWorkers(c.String("workers"), mostWorkers); err != nil {
+	if g.Workers, err = bench.ParseWorkers(c.String("workers"), maxWorkers); err != nil {
 		return g, &usageError{"--workers takes " + err.Error()}
 	}
 	if g.Methods, err = list(c, "via", commit.Insert, commit.Copy, bench.Import); err != nil {

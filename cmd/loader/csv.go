@@ -310,7 +310,7 @@ func (p *program) start(c *cli.Context, req load.Request) error {
 	if err != nil {
 		return err
 	}
-	r := &late{}
+	r := &lateReporter{}
 	req.Note, req.Observe = r.note, r.observe
 	l, err := load.New(c.Context, srv, req)
 	if err != nil {

@@ -19,9 +19,9 @@ import (
 
 // How much of a statement, of one argument and of a list of values is echoed.
 const (
-	mostSQL      = 1000
-	mostArgument = 40
-	mostValues   = 3
+	maxSQL      = 1000
+	maxArgument = 40
+	maxValues   = 3
 )
 
 // An echo writes each statement when it has ended: how long it took, its text, its
@@ -75,7 +75,7 @@ func (e *echo) Log(_ context.Context, _ tracelog.LogLevel, what string, data map
 }
 
 func shortSQL(sql string) string {
-	return cut(redact(strings.Join(strings.Fields(sql), " ")), mostSQL)
+	return cut(redact(strings.Join(strings.Fields(sql), " ")), maxSQL)
 }
 
 // shortArgs returns a statement's arguments, none of them where any may be a secret.
@@ -116,7 +116,7 @@ func shortArg(a any) string {
 	case []string:
 		return shortList(v)
 	case string:
-		return "'" + cut(redact(v), mostArgument) + "'"
+		return "'" + cut(redact(v), maxArgument) + "'"
 	case *string:
 		if v == nil {
 			return "NULL"
@@ -128,17 +128,17 @@ func shortArg(a any) string {
 		}
 		return fmt.Sprint(*v)
 	}
-	return cut(redact(fmt.Sprint(a)), mostArgument)
+	return cut(redact(fmt.Sprint(a)), maxArgument)
 }
 
 // shortList returns the first values of a list, and how many there are.
 func shortList[T any](list []T) string {
-	first := make([]string, 0, mostValues)
-	for _, v := range list[:min(len(list), mostValues)] {
-		first = append(first, cut(redact(fmt.Sprint(v)), mostArgument))
+	first := make([]string, 0, maxValues)
+	for _, v := range list[:min(len(list), maxValues)] {
+		first = append(first, cut(redact(fmt.Sprint(v)), maxArgument))
 	}
 	s := strings.Join(first, ", ")
-	if len(list) > mostValues {
+	if len(list) > maxValues {
 		s += fmt.Sprintf(", … %d values", len(list))
 	}
 	return "{" + s + "}"

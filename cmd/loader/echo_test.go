@@ -69,12 +69,12 @@ func TestEchoIsShort(t *testing.T) {
 		"sql": "INSERT  INTO t\n\tVALUES ($1, $2, $3, $4)", "args": []any{ids, []string{long}, long, nil},
 		"commandTag": "INSERT 0 5", "time": 1500 * time.Microsecond,
 	})
-	short := strings.Repeat("é", mostArgument) + "…"
+	short := strings.Repeat("é", maxArgument) + "…"
 	want := "echo:    1.50 ms  INSERT INTO t VALUES ($1, $2, $3, $4)  [{1, 2, 3, … 5 values}, {" + short + "}, '" + short + "', NULL]  -> INSERT 0 5\n"
 	if got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if got := echoed(t, "Query", map[string]any{"sql": strings.Repeat("x", 5000)}); len(got) > mostSQL+60 {
+	if got := echoed(t, "Query", map[string]any{"sql": strings.Repeat("x", 5000)}); len(got) > maxSQL+60 {
 		t.Errorf("a statement of 5000 bytes gives %d", len(got))
 	}
 }

@@ -21,7 +21,7 @@ func FuzzReorder(f *testing.F) {
 	} {
 		f.Add(strings.ReplaceAll(line, " ", "\x00"))
 	}
-	p := &program{stdin: os.Stdin, stdout: &outlet{File: os.Stdout}, stderr: os.Stderr, stop: make(chan struct{})}
+	p := &program{stdin: os.Stdin, stdout: &stdoutWriter{File: os.Stdout}, stderr: os.Stderr, stop: make(chan struct{})}
 	f.Fuzz(func(t *testing.T, line string) {
 		args := append([]string{"loader"}, strings.Split(line, "\x00")...)
 		app := p.app()
@@ -60,12 +60,12 @@ func FuzzFlags(f *testing.F) {
 				t.Errorf("%s %q: %q holds control characters", what, text, err)
 			}
 		}
-		n, err := number("n", text, 1, mostRows)
+		n, err := number("n", text, 1, maxRows)
 		check("a number", err)
-		if err == nil && (n < 1 || n > mostRows) {
+		if err == nil && (n < 1 || n > maxRows) {
 			t.Errorf("%q is the number %d", text, n)
 		}
-		if plain, perr := strconv.ParseInt(text, 10, 64); perr == nil && plain >= 1 && plain <= mostRows && (err != nil || n != plain) {
+		if plain, perr := strconv.ParseInt(text, 10, 64); perr == nil && plain >= 1 && plain <= maxRows && (err != nil || n != plain) {
 			t.Errorf("%q is %d, %v", text, n, err)
 		}
 		tol, err := tolerance(text)

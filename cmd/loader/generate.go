@@ -34,7 +34,7 @@ type generator struct {
 func generators() []generator {
 	return []generator{
 		{
-			Facts: dataset.NewPoints(0, 0).Facts(), rows: 10_000, maxRows: mostRows,
+			Facts: dataset.NewPoints(0, 0).Facts(), rows: 10_000, maxRows: maxRows,
 			usage: "load random points (id, x, y, z), the coordinates uniform in [0, 1024)",
 			examples: `
    loader points --n 10000 --chunk 1000
@@ -125,9 +125,9 @@ func number(name, text string, low, high int64) (int64, error) {
 
 // Bounds of flags.
 const (
-	mostRows    = int64(1) << 50 // keys of points end at 2^53
-	mostChunk   = 10_000_000     // more rows than any server takes in one transaction
-	mostWorkers = 256
+	maxRows    = int64(1) << 50 // keys of points end at 2^53
+	maxChunk   = 10_000_000     // more rows than any server takes in one transaction
+	maxWorkers = 256
 )
 
 // settings reads runFlags.
@@ -135,14 +135,14 @@ func (p *program) settings(c *cli.Context) (load.Settings, error) {
 	var s load.Settings
 	var err error
 	if text := c.String("chunk"); text != "auto" {
-		n, err := number("chunk", text, 1, mostChunk)
+		n, err := number("chunk", text, 1, maxChunk)
 		if err != nil {
 			return s, err
 		}
 		s.Chunk = n
 	}
 	if text := c.String("workers"); text != "auto" {
-		n, err := number("workers", text, 1, mostWorkers)
+		n, err := number("workers", text, 1, maxWorkers)
 		if err != nil {
 			return s, err
 		}
@@ -232,15 +232,15 @@ func (p *program) generate(c *cli.Context, g generator) error {
 	return p.start(c, req)
 }
 
-// late passes events on to a reporter that is made after the job.
-type late struct{ r *reporter }
+// lateReporter passes events on to a reporter that is made after the job.
+type lateReporter struct{ r *reporter }
 
-func (l *late) note(s string)          { l.r.note(s) }
-func (l *late) observe(e loader.Event) { l.r.observe(e) }
+func (l *lateReporter) note(s string)          { l.r.note(s) }
+func (l *lateReporter) observe(e loader.Event) { l.r.observe(e) }
 
 // runLoad runs a load and prints its result. in is the number of rows that are in
 // already.
-func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load, r *late, in int64, local bool) error {
+func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load, r *lateReporter, in int64, local bool) error {
 	p.note("target: %s at %s, database %s, table %s, user %s", srv.Info, srv.Config.Host(), srv.Config.Database(), l.Table.Display(), srv.Config.User())
 	id := "without a record: it cannot be resumed"
 	if l.ID != "" {

@@ -25,8 +25,8 @@ func handoffFlags() []cli.Flag {
 	}
 }
 
-// mostStreams bounds --streams.
-const mostStreams = 1024
+// maxStreams bounds --streams.
+const maxStreams = 1024
 
 // readHandoff reads handoffFlags.
 func readHandoff(c *cli.Context) (importer.Options, error) {
@@ -53,7 +53,7 @@ func readHandoff(c *cli.Context) (importer.Options, error) {
 		return o, &usageError{fmt.Sprintf("--serve-addr and --serve-cert are for --handoff serve, not %s", o.Mode)}
 	}
 	if text := c.String("streams"); text != "auto" {
-		n, err := number("streams", text, 1, mostStreams)
+		n, err := number("streams", text, 1, maxStreams)
 		if err != nil {
 			return o, err
 		}

@@ -229,7 +229,7 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 		return err
 	}
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
-		r := &late{}
+		r := &lateReporter{}
 		s.Note, s.Observe = r.note, r.observe
 		s.Input, s.AnyTime = files.NewInput(p.stdin), c.Bool("any-time")
 		p.rejects = c.String("rejects")

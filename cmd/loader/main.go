@@ -19,7 +19,7 @@ func main() {
 
 // run is main with its surroundings as arguments; it returns the exit code.
 func run(args []string, stdin *os.File, stdout, stderr *os.File) int {
-	p := &program{stdin: stdin, stdout: &outlet{File: stdout}, stderr: stderr, stop: make(chan struct{})}
+	p := &program{stdin: stdin, stdout: &stdoutWriter{File: stdout}, stderr: stderr, stop: make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 2)

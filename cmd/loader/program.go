@@ -18,7 +18,7 @@ import (
 // program is what the commands share.
 type program struct {
 	stdin, stderr *os.File
-	stdout        *outlet
+	stdout        *stdoutWriter
 	stop          chan struct{} // closed by the first signal
 	signal        atomic.Value  // the os.Signal
 	rejects       string        // where they go; empty names them after the file

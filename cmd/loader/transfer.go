@@ -15,8 +15,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// mostListed is how many transfers are listed one by one; the history has them all.
-const mostListed = 20
+// maxListed is how many transfers are listed one by one; the history has them all.
+const maxListed = 20
 
 func (p *program) transferCommand() *cli.Command {
 	return &cli.Command{
@@ -56,7 +56,7 @@ func (p *program) transfer(c *cli.Context) error {
 		return &usageError{"--retry-for is longer than 0s"}
 	}
 	if text := c.String("workers"); text != "auto" {
-		workers, err := number("workers", text, 1, mostWorkers)
+		workers, err := number("workers", text, 1, maxWorkers)
 		if err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func (p *program) transfer(c *cli.Context) error {
 	o.Note = func(text string) { r.note(text) }
 	o.Observe = func(t bank.Transfer) {
 		r.add(1, t.Retries)
-		if len(list) < mostListed {
+		if len(list) < maxListed {
 			list = append(list, t)
 		}
 	}
@@ -132,7 +132,7 @@ func (p *program) transfer(c *cli.Context) error {
 // printTransfers writes what a run has done.
 func (p *program) printTransfers(b *bank.Bank, res bank.Result, list []bank.Transfer) {
 	out := p.stdout
-	if res.Transfers <= mostListed {
+	if res.Transfers <= maxListed {
 		for _, t := range list {
 			fmt.Fprintf(out, "moved %d from account %d to account %d\n", t.Amount, t.Source, t.Sink)
 		}

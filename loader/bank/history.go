@@ -40,7 +40,7 @@ var history = []struct{ name, ddl string }{
 // hasHistory reports whether the history is there.
 func (b *Bank) hasHistory(ctx context.Context) (bool, error) {
 	var n int
-	err := b.again(ctx, "look for the history", func(ctx context.Context) error {
+	err := b.retry(ctx, "look for the history", func(ctx context.Context) error {
 		return b.pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 			WHERE n.nspname = $1 AND c.relkind = 'r' AND c.relname IN ('transfer_runs', 'transfers')`, registry.Schema).Scan(&n)
 	})
@@ -57,7 +57,7 @@ func (b *Bank) ensureHistory(ctx context.Context) error {
 		return err
 	}
 	var foreign *registry.SchemaError
-	err := b.again(ctx, "look at the history's schema", func(ctx context.Context) error {
+	err := b.retry(ctx, "look at the history's schema", func(ctx context.Context) error {
 		if err := registry.CheckSchema(ctx, b.pool); !errors.As(err, &foreign) {
 			return err
 		}
@@ -69,7 +69,7 @@ func (b *Bank) ensureHistory(ctx context.Context) error {
 	if foreign != nil {
 		return foreign
 	}
-	db := patient{b}
+	db := retryingExecer{b}
 	if err := server.CreateIfMissing(ctx, db, "history schema", registry.Schema, "CREATE SCHEMA IF NOT EXISTS "+registry.Schema); err != nil {
 		return err
 	}
@@ -81,11 +81,11 @@ func (b *Bank) ensureHistory(ctx context.Context) error {
 	return nil
 }
 
-// patient runs statements, which may be run twice, again while their failure may pass.
-type patient struct{ *Bank }
+// retryingExecer runs statements, which may be run twice, again while their failure may pass.
+type retryingExecer struct{ *Bank }
 
-func (p patient) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
-	err = p.again(ctx, "create it", func(ctx context.Context) (err error) {
+func (p retryingExecer) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	err = p.retry(ctx, "create it", func(ctx context.Context) (err error) {
 		tag, err = p.pool.Exec(ctx, sql, args...)
 		return err
 	})

@@ -160,7 +160,7 @@ func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
 	if before != nil {
 		accounts, total = &before.Accounts, &before.Balance
 	}
-	return b.again(ctx, "enter the run in the history", func(ctx context.Context) error {
+	return b.retry(ctx, "enter the run in the history", func(ctx context.Context) error {
 		// ON CONFLICT, not to fail when the reply of a first attempt was lost.
 		_, err := b.pool.Exec(ctx, `INSERT INTO loader.transfer_runs (id, target, table_id, seed, transfers, accounts, total)
 			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`,
@@ -173,7 +173,7 @@ func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
 func (b *Bank) finish(ctx context.Context, res Result) error {
 	var count int64
 	var amount string
-	err := b.again(ctx, "end the run in the history", func(ctx context.Context) error {
+	err := b.retry(ctx, "end the run in the history", func(ctx context.Context) error {
 		if _, err := b.pool.Exec(ctx, `UPDATE loader.transfer_runs SET finished_at = now() WHERE id = $1`, b.ID); err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func (b *Bank) small(ctx context.Context) (bool, error) {
 		return b.Accounts.EstimatedRows <= MaxSummed, nil
 	}
 	var n int64
-	err := b.untimed(ctx, "count accounts", func(conn *pgx.Conn) error {
+	err := b.withoutTimeout(ctx, "count accounts", func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT %d) AS first", b.Accounts.Name.Sanitize(), MaxSummed+1)).Scan(&n)
 	})
 	return n <= MaxSummed, err
@@ -216,15 +216,15 @@ func (b *Bank) small(ctx context.Context) (bool, error) {
 // total adds all balances up, in one statement and thus in one snapshot.
 func (b *Bank) total(ctx context.Context) (*Total, error) {
 	var t Total
-	err := b.untimed(ctx, "add the balances up", func(conn *pgx.Conn) error {
+	err := b.withoutTimeout(ctx, "add the balances up", func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, b.sql.total).Scan(&t.Accounts, &t.Balance)
 	})
 	return &t, err
 }
 
-// again calls fn, which may safely be called twice, until it succeeds, fails for good,
+// retry calls fn, which may safely be called twice, until it succeeds, fails for good,
 // or RetryFor is over. Each call has AttemptTimeout: a connection may have gone silent.
-func (b *Bank) again(ctx context.Context, step string, fn func(context.Context) error) error {
+func (b *Bank) retry(ctx context.Context, step string, fn func(context.Context) error) error {
 	return b.repeat(ctx, step, func() error {
 		ctx, cancel := context.WithTimeout(ctx, b.AttemptTimeout)
 		defer cancel()
@@ -232,9 +232,9 @@ func (b *Bank) again(ctx context.Context, step string, fn func(context.Context) 
 	})
 }
 
-// untimed is again for what reads whole tables, and may take as long as it needs. A
+// withoutTimeout is retry for what reads whole tables, and may take as long as it needs. A
 // connection that has gone silent is found by TCP's keep-alive alone.
-func (b *Bank) untimed(ctx context.Context, step string, fn func(*pgx.Conn) error) error {
+func (b *Bank) withoutTimeout(ctx context.Context, step string, fn func(*pgx.Conn) error) error {
 	return b.repeat(ctx, step, func() error { return server.WithoutTimeout(ctx, b.pool, fn) })
 }
 

@@ -20,7 +20,7 @@ const MaxSampled = 4096
 // id behind a wide gap is chosen more often than others.
 func (b *Bank) sample(ctx context.Context) error {
 	var ids []int64
-	err := b.again(ctx, "read account ids", func(ctx context.Context) error {
+	err := b.retry(ctx, "read account ids", func(ctx context.Context) error {
 		found, err := b.pool.Query(ctx, b.sql.first, MaxSampled+1)
 		if err != nil {
 			return err
@@ -33,7 +33,7 @@ func (b *Bank) sample(ctx context.Context) error {
 	}
 	b.All = len(ids) <= MaxSampled
 	if !b.All {
-		err = b.again(ctx, "sample account ids", func(ctx context.Context) (err error) {
+		err = b.retry(ctx, "sample account ids", func(ctx context.Context) (err error) {
 			ids, err = b.probes(ctx)
 			return err
 		})

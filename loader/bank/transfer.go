@@ -27,13 +27,13 @@ type Transfer struct {
 	Took         time.Duration
 }
 
-// mostPassed is how many pairs are drawn for one transfer before the run says that
+// maxSkipped is how many pairs are drawn for one transfer before the run says that
 // there are no funds.
-const mostPassed = 100
+const maxSkipped = 100
 
-// errPass says that a pair cannot serve: the source has less than 2, or one of the
+// errSkip says that a pair cannot serve: the source has less than 2, or one of the
 // accounts is gone.
-var errPass = errors.New("the pair cannot serve")
+var errSkip = errors.New("the pair cannot serve")
 
 // Back-off between attempts: doubling from the first to the last, each time a random
 // part of it between half and the whole. On a connection that may hold locks it is not
@@ -58,10 +58,10 @@ func (b *Bank) transfer(ctx context.Context, n int64) (Transfer, error) {
 	t := Transfer{N: n}
 	start := time.Now()
 	pairs := b.pairs(n)
-	for t.Skipped <= mostPassed {
+	for t.Skipped <= maxSkipped {
 		t.Source, t.Sink = pairs.next()
 		err := b.persist(ctx, &t)
-		if !errors.Is(err, errPass) {
+		if !errors.Is(err, errSkip) {
 			t.Took = time.Since(start)
 			return t, err
 		}
@@ -77,7 +77,7 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 	uncertain, duplicates := false, 0
 	for attempt := 0; ; attempt++ {
 		err := b.attempt(ctx, t, attempt > 0 && !b.SkipVerification)
-		if err == nil || errors.Is(err, errPass) {
+		if err == nil || errors.Is(err, errSkip) {
 			if uncertain && !b.SkipVerification {
 				t.LookUps++
 			}
@@ -178,7 +178,7 @@ func (b *Bank) move(ctx context.Context, tx pgx.Tx, t *Transfer) error {
 	// A balance of NULL holds nothing, and takes nothing.
 	source, sink := had[t.Source], had[t.Sink]
 	if source == nil || sink == nil || *source < 2 {
-		return errPass
+		return errSkip
 	}
 	t.Amount = *source / 2
 	var batch pgx.Batch

@@ -81,13 +81,13 @@ func (b *Bank) Verify(ctx context.Context) (Verification, error) {
 		return v, err
 	}
 	target, id := b.Accounts.Display(), int64(b.Accounts.OID)
-	err = b.untimed(ctx, "compare balances with the history", func(conn *pgx.Conn) error {
+	err = b.withoutTimeout(ctx, "compare balances with the history", func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, fmt.Sprintf(chain, b.Accounts.Name.Sanitize()), target, id).Scan(&v.Transfers, &v.Runs, &v.Touched, &v.Broken, &v.First)
 	})
 	if err != nil {
 		return v, err
 	}
-	err = b.again(ctx, "compare sums with the history", func(ctx context.Context) error {
+	err = b.retry(ctx, "compare sums with the history", func(ctx context.Context) error {
 		return b.pool.QueryRow(ctx, `SELECT count(*), COALESCE((SELECT total || ' before run ' || id FROM loader.transfer_runs
 			WHERE target = $1 AND table_id = $2 AND accounts = $3 AND total <> $4 ORDER BY created_at, id LIMIT 1), '')
 			FROM loader.transfer_runs WHERE target = $1 AND table_id = $2 AND accounts = $3`, target, id, v.Accounts, v.Balance).Scan(&v.Compared, &v.Made)

@@ -154,10 +154,10 @@ func (r *bench) warmUp(ctx context.Context) error {
 	var ways []Setting
 	of := map[Setting][]Setting{}
 	for _, c := range r.report.Cells {
-		if of[c.way()] == nil {
-			ways = append(ways, c.way())
+		if of[c.commitMode()] == nil {
+			ways = append(ways, c.commitMode())
 		}
-		of[c.way()] = append(of[c.way()], c.Setting)
+		of[c.commitMode()] = append(of[c.commitMode()], c.Setting)
 	}
 	for i, w := range ways {
 		cells := of[w]

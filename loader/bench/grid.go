@@ -79,8 +79,8 @@ func (s Setting) String() string {
 	return text
 }
 
-// way returns the setting without its numbers.
-func (s Setting) way() Setting {
+// commitMode returns the setting without its numbers.
+func (s Setting) commitMode() Setting {
 	return Setting{Method: s.Method, CommitMode: s.CommitMode, Indexes: s.Indexes}
 }
 
@@ -130,7 +130,7 @@ func (r *bench) cells(ctx context.Context) ([]Cell, error) {
 	// 2. The grid.
 	var list []Cell
 	refused := refusals{grid: r.Grid}
-	for _, way := range r.ways(auto.Setting) {
+	for _, way := range r.commitModes(auto.Setting) {
 		of := table
 		if way.Indexes == load.DeferIndexes {
 			if of, err = r.scratch.makeBare(ctx); err != nil {
@@ -196,8 +196,8 @@ func (r *bench) current(ctx context.Context, auto Setting) (Setting, error) {
 	return auto, nil
 }
 
-// ways returns the combinations of the grid but for chunks and workers.
-func (r *bench) ways(auto Setting) []Setting {
+// commitModes returns the combinations of the grid but for chunks and workers.
+func (r *bench) commitModes(auto Setting) []Setting {
 	var list []Setting
 	for _, x := range r.Grid.Indexes {
 		for _, via := range r.Grid.Methods {
@@ -258,7 +258,7 @@ func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([
 				return nil, err
 			}
 			if chunk > 0 && c.Chunk != chunk {
-				return nil, &GridError{fmt.Sprintf("chunks of %d rows are larger than %s allows: %d, by %s", chunk, c.binds, c.Chunk, way.Method)}
+				return nil, &GridError{fmt.Sprintf("chunks of %d rows are larger than %s allows: %d, by %s", chunk, c.limitedBy, c.Chunk, way.Method)}
 			}
 			if !slices.ContainsFunc(list, func(x Cell) bool { return x.Setting == c.Setting }) {
 				list = append(list, c)
@@ -300,7 +300,7 @@ func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, err
 	if err != nil {
 		return Cell{}, err
 	}
-	c.Chunk, c.binds, c.Limits = l.Plan.RowsPerChunk, preview.LimitedBy, preview.Limits
+	c.Chunk, c.limitedBy, c.Limits = l.Plan.RowsPerChunk, preview.LimitedBy, preview.Limits
 	return c, nil
 }
 
@@ -327,7 +327,7 @@ func sizes(c Cell, rows int64) []int64 {
 		}
 	}
 	list = slices.DeleteFunc(list, func(n int64) bool {
-		return most > 0 && n > most || rows > 0 && n*leastChunks*int64(max(c.Workers, 1)) > rows
+		return most > 0 && n > most || rows > 0 && n*minChunks*int64(max(c.Workers, 1)) > rows
 	})
 	slices.Sort(list)
 	if list = slices.Compact(list); len(list) == 0 {
@@ -336,6 +336,6 @@ func sizes(c Cell, rows int64) []int64 {
 	return list
 }
 
-// leastChunks is the number of chunks a worker should have, for their number not to
+// minChunks is the number of chunks a worker should have, for their number not to
 // matter more than their size.
-const leastChunks = 2
+const minChunks = 2

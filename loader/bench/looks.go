@@ -71,7 +71,7 @@ func (r *Report) looks(c *Cell) (draw.LineStyle, draw.GlyphStyle) {
 	var ways []Setting
 	var workers []int
 	for _, x := range r.measured() {
-		if w := x.way(); !slices.Contains(ways, w) {
+		if w := x.commitMode(); !slices.Contains(ways, w) {
 			ways = append(ways, w)
 		}
 		if x.Chunk > 0 && !slices.Contains(workers, x.Workers) {
@@ -79,7 +79,7 @@ func (r *Report) looks(c *Cell) (draw.LineStyle, draw.GlyphStyle) {
 		}
 	}
 	slices.Sort(workers)
-	col := series[slices.Index(ways, c.way())%len(series)].light
+	col := series[slices.Index(ways, c.commitMode())%len(series)].light
 	n := max(slices.Index(workers, c.Workers), 0) % len(dashes)
 	return draw.LineStyle{Color: col, Width: 1.6, Dashes: dashes[n]}, draw.GlyphStyle{Color: col, Radius: 3, Shape: glyphs[n]}
 }

@@ -10,13 +10,13 @@ import (
 
 // refusals are the ways that the server does not take.
 type refusals struct {
-	grid Grid
-	ways []Setting
-	errs []error
+	grid        Grid
+	commitModes []Setting
+	errs        []error
 }
 
 func (f *refusals) add(way Setting, err error) {
-	f.ways, f.errs = append(f.ways, way), append(f.errs, err)
+	f.commitModes, f.errs = append(f.commitModes, way), append(f.errs, err)
 }
 
 // judge returns an error where something that the user asked for cannot be measured in
@@ -47,7 +47,7 @@ func (f *refusals) judge(some bool) error {
 // all returns the reason of the first where n refused ways are of a kind.
 func (f *refusals) all(n int, of func(Setting) bool) error {
 	var first error
-	for i, s := range f.ways {
+	for i, s := range f.commitModes {
 		if !of(s) {
 			continue
 		}
@@ -65,7 +65,7 @@ func (f *refusals) all(n int, of func(Setting) bool) error {
 // notes says what is left out.
 func (f *refusals) notes() []string {
 	var list []string
-	for i, s := range f.ways {
+	for i, s := range f.commitModes {
 		what := []string{"--via " + string(s.Method)}
 		if s.CommitMode != "" {
 			what = append(what, "--commit "+string(s.CommitMode))

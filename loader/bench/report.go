@@ -60,8 +60,8 @@ type Cell struct {
 	Retries   int64    `json:"retries"`   // sum
 	Condensed int64    `json:"condensed"` // sum; -1 is unknown
 
-	rows  int64
-	binds string // the limit that clamps chunks
+	rows      int64
+	limitedBy string // the limit that clamps chunks
 }
 
 // An Interval is a median and bounds that hold it with the given confidence, by the
@@ -74,14 +74,14 @@ type Interval struct {
 	Confidence float64 `json:"confidence"`
 }
 
-// mostConfidence is the confidence of intervals where there are enough values.
-const mostConfidence = 0.95
+// maxConfidence is the confidence of intervals where there are enough values.
+const maxConfidence = 0.95
 
 func intervalOf(values []float64) Interval {
 	if len(values) == 0 {
 		return Interval{}
 	}
-	level := min(mostConfidence, 1-math.Pow(2, 1-float64(len(values)))-1e-9)
+	level := min(maxConfidence, 1-math.Pow(2, 1-float64(len(values)))-1e-9)
 	if len(values) == 1 {
 		return Interval{Center: values[0], Lo: values[0], Hi: values[0]}
 	}

@@ -138,11 +138,11 @@ type Options struct {
 // safe for concurrent use; each chunk in flight takes one connection of the pool.
 type Committer struct {
 	Options
-	pool    *pgxpool.Pool
-	product server.Product
-	sql     statements
-	buffers sync.Pool   // of *[]byte, for COPY
-	foreign atomic.Bool // a key belonged to another's row: expect more of them
+	pool        *pgxpool.Pool
+	product     server.Product
+	sql         statements
+	buffers     sync.Pool   // of *[]byte, for COPY
+	conflicting atomic.Bool // a key belonged to another's row: expect more of them
 	// stuck is when the first chunk was late of those since one was in last, in
 	// nanoseconds; zero is none. RetryFor counts from it, so that halves, quarters
 	// and so on have no more time together than the whole.
@@ -243,17 +243,17 @@ func (e *RowError) Unwrap() error { return e.Err }
 
 // progress is what is known about one chunk between attempts.
 type progress struct {
-	out       loader.Outcome
-	look      bool   // the next attempt must look before it sends
-	careful   bool   // send with ON CONFLICT … RETURNING and draw again
-	pick      bool   // rows are bad: find which, and put them aside
-	parsed    bool   // send what was parsed, also where the text could go as it is
-	before    string // statements that the next COPY takes with it
-	sent      bool   // the attempt came as far as to send rows
-	doubt     bool   // rows that are there may be the chunk's own
-	late      bool   // it did not end in time; where the rows are not in, halves are next
-	fruitless int    // attempts after which rows were still missing, with no key in the way
-	lastDup   error
+	out        loader.Outcome
+	verify     bool   // the next attempt must look before it sends
+	returning  bool   // send with ON CONFLICT … RETURNING and draw again
+	isolate    bool   // rows are bad: find which, and put them aside
+	parsed     bool   // send what was parsed, also where the text could go as it is
+	before     string // statements that the next COPY takes with it
+	sent       bool   // the attempt came as far as to send rows
+	doubt      bool   // rows that are there may be the chunk's own
+	late       bool   // it did not end in time; where the rows are not in, halves are next
+	noProgress int    // attempts after which rows were still missing, with no key in the way
+	lastDup    error
 }
 
 // splitAbove is the number of rows up to which a chunk that is late is sent again as it
@@ -264,14 +264,14 @@ const splitAbove = 50
 // wrapped: loader.ErrTooLarge, ErrSlow, ErrGaveUp, ErrUnconfirmed, ErrLost, *DuplicateError,
 // *RefusedError, *server.ConnectError's cause.
 func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outcome, error) {
-	p := progress{careful: c.Redraw != nil && c.foreign.Load(), doubt: chunk.Sent}
+	p := progress{returning: c.Redraw != nil && c.conflicting.Load(), doubt: chunk.Sent}
 	end := time.Now().Add(c.RetryFor)
 	if stuck := c.stuck.Load(); stuck != 0 {
 		end = time.Unix(0, stuck).Add(c.RetryFor)
 	}
 	wait := firstBackoff
 	for {
-		if !c.TakesRaw() || p.parsed || p.look {
+		if !c.TakesRaw() || p.parsed || p.verify {
 			if err := chunk.Parse(); err != nil {
 				return p.out, err
 			}
@@ -292,7 +292,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 		if server.Stopped(ctx, err) {
 			return p.out, ctx.Err()
 		}
-		var again errAgain
+		var again errRetry
 		if errors.As(err, &again) {
 			continue // something was learned: look, or send otherwise, at once
 		}
@@ -306,7 +306,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 		switch class := server.Classify(err); class {
 		case server.Retry, server.Uncertain:
 			p.out.Retries++
-			p.look = p.look || class == server.Uncertain
+			p.verify = p.verify || class == server.Uncertain
 			if time.Now().Add(wait).After(end) {
 				return p.out, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, c.RetryFor, &RefusedError{err})
 			}
@@ -334,8 +334,8 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			switch {
 			case chunk.Origin == nil:
 				return p.out, asFinal(class, err)
-			case c.Tolerate != nil && !p.pick && ofRow(class, err):
-				p.pick = true
+			case c.Tolerate != nil && !p.isolate && ofRow(class, err):
+				p.isolate = true
 			default:
 				return p.out, c.locate(ctx, chunk, class, err)
 			}
@@ -392,16 +392,16 @@ func (c *Committer) disputed(err error) bool {
 // from an attempt before. done is false where the next attempt may succeed.
 func (c *Committer) duplicate(p *progress, err error) (done bool, _ error) {
 	if c.Mode == Transaction {
-		if p.careful {
+		if p.returning {
 			return true, &DuplicateError{Err: err}
 		}
-		p.careful = true
-		c.foreign.Store(true)
+		p.returning = true
+		c.conflicting.Store(true)
 		return false, nil
 	}
 	// Also on a first send: the rows may be in from an earlier run.
-	p.look, p.lastDup = true, err
-	p.fruitless++
+	p.verify, p.lastDup = true, err
+	p.noProgress++
 	if c.SkipVerification {
 		return true, &DuplicateError{Err: err}
 	}
@@ -434,10 +434,10 @@ func (c *Committer) attempt(ctx context.Context, chunk *rows.Chunk, p *progress)
 	return c.postgresTransaction(ctx, conn.Conn(), chunk, p)
 }
 
-// errAgain says that the attempt learned something and the next follows at once.
-type errAgain struct{}
+// errRetry says that the attempt learned something and the next follows at once.
+type errRetry struct{}
 
-func (errAgain) Error() string { return "again" }
+func (errRetry) Error() string { return "again" }
 
 // isFinal reports whether err was made by this package and ends the chunk.
 func isFinal(err error) bool {

@@ -75,9 +75,9 @@ func (o *Options) there(product server.Product) string {
 	return fmt.Sprintf("t.%s IS NOT NULL", pgx.Identifier{o.Keys[0]}.Sanitize())
 }
 
-// formatMost is the number of values of one call of format: a function has at most 100
+// maxFormatArgs is the number of values of one call of format: a function has at most 100
 // arguments (PostgreSQL, FUNC_MAX_ARGS).
-const formatMost = 90
+const maxFormatArgs = 90
 
 // same returns the condition that the table's row holds what the record would have made of
 // it, and not only what equals that: KEY1 is not key1 in a citext, nor 1.0 1.00. PostgreSQL
@@ -93,7 +93,7 @@ func (o *Options) same(product server.Product) string {
 		}
 		return strings.Join(conditions, " AND ")
 	}
-	for columns := range slices.Chunk(o.Columns, formatMost) {
+	for columns := range slices.Chunk(o.Columns, maxFormatArgs) {
 		var stored, written []string
 		for _, c := range columns {
 			name := pgx.Identifier{c.Name}.Sanitize()
@@ -161,16 +161,16 @@ func (o *Options) lookText(product server.Product) string {
 func (c *Committer) findText(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, sql string) (finding, error) {
 	var f finding
 	var present int
-	targets := []any{&present, &f.ours, &f.stamps, &f.other, &f.there, &f.again}
+	targets := []any{&present, &f.ours, &f.stamps, &f.other, &f.there, &f.repeated}
 	if err := conn.QueryRow(ctx, sql, args(chunk)...).Scan(targets...); err != nil {
 		return f, err
 	}
-	f.foreign = present - f.ours
+	f.conflicting = present - f.ours
 	f.missing = chunk.Len() - present
-	if f.foreign > 0 {
-		f.firstForeign = "(" + strings.Join(c.Keys, ", ") + ")"
+	if f.conflicting > 0 {
+		f.firstConflicting = "(" + strings.Join(c.Keys, ", ") + ")"
 		if f.other > 0 {
-			f.firstForeign = c.keyText(chunk, f.other-1)
+			f.firstConflicting = c.keyText(chunk, f.other-1)
 		}
 	}
 	return f, nil
@@ -184,9 +184,9 @@ func (c *Committer) taken(chunk *rows.Chunk, f finding, p *progress) error {
 	switch {
 	case !c.fromText():
 		return nil
-	case f.again > 0:
-		return c.duplicateAt(chunk, f.again-1, "an earlier record has it too")
-	case f.foreign > 0:
+	case f.repeated > 0:
+		return c.duplicateAt(chunk, f.repeated-1, "an earlier record has it too")
+	case f.conflicting > 0:
 		return c.duplicateAt(chunk, f.other-1, "")
 	case f.ours > 0 && !p.doubt && (f.ours < chunk.Len() || f.stamps > 1):
 		return c.duplicateAt(chunk, f.there-1, "a row with the same content is there, of an earlier record or of others")

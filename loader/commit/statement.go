@@ -15,21 +15,21 @@ import (
 
 // statements are the texts that a committer sends, made once.
 type statements struct {
-	insert    string // all rows of a chunk
-	fill      string // those of them whose key is not there
-	returning string // the same, and says which went in
-	copy      string
-	raw       string // COPY of a chunk's raw text; empty where none is taken
-	lookup    string // by keys
-	states    string // says of each row of text whether it is there, and the same
-	look      string // compare, and what tells whose they are
-	keys      string // what tells the keys of rows of text apart
-	present   string // counts the keys of rows of text, and those that are not there
-	suspects  string // which rows of text have values of another type; CockroachDB only
-	ledger    string
-	covering  string
-	reject    string
-	moved     string
+	insert         string // all rows of a chunk
+	fill           string // those of them whose key is not there
+	returning      string // the same, and says which went in
+	copy           string
+	raw            string // COPY of a chunk's raw text; empty where none is taken
+	lookup         string // by keys
+	states         string // says of each row of text whether it is there, and the same
+	look           string // compare, and what tells whose they are
+	keys           string // what tells the keys of rows of text apart
+	present        string // counts the keys of rows of text, and those that are not there
+	misfits        string // which rows of text have values of another type; CockroachDB only
+	ledger         string
+	committedRange string
+	reject         string
+	rekeyed        string
 }
 
 // compose writes the statements of a table.
@@ -74,8 +74,8 @@ func compose(o Options, product server.Product) statements {
 		reject: `INSERT INTO loader.rejects (load, position, file, line, byte, column_name, code, reason, record)
 			SELECT $1, * FROM unnest($2::INT8[], $3::TEXT[], $4::INT8[], $5::INT8[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::BYTEA[]) AS r
 			ON CONFLICT (load, position) DO NOTHING`,
-		covering: `SELECT hi FROM loader.ledger WHERE load = $1 AND lo = $2`,
-		moved: `INSERT INTO loader.moved (load, row_number, id) SELECT $1, m, i FROM unnest($2::INT8[], $3::INT8[]) AS t (m, i)
+		committedRange: `SELECT hi FROM loader.ledger WHERE load = $1 AND lo = $2`,
+		rekeyed: `INSERT INTO loader.moved (load, row_number, id) SELECT $1, m, i FROM unnest($2::INT8[], $3::INT8[]) AS t (m, i)
 			ON CONFLICT (load, row_number) DO NOTHING`,
 	}
 	if d := o.Dialect; d != nil && o.Method == Copy && product == server.PostgreSQL && d.Quote != 0 {
@@ -87,7 +87,7 @@ func compose(o Options, product server.Product) statements {
 			table, columns, literal(string(d.Delimiter)), literal(string(d.Quote)), literal(string(escape)), literal(d.Null))
 	}
 	if o.fromText() && product == server.CockroachDB {
-		s.suspects = o.suspectText()
+		s.misfits = o.misfitsText()
 	}
 	if o.fromText() && len(o.Keys) > 0 {
 		s.states = o.statesText(product)
@@ -126,9 +126,9 @@ func args(chunk *rows.Chunk) []any {
 	return a
 }
 
-// fruitlessMost is how often the server may refuse or drop rows of which no key is in
+// maxNoProgress is how often the server may refuse or drop rows of which no key is in
 // the table, before that is believed to be no accident.
-const fruitlessMost = 3
+const maxNoProgress = 3
 
 // statement makes one attempt by the statement way: it looks where an earlier
 // attempt left doubt, and sends what is missing.
@@ -137,7 +137,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		return nil // a part of a file without records
 	}
 	send := c.sql.insert
-	if p.look && !c.SkipVerification {
+	if p.verify && !c.SkipVerification {
 		p.out.LookUps++
 		found, err := c.find(ctx, conn, chunk, nil)
 		if err != nil {
@@ -150,12 +150,12 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		case found.ours == chunk.Len():
 			p.out.AlreadyCommitted, p.out.Looked = true, c.LooksUp()
 			return nil
-		case found.foreign > 0:
-			return &DuplicateError{Key: found.firstForeign}
+		case found.conflicting > 0:
+			return &DuplicateError{Key: found.firstConflicting}
 		}
 		// No key is in the way of what is missing. If the server goes on to
 		// refuse or drop it, another unique index or a trigger is.
-		if p.fruitless > fruitlessMost {
+		if p.noProgress > maxNoProgress {
 			if p.lastDup != nil && chunk.Origin != nil {
 				return c.locate(ctx, chunk, server.Duplicate, p.lastDup)
 			}
@@ -179,20 +179,20 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		return nil
 	}
 	// Fewer than were sent: only a look-up decides.
-	p.look = true
+	p.verify = true
 	p.doubt = p.doubt || n > 0 // nothing was in the way of these
-	p.fruitless++
+	p.noProgress++
 	if c.SkipVerification {
 		return nil
 	}
-	return errAgain{}
+	return errRetry{}
 }
 
 // send sends the chunk as one statement and returns the number of rows that the
 // server says went in.
 func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, insert string, p *progress) (int64, error) {
 	// CockroachDB's COPY ends its transaction with an error, savepoint or not.
-	picking := c.product == server.CockroachDB && p.pick
+	picking := c.product == server.CockroachDB && p.isolate
 	if c.Method == Copy && insert == c.sql.insert && !picking {
 		return c.copyRows(ctx, conn, chunk, p.before)
 	}
@@ -224,17 +224,17 @@ func copyText(ctx context.Context, conn *pgx.Conn, data []byte, sql string) (int
 
 // A finding is what a look-up of a chunk's keys saw.
 type finding struct {
-	ours, foreign int
-	firstForeign  string // "id=17"
-	firstKey      int64
-	missing       int
-	sum           uint64  // of the rows that are there; see Verify
-	state         []state // of each row of the chunk
+	ours, conflicting int
+	firstConflicting  string // "id=17"
+	firstKey          int64
+	missing           int
+	sum               uint64  // of the rows that are there; see Verify
+	state             []state // of each row of the chunk
 
 	// Of rows of text: how many statements wrote those that are ours; and, from 1, the
 	// first that is another's, the first whose key is there, and the first that has the
 	// key of one before it in the chunk.
-	stamps, other, there, again int
+	stamps, other, there, repeated int
 }
 
 // state is what a look-up saw of one row.
@@ -283,13 +283,13 @@ func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk,
 			continue
 		}
 		f.state[i] = other
-		if f.foreign++; f.foreign == 1 || keys[i] < f.firstKey {
-			f.firstKey, f.firstForeign = keys[i], fmt.Sprintf("%s=%d", c.Key, keys[i])
+		if f.conflicting++; f.conflicting == 1 || keys[i] < f.firstKey {
+			f.firstKey, f.firstConflicting = keys[i], fmt.Sprintf("%s=%d", c.Key, keys[i])
 		}
 	}
 	if err := found.Err(); err != nil {
 		return f, err
 	}
-	f.missing = len(keys) - f.ours - f.foreign
+	f.missing = len(keys) - f.ours - f.conflicting
 	return f, nil
 }

@@ -36,9 +36,9 @@ func (o *Options) records() string {
 	return fmt.Sprintf("(SELECT %s FROM %s AS record (%s)) AS csv", strings.Join(casts, ", "), unnest(o.Columns, 1), strings.Join(names, ", "))
 }
 
-// suspectText returns the query of the numbers, from 1, of the records with a value that
+// misfitsText returns the query of the numbers, from 1, of the records with a value that
 // cannot be cast to its column's type; empty where there is no cast.
-func (o *Options) suspectText() string {
+func (o *Options) misfitsText() string {
 	var names, bad []string
 	for i, c := range o.Columns {
 		name := fmt.Sprintf("f%d", i+1)

@@ -120,7 +120,7 @@ func connOf(tx session) *pgx.Conn {
 
 // fillTransaction writes the chunk's rows, in the transaction of their ledger row.
 func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
-	if p.look && !c.hasLedger() && !c.SkipVerification {
+	if p.verify && !c.hasLedger() && !c.SkipVerification {
 		// Without a registry an uncertain chunk can only be looked up, and
 		// only where the rows bring their key.
 		if c.Redraw != nil || c.Key == "" && len(c.Keys) == 0 || c.Conflict != "" {
@@ -131,22 +131,22 @@ func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows
 		switch {
 		case err != nil:
 			return err
-		case found.ours == chunk.Len() && found.again == 0:
+		case found.ours == chunk.Len() && found.repeated == 0:
 			p.out.Looked = c.LooksUp()
 			return errAlready
-		case found.ours+found.foreign > 0:
-			return &DuplicateError{Key: found.firstForeign}
+		case found.ours+found.conflicting > 0:
+			return &DuplicateError{Key: found.firstConflicting}
 		case p.late:
 			return slow(chunk.Len(), c.ChunkTimeout)
 		}
 	}
 	p.sent = true
-	if p.careful {
-		return c.insertCarefully(ctx, tx, chunk)
+	if p.returning {
+		return c.insertOnConflict(ctx, tx, chunk)
 	}
 	p.out.Rejected, p.out.Conflicts = 0, 0
-	if p.pick || len(chunk.Rejects) > 0 {
-		return c.fillPicking(ctx, tx, chunk, p)
+	if p.isolate || len(chunk.Rejects) > 0 {
+		return c.fillIsolating(ctx, tx, chunk, p)
 	}
 	return c.fill(ctx, tx, chunk, p)
 }
@@ -189,8 +189,8 @@ func (c *Committer) enter(ctx context.Context, tx session, span chunker.Span, p 
 	if err != nil {
 		return err
 	}
-	if p.look {
-		p.look = false
+	if p.verify {
+		p.verify = false
 		p.out.LookUps++
 	}
 	if tag.RowsAffected() == 1 {
@@ -200,7 +200,7 @@ func (c *Committer) enter(ctx context.Context, tx session, span chunker.Span, p 
 		return nil
 	}
 	var end int64
-	switch err := tx.QueryRow(ctx, c.sql.covering, c.Load, span.First).Scan(&end); {
+	switch err := tx.QueryRow(ctx, c.sql.committedRange, c.Load, span.First).Scan(&end); {
 	case errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("positions %s: %w", span, loader.ErrLost)
 	case err != nil:
@@ -212,13 +212,13 @@ func (c *Committer) enter(ctx context.Context, tx session, span chunker.Span, p 
 	return errAlready
 }
 
-// redrawMost is how many keys a row may find taken. With half of all keys free, one
+// maxRedraws is how many keys a row may find taken. With half of all keys free, one
 // row in 2^64 gets that far.
-const redrawMost = 64
+const maxRedraws = 64
 
-// insertCarefully inserts rows some of whose keys may belong to others: what is
+// insertOnConflict inserts rows some of whose keys may belong to others: what is
 // refused gets another key, in the same transaction, and the registry keeps which.
-func (c *Committer) insertCarefully(ctx context.Context, tx session, chunk *rows.Chunk) error {
+func (c *Committer) insertOnConflict(ctx context.Context, tx session, chunk *rows.Chunk) error {
 	at := c.keyColumn(chunk)
 	missing, err := c.insertReturning(ctx, tx, args(chunk), chunk.Col(at).Ints)
 	if err != nil {
@@ -226,7 +226,7 @@ func (c *Committer) insertCarefully(ctx context.Context, tx session, chunk *rows
 	}
 	var movedRows, movedKeys []int64
 	for attempt := 1; len(missing) > 0; attempt++ {
-		if attempt > redrawMost {
+		if attempt > maxRedraws {
 			return &DuplicateError{Key: fmt.Sprintf("%s=%d", c.Key, chunk.Col(at).Ints[missing[0]])}
 		}
 		part, numbers, err := c.redrawn(chunk, at, missing, attempt)
@@ -251,7 +251,7 @@ func (c *Committer) insertCarefully(ctx context.Context, tx session, chunk *rows
 	if len(movedRows) == 0 || c.Load == "" {
 		return nil
 	}
-	_, err = tx.Exec(ctx, c.sql.moved, c.Load, movedRows, movedKeys)
+	_, err = tx.Exec(ctx, c.sql.rekeyed, c.Load, movedRows, movedKeys)
 	return err
 }
 

@@ -48,7 +48,7 @@ func (c *Committer) Verify(ctx context.Context, chunk *rows.Chunk, moved map[int
 	if err != nil {
 		return v, err
 	}
-	v.Same, v.Changed, v.Missing, v.Got = int64(f.ours), int64(f.foreign), int64(f.missing), f.sum
+	v.Same, v.Changed, v.Missing, v.Got = int64(f.ours), int64(f.conflicting), int64(f.missing), f.sum
 	for i, s := range f.state {
 		v.Want += sumRow(chunk, i, at, keys[i])
 		if s != same && (v.First < 0 || chunk.Row(i) < v.First) {

@@ -343,7 +343,7 @@ func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
 	c := s.spans(i, chunker.Range{First: r.First, End: f.End()})
 	defer c.free()
 	var cuts []chunker.Span
-	defer func() { s.keep(cuts) }()
+	defer func() { s.cacheCuts(cuts) }()
 	n := s.SpanRows
 	if n <= 0 {
 		n = math.MaxInt64
@@ -356,7 +356,7 @@ func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
 		if err != nil {
 			return r, err
 		}
-		if len(cuts) < mostCuts {
+		if len(cuts) < maxCuts {
 			cuts = append(cuts, span)
 		}
 		if span.End() >= r.End {
@@ -371,26 +371,26 @@ func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
 // Bounds of what is kept of Fit's work: spans of one range, and ranges. A range that
 // another run takes is never asked for here.
 const (
-	mostCuts = 4096
-	mostKept = 8
+	maxCuts       = 4096
+	maxCachedCuts = 8
 )
 
-// keep keeps spans that follow each other for the next Cut of them, which then need not
+// cacheCuts keeps spans that follow each other for the next Cut of them, which then need not
 // read what Fit has read.
-func (s *CSV) keep(cuts []chunker.Span) {
+func (s *CSV) cacheCuts(cuts []chunker.Span) {
 	if len(cuts) == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cuts == nil || len(s.cuts) >= mostKept {
+	if s.cuts == nil || len(s.cuts) >= maxCachedCuts {
 		s.cuts = map[int64][]chunker.Span{}
 	}
 	s.cuts[cuts[0].First] = cuts
 }
 
-// kept returns the spans that keep kept from a position on, once.
-func (s *CSV) kept(first int64) []chunker.Span {
+// cachedCuts returns the spans that cacheCuts kept from a position on, once.
+func (s *CSV) cachedCuts(first int64) []chunker.Span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cuts := s.cuts[first]

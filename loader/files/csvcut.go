@@ -19,8 +19,8 @@ func (s *CSV) Cut(r chunker.Range) loader.Spans {
 		i, f := s.file(r.First)
 		part := chunker.Range{First: r.First, End: min(r.End, f.End())}
 		list = append(list, func() loader.Spans {
-			if cuts := s.kept(part.First); !f.Stream && cuts != nil {
-				return &keptSpans{src: s, index: i, cuts: cuts, left: part}
+			if cuts := s.cachedCuts(part.First); !f.Stream && cuts != nil {
+				return &cachedSpans{src: s, index: i, cuts: cuts, left: part}
 			}
 			return s.spans(i, part)
 		})
@@ -46,9 +46,9 @@ func (m *manySpans) Next(n int64) (chunker.Span, error) {
 	return chunker.Span{}, io.EOF
 }
 
-// keptSpans gives spans that were found before, as long as they are no larger than they
+// cachedSpans gives spans that were found before, as long as they are no larger than they
 // may be, and cuts the rest.
-type keptSpans struct {
+type cachedSpans struct {
 	src   *CSV
 	index int
 	cuts  []chunker.Span
@@ -56,7 +56,7 @@ type keptSpans struct {
 	rest  *spans
 }
 
-func (k *keptSpans) Next(n int64) (chunker.Span, error) {
+func (k *cachedSpans) Next(n int64) (chunker.Span, error) {
 	if k.rest == nil && k.left.Len() <= 0 {
 		return chunker.Span{}, io.EOF
 	}

@@ -85,7 +85,7 @@ func (s *CSV) stream(i int, offset int64) (*stream, error) {
 // of it, when it is cut again, else from where the stream stands.
 func (c *spans) follow(r chunker.Range) {
 	c.hold = true
-	if c.again(r) {
+	if c.replayHeld(r) {
 		return
 	}
 	t, err := c.src.stream(c.index, c.base-c.file.First)
@@ -115,8 +115,8 @@ func (c *spans) follow(r chunker.Range) {
 	c.in = io.LimitReader(t, r.End-c.base)
 }
 
-// again makes c read what is held of the range, if it is.
-func (c *spans) again(r chunker.Range) bool {
+// replayHeld makes c read what is held of the range, if it is.
+func (c *spans) replayHeld(r chunker.Range) bool {
 	c.src.mu.Lock()
 	defer c.src.mu.Unlock()
 	for _, h := range c.src.held {

@@ -284,13 +284,13 @@ func (d *Dataset) Keys() chunker.Range { return chunker.Range{} }
 // Bounds of a claim on the bytes of files: finding where it may end costs reading it once
 // more.
 const (
-	maxClaimBytes = 64 << 20
-	minClaimBytes = 4 << 20
+	maxLeaseBytes = 64 << 20
+	minLeaseBytes = 4 << 20
 )
 
 // Leases implements dataset.Dataset.
 func (d *Dataset) Leases() dataset.Leases {
-	return dataset.Leases{Min: minClaimBytes, Max: maxClaimBytes, Fit: d.source.Fit}
+	return dataset.Leases{Min: minLeaseBytes, Max: maxLeaseBytes, Fit: d.source.Fit}
 }
 
 // Raw implements dataset.Dataset.

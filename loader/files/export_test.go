@@ -7,5 +7,5 @@ func (s *CSV) Held() int {
 	return len(s.held)
 }
 
-// MostOpen is the number of plain files that are kept open.
-const MostOpen = mostOpen
+// MaxOpenFiles is the number of plain files that are kept open.
+const MaxOpenFiles = maxOpenFiles

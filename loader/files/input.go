@@ -23,7 +23,7 @@ type Input struct {
 	// DefaultIdleTimeout.
 	IdleTimeout time.Duration
 
-	stdin *patient
+	stdin *ctxReader
 }
 
 // HeadBytes is how much of a file is looked at to know its form, and mostly more than
@@ -31,7 +31,7 @@ type Input struct {
 const HeadBytes = 64 << 10
 
 // NewInput returns an Input that reads Stdin from r.
-func NewInput(r io.Reader) *Input { return &Input{stdin: newPatient(r)} }
+func NewInput(r io.Reader) *Input { return &Input{stdin: newCtxReader(r)} }
 
 // Inspect looks at the named files and lays them out one behind the other. charset
 // names their encoding; empty is UTF-8, or what a byte order mark says.
@@ -184,7 +184,7 @@ func (in *Input) get(ctx context.Context, f *File) (io.ReadCloser, error) {
 	if silence <= 0 {
 		silence = DefaultIdleTimeout
 	}
-	body, err := hear(ctx, silence, func(ctx context.Context) (io.ReadCloser, error) { return request(ctx, f) })
+	body, err := withIdleTimeout(ctx, silence, func(ctx context.Context) (io.ReadCloser, error) { return request(ctx, f) })
 	if err != nil {
 		return nil, &FileError{f.Name, err}
 	}

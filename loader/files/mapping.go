@@ -91,19 +91,19 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 	}
 	if len(faults) > 0 {
 		slices.Sort(faults)
-		if n := len(faults); n > mostFaults {
-			faults = append(faults[:mostFaults], fmt.Sprintf("and %d more", n-mostFaults))
+		if n := len(faults); n > maxFaults {
+			faults = append(faults[:maxFaults], fmt.Sprintf("and %d more", n-maxFaults))
 		}
 		return &dataset.TableError{Reason: strings.Join(faults, "; "), Flags: flags}
 	}
 	return nil
 }
 
-// mostFaults bounds an error about a header of many fields; mostName, in bytes, one about
+// maxFaults bounds an error about a header of many fields; maxName, in bytes, one about
 // a name that is none, because a quote is missing perhaps.
 const (
-	mostFaults = 10
-	mostName   = 100
+	maxFaults = 10
+	maxName   = 100
 )
 
 // readHeader decides whether the first record is a header, and names the fields.
@@ -261,8 +261,8 @@ func writable(t *server.Table) []string {
 
 // quoteIf quotes a name that is not plain to see.
 func quoteIf(name string) string {
-	if len(name) > mostName {
-		return fmt.Sprintf("%q… (%d bytes)", name[:mostName], len(name))
+	if len(name) > maxName {
+		return fmt.Sprintf("%q… (%d bytes)", name[:maxName], len(name))
 	}
 	if plainName.MatchString(name) {
 		return name
@@ -275,7 +275,7 @@ var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // suggest returns what may have been meant by the name of a column that there is not.
 func suggest(name string, t *server.Table, field string) string {
 	best, least := "", 1+len(name)/3
-	if len(name) > mostName {
+	if len(name) > maxName {
 		least = -1
 	}
 	for _, c := range writable(t) {

@@ -2,9 +2,9 @@ package files
 
 import "os"
 
-// mostOpen is the number of plain files that are kept open while nobody reads from them.
+// maxOpenFiles is the number of plain files that are kept open while nobody reads from them.
 // A load has few of them in work at a time.
-const mostOpen = 128
+const maxOpenFiles = 128
 
 // openFile is a plain file that is open.
 type openFile struct {
@@ -29,7 +29,7 @@ func (s *CSV) acquire(i int) (*openFile, error) {
 	defer s.mu.Unlock()
 	file := s.open[i]
 	if file == nil {
-		if len(s.open) >= mostOpen {
+		if len(s.open) >= maxOpenFiles {
 			s.closeOldest()
 		}
 		f, err := os.Open(s.Files[i].Name)

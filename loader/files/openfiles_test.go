@@ -21,7 +21,7 @@ import (
 // TestFewFilesAreOpen reads many small files, by several workers, while nothing is
 // collected as garbage: files that nobody reads from are closed, and those in use are not.
 func TestFewFilesAreOpen(t *testing.T) {
-	const count = 4 * files.MostOpen
+	const count = 4 * files.MaxOpenFiles
 	dir := t.TempDir()
 	names := make([]string, count)
 	for i := range names {
@@ -64,8 +64,8 @@ func TestFewFilesAreOpen(t *testing.T) {
 		})
 	}
 	workers.Wait()
-	if n := descriptors(t) - before; n > files.MostOpen {
-		t.Errorf("%d files are open after %d were read, want at most %d", n, count, files.MostOpen)
+	if n := descriptors(t) - before; n > files.MaxOpenFiles {
+		t.Errorf("%d files are open after %d were read, want at most %d", n, count, files.MaxOpenFiles)
 	}
 	s.Close()
 	if n := descriptors(t) - before; n > 0 {

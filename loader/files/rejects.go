@@ -16,7 +16,7 @@ import (
 // A tolerance keeps count of the rejects of a load, over all of its runs.
 type tolerance struct {
 	Tolerance
-	most int64 // rejects that are allowed; of a share, where the rows are known
+	max int64 // rejects that are allowed; of a share, where the rows are known
 
 	mu     sync.Mutex
 	sum    int64           // of earlier runs, and of chunks
@@ -34,7 +34,7 @@ func (t *tolerance) add(span chunker.Span, n int) error {
 	defer t.mu.Unlock()
 	t.sum += int64(n) - t.chunks[span.First]
 	t.chunks[span.First] = int64(n)
-	most := t.most
+	most := t.max
 	if most < 0 {
 		most = int64(t.Percent / 100 * float64(max(t.rows, shareRows)))
 	}
@@ -71,11 +71,11 @@ func (d *Dataset) Begin(ctx context.Context, rejected func(context.Context) (int
 	if err != nil {
 		return err
 	}
-	t := &tolerance{Tolerance: c.MaxErrors, most: c.MaxErrors.Records, sum: n, chunks: map[int64]int64{}}
+	t := &tolerance{Tolerance: c.MaxErrors, max: c.MaxErrors.Records, sum: n, chunks: map[int64]int64{}}
 	if c.MaxErrors.Percent > 0 {
-		t.most = -1
+		t.max = -1
 		if n := c.estimate(); n > 0 {
-			t.most = int64(c.MaxErrors.Percent / 100 * float64(n))
+			t.max = int64(c.MaxErrors.Percent / 100 * float64(n))
 		}
 	}
 	d.limit = t

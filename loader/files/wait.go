@@ -9,10 +9,9 @@ import (
 	"time"
 )
 
-// A patient is a reader whose reads end with a context while they wait, whatever it reads
-// from: a pipe that another program has opened knows no deadlines. The goroutine of a read
-// that was ended stays until something comes, for standard input until the process ends.
-type patient struct {
+// A ctxReader makes Read cancellable on any reader. Pipes have no deadlines, so an abandoned
+// Read keeps its goroutine until data arrives, on standard input until the process ends.
+type ctxReader struct {
 	from    io.Reader
 	buf     []byte
 	left    bytes.Buffer // was read, and not taken
@@ -27,10 +26,10 @@ type got struct {
 	err error
 }
 
-func newPatient(r io.Reader) *patient { return &patient{from: r, got: make(chan got, 1)} }
+func newCtxReader(r io.Reader) *ctxReader { return &ctxReader{from: r, got: make(chan got, 1)} }
 
 // more reads once, and adds to left what came.
-func (p *patient) more(ctx context.Context) error {
+func (p *ctxReader) more(ctx context.Context) error {
 	if p.err != nil {
 		return p.err
 	}
@@ -55,7 +54,7 @@ func (p *patient) more(ctx context.Context) error {
 }
 
 // peek returns the next n bytes, which are not taken; fewer beside an error.
-func (p *patient) peek(ctx context.Context, n int) ([]byte, error) {
+func (p *ctxReader) peek(ctx context.Context, n int) ([]byte, error) {
 	for p.left.Len() < n {
 		if err := p.more(ctx); err != nil {
 			return p.left.Bytes(), err
@@ -65,7 +64,7 @@ func (p *patient) peek(ctx context.Context, n int) ([]byte, error) {
 }
 
 // until returns a reader of what is left, whose reads end with ctx and its cause.
-func (p *patient) until(ctx context.Context) io.Reader {
+func (p *ctxReader) until(ctx context.Context) io.Reader {
 	return readerFunc(func(b []byte) (int, error) {
 		for p.left.Len() == 0 {
 			if p.left.Cap() > 4*HeadBytes {
@@ -86,20 +85,20 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // DefaultIdleTimeout is how long a server may send nothing of a file that is waited for.
 const DefaultIdleTimeout = 2 * time.Minute
 
-// A heard body is that of a server that is given up when it is silent for too long.
-type heard struct {
+// An idleTimeoutReader is the body of a server's answer. Reading it fails when the server is silent for too long.
+type idleTimeoutReader struct {
 	io.ReadCloser
-	silence time.Duration
+	timeout time.Duration
 	timer   *time.Timer // cancels the request
 	cause   func() error
 	cancel  context.CancelCauseFunc
 }
 
-// hear has request ask for a body, under a context that ends when the server is silent
+// withIdleTimeout asks by request for a body, under a context that ends when the server is silent
 // for too long. Its errors are then the reason why it ended.
-func hear(ctx context.Context, silence time.Duration, request func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
+func withIdleTimeout(ctx context.Context, silence time.Duration, request func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	h := &heard{silence: silence, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
+	h := &idleTimeoutReader{timeout: silence, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
 	h.timer = time.AfterFunc(silence, func() { cancel(fmt.Errorf("the server has sent nothing for %v", silence)) })
 	body, err := request(ctx)
 	h.timer.Stop()
@@ -112,15 +111,15 @@ func hear(ctx context.Context, silence time.Duration, request func(context.Conte
 	return h, nil
 }
 
-func (h *heard) reason(err error) error {
+func (h *idleTimeoutReader) reason(err error) error {
 	if cause := h.cause(); cause != nil {
 		return cause
 	}
 	return err
 }
 
-func (h *heard) Read(b []byte) (int, error) {
-	h.timer.Reset(h.silence)
+func (h *idleTimeoutReader) Read(b []byte) (int, error) {
+	h.timer.Reset(h.timeout)
 	n, err := h.ReadCloser.Read(b)
 	h.timer.Stop()
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -129,7 +128,7 @@ func (h *heard) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (h *heard) Close() error {
+func (h *idleTimeoutReader) Close() error {
 	defer h.cancel(nil)
 	return h.ReadCloser.Close()
 }

@@ -25,7 +25,7 @@ var registryGuards = []guard{
 	{"a takeover that was killed fences again", "loader/registry/takeover.go",
 		"UPDATE loader.claims SET successor = $3 WHERE", "UPDATE loader.claims SET run = 'heir0000', successor = $3 WHERE",
 		"./cmd/loader", "TestZombieOfATakeoverThatWasKilled", "[0-9]+ rows are in, want 20000", false},
-	{"a claim that was marked is not given back", "loader/registry/books.go",
+	{"a claim that was marked is not given back", "loader/registry/loadstate.go",
 		"x.run == run && x.successor == \"\"", "x.run == run",
 		"./loader/registry", "TestRunThatWasMarked/PostgreSQL", "a release gives .*, want ErrLost", false},
 	{"a run that was fenced claims nothing", "loader/registry/queue.go",

@@ -52,7 +52,7 @@ func libraryGet(ctx context.Context, version embedded.PostgresVersion, staging s
 	if err != nil {
 		return err
 	}
-	said := &heard{}
+	said := &byteCounter{}
 	c := embedded.DefaultConfig().Version(version).Port(uint32(port)).Logger(said).
 		CachePath(filepath.Join(staging, "jar")).RuntimePath(filepath.Join(staging, "run")).
 		BinariesPath(filepath.Join(staging, "whole")).DataPath(data)
@@ -82,7 +82,7 @@ func libraryGet(ctx context.Context, version embedded.PostgresVersion, staging s
 	return nil
 }
 
-// heard counts the bytes that are written to it.
-type heard struct{ n int }
+// byteCounter counts the bytes that are written to it.
+type byteCounter struct{ n int }
 
-func (h *heard) Write(p []byte) (int, error) { h.n += len(p); return len(p), nil }
+func (h *byteCounter) Write(p []byte) (int, error) { h.n += len(p); return len(p), nil }

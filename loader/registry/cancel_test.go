@@ -22,7 +22,7 @@ func inWork(t *testing.T, url, id string) (alive func() bool) {
 	}
 	session := sessionOf(t, url, id, "running0")
 	q := reg.Queue(id, "running0")
-	c := claim(t, q, 100)
+	c := lease(t, q, 100)
 	c.Done.Add(chunker.Range{End: 40})
 	if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 		t.Fatal(err)

@@ -57,14 +57,14 @@ func (r *Registry) Looked(ctx context.Context, load string) (chunker.Ranges, err
 // is then done.
 func (r *Registry) Settle(ctx context.Context, load string) error {
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.lockLive(ctx, tx, load)
+		b, err := r.liveStateForUpdate(ctx, tx, load)
 		if err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM loader.doubts WHERE load = $1`, load); err != nil {
 			return err
 		}
-		if len(b.claims) > 0 || !b.done.Covers(chunker.Range{End: b.positions}) {
+		if len(b.leases) > 0 || !b.done.Covers(chunker.Range{End: b.positions}) {
 			return nil
 		}
 		_, err = tx.Exec(ctx, `UPDATE loader.loads SET state = $2, finished_at = COALESCE(finished_at, now()) WHERE id = $1`, load, string(Done))

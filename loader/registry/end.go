@@ -27,7 +27,7 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		var n int
 		err := tx.QueryRow(ctx, `SELECT count(*) FROM loader.indexes WHERE load = $1`, load).Scan(&n)
 		if err == nil && n > 0 {
-			err = ours{ErrDeferred}
+			err = permanentError{ErrDeferred}
 		}
 		return err
 	})
@@ -68,7 +68,7 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 	var was State
 	var users []string
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.lock(ctx, tx, load)
+		b, err := r.stateForUpdate(ctx, tx, load)
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 			return nil
 		}
 		users = nil
-		for _, c := range b.claims {
+		for _, c := range b.leases {
 			user, err := r.userOf(ctx, tx, load, c.run)
 			if err != nil {
 				return err
@@ -102,12 +102,12 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 		return err
 	}
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.lock(ctx, tx, load)
+		b, err := r.stateForUpdate(ctx, tx, load)
 		if err != nil {
 			return err
 		}
 		done := b.done
-		for _, c := range b.claims {
+		for _, c := range b.leases {
 			done.AddAll(c.done)
 		}
 		// The claims go first; see merging.drop.

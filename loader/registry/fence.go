@@ -62,7 +62,7 @@ func (e *FenceError) Unwrap() []error {
 // dead returns the runs among those that hold claims which can no longer be at work: they
 // have no session, or have shown no life for StaleAfter, or were marked by a takeover that
 // did not end.
-func (r *Registry) dead(ctx context.Context, load string, claims []claim) ([]string, error) {
+func (r *Registry) dead(ctx context.Context, load string, claims []lease) ([]string, error) {
 	seen := map[string]bool{}
 	var dead []string
 	for _, c := range claims {

@@ -18,7 +18,7 @@ func TestOnlyTheLedgerIsBelieved(t *testing.T) {
 		url, reg := entered(t, s, "crash000", 100)
 		q := reg.Queue("crash000", "running0")
 		q.Ledger = true
-		c := claim(t, q, 100)
+		c := lease(t, q, 100)
 		loadertest.Exec(t, url, "INSERT INTO loader.ledger (load, lo, hi) VALUES ('crash000', 0, 40)")
 		c.Done.Add(c.Range)
 		if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
@@ -44,13 +44,13 @@ func TestReleaseThatACrashLost(t *testing.T) {
 		url, reg := entered(t, s, "crash000", 100)
 		q := reg.Queue("crash000", "running0")
 		q.Ledger = true
-		c := claim(t, q, 100)
+		c := lease(t, q, 100)
 		if err := q.Release(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 		loadertest.Exec(t, url, "INSERT INTO loader.claims (load, lo, hi, run) VALUES ('crash000', 0, 100, 'running0')",
 			"INSERT INTO loader.ledger (load, lo, hi) VALUES ('crash000', 20, 40)")
-		if c := claim(t, q, 100); c.Done.String() != "20-40" {
+		if c := lease(t, q, 100); c.Done.String() != "20-40" {
 			t.Errorf("of the claim %q is in, want what the ledger has", c.Done.String())
 		}
 	})
@@ -62,7 +62,7 @@ func TestClaimThatACrashLost(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url, reg := entered(t, s, "crash000", 100)
 		q := reg.Queue("crash000", "running0")
-		claim(t, q, 100)
+		lease(t, q, 100)
 		loadertest.Exec(t, url, "DELETE FROM loader.claims")
 		if c, err := q.Claim(t.Context(), 30); !errors.Is(err, loader.ErrGaveUp) {
 			t.Errorf("claimed %v, %v; want to give up", c.Range, err)
@@ -80,7 +80,7 @@ func TestCrashTakesMarkers(t *testing.T) {
 		}
 		q := reg.Queue("crash000", "running0")
 		q.Markers, q.LooksUp = true, true
-		c := claim(t, q, 100)
+		c := lease(t, q, 100)
 		c.Done.Add(chunker.Range{End: 30})
 		if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 			t.Error(err)
@@ -95,7 +95,7 @@ func TestCrashTakesMarkers(t *testing.T) {
 		}
 		checkGone(t, q.Release(t.Context(), c), chunker.Range{First: 30, End: 100})
 		// What is claimed behind the crash is believed again.
-		c = claim(t, q, 70)
+		c = lease(t, q, 70)
 		if c.Open.String() != "30-100" {
 			t.Errorf("of the claim %q may have been sent, want what is gone", c.Open.String())
 		}

@@ -21,7 +21,7 @@ func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
 		return err
 	}
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := r.lockLive(ctx, tx, load); err != nil {
+		if _, err := r.liveStateForUpdate(ctx, tx, load); err != nil {
 			return err
 		}
 		for i, x := range list {
@@ -50,7 +50,7 @@ func (r *Registry) Restore(ctx context.Context, load string, make func(Index) er
 		return err
 	}
 	for _, x := range list {
-		if err := r.again(ctx, func() error { return make(x) }); err != nil {
+		if err := r.retryFor(ctx, func() error { return make(x) }); err != nil {
 			return err
 		}
 	}

@@ -36,7 +36,7 @@ func (r *Registry) ofRun(ctx context.Context, load, run, set string, arg any) er
 	err := r.persist(ctx, func(ctx context.Context) error {
 		tag, err := r.pool.Exec(ctx, `UPDATE loader.loads SET `+set+` WHERE id = $1 AND EXISTS (SELECT 1 FROM loader.claims WHERE load = $1 AND run = $2 AND successor IS NULL)`, load, run, arg)
 		if err == nil && tag.RowsAffected() == 0 {
-			return ours{loader.ErrLost}
+			return permanentError{loader.ErrLost}
 		}
 		return err
 	})

@@ -51,7 +51,7 @@ func (r *Registry) CheckMarker(ctx context.Context, load, marker string) error {
 		var one int
 		err := r.pool.QueryRow(ctx, markerOfClaim, load, int64(wholeLoad), marker).Scan(&one)
 		if errors.Is(err, pgx.ErrNoRows) || server.Code(err) == undefinedTable {
-			return ours{ErrEmptied}
+			return permanentError{ErrEmptied}
 		}
 		return err
 	})

@@ -30,7 +30,7 @@ type Queue struct {
 	// of keys that lie together.
 	Block int64
 	// MaxLease is the most positions of one lease; zero is no limit. MinLease is the size
-	// below which a lease is not made for the sake of sharing; zero is smallClaim.
+	// below which a lease is not made for the sake of sharing; zero is smallLease.
 	MaxLease, MinLease int64
 	// Fit, when not nil, moves the end of a claim to where the source can be cut.
 	Fit func(chunker.Range) (chunker.Range, error)
@@ -90,10 +90,10 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Lease, dead 
 	// that lost its release.
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var others []claim
+	var others []lease
 	err = q.reg.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		got, others = loader.Lease{}, nil
-		b, err := q.reg.lockLive(ctx, tx, q.load)
+		b, err := q.reg.liveStateForUpdate(ctx, tx, q.load)
 		if err != nil {
 			return err
 		}
@@ -103,13 +103,13 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Lease, dead 
 			}
 		}
 		taken := b.done
-		for _, c := range b.claims {
+		for _, c := range b.leases {
 			taken.Add(c.Range)
 			switch {
 			case c.run != q.run:
 				others = append(others, c)
 			case c.successor != "":
-				return ours{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
+				return permanentError{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
 			case !q.held[c.First]:
 				got = loader.Lease{Range: c.Range, Done: c.done, Open: within(b.open, c.Range)}
 				return q.known(ctx, tx, b, &got)
@@ -123,18 +123,18 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Lease, dead 
 			return nil
 		}
 		if q.InOrder && !isPrefix(taken) {
-			return ours{ErrGaps}
+			return permanentError{ErrGaps}
 		}
 		got = loader.Lease{Range: q.share(b.positions, free, chunk)}
 		if q.Fit != nil {
 			if got.Range, err = q.Fit(got.Range); err != nil {
-				return ours{err}
+				return permanentError{err}
 			}
 			got.End = min(got.End, free[0].End)
 		}
 		for first, end := range q.ends {
 			if first < got.End && got.First < end {
-				return ours{fmt.Errorf("%w: a crash of the server has taken the claim of positions %d to %d, which this run works on", loader.ErrGaveUp, first, end-1)}
+				return permanentError{fmt.Errorf("%w: a crash of the server has taken the claim of positions %d to %d, which this run works on", loader.ErrGaveUp, first, end-1)}
 			}
 		}
 		got.Open = within(b.open, got.Range)
@@ -176,7 +176,7 @@ func (q *Queue) insert(ctx context.Context, tx pgx.Tx, c chunker.Range) error {
 	tag, err := tx.Exec(ctx, `INSERT INTO loader.claims (load, lo, hi, run) SELECT $1, $2::INT8, $3::INT8, $4
 		WHERE NOT EXISTS (SELECT 1 FROM loader.runs WHERE load = $1 AND run = $4 AND fenced)`, q.load, c.First, c.End, q.run)
 	if err == nil && tag.RowsAffected() == 0 {
-		err = ours{loader.ErrLost}
+		err = permanentError{loader.ErrLost}
 	}
 	return err
 }
@@ -199,9 +199,9 @@ func within(set chunker.Ranges, r chunker.Range) chunker.Ranges {
 	return in
 }
 
-// smallClaim is the size below which a lease is not made for the sake of sharing: what
+// smallLease is the size below which a lease is not made for the sake of sharing: what
 // one run may still do at the end while the others have nothing left.
-const smallClaim = 1 << 15
+const smallLease = 1 << 15
 
 // share returns the part of the free positions that the next claim takes: a third of
 // what is left, but not so little that claiming would cost more than it shares.
@@ -212,7 +212,7 @@ func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunke
 	}
 	least := q.MinLease
 	if least == 0 {
-		least = min(positions/16, smallClaim)
+		least = min(positions/16, smallLease)
 	}
 	size := max(left/3, least)
 	size = (size + chunk - 1) / chunk * chunk
@@ -289,7 +289,7 @@ func (q *Queue) reported(ctx context.Context, tx pgx.Tx, c loader.Lease, in *chu
 
 // known completes a claim of this run that it does not hold: with what the ledger has, if
 // the claim was released and a crash lost that.
-func (q *Queue) known(ctx context.Context, tx pgx.Tx, b books, c *loader.Lease) error {
+func (q *Queue) known(ctx context.Context, tx pgx.Tx, b loadState, c *loader.Lease) error {
 	if q.Markers {
 		c.Open.Add(c.Range)
 		return q.mark(ctx, tx, c.First)
@@ -303,10 +303,10 @@ func (q *Queue) known(ctx context.Context, tx pgx.Tx, b books, c *loader.Lease) 
 		return err
 	}
 	behind := c.Done.Covers(chunker.Range{First: c.End - 1, End: c.End}) || len(gaps) > 1 ||
-		slices.ContainsFunc(b.claims, func(x claim) bool { return x.First > c.First }) ||
+		slices.ContainsFunc(b.leases, func(x lease) bool { return x.First > c.First }) ||
 		slices.ContainsFunc(b.done.All(), func(x chunker.Range) bool { return x.End > c.End })
 	if behind {
-		return ours{ErrGaps}
+		return permanentError{ErrGaps}
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func sessionOf(t *testing.T, url, load, run string) *pgx.Conn {
 }
 
 // claim takes all positions of a load that is as large as a chunk.
-func claim(t *testing.T, q *registry.Queue, n int64) loader.Lease {
+func lease(t *testing.T, q *registry.Queue, n int64) loader.Lease {
 	t.Helper()
 	c, err := q.Claim(t.Context(), n)
 	if err != nil || c.Len() != n {
@@ -75,8 +75,8 @@ func TestLateCheckpoint(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		_, reg := entered(t, s, "late0000", 100)
 		older, newer := reg.Queue("late0000", "older000"), reg.Queue("late0000", "newer000")
-		was := claim(t, older, 100)
-		is := claim(t, newer, 100) // the older has no session
+		was := lease(t, older, 100)
+		is := lease(t, newer, 100) // the older has no session
 		was.Done.Add(was.Range)
 		if err := older.Checkpoint(t.Context(), []loader.Lease{was}); !errors.Is(err, loader.ErrLost) {
 			t.Errorf("a late checkpoint gives %v, want ErrLost", err)
@@ -99,10 +99,10 @@ func TestOlderRunIsFenced(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url, reg := entered(t, s, "stale000", 100)
 		session := sessionOf(t, url, "stale000", "older000")
-		claim(t, reg.Queue("stale000", "older000"), 100)
+		lease(t, reg.Queue("stale000", "older000"), 100)
 		loadertest.Exec(t, url, "UPDATE loader.claims SET beat = now() - INTERVAL '1 hour'")
 		newer := reg.Queue("stale000", "newer000")
-		c := claim(t, newer, 100)
+		c := lease(t, newer, 100)
 		if _, err := session.Exec(t.Context(), "SELECT 1"); err == nil {
 			t.Error("the older run's session can still write")
 		}

@@ -152,7 +152,7 @@ func (r *Registry) Get(ctx context.Context, id string) (Load, error) {
 	err := r.persist(ctx, func(ctx context.Context) (err error) {
 		l, err = scanLoad(r.pool.QueryRow(ctx, `SELECT `+loadColumns+` FROM loader.loads WHERE id = $1`, id))
 		if errors.Is(err, pgx.ErrNoRows) {
-			return ours{err}
+			return permanentError{err}
 		}
 		return err
 	})
@@ -183,12 +183,12 @@ func (r *Registry) List(ctx context.Context) ([]Load, error) {
 func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 	var in chunker.Ranges
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.read(ctx, tx, id)
+		b, err := r.readState(ctx, tx, id)
 		if err != nil {
 			return err
 		}
 		in = b.done
-		for _, c := range b.claims {
+		for _, c := range b.leases {
 			in.AddAll(c.done)
 		}
 		return r.ledger(ctx, tx, id, chunker.Range{End: 1<<63 - 1}, &in)

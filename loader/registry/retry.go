@@ -15,23 +15,23 @@ import (
 	"bulkload/loader/server"
 )
 
-// ours marks errors of this package that no retry can mend.
-type ours struct{ error }
+// permanentError marks errors of this package that no retry can mend.
+type permanentError struct{ error }
 
-func (e ours) Unwrap() error { return e.error }
+func (e permanentError) Unwrap() error { return e.error }
 
-// passing marks errors of the server that are no reason to give up here.
-type passing struct{ error }
+// transientError marks errors of the server that are no reason to give up here.
+type transientError struct{ error }
 
-func (e passing) Unwrap() error { return e.error }
+func (e transientError) Unwrap() error { return e.error }
 
-func isPassing(err error) bool {
-	var p passing
+func isTransient(err error) bool {
+	var p transientError
 	return errors.As(err, &p)
 }
 
-func isOurs(err error) bool {
-	var o ours
+func isPermanent(err error) bool {
+	var o permanentError
 	return errors.As(err, &o)
 }
 
@@ -39,7 +39,7 @@ func isOurs(err error) bool {
 // CockroachDB, in fresh transactions whose COMMIT is checked on PostgreSQL. fn is
 // written so that running it again after a commit whose reply was lost is harmless.
 func (r *Registry) retry(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
-	return r.again(ctx, func() error {
+	return r.retryFor(ctx, func() error {
 		err := r.try(ctx, fn)
 		var locked lockedError
 		if errors.As(err, &locked) {
@@ -76,23 +76,23 @@ const (
 // persist is again for calls of which each has AttemptTimeout: the context of fn ends with
 // the attempt.
 func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) error {
-	return r.again(ctx, func() error {
+	return r.retryFor(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, r.AttemptTimeout)
 		defer cancel()
 		return fn(ctx)
 	})
 }
 
-// again calls fn until it succeeds, fails for good, or has failed for RetryFor: what it
+// retryFor calls fn until it succeeds, fails for good, or has failed for RetryFor: what it
 // took until it first failed is no reason to give up.
-func (r *Registry) again(ctx context.Context, fn func() error) error {
+func (r *Registry) retryFor(ctx context.Context, fn func() error) error {
 	var end time.Time
 	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
 		err := fn()
-		if err == nil || ctx.Err() != nil || isOurs(err) || errors.Is(err, loader.ErrLost) {
+		if err == nil || ctx.Err() != nil || isPermanent(err) || errors.Is(err, loader.ErrLost) {
 			return err
 		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain && !isPassing(err) {
+		if c := server.Classify(err); c != server.Retry && c != server.Uncertain && !isTransient(err) {
 			return err
 		}
 		if end.IsZero() {

@@ -417,7 +417,7 @@ func (r *Registry) ddl(ctx context.Context, sql string) error {
 		_, err := r.pool.Exec(ctx, sql)
 		switch server.Code(err) {
 		case "42P06", "42P07", "42710", "42701", "23505", "55000": // others are making the same
-			return passing{err}
+			return transientError{err}
 		}
 		return err
 	})

@@ -138,7 +138,7 @@ func TestEarlierRegistries(t *testing.T) {
 				}
 				q := reg.Queue("older000", "newer000")
 				q.Ledger = true
-				c := claim(t, q, 40)
+				c := lease(t, q, 40)
 				if c.First != 60 {
 					t.Errorf("positions from %d are claimed, want from 60: the others are in", c.First)
 				}

@@ -28,7 +28,7 @@ func (r *Registry) takeOver(ctx context.Context, load, run, by string, ledger bo
 	var legacy bool
 	var user string
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		if _, err := r.lock(ctx, tx, load); err != nil {
+		if _, err := r.stateForUpdate(ctx, tx, load); err != nil {
 			return err
 		}
 		if user, err = r.userOf(ctx, tx, load, run); err != nil {
@@ -70,15 +70,15 @@ func fenceRun(ctx context.Context, tx pgx.Tx, load, run, by string) error {
 // Without a ledger nobody knows of the rest whether it is in: that stays open.
 func (r *Registry) inherit(ctx context.Context, load, run string, ledger bool) error {
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.lock(ctx, tx, load)
+		b, err := r.stateForUpdate(ctx, tx, load)
 		if err != nil {
 			return err
 		}
 		if b.state == Cancelled {
 			return nil // its claims are the canceller's
 		}
-		s := merging{books: &b, load: load}
-		for _, c := range b.claims {
+		s := merging{loadState: &b, load: load}
+		for _, c := range b.leases {
 			if c.run != run || c.successor == "" {
 				continue // a third run was faster
 			}

@@ -73,7 +73,7 @@ func TestTakeoverThatStopped(t *testing.T) {
 					session := sessionOf(t, url, id, "zombie00")
 					zombie := direct.Queue(id, "zombie00")
 					zombie.Ledger = true
-					claim(t, zombie, 100)
+					lease(t, zombie, 100)
 					// What the zombie has under way when it is taken over.
 					_, err := session.Exec(t.Context(), "INSERT INTO loader.ledger (load, lo, hi) VALUES ($1, 10, 20)", id)
 					if err != nil {
@@ -156,7 +156,7 @@ func TestRunThatWasMarked(t *testing.T) {
 		url, reg := entered(t, s, "marked00", 100)
 		q := reg.Queue("marked00", "zombie00")
 		q.Ledger = true
-		c := claim(t, q, 50)
+		c := lease(t, q, 50)
 		conn := sessionOf(t, url, "marked00", "zombie00")
 		if err := admit(t, reg, conn, "marked00", "zombie00"); err != nil {
 			t.Errorf("a new session of a run that works: %v", err)
@@ -197,8 +197,8 @@ func TestRunThatWasMarked(t *testing.T) {
 		// When its claims are settled it is still known.
 		third := reg.Queue("marked00", "third000")
 		loadertest.Exec(t, url, "DELETE FROM loader.claims WHERE run = 'second00'")
-		claim(t, third, 50)
-		claim(t, third, 50)
+		lease(t, third, 50)
+		lease(t, third, 50)
 		lost("a new session behind the takeover", admit(t, reg, sessionOf(t, url, "marked00", "zombie00"), "marked00", "zombie00"))
 		loadertest.Exec(t, url, "DELETE FROM loader.claims")
 		_, err = reg.Queue("marked00", "zombie00").Claim(t.Context(), 10)
@@ -218,7 +218,7 @@ func TestSessionsOfARunThatIsGone(t *testing.T) {
 			"forget": func(reg *registry.Registry) error { return reg.Forget(t.Context(), "gone0000") },
 		} {
 			url, reg := entered(t, s, "gone0000", 100)
-			claim(t, reg.Queue("gone0000", "zombie00"), 100)
+			lease(t, reg.Queue("gone0000", "zombie00"), 100)
 			if err := end(reg); err != nil {
 				t.Fatal(err)
 			}
@@ -248,7 +248,7 @@ func TestFenceThatIsRefused(t *testing.T) {
 		}
 		session := sessionOf(t, url, "refused0", "zombie00")
 		q := reg.Queue("refused0", "zombie00")
-		c := claim(t, q, 100)
+		c := lease(t, q, 100)
 		other, _, err := openRead(t, as)
 		if err != nil {
 			t.Fatal(err)
@@ -283,7 +283,7 @@ func TestFenceThatIsRefused(t *testing.T) {
 		// It ends by itself.
 		other.FenceTimeout = time.Minute
 		time.AfterFunc(50*time.Millisecond, func() { session.Close(context.Background()) })
-		claim(t, other.Queue("refused0", "fourth00"), 100)
+		lease(t, other.Queue("refused0", "fourth00"), 100)
 	})
 }
 
@@ -308,7 +308,7 @@ func TestSessionsThatDoNotShow(t *testing.T) {
 	}
 	session := sessionOf(t, url, "unseen00", "living00")
 	q := reg.Queue("unseen00", "living00")
-	c := claim(t, q, 100)
+	c := lease(t, q, 100)
 	other, _, err := openRead(t, as)
 	if err != nil {
 		t.Fatal(err)
@@ -334,8 +334,8 @@ func TestSessionsThatDoNotShow(t *testing.T) {
 	}
 	// Its own runs it sees.
 	loadertest.Exec(t, url, "DELETE FROM loader.claims", "UPDATE loader.loads SET state = 'loading'")
-	claim(t, other.Queue("unseen00", "own00000"), 100)
-	claim(t, other.Queue("unseen00", "own00001"), 100)
+	lease(t, other.Queue("unseen00", "own00000"), 100)
+	lease(t, other.Queue("unseen00", "own00001"), 100)
 }
 
 // TestHeirsOfEarlierVersions finds a claim under a name that an earlier version gave it when
@@ -375,17 +375,17 @@ func TestOpenRanges(t *testing.T) {
 		url, reg := entered(t, s, "open0000", 100)
 		q := reg.Queue("open0000", "older000")
 		q.MaxLease = 60
-		c := claim(t, q, 60)
+		c := lease(t, q, 60)
 		c.Done.Add(chunker.Range{First: 10, End: 20})
 		if err := q.Checkpoint(t.Context(), []loader.Lease{c}); err != nil {
 			t.Fatal(err)
 		}
 		newer := reg.Queue("open0000", "newer000")
-		first := claim(t, newer, 40) // what is free
+		first := lease(t, newer, 40) // what is free
 		if first.Open.Len() != 0 {
 			t.Errorf("%s is open of what nobody had, want nothing", first.Open.String())
 		}
-		got := claim(t, newer, 10)
+		got := lease(t, newer, 10)
 		if got.First != 0 || got.Open.String() != "0-10" {
 			t.Errorf("claimed %v, open %s; want 0 to 10, all open", got.Range, got.Open.String())
 		}

@@ -68,7 +68,7 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	// in a minute. The default is some hours.
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
 	cfg.DialFunc = dialer.DialContext
-	hearOut(&cfg.Config)
+	reportLoginFailure(&cfg.Config)
 	setEnvironment(cfg)
 	for name, value := range startSettings {
 		setStart(cfg, name, value)

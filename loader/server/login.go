@@ -30,8 +30,8 @@ func (c *loginConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// hearOut has cfg's connections report why a server refuses them.
-func hearOut(cfg *pgconn.Config) {
+// reportLoginFailure makes cfg's connections report why a server refuses them.
+func reportLoginFailure(cfg *pgconn.Config) {
 	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)

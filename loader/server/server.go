@@ -243,7 +243,7 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	if o.Settings != nil {
 		o.Watch.settings = maps.Clone(o.Settings)
 	}
-	broken := lost{product: s.Product}
+	broken := orphanedSessions{product: s.Product}
 	broken.watch(cfg)
 	if s.sessionPool {
 		ended := cfg.BeforeClose

@@ -8,13 +8,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// lost keeps the sessions whose connections broke, for the next use of the pool to end
+// orphanedSessions keeps the sessions whose connections broke, for the next use of the pool to end
 // them on the server. A server that hears nothing any more believes that its client is
 // slow: it keeps the transaction open, and with it the locks that the next attempt needs.
 // Neither statement_timeout nor idle_in_transaction_session_timeout ends one that waits
 // for the rest of a COPY or of a pipeline (seen on PostgreSQL 15); its keepalive takes
 // two hours.
-type lost struct {
+type orphanedSessions struct {
 	product Product
 
 	mu       sync.Mutex
@@ -22,7 +22,7 @@ type lost struct {
 }
 
 // watch hooks the list into a pool's configuration.
-func (l *lost) watch(cfg *pgxpool.Config) {
+func (l *orphanedSessions) watch(cfg *pgxpool.Config) {
 	cfg.BeforeClose = func(conn *pgx.Conn) {
 		if !conn.IsClosed() {
 			return // it says good-bye
@@ -48,7 +48,7 @@ func (l *lost) watch(cfg *pgxpool.Config) {
 	}
 }
 
-func (l *lost) take() []string {
+func (l *orphanedSessions) take() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	list := l.sessions
@@ -72,7 +72,7 @@ func SessionID(conn *pgx.Conn) string {
 //
 // Note: tried to leave that to the timeouts alone. A transaction that went silent in its
 // COPY kept the ledger row of its chunk locked until the load gave up.
-func (l *lost) end(ctx context.Context, conn *pgx.Conn, list []string) error {
+func (l *orphanedSessions) end(ctx context.Context, conn *pgx.Conn, list []string) error {
 	if l.product == CockroachDB {
 		for _, id := range list {
 			if _, err := conn.Exec(ctx, "CANCEL SESSION IF EXISTS $1", id); err != nil && Classify(err) != Refused && Classify(err) != Permanent {

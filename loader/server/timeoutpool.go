@@ -33,7 +33,7 @@ func (b TimeoutPool) Exec(ctx context.Context, sql string, args ...any) (pgconn.
 // QueryRow is the pool's.
 func (b TimeoutPool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	ctx, cancel := b.Deadline(ctx)
-	return boundedRow{b.Pool.QueryRow(ctx, sql, args...), cancel}
+	return timeoutRow{b.Pool.QueryRow(ctx, sql, args...), cancel}
 }
 
 // Query is the pool's. The time is that until the rows are closed.
@@ -44,25 +44,25 @@ func (b TimeoutPool) Query(ctx context.Context, sql string, args ...any) (pgx.Ro
 		cancel()
 		return found, err
 	}
-	return boundedRows{found, cancel}, nil
+	return timeoutRows{found, cancel}, nil
 }
 
-type boundedRow struct {
+type timeoutRow struct {
 	pgx.Row
 	cancel context.CancelFunc
 }
 
-func (r boundedRow) Scan(dest ...any) error {
+func (r timeoutRow) Scan(dest ...any) error {
 	defer r.cancel()
 	return r.Row.Scan(dest...)
 }
 
-type boundedRows struct {
+type timeoutRows struct {
 	pgx.Rows
 	cancel context.CancelFunc
 }
 
-func (r boundedRows) Close() {
+func (r timeoutRows) Close() {
 	r.Rows.Close()
 	r.cancel()
 }

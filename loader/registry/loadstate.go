@@ -14,8 +14,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// claim is a row of loader.claims.
-type claim struct {
+// lease is a row of loader.claims.
+type lease struct {
 	chunker.Range
 	run       string
 	done      chunker.Ranges
@@ -23,22 +23,22 @@ type claim struct {
 	successor string        // who takes it over; empty while its run may work
 }
 
-// books is what the registry has of one load.
-type books struct {
+// loadState is what the registry has of one load.
+type loadState struct {
 	state     State
 	positions int64
 	done      chunker.Ranges // in, and under no claim
 	open      chunker.Ranges // what dead runs may have sent without having recorded it
-	claims    []claim
+	leases    []lease
 }
 
-// read returns the books of a load.
-func (r *Registry) read(ctx context.Context, tx pgx.Tx, load string) (books, error) {
+// readState returns the state of a load.
+func (r *Registry) readState(ctx context.Context, tx pgx.Tx, load string) (loadState, error) {
 	return r.readFor(ctx, tx, load, "")
 }
 
-// lock is read such that nobody else can change the books before the transaction ends.
-func (r *Registry) lock(ctx context.Context, tx pgx.Tx, load string) (books, error) {
+// stateForUpdate locks the load's row until the transaction ends, and reads its state.
+func (r *Registry) stateForUpdate(ctx context.Context, tx pgx.Tx, load string) (loadState, error) {
 	b, err := r.readFor(ctx, tx, load, ` FOR UPDATE`)
 	if code := server.Code(err); code == queryCancelled || code == lockNotAvailable || errors.Is(err, context.DeadlineExceeded) {
 		err = lockedError{load, err}
@@ -46,17 +46,18 @@ func (r *Registry) lock(ctx context.Context, tx pgx.Tx, load string) (books, err
 	return b, err
 }
 
-// lockLive is lock for a run that goes on with the load: ErrCancelled, where none may.
-func (r *Registry) lockLive(ctx context.Context, tx pgx.Tx, load string) (books, error) {
-	b, err := r.lock(ctx, tx, load)
+// liveStateForUpdate is stateForUpdate for a run that continues the load. It returns
+// ErrCancelled where none may.
+func (r *Registry) liveStateForUpdate(ctx context.Context, tx pgx.Tx, load string) (loadState, error) {
+	b, err := r.stateForUpdate(ctx, tx, load)
 	if err == nil && b.state == Cancelled {
-		err = ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrCancelled, load)}
+		err = permanentError{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrCancelled, load)}
 	}
 	return b, err
 }
 
-func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string) (books, error) {
-	var b books
+func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string) (loadState, error) {
+	var b loadState
 	var text, open, state string
 	openColumn, successor := "open", "COALESCE(successor, '')"
 	if r.older.Load() {
@@ -64,7 +65,7 @@ func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string)
 	}
 	err := tx.QueryRow(ctx, `SELECT positions, done, `+openColumn+`, state FROM loader.loads WHERE id = $1`+purpose, load).Scan(&b.positions, &text, &open, &state)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return b, ours{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
+		return b, permanentError{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
 	}
 	if err != nil {
 		return b, err
@@ -74,14 +75,14 @@ func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string)
 		b.open, err = chunker.ParseRanges(open)
 	}
 	if err != nil {
-		return b, ours{fmt.Errorf("load %s: %w", load, err)}
+		return b, permanentError{fmt.Errorf("load %s: %w", load, err)}
 	}
 	found, err := tx.Query(ctx, `SELECT lo, hi, run, done, EXTRACT(epoch FROM now() - beat)::FLOAT8, `+successor+` FROM loader.claims WHERE load = $1 ORDER BY lo`, load)
 	if err != nil {
 		return b, err
 	}
-	b.claims, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (claim, error) {
-		var c claim
+	b.leases, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (lease, error) {
+		var c lease
 		var text string
 		var idle float64
 		err := row.Scan(&c.First, &c.End, &c.run, &text, &idle, &c.successor)
@@ -108,13 +109,13 @@ func (r *Registry) ledger(ctx context.Context, tx pgx.Tx, load string, within ch
 // A merging is the record of a load while claims move into it, in a transaction that has
 // locked the load.
 type merging struct {
-	*books
+	*loadState
 	load  string
 	taken int
 }
 
 // drop deletes a claim. It comes first: on PostgreSQL it waits for the transactions of the
-// claim's chunks, which hold it. The ledger, read behind it, has all that will ever be there.
+// lease's chunks, which hold it. The ledger, read behind it, has all that will ever be there.
 func (s *merging) drop(ctx context.Context, tx pgx.Tx, c chunker.Range) error {
 	s.taken++
 	_, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1 AND lo = $2`, s.load, c.First)
@@ -142,7 +143,7 @@ func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
 		open.AddAll(within(s.open, gap))
 	}
 	state, finished, forget := Loading, "", ""
-	if s.taken == len(s.claims) && s.done.Covers(chunker.Range{End: s.positions}) {
+	if s.taken == len(s.leases) && s.done.Covers(chunker.Range{End: s.positions}) {
 		// What was decided by looking is settled first.
 		forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1) `
 		state, finished = Done, `, finished_at = CASE WHEN `+unsettled+` THEN NULL ELSE COALESCE(finished_at, now()) END`
@@ -163,26 +164,26 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 	var gone []chunker.Range
 	complete := false // an attempt came as far as its commit
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.lockLive(ctx, tx, load)
+		b, err := r.liveStateForUpdate(ctx, tx, load)
 		if err != nil {
 			return err
 		}
-		s := merging{books: &b, load: load}
+		s := merging{loadState: &b, load: load}
 		was := gone
 		gone = nil
 		for _, c := range list {
-			i := slices.IndexFunc(b.claims, func(x claim) bool { return x.First == c.First && x.run == run && x.successor == "" })
+			i := slices.IndexFunc(b.leases, func(x lease) bool { return x.First == c.First && x.run == run && x.successor == "" })
 			if i < 0 {
 				if complete || s.done.Covers(c.Range) {
 					gone = was
 					continue // an earlier attempt did it
 				}
-				return ours{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
+				return permanentError{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
 			}
 			if err := s.drop(ctx, tx, c.Range); err != nil {
 				return err
 			}
-			in := b.claims[i].done
+			in := b.leases[i].done
 			if known != nil {
 				err = known(ctx, tx, c, &in)
 			} else {

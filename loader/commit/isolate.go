@@ -86,20 +86,20 @@ func blamed(err error) int {
 	return -1
 }
 
-// fillPicking writes the rows of chunk that the server takes, in parts where it
+// fillIsolating writes the rows of chunk that the server takes, in parts where it
 // refuses some, and the rejects beside them: in the transaction of the ledger row, so
 // that each record is either a row or a reject, once.
-func (c *Committer) fillPicking(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
+func (c *Committer) fillIsolating(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
 	rejects := chunk.Rejects[:len(chunk.Rejects):len(chunk.Rejects)]
-	if p.pick {
+	if p.isolate {
 		if c.product == server.PostgreSQL {
 			// What is deferred would end the whole chunk at COMMIT.
 			if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
 				return err
 			}
 		}
-		pick := picking{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: p, rejects: rejects}
-		if err := pick.send(ctx, pickRows); err != nil {
+		pick := isolation{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: p, rejects: rejects}
+		if err := pick.send(ctx, isolateRows); err != nil {
 			return err
 		}
 		rejects = pick.rejects
@@ -151,9 +151,9 @@ func (c *Committer) keepRejects(ctx context.Context, tx session, list []rows.Rej
 // The parts in which rows are sent where some are bad. Each bad one has others sent
 // again: about as many are sent as lie between a few bad ones.
 const (
-	pickRows   = 1000
-	pickLeast  = 32
-	pickGrowth = 8
+	isolateRows    = 1000
+	minIsolateRows = 32
+	isolateGrowth  = 8
 )
 
 // clean returns text that the server takes as such.
@@ -161,8 +161,8 @@ func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// picking sends the rows of a chunk in parts, each behind a savepoint.
-type picking struct {
+// isolation sends the rows of a chunk in parts, each behind a savepoint.
+type isolation struct {
 	*Committer
 	tx      session
 	chunk   *rows.Chunk
@@ -171,8 +171,8 @@ type picking struct {
 	rejects []rows.Reject
 	only    bool // stop with the first bad row: errFound
 
-	order    []int // the chunk's rows as they are sent
-	suspects int   // where in order those begin that are sent one by one
+	order      []int // the chunk's rows as they are sent
+	bisectFrom int   // where in order those begin that are sent one by one
 }
 
 // errFound ends a search for the first bad row.
@@ -191,15 +191,15 @@ const (
 // server took, or is the one for which it refused a part: because it was alone in it, or
 // first, or because COPY could not read one of its values. The parts get smaller where
 // rows are bad, and grow where they are not.
-func (x *picking) send(ctx context.Context, most int) error {
+func (x *isolation) send(ctx context.Context, most int) error {
 	next, err := x.arrange(ctx)
 	if err != nil {
 		return err
 	}
 	size := most
 	for lo := 0; lo < len(x.order); {
-		hi := min(lo+size, x.suspects)
-		if lo >= x.suspects {
+		hi := min(lo+size, x.bisectFrom)
+		if lo >= x.bisectFrom {
 			hi = lo + 1
 		}
 		err := x.try(ctx, next, lo, hi)
@@ -223,7 +223,7 @@ func (x *picking) send(ctx context.Context, most int) error {
 			size = bad // takes those in front, if the server is right
 			continue
 		default:
-			size = min(size, max(pickGrowth*bad, pickLeast))
+			size = min(size, max(isolateGrowth*bad, minIsolateRows))
 		}
 		x.reject(x.order[lo+bad], err)
 		if x.only {
@@ -240,7 +240,7 @@ func (x *picking) send(ctx context.Context, most int) error {
 }
 
 // try does what is to be done to the savepoint and sends rows lo up to hi.
-func (x *picking) try(ctx context.Context, savepoint string, lo, hi int) error {
+func (x *isolation) try(ctx context.Context, savepoint string, lo, hi int) error {
 	if x.Method == Copy && x.product == server.PostgreSQL {
 		x.p.before = savepoint + "; "
 		defer func() { x.p.before = "" }()
@@ -260,19 +260,19 @@ func (x *picking) try(ctx context.Context, savepoint string, lo, hi int) error {
 // done to the savepoint first. CockroachDB names no row in its errors, but can be asked
 // which values are none of their column's type. These rows come last, one by one: each
 // part that fails after it wrote something makes all that follows slower.
-func (x *picking) arrange(ctx context.Context) (savepoint string, err error) {
+func (x *isolation) arrange(ctx context.Context) (savepoint string, err error) {
 	x.order = make([]int, x.chunk.Len())
 	for i := range x.order {
 		x.order[i] = i
 	}
-	x.suspects = len(x.order)
-	if x.sql.suspects == "" || x.only {
+	x.bisectFrom = len(x.order)
+	if x.sql.misfits == "" || x.only {
 		return savepointFirst, nil
 	}
 	if _, err := x.tx.Exec(ctx, savepointFirst); err != nil {
 		return "", err
 	}
-	found, err := x.tx.Query(ctx, x.sql.suspects, args(x.chunk)...)
+	found, err := x.tx.Query(ctx, x.sql.misfits, args(x.chunk)...)
 	if err != nil {
 		return "", err
 	}
@@ -293,7 +293,7 @@ func (x *picking) arrange(ctx context.Context) (savepoint string, err error) {
 			x.order = append(x.order, i)
 		}
 	}
-	x.suspects = len(x.order)
+	x.bisectFrom = len(x.order)
 	for i, s := range suspect {
 		if s {
 			x.order = append(x.order, i)
@@ -303,7 +303,7 @@ func (x *picking) arrange(ctx context.Context) (savepoint string, err error) {
 }
 
 // reject puts row i aside.
-func (x *picking) reject(i int, err error) {
+func (x *isolation) reject(i int, err error) {
 	r := rows.Reject{Column: columnOf(err), Code: server.Code(err), Reason: server.Message(err)}
 	if o := x.chunk.Origin; o != nil {
 		r.Place = o.Place(i)
@@ -329,7 +329,7 @@ func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, class server.
 		return asFinal(class, why)
 	}
 	defer tx.Rollback(ctx)
-	x := picking{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: &progress{pick: true}, only: true}
+	x := isolation{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: &progress{isolate: true}, only: true}
 	if err := x.send(ctx, chunk.Len()); !errors.Is(err, errFound) {
 		return asFinal(class, why)
 	}

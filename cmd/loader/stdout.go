@@ -10,15 +10,15 @@ import (
 	"unicode"
 )
 
-// An outlet is stdout, with what a terminal would act on made printable. It keeps the
+// A stdoutWriter is stdout, with what a terminal would act on made printable. It keeps the
 // first error of a write, so that a result that did not arrive, on a full disk or in a
 // closed pipe, is not taken for one that did.
-type outlet struct {
+type stdoutWriter struct {
 	*os.File
 	err error
 }
 
-func (o *outlet) Write(b []byte) (int, error) {
+func (o *stdoutWriter) Write(b []byte) (int, error) {
 	text := b
 	if bytes.IndexFunc(b, hidden) >= 0 {
 		text = []byte(printable(string(b)))
@@ -33,7 +33,7 @@ func (o *outlet) Write(b []byte) (int, error) {
 }
 
 // WriteString is Write, for io.WriteString.
-func (o *outlet) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
+func (o *stdoutWriter) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
 
 // printJSON writes v to stdout as one line. That it was not written is told at the end, as
 // of all that stdout does not take.
@@ -47,7 +47,7 @@ func (p *program) printJSON(v any) error {
 }
 
 // failed returns the error that says that the result was not written.
-func (o *outlet) failed() error {
+func (o *stdoutWriter) failed() error {
 	if o.err == nil {
 		return nil
 	}
