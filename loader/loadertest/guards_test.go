@@ -46,7 +46,7 @@ var guards = []guard{
 		`code == "40003", strings.HasPrefix(code, "08"),`, `false,`,
 		"./loader/server", "TestClassify", "40003.* is permanent, want uncertain", false},
 	{"an uncertain outcome is looked up", "loader/commit/commit.go",
-		"p.verify = p.verify || class == server.Uncertain", "p.look = false",
+		"p.verify = p.verify || class == server.Uncertain", "p.verify = false",
 		"./loader/load", "TestConnectionsBreakAtCommit/PostgreSQL", "nothing was looked up", false},
 	{"the look-up compares what rows hold", "loader/commit/statement.go",
 		"if row.equal(chunk, i, at) {", "if true || row.equal(chunk, i, at) {",
