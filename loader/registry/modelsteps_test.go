@@ -47,7 +47,8 @@ func (m *model) fail(i int, s state, step string) {
 	m.say(i, step, s)
 }
 
-// claimStep locks the load, reads its claims and chooses.
+// claimStep locks the load, reads its claims and chooses. A transaction before it that only
+// proposes a range, to be cut outside of any, reads the same and changes nothing.
 func (m *model) claimStep(i int, s state) {
 	if !m.connect(i, &s) {
 		m.leave(i, s, "is-refused")

@@ -32,7 +32,8 @@ type Queue struct {
 	// MaxLease is the most positions of one lease; zero is no limit. MinLease is the size
 	// below which a lease is not made for the sake of sharing; zero is smallLease.
 	MaxLease, MinLease int64
-	// Fit, when not nil, moves the end of a claim to where the source can be cut.
+	// Fit, when not nil, moves the end of a lease to where the source can be cut. It may
+	// read for long: no transaction is open and no row is locked meanwhile.
 	Fit func(chunker.Range) (chunker.Range, error)
 	// Ledger says that the run writes ledger rows, which a claim that is given
 	// back leaves behind. They alone tell what is in: the server may have lost what the
@@ -69,8 +70,15 @@ func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Lease, error) {
 	if err := q.reg.upgrade(ctx); err != nil {
 		return loader.Lease{}, err
 	}
-	for {
-		c, dead, err := q.claim(ctx, chunk)
+	for cut := (chunker.Range{}); ; {
+		c, dead, err := q.claim(ctx, chunk, cut)
+		var p proposal
+		if errors.As(err, &p) {
+			if cut, err = q.Fit(p.Range); err != nil {
+				return loader.Lease{}, err
+			}
+			continue
+		}
 		if !errors.Is(err, loader.ErrBusy) || len(dead) == 0 {
 			return c, err
 		}
@@ -82,17 +90,28 @@ func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Lease, error) {
 	}
 }
 
-// claim makes one attempt; with ErrBusy it returns the runs that hold something and
-// show no life.
-func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Lease, dead []string, err error) {
+// A proposal is the error of a claim of a range whose end has to be fitted to the source
+// first. Nothing was entered, and another run may get the range meanwhile.
+type proposal struct{ chunker.Range }
+
+func (p proposal) Error() string {
+	return fmt.Sprintf("positions %d to %d are to be cut", p.First, p.End-1)
+}
+
+// claim makes one attempt. cut is the range that Fit made of the proposal before; it is
+// taken if it still begins the first gap and lies in it. Else the error is a new proposal
+// where one is needed. With ErrBusy claim returns the runs that hold something and show no
+// life.
+func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got loader.Lease, dead []string, err error) {
 	// One at a time, so that a claim of this run that it does not know of can
 	// only come from an attempt whose commit was confirmed to nobody, or from a crash
 	// that lost its release.
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var others []lease
+	var ask *proposal
 	err = q.reg.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		got, others = loader.Lease{}, nil
+		got, others, ask = loader.Lease{}, nil, nil
 		b, err := q.reg.liveStateForUpdate(ctx, tx, q.load)
 		if err != nil {
 			return err
@@ -126,11 +145,13 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Lease, dead 
 			return permanentError{ErrGaps}
 		}
 		got = loader.Lease{Range: q.share(b.positions, free, chunk)}
-		if q.Fit != nil {
-			if got.Range, err = q.Fit(got.Range); err != nil {
-				return permanentError{err}
-			}
-			got.End = min(got.End, free[0].End)
+		switch {
+		case q.Fit == nil || got.End == free[0].End: // a gap ends between two records
+		case cut.Len() > 0 && cut.First == free[0].First && cut.End <= free[0].End:
+			got.Range = cut
+		default:
+			got, ask = loader.Lease{}, &proposal{got.Range}
+			return nil
 		}
 		for first, end := range q.ends {
 			if first < got.End && got.First < end {
@@ -145,6 +166,9 @@ func (q *Queue) claim(ctx context.Context, chunk int64) (got loader.Lease, dead 
 	})
 	if err != nil {
 		return loader.Lease{}, nil, err
+	}
+	if ask != nil {
+		return loader.Lease{}, nil, *ask
 	}
 	if got.Len() > 0 {
 		q.held[got.First], q.entered = true, true
