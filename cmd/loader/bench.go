@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -227,7 +228,9 @@ func (p *program) measure(c *cli.Context, b *bench.Bench, outputs outputs) error
 		err = p.save(ctx, b.Server, report)
 	}
 	if p.json {
-		err = errors.Join(err, report.WriteJSON(p.stdout))
+		var document bytes.Buffer
+		err = errors.Join(err, report.WriteJSON(&document))
+		p.document = document.Bytes()
 	} else {
 		width := 80
 		if w, _, sizeErr := term.GetSize(int(p.stdout.Fd())); sizeErr == nil {

@@ -36,10 +36,10 @@ func (r *gridReporter) observe(at bench.Progress) {
 	}
 	switch {
 	case r.p.quiet:
-	case isTerminal(r.p.stderr) && !r.p.echo:
+	case isTerminal(r.p.stderr.File) && !r.p.echo:
 		if r.bar == nil {
 			r.bar = progressbar.NewOptions(at.Total,
-				progressbar.OptionSetWriter(r.p.stderr),
+				progressbar.OptionSetWriter(r.p.stderr.File),
 				progressbar.OptionShowCount(),
 				progressbar.OptionSetPredictTime(false), // the runs differ; at.Left knows
 				progressbar.OptionFullWidth(),

@@ -1,13 +1,8 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"encoding/csv"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -16,7 +11,6 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/files"
 	"bulkload/loader/load"
-	"bulkload/loader/rows"
 	"bulkload/loader/server"
 )
 
@@ -55,7 +49,7 @@ func csvFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "set", Usage: "COLUMN=EXPRESSION: a column that SQL computes from the fields"},
 		&cli.StringFlag{Name: "on-conflict", Value: "fail", Usage: "a row whose primary key is there: fail, skip, update"},
 		&cli.StringFlag{Name: "max-errors", Value: "0", Usage: "records that may be bad: N or N%; they are written to files of rejects"},
-		&cli.StringFlag{Name: "rejects", Usage: "where the rejects go: PATH.rejects.csv and PATH.errors.csv; named after file and load without it"},
+		&cli.StringFlag{Name: "rejects", Usage: "where the rejects go: PATH.rejects.csv and PATH.errors.csv, with the load's id in their names where these are there; named after file and load without it"},
 		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(files.DefaultMaxRecordBytes), Usage: "most bytes of a record: what a quote that is not closed may cost"},
 		&cli.BoolFlag{Name: "create-table", Usage: "make the table where it is missing, of types that fit the first records"},
 		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
@@ -227,67 +221,6 @@ func (p *program) loadCSV(c *cli.Context) error {
 	}
 	p.rejects = c.String("rejects")
 	return p.start(c, req)
-}
-
-// errRejected: the load is complete, but for records that became no row.
-var errRejected = errors.New("bad records were left out")
-
-// writeRejects writes the records that became no row, so that they can be mended and
-// loaded again, and beside them what is wrong with each. It returns their number.
-func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error) {
-	n, err := l.Rejects(ctx)
-	if err != nil || n == 0 {
-		return n, err
-	}
-	name, header := l.Dataset.Rejects()
-	base := p.rejects
-	if base == "" {
-		base = name + "-" + l.ID
-	}
-	records, err := newPrivate(base + ".rejects.csv")
-	if err != nil {
-		return n, err
-	}
-	defer records.Close()
-	reasons, err := newPrivate(base + ".errors.csv")
-	if err != nil {
-		return n, err
-	}
-	defer reasons.Close()
-	out, list := bufio.NewWriter(records), csv.NewWriter(reasons)
-	if header != "" {
-		out.WriteString(header + "\n")
-	}
-	list.Write([]string{"file", "line", "byte", "column", "sqlstate", "message"})
-	err = l.EachReject(ctx, func(r rows.Reject) error {
-		out.Write(r.Record)
-		if last := len(r.Record) - 1; last < 0 || r.Record[last] != '\n' && r.Record[last] != '\r' {
-			out.WriteByte('\n')
-		}
-		return list.Write([]string{r.File, strconv.FormatInt(r.Line, 10), strconv.FormatInt(r.Byte, 10), r.Column, r.Code, r.Reason})
-	})
-	list.Flush()
-	if err := errors.Join(err, out.Flush(), list.Error(), records.Close(), reasons.Close()); err != nil {
-		return n, rejectsError(err)
-	}
-	p.note("rejects: %s, and why: %s", records.Name(), reasons.Name())
-	return n, nil
-}
-
-func rejectsError(err error) error {
-	return &writeError{fmt.Errorf("write the rejects: %w; they are kept in table loader.rejects", err)}
-}
-
-// newPrivate makes a file that only its owner can read.
-func newPrivate(path string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Clean(path), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err == nil {
-		err = f.Chmod(0o600) // whatever it was before
-	}
-	if err != nil {
-		return nil, rejectsError(err)
-	}
-	return f, nil
 }
 
 // planCSV is plan csv.

@@ -61,8 +61,11 @@ func (p *program) withDB(ctx context.Context, o localdb.Options, f func(*localdb
 	if err != nil {
 		return err
 	}
+	var failed error
+	stop := p.atEnd(func() { failed = db.Stop(context.WithoutCancel(ctx)) })
 	err = f(db)
-	return errors.Join(err, db.Stop(context.WithoutCancel(ctx)))
+	stop()
+	return errors.Join(err, failed)
 }
 
 func (p *program) dbStart(c *cli.Context) error {

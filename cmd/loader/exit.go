@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -72,41 +71,107 @@ func kindOf(err error) failure.Kind {
 	return failure.Fault
 }
 
-// exit reports err, if any, and returns the exit code.
-func (p *program) exit(err error) int {
+// exit prints the result, reports err, if any, and returns the exit code. ctx is that of the
+// command. Called again it reports nothing more.
+func (p *program) exit(ctx context.Context, err error) int {
+	p.exited.Do(func() { p.exitCode = p.reportEnd(ctx, err) })
+	return p.exitCode
+}
+
+// reportEnd is exit, once.
+func (p *program) reportEnd(ctx context.Context, err error) int {
+	err = oneReason(cause(ctx, err))
+	if err == nil || p.json {
+		p.printDocument(p.asJSON(err))
+	}
+	switch failed := p.stdout.failed("result"); {
+	case failed == nil:
+	case err == nil, errors.Is(err, errors.Unwrap(errors.Unwrap(failed))): // what a writer returned
+		err = failed
+	case errors.Is(err, errRejected):
+		err = errors.Join(err, failed)
+	}
+	if err == nil {
+		err = p.stderr.failed("messages")
+	}
 	code := p.code(err)
 	if code == exitOK {
 		return code
 	}
-	resume := ""
-	if p.resumeID != "" && !errors.Is(err, load.ErrTable) && (code == exitStopped || code >= 128 || code == exitData || code == exitTarget || code == exitUnconfirmed) {
-		resume = "loader loads resume " + p.resumeID
-	}
-	text := printable(p.describe(err))
-	fmt.Fprintln(p.stderr, "loader:", text)
-	var create *server.CreateError
-	if errors.As(err, &create) && (create.Kind == "schema" || create.Kind == "table") && strings.HasPrefix(create.Name, registry.Schema) {
-		fmt.Fprintln(p.stderr, "without a record of the load, which cannot then be resumed: --no-registry")
-	}
-	var unread *importer.UnreadableError
-	if resume != "" && (errors.As(err, &unread) || p.keyed) {
-		resume += " --handoff URL"
-	}
-	if resume != "" {
-		fmt.Fprintf(p.stderr, "go on with: %s%s\n", resume, p.sameURL())
-	}
-	if resume != "" && code == exitData && p.handed && unread == nil {
-		fmt.Fprintln(p.stderr, "a file that was mended is a new load")
-	}
-	if p.json {
-		b, _ := json.Marshal(struct {
-			Error  string `json:"error"`
-			Code   int    `json:"exit_code"`
-			Resume string `json:"resume,omitempty"`
-		}{text, code, resume})
-		fmt.Fprintln(p.stdout, string(b))
+	fmt.Fprintln(p.stderr, "loader:", printable(p.describe(err)))
+	for _, hint := range p.hints(err, code) {
+		fmt.Fprintln(p.stderr, hint)
 	}
 	return code
+}
+
+// asJSON returns what the JSON document of a command says of the error that it ends with.
+func (p *program) asJSON(err error) *errorJSON {
+	if err == nil {
+		return nil
+	}
+	code := p.code(err)
+	return &errorJSON{printable(p.describe(err)), code, p.resume(err, code)}
+}
+
+// resume returns the command that goes on with the load, without its URL; empty where there is
+// none.
+func (p *program) resume(err error, code int) string {
+	if p.resumeID == "" || errors.Is(err, load.ErrTable) {
+		return ""
+	}
+	switch code {
+	case exitStopped, exitData, exitTarget, exitUnconfirmed, 129, 130, 143:
+	default:
+		return ""
+	}
+	resume := "loader loads resume " + p.resumeID
+	var unread *importer.UnreadableError
+	if errors.As(err, &unread) || p.keyed {
+		resume += " --handoff URL"
+	}
+	return resume
+}
+
+// hints returns the lines behind an error that lead on.
+func (p *program) hints(err error, code int) []string {
+	var list []string
+	var create *server.CreateError
+	if errors.As(err, &create) && (create.Kind == "schema" || create.Kind == "table") && strings.HasPrefix(create.Name, registry.Schema) {
+		list = append(list, "without a record of the load, which cannot then be resumed: --no-registry")
+	}
+	resume := p.resume(err, code)
+	if resume == "" {
+		return list
+	}
+	list = append(list, fmt.Sprintf("go on with: %s%s", resume, p.sameURL()))
+	var unread *importer.UnreadableError
+	if code == exitData && p.handed && !errors.As(err, &unread) {
+		list = append(list, "a file that was mended is a new load")
+	}
+	return list
+}
+
+// oneReason returns, of several errors of a command that was stopped, the one that says so:
+// what else failed did for that alone.
+func oneReason(err error) error {
+	many, ok := err.(interface{ Unwrap() []error })
+	if !ok || failure.Of(err) != failure.Interrupted {
+		return err
+	}
+	var texts []string
+	for _, part := range many.Unwrap() {
+		texts = append(texts, part.Error())
+	}
+	if strings.Join(texts, "\n") != err.Error() {
+		return err // one sentence
+	}
+	for _, part := range many.Unwrap() {
+		if failure.Of(part) == failure.Interrupted {
+			return oneReason(part)
+		}
+	}
+	return err
 }
 
 func (p *program) sameURL() string {

@@ -21,7 +21,7 @@ func FuzzReorder(f *testing.F) {
 	} {
 		f.Add(strings.ReplaceAll(line, " ", "\x00"))
 	}
-	p := &program{stdin: os.Stdin, stdout: &stdoutWriter{File: os.Stdout}, stderr: os.Stderr, stop: make(chan struct{})}
+	p := &program{stdin: os.Stdin, stdout: &streamWriter{File: os.Stdout}, stderr: &streamWriter{File: os.Stderr, raw: true}, stop: make(chan struct{})}
 	f.Fuzz(func(t *testing.T, line string) {
 		args := append([]string{"loader"}, strings.Split(line, "\x00")...)
 		app := p.app()

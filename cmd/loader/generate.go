@@ -258,6 +258,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	if !size.Once {
 		p.resumeID = l.ID
 	}
+	p.importing.Store(l.Method == load.Import)
 	p.keyed, p.handed = l.Keyed(), l.Method == load.Import && facts.BoundedMemory
 	if facts.BoundedMemory {
 		limitMemory(max(l.Job.Workers, l.Job.MaxWorkers))

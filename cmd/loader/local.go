@@ -49,7 +49,7 @@ func withDownload[T any](ctx context.Context, p *program, f func(context.Context
 	v, err := f(ctx, localdb.Reporter{
 		Line: func(text string) { p.note("%s", text) },
 		Progress: func(done, total int64) {
-			if p.quiet || !isTerminal(p.stderr) {
+			if p.quiet || !isTerminal(p.stderr.File) {
 				return
 			}
 			if bar == nil {
@@ -57,7 +57,7 @@ func withDownload[T any](ctx context.Context, p *program, f func(context.Context
 					total = -1
 				}
 				bar = progressbar.NewOptions64(total,
-					progressbar.OptionSetWriter(p.stderr),
+					progressbar.OptionSetWriter(p.stderr.File),
 					progressbar.OptionSetDescription("fetching"),
 					progressbar.OptionShowBytes(true),
 					progressbar.OptionFullWidth(),
@@ -96,14 +96,14 @@ func (p *program) localTarget(ctx context.Context) (cfg *server.Config, done fun
 			p.note("PostgreSQL has no IMPORT; put cockroach on PATH to load into CockroachDB")
 		}
 	}
-	done = func() {
+	done = p.atEnd(func() {
 		// Also after Ctrl-C: the server must not stay behind.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
 		if err := db.Stop(ctx); err != nil {
 			p.note("%v", err)
 		}
-	}
+	})
 	cfg, err = server.Parse(db.URL)
 	if err == nil {
 		cfg = cfg.WithDatabase("")

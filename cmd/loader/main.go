@@ -19,21 +19,27 @@ func main() {
 
 // run is main with its surroundings as arguments; it returns the exit code.
 func run(args []string, stdin *os.File, stdout, stderr *os.File) int {
-	p := &program{stdin: stdin, stdout: &stdoutWriter{File: stdout}, stderr: stderr, stop: make(chan struct{})}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	signals := make(chan os.Signal, 2)
+	p := &program{stdin: stdin, stdout: &streamWriter{File: stdout}, stderr: &streamWriter{File: stderr, raw: true}, stop: make(chan struct{})}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 3)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(signals)
-	go p.listen(signals, cancel)
+	// A write to a pipe that nobody reads fails instead of ending the program.
+	//
+	// Note: signal.Ignore would do that for the programs that this one starts too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ended := make(chan struct{})
+	defer close(ended)
+	go p.listen(signals, cancel, ended)
 
 	app := p.app()
 	args, err := reorder(app, args)
 	if err == nil {
 		err = app.RunContext(ctx, args)
 	}
-	if err == nil {
-		err = p.stdout.failed()
-	}
-	return p.exit(err)
+	return p.exit(ctx, err)
 }

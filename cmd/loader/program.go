@@ -6,8 +6,8 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,30 +17,26 @@ import (
 
 // program is what the commands share.
 type program struct {
-	stdin, stderr *os.File
-	stdout        *stdoutWriter
-	stop          chan struct{} // closed by the first signal
-	signal        atomic.Value  // the os.Signal
-	rejects       string        // where they go; empty names them after the file
-	resumeID      string        // of the load that was running, for the hint
-	keyed         bool          // the load's URLs must be given to each run
-	handed        bool          // files are handed off, all of them or none
-	byFlag        bool          // the target was named by --url
-	json          bool
-	quiet         bool
-	verbose       bool
-	echo          bool
-}
-
-// listen turns the first signal into the end of new chunks, and the second into the
-// end of everything.
-func (p *program) listen(signals <-chan os.Signal, cancel func()) {
-	s := <-signals
-	p.signal.Store(s)
-	close(p.stop)
-	p.note("stopping after the running chunks; once more stops at once")
-	<-signals
-	cancel()
+	stdin     *os.File
+	stdout    *streamWriter
+	stderr    *streamWriter
+	stop      chan struct{} // closed by the first signal
+	importing atomic.Bool   // a job of the server's is at work
+	mu        sync.Mutex    // guards cleanups
+	cleanups  []func()      // see atEnd
+	exited    sync.Once
+	exitCode  int          // what exit returned
+	document  []byte       // the result as JSON, which is still to be printed
+	signal    atomic.Value // the os.Signal
+	rejects   string       // where they go; empty names them after the file
+	resumeID  string       // of the load that was running, for the hint
+	keyed     bool         // the load's URLs must be given to each run
+	handed    bool         // files are handed off, all of them or none
+	byFlag    bool         // the target was named by --url
+	json      bool
+	quiet     bool
+	verbose   bool
+	echo      bool
 }
 
 // app describes the command line.
@@ -83,7 +79,7 @@ installed (not with LOADER_DOWNLOAD=no). Its data stays; loader db remove delete
 Exit codes: 0 complete, every row confirmed; 1 a fault of loader itself; 2 usage;
 3 bad data; 4 cannot connect, log in or use the table; 5 stopped, can be resumed;
 6 not confirmed, or verification failed; 7 resume refused; 8 complete, rows
-rejected; 130, 143 stopped by a signal.`,
+rejected; 130, 143, 129 stopped by a signal.`,
 	}
 	cli.VersionPrinter = func(c *cli.Context) { fmt.Fprintln(c.App.Writer, "loader", c.App.Version) }
 	setUsage(app.Commands)
@@ -201,15 +197,4 @@ func connection(c *cli.Context) string {
 		return c.String("url")
 	}
 	return os.Getenv("LOADER_URL")
-}
-
-// signalCode returns the exit code for the signal that stopped the program, or 0.
-func (p *program) signalCode() int {
-	switch p.signal.Load() {
-	case os.Interrupt:
-		return 130
-	case syscall.SIGTERM:
-		return 143
-	}
-	return 0
 }

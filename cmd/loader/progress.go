@@ -39,9 +39,9 @@ func (p *program) report(total, done int64, unit string) *reporter {
 	r := &reporter{p: p, total: total, unit: unit, done: done, before: done, start: time.Now(), over: make(chan struct{})}
 	switch {
 	case p.quiet:
-	case isTerminal(p.stderr) && !p.echo:
+	case isTerminal(p.stderr.File) && !p.echo:
 		r.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(p.stderr),
+			progressbar.OptionSetWriter(p.stderr.File),
 			progressbar.OptionSetDescription(unit),
 			progressbar.OptionShowCount(),
 			progressbar.OptionShowIts(),

@@ -24,7 +24,11 @@ var stoppings = []stopping{
 	{"Ctrl-C", []syscall.Signal{syscall.SIGINT}, 130},
 	{"Ctrl-C twice", []syscall.Signal{syscall.SIGINT, syscall.SIGINT}, 130},
 	{"SIGTERM", []syscall.Signal{syscall.SIGTERM}, 143},
+	{"SIGHUP", []syscall.Signal{syscall.SIGHUP}, 129},
 }
+
+// hanging is what the user does while the server hangs.
+var hanging = stopping{"Ctrl-C while the server hangs", []syscall.Signal{syscall.SIGINT}, 130}
 
 // twice reports whether the user does not wait for what runs.
 func (s stopping) twice() bool { return len(s.signals) > 1 }
@@ -52,7 +56,7 @@ func (how stopping) stop(t *testing.T, cmd *exec.Cmd, ready func() bool) string 
 // held returns a URL at which the tenth chunk takes a minute, if the user is not to
 // wait for it, and what ends that.
 func (how stopping) held(t *testing.T, url string) (held string, free func(), begun func() bool) {
-	if !how.twice() {
+	if !how.twice() && how.name != hanging.name {
 		return url, func() {}, func() bool { return true }
 	}
 	fault := &loadertest.Fault{When: rowsOf, Nth: 10, Do: loadertest.BlackHole}
@@ -64,7 +68,7 @@ func (how stopping) held(t *testing.T, url string) (held string, free func(), be
 // TestSignals stops each kind of load. The command says so in a line and what to go on
 // with, and that makes it exact; nothing is left.
 func TestSignals(t *testing.T) {
-	for _, how := range stoppings {
+	for _, how := range append(stoppings, hanging) {
 		t.Run(how.name, func(t *testing.T) {
 			loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 				kinds := []string{"points"}
@@ -79,11 +83,17 @@ func TestSignals(t *testing.T) {
 						sub.fresh(t, url)
 						at, free, begun := how.held(t, url)
 						args := append([]string{"loader"}, sub.args...)
-						said := how.stop(t, p.command(at, append(args, "--chunk", "10", "--workers", "2")...), func() bool {
+						// Nothing but the signal ends what hangs.
+						said := how.stop(t, p.command(at, append(args, "--chunk", "10", "--workers", "2", "--chunk-timeout", "10m", "--retry-for", "10m")...), func() bool {
 							return begun() && loadertest.Value[bool](t, url, "SELECT EXISTS (SELECT 1 FROM "+sub.table+")")
 						})
 						if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM "+sub.table); n == sub.n {
 							t.Error("the load was over before it was stopped")
+						}
+						for name, want := range map[string]string{"Ctrl-C twice": "\nloader: stopped at once\n", hanging.name: "\nloader: stopped: what was under way did not end within 5s\n"} {
+							if how.name == name && !strings.Contains(said, want) {
+								t.Errorf("it says %s, want %q", said, want)
+							}
 						}
 						free()
 						sub.check(t, url, p.typeHint(t, url, said))

@@ -7,23 +7,29 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 )
 
-// A stdoutWriter is stdout, with what a terminal would act on made printable. It keeps the
-// first error of a write, so that a result that did not arrive, on a full disk or in a
-// closed pipe, is not taken for one that did.
-type stdoutWriter struct {
+// A streamWriter is stdout or stderr, with what a terminal would act on made printable. It keeps
+// the first error of a write, so that a result that did not arrive, on a full disk or in a
+// closed pipe, is not taken for one that did. It is safe for concurrent use.
+type streamWriter struct {
 	*os.File
+	raw bool // the writers make what they write printable
+
+	mu  sync.Mutex // guards err
 	err error
 }
 
-func (o *stdoutWriter) Write(b []byte) (int, error) {
+func (o *streamWriter) Write(b []byte) (int, error) {
 	text := b
-	if bytes.IndexFunc(b, hidden) >= 0 {
+	if !o.raw && bytes.IndexFunc(b, hidden) >= 0 {
 		text = []byte(printable(string(b)))
 	}
 	if _, err := o.File.Write(text); err != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
 		if o.err == nil {
 			o.err = err
 		}
@@ -33,25 +39,48 @@ func (o *stdoutWriter) Write(b []byte) (int, error) {
 }
 
 // WriteString is Write, for io.WriteString.
-func (o *stdoutWriter) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
+func (o *streamWriter) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
 
-// printJSON writes v to stdout as one line. That it was not written is told at the end, as
-// of all that stdout does not take.
+// printJSON has v printed to stdout at the end of the command, with the error that it ends
+// with, if any, in the same document.
 func (p *program) printJSON(v any) error {
 	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(p.stdout, string(b))
-	return nil
+	p.document = b
+	return err
 }
 
-// failed returns the error that says that the result was not written.
-func (o *stdoutWriter) failed() error {
+// errorJSON is what a document has of the error that a command ends with.
+type errorJSON struct {
+	Error  string `json:"error"`
+	Code   int    `json:"exit_code"`
+	Resume string `json:"resume,omitempty"`
+}
+
+// printDocument prints the document, if there is one, and what is said of an error. A document
+// that is a list stays as it is: the error is on stderr alone.
+func (p *program) printDocument(failed *errorJSON) {
+	b := bytes.TrimSpace(p.document)
+	p.document = nil
+	if failed != nil && !bytes.HasPrefix(b, []byte("[")) {
+		if len(b) == 0 {
+			b = []byte("{}")
+		}
+		more, _ := json.Marshal(failed)
+		b, _ = json.Marshal(joined{json.RawMessage(b), json.RawMessage(more)})
+	}
+	if len(b) > 0 {
+		fmt.Fprintln(p.stdout, string(b))
+	}
+}
+
+// failed returns the error that says that what was written did not arrive.
+func (o *streamWriter) failed(what string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.err == nil {
 		return nil
 	}
-	return &writeError{fmt.Errorf("the result could not be written: %w", o.err)}
+	return &writeError{fmt.Errorf("the %s could not be written: %w", what, o.err)}
 }
 
 // A writeError says that a load is in, but not what it has to say: resuming it says that

@@ -85,6 +85,25 @@ func (p *File) Finish() error {
 	return p.lock.Unlock()
 }
 
+// FinishNew is Finish, but fails with fs.ErrExist where there is a file of that name.
+func (p *File) FinishNew() error {
+	err := p.Sync()
+	if err == nil {
+		// A rename would take the place of a file that came meanwhile.
+		if err = os.Link(p.File.Name(), p.name); err == nil {
+			p.Discard()
+			return nil
+		}
+		if errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if _, there := os.Lstat(p.name); there == nil {
+			return &fs.PathError{Op: "link", Path: p.name, Err: fs.ErrExist}
+		}
+	}
+	return p.Finish() // a file system without links
+}
+
 // Discard removes the file, unless it is finished or gone.
 func (p *File) Discard() {
 	p.File.Close()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -125,12 +126,14 @@ func (r *Runner) Run(ctx context.Context) (loader.Result, error) {
 	}
 	start := time.Now()
 	r.setDefaults()
-	r.db = server.TimeoutPool{Pool: r.Pool, Timeout: r.AttemptTimeout}
+	var heard atomic.Int64 // when the server answered last
+	r.db = server.TimeoutPool{Pool: r.Pool, Timeout: r.AttemptTimeout, Heard: func() { heard.Store(time.Now().UnixNano()) }}
 	r.space = userfile.New(r.db, r.DB.Config.Database(), r.DB.Config.User(), r.ID)
 	watch, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
 	var beside sync.WaitGroup
 	beside.Go(func() { r.live(watch, lost) })
+	beside.Go(func() { r.leave(watch, lost, &heard) })
 	err := r.batches(watch)
 	if cause := context.Cause(watch); ctx.Err() == nil && cause != nil {
 		err = cause // what was done after it failed for that alone
@@ -384,6 +387,33 @@ func (r *Runner) give(ctx context.Context, g *batch, err error) error {
 		return err // the next run finds the job
 	}
 	return errors.Join(err, r.clean(ctx, g), r.release(ctx, g))
+}
+
+// stopSilence is how long a server may say nothing to a run that was stopped.
+const stopSilence = 5 * time.Second
+
+// errSilent: a run was stopped, and its server is silent.
+var errSilent = fmt.Errorf("%w: the server does not answer; a job of this load may still be at work there, and the next run finds it", loader.ErrStopped)
+
+// leave ends a run that was stopped and waits for the end of its job as soon as the server has
+// been silent for stopSilence.
+func (r *Runner) leave(ctx context.Context, lost context.CancelCauseFunc, heard *atomic.Int64) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-r.Stop:
+	}
+	heard.Store(time.Now().UnixNano())
+	tick := time.NewTicker(stopSilence / 10)
+	defer tick.Stop()
+	for time.Since(time.Unix(0, heard.Load())) < stopSilence {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	lost(errSilent)
 }
 
 // live shows that the run lives, for as long as ctx lasts, and ends it when what it holds

@@ -21,6 +21,8 @@ type Config struct {
 	pgx    *pgx.ConnConfig
 	cert   bool // there is a client's certificate
 	spoken bool // the string itself holds the password
+	// connected is the host that a connection was made to, of a string that names several.
+	connected host
 }
 
 // ErrURL is what errors of Parse wrap: the user's URL is at fault, not the server.
@@ -53,6 +55,12 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	if err := checkForm(text); err != nil {
 		return nil, err
 	}
+	if err := checkString(text); err != nil {
+		return nil, err
+	}
+	if err := checkEnvironment(); err != nil {
+		return nil, err
+	}
 	text, err := addCerts(text, certsDir)
 	if err != nil {
 		return nil, err
@@ -63,6 +71,9 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	cfg, err := pgx.ParseConfig(text)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", ErrURL, parseProblem(text, err))
+	}
+	if err := checkParsed(cfg); err != nil {
+		return nil, err
 	}
 	// What waits for a peer that is gone, without anything of its own to send, finds out
 	// in a minute. The default is some hours.
@@ -182,19 +193,14 @@ func (c *Config) WithPassword(password string) *Config {
 func (c *Config) User() string { return c.pgx.User }
 
 // Host returns host and port as they are printed: "db1:26257", or the directory of
-// a unix socket.
-func (c *Config) Host() string {
-	if filepath.IsAbs(c.pgx.Host) {
-		return c.pgx.Host
-	}
-	return net.JoinHostPort(c.pgx.Host, fmt.Sprint(c.pgx.Port))
-}
+// a unix socket. Of several hosts it is the one that Open has connected to.
+func (c *Config) Host() string { return c.host().String() }
 
 // Local reports whether the server is on this machine, as far as its address says: a
 // unix socket or a loopback address, which may also be the end of a tunnel.
 func (c *Config) Local() bool {
-	host := c.pgx.Host
-	return filepath.IsAbs(host) || host == "localhost" || net.ParseIP(host).IsLoopback()
+	name := c.host().name
+	return filepath.IsAbs(name) || name == "localhost" || net.ParseIP(name).IsLoopback()
 }
 
 // URLOf returns a URL of the same server for another user and database, without any
@@ -202,10 +208,10 @@ func (c *Config) Local() bool {
 func (c *Config) URLOf(user, database string) string {
 	u := url.URL{Scheme: "postgresql", User: url.User(user), Host: c.Host(), Path: "/" + database}
 	q := url.Values{}
-	if filepath.IsAbs(c.pgx.Host) {
+	if h := c.host(); filepath.IsAbs(h.name) {
 		u.Host = ""
-		q.Set("host", c.pgx.Host)
-		q.Set("port", fmt.Sprint(c.pgx.Port))
+		q.Set("host", h.name)
+		q.Set("port", fmt.Sprint(h.port))
 	} else if c.pgx.TLSConfig == nil {
 		q.Set("sslmode", "disable")
 	}

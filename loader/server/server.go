@@ -84,7 +84,7 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 			return nil, &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: err}
 		}
 	}
-	srv := &Server{Info: info, Config: c}
+	srv := &Server{Info: info, Config: c.at(ctx, conn)}
 	if info.Product == PostgreSQL && pid != conn.PgConn().PID() {
 		srv.pooled, srv.sessionPool = true, c.keepsSessions(ctx, conn)
 	}
@@ -129,7 +129,7 @@ func (c *Config) connect(ctx context.Context) (*pgx.Conn, error) {
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, &ConnectError{Host: c.Host(), User: cfg.User, Database: cfg.Database, Err: err, hint: c.certHint(err)}
+		return nil, &ConnectError{Host: c.Hosts(), User: cfg.User, Database: cfg.Database, Err: unknownSetting(err), hint: c.certHint(err)}
 	}
 	return conn, nil
 }

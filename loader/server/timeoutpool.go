@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,15 @@ import (
 type TimeoutPool struct {
 	*pgxpool.Pool
 	Timeout time.Duration
+	// Heard, when not nil, is called with each answer of the server's.
+	Heard func()
+}
+
+// heard calls Heard where err, of a call, shows that the server has answered.
+func (b TimeoutPool) heard(err error) {
+	if b.Heard != nil && (err == nil || errors.Is(err, pgx.ErrNoRows) || Code(err) != "") {
+		b.Heard()
+	}
 }
 
 // Deadline returns a context that ends when a call that begins now must have ended.
@@ -27,19 +37,22 @@ func (b TimeoutPool) Deadline(ctx context.Context) (context.Context, context.Can
 func (b TimeoutPool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	ctx, cancel := b.Deadline(ctx)
 	defer cancel()
-	return b.Pool.Exec(ctx, sql, args...)
+	tag, err := b.Pool.Exec(ctx, sql, args...)
+	b.heard(err)
+	return tag, err
 }
 
 // QueryRow is the pool's.
 func (b TimeoutPool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	ctx, cancel := b.Deadline(ctx)
-	return timeoutRow{b.Pool.QueryRow(ctx, sql, args...), cancel}
+	return timeoutRow{b.Pool.QueryRow(ctx, sql, args...), b, cancel}
 }
 
 // Query is the pool's. The time is that until the rows are closed.
 func (b TimeoutPool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	ctx, cancel := b.Deadline(ctx)
 	found, err := b.Pool.Query(ctx, sql, args...)
+	b.heard(err)
 	if err != nil {
 		cancel()
 		return found, err
@@ -49,12 +62,15 @@ func (b TimeoutPool) Query(ctx context.Context, sql string, args ...any) (pgx.Ro
 
 type timeoutRow struct {
 	pgx.Row
+	of     TimeoutPool
 	cancel context.CancelFunc
 }
 
 func (r timeoutRow) Scan(dest ...any) error {
 	defer r.cancel()
-	return r.Row.Scan(dest...)
+	err := r.Row.Scan(dest...)
+	r.of.heard(err)
+	return err
 }
 
 type timeoutRows struct {

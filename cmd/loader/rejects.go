@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"bulkload/loader/atomicfile"
+	"bulkload/loader/load"
+	"bulkload/loader/rows"
+)
+
+// errRejected: the load is complete, but for records that became no row.
+var errRejected = errors.New("bad records were left out")
+
+// writeRejects writes the records that became no row, so that they can be mended and
+// loaded again, and beside them what is wrong with each. It returns their number.
+func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error) {
+	n, err := l.Rejects(ctx)
+	if err != nil || n == 0 {
+		return n, err
+	}
+	name, header := l.Dataset.Rejects()
+	own := name + "-" + l.ID
+	base := p.rejects
+	if base == "" {
+		base = own
+	}
+	err = writeRejectFiles(base, header, func(f func(rows.Reject) error) error { return l.EachReject(ctx, f) })
+	if errors.Is(err, fs.ErrExist) {
+		base += "-" + l.ID
+		err = writeRejectFiles(base, header, func(f func(rows.Reject) error) error { return l.EachReject(ctx, f) })
+	}
+	if err != nil {
+		return n, &writeError{fmt.Errorf("write the rejects: %w; they are kept in table loader.rejects", err)}
+	}
+	p.note("rejects: %s, and why: %s", base+recordsSuffix, base+reasonsSuffix)
+	return n, nil
+}
+
+// The ends of the names of the two files.
+const (
+	recordsSuffix = ".rejects.csv"
+	reasonsSuffix = ".errors.csv"
+)
+
+// writeRejectFiles writes the two files, which only their owner can read. Files that are there
+// hold the rejects of an earlier load, or something else: the error is then fs.ErrExist, unless
+// all of their lines are in the new ones, as those of an earlier run of the same load are.
+func writeRejectFiles(base, header string, each func(func(rows.Reject) error) error) error {
+	records, err := atomicfile.Create(base + recordsSuffix)
+	if err != nil {
+		return err
+	}
+	defer records.Discard()
+	reasons, err := atomicfile.Create(base + reasonsSuffix)
+	if err != nil {
+		return err
+	}
+	defer reasons.Discard()
+	out, list := bufio.NewWriter(records), csv.NewWriter(reasons)
+	if header != "" {
+		out.WriteString(header + "\n")
+	}
+	list.Write([]string{"file", "line", "byte", "column", "sqlstate", "message"})
+	err = each(func(r rows.Reject) error {
+		out.Write(r.Record)
+		if last := len(r.Record) - 1; last < 0 || r.Record[last] != '\n' && r.Record[last] != '\r' {
+			out.WriteByte('\n')
+		}
+		return list.Write([]string{r.File, strconv.FormatInt(r.Line, 10), strconv.FormatInt(r.Byte, 10), r.Column, r.Code, r.Reason})
+	})
+	list.Flush()
+	if err := errors.Join(err, out.Flush(), list.Error()); err != nil {
+		return err
+	}
+	for name, file := range map[string]*atomicfile.File{base + recordsSuffix: records, base + reasonsSuffix: reasons} {
+		if err := file.Chmod(0o600); err != nil { // whatever the umask
+			return err
+		}
+		switch held, err := holds(file.Name(), name); {
+		case err != nil:
+			return err
+		case !held:
+			return &fs.PathError{Op: "write", Path: name, Err: fs.ErrExist}
+		}
+	}
+	return errors.Join(finish(records, base+recordsSuffix), finish(reasons, base+reasonsSuffix))
+}
+
+// finish gives a file its name, in place of a file that was found to be held in it.
+func finish(f *atomicfile.File, name string) error {
+	if _, err := os.Lstat(name); err == nil {
+		return f.Finish()
+	}
+	return f.FinishNew()
+}
+
+// holds reports whether all lines of the file old, if there is one, are in the new file, in
+// their order.
+func holds(name, old string) (bool, error) {
+	was, err := os.Open(filepath.Clean(old))
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer was.Close()
+	now, err := os.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer now.Close()
+	lines, all := bufio.NewReader(was), bufio.NewReader(now)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) == 0 {
+			if errors.Is(err, io.EOF) {
+				return true, nil
+			}
+			return false, err
+		}
+		for {
+			other, err := all.ReadBytes('\n')
+			if bytes.Equal(line, other) {
+				break
+			}
+			if err != nil {
+				return false, nil
+			}
+		}
+	}
+}

@@ -1,0 +1,148 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// What a connection string that was mistyped takes for a host, a database or a path may be a
+// part of the password, and these are printed. Such strings are refused without quoting them.
+
+// escapes says how special characters are written in a URL.
+const escapes = "in user, password and values @ is written %40, : %3A, / %2F, ? %3F, # %23, & %26, ; %3B, % %25"
+
+// pairsHelp says how pairs are written.
+const pairsHelp = "pairs have blanks between them, and a value with other characters than letters, digits, dots, dashes and slashes stands in quotes: host=h password='…'"
+
+var (
+	// keyName is the name of a setting.
+	keyName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+	// hostName is a name or an address; see also checkHost.
+	hostName = regexp.MustCompile(`^[\pL\pN._:%-]*$`)
+	// nextPair is a pair that stands within a value.
+	nextPair = regexp.MustCompile(`[;&?,|\s]\s*[A-Za-z_]\w*\s*=`)
+)
+
+// opaque are the settings whose values are never printed, or may look like pairs.
+var opaque = []string{"password", "sslpassword", "options", "application_name", "fallback_application_name"}
+
+// checkString refuses a connection string in which a part may stand in the place of another.
+func checkString(text string) error {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok || strings.ContainsAny(scheme, "= \t") {
+		return checkPairs(text)
+	}
+	authority, query := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority, query = rest[:i], rest[i:]
+	}
+	refuse := func(why string) error { return fmt.Errorf("%w: %s; %s", ErrURL, why, escapes) }
+	switch {
+	case strings.Count(authority, "@") > 1:
+		return refuse("there are several @ in front of the host")
+	case strings.Contains(query, "@"):
+		return refuse("an @ stands behind the host")
+	case strings.Contains(rest, "#"):
+		return refuse("a # stands in it")
+	case strings.Count(query, "?") > 1:
+		return refuse("there are several ?")
+	case strings.Contains(query, ";"):
+		return refuse("a ; stands behind the host, and parameters have & between them")
+	}
+	path, parameters, _ := strings.Cut(query, "?")
+	if strings.Contains(path, "&") {
+		return refuse("an & stands in front of the ? of the parameters")
+	}
+	if parameters == "" {
+		return nil
+	}
+	for pair := range strings.SplitSeq(parameters, "&") {
+		key, value, ok := strings.Cut(pair, "=")
+		plain, err := url.QueryUnescape(value)
+		switch {
+		case !ok || !keyName.MatchString(key):
+			return refuse("a parameter behind the ? is no NAME=VALUE")
+		case err != nil:
+			return refuse("the value of a parameter does not parse")
+		case !slices.Contains(opaque, key) && nextPair.MatchString(plain):
+			return refuse("the value of a parameter holds another parameter")
+		}
+	}
+	return nil
+}
+
+// checkPairs is checkString for key=value pairs.
+func checkPairs(text string) error {
+	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
+		key, rest, ok := strings.Cut(text, "=")
+		if key = strings.TrimSpace(key); !ok || !keyName.MatchString(key) {
+			return fmt.Errorf("%w: it is no list of key=value pairs; %s", ErrURL, pairsHelp)
+		}
+		var value string
+		value, text = cutValue(strings.TrimLeft(rest, " \t\r\n"))
+		if !slices.Contains(opaque, key) && nextPair.MatchString(value) {
+			return fmt.Errorf("%w: the value of a pair holds another pair; %s", ErrURL, pairsHelp)
+		}
+	}
+	return nil
+}
+
+// environment are the variables whose values are printed.
+var environment = []string{"PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT"}
+
+// checkEnvironment is checkString for libpq's variables.
+func checkEnvironment() error {
+	for _, name := range environment {
+		if nextPair.MatchString(os.Getenv(name)) {
+			return fmt.Errorf("%w: %s holds more than its own value: a pair stands within it", ErrURL, name)
+		}
+	}
+	return nil
+}
+
+// checkParsed refuses what pgx has made of a string where that can be no host, user or
+// database.
+func checkParsed(cfg *pgx.ConnConfig) error {
+	for _, h := range hostsOf(cfg) {
+		if !isHost(h.name) {
+			return fmt.Errorf("%w: the host has characters that no name and no address has; %s; in PGHOST and key=value pairs a host stands alone", ErrURL, escapes)
+		}
+	}
+	for what, value := range map[string]string{"user": cfg.User, "database": cfg.Database} {
+		if nextPair.MatchString(value) {
+			return fmt.Errorf("%w: the name of the %s holds another setting; %s; %s", ErrURL, what, escapes, pairsHelp)
+		}
+	}
+	return nil
+}
+
+func isHost(name string) bool {
+	if strings.HasPrefix(name, "@") || filepath.IsAbs(name) {
+		if _, err := os.Stat(name); err == nil {
+			return true
+		}
+		return !strings.ContainsAny(name, ";&?=,\"'`|<>\\")
+	}
+	return hostName.MatchString(name)
+}
+
+// unknownSetting hides the name of a setting that the server does not know: it may be a part
+// of a password with blanks.
+func unknownSetting(err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != "42704" {
+		return err
+	}
+	hidden := *pg
+	hidden.Message = "the server does not know a setting of the connection string; a password with blanks stands in quotes, or in a URL is percent-encoded"
+	return &hidden
+}
