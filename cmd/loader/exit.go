@@ -140,6 +140,9 @@ func (p *program) hints(err error, code int) []string {
 	if errors.As(err, &create) && (create.Kind == "schema" || create.Kind == "table") && strings.HasPrefix(create.Name, registry.Schema) {
 		list = append(list, "without a record of the load, which cannot then be resumed: --no-registry")
 	}
+	if server.IsReadOnly(err) {
+		list = append(list, "the session only reads: the server is a standby, or default_transaction_read_only is on; name the primary, or several hosts with target_session_attrs=read-write")
+	}
 	resume := p.resume(err, code)
 	if resume == "" {
 		return list

@@ -173,18 +173,11 @@ func asJSON(srv *server.Server, l registry.Load, in int64) loadJSON {
 func (p *program) listLoads(c *cli.Context) error {
 	all := []loadJSON{}
 	err := p.registries(c, func(srv *server.Server, reg *registry.Registry) (bool, error) {
-		list, err := reg.List(c.Context)
-		if err != nil {
-			return false, err
-		}
+		list, in, err := reg.ListIn(c.Context)
 		for _, l := range list {
-			in, err := reg.In(c.Context, l.ID)
-			if err != nil {
-				return false, err
-			}
-			all = append(all, asJSON(srv, l, in.Len()))
+			all = append(all, asJSON(srv, l, in[l.ID].Len()))
 		}
-		return false, nil
+		return false, err
 	})
 	if err != nil {
 		return err

@@ -48,6 +48,7 @@ type CSV struct {
 
 	mu      sync.Mutex
 	ended   error             // that Interrupt was given
+	stopped chan struct{}     // closed with that; see over
 	open    map[int]*openFile // plain files, by their index
 	uses    int64             // of plain files
 	streams map[int]*stream
@@ -86,12 +87,16 @@ func (s *CSV) Positions() int64 {
 func (s *CSV) Columns() []rows.Column { return s.Cols }
 
 // Interrupt ends the reading of streams, also reads that wait for a pipe or a network, and
-// has it fail with the cause. What is held is still filled and cut.
+// has it fail with the cause. What is held is still filled and cut, and so are plain files,
+// unless a read of one hangs.
 func (s *CSV) Interrupt(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended == nil {
 		s.ended = cause
+		if s.stopped != nil {
+			close(s.stopped)
+		}
 	}
 	for _, t := range s.streams {
 		t.cancel(cause)
@@ -110,7 +115,9 @@ func (s *CSV) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.open {
-		f.Close()
+		if f.File != nil { // else it is being opened
+			f.File.Close()
+		}
 	}
 	for _, t := range s.streams {
 		t.Close()
@@ -283,11 +290,12 @@ func (s *CSV) read(o *origin) error {
 		o.raw = make([]byte, max(n, int64(s.spanBytes())+spanSlack))
 	}
 	o.raw = o.raw[:n]
-	return s.use(i, func(file *os.File) error {
+	raw, at := o.raw, o.span.First+o.skipped-f.First
+	left, err := s.use(i, func(file *os.File) error {
 		if err := s.unchanged(file, i); err != nil {
 			return err
 		}
-		if _, err := file.ReadAt(o.raw, o.span.First+o.skipped-f.First); err != nil {
+		if _, err := file.ReadAt(raw, at); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = fmt.Errorf("%w: it ends early", ErrChanged)
 			}
@@ -295,6 +303,10 @@ func (s *CSV) read(o *origin) error {
 		}
 		return nil
 	})
+	if left {
+		o.raw = nil // is still written to
+	}
+	return err
 }
 
 // Place implements loader.Placer.

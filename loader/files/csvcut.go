@@ -142,7 +142,8 @@ func (c *spans) fill(n int) error {
 				return cause
 			}
 			var file *FileError
-			if errors.As(err, &file) {
+			if cause := c.src.interrupted(); errors.As(err, &file) || cause != nil && errors.Is(err, cause) {
+				c.buf = nil // may still be written to
 				return err
 			}
 			if errors.Is(err, io.ErrUnexpectedEOF) {

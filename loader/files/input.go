@@ -41,6 +41,9 @@ func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([
 			return nil, err
 		}
 	}
+	if err := sameFiles(names); err != nil {
+		return nil, err
+	}
 	files := make([]File, len(names))
 	at := int64(0)
 	for i, name := range names {

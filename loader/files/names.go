@@ -2,6 +2,7 @@ package files
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,4 +84,26 @@ func expand(arg string, lists bool) ([]string, error) {
 		return nil, &FileError{arg, err}
 	}
 	return []string{abs}, nil
+}
+
+// sameFiles refuses names of one file, by a hard link or a symbolic one: its rows would be
+// loaded twice. Faults of the names are found when they are opened.
+func sameFiles(names []string) error {
+	var infos []os.FileInfo
+	for i, name := range names {
+		var info os.FileInfo
+		if name != Stdin && !isURL(name) {
+			info, _ = os.Stat(name)
+		}
+		infos = append(infos, info)
+		if info == nil {
+			continue
+		}
+		for j, other := range infos[:i] {
+			if other != nil && os.SameFile(info, other) {
+				return &FileError{name, fmt.Errorf("is the same file as %s; name it once, or load a copy of it if its rows are wanted twice", names[j])}
+			}
+		}
+	}
+	return nil
 }

@@ -1,42 +1,78 @@
 package files
 
-import "os"
+import (
+	"os"
+	"time"
+)
 
 // maxOpenFiles is the number of plain files that are kept open while nobody reads from them.
 // A load has few of them in work at a time.
 const maxOpenFiles = 128
 
-// openFile is a plain file that is open.
+// openFile is a plain file that is open, or is being opened.
 type openFile struct {
 	*os.File
-	users int   // that read from it
-	last  int64 // CSV.uses when the last of them came
+	opened chan struct{} // closed when File or err is set
+	err    error
+	users  int   // that read from it
+	last   int64 // CSV.uses when the last of them came
 }
+
+// diskGrace is how long a read of a plain file may take after Interrupt. A disk that hangs
+// knows no deadlines: the read is left behind, and ends with the process.
+const diskGrace = 2 * time.Second
 
 // use calls f with file i, which is open meanwhile, and mostly stays so. Its error is a
-// *FileError, or f's.
-func (s *CSV) use(i int, f func(*os.File) error) error {
-	file, err := s.acquire(i)
-	if err != nil {
-		return err
+// *FileError, f's, or what Interrupt was given; then left is true, and f is still running.
+func (s *CSV) use(i int, f func(*os.File) error) (left bool, err error) {
+	ended := make(chan error, 1)
+	go func() {
+		file, err := s.acquire(i)
+		if err == nil {
+			err = f(file.File)
+			s.release(file)
+		}
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		return false, err
+	case <-s.over():
 	}
-	defer s.release(file)
-	return f(file.File)
+	grace := time.NewTimer(diskGrace)
+	defer grace.Stop()
+	select {
+	case err := <-ended:
+		return false, err
+	case <-grace.C:
+		return true, s.interrupted()
+	}
 }
 
-func (s *CSV) acquire(i int) (*openFile, error) {
+// over returns a channel that is closed by Interrupt.
+func (s *CSV) over() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopped == nil {
+		s.stopped = make(chan struct{})
+		if s.ended != nil {
+			close(s.stopped)
+		}
+	}
+	return s.stopped
+}
+
+// acquire returns file i, and opens it where it is not open. That is not done under the lock: a
+// file that hangs must not stop the others.
+func (s *CSV) acquire(i int) (*openFile, error) {
+	s.mu.Lock()
 	file := s.open[i]
-	if file == nil {
+	first := file == nil
+	if first {
 		if len(s.open) >= maxOpenFiles {
 			s.closeOldest()
 		}
-		f, err := os.Open(s.Files[i].Name)
-		if err != nil {
-			return nil, &FileError{s.Files[i].Name, err}
-		}
-		file = &openFile{File: f}
+		file = &openFile{opened: make(chan struct{})}
 		if s.open == nil {
 			s.open = map[int]*openFile{}
 		}
@@ -44,7 +80,26 @@ func (s *CSV) acquire(i int) (*openFile, error) {
 	}
 	s.uses++
 	file.users, file.last = file.users+1, s.uses
-	return file, nil
+	s.mu.Unlock()
+	if !first {
+		<-file.opened
+		return file, file.err
+	}
+	f, err := os.Open(s.Files[i].Name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(file.opened)
+	switch {
+	case err != nil:
+		delete(s.open, i)
+		file.err = &FileError{s.Files[i].Name, err}
+	case s.open[i] != file: // closed meanwhile
+		f.Close()
+		file.err = &FileError{s.Files[i].Name, os.ErrClosed}
+	default:
+		file.File = f
+	}
+	return file, file.err
 }
 
 func (s *CSV) release(f *openFile) {
@@ -74,10 +129,14 @@ type plainFile struct {
 	index int
 }
 
-func (p plainFile) ReadAt(b []byte, at int64) (n int, err error) {
-	err = p.src.use(p.index, func(f *os.File) (err error) {
+func (p plainFile) ReadAt(b []byte, at int64) (int, error) {
+	var n int
+	left, err := p.src.use(p.index, func(f *os.File) (err error) {
 		n, err = f.ReadAt(b, at)
 		return err
 	})
+	if left {
+		return 0, err // n is still to be written
+	}
 	return n, err
 }

@@ -13,46 +13,63 @@ import (
 	"bulkload/loader/server"
 )
 
-// A tolerance keeps count of the rejects of a load, over all of its runs.
+// A tolerance keeps count of the rejects and the records of a load, over all of its runs.
 type tolerance struct {
 	Tolerance
-	max int64 // rejects that are allowed; of a share, where the rows are known
 
-	mu     sync.Mutex
-	sum    int64           // of earlier runs, and of chunks
-	rows   int64           // that this run has seen
-	chunks map[int64]int64 // rejects of each chunk of this run, by its first position
+	mu      sync.Mutex
+	rejects int64 // of earlier runs, and of chunks
+	read    int64 // records of earlier runs, and of chunks that are in or have told their rejects
+	// chunks are those of this run that have rejects, by their first position.
+	chunks map[int64]counted
 }
 
-// shareRows is the number of rows from which on a share of them says something.
-const shareRows = 1000
+// counted is what a chunk has told.
+type counted struct{ rejects, read int64 }
 
-// add counts the rejects of a chunk that is about to be committed. An attempt at the
-// same chunk counts once.
+// shareRecords is the number of records from which on a share of them says something.
+const shareRecords = 1000
+
+// allowed returns how many rejects there may be so far. A share is one of the records that
+// were read until now, so that it means the same whether the end of the input is known or not.
+func (t *tolerance) allowed() int64 {
+	if t.Percent > 0 {
+		return int64(t.Percent / 100 * float64(max(t.read, shareRecords)))
+	}
+	return t.Records
+}
+
+// add counts the rejects of a chunk that is about to be committed, and its records. An attempt
+// at the same chunk counts once.
 func (t *tolerance) add(span chunker.Span, n int) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sum += int64(n) - t.chunks[span.First]
-	t.chunks[span.First] = int64(n)
-	most := t.max
-	if most < 0 {
-		most = int64(t.Percent / 100 * float64(max(t.rows, shareRows)))
+	before := t.chunks[span.First]
+	t.rejects += int64(n) - before.rejects
+	t.read += span.Rows - before.read
+	t.chunks[span.First] = counted{int64(n), span.Rows}
+	if t.rejects <= t.allowed() {
+		return nil
 	}
-	if t.sum > most {
-		return fmt.Errorf("%d bad rows are more than --max-errors %s allows", t.sum, t.Tolerance)
+	of := ""
+	if t.Percent > 0 {
+		of = fmt.Sprintf(" of %d", t.read)
 	}
-	return nil
+	return fmt.Errorf("%d bad rows%s are more than --max-errors %s allows", t.rejects, of, t.Tolerance)
 }
 
-// observe counts rows.
+// observe counts the records of chunks that are in.
 func (t *tolerance) observe(e loader.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.rows += e.Span.Rows
+	if told, ok := t.chunks[e.Span.First]; !ok || e.Span.Rows > told.read {
+		t.read += e.Span.Rows - told.read
+	}
 	// The rejects of what is gone will be counted again.
-	for first, n := range t.chunks {
+	for first, told := range t.chunks {
 		if slices.ContainsFunc(e.Gone, func(x chunker.Range) bool { return x.First <= first && first < x.End }) {
-			t.sum -= n
+			t.rejects -= told.rejects
+			t.read -= told.read
 			delete(t.chunks, first)
 		}
 	}
@@ -71,14 +88,7 @@ func (d *Dataset) Begin(ctx context.Context, rejected func(context.Context) (int
 	if err != nil {
 		return err
 	}
-	t := &tolerance{Tolerance: c.MaxErrors, max: c.MaxErrors.Records, sum: n, chunks: map[int64]int64{}}
-	if c.MaxErrors.Percent > 0 {
-		t.max = -1
-		if n := c.estimate(); n > 0 {
-			t.max = int64(c.MaxErrors.Percent / 100 * float64(n))
-		}
-	}
-	d.limit = t
+	d.limit = &tolerance{Tolerance: c.MaxErrors, rejects: n, chunks: map[int64]counted{}}
 	return nil
 }
 

@@ -116,8 +116,12 @@ func KindOf(err error) failure.Kind {
 	switch class := Classify(err); {
 	case class == Data, class == Duplicate:
 		return failure.Data
-	case class == Refused, strings.HasPrefix(Code(err), "42"):
+	case class == Refused, strings.HasPrefix(Code(err), "42"), IsReadOnly(err):
 		return failure.Target
 	}
 	return failure.GaveUp
 }
+
+// IsReadOnly reports whether err is a server's refusal to write in a session that only reads:
+// that of a standby, or one of default_transaction_read_only.
+func IsReadOnly(err error) bool { return Code(err) == "25006" }
