@@ -123,12 +123,10 @@ func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 	if err != nil {
 		return load.Request{}, err
 	}
-	switch s.Indexes = load.Indexes(c.String("indexes")); s.Indexes {
-	case load.KeepIndexes, load.DeferIndexes:
-	default:
-		return load.Request{}, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", s.Indexes)}
-	}
 	req, _, err := p.files(c, s)
+	if err == nil {
+		req.Indexes, err = readIndexes(c)
+	}
 	return req, err
 }
 

@@ -190,17 +190,25 @@ func (p *program) request(c *cli.Context, g generator) (req load.Request, seed u
 	if err != nil {
 		return req, 0, err
 	}
-	switch x := load.Indexes(c.String("indexes")); x {
-	case load.KeepIndexes, load.DeferIndexes:
-		s.Indexes = x
-	default:
-		return req, 0, &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", x)}
+	indexes, err := readIndexes(c)
+	if err != nil {
+		return req, 0, err
 	}
 	n, seed, err := rowsAndSeed(c, g)
 	if err != nil {
 		return req, 0, err
 	}
-	return load.Request{Dataset: g.new(n, seed), Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s}, seed, nil
+	return load.Request{Dataset: g.new(n, seed), Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Indexes: indexes, Settings: s}, seed, nil
+}
+
+// readIndexes reads what becomes of secondary indexes.
+func readIndexes(c *cli.Context) (load.Indexes, error) {
+	switch x := load.Indexes(c.String("indexes")); x {
+	case load.KeepIndexes, load.DeferIndexes:
+		return x, nil
+	default:
+		return "", &usageError{fmt.Sprintf("--indexes is keep or defer, not %q", x)}
+	}
 }
 
 // rowsAndSeed reads the flags that say which rows are generated.
@@ -250,7 +258,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	if l.Method == load.Import {
 		p.note("%s, %s; by IMPORT INTO, %s", what, id, l.Handoff())
 	} else {
-		p.note("%s, %s; chunks of %d rows, %d workers, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, l.Job.Workers, l.Method, l.CommitMode)
+		p.note("%s, %s; chunks of %d rows, %d workers, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, l.Workers.Start, l.Method, l.CommitMode)
 	}
 	for _, n := range append(l.Notes, l.Plan.Notes...) {
 		p.note("note: %s", n)
@@ -261,7 +269,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	p.importing.Store(l.Method == load.Import)
 	p.keyed, p.handed = l.Keyed(), l.Method == load.Import && facts.BoundedMemory
 	if facts.BoundedMemory {
-		limitMemory(max(l.Job.Workers, l.Job.MaxWorkers))
+		limitMemory(max(l.Workers.Start, l.Workers.Max))
 	}
 	total, unit := size.Positions, facts.Noun
 	if size.Endless {

@@ -14,6 +14,7 @@ import (
 	"bulkload/loader/dataset"
 	"bulkload/loader/failure"
 	"bulkload/loader/files"
+	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -320,7 +321,7 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 
 func (p *program) pauseLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
-		job, err := load.PauseJob(c.Context, srv, rec)
+		job, err := importer.PauseJob(c.Context, srv, rec)
 		if err != nil {
 			return err
 		}
@@ -332,7 +333,7 @@ func (p *program) pauseLoad(c *cli.Context, id string) error {
 func (p *program) cancelLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
 		note := func(s string) { p.note("%s", s) }
-		if err := load.CancelJob(c.Context, srv, rec, note); err != nil {
+		if err := importer.CancelJob(c.Context, srv, rec, note); err != nil {
 			return err
 		}
 		if err := reg.Cancel(c.Context, id); err != nil {

@@ -50,7 +50,7 @@ func newLoadResult(srv *server.Server, l *load.Load) loadResult {
 func newRunResult(l *load.Load, res loader.Result) runResult {
 	return runResult{
 		RunRows: res.Rows, AlreadyCommitted: res.AlreadyCommittedRows,
-		Chunks: res.Chunks, ChunkRows: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Method: string(l.Method), Commit: string(l.CommitMode),
+		Chunks: res.Chunks, ChunkRows: l.Plan.RowsPerChunk, Workers: l.Workers.Start, Method: string(l.Method), Commit: string(l.CommitMode),
 		Retries: res.Retries, LookUps: res.LookUps,
 		Seconds: res.Elapsed.Seconds(), Rate: math.Round(res.RowsPerSecond()), P50: ms(res.P50), P99: ms(res.P99),
 	}

@@ -177,7 +177,7 @@ func TestSaved(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		got := bench.Setting{Chunk: l.Plan.RowsPerChunk, Workers: l.Job.Workers, Method: l.Method, CommitMode: l.CommitMode, Indexes: load.KeepIndexes}
+		got := bench.Setting{Chunk: l.Plan.RowsPerChunk, Workers: l.Workers.Start, Method: l.Method, CommitMode: l.CommitMode, Indexes: load.KeepIndexes}
 		if got != want {
 			t.Errorf("a load takes %v, want %v", got, want)
 		}

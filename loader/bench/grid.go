@@ -294,7 +294,7 @@ func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, err
 		return Cell{}, &load.TableError{Reason: fmt.Sprintf("--via import: %s has none for this load; leave it out", r.Server.Info)}
 	}
 	if s.Workers == 0 {
-		c.Workers = l.Job.Workers
+		c.Workers = l.Workers.Start
 	}
 	preview, err := load.NewPreview(ctx, r.Server, r.request(table, s), "")
 	if err != nil {

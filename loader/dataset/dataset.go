@@ -78,6 +78,8 @@ type Dataset interface {
 	Options() commit.Options
 	// Import returns how IMPORT reads the rows.
 	Import() Import
+	// Verification returns how rows of the table are compared with the dataset's.
+	Verification() Verification
 	// Keys returns the range of keys that only this load uses; empty: there is none.
 	Keys() chunker.Range
 	// Leases says how a run leases positions.
@@ -91,6 +93,9 @@ type Dataset interface {
 	Source() loader.Source
 	// Raw says whether chunks go to the server as their text is.
 	Raw(bool)
+	// Reread says whether rows are read again, to be compared with the table: as values
+	// whatever Raw says, and without the records that cannot be parsed.
+	Reread(bool)
 	// Begin is called before the first chunk. rejected counts the records that earlier
 	// runs have rejected; nil: there is no record of them.
 	Begin(ctx context.Context, rejected func(context.Context) (int64, error)) error
@@ -114,6 +119,9 @@ type Facts struct {
 	Table    string // where they go when no table is named; empty: one must be
 	Unit     string // of positions, in words: rows, bytes
 	Noun     string // of what a progress bar counts: points, bytes
+	// Texts says that values travel as texts, so that settings of the session decide what
+	// they mean.
+	Texts bool
 	// BoundedMemory says that memory is bounded whatever the rows hold, so that garbage is
 	// collected in time for that.
 	BoundedMemory bool
@@ -207,6 +215,28 @@ type Import struct {
 	Options func(skip int) []virtual.Option
 }
 
+// A Verification is how rows of the table are compared with those of a dataset. The zero value
+// is for computed rows: each has a key of its own, and all of its columns are in the table as
+// they were computed.
+type Verification struct {
+	// Records says that the rows are records that were read: two may have one key, and some
+	// may have been rejected.
+	Records bool
+	// Keyless says that records do not have the whole primary key: rows can only be counted.
+	Keyless bool
+	// Computed are the columns that SQL computed from the records, and that cannot be
+	// compared.
+	Computed []string
+}
+
+// ReadUntil ends all reading of a dataset with ctx or stop, also where it waits for a pipe or a
+// network, until done is called.
+func ReadUntil(ctx context.Context, d Dataset, stop <-chan struct{}) (done func()) {
+	ctx, cancel := loader.WithStop(ctx, stop)
+	still := context.AfterFunc(ctx, func() { d.Interrupt(context.Cause(ctx)) })
+	return func() { still(); cancel() }
+}
+
 // An Outcome describes a finished load: what JSON shows beside the run's own figures, the
 // line that says what was loaded, lines for people, and a query that shows rows.
 type Outcome struct {
@@ -251,6 +281,14 @@ type ResumeError struct{ Reason string }
 func (e *ResumeError) ErrorKind() failure.Kind { return failure.Refused }
 
 func (e *ResumeError) Error() string { return e.Reason }
+
+// Errors of Dataset.Reopen, and of the source of rows, for errors.Is.
+var (
+	// ErrChanged: a file is not the one that the load was begun with.
+	ErrChanged = failure.New(failure.Refused, "the file has changed since the load began")
+	// ErrOnce: only the process that began with an input can read it.
+	ErrOnce = failure.New(failure.Refused, "cannot be read a second time, so that the load cannot be resumed")
+)
 
 // A Reading says how files are read, and what the first records become.
 type Reading struct {

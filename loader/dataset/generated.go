@@ -201,6 +201,9 @@ func (g *Generated) Import() Import {
 	return Import{Format: virtual.CSV, MinRows: g.ImportRows, OwnKeys: true, Exact: true, RowBytes: g.RowBytes}
 }
 
+// Verification implements Dataset: rows are computed again.
+func (g *Generated) Verification() Verification { return Verification{} }
+
 // Keys implements Dataset: rows of others may lie between those of the load.
 func (g *Generated) Keys() chunker.Range { return chunker.Range{} }
 
@@ -213,6 +216,9 @@ func (g *Generated) Leases() Leases { return Leases{Max: maxClaim} }
 
 // Raw implements Dataset: the rows have no text.
 func (g *Generated) Raw(bool) {}
+
+// Reread implements Dataset: the rows are always the same.
+func (g *Generated) Reread(bool) {}
 
 // Advice implements Dataset.
 func (g *Generated) Advice() string { return "" }

@@ -115,12 +115,14 @@ type Dataset struct {
 	limit  *tolerance
 	spec   *spec
 	source *CSV
+	// reading is how the source reads when Reread does not ask for something else.
+	reading struct{ tolerate, raw bool }
 }
 
 var _ dataset.Dataset = (*Dataset)(nil)
 
 // facts are those of files.
-var facts = dataset.Facts{Kind: "csv", Database: "files", Unit: "bytes", Noun: "bytes", BoundedMemory: true}
+var facts = dataset.Facts{Kind: "csv", Database: "files", Unit: "bytes", Noun: "bytes", Texts: true, BoundedMemory: true}
 
 // Kind opens recorded loads of files.
 var Kind = dataset.Kind{Facts: facts, Open: reopen}
@@ -296,6 +298,16 @@ func (d *Dataset) Leases() dataset.Leases {
 // Raw implements dataset.Dataset.
 func (d *Dataset) Raw(on bool) { d.source.Raw = on }
 
+// Reread implements dataset.Dataset: what cannot be parsed is among the rejects.
+func (d *Dataset) Reread(on bool) {
+	if on {
+		d.reading.tolerate, d.reading.raw = d.source.Tolerate, d.source.Raw
+		d.source.Tolerate, d.source.Raw = true, false
+		return
+	}
+	d.source.Tolerate, d.source.Raw = d.reading.tolerate, d.reading.raw
+}
+
 // Observe implements dataset.Dataset.
 func (d *Dataset) Observe(e loader.Event) {
 	if d.limit != nil {
@@ -320,22 +332,14 @@ func (d *Dataset) Close() {
 	}
 }
 
-// KeyColumns returns the primary key where the files bring all of it, else nil.
-func (d *Dataset) KeyColumns() []string { return d.keys() }
-
-// Conflicts says what becomes of rows whose key is there; empty is an error.
-func (d *Dataset) Conflicts() commit.Conflict { return d.spec.Conflict }
-
-// Computed returns the columns that SQL computes.
-func (d *Dataset) Computed() (list []string) {
+// Verification implements dataset.Dataset. What --set computed a column from may be gone.
+func (d *Dataset) Verification() dataset.Verification {
+	how := dataset.Verification{Records: true, Keyless: d.keys() == nil}
 	for _, a := range d.spec.Set {
-		list = append(list, a.Column)
+		how.Computed = append(how.Computed, a.Column)
 	}
-	return list
+	return how
 }
-
-// CSV returns the source of the rows.
-func (d *Dataset) CSV() *CSV { return d.source }
 
 // Rejects implements dataset.Dataset: rejects are named after the first file, and begin with
 // its header.

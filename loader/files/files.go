@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"bulkload/loader/dataset"
 	"bulkload/loader/failure"
 )
 
@@ -48,10 +49,10 @@ type File struct {
 }
 
 // ErrChanged: a file is not the one that the load was begun with.
-var ErrChanged = failure.New(failure.Refused, "the file has changed since the load began")
+var ErrChanged = dataset.ErrChanged
 
 // ErrOnce: an input can be read in the process only that began with it.
-var ErrOnce = failure.New(failure.Refused, "cannot be read a second time, so that the load cannot be resumed")
+var ErrOnce = dataset.ErrOnce
 
 // A FileError says that an input cannot be read.
 type FileError struct {

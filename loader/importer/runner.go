@@ -39,8 +39,8 @@ type Runner struct {
 	// Record keeps what finds a job again; nil: there is no record.
 	Record  Record
 	Options Options
-	// Server serves the rows, of mode Serve; nil: it is begun when it is needed. Run closes
-	// none that it was given.
+	// Server serves the rows, of mode Serve; nil: it is begun when it is needed. Close closes
+	// it.
 	Server *serve.Server
 	// Workers is the number of files that are uploaded at once.
 	Workers int
@@ -159,6 +159,13 @@ func (r *Runner) setDefaults() {
 	}
 	if r.RetryFor <= 0 {
 		r.RetryFor = registry.DefaultRetryFor
+	}
+}
+
+// Close ends what serves the rows, after Run or instead of it.
+func (r *Runner) Close() {
+	if r.Server != nil {
+		r.Server.Close()
 	}
 }
 

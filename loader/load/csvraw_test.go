@@ -41,7 +41,7 @@ func TestTextGoesToCopyAsItIs(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%q: %v", text, err)
 			}
-			if raw := l.Job.Source.(*files.CSV).Raw; raw != (via == commit.Copy) {
+			if raw := l.Dataset.Source().(*files.CSV).Raw; raw != (via == commit.Copy) {
 				t.Fatalf("via %s: raw is %t", via, raw)
 			}
 			if _, err := l.Run(ctx); err != nil {
@@ -62,7 +62,7 @@ func TestWholeChunksStayText(t *testing.T) {
 	url := loadertest.PostgreSQLServer(t).NewDatabase(t)
 	exec(t, url, "CREATE TABLE lines (a TEXT, b TEXT)")
 	l := newLoad(t, url, fileRequest("lines", write(t, "lines.csv", "a,b\n"+strings.Repeat("12345,\"some text\"\n", 3_000_000))))
-	src := l.Job.Source.(*files.CSV)
+	src := l.Dataset.Source().(*files.CSV)
 	r, err := src.Fit(chunker.Range{End: l.Dataset.Size().Positions})
 	if err != nil {
 		t.Fatal(err)

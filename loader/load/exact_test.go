@@ -135,7 +135,7 @@ func generatedBy(t testing.TB, url string, l *load.Load) content {
 	if a, ok := l.Dataset.(*dataset.Accounts); ok {
 		return accountsBy(t, url, dataset.AccountSource{Seed: a.Seed, Rows: a.Rows}, l.ID)
 	}
-	keys := l.Job.Source.(dataset.PointSource).Keys
+	keys := l.Dataset.Source().(dataset.PointSource).Keys
 	if keys.Range() != l.Dataset.Keys() {
 		t.Fatalf("the load writes the keys %v, and says %v", keys.Range(), l.Dataset.Keys())
 	}

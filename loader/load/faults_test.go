@@ -173,7 +173,7 @@ func TestChunkThatIsThereByHalf(t *testing.T) {
 		url := s.NewDatabase(t)
 		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(1000, 11), Settings: load.Settings{CommitMode: commit.Statement, Method: commit.Insert, Chunk: 100, Workers: 1}})
 		c := rows.NewChunk(dataset.PointSource{}.Columns())
-		if err := l.Job.Source.Fill(c, chunker.RowSpan(140, 50)); err != nil {
+		if err := l.Dataset.Source().Fill(c, chunker.RowSpan(140, 50)); err != nil {
 			t.Fatal(err)
 		}
 		for i := range c.Len() {

@@ -210,7 +210,7 @@ func importFewer(t *testing.T, srv loadertest.Server, before int) {
 	const n, there = 200, 193
 	var l *load.Load
 	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text := virtual.File{Source: l.Job.Source, Range: chunker.Range{End: there}, Format: virtual.CSV}
+		text := virtual.File{Source: l.Dataset.Source(), Range: chunker.Range{End: there}, Format: virtual.CSV}
 		text.Write(r.Context(), w, 0)
 	}))
 	defer files.Close()

@@ -62,7 +62,7 @@ func TestDeferredIndexesAreBackAfterTheLoad(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
-		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(5000, 0), Settings: load.Settings{Indexes: load.DeferIndexes}})
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(5000, 0), Indexes: load.DeferIndexes})
 		checkIndexes(t, url, nil)
 		if _, err := l.Run(context.Background()); err != nil {
 			t.Fatal(err)
@@ -70,7 +70,7 @@ func TestDeferredIndexesAreBackAfterTheLoad(t *testing.T) {
 		checkIndexes(t, url, want)
 		checkExact(t, url, l, 5000)
 
-		_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(10, 0), Settings: load.Settings{Indexes: load.DeferIndexes}})
+		_, err := load.New(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(10, 0), Indexes: load.DeferIndexes})
 		var table *load.TableError
 		if !errors.As(err, &table) || !strings.Contains(err.Error(), "has rows") {
 			t.Errorf("deferring the indexes of a table with rows: got %v", err)
@@ -85,8 +85,8 @@ func TestDeferredIndexesAreBackAfterAStop(t *testing.T) {
 		want := indexed(t, url)
 		stop := make(chan struct{})
 		var once sync.Once
-		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(5000, 0), Settings: load.Settings{
-			Indexes: load.DeferIndexes, Chunk: 100, Stop: stop, Observe: func(loader.Event) { once.Do(func() { close(stop) }) },
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(5000, 0), Indexes: load.DeferIndexes, Settings: load.Settings{
+			Chunk: 100, Stop: stop, Observe: func(loader.Event) { once.Do(func() { close(stop) }) },
 		}})
 		if _, err := l.Run(context.Background()); !errors.Is(err, loader.ErrStopped) {
 			t.Fatalf("got %v, want ErrStopped", err)
@@ -110,7 +110,7 @@ func TestUniqueIndexThatFailsNamesTheDuplicates(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", "CREATE UNIQUE INDEX once ON accounts (balance)")
-		l := newLoad(t, url, load.Request{Dataset: dataset.NewAccounts(20_000, 5), Settings: load.Settings{Indexes: load.DeferIndexes}})
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewAccounts(20_000, 5), Indexes: load.DeferIndexes})
 		_, err := l.Run(context.Background())
 		var index *load.IndexError
 		if !errors.As(err, &index) || index.Name != "once" || len(index.Duplicates) == 0 || server.Classify(err) != server.Duplicate {
@@ -145,7 +145,7 @@ func TestDuplicatesAreThoseOfTheIndex(t *testing.T) {
 		for i, ddl := range create {
 			url := s.NewDatabase(t)
 			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, a INT8, b TEXT)", ddl)
-			l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(files.Request{Names: []string{file}, Input: files.NewInput(nil)}), Settings: load.Settings{Indexes: load.DeferIndexes}})
+			l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(files.Request{Names: []string{file}, Input: files.NewInput(nil)}), Indexes: load.DeferIndexes})
 			_, err := l.Run(context.Background())
 			var index *load.IndexError
 			if !errors.As(err, &index) {
@@ -200,7 +200,7 @@ func TestPlansSendNothingThatWrites(t *testing.T) {
 		proxy.Add(write)
 		for _, req := range []load.Request{
 			{Dataset: dataset.NewPoints(10_000, 0)},
-			{Dataset: dataset.NewPoints(10_000, 0), Settings: load.Settings{Indexes: load.DeferIndexes}},
+			{Dataset: dataset.NewPoints(10_000, 0), Indexes: load.DeferIndexes},
 			{Dataset: dataset.NewPoints(10_000, 0), Table: "not_there"},
 			{Dataset: dataset.NewAccounts(100, 0)},
 		} {
@@ -225,7 +225,7 @@ func TestPlansOfDeferredIndexes(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
-		req := load.Request{Dataset: dataset.NewPoints(10_000, 0), Settings: load.Settings{Indexes: load.DeferIndexes, Chunk: 9000}}
+		req := load.Request{Dataset: dataset.NewPoints(10_000, 0), Indexes: load.DeferIndexes, Settings: load.Settings{Chunk: 9000}}
 		p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), req, "")
 		if err != nil {
 			t.Fatal(err)
@@ -260,8 +260,8 @@ func TestAnOlderRunIsStillAtWorkOnTheIndex(t *testing.T) {
 		defer conn.Close(ctx)
 		var older sync.WaitGroup
 		defer older.Wait()
-		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(20_000, 0), Settings: load.Settings{
-			Indexes: load.DeferIndexes, Note: func(text string) {
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(20_000, 0), Indexes: load.DeferIndexes, Settings: load.Settings{
+			Note: func(text string) {
 				if text != "making index by_x again" {
 					return
 				}
@@ -314,8 +314,8 @@ func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 			t.Errorf("the next load plans chunks of %d rows, want %d", next.Plan.RowsPerChunk, first.RowsPerChunk)
 		}
 		// It may grow to the plan's size again, and then the one after it begins there.
-		if next.Job.MaxRows != l.Plan.RowsPerChunk {
-			t.Errorf("the next load may grow to %d rows, want %d", next.Job.MaxRows, l.Plan.RowsPerChunk)
+		if load.MaxRowsOf(next) != l.Plan.RowsPerChunk {
+			t.Errorf("the next load may grow to %d rows, want %d", load.MaxRowsOf(next), l.Plan.RowsPerChunk)
 		}
 		n := int64(100_000)
 		if !s.Cockroach {

@@ -94,7 +94,7 @@ func TestDeferredIndexesHaveWhatWasTheirs(t *testing.T) {
 		if !s.Cockroach {
 			with += "&default_tablespace=" + "s" + loadertest.Value[string](t, url, "SELECT lower(current_database())")
 		}
-		l := newLoad(t, with, load.Request{Dataset: dataset.NewPoints(2000, 0), Settings: load.Settings{Indexes: load.DeferIndexes}})
+		l := newLoad(t, with, load.Request{Dataset: dataset.NewPoints(2000, 0), Indexes: load.DeferIndexes})
 		if catalogue(t, s, url) == want {
 			t.Fatal("no index is deferred")
 		}

@@ -31,7 +31,7 @@ func behindTheDrops(n int) loadertest.Match {
 
 // deferring is a load of 200 points that drops the indexes of its table.
 func deferring() load.Request {
-	return load.Request{Dataset: dataset.NewPoints(200, 0), Settings: load.Settings{Indexes: load.DeferIndexes, Workers: 1, RetryFor: time.Minute}}
+	return load.Request{Dataset: dataset.NewPoints(200, 0), Indexes: load.DeferIndexes, Settings: load.Settings{Workers: 1, RetryFor: time.Minute}}
 }
 
 // checkEntered fails the test unless the registry has n loads, and nothing of others.

@@ -52,7 +52,7 @@ func Out(ctx context.Context, req OutRequest) (Output, error) {
 	}
 	workers := req.Workers
 	if workers == 0 {
-		workers = leastWorkers
+		workers = minWorkers
 	}
 	out.Statement = importer.Statement{Table: req.Table, Format: virtual.CSV}
 	for _, c := range src.Columns() {

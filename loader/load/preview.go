@@ -2,15 +2,15 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"bulkload/chunker"
-	"bulkload/chunker/keysize"
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
+	"bulkload/loader/importer"
+	"bulkload/loader/indexes"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -77,180 +77,125 @@ type LimitPreview struct {
 // NewPreview plans a load and writes nothing: its sessions are read-only. srv may be
 // connected to another database when the load's own is not there yet; missing then
 // names it. The errors are those of New.
-func NewPreview(ctx context.Context, srv *server.Server, req Request, missing string) (*Preview, error) {
+func NewPreview(ctx context.Context, srv *server.Server, req Request, missing string) (p *Preview, err error) {
 	ctx, done := loader.WithStop(ctx, req.Stop)
 	defer done()
-	l := &Load{Dataset: req.Dataset.Fresh(), srv: srv}
-	var err error
-	if l.pool, err = srv.Pool(ctx, server.Sessions{Name: registry.SessionName("plan", "plan"), Max: 1, ReadOnly: true, Prepare: commit.Prepare}); err != nil {
-		return nil, err
+	begin := func() *opening {
+		o := newOpening(preview, srv, req)
+		o.missing = missing
+		return o
 	}
-	defer l.Close()
-	o := l.opening(req.Settings)
-	if err := l.Dataset.Inspect(ctx, o); err != nil {
-		return nil, err
+	err = open(ctx, begin, func(o *opening) error {
+		p = o.preview()
+		o.close()
+		return nil
+	})
+	return p, err
+}
+
+// preview says what the load would be.
+func (o *opening) preview() *Preview {
+	p := &Preview{
+		Server: o.srv.Info.String(), Database: o.srv.Config.Database(), Table: o.table.Display(), Create: o.ddl, Empty: o.table.Empty, Estimated: o.table.EstimatedRows,
+		Kind: o.dataset.Facts().Kind, Rows: o.plan.Rows, RowsPerChunk: o.plan.RowsPerChunk, Chunks: o.plan.Chunks,
+		CommitMode: o.choice.Mode, Method: o.choice.Method, Exact: o.plan.Cost.Exact, Files: o.dataset.Reading(),
 	}
-	facts := l.Dataset.Facts()
-	name := req.Table
-	if name == "" {
-		name = facts.Table
+	if o.missing != "" {
+		p.Database = o.missing
 	}
-	id, err := server.ParseTable(name)
-	if err != nil {
-		return nil, &TableError{Reason: err.Error()}
-	}
-	p := &Preview{Server: srv.Info.String(), Database: srv.Config.Database(), Kind: facts.Kind, Estimated: -1, Notes: []string{}}
-	if missing == "" {
-		l.Table, err = server.Describe(ctx, l.pool, srv.Info, id)
-	}
-	switch {
-	case missing != "" || errors.Is(err, server.ErrNoTable):
-		if p.Create, l.Table, err = l.Dataset.Create(srv.Product, id); err != nil {
-			return nil, &TableError{Reason: fmt.Sprintf("no table %s; %v", server.Display(id), err)}
-		}
-		p.Empty, p.Estimated = true, 0
-		if missing != "" {
-			p.Database = missing
-			p.Notes = append(p.Notes, fmt.Sprintf("database %s does not exist yet and would be created", missing))
-		}
-	case err != nil:
-		return nil, asTableError(err)
-	default:
-		p.Empty, p.Estimated = l.Table.Empty, l.Table.EstimatedRows
-	}
-	o.Table = l.Table
-	if err := l.Dataset.Fit(ctx, o); err != nil {
-		return nil, err
-	}
-	p.Files = l.Dataset.Reading()
-	if p.Create == "" && !req.NoRegistry {
-		if err := l.look(ctx, &req.Settings); err != nil {
-			return nil, err
-		}
-	}
-	if req.Indexes == DeferIndexes {
-		if err := l.previewDeferred(ctx, req, p); err != nil {
-			return nil, err
-		}
-	}
-	imported, err := l.previewImport(ctx, &req)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.choose(ctx, o, req.Settings); err != nil {
-		return nil, err
-	}
-	p.Table, p.CommitMode, p.Method = l.Table.Display(), l.CommitMode, l.Method
-	p.Rows = l.rows()
-	p.RowsPerChunk, p.Chunks = l.Plan.RowsPerChunk, l.Plan.Chunks
 	if p.Rows > 0 {
 		p.RowsPerChunk = min(p.RowsPerChunk, p.Rows)
 	}
-	crew := l.crew(req.Settings)
-	p.Workers, p.MaxWorkers, p.WorkersWhy = crew.Start, crew.Max, crew.Why
-	p.Statement = commit.Compose(l.options(req.Settings), srv.Product)
-	p.Notes = append(append(append(p.Notes, l.Notes...), l.Plan.Notes...), l.Table.Notes...)
-	p.Exact = l.Plan.Cost.Exact
-	p.fill(l, req.Settings)
-	if imported {
-		p.asImport(l, req.Settings)
+	if o.req.Indexes == DeferIndexes && o.imported == nil {
+		for _, x := range o.deferred {
+			p.Deferred = append(append(p.Deferred, x.Create), x.Then...)
+		}
 	}
-	return p, nil
+	w := o.workers()
+	p.Workers, p.MaxWorkers, p.WorkersWhy = w.Start, w.Max, w.Why
+	p.Statement = commit.Compose(o.options(), o.srv.Product)
+	p.Notes = slices.Concat([]string{}, o.notes, o.plan.Notes, o.table.Notes)
+	p.fill(o)
+	if o.imported != nil {
+		p.asImport(o)
+	}
+	return p
 }
 
-// previewDeferred leaves out the indexes that the load would drop.
-func (l *Load) previewDeferred(ctx context.Context, req Request, p *Preview) error {
-	list, err := l.deferrable(ctx, req.NoRegistry)
-	if err != nil || len(list) == 0 {
-		return err
+// asImport makes a plan of chunks one of IMPORT.
+func (p *Preview) asImport(o *opening) {
+	st := importer.Statement{Table: o.table.Name, Format: o.imported.Format, Files: o.req.ImportOptions.Files}
+	for _, c := range o.dataset.Source().Columns() {
+		st.Columns = append(st.Columns, c.Name)
 	}
-	kept := *l.Table
-	kept.Indexes = slices.DeleteFunc(slices.Clone(kept.Indexes), func(x server.TableIndex) bool { return !x.Primary })
-	kept.Keys.Indexes = slices.DeleteFunc(slices.Clone(kept.Keys.Indexes), func(x keysize.Index) bool { return !x.Primary })
-	l.Table = &kept
-	p.Deferred = []string{}
-	for _, x := range list {
-		p.Deferred = append(append(p.Deferred, x.Create), x.Then...)
+	if len(st.Files) == 0 {
+		st.Files = []string{"http://HOST:PORT/1.csv"}
 	}
-	return nil
-}
-
-// look reads what an earlier load or a benchmark has found out about the table, where
-// there is a registry that the user may read.
-func (l *Load) look(ctx context.Context, s *Settings) error {
-	var err error
-	if l.registry, err = registry.Open(ctx, l.pool, l.srv.Info); errors.Is(err, registry.ErrNoRegistry) {
-		return nil
-	}
-	if err == nil {
-		err = l.recall(ctx, s)
-	}
-	if err != nil && server.Classify(err) == server.Refused {
-		l.Notes = append(l.Notes, "what earlier loads of this table settled on cannot be read: "+server.Reason(err))
-		return nil
-	}
-	return err
+	p.Notes = append([]string{fmt.Sprintf("handed off to IMPORT INTO: the table is offline meanwhile; in chunks it would be %d of %d rows, by %s, committed by %s", p.Chunks, p.RowsPerChunk, p.Method, p.CommitMode)}, p.Notes...)
+	p.Method, p.CommitMode, p.Statement = Import, "", st.String()
+	p.Chunks, p.RowsPerChunk, p.Workers = 1, p.Rows, 0
+	p.LimitedBy = "none: IMPORT INTO writes no intents; indexes and limits below are those of chunks"
 }
 
 // fill adds indexes, limits and what they mean.
-func (p *Preview) fill(l *Load, s Settings) {
+func (p *Preview) fill(o *opening) {
 	switch {
-	case l.Plan.LimitedBy != nil:
-		p.LimitedBy = l.Plan.LimitedBy.Name
-	case s.Chunk > 0:
+	case o.plan.LimitedBy != nil:
+		p.LimitedBy = o.plan.LimitedBy.Name
+	case o.req.Chunk > 0:
 		p.LimitedBy = "--chunk"
-	case l.tuned.Chunk > 0 && l.tuned.Origin == registry.ByBench:
+	case o.tuned.Chunk > 0 && o.tuned.Origin == registry.ByBench:
 		p.LimitedBy = "none: loader bench found this size"
-	case l.tuned.Chunk > 0:
+	case o.tuned.Chunk > 0:
 		p.LimitedBy = "none: the last load of this table settled on this size"
 	default:
 		p.LimitedBy = "none: chunks of this size are as fast as any, and cheaper to repeat"
 	}
 	secondary := 0
-	for _, c := range l.Table.Keys.IndexCosts(l.Dataset.RowInfo()) {
-		x := IndexPreview{Name: c.Index.Name, Primary: c.Index.Primary, KeyBytes: c.Key.Bytes + c.Key.PerByte*l.Dataset.RecordBytes(), KVs: c.KVs + c.KVsPerByte*l.Dataset.RecordBytes(), Exact: c.Key.Exact}
+	for _, c := range o.table.Keys.IndexCosts(o.dataset.RowInfo()) {
+		x := IndexPreview{Name: c.Index.Name, Primary: c.Index.Primary, KeyBytes: c.Key.Bytes + c.Key.PerByte*o.dataset.RecordBytes(), KVs: c.KVs + c.KVsPerByte*o.dataset.RecordBytes(), Exact: c.Key.Exact}
 		if !c.Index.Primary {
 			secondary++
-			without := l.Table.Keys
+			without := o.table.Keys
 			without.Indexes = nil
-			for _, other := range l.Table.Keys.Indexes {
+			for _, other := range o.table.Keys.Indexes {
 				if other.Name != c.Index.Name {
 					without.Indexes = append(without.Indexes, other)
 				}
 			}
-			cost := l.cost(without)
-			if plan, err := chunker.MakePlan(l.rows(), s.Chunk, l.preferred(), l.Dataset.RecordBytes(), cost, l.Plan.Limits); err == nil {
+			cost := o.cost(without)
+			if plan, err := o.planFor(o.req.Chunk, o.preferred(), cost, o.plan.Limits); err == nil {
 				x.RowsPerChunkWithout = plan.RowsPerChunk
 			}
-			x.MaxRowsWithout = most(cost, l.Dataset.RecordBytes(), l.Plan.Limits)
+			x.MaxRowsWithout = most(cost, o.dataset.RecordBytes(), o.plan.Limits)
 		}
 		p.Indexes = append(p.Indexes, x)
 	}
-	if l.srv.Product == server.PostgreSQL {
+	if o.srv.Product == server.PostgreSQL {
 		// No limit of PostgreSQL's counts keys.
-		for _, x := range l.Table.Indexes {
+		for _, x := range o.table.Indexes {
 			p.Indexes = append(p.Indexes, IndexPreview{Name: x.Name, Primary: x.Primary, RowsPerChunkWithout: p.RowsPerChunk})
 		}
 	}
 	raise := false
-	for _, limit := range l.Plan.Limits {
-		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, Origin: limit.Origin, Soft: limit.Soft, Uses: l.Plan.Cost.Use(limit.Unit, p.RowsPerChunk, l.Dataset.RecordBytes())}
+	for _, limit := range o.plan.Limits {
+		lp := LimitPreview{Name: limit.Name, Unit: limit.Unit.String(), Max: limit.Max, Origin: limit.Origin, Soft: limit.Soft, Uses: o.plan.Cost.Use(limit.Unit, p.RowsPerChunk, o.dataset.RecordBytes())}
 		if limit.Max > 0 {
 			lp.Share = float64(lp.Uses) / float64(limit.Max)
 		}
-		lp.MaxRows = most(l.Plan.Cost, l.Dataset.RecordBytes(), chunker.Limits{limit})
+		lp.MaxRows = most(o.plan.Cost, o.dataset.RecordBytes(), chunker.Limits{limit})
 		raise = raise || limit.Name == server.IntentSetting
 		p.Limits = append(p.Limits, lp)
 	}
-	if note := l.Dataset.Advice(); note != "" {
+	if note := o.dataset.Advice(); note != "" {
 		p.Notes = append(p.Notes, note)
 	}
 	if raise {
 		p.Notes = append(p.Notes, server.RaiseNote)
 	}
-	if secondary > 0 && l.srv.Product == server.CockroachDB {
-		note := secondaryIndexes(secondary, "makes", "make") + " each chunk a transaction over several ranges. One index on a random column cost a factor of seven when it was measured (200 000 rows on 21.1: 8.4 s; loading first and creating the index afterwards: 1.4 s + 1.0 s)"
-		if l.Table.Empty {
+	if secondary > 0 && o.srv.Product == server.CockroachDB {
+		note := indexes.Count(secondary, "makes", "make") + " each chunk a transaction over several ranges. One index on a random column cost a factor of seven when it was measured (200 000 rows on 21.1: 8.4 s; loading first and creating the index afterwards: 1.4 s + 1.0 s)"
+		if o.table.Empty {
 			note += "; --indexes defer does that"
 		} else {
 			note += "; --indexes defer would do that, but only for an empty table"

@@ -4,57 +4,84 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 
-	"bulkload/loader"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
+	"bulkload/loader/importer"
+	"bulkload/loader/indexes"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
 
-// enter records the load, and drops the indexes that it defers. What it did before an
-// error is taken back; see undo.
-func (l *Load) enter(ctx context.Context, req Request) (err error) {
-	deferred := req.Indexes == DeferIndexes
-	if deferred {
-		l.spec.Unique = uniqueIndexes(l.Table)
-	}
-	if err := l.markTable(ctx); err != nil {
-		return err
-	}
-	l.spec.Session, l.spec.Empty = l.sessions.Settings(), l.Table.Empty
-	text, err := l.specText()
-	if err != nil {
-		return err
-	}
-	l.recorded = text
-	err = l.registry.Add(ctx, registry.Load{ID: l.ID, Kind: l.Dataset.Facts().Kind, Target: l.Table.Display(), Positions: l.Dataset.Size().Positions, Spec: text})
-	if err != nil {
-		return server.Failed("enter the load in the registry", err)
-	}
-	defer func() {
-		if err != nil {
-			err = l.undo(context.WithoutCancel(ctx), deferred, err)
-		}
-	}()
-	if deferred {
-		if err := l.deferIndexes(ctx); err != nil {
-			return err
-		}
-		// Fewer indexes: other chunks.
-		if err := l.plan(ctx, req.Chunk); err != nil {
-			return err
-		}
-	}
-	return l.join(ctx, req.Settings)
+// spec is what the record keeps of a load, beside what the dataset keeps of itself.
+type spec struct {
+	Table      []string    `json:"table"`
+	CommitMode commit.Mode `json:"way"`
+	// InOrder says that the user wanted the order of the input.
+	InOrder bool `json:"in_order,omitempty"`
+	// Unique are the deferred unique indexes, to name duplicates.
+	Unique []indexes.Unique `json:"unique,omitempty"`
+	Empty  bool             `json:"empty,omitempty"` // the table had no row when the load began
+	importer.Kept
+	// Identity is that of the table; older versions did not keep it.
+	Identity *identity `json:"identity,omitempty"`
+	// Session are the settings that give texts their meaning, as they were when the
+	// load began; nil of a load that an older version recorded.
+	Session map[string]string `json:"session,omitempty"`
 }
 
-// specText returns what the record keeps of the load: one object, of what is the load's and
-// what is its dataset's.
-func (l *Load) specText() (json.RawMessage, error) {
-	own, err := json.Marshal(l.spec)
+// identity is what the record keeps of the table, so that a resume does not take another
+// table, or the same without its rows, for the one that was loaded.
+type identity struct {
+	OID     uint32 `json:"oid"`
+	Storage string `json:"storage,omitempty"` // see server.Identity
+	Marker  string `json:"marker,omitempty"`  // of UNLOGGED tables: see registry.Marker
+}
+
+func (i *identity) marker() string {
+	if i == nil {
+		return ""
+	}
+	return i.Marker
+}
+
+// A record is what the registry keeps of a load, for one run of it. Without a registry there
+// is none: registry is nil.
+type record struct {
+	load, run string // their ids
+	registry  *registry.Registry
+	spec      spec
+	text      json.RawMessage // the specification as the registry has it
+	dataset   dataset.Dataset // keeps a part of it
+	// running says that the run has begun, and that new sessions are admitted by the
+	// registry.
+	running atomic.Bool
+}
+
+// kept reports whether there is a record.
+func (r *record) kept() bool { return r.registry != nil }
+
+// read reads the specification of a recorded load.
+func (r *record) read(rec registry.Load) error {
+	r.text = rec.Spec
+	if err := json.Unmarshal(rec.Spec, &r.spec); err != nil {
+		return fmt.Errorf("load %s: its specification is of another version of loader: %w", rec.ID, err)
+	}
+	return nil
+}
+
+// encode returns the specification: one object, of what is the load's and what is its
+// dataset's.
+func (r *record) encode() (json.RawMessage, error) {
+	own, err := json.Marshal(r.spec)
 	if err != nil {
 		return nil, fmt.Errorf("write the load's specification: %w", err)
 	}
-	rows, err := l.Dataset.Record()
+	rows, err := r.dataset.Record()
 	if err != nil {
 		return nil, fmt.Errorf("write the load's specification: %w", err)
 	}
@@ -67,36 +94,45 @@ func (l *Load) specText() (json.RawMessage, error) {
 	return json.Marshal(all)
 }
 
-// undo takes a load that cannot begin out of the registry, for not a row is in, and makes
-// the indexes again that it has dropped. It returns the reason, cause. Where the server
-// is out of reach even for that, the error says how it is done later, and is none at
-// which server.Again would begin anew: with a table that lacks its indexes, which the
-// next load would not know of.
-func (l *Load) undo(ctx context.Context, deferred bool, cause error) error {
-	err := l.takeBack(ctx)
-	if err == nil || !deferred {
-		return cause
-	}
-	return fmt.Errorf("%w: %s; indexes of %s may be missing: %s; loader loads cancel %s makes them again",
-		loader.ErrGaveUp, server.Reason(cause), l.Table.Display(), server.Reason(err), l.ID)
-}
-
-func (l *Load) takeBack(ctx context.Context) error {
-	// A DROP INDEX whose connection broke may still be on its way: all sessions of the
-	// load are ended before it is looked which indexes are there.
-	server.ClosePool(l.pool)
-	bounded, err := sessions(ctx, l.srv, l.spec.Session)
+// replace records the specification as it is now, unless another run was faster.
+func (r *record) replace(ctx context.Context) error {
+	text, err := r.encode()
 	if err != nil {
 		return err
 	}
-	pool := bounded.Pool // an index takes its time
-	defer server.ClosePool(pool)
-	again := &Load{ID: l.ID, srv: l.srv, pool: pool, registry: l.registry.Over(pool), spec: l.spec}
-	if err := again.registry.Fence(ctx, l.ID, l.run); err != nil {
+	return r.registry.ReplaceSpec(ctx, r.load, r.text, text)
+}
+
+// Save implements importer.Record.
+func (r *record) Save(ctx context.Context, s *importer.State) error {
+	r.spec.Import = s
+	text, err := r.encode()
+	if err != nil {
 		return err
 	}
-	if err := again.restoreIndexes(ctx, func(string) {}); err != nil {
-		return err
+	return r.registry.SetSpec(ctx, r.load, r.run, text)
+}
+
+// SetJob implements importer.Record.
+func (r *record) SetJob(ctx context.Context, id int64) error {
+	return r.registry.SetJob(ctx, r.load, r.run, id)
+}
+
+// askAdmission returns the query by which the server refuses a new session of a run that
+// another run has taken for dead and fenced: the run was stopped, and wakes. Before the run has
+// begun there are no claims to lose.
+func (r *record) askAdmission() string {
+	if !r.running.Load() {
+		return ""
 	}
-	return again.registry.Forget(ctx, l.ID)
+	return r.registry.AskAdmission(r.load, r.run)
+}
+
+func (r *record) admitted(_ *pgx.Conn, rows [][][]byte) error {
+	return registry.Admitted(r.load, r.run, rows)
+}
+
+// deferral returns the load's deferred indexes.
+func (r *record) deferral(srv *server.Server, pool *pgxpool.Pool) *indexes.Deferral {
+	return &indexes.Deferral{Load: r.load, Server: srv, DB: pool, Registry: r.registry, Table: r.spec.Table, Unique: r.spec.Unique}
 }

@@ -121,7 +121,7 @@ func (s subject) share(t *testing.T, srv loadertest.Server, url string, number i
 
 // inSmallClaims has a load claim so little at once, and ahead, that five find something.
 func inSmallClaims(l *load.Load) {
-	q := l.Job.Queue.(*registry.Queue)
+	q := load.QueueOf(l)
 	q.MaxLease, q.MinLease = max(l.Dataset.Size().Positions/20, 1), 1
 }
 

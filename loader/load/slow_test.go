@@ -106,7 +106,7 @@ func TestTheServerFindsChunksTooLarge(t *testing.T) {
 	url := s.NewDatabase(t)
 	const n = 2500
 	l := fat(t, url, n, 0, 0, load.Settings{Workers: 1})
-	l.Job.Source.(*files.CSV).SpanBytes = 64 << 20 // chunks of the plan's rows, however long
+	l.Dataset.Source().(*files.CSV).SpanBytes = 64 << 20 // chunks of the plan's rows, however long
 	loadertest.Exec(t, url, "SET CLUSTER SETTING kv.raft.command.max_size = '4MiB'")
 	t.Cleanup(func() { loadertest.Exec(t, url, "RESET CLUSTER SETTING kv.raft.command.max_size") })
 	res, err := l.Run(context.Background())

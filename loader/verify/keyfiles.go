@@ -1,4 +1,4 @@
-package load
+package verify
 
 import (
 	"bufio"
@@ -12,10 +12,8 @@ import (
 	"slices"
 
 	"bulkload/chunker"
-	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/rows"
-	"bulkload/loader/server"
 )
 
 // A keyAt is the hash of a record's key and the record's position, in a file of keys.
@@ -25,39 +23,17 @@ const keyAtBytes = len(commit.KeyHash{}) + 8
 // fits into memory: 2^30 records make files of 400 MiB.
 const keyFiles = 64
 
-// firstRepeat says which record of the load's files is the first whose key an earlier one
-// has; empty where there is none. The keys are spread over files on disk and compared file
-// by file. Nothing of the table is read.
-func (l *Load) firstRepeat(ctx context.Context) (string, error) {
-	if l.Table.OID == 0 { // the job of an earlier run had it offline
-		t, err := server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table)
-		if err != nil {
-			return "", err
-		}
-		l.Table = t
-		if err := l.refit(ctx, l.opening(l.settings)); err != nil {
-			return "", err
-		}
-	}
-	if !l.Dataset.Import().OwnKeys {
-		return "", nil
-	}
-	if why := l.Dataset.Import().Repeats(); why != "" {
-		return "", fmt.Errorf("%w: whether records are repeated cannot be told: %s", loader.ErrUnconfirmed, why)
-	}
-	l.note("reading the files once more, to see whether a key is repeated")
-	committer, err := commit.New(l.pool, l.srv.Info, l.options(l.settings))
-	if err != nil {
-		return "", &TableError{Reason: err.Error()}
-	}
+// FirstRepeat says which record is the first whose key an earlier one has; empty where there
+// is none. The keys are spread over files on disk and compared file by file. Nothing of the
+// table is read.
+func (v *Verifier) FirstRepeat(ctx context.Context) (string, error) {
+	v.note("reading the files once more, to see whether a key is repeated")
 	dir, err := os.MkdirTemp("", "loader-keys-")
 	if err != nil {
 		return "", fmt.Errorf("compare the keys of the files: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	var all chunker.Ranges
-	all.Add(chunker.Range{End: l.Dataset.Size().Positions})
-	files, err := l.spreadKeys(ctx, committer, dir, all)
+	files, err := v.spreadKeys(ctx, dir)
 	if err != nil {
 		return "", err
 	}
@@ -77,13 +53,13 @@ func (l *Load) firstRepeat(ctx context.Context) (string, error) {
 	}
 	var first rows.Place
 	text := ""
-	err = l.eachRow(ctx, all, func(c *rows.Chunk) error {
+	err = v.eachRow(ctx, []chunker.Range{v.all()}, func(c *rows.Chunk) error {
 		for i := range c.Len() {
 			switch at := c.Origin.Place(i); at.Position {
 			case earlier:
 				first = at
 			case later:
-				text = fmt.Sprintf("%s: duplicate key %s: the record at %s has it too", at, committer.KeyText(c, i), first)
+				text = fmt.Sprintf("%s: duplicate key %s: the record at %s has it too", at, v.Committer.KeyText(c, i), first)
 				return io.EOF
 			}
 		}
@@ -95,8 +71,8 @@ func (l *Load) firstRepeat(ctx context.Context) (string, error) {
 	return text, nil
 }
 
-// spreadKeys writes the keys of the ranges to files in dir.
-func (l *Load) spreadKeys(ctx context.Context, committer *commit.Committer, dir string, ranges chunker.Ranges) ([]*os.File, error) {
+// spreadKeys writes the keys of all records to files in dir.
+func (v *Verifier) spreadKeys(ctx context.Context, dir string) ([]*os.File, error) {
 	files := make([]*os.File, keyFiles)
 	outs := make([]*bufio.Writer, keyFiles)
 	for i := range files {
@@ -108,20 +84,10 @@ func (l *Load) spreadKeys(ctx context.Context, committer *commit.Committer, dir 
 		files[i], outs[i] = f, bufio.NewWriter(f)
 	}
 	var record [keyAtBytes]byte
-	err := l.eachRow(ctx, ranges, func(c *rows.Chunk) error {
-		var keys []commit.KeyHash
-		err := server.Again(ctx, func() (err error) {
-			keys, err = committer.KeyHashes(ctx, c)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("%w: compare the keys of %s: %w", loader.ErrUnconfirmed, loader.Place(l.Dataset.Source(), c.Span), err)
-		}
-		for i, key := range keys {
-			n := copy(record[:], key[:])
-			binary.BigEndian.PutUint64(record[n:], uint64(c.Origin.Place(i).Position))
-			outs[int(key[0])%keyFiles].Write(record[:]) // Flush has its error
-		}
+	err := v.eachKey(ctx, []chunker.Range{v.all()}, func(c *rows.Chunk, i int, key commit.KeyHash) error {
+		n := copy(record[:], key[:])
+		binary.BigEndian.PutUint64(record[n:], uint64(c.Origin.Place(i).Position))
+		outs[int(key[0])%keyFiles].Write(record[:]) // Flush has its error
 		return nil
 	})
 	for _, out := range outs {

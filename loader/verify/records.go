@@ -1,4 +1,4 @@
-package load
+package verify
 
 import (
 	"context"
@@ -15,19 +15,19 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/extsort"
-	"bulkload/loader/files"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 )
 
-// A fileVerifier compares what files hold with a table.
-type fileVerifier struct {
-	*Load
-	files    *files.Dataset
-	src      *files.CSV
+// A recordVerifier compares the records of a complete load with the table.
+type recordVerifier struct {
+	*Verifier
+	how      dataset.Verification
+	src      loader.Source
 	observe  func(int64)
-	passes   int64   // over the files
+	passes   int64   // over the records
 	rejected []int64 // positions, ascending
 	keys     extsort.Sorter
 	losers   extsort.Sorter // positions of records that gave way to another of their key
@@ -39,26 +39,25 @@ type fileVerifier struct {
 	compared int64
 }
 
-// verifyFiles reads the files once more and compares each record with the row of its key.
-// Columns that --set computed are not compared: what they were made from may be gone. The
+// allRecords reads the records once more and compares each with the row of its key. Columns
+// that SQL computed are not compared: the values that they were made from may be gone. The
 // keys are sorted on disk, which shows those that records share.
-func (l *Load) verifyFiles(ctx context.Context, f *files.Dataset, observe func(int64)) (Report, error) {
-	v := &fileVerifier{Load: l, files: f, src: f.CSV(), observe: observe, passes: 1, total: Report{First: -1}}
+func (w *Verifier) allRecords(ctx context.Context, observe func(int64)) (Report, error) {
+	v := &recordVerifier{Verifier: w, how: w.Dataset.Verification(), src: w.Dataset.Source(), observe: observe, passes: 1, total: Report{First: -1}}
 	var err error
-	if v.rejected, err = l.rejected(ctx); err != nil {
+	if v.rejected, err = w.rejected(ctx); err != nil {
 		return Report{}, err
 	}
-	defer l.readUntil(ctx, l.settings.Stop)()
+	defer dataset.ReadUntil(ctx, v.Dataset, v.Stop)()
 	defer v.keys.Close()
 	defer v.losers.Close()
 	defer v.clashes.Close()
-	// What could not be parsed is among the rejects; values are compared.
-	defer func(tolerate, raw bool) { v.src.Tolerate, v.src.Raw = tolerate, raw }(v.src.Tolerate, v.src.Raw)
-	v.src.Tolerate, v.src.Raw = true, false
+	v.Dataset.Reread(true)
+	defer v.Dataset.Reread(false)
 	switch {
-	case f.KeyColumns() == nil:
+	case v.how.Keyless:
 		err = v.count(ctx)
-	case f.Conflicts() != "":
+	case v.Dataset.Options().Conflict != "":
 		err = v.conflicts(ctx)
 	default:
 		err = v.unique(ctx)
@@ -71,7 +70,7 @@ func (l *Load) verifyFiles(ctx context.Context, f *files.Dataset, observe func(i
 }
 
 // unknown adds what no comparison of this kind can tell.
-func (v *fileVerifier) unknown() {
+func (v *recordVerifier) unknown() {
 	say := func(s string, args ...any) { v.total.Unknown = append(v.total.Unknown, fmt.Sprintf(s, args...)) }
 	if !v.total.Counted {
 		say("rows that others wrote under other keys, and rows that were deleted and written again, cannot be told")
@@ -79,8 +78,7 @@ func (v *fileVerifier) unknown() {
 	if n := len(v.rejected); n > 0 {
 		say("%d rejected records are not compared", n)
 	}
-	set := v.files.Computed()
-	if len(set) > 0 && !v.total.Counted {
+	if set := v.how.Computed; len(set) > 0 && !v.total.Counted {
 		say("columns that --set computes are not compared: %s", strings.Join(set, ", "))
 	}
 	if v.total.Others > 0 {
@@ -88,23 +86,23 @@ func (v *fileVerifier) unknown() {
 	}
 }
 
-// each calls f with the records of the files that were not rejected, from several goroutines
+// each calls f with the records that were not rejected, from several goroutines
 // at once: the rows, where they were read, and the records among them that gave way.
-func (v *fileVerifier) each(ctx context.Context, f func(ctx context.Context, c *rows.Chunk, places []rows.Place, losers map[int64]bool) error) error {
-	spans := v.src.Cut(chunker.Range{End: v.src.Positions()})
+func (v *recordVerifier) each(ctx context.Context, f func(ctx context.Context, c *rows.Chunk, places []rows.Place, losers map[int64]bool) error) error {
+	spans := loader.Cut(v.src, v.all())
 	var dealing sync.Mutex // guards spans and v.next
 	group, ctx := errgroup.WithContext(ctx)
-	for range max(v.Job.Workers, 1) {
+	for range max(v.Workers, 1) {
 		group.Go(func() error {
-			c, part := rows.NewChunk(v.src.Cols), rows.NewChunk(v.src.Cols)
+			c, part := rows.NewChunk(v.src.Columns()), rows.NewChunk(v.src.Columns())
 			for {
 				select {
-				case <-v.settings.Stop:
+				case <-v.Stop:
 					return loader.ErrStopped
 				default:
 				}
 				dealing.Lock()
-				span, err := spans.Next(verifyRows)
+				span, err := spans.Next(spanRows)
 				var losers map[int64]bool
 				if err == nil {
 					losers, err = v.losersUntil(span.End())
@@ -129,9 +127,9 @@ func (v *fileVerifier) each(ctx context.Context, f func(ctx context.Context, c *
 					err = f(ctx, part, places, losers)
 				}
 				if err != nil {
-					return fmt.Errorf("verify %s: %w", v.src.Place(span), err)
+					return fmt.Errorf("verify %s: %w", loader.Place(v.src, span), err)
 				}
-				v.src.Done(span)
+				release(v.src, span)
 				v.mu.Lock()
 				v.compared += span.Count
 				if v.observe != nil {
@@ -146,7 +144,7 @@ func (v *fileVerifier) each(ctx context.Context, f func(ctx context.Context, c *
 
 // losersUntil returns the positions below end of records that gave way, which are read in
 // order.
-func (v *fileVerifier) losersUntil(end int64) (map[int64]bool, error) {
+func (v *recordVerifier) losersUntil(end int64) (map[int64]bool, error) {
 	if v.next == nil {
 		return nil, nil
 	}
@@ -172,8 +170,8 @@ func record(key commit.KeyHash, n int64) (r extsort.Record) {
 }
 
 // addKeys enters the keys of rows for sorting.
-func (v *fileVerifier) addKeys(ctx context.Context, c *rows.Chunk, places []rows.Place) error {
-	keys, err := v.committer.KeyHashes(ctx, c)
+func (v *recordVerifier) addKeys(ctx context.Context, c *rows.Chunk, places []rows.Place) error {
+	keys, err := v.Committer.KeyHashes(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -214,10 +212,10 @@ func groups(s *extsort.Sorter, f func(numbers []int64) error) error {
 	}
 }
 
-// unique compares files of which each record is a row.
-func (v *fileVerifier) unique(ctx context.Context) error {
+// unique compares records of which each is a row.
+func (v *recordVerifier) unique(ctx context.Context) error {
 	sorts := true
-	if err := v.committer.CheckKeys(ctx); err != nil {
+	if err := v.Committer.CheckKeys(ctx); err != nil {
 		if server.Classify(err) != server.Permanent {
 			return err
 		}
@@ -225,7 +223,7 @@ func (v *fileVerifier) unique(ctx context.Context) error {
 		v.total.Unknown = append(v.total.Unknown, "whether records repeat a key cannot be told: "+server.Reason(err))
 	}
 	err := v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, _ map[int64]bool) error {
-		states, err := v.committer.States(ctx, c)
+		states, err := v.Committer.States(ctx, c)
 		if err == nil && sorts && c.Len() > 0 {
 			err = v.addKeys(ctx, c, places)
 		}
@@ -259,7 +257,7 @@ func (v *fileVerifier) unique(ctx context.Context) error {
 }
 
 // add counts a record. The verifier is locked.
-func (v *fileVerifier) add(s commit.RowState, at rows.Place) {
+func (v *recordVerifier) add(s commit.RowState, at rows.Place) {
 	v.total.Rows++
 	switch s {
 	case commit.SameRow:
@@ -276,11 +274,9 @@ func (v *fileVerifier) add(s commit.RowState, at rows.Place) {
 }
 
 // placeOf names the record at a position as the first that differs.
-func (v *fileVerifier) placeOf(ctx context.Context, position int64) error {
+func (v *recordVerifier) placeOf(ctx context.Context, position int64) error {
 	v.total.First = position
-	var all chunker.Ranges
-	all.Add(chunker.Range{End: v.src.Positions()})
-	err := v.eachRow(ctx, all, func(c *rows.Chunk) error {
+	err := v.eachRow(ctx, []chunker.Range{v.all()}, func(c *rows.Chunk) error {
 		if position < c.Span.First || position >= c.Span.End() {
 			return nil
 		}
@@ -297,10 +293,10 @@ func (v *fileVerifier) placeOf(ctx context.Context, position int64) error {
 	return err
 }
 
-// conflicts compares files of which the last record of a key, or the first, is its row.
-func (v *fileVerifier) conflicts(ctx context.Context) error {
+// conflicts compares records of which the last record of a key, or the first, is its row.
+func (v *recordVerifier) conflicts(ctx context.Context) error {
 	v.passes = 2
-	update := v.files.Conflicts() == commit.UpdateRow
+	update := v.Dataset.Options().Conflict == commit.UpdateRow
 	// 1. Which records gave way to another of their key.
 	err := v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, _ map[int64]bool) error {
 		if c.Len() == 0 {
@@ -333,7 +329,7 @@ func (v *fileVerifier) conflicts(ctx context.Context) error {
 	// 2. What the rows hold: 0 marks a key whose row is not its record, 1 one whose row
 	// is a record that gave way.
 	err = v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, losers map[int64]bool) error {
-		states, err := v.committer.States(ctx, c)
+		states, err := v.Committer.States(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -343,7 +339,7 @@ func (v *fileVerifier) conflicts(ctx context.Context) error {
 		var keys []commit.KeyHash
 		for i := range states {
 			if clash(i) {
-				if keys, err = v.committer.KeyHashes(ctx, c); err != nil {
+				if keys, err = v.Committer.KeyHashes(ctx, c); err != nil {
 					return err
 				}
 				break
@@ -386,7 +382,7 @@ func (v *fileVerifier) conflicts(ctx context.Context) error {
 }
 
 // count compares the number of rows, which is all that there is to compare without keys.
-func (v *fileVerifier) count(ctx context.Context) error {
+func (v *recordVerifier) count(ctx context.Context) error {
 	err := v.each(ctx, func(_ context.Context, c *rows.Chunk, _ []rows.Place, _ map[int64]bool) error {
 		v.mu.Lock()
 		defer v.mu.Unlock()
@@ -396,14 +392,14 @@ func (v *fileVerifier) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if v.total.There, err = server.Count(ctx, v.srv, v.Table.Name); err != nil {
+	if v.total.There, err = server.Count(ctx, v.Server, v.Table.Name); err != nil {
 		return err
 	}
-	loads, err := v.registry.List(ctx)
+	loads, err := v.Registry.List(ctx)
 	if err != nil {
 		return err
 	}
-	v.total.Counted, v.total.Alone = true, v.spec.Empty
+	v.total.Counted, v.total.Alone = true, v.WasEmpty
 	for _, x := range loads {
 		if x.ID != v.ID && x.Target == v.Table.Display() {
 			v.total.Alone = false

@@ -1,4 +1,7 @@
-package load
+// Package indexes drops the secondary indexes of an empty table before a load, and makes them
+// again after its last row. Before the first is dropped, the registry has what makes them
+// again; who loads the rows is not its business.
+package indexes
 
 import (
 	"context"
@@ -10,81 +13,84 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkload/chunker/keysize"
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
 
-// Indexes says what becomes of the table's secondary indexes during a load.
-type Indexes string
-
-// The choices.
-const (
-	KeepIndexes  Indexes = "keep"
-	DeferIndexes Indexes = "defer" // dropped before the first row, made again after the last
-)
-
-// deferrable returns what makes the secondary indexes of the table again. The *TableError
-// says why they cannot be deferred: each must come back with all that belongs to it.
-func (l *Load) deferrable(ctx context.Context, noRegistry bool) ([]server.Remake, error) {
-	name := l.Table.Display()
+// Deferrable returns what makes the secondary indexes of a table again. The error is a
+// *dataset.TableError where they cannot be deferred: each must come back with all that
+// belongs to it.
+func Deferrable(ctx context.Context, db *pgxpool.Pool, info server.Info, t *server.Table, conflict commit.Conflict) ([]server.Remake, error) {
+	name := t.Display()
 	switch {
-	case noRegistry:
-		return nil, &TableError{Reason: "--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry", Flags: true}
-	case !l.Table.Empty:
-		return nil, &TableError{Reason: fmt.Sprintf("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)}
-	case len(l.Table.ReferencedBy) > 0:
-		return nil, &TableError{Reason: fmt.Sprintf("%s is referenced by %s, which needs its unique indexes; use --indexes keep", name, l.Table.ReferencedBy[0].Table)}
+	case !t.Empty:
+		return nil, dataset.Refuse("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)
+	case len(t.ReferencedBy) > 0:
+		return nil, dataset.Refuse("%s is referenced by %s, which needs its unique indexes; use --indexes keep", name, t.ReferencedBy[0].Table)
 	}
-	list, err := server.Remakes(ctx, l.pool, l.srv.Info, l.Table)
+	list, err := server.Remakes(ctx, db, info, t)
 	if err != nil {
 		return nil, err
 	}
 	for _, x := range list {
-		if x.Identity && l.Dataset.Options().Conflict == commit.UpdateRow {
+		if x.Identity && conflict == commit.UpdateRow {
 			x.Refusal = "it is the replica identity, which --on-conflict update needs"
 		}
 		if x.Refusal != "" {
-			return nil, &TableError{Reason: fmt.Sprintf("index %s of %s cannot be dropped and made again: %s; use --indexes keep", x.Name, name, x.Refusal)}
+			return nil, dataset.Refuse("index %s of %s cannot be dropped and made again: %s; use --indexes keep", x.Name, name, x.Refusal)
 		}
 	}
 	return list, nil
 }
 
-// deferIndexes drops the secondary indexes of an empty table. Before the first is
-// dropped, the registry has what makes them again.
-func (l *Load) deferIndexes(ctx context.Context) error {
-	list, err := l.deferrable(ctx, l.registry == nil)
-	if err != nil || len(list) == 0 {
-		return err
-	}
+// Without returns a table as it is when its secondary indexes are dropped.
+func Without(t *server.Table) *server.Table {
+	bare := *t
+	bare.Indexes = slices.DeleteFunc(slices.Clone(t.Indexes), func(x server.TableIndex) bool { return !x.Primary })
+	bare.Keys.Indexes = slices.DeleteFunc(slices.Clone(t.Keys.Indexes), func(x keysize.Index) bool { return !x.Primary })
+	return &bare
+}
+
+// A Deferral is the indexes that one load defers.
+type Deferral struct {
+	Load     string // its id
+	Server   *server.Server
+	DB       *pgxpool.Pool
+	Registry *registry.Registry
+	Table    pgx.Identifier
+	// Unique are the unique indexes, to name duplicates.
+	Unique []Unique
+}
+
+// Drop records what makes the indexes again, and drops them. It returns what the user should
+// know of it.
+func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string, err error) {
 	records := make([]registry.Index, len(list))
 	for i, x := range list {
 		text, err := json.Marshal(x)
 		if err != nil {
-			return fmt.Errorf("write what makes index %s again: %w", x.Name, err)
+			return "", fmt.Errorf("write what makes index %s again: %w", x.Name, err)
 		}
 		records[i] = registry.Index{Name: x.Name, Create: string(text)}
 	}
-	if err := l.registry.Defer(ctx, l.ID, records); err != nil {
-		return err
+	if err := d.Registry.Defer(ctx, d.Load, records); err != nil {
+		return "", err
 	}
-	identity := ""
+	name, identity := server.Display(d.Table), ""
 	for _, x := range list {
-		if _, err := l.pool.Exec(ctx, x.Drop); err != nil && server.Code(err) != "42704" {
-			return &server.CreateError{Kind: "room by dropping index", Name: x.Name, Err: err}
+		if _, err := d.DB.Exec(ctx, x.Drop); err != nil && server.Code(err) != "42704" {
+			return "", &server.CreateError{Kind: "room by dropping index", Name: x.Name, Err: err}
 		}
 		if x.Identity {
-			identity = fmt.Sprintf("; until then %s has no replica identity, and UPDATE and DELETE fail where they are published", l.Table.Display())
+			identity = fmt.Sprintf("; until then %s has no replica identity, and UPDATE and DELETE fail where they are published", name)
 		}
 	}
-	l.Notes = append(l.Notes, fmt.Sprintf("%s of %s dropped, and made again after the last row%s", secondaryIndexes(len(list), "is", "are"), l.Table.Display(), identity))
-	t, err := server.Describe(ctx, l.pool, l.srv.Info, l.Table.Name)
-	if err == nil {
-		l.Table = t
-	}
-	return err
+	return fmt.Sprintf("%s of %s dropped, and made again after the last row%s", Count(len(list), "is", "are"), name, identity), nil
 }
 
 // remake reads what a record of the registry makes again. Earlier versions wrote the one
@@ -98,23 +104,23 @@ func remake(x registry.Index) (server.Remake, error) {
 	return r, err
 }
 
-// secondaryIndexes counts them in words, with a verb.
-func secondaryIndexes(n int, one, many string) string {
+// Count counts secondary indexes in words, with a verb.
+func Count(n int, one, many string) string {
 	if n == 1 {
 		return "the secondary index " + one
 	}
 	return fmt.Sprintf("%d secondary indexes %s", n, many)
 }
 
-// An IndexError says that a deferred index could not be made again. Its statement stays
+// An Error says that a deferred index could not be made again. Its statement stays
 // in the registry: resuming the load tries again.
-type IndexError struct {
+type Error struct {
 	Name       string
 	Duplicates []string // for a unique index, some of the keys that rows share
 	Err        error
 }
 
-func (e *IndexError) Error() string {
+func (e *Error) Error() string {
 	s := fmt.Sprintf("make index %s again: %s", e.Name, server.Reason(e.Err))
 	if len(e.Duplicates) > 0 {
 		s += "; rows share " + strings.Join(e.Duplicates, ", ")
@@ -122,34 +128,17 @@ func (e *IndexError) Error() string {
 	return s
 }
 
-func (e *IndexError) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
-// RestoreIndexes makes the indexes again that a recorded load has deferred, without what
-// it takes to go on with the load. A Load's Run does so at its end; this is for one that
-// was cancelled.
-func RestoreIndexes(ctx context.Context, srv *server.Server, reg *registry.Registry, rec registry.Load, note func(string)) error {
-	l := &Load{ID: rec.ID, srv: srv, registry: reg}
-	if err := l.readSpec(rec); err != nil {
-		return err
-	}
-	pool, err := sessions(ctx, srv, l.spec.Session)
-	if err != nil {
-		return err
-	}
-	defer server.ClosePool(pool.Pool)
-	l.pool = pool.Pool
-	return l.restoreIndexes(ctx, note)
-}
-
-// restoreIndexes makes the indexes again that the load has deferred, and does nothing
-// where there are none, or no table any more.
-func (l *Load) restoreIndexes(ctx context.Context, note func(string)) error {
-	return l.registry.Restore(ctx, l.ID, func(x registry.Index) error {
+// Restore makes the indexes again that the load has deferred, and does nothing where there
+// are none, or no table any more. The error is an *Error, or that of a connection.
+func (d *Deferral) Restore(ctx context.Context, note func(string)) error {
+	return d.Registry.Restore(ctx, d.Load, func(x registry.Index) error {
 		r, err := remake(x)
 		if err != nil {
-			return &IndexError{Name: x.Name, Err: err}
+			return &Error{Name: x.Name, Err: err}
 		}
-		there, err := l.hasIndex(ctx, x.Name)
+		there, err := d.hasIndex(ctx, x.Name)
 		var none *server.TargetError
 		if errors.As(err, &none) {
 			note(fmt.Sprintf("index %s is not made again: %v", x.Name, err))
@@ -160,21 +149,21 @@ func (l *Load) restoreIndexes(ctx context.Context, note func(string)) error {
 		}
 		if !there {
 			note(fmt.Sprintf("making index %s again", x.Name))
-			if err := l.makeIndex(ctx, r, note); err != nil {
-				return &IndexError{Name: x.Name, Duplicates: l.duplicates(ctx, r, err), Err: err}
+			if err := d.makeIndex(ctx, r, note); err != nil {
+				return &Error{Name: x.Name, Duplicates: d.duplicates(ctx, r, err), Err: err}
 			}
 		}
 		// Also where it was there: what made it may have died before it came to this.
-		if err := l.equip(ctx, r); err != nil {
-			return &IndexError{Name: x.Name, Err: err}
+		if err := d.equip(ctx, r); err != nil {
+			return &Error{Name: x.Name, Err: err}
 		}
 		return nil
 	})
 }
 
 // hasIndex reports whether the table has an index of that name.
-func (l *Load) hasIndex(ctx context.Context, name string) (bool, error) {
-	t, err := server.Describe(ctx, l.pool, l.srv.Info, l.spec.Table)
+func (d *Deferral) hasIndex(ctx context.Context, name string) (bool, error) {
+	t, err := server.Describe(ctx, d.DB, d.Server.Info, d.Table)
 	if err != nil {
 		return false, err
 	}
@@ -187,13 +176,13 @@ const pendingPoll = 200 * time.Millisecond
 // makeIndex makes an index again. The statement of a run that died may still be at
 // work: PostgreSQL goes on with it until it has something to send, CockroachDB hands it
 // to a job that outlives the session. Its end is waited for, however long it takes.
-func (l *Load) makeIndex(ctx context.Context, x server.Remake, note func(string)) error {
+func (d *Deferral) makeIndex(ctx context.Context, x server.Remake, note func(string)) error {
 	for said := false; ; {
-		err := l.create(ctx, x)
+		err := d.create(ctx, x)
 		if err == nil {
 			return nil
 		}
-		if there, lookErr := l.hasIndex(ctx, x.Name); lookErr == nil && there {
+		if there, lookErr := d.hasIndex(ctx, x.Name); lookErr == nil && there {
 			return nil
 		}
 		if !pending(err) {
@@ -222,14 +211,14 @@ func pending(err error) bool {
 }
 
 // create runs the statement without the time limit of chunks.
-func (l *Load) create(ctx context.Context, x server.Remake) error {
-	return server.WithoutTimeout(ctx, l.pool, func(c *pgx.Conn) error {
-		if strings.Contains(x.Create, "USING HASH") && l.srv.Product == server.CockroachDB && !l.srv.AtLeast(22, 1, 0) {
+func (d *Deferral) create(ctx context.Context, x server.Remake) error {
+	return server.WithoutTimeout(ctx, d.DB, func(c *pgx.Conn) error {
+		if strings.Contains(x.Create, "USING HASH") && d.Server.Product == server.CockroachDB && !d.Server.AtLeast(22, 1, 0) {
 			if _, err := c.Exec(ctx, "SET experimental_enable_hash_sharded_indexes = on"); err != nil {
 				return err
 			}
 		}
-		if l.srv.Product == server.PostgreSQL {
+		if d.Server.Product == server.PostgreSQL {
 			if _, err := c.Exec(ctx, `SELECT set_config('default_tablespace', $1, false)`, x.Tablespace); err != nil {
 				return err
 			}
@@ -240,11 +229,11 @@ func (l *Load) create(ctx context.Context, x server.Remake) error {
 }
 
 // equip gives an index that is there what belongs to it.
-func (l *Load) equip(ctx context.Context, x server.Remake) error {
+func (d *Deferral) equip(ctx context.Context, x server.Remake) error {
 	if len(x.Then) == 0 {
 		return nil
 	}
-	return server.WithoutTimeout(ctx, l.pool, func(c *pgx.Conn) error {
+	return server.WithoutTimeout(ctx, d.DB, func(c *pgx.Conn) error {
 		for _, statement := range x.Then {
 			if _, err := c.Exec(ctx, statement); err != nil {
 				return err
@@ -258,15 +247,15 @@ func (l *Load) equip(ctx context.Context, x server.Remake) error {
 const duplicatesShown = 3
 
 // duplicates names some keys that keep a unique index from being made.
-func (l *Load) duplicates(ctx context.Context, x server.Remake, err error) []string {
+func (d *Deferral) duplicates(ctx context.Context, x server.Remake, err error) []string {
 	if server.Classify(err) != server.Duplicate {
 		return nil
 	}
-	i := slices.IndexFunc(l.spec.Unique, func(u uniqueIndex) bool { return u.Name == x.Name })
+	i := slices.IndexFunc(d.Unique, func(u Unique) bool { return u.Name == x.Name })
 	if i < 0 {
 		return nil
 	}
-	u := l.spec.Unique[i]
+	u := d.Unique[i]
 	columns := u.sql()
 	var where []string
 	if u.Where != "" {
@@ -285,8 +274,8 @@ func (l *Load) duplicates(ctx context.Context, x server.Remake, err error) []str
 	if len(columns) > 1 {
 		row = "CAST((" + list + ") AS TEXT)"
 	}
-	found, err := l.pool.Query(ctx, fmt.Sprintf("SELECT %s, count(*) FROM %s WHERE %s GROUP BY %s HAVING count(*) > 1 LIMIT %d",
-		row, pgx.Identifier(l.spec.Table).Sanitize(), strings.Join(where, " AND "), list, duplicatesShown))
+	found, err := d.DB.Query(ctx, fmt.Sprintf("SELECT %s, count(*) FROM %s WHERE %s GROUP BY %s HAVING count(*) > 1 LIMIT %d",
+		row, d.Table.Sanitize(), strings.Join(where, " AND "), list, duplicatesShown))
 	if err != nil {
 		return nil
 	}
@@ -301,8 +290,8 @@ func (l *Load) duplicates(ctx context.Context, x server.Remake, err error) []str
 	return shared
 }
 
-// A uniqueIndex is what names the duplicates of a unique index.
-type uniqueIndex struct {
+// A Unique is what names the duplicates of a unique index.
+type Unique struct {
 	Name    string   `json:"name"`
 	Columns []string `json:"columns"`         // an expression is ""
 	Exprs   []string `json:"exprs,omitempty"` // the expressions, by column
@@ -310,7 +299,7 @@ type uniqueIndex struct {
 }
 
 // names returns what the index is over, for people.
-func (u uniqueIndex) names() []string {
+func (u Unique) names() []string {
 	list := slices.Clone(u.Columns)
 	for i, c := range list {
 		if c == "" {
@@ -321,7 +310,7 @@ func (u uniqueIndex) names() []string {
 }
 
 // sql returns what the index is over, as SQL.
-func (u uniqueIndex) sql() []string {
+func (u Unique) sql() []string {
 	list := make([]string, len(u.Columns))
 	for i, c := range u.Columns {
 		if list[i] = (pgx.Identifier{c}).Sanitize(); c == "" {
@@ -331,13 +320,13 @@ func (u uniqueIndex) sql() []string {
 	return list
 }
 
-// uniqueIndexes returns the table's unique indexes, to name duplicates. CockroachDB does
+// UniqueOf returns the table's unique indexes, to name duplicates. CockroachDB does
 // not say what an expression of an index is; the index' error has then to do.
-func uniqueIndexes(t *server.Table) []uniqueIndex {
-	var list []uniqueIndex
+func UniqueOf(t *server.Table) []Unique {
+	var list []Unique
 	for _, x := range t.Indexes {
 		// The column of a hash-sharded index says nothing.
-		u := uniqueIndex{Name: x.Name, Columns: x.Columns[x.Implicit:], Where: x.Condition}
+		u := Unique{Name: x.Name, Columns: x.Columns[x.Implicit:], Where: x.Condition}
 		known := x.Unique && !x.Primary
 		for i, expr := range x.Exprs[x.Implicit:] {
 			if expr != "" && u.Exprs == nil {

@@ -1,0 +1,213 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"bulkload/loader/dataset"
+	"bulkload/loader/importer"
+	"bulkload/loader/importer/serve"
+	"bulkload/loader/importer/virtual"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// slowRows is the number of rows from which on IMPORT is taken where nothing is said and chunks
+// are slow. A job takes about half a second by itself, and statistics are gathered behind it.
+// Measured on 21.1 with two cores: chunks with ledger rows or secondary indexes bring 25 000 to
+// 90 000 rows/s: of 100 000 accounts IMPORT takes 0.7 s, and chunks 1.7 s.
+const slowRows = 100_000
+
+// minRows is the number of rows from which on this load goes by IMPORT, where nothing is
+// said: any number where loader bench found IMPORT the best.
+func (o *opening) minRows() int64 {
+	if o.byImport {
+		return 1
+	}
+	secondary := slices.ContainsFunc(o.table.Indexes, func(x server.TableIndex) bool { return !x.Primary })
+	if n := o.dataset.Import().MinRows; n > 0 && !secondary {
+		return n
+	}
+	return slowRows
+}
+
+// chooseImport decides whether IMPORT takes the rows: where the user asks for it, or,
+// where nothing is said, where it is faster and nobody misses the table meanwhile.
+func (o *opening) chooseImport(ctx context.Context) error {
+	asked := o.req.Method == Import
+	switch {
+	case o.srv.Product == server.PostgreSQL && asked:
+		o.tell("PostgreSQL has no IMPORT: rows go by COPY")
+		return nil
+	case o.srv.Product == server.PostgreSQL, !asked && (o.req.Method != "" || o.dataset.Size().Rows < o.minRows()):
+		return nil
+	}
+	why, err := o.refuseImport(ctx)
+	if err != nil || why != "" {
+		return o.inChunks(why, err)
+	}
+	s := &importer.State{Mode: o.req.ImportOptions.Mode, Format: o.dataset.Import().Format, Streams: o.req.ImportOptions.Streams, WasEmpty: o.table.Empty}
+	if s.Mode == "" || s.Mode == importer.Auto {
+		s.Mode = importer.Upload
+		if o.req.ImportOptions.Addr != "" || o.srv.Config.Local() {
+			s.Mode = importer.Serve
+		}
+	}
+	switch {
+	case s.Mode == importer.Upload && !asked:
+		return o.inChunks("the server is on another machine and cannot read from here (--serve-addr HOST:PORT lets it, --via import uploads)", nil)
+	case s.Mode == importer.URLs:
+		if why, err := o.nameURLs(ctx, s); err != nil || why != "" {
+			return o.inChunks(why, err)
+		}
+	}
+	o.imported = s
+	return nil
+}
+
+// inChunks leaves IMPORT, which is an error where the user asks for it. err is passed on.
+func (o *opening) inChunks(why string, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case o.req.Method == Import:
+		return &TableError{Reason: "--via import: " + why}
+	}
+	o.imported = nil
+	o.tell("in chunks, not by IMPORT: " + why)
+	return nil
+}
+
+// refuseImport returns why IMPORT cannot take the load.
+func (o *opening) refuseImport(ctx context.Context) (string, error) {
+	given := func(flag string) string {
+		return fmt.Sprintf("all rows are read by one job of the server's, which knows nothing of %s", flag)
+	}
+	asked := o.req.Method == Import
+	switch {
+	case o.req.CommitMode != "":
+		return given("--commit"), nil
+	case !asked && o.req.Chunk != 0:
+		return given("--chunk"), nil
+	case !asked && o.req.Workers != 0:
+		return given("--workers"), nil
+	case o.req.Rate > 0:
+		return given("--rate"), nil
+	case o.req.Indexes == DeferIndexes:
+		return given("--indexes defer, and fills indexes in one go"), nil
+	}
+	m := o.dataset.Import()
+	if m.Refused != "" {
+		return m.Refused, nil
+	}
+	name := o.table.Display()
+	switch {
+	case !o.table.Empty && !asked:
+		return fmt.Sprintf("%s has rows, and would be offline meanwhile (--via import does it)", name), nil
+	case !o.table.Empty && m.IntoRows != "":
+		return fmt.Sprintf("%s has rows, %s", name, m.IntoRows), nil
+	}
+	return importer.Refuses(ctx, o.pool, o.srv.Info, o.table)
+}
+
+// nameURLs notes the URLs that the server reads. It returns why it cannot read them.
+func (o *opening) nameURLs(ctx context.Context, s *importer.State) (why string, err error) {
+	for _, f := range o.req.ImportOptions.Files {
+		if err := importer.CheckURL(f); err != nil {
+			return "", &TableError{Reason: err.Error()}
+		}
+		s.Files = append(s.Files, importer.Redact(f))
+		s.Once = s.Once || importer.Redact(f) != f
+	}
+	if asIs := o.dataset.Import().AsIs; asIs != nil {
+		s.Format = virtual.CSV
+		s.Skip, why, err = asIs(ctx, o.forDataset())
+	}
+	return why, err
+}
+
+// partBytes is the size of a file that is uploaded, before it is compressed, to about
+// half: the documentation advises against files much above 15 MB.
+const partBytes = 32 << 20
+
+// openImport begins to serve where the server is to read from here, and decides what the jobs
+// of a new load read.
+func (o *opening) openImport(ctx context.Context) error {
+	s := o.imported
+	if s == nil {
+		return nil
+	}
+	if s.Streams == 0 {
+		s.Streams = importer.Nodes(ctx, o.pool)
+	}
+	asked, mode := o.req.Method == Import, o.req.ImportOptions.Mode
+	if s.Mode == importer.Serve {
+		srv, why, err := importer.Listen(ctx, o.pool, s, o.req.ImportOptions, o.tell)
+		o.serving = srv
+		switch auto := mode == "" || mode == importer.Auto; {
+		case err == nil && why != "" && auto && asked:
+			o.tell(why + "; the rows are uploaded instead")
+			s.Mode = importer.Upload
+		case err != nil || why != "":
+			return o.inChunks(why, err)
+		}
+	}
+	m, positions := o.dataset.Import(), o.dataset.Size().Positions
+	s.Batch = positions
+	if s.Mode == importer.Upload {
+		part, group := int64(partBytes), o.req.ImportOptions.BatchBytes
+		if group == 0 {
+			group = importer.DefaultBatchBytes
+		}
+		part, group = part/m.RowBytes, max(group/m.RowBytes, 1)
+		// A load in several jobs is not all or nothing, and a later job must not
+		// collide with an earlier one.
+		if group < positions && m.OwnKeys {
+			s.Batch = group
+		}
+		s.Streams = max(s.Streams, int((min(s.Batch, positions)+part-1)/part))
+	}
+	var err error
+	if s.Valid, err = importer.Valid(ctx, o.pool, o.table.Name); err != nil {
+		return err
+	}
+	o.record.spec.Import = s
+	if !asked {
+		o.tell(fmt.Sprintf("handed off to IMPORT INTO: %d rows for an empty table, which is offline meanwhile (--via insert loads in chunks)", o.dataset.Size().Rows))
+	}
+	return nil
+}
+
+// attach looks for a job of an earlier run that has the table of a resumed load offline, so
+// that all there is to do is to follow it, and serves again where that job reads from.
+func (o *opening) attach(ctx context.Context) error {
+	s := o.record.spec.Import
+	o.imported = s
+	if s == nil || o.state == registry.Done {
+		return nil
+	}
+	if s.Mode == importer.URLs && s.Once && len(o.req.ImportOptions.Files) == 0 {
+		return fmt.Errorf("load %s: %w: the queries of its URLs may hold what gives access and are not kept; name them again with --handoff", o.record.load, dataset.ErrOnce)
+	}
+	if s.Mode == importer.Serve && s.Addr != "" {
+		// At the same place, so that a job that is still reading finds it.
+		srv, err := serve.Listen(s.Addr, "", o.req.ImportOptions.CertFile, o.req.ImportOptions.KeyFile, s.Secret)
+		if err != nil {
+			// Another run may be there; if not, the job fails and is begun again.
+			o.tell(err.Error() + ": this run cannot take the place of the one before it")
+		} else {
+			o.serving = srv
+		}
+	}
+	if s.Tag == "" {
+		return nil
+	}
+	job, err := importer.Find(ctx, o.pool, s.Tag, s.Began)
+	if errors.Is(err, importer.ErrNoJob) {
+		return nil
+	}
+	o.attached = err == nil && !job.Status.Over()
+	return err
+}

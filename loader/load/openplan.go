@@ -1,0 +1,179 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"bulkload/chunker"
+	"bulkload/chunker/keysize"
+	"bulkload/loader/commit"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// Workers where the user names none. A server on this machine has its processors, and
+// shares them with the loader: more than 2 to 4 workers gained nothing where that was
+// measured. How many another machine has cannot be asked by an ordinary user, and each
+// worker also waits for the network; a run that is long enough tries more by itself.
+const (
+	minWorkers    = 2
+	nearWorkers   = 4  // at most to begin with on a server of this machine
+	farWorkers    = 4  // to begin with elsewhere
+	maxWorkers    = 16 // that a run tries by itself
+	pooledWorkers = 64 // sessions that there may be where the user names no number
+)
+
+// A WorkerCount is the number of workers of a run, and why.
+type WorkerCount struct {
+	Start, Max int // to begin with; that the run may try
+	Why        string
+}
+
+// workers returns the workers of the run.
+func (o *opening) workers() WorkerCount {
+	switch near := min(max(runtime.NumCPU(), minWorkers), nearWorkers); {
+	case o.dataset.Ordered() != "":
+		return WorkerCount{1, 1, o.dataset.Ordered()}
+	case o.req.Workers > 0:
+		return WorkerCount{o.req.Workers, o.req.Workers, "as asked"}
+	case o.tuned.Origin == registry.ByBench && o.tuned.Workers > 0:
+		n := min(o.tuned.Workers, pooledWorkers)
+		return WorkerCount{n, n, "loader bench found it"}
+	case o.tuned.Workers > 0:
+		n := min(o.tuned.Workers, maxWorkers)
+		return WorkerCount{n, maxWorkers, "the last load of this table settled on it; a run of more than some seconds tries more"}
+	case o.srv.Config.Local():
+		return WorkerCount{near, maxWorkers, fmt.Sprintf("the server shares the %d processors of this machine; a run of more than some seconds tries more", runtime.NumCPU())}
+	}
+	return WorkerCount{farWorkers, maxWorkers, "the server is elsewhere; a run of more than some seconds tries more"}
+}
+
+// recall reads what an earlier load or a benchmark has found out about the table, for what the
+// user leaves open. A preview does without where the user may not read it.
+func (o *opening) recall(ctx context.Context) error {
+	if !o.record.kept() || o.imported != nil || o.req.Chunk != 0 {
+		return nil
+	}
+	t, found, err := o.record.registry.Tuning(ctx, o.table.Display(), o.dataset.Facts().Kind)
+	switch asked, _ := o.asked(); {
+	case err != nil && o.purpose == preview && server.Classify(err) == server.Refused:
+		o.unread(err)
+		return nil
+	case err != nil || !found:
+		return err
+	case asked.Mode != "" && t.CommitMode != "" && string(asked.Mode) != t.CommitMode, o.req.Method != "" && t.Method != "" && string(o.req.Method) != t.Method:
+		return nil // found for another way of loading
+	case t.Method == string(Import):
+		// Where IMPORT cannot take this load, nothing is known.
+		o.byImport = o.req.Method == ""
+		return nil
+	}
+	o.tuned = t
+	origin, workers := "the last load of this table settled on", ""
+	if t.Origin == registry.ByBench {
+		origin = "loader bench found"
+	}
+	if o.req.Workers == 0 && t.Workers > 0 {
+		workers = fmt.Sprintf(" and %d workers", t.Workers)
+	}
+	o.tell(fmt.Sprintf("%s chunks of %d rows%s", origin, t.Chunk, workers))
+	return nil
+}
+
+// unread says that a preview does without what earlier loads have found out.
+func (o *opening) unread(err error) {
+	o.tell("what earlier loads of this table settled on cannot be read: " + server.Reason(err))
+}
+
+// choose decides how chunks are committed and how they travel. A load by IMPORT has none; its
+// preview also says what chunks would be.
+func (o *opening) choose(ctx context.Context) error {
+	if o.imported != nil && o.purpose != preview {
+		o.choice.Method = Import
+		return nil
+	}
+	asked, _ := o.asked()
+	var err error
+	o.choice, err = o.dataset.Choose(ctx, o.forDataset(), asked)
+	return err
+}
+
+// committed returns how the rows are committed by chunks, also those of IMPORT, which are
+// compared as those of chunks are.
+func (o *opening) committed() (commit.Mode, commit.Method) {
+	if o.choice.Method == Import {
+		return commit.Transaction, commit.Insert
+	}
+	return o.choice.Mode, o.choice.Method
+}
+
+// makePlan plans the chunks.
+func (o *opening) makePlan(ctx context.Context) error {
+	limits := o.limits(ctx)
+	if o.choice.Method == Import {
+		o.plan = chunker.Plan{Rows: o.dataset.Size().Rows, Limits: limits}
+		return nil
+	}
+	if o.srv.Product == server.CockroachDB && o.choice.Mode == commit.Transaction {
+		limits = limits.Except(server.OnePhase)
+	}
+	chunk := o.req.Chunk
+	if chunk == 0 && o.tuned.Origin == registry.ByBench {
+		chunk = o.tuned.Chunk // measured, so that no advice is above it
+	}
+	var err error
+	if o.plan, err = o.planFor(chunk, o.preferred(), o.cost(o.table.Keys), limits); err != nil {
+		return &TableError{Reason: err.Error()}
+	}
+	o.dataset.Planned(o.plan, o.maxRows())
+	return nil
+}
+
+// planFor plans chunks of the given number of rows; zero is automatic.
+func (o *opening) planFor(chunk, preferred int64, cost chunker.Cost, limits chunker.Limits) (chunker.Plan, error) {
+	return chunker.MakePlan(o.dataset.Size().Rows, chunk, preferred, o.dataset.RecordBytes(), cost, limits)
+}
+
+// preferred returns the rows of a chunk where no limit is near.
+func (o *opening) preferred() int64 {
+	if o.tuned.Chunk > 0 {
+		return o.tuned.Chunk
+	}
+	return o.dataset.ChunkRows()
+}
+
+// cost returns what a row adds to a chunk, with the given indexes.
+func (o *opening) cost(keys keysize.Schema) chunker.Cost {
+	return o.dataset.Cost(keys.Cost(o.dataset.RowInfo()))
+}
+
+// limits reads the server's limits, as far as the user may.
+func (o *opening) limits(ctx context.Context) chunker.Limits {
+	ctx, cancel := context.WithTimeout(ctx, server.ConnectTimeout)
+	defer cancel()
+	return server.Limits(ctx, o.pool, o.srv.Info)
+}
+
+// maxRows returns the maximum of rows that chunks may grow to by themselves: those of the
+// plan, also where an earlier load had to do with fewer.
+func (o *opening) maxRows() int64 {
+	if o.tuned.Origin != registry.ByRun {
+		return 0
+	}
+	p, err := o.planFor(0, o.dataset.ChunkRows(), o.plan.Cost, o.plan.Limits)
+	if err != nil {
+		return 0
+	}
+	return p.RowsPerChunk
+}
+
+// maxMessage returns the bytes of rows that a message may carry; zero is any number.
+func (o *opening) maxMessage() int64 {
+	for _, limit := range o.plan.Limits {
+		if limit.Unit == chunker.MessageBytes && limit.Max > commit.FixedMessageBytes {
+			return limit.Max - commit.FixedMessageBytes
+		}
+	}
+	return 0
+}

@@ -1,0 +1,135 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"bulkload/loader"
+	"bulkload/loader/dataset"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+)
+
+// openRegistry opens the registry. A new load makes it where it is missing, and a preview does
+// without where there is none or the user may not read it.
+func (o *opening) openRegistry(ctx context.Context) error {
+	open := registry.Open
+	switch {
+	case o.req.NoRegistry, o.purpose == preview && o.ddl != "":
+		return nil
+	case o.purpose == create:
+		open = registry.Create
+	}
+	r, err := open(ctx, o.pool, o.srv.Info)
+	if err != nil {
+		switch {
+		case o.purpose == preview && errors.Is(err, registry.ErrNoRegistry):
+			return nil
+		case o.purpose == preview && server.Classify(err) == server.Refused:
+			o.unread(err)
+			return nil
+		}
+		return err
+	}
+	// Its calls end as chunks do.
+	if o.req.RetryFor > 0 {
+		r.RetryFor = o.req.RetryFor
+	}
+	if o.req.ChunkTimeout > 0 {
+		r.AttemptTimeout = o.req.ChunkTimeout
+	}
+	if o.req.StaleAfter > 0 {
+		r.StaleAfter = o.req.StaleAfter
+	}
+	o.record.registry = r
+	return nil
+}
+
+// readRecord reads the record of a load that is resumed, and opens its dataset.
+func (o *opening) readRecord(ctx context.Context) error {
+	id := o.record.load
+	rec, err := o.record.registry.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := o.record.read(rec); err != nil {
+		return err
+	}
+	o.state = rec.State
+	if o.dataset, err = dataset.Open(rec.Kind, rec.Spec, rec.Positions); err != nil {
+		return fmt.Errorf("load %s: %w", id, err)
+	}
+	o.record.dataset = o.dataset
+	if way := o.record.spec.CommitMode; o.record.spec.Import == nil && o.req.CommitMode != "" && o.req.CommitMode != way {
+		// The ledger and the look-up do not know of each other's rows.
+		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", id, way)}
+	}
+	return o.restoreSession(ctx)
+}
+
+// reserve makes sure that the keys of a new load are nobody's.
+func (o *opening) reserve(ctx context.Context) error {
+	return o.dataset.Reserve(ctx, o.forDataset())
+}
+
+// enter records a new load. What an opening did that fails afterwards is taken back; see undo.
+func (o *opening) enter(ctx context.Context) error {
+	r := o.record
+	r.spec.Table, r.spec.InOrder, r.spec.Empty = o.table.Name, o.req.InOrder, o.table.Empty
+	r.spec.CommitMode, r.spec.Session = o.choice.Mode, o.sessions.Settings()
+	if !r.kept() {
+		r.load = ""
+		return nil
+	}
+	if err := o.check.mark(ctx); err != nil {
+		return err
+	}
+	var err error
+	if r.text, err = r.encode(); err != nil {
+		return err
+	}
+	err = r.registry.Add(ctx, registry.Load{ID: r.load, Kind: o.dataset.Facts().Kind, Target: o.table.Display(), Positions: o.dataset.Size().Positions, Spec: r.text})
+	if err != nil {
+		return server.Failed("enter the load in the registry", err)
+	}
+	o.entered = true
+	return nil
+}
+
+// undo removes a load that cannot begin from the registry, for not a row is in, and makes
+// the indexes again that it has dropped. It returns the reason, cause. Where the server
+// is out of reach even for that, the error says how it is done later, and is none at
+// which server.Again would begin anew: with a table that lacks its indexes, which the
+// next load would not know of.
+func (o *opening) undo(ctx context.Context, cause error) error {
+	if !o.entered {
+		return cause
+	}
+	err := o.takeBack(context.WithoutCancel(ctx))
+	if err == nil || o.req.Indexes != DeferIndexes {
+		return cause
+	}
+	return fmt.Errorf("%w: %s; indexes of %s may be missing: %s; loader loads cancel %s makes them again",
+		loader.ErrGaveUp, server.Reason(cause), o.table.Display(), server.Reason(err), o.record.load)
+}
+
+func (o *opening) takeBack(ctx context.Context) error {
+	// A DROP INDEX whose connection broke may still be on its way: all sessions of the
+	// load are ended before it is looked which indexes are there.
+	server.ClosePool(o.pool)
+	pool, err := restorePool(ctx, o.srv, o.record)
+	if err != nil {
+		return err
+	}
+	defer server.ClosePool(pool)
+	r := o.record
+	r.registry = r.registry.Over(pool)
+	if err := r.registry.Fence(ctx, r.load, r.run); err != nil {
+		return err
+	}
+	if err := r.deferral(o.srv, pool).Restore(ctx, func(string) {}); err != nil {
+		return err
+	}
+	return r.registry.Forget(ctx, r.load)
+}

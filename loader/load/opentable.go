@@ -1,0 +1,126 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"bulkload/loader/dataset"
+	"bulkload/loader/indexes"
+	"bulkload/loader/server"
+)
+
+// inspect looks at what is read: a new load at what there is, a resumed one at whether it is
+// still the same.
+func (o *opening) inspect(ctx context.Context) error {
+	if o.purpose != resume {
+		return o.dataset.Inspect(ctx, o.forDataset())
+	}
+	if err := o.dataset.Reopen(ctx, o.forDataset()); err != nil {
+		return fmt.Errorf("load %s: %w", o.record.load, err)
+	}
+	return nil
+}
+
+// findTable describes the table. A new load creates it first where it is missing, and a
+// preview says how it would be.
+func (o *opening) findTable(ctx context.Context) error {
+	var err error
+	switch {
+	case o.attached: // it cannot be described before the job has ended
+		o.table = &server.Table{Name: o.record.spec.Table}
+		return nil
+	case o.purpose == resume:
+		o.table, err = server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
+		return err
+	}
+	name, err := o.tableName()
+	if err != nil {
+		return err
+	}
+	if o.missing != "" {
+		o.tell(fmt.Sprintf("database %s does not exist yet and would be created", o.missing))
+		err = fmt.Errorf("%s: %w", server.Display(name), server.ErrNoTable)
+	} else {
+		o.table, err = server.Describe(ctx, o.pool, o.srv.Info, name)
+	}
+	if !errors.Is(err, server.ErrNoTable) {
+		return asTableError(err)
+	}
+	ddl, table, refused := o.dataset.Create(o.srv.Product, name)
+	if refused != nil {
+		return &TableError{Reason: fmt.Sprintf("%v; %v", err, refused)}
+	}
+	if o.purpose == preview {
+		o.ddl, o.table = ddl, table
+		return nil
+	}
+	if err := server.CreateIfMissing(ctx, o.pool, "table", name.Sanitize(), ddl); err != nil {
+		return err
+	}
+	if o.dataset.Facts().Table == "" { // not one that everybody knows
+		o.tell("table created: " + ddl)
+	}
+	o.table, err = server.Describe(ctx, o.pool, o.srv.Info, name)
+	return err
+}
+
+// asTableError makes a *TableError of a name that is no table's.
+func asTableError(err error) error {
+	var target *server.TargetError
+	if errors.As(err, &target) {
+		return &TableError{Reason: err.Error()}
+	}
+	return err
+}
+
+// fit lets the dataset decide which value goes to which column.
+func (o *opening) fit(ctx context.Context) error { return o.dataset.Fit(ctx, o.forDataset()) }
+
+// identify notes which table it is, and refuses to resume a load into another.
+func (o *opening) identify(ctx context.Context) error {
+	o.check = &tableCheck{record: o.record, table: o.table}
+	switch {
+	case o.attached:
+		return nil
+	case o.purpose == resume:
+		return o.check.resume(ctx)
+	}
+	if note := o.check.begin(); note != "" {
+		o.tell(note)
+	}
+	return nil
+}
+
+// findIndexes finds the secondary indexes that are dropped before the first row. The plan is
+// for the table without them.
+func (o *opening) findIndexes(ctx context.Context) error {
+	if o.req.Indexes != DeferIndexes || o.imported != nil {
+		return nil
+	}
+	if o.req.NoRegistry {
+		return dataset.Contradict("--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry")
+	}
+	list, err := indexes.Deferrable(ctx, o.pool, o.srv.Info, o.table, o.dataset.Options().Conflict)
+	if err != nil {
+		return err
+	}
+	o.record.spec.Unique = indexes.UniqueOf(o.table)
+	if o.deferred = list; len(list) > 0 {
+		o.table = indexes.Without(o.table)
+		o.check.table = o.table
+	}
+	return nil
+}
+
+// dropIndexes drops them. What makes them again is recorded before.
+func (o *opening) dropIndexes(ctx context.Context) error {
+	if len(o.deferred) == 0 {
+		return nil
+	}
+	note, err := o.record.deferral(o.srv, o.pool).Drop(ctx, o.deferred)
+	if err == nil {
+		o.tell(note)
+	}
+	return err
+}

@@ -1,0 +1,96 @@
+package load
+
+import (
+	"time"
+
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
+	"bulkload/loader/files"
+	"bulkload/loader/importer"
+)
+
+// Import is the method of loads that are handed off to the server's IMPORT INTO.
+const Import commit.Method = "import"
+
+// Settings say how one run loads rows. They may differ between the runs of a load; what it
+// holds never depends on them. New and Resume read them in the steps of the opening, and
+// nothing changes them.
+type Settings struct {
+	Chunk            int64         // rows per chunk; zero is automatic
+	Workers          int           // chunks in flight; zero is automatic
+	Method           commit.Method // empty is automatic
+	CommitMode       commit.Mode   // empty is automatic, or that of the load that is resumed
+	ChunkTimeout     time.Duration
+	RetryFor         time.Duration
+	Note             func(string) // see commit.Options.Note
+	Observe          func(loader.Event)
+	Stop             <-chan struct{}
+	StaleAfter       time.Duration // see registry.Registry; zero is its default
+	SkipVerification bool          // see commit.Options.SkipVerification
+	// Rate is the maximum of rows per second; zero is no maximum. InOrder lets workers
+	// take neighbouring spans on every server.
+	Rate    float64
+	InOrder bool
+	// ImportOptions says how the rows of a load by IMPORT reach the server.
+	ImportOptions importer.Options
+	// Detail lets an error quote the row that it is about.
+	Detail bool
+	// Input opens the files of a load that is resumed. AnyTime accepts a file of which only
+	// the time differs.
+	Input   *files.Input
+	AnyTime bool
+}
+
+// A Request asks for a new load.
+type Request struct {
+	Dataset    dataset.Dataset
+	Table      string  // empty is the dataset's own
+	NoRegistry bool    // keep no record: no resume, nothing to verify
+	Indexes    Indexes // what becomes of secondary indexes; empty keeps them
+	Settings
+}
+
+// Indexes says what becomes of the table's secondary indexes during a load.
+type Indexes string
+
+// The choices.
+const (
+	KeepIndexes  Indexes = "keep"
+	DeferIndexes Indexes = "defer" // dropped before the first row, made again after the last
+)
+
+// extraSessions are those beside the workers': for claims and checkpoints.
+const extraSessions = 2
+
+// sessions returns how many sessions the run's pool may have: known before the registry
+// has been asked.
+func (s *Settings) sessions() int {
+	if s.Workers > 0 {
+		return s.Workers + extraSessions
+	}
+	return pooledWorkers + extraSessions
+}
+
+// attemptTimeout bounds one attempt at a chunk.
+func (s *Settings) attemptTimeout() time.Duration {
+	if s.ChunkTimeout > 0 {
+		return s.ChunkTimeout
+	}
+	return commit.DefaultChunkTimeout
+}
+
+// retryFor bounds all attempts at a chunk.
+func (s *Settings) retryFor() time.Duration {
+	if s.RetryFor > 0 {
+		return s.RetryFor
+	}
+	return commit.DefaultRetryFor
+}
+
+// note tells the user something.
+func (s *Settings) note(text string) {
+	if s.Note != nil {
+		s.Note(text)
+	}
+}

@@ -1,0 +1,245 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
+	"bulkload/loader/registry"
+	"bulkload/loader/server"
+	"bulkload/loader/verify"
+)
+
+// ErrTable: the table does not hold what the record says: it is another table of the same
+// name, or its rows are gone. Beside loader.ErrUnconfirmed a run found that at its end,
+// else the load was not resumed.
+var ErrTable = failure.New(failure.Refused, "the table is not as it was loaded")
+
+// A tableCheck finds out whether the table is the one that the load's rows went into, and
+// whether they are still there: when a load is resumed, before its run, and at the end.
+type tableCheck struct {
+	record *record
+	table  *server.Table
+	// storage is that of the table when this run began, or when the rows were last found
+	// there.
+	storage string
+	doubt   string // why the rows on record may be gone; empty for none
+
+	// Of a run:
+	info     server.Info
+	pool     *pgxpool.Pool
+	verifier *verify.Verifier
+	queue    *registry.Queue // nil without a record
+	marks    bool            // a run that writes no ledger marks its claims
+	note     func(string)
+}
+
+// begin notes for the record what the table is. It returns a note for the user, or nothing.
+func (t *tableCheck) begin() (note string) {
+	t.storage = t.table.Storage
+	t.record.spec.Identity = &identity{OID: t.table.OID, Storage: t.table.Storage}
+	if !t.table.Unlogged {
+		return ""
+	}
+	if t.record.kept() {
+		t.record.spec.Identity.Marker = registry.NewID()
+	}
+	return fmt.Sprintf("%s is UNLOGGED: a crash of the server empties it, and the load with it is not confirmed (ALTER TABLE … SET LOGGED before the load)", t.table.Display())
+}
+
+// mark sets the marker of a load into an UNLOGGED table. A crash removes it with the rows.
+func (t *tableCheck) mark(ctx context.Context) error {
+	r := t.record
+	marker := r.spec.Identity.marker()
+	if marker == "" {
+		return nil
+	}
+	if err := r.registry.MakeMarkers(ctx); err != nil {
+		return err
+	}
+	if err := r.registry.Mark(ctx, r.load, marker); err != nil {
+		return server.Failed("mark the load into an UNLOGGED table", err)
+	}
+	return nil
+}
+
+// resume refuses another table of the recorded table's name, and one that a crash has emptied.
+// What the catalogue does not tell is left for beforeRun.
+func (t *tableCheck) resume(ctx context.Context) error {
+	r := t.record
+	was := r.spec.Identity
+	t.storage = t.table.Storage
+	if was == nil {
+		t.doubt = "an older version of loader kept no identity of the table, and may have drawn other rows"
+		return nil
+	}
+	if was.OID != t.table.OID {
+		return t.refused(fmt.Sprintf("%s is another table than the load began with, number %d instead of %d: that one was dropped, renamed or replaced by a restored one", t.table.Display(), t.table.OID, was.OID))
+	}
+	if was.Marker != "" {
+		err := r.registry.CheckMarker(ctx, r.load, was.Marker)
+		if errors.Is(err, registry.ErrEmptied) {
+			return t.refused(fmt.Sprintf("%s was UNLOGGED, and a crash of the server has emptied it: the rows that were in are gone; ALTER TABLE … SET LOGGED keeps the next ones", t.table.Display()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case t.storage == "":
+		t.doubt = "the server does not show whether the table was truncated"
+	case t.storage != was.Storage:
+		t.doubt = "the table was truncated or written anew since"
+	}
+	return nil
+}
+
+// refused is why a load is not resumed, with the way on.
+func (t *tableCheck) refused(why string) error {
+	id := t.record.load
+	return fmt.Errorf("%w: load %s: %s; loader loads forget %s removes the record (loads cancel %s first, if indexes are deferred), then load again", ErrTable, id, why, id, id)
+}
+
+// beforeRun compares the rows on record with the table where they may be gone, before anything
+// is sent, and prepares the queue's markers.
+func (t *tableCheck) beforeRun(ctx context.Context) error {
+	r := t.record
+	if t.queue != nil && t.marks {
+		// Without the right to make them the queue believes what the server confirmed.
+		err := r.registry.MakeMarkers(ctx)
+		var create *server.CreateError
+		if err != nil && !errors.As(err, &create) {
+			return err
+		}
+		t.queue.Markers = err == nil
+	}
+	if t.doubt == "" {
+		return nil
+	}
+	in, err := r.registry.In(ctx, r.load)
+	if err != nil {
+		return err
+	}
+	if in.Len() > 0 {
+		t.note(fmt.Sprintf("%s: the rows on record are looked up", t.doubt))
+	}
+	gone, err := t.verifier.Gone(ctx, in.All(), -1)
+	if err != nil {
+		return err
+	}
+	if gone != "" {
+		return t.refused(fmt.Sprintf("%s, and %s", t.doubt, gone))
+	}
+	t.doubt = ""
+	return t.recognise(ctx, t.table.Identity)
+}
+
+// recognise records the identity of a table that has the rows on record.
+func (t *tableCheck) recognise(ctx context.Context, now server.Identity) error {
+	spec := &t.record.spec
+	was := spec.Identity
+	t.storage = now.Storage
+	spec.Identity = &identity{OID: now.OID, Storage: now.Storage}
+	if now.Unlogged {
+		if spec.Identity.Marker = was.marker(); spec.Identity.Marker == "" {
+			spec.Identity.Marker = registry.NewID()
+		}
+		if err := t.mark(ctx); err != nil {
+			return err
+		}
+	}
+	if t.queue != nil {
+		t.queue.Marker = spec.Identity.Marker
+	}
+	return t.record.replace(ctx)
+}
+
+// atEnd is the last look at the table of a run that ends well: whether it is the one
+// that was loaded, and still has the rows. was is its identity on record.
+func (t *tableCheck) atEnd(ctx context.Context, was *identity, res loader.Result) error {
+	err := server.Again(ctx, func() error { return t.lookNow(ctx, was, res) })
+	if err != nil && ctx.Err() == nil && !errors.Is(err, loader.ErrUnconfirmed) {
+		err = fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
+	}
+	return err
+}
+
+func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Result) error {
+	r, name := t.record, t.table.Display()
+	now, err := server.Identify(ctx, t.pool, t.info, t.table.Name)
+	switch {
+	case errors.Is(err, server.ErrNoTable):
+		return t.unconfirmed(name + " was dropped or renamed meanwhile")
+	case err != nil:
+		return err
+	case was != nil && now.OID != was.OID:
+		return t.unconfirmed(fmt.Sprintf("%s is another table now, number %d instead of %d: a part of the rows went into that one", name, now.OID, was.OID))
+	}
+	if marker := r.spec.Identity.marker(); marker != "" && r.kept() {
+		if err := r.registry.CheckMarker(ctx, r.load, marker); err != nil {
+			return t.emptied(err)
+		}
+	}
+	rows := int64(-1)
+	positions := r.dataset.Size().Positions
+	if res.Positions == positions {
+		rows = res.Rows - res.Conflicts
+	}
+	gone := ""
+	switch same := t.storage == "" || now.Storage == t.storage; {
+	case now.Unlogged && !r.kept():
+		gone, err = t.verifier.Fewer(ctx, res.Rows-res.Conflicts)
+	case same && (was == nil || was.Storage == now.Storage):
+	default:
+		t.note("the table was truncated or written anew during the load: its rows are looked up")
+		gone, err = t.verifier.Gone(ctx, []chunker.Range{{End: positions}}, rows)
+		if err == nil && gone == "" && r.kept() {
+			err = t.recognise(ctx, now)
+		}
+	}
+	if err == nil && gone != "" {
+		err = t.unconfirmed(gone)
+	}
+	return err
+}
+
+func (t *tableCheck) unconfirmed(why string) error {
+	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w: %s", loader.ErrUnconfirmed, ErrTable, why))
+}
+
+// emptied names the table in the error of its marker.
+func (t *tableCheck) emptied(err error) error {
+	if !errors.Is(err, registry.ErrEmptied) || errors.Is(err, ErrTable) {
+		return err
+	}
+	return fmt.Errorf("%w: %s: %w; ALTER TABLE … SET LOGGED, then load again", ErrTable, t.table.Display(), err)
+}
+
+// lost returns the error of a run, as the error that the loss of confirmed rows makes of it.
+func (t *tableCheck) lost(res loader.Result, err error) error {
+	ordered := t.record.dataset.Ordered()
+	if errors.Is(err, registry.ErrGaps) {
+		if res.Gone == 0 {
+			return t.outOfOrder(ordered)
+		}
+		return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w: a crash of the server has taken rows that it had confirmed, and kept later ones: %v; %s; remove the rows and load again",
+			loader.ErrUnconfirmed, ErrTable, registry.ErrGaps, ordered))
+	}
+	if res.Gone > 0 && t.record.dataset.Size().Once && (errors.Is(err, dataset.ErrOnce) || errors.Is(err, dataset.ErrChanged)) {
+		return fmt.Errorf("%w: a crash of the server has taken rows that it had confirmed, and its input cannot be read a second time", loader.ErrUnconfirmed)
+	}
+	return t.emptied(err)
+}
+
+// outOfOrder returns why a load whose rows were not committed in order cannot be resumed.
+func (t *tableCheck) outOfOrder(ordered string) error {
+	id := t.record.load
+	return &dataset.ResumeError{Reason: fmt.Sprintf("load %s was begun by a version of loader that did not keep the order of the input: %v, but %s; loads cancel %s, remove its rows and load the file again",
+		id, registry.ErrGaps, ordered, id)}
+}

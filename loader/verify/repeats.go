@@ -1,0 +1,121 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/rows"
+	"bulkload/loader/server"
+)
+
+// repeatKeys is the number of keys that Repeats remembers at once: about 64 MiB.
+const repeatKeys = 1 << 20
+
+// Repeats returns an error that names the first record found whose key another one in
+// the given ranges has.
+func (v *Verifier) Repeats(ctx context.Context, ranges []chunker.Range) error {
+	seen := map[commit.KeyHash]int64{} // positions, by key
+	compare := func() error {
+		return v.eachKey(ctx, []chunker.Range{v.all()}, func(c *rows.Chunk, i int, key commit.KeyHash) error {
+			at := c.Origin.Place(i)
+			if first, ok := seen[key]; ok && first != at.Position {
+				return v.repeated(ctx, ranges, first, at, v.Committer.KeyText(c, i))
+			}
+			return nil
+		})
+	}
+	err := v.eachKey(ctx, ranges, func(c *rows.Chunk, i int, key commit.KeyHash) error {
+		at := c.Origin.Place(i)
+		if first, ok := seen[key]; ok {
+			return v.repeated(ctx, ranges, first, at, v.Committer.KeyText(c, i))
+		}
+		if seen[key] = at.Position; len(seen) < repeatKeys {
+			return nil
+		}
+		err := compare()
+		clear(seen)
+		return err
+	})
+	if err == nil && len(seen) > 0 {
+		err = compare()
+	}
+	return err
+}
+
+// repeated returns the error of two records with the same key: one within ranges, at a
+// position, and another.
+func (v *Verifier) repeated(ctx context.Context, ranges []chunker.Range, position int64, other rows.Place, key string) error {
+	found := rows.Place{Position: -1}
+	err := v.eachRow(ctx, ranges, func(c *rows.Chunk) error {
+		for i := range c.Len() {
+			if at := c.Origin.Place(i); at.Position == position {
+				found = at
+				return io.EOF
+			}
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if found.Position > other.Position {
+		found, other = other, found
+	}
+	return &commit.RowError{Place: other, Err: &commit.DuplicateError{Key: key, Why: fmt.Sprintf("the record at %s has it too, and one of the two is not in the table", found)}}
+}
+
+// eachKey calls f with each row of the ranges and the hash of its key.
+func (v *Verifier) eachKey(ctx context.Context, ranges []chunker.Range, f func(c *rows.Chunk, i int, key commit.KeyHash) error) error {
+	return v.eachRow(ctx, ranges, func(c *rows.Chunk) error {
+		var keys []commit.KeyHash
+		err := server.Again(ctx, func() (err error) {
+			keys, err = v.Committer.KeyHashes(ctx, c)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%w: compare the keys of %s: %w", loader.ErrUnconfirmed, loader.Place(v.Dataset.Source(), c.Span), err)
+		}
+		for i, key := range keys {
+			if err := f(c, i, key); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// eachRow calls f with the rows of the ranges, in chunks.
+func (v *Verifier) eachRow(ctx context.Context, ranges []chunker.Range, f func(c *rows.Chunk) error) error {
+	v.Dataset.Raw(false)
+	src := v.Dataset.Source()
+	c := rows.NewChunk(src.Columns())
+	spans := loader.Cut(src, ranges...)
+	for {
+		span, err := spans.Next(spanRows)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = src.Fill(c, span)
+		}
+		if err == nil && c.Len() > 0 {
+			err = f(c)
+		}
+		if err != nil {
+			return err
+		}
+		release(src, span)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-v.Stop:
+			return loader.ErrStopped
+		default:
+		}
+	}
+}
