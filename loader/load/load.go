@@ -61,12 +61,6 @@ type runner interface {
 	Run(context.Context) (loader.Result, error)
 }
 
-// A TableError says that the target does not fit the load. Nothing was written.
-type TableError = dataset.TableError
-
-// A ResumeError says why a load that was begun cannot go on, and what can be done.
-type ResumeError = dataset.ResumeError
-
 // Run loads what is not in yet. When it returns no error the server has confirmed every row
 // of the load, of this run and of others. It is called once.
 func (l *Load) Run(ctx context.Context) (loader.Result, error) {

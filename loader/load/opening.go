@@ -22,10 +22,10 @@ type purpose uint8
 
 // The purposes, as a set of bits.
 const (
-	create  purpose = 1 << iota // a new load
-	resume                      // to go on with a recorded load, or to verify it
-	preview                     // a new load that is only planned: nothing is written
-	all     = create | resume | preview
+	toCreate  purpose = 1 << iota // a new load
+	toResume                      // to go on with a recorded load, or to verify it
+	toPreview                     // a new load that is only planned: nothing is written
+	toAll     = toCreate | toResume | toPreview
 )
 
 // An opening becomes a Load, step by step. What a flag says, what the record of a resumed load
@@ -71,7 +71,7 @@ func (o *opening) forDataset() *dataset.Opening {
 	if o.req.Input != nil {
 		d.Input = o.req.Input
 	}
-	if o.purpose == resume {
+	if o.purpose == toResume {
 		d.Resumed = o.record.load
 	}
 	_, d.RecalledMode = o.asked()
@@ -85,7 +85,7 @@ func (o *opening) asked() (c dataset.Choice, recalled bool) {
 	if c.Method == Import {
 		c.Method = "" // chunks, where IMPORT does not take the rows or is only planned
 	}
-	if o.purpose == resume {
+	if o.purpose == toResume {
 		c.Mode = o.record.spec.CommitMode
 	}
 	if o.tuned.Origin != registry.ByBench {
@@ -107,7 +107,7 @@ func (o *opening) connect(ctx context.Context) error {
 		AttemptTimeout: o.req.attemptTimeout(), Prepare: commit.Prepare, Settings: o.record.spec.Session,
 		Ask: o.record.askAdmission, Answered: o.record.admitted,
 	}
-	if o.purpose == preview {
+	if o.purpose == toPreview {
 		s = server.Sessions{Name: registry.SessionName("plan", "plan"), Max: 1, ReadOnly: true, Prepare: commit.Prepare}
 	}
 	o.sessions = &server.Watch{Note: o.req.Note}

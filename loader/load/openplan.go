@@ -12,24 +12,6 @@ import (
 	"bulkload/loader/server"
 )
 
-// Workers where the user names none. A server on this machine has its processors, and
-// shares them with the loader: more than 2 to 4 workers gained nothing where that was
-// measured. How many another machine has cannot be asked by an ordinary user, and each
-// worker also waits for the network; a run that is long enough tries more by itself.
-const (
-	minWorkers    = 2
-	nearWorkers   = 4  // at most to begin with on a server of this machine
-	farWorkers    = 4  // to begin with elsewhere
-	maxWorkers    = 16 // that a run tries by itself
-	pooledWorkers = 64 // sessions that there may be where the user names no number
-)
-
-// A WorkerCount is the number of workers of a run, and why.
-type WorkerCount struct {
-	Start, Max int // to begin with; that the run may try
-	Why        string
-}
-
 // workers returns the workers of the run.
 func (o *opening) workers() WorkerCount {
 	switch near := min(max(runtime.NumCPU(), minWorkers), nearWorkers); {
@@ -57,7 +39,7 @@ func (o *opening) recall(ctx context.Context) error {
 	}
 	t, found, err := o.record.registry.Tuning(ctx, o.table.Display(), o.dataset.Facts().Kind)
 	switch asked, _ := o.asked(); {
-	case err != nil && o.purpose == preview && server.Classify(err) == server.Refused:
+	case err != nil && o.purpose == toPreview && server.Classify(err) == server.Refused:
 		o.unread(err)
 		return nil
 	case err != nil || !found:
@@ -89,7 +71,7 @@ func (o *opening) unread(err error) {
 // choose decides how chunks are committed and how they travel. A load by IMPORT has none; its
 // preview also says what chunks would be.
 func (o *opening) choose(ctx context.Context) error {
-	if o.imported != nil && o.purpose != preview {
+	if o.imported != nil && o.purpose != toPreview {
 		o.choice.Method = Import
 		return nil
 	}

@@ -14,19 +14,19 @@ import (
 // openRegistry opens the registry. A new load makes it where it is missing, and a preview does
 // without where there is none or the user may not read it.
 func (o *opening) openRegistry(ctx context.Context) error {
-	open := registry.Open
+	get := registry.Open
 	switch {
-	case o.req.NoRegistry, o.purpose == preview && o.ddl != "":
+	case o.req.NoRegistry, o.purpose == toPreview && o.ddl != "":
 		return nil
-	case o.purpose == create:
-		open = registry.Create
+	case o.purpose == toCreate:
+		get = registry.Create
 	}
-	r, err := open(ctx, o.pool, o.srv.Info)
+	r, err := get(ctx, o.pool, o.srv.Info)
 	if err != nil {
 		switch {
-		case o.purpose == preview && errors.Is(err, registry.ErrNoRegistry):
+		case o.purpose == toPreview && errors.Is(err, registry.ErrNoRegistry):
 			return nil
-		case o.purpose == preview && server.Classify(err) == server.Refused:
+		case o.purpose == toPreview && server.Classify(err) == server.Refused:
 			o.unread(err)
 			return nil
 		}
@@ -53,7 +53,7 @@ func (o *opening) readRecord(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := o.record.read(rec); err != nil {
+	if err := o.record.read(rec.Spec); err != nil {
 		return err
 	}
 	o.state = rec.State

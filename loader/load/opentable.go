@@ -13,7 +13,7 @@ import (
 // inspect looks at what is read: a new load at what there is, a resumed one at whether it is
 // still the same.
 func (o *opening) inspect(ctx context.Context) error {
-	if o.purpose != resume {
+	if o.purpose != toResume {
 		return o.dataset.Inspect(ctx, o.forDataset())
 	}
 	if err := o.dataset.Reopen(ctx, o.forDataset()); err != nil {
@@ -30,7 +30,7 @@ func (o *opening) findTable(ctx context.Context) error {
 	case o.attached: // it cannot be described before the job has ended
 		o.table = &server.Table{Name: o.record.spec.Table}
 		return nil
-	case o.purpose == resume:
+	case o.purpose == toResume:
 		o.table, err = server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
 		return err
 	}
@@ -51,7 +51,7 @@ func (o *opening) findTable(ctx context.Context) error {
 	if refused != nil {
 		return &TableError{Reason: fmt.Sprintf("%v; %v", err, refused)}
 	}
-	if o.purpose == preview {
+	if o.purpose == toPreview {
 		o.ddl, o.table = ddl, table
 		return nil
 	}
@@ -83,10 +83,10 @@ func (o *opening) identify(ctx context.Context) error {
 	switch {
 	case o.attached:
 		return nil
-	case o.purpose == resume:
-		return o.check.resume(ctx)
+	case o.purpose == toResume:
+		return o.check.atResume(ctx)
 	}
-	if note := o.check.begin(); note != "" {
+	if note := o.check.atStart(); note != "" {
 		o.tell(note)
 	}
 	return nil

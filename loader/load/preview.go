@@ -81,20 +81,20 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	ctx, done := loader.WithStop(ctx, req.Stop)
 	defer done()
 	begin := func() *opening {
-		o := newOpening(preview, srv, req)
+		o := newOpening(toPreview, srv, req)
 		o.missing = missing
 		return o
 	}
-	err = open(ctx, begin, func(o *opening) error {
-		p = o.preview()
+	err = takeSteps(ctx, begin, func(o *opening) error {
+		p = o.asPreview()
 		o.close()
 		return nil
 	})
 	return p, err
 }
 
-// preview says what the load would be.
-func (o *opening) preview() *Preview {
+// asPreview says what the load would be.
+func (o *opening) asPreview() *Preview {
 	p := &Preview{
 		Server: o.srv.Info.String(), Database: o.srv.Config.Database(), Table: o.table.Display(), Create: o.ddl, Empty: o.table.Empty, Estimated: o.table.EstimatedRows,
 		Kind: o.dataset.Facts().Kind, Rows: o.plan.Rows, RowsPerChunk: o.plan.RowsPerChunk, Chunks: o.plan.Chunks,

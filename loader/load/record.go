@@ -66,10 +66,10 @@ type record struct {
 func (r *record) kept() bool { return r.registry != nil }
 
 // read reads the specification of a recorded load.
-func (r *record) read(rec registry.Load) error {
-	r.text = rec.Spec
-	if err := json.Unmarshal(rec.Spec, &r.spec); err != nil {
-		return fmt.Errorf("load %s: its specification is of another version of loader: %w", rec.ID, err)
+func (r *record) read(text json.RawMessage) error {
+	r.text = text
+	if err := json.Unmarshal(text, &r.spec); err != nil {
+		return fmt.Errorf("load %s: its specification is of another version of loader: %w", r.load, err)
 	}
 	return nil
 }

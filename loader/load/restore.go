@@ -18,7 +18,7 @@ type IndexError = indexes.Error
 // was cancelled.
 func RestoreIndexes(ctx context.Context, srv *server.Server, reg *registry.Registry, rec registry.Load, note func(string)) error {
 	r := &record{load: rec.ID, registry: reg}
-	if err := r.read(rec); err != nil {
+	if err := r.read(rec.Spec); err != nil {
 		return err
 	}
 	pool, err := restorePool(ctx, srv, r)

@@ -60,6 +60,30 @@ const (
 	DeferIndexes Indexes = "defer" // dropped before the first row, made again after the last
 )
 
+// A TableError says that the target does not fit the load. Nothing was written.
+type TableError = dataset.TableError
+
+// A ResumeError says why a load that was begun cannot go on, and what can be done.
+type ResumeError = dataset.ResumeError
+
+// Workers where the user names none. A server on this machine has its processors, and
+// shares them with the loader: more than 2 to 4 workers gained nothing where that was
+// measured. How many another machine has cannot be asked by an ordinary user, and each
+// worker also waits for the network; a run that is long enough tries more by itself.
+const (
+	minWorkers    = 2
+	nearWorkers   = 4  // at most to begin with on a server of this machine
+	farWorkers    = 4  // to begin with elsewhere
+	maxWorkers    = 16 // that a run tries by itself
+	pooledWorkers = 64 // sessions that there may be where the user names no number
+)
+
+// A WorkerCount is the number of workers of a run, and why.
+type WorkerCount struct {
+	Start, Max int // to begin with; that the run may try
+	Why        string
+}
+
 // extraSessions are those beside the workers': for claims and checkpoints.
 const extraSessions = 2
 

@@ -13,31 +13,31 @@ var steps = []struct {
 	of purpose
 	do func(*opening, context.Context) error
 }{
-	{all, (*opening).connect},
-	{resume, (*opening).openRegistry},
-	{resume, (*opening).readRecord},
-	{resume, (*opening).attach},
-	{all, (*opening).inspect},
-	{all, (*opening).findTable},
-	{resume, (*opening).identify},
-	{all, (*opening).fit},
-	{create | preview, (*opening).openRegistry},
-	{all, (*opening).recall},
-	{create | preview, (*opening).chooseImport},
-	{create, (*opening).openImport},
-	{create | preview, (*opening).identify},
-	{create | preview, (*opening).findIndexes},
-	{create, (*opening).reserve},
-	{all, (*opening).choose},
-	{all, (*opening).makePlan},
-	{create, (*opening).enter},
-	{create, (*opening).dropIndexes},
+	{toAll, (*opening).connect},
+	{toResume, (*opening).openRegistry},
+	{toResume, (*opening).readRecord},
+	{toResume, (*opening).attach},
+	{toAll, (*opening).inspect},
+	{toAll, (*opening).findTable},
+	{toResume, (*opening).identify},
+	{toAll, (*opening).fit},
+	{toCreate | toPreview, (*opening).openRegistry},
+	{toAll, (*opening).recall},
+	{toCreate | toPreview, (*opening).chooseImport},
+	{toCreate, (*opening).openImport},
+	{toCreate | toPreview, (*opening).identify},
+	{toCreate | toPreview, (*opening).findIndexes},
+	{toCreate, (*opening).reserve},
+	{toAll, (*opening).choose},
+	{toAll, (*opening).makePlan},
+	{toCreate, (*opening).enter},
+	{toCreate, (*opening).dropIndexes},
 }
 
-// open takes the steps of an opening's purpose, and then end, which may make a Load of it. It
+// takeSteps takes the steps of an opening's purpose, and then end, which may make a Load of it. It
 // begins anew with another opening where a connection breaks; what an opening that fails has
 // begun is taken back.
-func open(ctx context.Context, begin func() *opening, end func(*opening) error) error {
+func takeSteps(ctx context.Context, begin func() *opening, end func(*opening) error) error {
 	return server.Again(ctx, func() error {
 		o := begin()
 		err := o.take(ctx)
@@ -67,7 +67,7 @@ func (o *opening) take(ctx context.Context) error {
 
 // openLoad opens a load that will run.
 func openLoad(ctx context.Context, begin func() *opening) (l *Load, err error) {
-	err = open(ctx, begin, func(o *opening) (err error) {
+	err = takeSteps(ctx, begin, func(o *opening) (err error) {
 		l, err = o.join(ctx)
 		return err
 	})
@@ -79,7 +79,7 @@ func openLoad(ctx context.Context, begin func() *opening) (l *Load, err error) {
 // breaks meanwhile; see server.Again. Errors: *TableError,
 // *server.CreateError, *server.ConnectError, and those of the statements in between.
 func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
-	return openLoad(ctx, func() *opening { return newOpening(create, srv, req) })
+	return openLoad(ctx, func() *opening { return newOpening(toCreate, srv, req) })
 }
 
 // newOpening begins to open a new load.
@@ -93,6 +93,6 @@ func newOpening(p purpose, srv *server.Server, req Request) *opening {
 // registry.ErrNoLoad or registry.ErrNoRegistry where there is none.
 func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Load, error) {
 	return openLoad(ctx, func() *opening {
-		return &opening{purpose: resume, srv: srv, req: Request{Settings: s}, record: &record{load: id, run: registry.NewID()}}
+		return &opening{purpose: toResume, srv: srv, req: Request{Settings: s}, record: &record{load: id, run: registry.NewID()}}
 	})
 }

@@ -40,8 +40,8 @@ type tableCheck struct {
 	note     func(string)
 }
 
-// begin notes for the record what the table is. It returns a note for the user, or nothing.
-func (t *tableCheck) begin() (note string) {
+// atStart notes for the record what the table is. It returns a note for the user, or nothing.
+func (t *tableCheck) atStart() (note string) {
 	t.storage = t.table.Storage
 	t.record.spec.Identity = &identity{OID: t.table.OID, Storage: t.table.Storage}
 	if !t.table.Unlogged {
@@ -69,9 +69,9 @@ func (t *tableCheck) mark(ctx context.Context) error {
 	return nil
 }
 
-// resume refuses another table of the recorded table's name, and one that a crash has emptied.
+// atResume refuses another table of the recorded table's name, and one that a crash has emptied.
 // What the catalogue does not tell is left for beforeRun.
-func (t *tableCheck) resume(ctx context.Context) error {
+func (t *tableCheck) atResume(ctx context.Context) error {
 	r := t.record
 	was := r.spec.Identity
 	t.storage = t.table.Storage
@@ -175,11 +175,11 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 	now, err := server.Identify(ctx, t.pool, t.info, t.table.Name)
 	switch {
 	case errors.Is(err, server.ErrNoTable):
-		return t.unconfirmed(name + " was dropped or renamed meanwhile")
+		return t.differs(name + " was dropped or renamed meanwhile")
 	case err != nil:
 		return err
 	case was != nil && now.OID != was.OID:
-		return t.unconfirmed(fmt.Sprintf("%s is another table now, number %d instead of %d: a part of the rows went into that one", name, now.OID, was.OID))
+		return t.differs(fmt.Sprintf("%s is another table now, number %d instead of %d: a part of the rows went into that one", name, now.OID, was.OID))
 	}
 	if marker := r.spec.Identity.marker(); marker != "" && r.kept() {
 		if err := r.registry.CheckMarker(ctx, r.load, marker); err != nil {
@@ -204,12 +204,13 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 		}
 	}
 	if err == nil && gone != "" {
-		err = t.unconfirmed(gone)
+		err = t.differs(gone)
 	}
 	return err
 }
 
-func (t *tableCheck) unconfirmed(why string) error {
+// differs is the error of a run whose table does not have its rows.
+func (t *tableCheck) differs(why string) error {
 	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w: %s", loader.ErrUnconfirmed, ErrTable, why))
 }
 
