@@ -58,7 +58,7 @@ func Without(t *server.Table) *server.Table {
 
 // A Deferral is the indexes that one load defers.
 type Deferral struct {
-	Load     string // its id
+	ID       string // of the load
 	Server   *server.Server
 	DB       *pgxpool.Pool
 	Registry *registry.Registry
@@ -78,7 +78,7 @@ func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string,
 		}
 		records[i] = registry.Index{Name: x.Name, Create: string(text)}
 	}
-	if err := d.Registry.Defer(ctx, d.Load, records); err != nil {
+	if err := d.Registry.Defer(ctx, d.ID, records); err != nil {
 		return "", err
 	}
 	name, identity := server.Display(d.Table), ""
@@ -133,7 +133,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Restore makes the indexes again that the load has deferred, and does nothing where there
 // are none, or no table any more. The error is an *Error, or that of a connection.
 func (d *Deferral) Restore(ctx context.Context, note func(string)) error {
-	return d.Registry.Restore(ctx, d.Load, func(x registry.Index) error {
+	return d.Registry.Restore(ctx, d.ID, func(x registry.Index) error {
 		r, err := remake(x)
 		if err != nil {
 			return &Error{Name: x.Name, Err: err}

@@ -134,5 +134,5 @@ func (r *record) admitted(_ *pgx.Conn, rows [][][]byte) error {
 
 // deferral returns the load's deferred indexes.
 func (r *record) deferral(srv *server.Server, pool *pgxpool.Pool) *indexes.Deferral {
-	return &indexes.Deferral{Load: r.load, Server: srv, DB: pool, Registry: r.registry, Table: r.spec.Table, Unique: r.spec.Unique}
+	return &indexes.Deferral{ID: r.load, Server: srv, DB: pool, Registry: r.registry, Table: r.spec.Table, Unique: r.spec.Unique}
 }

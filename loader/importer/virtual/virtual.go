@@ -81,7 +81,6 @@ func (t *File) write(ctx context.Context, w io.Writer, from int64) error {
 	at := t.before(func(m mark) bool { return m.offset <= from })
 	c := rows.NewChunk(t.Source.Columns())
 	spans := loader.Cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
-	holder, _ := t.Source.(loader.Holder)
 	var buf []byte
 	for {
 		if err := ctx.Err(); err != nil {
@@ -93,14 +92,13 @@ func (t *File) write(ctx context.Context, w io.Writer, from int64) error {
 			return nil
 		}
 		if err == nil {
-			err = t.Source.Fill(c, span)
+			if err = t.Source.Fill(c, span); err == nil {
+				buf = t.Format.append(buf[:0], c)
+			}
+			t.release(span)
 		}
 		if err != nil {
 			return &SourceError{err}
-		}
-		buf = t.Format.append(buf[:0], c)
-		if holder != nil {
-			holder.Done(span)
 		}
 		skip := min(max(from-at.offset, 0), int64(len(buf)))
 		if _, err := w.Write(buf[skip:]); err != nil {
@@ -194,13 +192,29 @@ func (t *File) Place(row int64) (rows.Place, bool) {
 	spans := loader.Cut(t.Source, chunker.Range{First: at.position, End: t.Range.End})
 	for {
 		span, err := spans.Next(spanRows)
-		if err != nil || t.Source.Fill(c, span) != nil || c.Origin == nil {
+		if err != nil {
 			return rows.Place{}, false
 		}
-		if n := at.rows + int64(c.Len()); row <= n {
-			return c.Origin.Place(int(row - at.rows - 1)), true
+		if t.Source.Fill(c, span) != nil || c.Origin == nil {
+			t.release(span)
+			return rows.Place{}, false
 		}
+		first := at.rows + 1
 		at.rows += int64(c.Len())
+		var place rows.Place
+		if row <= at.rows {
+			place = c.Origin.Place(int(row - first))
+		}
+		if t.release(span); row <= at.rows {
+			return place, true
+		}
+	}
+}
+
+// release lets the source go of what it holds of a span, once it is written or looked at.
+func (t *File) release(span chunker.Span) {
+	if h, ok := t.Source.(loader.Holder); ok {
+		h.Done(span)
 	}
 }
 

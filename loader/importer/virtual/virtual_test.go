@@ -173,6 +173,42 @@ func TestPlaceOfARow(t *testing.T) {
 	}
 }
 
+// holding counts the spans of a CSV source that were filled and not released.
+type holding struct {
+	*files.CSV
+	held int
+}
+
+func (h *holding) Fill(c *rows.Chunk, span chunker.Span) error {
+	h.held++
+	return h.CSV.Fill(c, span)
+}
+
+func (h *holding) Done(span chunker.Span) {
+	h.held--
+	h.CSV.Done(span)
+}
+
+// TestReadingReleasesItsSpans looks for rows, and writes: a source that holds its spans, as
+// a stream does, is told of each that is not needed any more.
+func TestReadingReleasesItsSpans(t *testing.T) {
+	good := strings.Repeat("1,a\n", 20_000)
+	for _, text := range []string{good, good + "1,a,b\n"} { // the last record cannot be parsed
+		src := csvFile(t, text)
+		src.SpanBytes = 4096
+		h := &holding{CSV: src}
+		file := virtual.File{Source: h, Range: chunker.Range{End: src.Positions()}, Format: virtual.CSV}
+		for _, row := range []int64{15_000, 30_000} {
+			if _, ok := file.Place(row); ok != (row < 20_000) || h.held != 0 {
+				t.Errorf("looking for row %d: found %v, %d spans are held", row, ok, h.held)
+			}
+		}
+		if err := file.Write(context.Background(), io.Discard, 0); (err == nil) != (text == good) || h.held != 0 {
+			t.Errorf("writing: %v, %d spans are held", err, h.held)
+		}
+	}
+}
+
 func TestASlowReaderIsEndedByTheNext(t *testing.T) {
 	x := parts(t, 1)[0]
 	r, w := io.Pipe()
