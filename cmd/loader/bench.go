@@ -215,7 +215,7 @@ func (p *program) bench(c *cli.Context, read requests) error {
 func (p *program) measure(c *cli.Context, b *bench.Bench, outputs outputs) error {
 	p.note("target: %s at %s, database %s, user %s", b.Server.Info, b.Server.Config.Host(), b.Server.Config.Database(), b.Server.Config.User())
 	r := p.grid()
-	b.Note, b.Observe = r.note, r.observe
+	b.Note, b.Observe, b.Loading = r.note, r.observe, boundMemory
 	report, err := b.Run(c.Context)
 	r.end()
 	if report == nil || len(report.Advice.Lines) == 0 {

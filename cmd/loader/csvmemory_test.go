@@ -118,6 +118,8 @@ func TestCSVMemoryIsFlat(t *testing.T) {
 			{"short.csv", exitOK, "file", nil},
 			{"plain.csv", exitOK, "plan", nil},
 			{"longrecords.csv", exitOK, "file", nil},
+			{"short.csv", exitOK, "bench", []string{"--count", "1", "--chunks", "20000"}},
+			{"short.csv", exitOK, "verify", nil},
 			{"quote.csv", exitData, "file", nil},
 			{"quote.csv", exitData, "stdin", nil},
 			{"quote.csv.gz", exitData, "file", nil},
@@ -150,6 +152,8 @@ func TestCSVMemoryIsFlat(t *testing.T) {
 			switch c.from {
 			case "plan":
 				args = []string{"plan", "csv", path(c.file)}
+			case "bench":
+				args = []string{"bench", "csv", path(c.file)}
 			case "stdin":
 				args, stdin = []string{"csv", "-"}, path(c.file)
 			}
@@ -158,6 +162,10 @@ func TestCSVMemoryIsFlat(t *testing.T) {
 				args = append(args, "--via", "insert") // and not IMPORT
 			}
 			code, said, peak := peakBytes(t, url, stdin, args...)
+			if c.from == "verify" {
+				id := loadertest.Value[string](t, url, "SELECT id FROM loader.loads")
+				code, said, peak = peakBytes(t, url, "", "loads", "verify", id)
+			}
 			t.Logf("%s, %s %v: exit %d, %d MiB", c.file, c.from, c.args, code, peak>>20)
 			if code != c.code {
 				t.Errorf("%s, %s %v: exit code %d, want %d: %s", c.file, c.from, c.args, code, c.code, said)
@@ -173,6 +181,6 @@ func TestCSVMemoryIsFlat(t *testing.T) {
 type memoryCase struct {
 	file string
 	code int
-	from string // file, stdin, or plan, which writes nothing
+	from string // file, stdin, plan, which writes nothing, bench, or verify of a load
 	args []string
 }

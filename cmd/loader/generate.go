@@ -268,9 +268,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	}
 	p.importing.Store(l.Method == load.Import)
 	p.keyed, p.handed = l.Keyed(), l.Method == load.Import && facts.BoundedMemory
-	if facts.BoundedMemory {
-		limitMemory(max(l.Workers.Start, l.Workers.Max))
-	}
+	boundMemory(l)
 	total, unit := size.Positions, facts.Noun
 	if size.Endless {
 		total, in, unit = -1, 0, "rows" // nobody knows the end of a stream
@@ -294,6 +292,13 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 		return err
 	}
 	return fmt.Errorf("%w: %d", errRejected, rejected)
+}
+
+// boundMemory bounds what a load of files takes.
+func boundMemory(l *load.Load) {
+	if l.Dataset.Facts().BoundedMemory {
+		limitMemory(l.Workers.Max)
+	}
 }
 
 // limitMemory has garbage collected in time for what is promised of files: 64 MiB and a

@@ -266,6 +266,7 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 			return err
 		}
 		defer l.Close()
+		boundMemory(l)
 		r := p.report(rec.Positions, 0, l.Dataset.Facts().Unit+" compared")
 		got, err := l.Verify(c.Context, r.set)
 		r.end()

@@ -41,6 +41,8 @@ type Bench struct {
 	Stop <-chan struct{}
 	// Note, when not nil, is told what a user should know meanwhile.
 	Note func(string)
+	// Loading, when not nil, is called with the load of each run before it runs.
+	Loading func(*load.Load)
 	// Observe, when not nil, is told of the beginning of each run.
 	Observe func(Progress)
 }

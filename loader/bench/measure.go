@@ -63,6 +63,9 @@ func (r *bench) run(ctx context.Context, s Setting, warm bool) (Measure, error) 
 	if err != nil {
 		return m, err
 	}
+	if r.Loading != nil {
+		r.Loading(l)
+	}
 	before, cpu := r.metrics(ctx), processCPU()
 	start := time.Now()
 	res, err := l.Run(ctx)
