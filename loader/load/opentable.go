@@ -119,8 +119,13 @@ func (o *opening) dropIndexes(ctx context.Context) error {
 		return nil
 	}
 	note, err := o.record.deferral(o.srv, o.pool).Drop(ctx, o.deferred)
+	if err != nil {
+		return err
+	}
+	o.tell(note)
+	bare, err := server.Describe(ctx, o.pool, o.srv.Info, o.table.Name)
 	if err == nil {
-		o.tell(note)
+		o.table, o.check.table = bare, bare
 	}
 	return err
 }
