@@ -40,7 +40,7 @@ func (o *opening) findTable(ctx context.Context) error {
 	}
 	if o.missing != "" {
 		o.tell(fmt.Sprintf("database %s does not exist yet and would be created", o.missing))
-		err = fmt.Errorf("%s: %w", server.Display(name), server.ErrNoTable)
+		err = server.ErrNoTable
 	} else {
 		o.table, err = server.Describe(ctx, o.pool, o.srv.Info, name)
 	}
@@ -48,10 +48,12 @@ func (o *opening) findTable(ctx context.Context) error {
 		return asTableError(err)
 	}
 	ddl, table, refused := o.dataset.Create(o.srv.Product, name)
-	if refused != nil {
-		return &TableError{Reason: fmt.Sprintf("%v; %v", err, refused)}
-	}
-	if o.purpose == toPreview {
+	switch {
+	case refused != nil && o.purpose == toPreview:
+		return dataset.Refuse("no table %s; %v", server.Display(name), refused)
+	case refused != nil:
+		return dataset.Refuse("%v; %v", err, refused)
+	case o.purpose == toPreview:
 		o.ddl, o.table = ddl, table
 		return nil
 	}
