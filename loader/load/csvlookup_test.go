@@ -139,7 +139,8 @@ var equals = []struct{ postgres, cockroach, there, record string }{
 }
 
 // TestEqualIsNotTheSame has rows of others under keys that equal those of the records, and
-// beside the same keys values that equal theirs. None of them is the load's.
+// beside the same keys values that equal theirs. None of them is the load's, also where the
+// reply is lost and the rows are looked up.
 func TestEqualIsNotTheSame(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
@@ -156,15 +157,24 @@ func TestEqualIsNotTheSame(t *testing.T) {
 				if key == "v" && typ == "DECIMAL" {
 					continue // refused; see TestLookUpsThatTellNothing
 				}
-				loadertest.Exec(t, url, "DROP TABLE IF EXISTS points", fmt.Sprintf("CREATE TABLE points (k INT8 NOT NULL, v %s NOT NULL, PRIMARY KEY (%s))", typ, key),
-					fmt.Sprintf("INSERT INTO points VALUES (7, '%s')", f.there))
+				loadertest.Exec(t, url, "DROP TABLE IF EXISTS points", fmt.Sprintf("CREATE TABLE points (k INT8 NOT NULL, v %s NOT NULL, PRIMARY KEY (%s))", typ, key))
 				req := fileRequest("points", write(t, "x.csv", "7,"+f.record+"\n"))
 				filesOf(req).Columns = []string{"k", "v"}
 				req.CommitMode, req.Method = commit.Statement, commit.Insert
-				res, err := newLoad(t, url, req).Run(context.Background())
-				var dup *commit.DuplicateError
-				if !errors.As(err, &dup) {
-					t.Errorf("%s %s where %s is, key %s: %d rows, %v; want a duplicate", typ, f.record, f.there, key, res.Rows, err)
+				for _, lost := range []bool{false, true} {
+					proxy := loadertest.NewProxy(t, url)
+					reply := &loadertest.Fault{When: commitOf(s, req.Settings), Do: loadertest.SwallowReply, Times: 1}
+					if lost {
+						proxy.Add(reply)
+					}
+					// The row is younger than the load, whose own it may be by its age.
+					l := newLoad(t, proxy.URL(), req)
+					loadertest.Exec(t, url, "DELETE FROM points", fmt.Sprintf("INSERT INTO points VALUES (7, '%s')", f.there))
+					res, err := l.Run(context.Background())
+					var dup *commit.DuplicateError
+					if !errors.As(err, &dup) || lost != reply.Fired() {
+						t.Errorf("%s %s where %s is, key %s, reply lost %t: %d rows, %v; want a duplicate", typ, f.record, f.there, key, lost, res.Rows, err)
+					}
 				}
 			}
 		}
