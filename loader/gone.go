@@ -9,6 +9,10 @@ import (
 	"bulkload/chunker"
 )
 
+// maxLosses is how many times over the server may lose a job's positions. A crash takes
+// what the last moments confirmed, so that several crashes stay far below it.
+const maxLosses = 5
+
 // A confirmed range is what one event added to the total.
 type confirmed struct {
 	chunker.Range
@@ -27,6 +31,9 @@ func (r *run) giveBack(ctx context.Context, l *lane, c Lease) error {
 	defer r.mu.Unlock()
 	if gone != nil {
 		l.confirmed = r.lose(l.confirmed, gone.Ranges)
+		if r.Positions > 0 && r.lost > maxLosses*r.Positions {
+			return fmt.Errorf("%w: the server does not keep what it confirms: %d rows were sent again, and are gone again", ErrUnconfirmed, r.total.Gone)
+		}
 	}
 	r.past = append(r.past, l.confirmed...)
 	l.confirmed = nil
@@ -49,6 +56,7 @@ func (r *run) lose(list []confirmed, ranges []chunker.Range) []confirmed {
 		r.total.Conflicts -= x.conflicts
 		r.total.Chunks -= x.chunks
 		r.total.Positions -= x.Len()
+		r.lost += x.Len()
 		return true
 	})
 	if n := before.Rows - r.total.Rows; len(gone) > 0 {
@@ -67,7 +75,7 @@ func (r *run) doubted(before Result) bool {
 // further returns the run for another round, with what was counted and learned so far.
 func (r *run) further() *run {
 	next := newRun(r.Job)
-	next.total, next.times, next.past = r.total, r.times, r.past
+	next.total, next.lost, next.times, next.past = r.total, r.lost, r.times, r.past
 	next.pace, next.crew = r.pace, r.crew
 	next.working = make([]bool, len(r.working))
 	return next

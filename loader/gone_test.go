@@ -2,9 +2,12 @@ package loader_test
 
 import (
 	"context"
+	"errors"
 	"io"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"bulkload/chunker"
 	"bulkload/loader"
@@ -73,5 +76,46 @@ func TestRunGoesOnWithWhatIsGone(t *testing.T) {
 	}
 	if sent != 1200 || gone != 200 {
 		t.Errorf("the events tell of %d rows, and of %d gone; want 1200, 200", sent, gone)
+	}
+}
+
+// keepsNothing is a queue whose server loses all of each claim that is given back.
+type keepsNothing struct {
+	mu   sync.Mutex
+	left []chunker.Range
+}
+
+func (q *keepsNothing) Claim(context.Context, int64) (loader.Lease, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.left) == 0 {
+		return loader.Lease{}, io.EOF
+	}
+	c := loader.Lease{Range: q.left[0]}
+	q.left = q.left[1:]
+	return c, nil
+}
+
+func (q *keepsNothing) Checkpoint(context.Context, []loader.Lease) error { return nil }
+
+func (q *keepsNothing) Release(_ context.Context, c loader.Lease) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.left = append(q.left, c.Range)
+	return &loader.GoneError{Ranges: []chunker.Range{c.Range}}
+}
+
+// TestServerThatKeepsNothing has a run end that would send the same rows for ever.
+func TestServerThatKeepsNothing(t *testing.T) {
+	job := &loader.Job{
+		Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: 1000}}, Positions: 1000, Workers: 2,
+		Queue:     &keepsNothing{left: []chunker.Range{{End: 500}, {First: 500, End: 1000}}},
+		Plan:      chunker.Plan{RowsPerChunk: 50},
+		Committer: &scripted{answer: func(int) (loader.Outcome, error) { return loader.Outcome{}, nil }},
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // without the limit it has no end
+	defer cancel()
+	if res, err := job.Run(ctx); !errors.Is(err, loader.ErrUnconfirmed) || !strings.Contains(err.Error(), "does not keep what it confirms") || res.Rows != 0 {
+		t.Errorf("got %d rows, %v; want none, unconfirmed", res.Rows, err)
 	}
 }

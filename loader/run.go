@@ -54,6 +54,7 @@ type run struct {
 	times   []time.Duration
 	total   Result
 	past    []confirmed // of lanes that were given back
+	lost    int64       // positions that the server lost, each as often as it did
 }
 
 func newRun(j *Job) *run {
