@@ -95,6 +95,8 @@ var bindings = []binding{
 	{sql: "SELECT target, what, chunk, ", why: notOfRows},
 	{sql: "SELECT name, ddl FROM loader.indexes ", why: notOfRows},
 	{sql: "SELECT count(*) FROM loader.indexes ", why: notOfRows},
+	{sql: "SELECT load, lo, hi FROM loader.ledger", why: onlyReads},
+	{sql: "SELECT load, done FROM loader.claims", why: onlyReads},
 	{sql: "SELECT count(*) FROM loader.rejects ", why: onlyReads},
 	{sql: "SELECT position, file, ", why: onlyReads},
 	{sql: "SELECT row_number, id FROM loader.moved ", why: onlyReads},
