@@ -28,6 +28,10 @@ type Job struct {
 	// MaxRows is the most rows that AutoTune may let a chunk grow to, where the plan
 	// begins with fewer because an earlier load settled on that; zero is the plan's.
 	MaxRows int64
+	// FlowControlled says that the server delays writes when it has too many, as
+	// CockroachDB does from 25.1 on. A chunk that took long is then no reason for smaller
+	// ones: its rows would wait as long.
+	FlowControlled bool
 	// Workers is the number of chunks in flight; zero is DefaultWorkers. More than
 	// the server has processors gains nothing that could be measured.
 	Workers int

@@ -53,6 +53,9 @@ type Outcome struct {
 	// Looked is true when equal rows were found and taken for the chunk's. That is to be
 	// settled: the input may hold the same records elsewhere.
 	Looked bool
+	// Throttled is true when the server refused attempts since too many transactions were
+	// open: fewer workers should go on.
+	Throttled bool
 	// Uncertain is true when rows were sent and it is not known what became of them, also
 	// beside an error, and only a look-up can tell.
 	Uncertain bool

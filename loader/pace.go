@@ -17,6 +17,7 @@ type pace struct {
 	size  int64 // rows of the next chunk
 	most  int64 // never more: the plan's, or less after a refusal
 	fixed bool  // the user named the size; only a refusal or a deadline changes it
+	flow  bool  // a slow chunk says nothing of its size
 
 	calm    int // chunks since the last trouble or change
 	trouble int // retried chunks among the last troubleWindow
@@ -78,7 +79,7 @@ func (p *pace) done(n int64, elapsed time.Duration, retries int) string {
 	}
 	p.at = (p.at + 1) % troubleWindow
 	switch {
-	case elapsed > slowChunk && retries == 0 && n >= p.size:
+	case elapsed > slowChunk && retries == 0 && n >= p.size && !p.flow:
 		return p.shrink(fmt.Sprintf("a chunk of %d rows took %s", n, elapsed.Round(100*time.Millisecond)))
 	case p.trouble >= troubleMost:
 		return p.shrink(fmt.Sprintf("%d of the last %d chunks were retried", p.trouble, troubleWindow))

@@ -72,7 +72,7 @@ func newRun(j *Job) *run {
 	if size == 0 {
 		size = chunker.DefaultRowsPerChunk
 	}
-	r.pace = pace{size: size, most: max(size, j.MaxRows), fixed: !j.AutoTune}
+	r.pace = pace{size: size, most: max(size, j.MaxRows), fixed: !j.AutoTune, flow: j.FlowControlled}
 	if j.RowsPerSecond > 0 {
 		r.limit = rate.NewLimiter(rate.Limit(j.RowsPerSecond), max(int(j.RowsPerSecond), 1))
 		r.limit.AllowN(time.Now(), r.limit.Burst()) // the first second is like all others
@@ -376,6 +376,11 @@ func (r *run) confirm(ctx context.Context, l *lane, span chunker.Span, n int64, 
 	if note := r.pace.done(n, elapsed, out.Retries); note != "" {
 		r.crew.again()
 		r.observe(Event{Note: note})
+	}
+	if out.Throttled {
+		if note := r.crew.throttled(); note != "" {
+			r.observe(Event{Note: note})
+		}
 	}
 	if note := r.crew.confirmed(n, time.Now()); note != "" {
 		r.observe(Event{Note: note})

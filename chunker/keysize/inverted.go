@@ -13,14 +13,19 @@ package keysize
 //
 // Source: EncodeInvertedIndexTableKeys of pkg/sql/rowenc/index_encoding.go and
 // encodeInvertedIndexKeys of pkg/util/json/json.go, v21.1.5.
-func (s Schema) invertedCost(x *Index, key Size, overhead int64, g RowInfo) IndexCost {
+func (s Schema) invertedCost(x *Index, key Size, g RowInfo) IndexCost {
 	longest := g.MaxRecordBytes
 	if longest <= 0 {
 		longest = DefaultMaxRecordBytes
 	}
 	c := x.Columns[len(x.Columns)-1]
 	cost := IndexCost{Index: x, KVs: 1, Key: Size{Guess: key.Guess || c.Computed}}
-	rest := key.For(longest) + FamilySuffixBytes(0) + overhead
+	rest := key.For(longest) + FamilySuffixBytes(0)
+	scale := int64(1)
+	if countsCapacity(g.Major, g.Minor) {
+		// Of each element twice its length, as textCapacity has it.
+		scale, rest = 2, 2*rest+8+spanStruct
+	}
 
 	// Elements: how many, and how long each is beyond the text it holds.
 	var elem, elemPerByte int64
@@ -31,7 +36,7 @@ func (s Schema) invertedCost(x *Index, key Size, overhead int64, g RowInfo) Inde
 		// kind and a bounding box of four floats.
 		const cells = 30
 		cost.KVs = cells
-		cost.Key.Bytes = cells * (rest + 1 + 9 + 1 + 4*8)
+		cost.Key.Bytes = cells * (rest + scale*(1+9+1+4*8))
 		return cost
 	case x.Trigram:
 		each, elem = 1, 3+3*4 // three characters; a word of n has n+1 of them
@@ -49,10 +54,11 @@ func (s Schema) invertedCost(x *Index, key Size, overhead int64, g RowInfo) Inde
 		elem, elemPerByte = guessedTextBytes, 2
 		cost.Key.Guess = true
 	}
+	elem, elemPerByte = scale*elem, scale*elemPerByte
 	if n := g.MaxElements; n > 0 && (c.Kind == KeyArray || c.Kind == KeyJSON) {
 		cost.KVs = n
 		cost.Key.Bytes = n * (rest + elem)
-		cost.Key.PerByte = min(n, elemPerByte)
+		cost.Key.PerByte = min(n*scale, elemPerByte)
 		return cost
 	}
 	cost.KVsPerByte = (1 + each - 1) / each

@@ -1,6 +1,7 @@
 package keysize_test
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
 	"strings"
@@ -74,9 +75,27 @@ func TestKeySizesAtTheirSteps(t *testing.T) {
 	}
 }
 
-func TestSpanOverhead(t *testing.T) {
-	for version, want := range map[[2]int]int64{{20, 2}: 0, {21, 1}: 0, {22, 1}: 0, {22, 2}: 112, {23, 1}: 112, {0, 0}: 112} {
-		checkSize(t, "a span", keysize.SpanOverhead(version[0], version[1]), want)
+// TestSpansOfNewServers has the sizes that were measured on CockroachDB 26.1: the budget of
+// 32 KiB, by the rows that did not condense. Keys of 3 bytes of prefix, as with a table id
+// of two bytes.
+func TestSpansOfNewServers(t *testing.T) {
+	s := keysize.Schema{TenantID: 1, TableID: 110, Columns: 2, Indexes: []keysize.Index{{ID: 1, Primary: true, Columns: []keysize.KeyColumn{keysize.ColumnOf("id", "INT8")}}}}
+	for _, x := range []struct {
+		major, minor int
+		want         int64
+	}{{21, 1, 11}, {22, 1, 11}, {22, 2, 72}, {26, 1, 72}, {0, 0, 72}} {
+		cost := s.Cost(keysize.RowInfo{Major: x.major, Minor: x.minor, Ints: map[string]keysize.IntRange{"id": {First: 1 << 40, Last: 1<<48 - 1}}})
+		checkSize(t, fmt.Sprintf("a point's key on %d.%d", x.major, x.minor), cost.IntentBytes, x.want)
+		if !cost.Exact {
+			t.Errorf("%d.%d: not exact", x.major, x.minor)
+		}
+	}
+	// Text is bounded by twice its length.
+	s.Indexes[0].Columns = []keysize.KeyColumn{keysize.ColumnOf("s", "STRING")}
+	for length, measured := range map[int64]int64{13: 64, 16: 64, 17: 80, 20: 72, 24: 72, 28: 80, 32: 80, 36: 96, 40: 96, 48: 96, 52: 112, 60: 112, 68: 128, 76: 128, 92: 144, 112: 160, 140: 192, 172: 224} {
+		if got := s.Cost(keysize.RowInfo{Major: 26, Minor: 1}).Use(chunker.IntentBytes, 1, length-7); got < measured {
+			t.Errorf("a key of %d bytes: got %d, less than the %d that were measured", length, got, measured)
+		}
 	}
 }
 
@@ -121,7 +140,7 @@ func TestCostOfSchemas(t *testing.T) {
 		kvs, bytes, per, copies int64
 	}{
 		{"a primary key", with(), keysize.RowInfo{Major: 21, Minor: 1}, 1, 38, 0, 0},
-		{"with the overhead of 22.2", with(), keysize.RowInfo{Major: 22, Minor: 2}, 1, 38 + 112, 0, 0},
+		{"with the overhead of 22.2", with(), keysize.RowInfo{Major: 22, Minor: 2}, 1, 48 + 80, 0, 0},
 		{"a secondary index", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text}}), keysize.RowInfo{Major: 21}, 2, 38 + 3 + 3 + 35, 1, 0},
 		{"two texts share the record", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text, other}}), keysize.RowInfo{Major: 21}, 2, 38 + 3 + 6 + 35, 1, 0},
 		{"two indexes do not", with(keysize.Index{ID: 2, Columns: []keysize.KeyColumn{text}}, keysize.Index{ID: 3, Columns: []keysize.KeyColumn{text}}), keysize.RowInfo{Major: 21}, 3, 38 + 2*41, 2, 0},

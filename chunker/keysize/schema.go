@@ -12,7 +12,10 @@ import (
 type Schema struct {
 	TenantID uint64 // zero or 1 is the system tenant, whose keys have no prefix
 	// TableID is the table's descriptor id; zero takes the longest id there is.
-	TableID  int64
+	TableID int64
+	// Columns is the number of the table's columns, hidden ones included; zero is not
+	// known.
+	Columns  int
 	Families []Family // nil is one family
 	Indexes  []Index  // the primary one and all others
 }
@@ -75,17 +78,6 @@ type RowInfo struct {
 // of an inverted index is a bound where RowInfo says nothing.
 const DefaultMaxRecordBytes = 1024
 
-// SpanOverhead returns what the coordinator of a transaction counts for each key
-// beyond its bytes, at most. Up to 22.1 it is nothing; from 22.2 on it is the
-// Span structure of 48 bytes (roachpb.SpanOverhead), and the slack of the
-// slice that holds the key, bounded by 64. Zero as major takes the larger one.
-func SpanOverhead(major, minor int) int64 {
-	if major != 0 && (major < 22 || major == 22 && minor < 2) {
-		return 0
-	}
-	return 48 + 64
-}
-
 // IndexCost is what one row adds to an index.
 type IndexCost struct {
 	Index *Index
@@ -130,29 +122,43 @@ func (s Schema) IndexCosts(g RowInfo) []IndexCost {
 // consecutive values from first on: exactly, where the rest of the key has one
 // size (the result says so), else at most. column is the generated key.
 func (s Schema) SumIntentBytes(g RowInfo, column string, first, count int64) (sum int64, exact bool) {
-	// Each row is taken with the number 0, which is one byte ascending and two
-	// descending, and the difference to the real numbers added.
-	ints := map[string]IntRange{column: {0, 0}}
-	for name, r := range g.Ints {
-		if name != column {
-			ints[name] = r
-		}
-	}
-	g.Ints = ints
 	exact = true
-	for i := range s.Indexes {
-		x := &s.Indexes[i]
-		c := s.indexCost(x, g)
-		sum += count * c.Key.Bytes
-		exact = exact && c.Key.Exact && c.Key.PerByte == 0
-		for _, k := range s.keyColumns(x) {
-			if k.Name == column && k.Kind == KeyInt {
-				each := SumIntKeyBytes(first, count, k.Desc) - count*intKeyBytes(0, k.Desc)
-				sum += c.KVs * each
+	for _, r := range evenRanges(first, count) {
+		ints := map[string]IntRange{column: r}
+		for name, other := range g.Ints {
+			if name != column {
+				ints[name] = other
 			}
 		}
+		g := g
+		g.Ints = ints
+		cost := s.Cost(g)
+		sum += (r.Last - r.First + 1) * cost.IntentBytes
+		exact = exact && cost.Exact && cost.IntentPerByte == 0
 	}
 	return sum, exact
+}
+
+// evenRanges cuts count numbers from first on where the size of their keys changes, in
+// either direction.
+func evenRanges(first, count int64) []IntRange {
+	var starts []int64
+	for _, s := range intSteps {
+		starts = append(starts, s.first, ^s.first+1)
+	}
+	slices.Sort(starts)
+	var list []IntRange
+	last := first + count - 1
+	for _, start := range starts {
+		if first < start && start <= last {
+			list = append(list, IntRange{first, start - 1})
+			first = start
+		}
+	}
+	if first <= last {
+		list = append(list, IntRange{first, last})
+	}
+	return list
 }
 
 // primary returns the columns of the primary key; none when no index is primary.
@@ -221,11 +227,13 @@ func (s Schema) indexCost(x *Index, g RowInfo) IndexCost {
 		key.Exact = false // the primary key is there only beside a NULL
 	}
 	var text int64
+	cols = slices.Clone(cols)
 	for i, c := range cols {
 		if r, ok := g.Ints[c.Name]; ok && c.Kind == KeyInt {
 			c.Ints = &r
 		}
 		c.Computed = c.Computed || slices.Contains(g.Absent, c.Name)
+		cols[i] = c
 		if x.Inverted && i == own-1 {
 			continue
 		}
@@ -244,15 +252,16 @@ func (s Schema) indexCost(x *Index, g RowInfo) IndexCost {
 	key.PerByte += text
 
 	// 2. One key for each element, or for each column family.
-	overhead := SpanOverhead(g.Major, g.Minor)
 	if x.Inverted && own > 0 {
-		return s.invertedCost(x, key, overhead, g)
+		return s.invertedCost(x, key, g)
 	}
-	cost := IndexCost{Index: x, Key: Size{Exact: key.Exact && overhead == 0 && !x.Partial, Guess: key.Guess}}
+	cost := IndexCost{Index: x, Key: Size{Exact: key.Exact && !x.Partial, Guess: key.Guess}}
 	for _, f := range s.families(x) {
 		cost.KVs++
-		cost.Key.Bytes += key.Bytes + FamilySuffixBytes(f.ID) + overhead
-		cost.Key.PerByte += key.PerByte
+		one := s.span(x, key, cols, own, f.ID, g)
+		cost.Key.Bytes += one.Bytes
+		cost.Key.PerByte += one.PerByte
+		cost.Key.Exact = cost.Key.Exact && one.Exact
 		if f.ID != 0 && !f.NotNull {
 			cost.Key.Exact = false
 		}

@@ -12,7 +12,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"bulkload/loader/loadertest"
-	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
@@ -35,7 +34,7 @@ func TestScripts(t *testing.T) {
 	loadertest.Binary(t, server.PostgreSQL)
 	pg := loadertest.PostgreSQLServer(t)
 	var crdb loadertest.Server
-	_, noCockroach := localdb.FindProduct(server.CockroachDB)
+	_, noCockroach := loadertest.Find(server.CockroachDB)
 	if noCockroach == nil { // not asked for by the scripts themselves, which run side by side
 		crdb = loadertest.CockroachServer(t)
 	}

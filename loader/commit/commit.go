@@ -143,6 +143,10 @@ type Committer struct {
 	sql         statements
 	buffers     sync.Pool   // of *[]byte, for COPY
 	conflicting atomic.Bool // a key belonged to another's row: expect more of them
+	// throttled: the user was told of the server's licence.
+	throttled atomic.Bool
+	// buffersWrites: the server may hold a transaction's writes back until its COMMIT.
+	buffersWrites bool
 	// stuck is when the first chunk was late of those since one was in last, in
 	// nanoseconds; zero is none. RetryFor counts from it, so that halves, quarters
 	// and so on have no more time together than the whole.
@@ -182,6 +186,7 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 		return nil, fmt.Errorf("COPY outside a transaction commits in parts on %s; use the transaction way, or insert", info)
 	}
 	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o, info.Product)}
+	c.buffersWrites = info.Product == server.CockroachDB && info.AtLeast(25, 2, 0)
 	if o.fromText() && len(o.Keys) > 0 {
 		c.sql.keys = o.keysText(info)
 	}
@@ -307,6 +312,12 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 		case server.Retry, server.Uncertain:
 			p.out.Retries++
 			p.verify = p.verify || class == server.Uncertain
+			if server.Throttled(err) && !p.out.Throttled {
+				p.out.Throttled = true
+				if c.throttled.CompareAndSwap(false, true) {
+					c.Note(fmt.Sprintf("the server's licence lets few transactions be open at once, so that fewer workers go on: %s", server.Reason(err)))
+				}
+			}
 			if time.Now().Add(wait).After(end) {
 				return p.out, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, c.RetryFor, &RefusedError{err})
 			}

@@ -161,6 +161,18 @@ func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
+// unbuffered has the session's next transactions send their writes at once. Bad rows are
+// isolated behind savepoints, and 25.2 to 25.4.3 and 26.1.0 can lose writes that a gateway
+// had buffered before a savepoint, once a duplicate key has been met behind it. The session
+// stays so: where one chunk has bad rows, others often have.
+func (c *Committer) unbuffered(ctx context.Context, conn *pgx.Conn) error {
+	if !c.buffersWrites {
+		return nil
+	}
+	_, err := conn.Exec(ctx, "SET kv_transaction_buffered_writes_enabled = off")
+	return err
+}
+
 // isolation sends the rows of a chunk in parts, each behind a savepoint.
 type isolation struct {
 	*Committer
@@ -324,7 +336,15 @@ func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, class server.
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.ChunkTimeout)
 	defer cancel()
-	tx, err := c.pool.Begin(ctx)
+	conn, err := c.pool.Acquire(ctx)
+	if err != nil {
+		return asFinal(class, why)
+	}
+	defer conn.Release()
+	if err := c.unbuffered(ctx, conn.Conn()); err != nil {
+		return asFinal(class, why)
+	}
+	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return asFinal(class, why)
 	}

@@ -27,6 +27,11 @@ const retriesInside = 5
 // cockroachTransaction makes one attempt with cockroach-go's retry loop, which takes
 // the release of the savepoint for the commit. That is right on CockroachDB only.
 func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
+	if p.isolate {
+		if err := c.unbuffered(ctx, conn); err != nil {
+			return err
+		}
+	}
 	tries := 0
 	err := crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, retriesInside), conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
 		if tries++; tries > 1 {

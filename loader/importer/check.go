@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,6 +25,8 @@ func Refuses(ctx context.Context, db server.Querier, info server.Info, t *server
 		return "this build of CockroachDB has no IMPORT INTO: it is without the licensed packages", nil
 	case t.Temporary:
 		return fmt.Sprintf("%s is a temporary table, which other sessions cannot reach", name), nil
+	case slices.ContainsFunc(t.Indexes, isVector):
+		return fmt.Sprintf("%s has a vector index, which IMPORT does not fill", name), nil
 	case len(t.ReferencedBy) > 0:
 		return fmt.Sprintf("%s is referenced by %s, whose rows could not be written while IMPORT has the table offline", name, t.ReferencedBy[0].Table), nil
 	}
@@ -35,27 +38,22 @@ func Refuses(ctx context.Context, db server.Querier, info server.Info, t *server
 	case err != nil && server.Code(err) == "": // a privilege, or a version without the setting, does not matter
 		return "", fmt.Errorf("look whether IMPORT is allowed: %w", err)
 	}
-	var feed int64
-	err = db.QueryRow(ctx, `SELECT job_id FROM [SHOW JOBS] WHERE job_type = 'CHANGEFEED' AND status IN ('running', 'paused', 'pause-requested', 'pending')
-		AND (position($1 IN description || ' ') > 0 OR position($2 IN description || ' ') > 0) LIMIT 1`,
-		" "+t.Name[len(t.Name)-1]+" ", "."+t.Name[len(t.Name)-1]+" ").Scan(&feed)
-	switch {
-	case err == nil:
-		return fmt.Sprintf("changefeed job %d may watch %s, and would fail when IMPORT takes it offline", feed, name), nil
-	case !errors.Is(err, pgx.ErrNoRows) && server.Code(err) == "":
-		return "", fmt.Errorf("look for changefeeds: %w", err)
-	}
-	return "", nil
+	return refusedBy(ctx, db, t)
 }
 
-// Nodes returns the number of nodes of the cluster; 1 where the user may not know it.
-func Nodes(ctx context.Context, db server.Querier) int {
-	var n int
+// Nodes returns the number of nodes of the cluster. ok is false where the server does not
+// say it: to a user without the right, and from 26.1 on to anybody.
+func Nodes(ctx context.Context, db server.Querier) (n int, ok bool) {
 	if err := db.QueryRow(ctx, `SELECT count(*) FROM crdb_internal.gossip_nodes`).Scan(&n); err != nil || n < 1 {
-		return 1
+		return 0, false
 	}
-	return n
+	return n, true
 }
+
+// UncountedStreams is the number of streams where the nodes cannot be counted. More than
+// nodes cost little: each is one more request for the loader, and one more of the server's
+// readers. Fewer leave nodes without work.
+const UncountedStreams = 4
 
 // probeTimeout is how long the database may take to reach the loader's HTTP server. It
 // tries again and again by itself.
@@ -78,7 +76,8 @@ func (e *PrivilegeError) Unwrap() error { return e.Err }
 // connection which broke before the database had said anything.
 //
 // Note: SHOW BACKUP is the statement that reads a URL and does nothing else, on every
-// version; that there is no backup is the answer that is hoped for.
+// version; that there is no backup is the answer that is hoped for. From 25.1 on it names a
+// backup in a collection, and reads below the URL; 21.1 does not know that form.
 func Probe(ctx context.Context, s *serve.Server, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -87,6 +86,9 @@ func Probe(ctx context.Context, s *serve.Server, conn *pgx.Conn) error {
 		return err
 	}
 	_, err := conn.Exec(ctx, "SHOW BACKUP "+server.QuoteLiteral(url), pgx.QueryExecModeSimpleProtocol)
+	if server.Code(err) == "42601" {
+		_, err = conn.Exec(ctx, "SHOW BACKUP LATEST IN "+server.QuoteLiteral(url), pgx.QueryExecModeSimpleProtocol)
+	}
 	select {
 	case <-asked:
 		return nil

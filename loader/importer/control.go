@@ -29,7 +29,7 @@ func jobOf(ctx context.Context, pool server.Querier, rec registry.Load) (job Job
 	if s == nil || s.Tag == "" {
 		return job, s, ErrNoJob
 	}
-	job, err = Find(ctx, pool, s.Tag, s.Began)
+	job, err = Find(ctx, pool, s.Tag, s.Began, s.Known...)
 	if err == nil && job.Status.Over() {
 		err = ErrNoJob
 	}

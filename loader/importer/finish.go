@@ -36,8 +36,14 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 			return err
 		}
 	}
-	if rows < 0 && r.Input.There != nil {
-		// The reply was lost.
+	// A server that begins a job again may count what it read before once more: a reply of
+	// too many rows says no more than one that was lost.
+	over := rows > want
+	if over {
+		rows = -1
+	}
+	if rows < want && r.Input.There != nil {
+		// The reply was lost, or counts a part. The keys tell.
 		if err := r.online(ctx); err != nil {
 			return err
 		}
@@ -66,10 +72,10 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 			rows = want
 		}
 	}
-	if rows < want && r.State.WasEmpty && g.claim.Len() == r.Input.Positions {
+	if rows < want && r.State.WasEmpty && g.claim.First == r.total.Positions {
 		// The reply was lost, or counts what the last node has read of a job that went over
-		// to it. The table has the rows of this job, and any that others have added since. To
-		// be known before the batch counts as done.
+		// to it. The table has the rows of this job and of those before it, all of this run,
+		// and any that others have added since. To be known before the batch counts as done.
 		if err := r.online(ctx); err != nil {
 			return err
 		}
@@ -77,7 +83,10 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 		if err != nil {
 			return err
 		}
-		rows = min(n, want)
+		rows = n - r.total.Rows
+		if !over { // else two say that there are more
+			rows = min(rows, want)
+		}
 	}
 	if rows >= 0 && want >= 0 && rows != want {
 		return r.differs(ctx, fmt.Sprintf("the server has read %d rows of %d", rows, want))

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -48,6 +49,9 @@ type Options struct {
 	CertFile, KeyFile string
 	// Streams is the number of files; zero is one for each node of the cluster.
 	Streams int
+	// StillAfter is how long a job may make no progress until the user is told; zero is half
+	// a minute.
+	StillAfter time.Duration
 	// BatchBytes, of Mode Upload, is about how many bytes of rows, not compressed, one
 	// job loads; zero is DefaultBatchBytes.
 	BatchBytes int64

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +54,11 @@ func Show(ctx context.Context, db server.Querier, id int64) (Job, error) {
 	var failure *string
 	var fraction *float64
 	var seconds float64
-	err := db.QueryRow(ctx, fmt.Sprintf(`SELECT status, fraction_completed::FLOAT8, error, extract(epoch FROM COALESCE(finished, now()::TIMESTAMP) - COALESCE(started, created))::FLOAT8 FROM [SHOW JOB %d]`, id)).
+	// The difference of times that the server gives alike: 26.1 takes those of UTC for ones
+	// in the session's zone, but for that of the end. The last change is at the end, too.
+	err := db.QueryRow(ctx, fmt.Sprintf(`SELECT status, fraction_completed::FLOAT8, error, 
+		extract(epoch FROM modified)::FLOAT8 - COALESCE(extract(epoch FROM started), extract(epoch FROM created))::FLOAT8
+		FROM [SHOW JOB %d]`, id)).
 		Scan(&j.Status, &fraction, &failure, &seconds)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -71,12 +76,20 @@ func Show(ctx context.Context, db server.Querier, id int64) (Job, error) {
 	return j, nil
 }
 
-// Find returns the newest IMPORT whose description holds text and that was created at
-// or after began, by the server's clock. The error wraps ErrNoJob where there is none.
-func Find(ctx context.Context, db server.Querier, text string, began time.Time) (Job, error) {
+// findWithin is how long before the time that its statement was sent a job may seem to have
+// been created: 26.1 lists whole seconds, and takes times of UTC for the session's zone.
+const findWithin = 24 * time.Hour
+
+// Find returns the newest IMPORT whose description holds text, that was created at or after
+// began, by the server's clock and about, and that is not among the known ones. The error
+// wraps ErrNoJob where there is none.
+func Find(ctx context.Context, db server.Querier, text string, began time.Time, known ...int64) (Job, error) {
 	var id int64
-	err := db.QueryRow(ctx, `SELECT job_id FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0 AND created >= $2 ORDER BY created DESC LIMIT 1`,
-		text, began.UTC().Format("2006-01-02 15:04:05.999999")).Scan(&id)
+	// SHOW JOBS shortens descriptions in the middle on 26.1; given ids it does not.
+	err := db.QueryRow(ctx, `SELECT job_id FROM [SHOW JOBS (SELECT job_id FROM [SHOW JOBS]
+			WHERE job_type = 'IMPORT' AND extract(epoch FROM created)::FLOAT8 >= $2::FLOAT8)]
+		WHERE position($1 IN description) > 0 AND job_id <> ALL($3::INT8[]) ORDER BY created DESC, job_id DESC LIMIT 1`,
+		text, float64(began.Add(-findWithin).Unix()), append([]int64{}, known...)).Scan(&id)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Job{}, ErrNoJob
@@ -164,27 +177,36 @@ func Import(ctx context.Context, conn *pgx.Conn, s Statement) (Answer, error) {
 		return Answer{}, err
 	}
 	var a Answer
-	var status string
-	var fraction float64
-	var more [3]int64
 	found, err := conn.Query(ctx, s.SQL(), pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		return a, err
 	}
 	defer found.Close()
 	for found.Next() {
-		// job_id, status, fraction_completed, rows and, by version, index_entries
-		// and bytes.
-		dest := []any{&a.Job, &status, &fraction, &a.Rows, &more[0], &more[1], &more[2]}
-		n := len(found.FieldDescriptions())
-		if n < 4 || n > len(dest) {
-			return a, fmt.Errorf("the server answers IMPORT INTO with %d columns", n)
-		}
-		if err := found.Scan(dest[:n]...); err != nil {
+		if err := a.scan(found); err != nil {
 			return a, err
 		}
 	}
 	return a, found.Err()
+}
+
+// scan reads job_id and rows of the answer's row, by their names: which columns are beside
+// them, and which of those are NULL, differs by version.
+func (a *Answer) scan(found pgx.Rows) error {
+	fields := found.FieldDescriptions()
+	dest := make([]any, len(fields)) // nil passes over a column
+	for i, f := range fields {
+		switch f.Name {
+		case "job_id":
+			dest[i] = &a.Job
+		case "rows":
+			dest[i] = &a.Rows
+		}
+	}
+	if !slices.Contains(dest, any(&a.Job)) || !slices.Contains(dest, any(&a.Rows)) {
+		return fmt.Errorf("the server's answer to IMPORT INTO has %d columns, without job_id or rows", len(fields))
+	}
+	return found.Scan(dest...)
 }
 
 // Online waits until a table can be read: a job that has ended has it online soon. The

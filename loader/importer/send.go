@@ -20,7 +20,7 @@ func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
 	}
 	var job Job
 	err := r.retry(ctx, func() (err error) {
-		job, err = Find(ctx, r.db, r.State.Tag, r.State.Began)
+		job, err = Find(ctx, r.db, r.State.Tag, r.State.Began, r.State.Known...)
 		return err
 	})
 	switch {
@@ -102,11 +102,7 @@ func (e errNoJob) Unwrap() error { return e.error }
 
 // send sends the statement and follows its job.
 func (r *Runner) send(ctx context.Context, g *batch) (int64, error) {
-	err := r.retry(ctx, func() (err error) {
-		r.State.Began, err = Now(ctx, r.db)
-		return err
-	})
-	if err != nil {
+	if err := r.startTime(ctx); err != nil {
 		return 0, err
 	}
 	if err := r.record(ctx); err != nil {
@@ -135,6 +131,28 @@ func (r *Runner) send(ctx context.Context, g *batch) (int64, error) {
 	}
 	_, rows, err := r.follow(ctx, g, id, answers)
 	return rows, err
+}
+
+// startTime sets what the next statement's job is found by: the time, and the jobs of the
+// same files that there are, which have failed.
+func (r *Runner) startTime(ctx context.Context) error {
+	r.State.Known = nil
+	for {
+		var job Job
+		err := r.retry(ctx, func() (err error) {
+			if r.State.Began, err = Now(ctx, r.db); err == nil {
+				job, err = Find(ctx, r.db, r.State.Tag, r.State.Began, r.State.Known...)
+			}
+			return err
+		})
+		if errors.Is(err, ErrNoJob) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		r.State.Known = append(r.State.Known, job.ID)
+	}
 }
 
 // record keeps what finds the job again, before there is a job.
@@ -170,7 +188,7 @@ func (r *Runner) find(ctx context.Context, g *batch, answers <-chan answer, hang
 		if got != nil && got.err == nil {
 			id = got.Job
 		} else {
-			job, err := Find(ctx, r.db, r.State.Tag, r.State.Began)
+			job, err := Find(ctx, r.db, r.State.Tag, r.State.Began, r.State.Known...)
 			if err == nil {
 				id = job.ID
 			} else if ctx.Err() != nil {
@@ -194,7 +212,7 @@ func (r *Runner) find(ctx context.Context, g *batch, answers <-chan answer, hang
 				return 0, nil, err
 			}
 			err := r.retry(ctx, func() error {
-				job, err := Find(ctx, r.db, r.State.Tag, r.State.Began)
+				job, err := Find(ctx, r.db, r.State.Tag, r.State.Began, r.State.Known...)
 				id = job.ID
 				return err
 			})
@@ -337,6 +355,7 @@ func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan stru
 	if answers != nil {
 		least = time.Second // its answer is the news; this is for the bar
 	}
+	slow := stillness{runner: r, job: id, since: time.Now()}
 	go func() {
 		paused := false
 		job, err := Follow(following, r.db, id, least, r.RetryFor, wake, func(j Job) {
@@ -344,6 +363,7 @@ func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan stru
 				r.Note(fmt.Sprintf("job %d is paused; loader loads resume %s resumes it", id, r.ID))
 			}
 			paused = j.Status == Paused
+			slow.saw(following, j, r.served(g, j))
 			r.progress(g, func() int64 { return r.served(g, j) })
 		})
 		over <- end{job, err}

@@ -33,8 +33,10 @@ type State struct {
 	Differs string `json:"differs,omitempty"`
 	// Of the job that was begun last: what its description holds, the server's time
 	// before it, and what it loads; and where its files are served.
-	Tag    string        `json:"tag,omitempty"`
-	Began  time.Time     `json:"began,omitzero"`
+	Tag   string    `json:"tag,omitempty"`
+	Began time.Time `json:"began,omitzero"`
+	// Known are earlier jobs of the same files, which have ended.
+	Known  []int64       `json:"known,omitempty"`
 	Range  chunker.Range `json:"range,omitzero"`
 	Addr   string        `json:"addr,omitempty"`
 	Secret serve.Secret  `json:"secret,omitempty"`

@@ -37,6 +37,9 @@ func Deferrable(ctx context.Context, db *pgxpool.Pool, info server.Info, t *serv
 	if err != nil {
 		return nil, err
 	}
+	list = slices.DeleteFunc(list, func(x server.Remake) bool {
+		return slices.ContainsFunc(t.Indexes, func(i server.TableIndex) bool { return i.Name == x.Name && stays(i) })
+	})
 	for _, x := range list {
 		if x.Identity && conflict == commit.UpdateRow {
 			x.Refusal = "it is the replica identity, which --on-conflict update needs"
@@ -48,11 +51,17 @@ func Deferrable(ctx context.Context, db *pgxpool.Pool, info server.Info, t *serv
 	return list, nil
 }
 
+// stays reports whether an index is not dropped: the primary key's, and CockroachDB's vector
+// indexes. To make one of those anew takes longer than to fill it beside the rows.
+func stays(x server.TableIndex) bool { return x.Primary || x.Method == "vector" }
+
 // Without returns a table as it is when its secondary indexes are dropped.
 func Without(t *server.Table) *server.Table {
 	bare := *t
-	bare.Indexes = slices.DeleteFunc(slices.Clone(t.Indexes), func(x server.TableIndex) bool { return !x.Primary })
-	bare.Keys.Indexes = slices.DeleteFunc(slices.Clone(t.Keys.Indexes), func(x keysize.Index) bool { return !x.Primary })
+	bare.Indexes = slices.DeleteFunc(slices.Clone(t.Indexes), func(x server.TableIndex) bool { return !stays(x) })
+	bare.Keys.Indexes = slices.DeleteFunc(slices.Clone(t.Keys.Indexes), func(x keysize.Index) bool {
+		return !slices.ContainsFunc(bare.Indexes, func(i server.TableIndex) bool { return i.Name == x.Name })
+	})
 	return &bare
 }
 

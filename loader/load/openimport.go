@@ -140,7 +140,13 @@ func (o *opening) openImport(ctx context.Context) error {
 		return nil
 	}
 	if s.Streams == 0 {
-		s.Streams = importer.Nodes(ctx, o.pool)
+		s.Streams = 1
+		if n, ok := importer.Nodes(ctx, o.pool); ok {
+			s.Streams = n
+		} else if s.Mode != importer.URLs { // where it is the number of files that are there
+			s.Streams = importer.UncountedStreams
+			o.tell(fmt.Sprintf("the number of nodes is not readable: %d streams; --streams sets another number, one a node is best", s.Streams))
+		}
 	}
 	asked, mode := o.req.Method == Import, o.req.ImportOptions.Mode
 	if s.Mode == importer.Serve {
@@ -204,7 +210,7 @@ func (o *opening) attach(ctx context.Context) error {
 	if s.Tag == "" {
 		return nil
 	}
-	job, err := importer.Find(ctx, o.pool, s.Tag, s.Began)
+	job, err := importer.Find(ctx, o.pool, s.Tag, s.Began, s.Known...)
 	if errors.Is(err, importer.ErrNoJob) {
 		return nil
 	}

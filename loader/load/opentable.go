@@ -63,7 +63,7 @@ func (o *opening) findTable(ctx context.Context) error {
 	if o.dataset.Facts().Table == "" { // not one that everybody knows
 		o.tell("table created: " + ddl)
 	}
-	o.table, err = server.Describe(ctx, o.pool, o.srv.Info, name)
+	o.table, err = server.DescribeCreated(ctx, o.pool, o.srv.Info, name)
 	return err
 }
 

@@ -15,7 +15,6 @@ import (
 
 	"github.com/cockroachdb/cockroach-go/v2/testserver"
 
-	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
@@ -29,13 +28,14 @@ type Cluster struct {
 // ThreeNodes starts a cluster for one test, or skips it where there is no binary.
 func ThreeNodes(t *testing.T) *Cluster {
 	t.Helper()
-	b, err := localdb.FindProduct(server.CockroachDB)
+	b, err := Find(server.CockroachDB)
 	if err != nil {
 		Skip(t, err.Error())
 	}
 	out := log.Writer()
 	log.SetOutput(t.Output()) // testserver says there what it starts
 	t.Cleanup(func() { log.SetOutput(out) })
+	recordRun(t, server.CockroachDB, b.Version)
 	c := &Cluster{}
 	if err = c.open(b.Path); err != nil {
 		// A port may have been taken before its node was there.

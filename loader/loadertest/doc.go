@@ -8,6 +8,7 @@
 //     n-th message of a kind.
 //   - [ForEachServer], [Server] and [Main]: PostgreSQL and CockroachDB for
 //     tests, a fresh database each.
+//   - [ServersVar]: which versions of them, for any suite.
 //   - [CheckTable], [CheckNoLeaks] and [Canary]: what must hold afterwards.
 //
 // It knows nothing of the loader: it takes URLs, rows and outputs, so that a

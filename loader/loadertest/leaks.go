@@ -81,7 +81,7 @@ func CheckNoLeaks(t testing.TB) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
-		for _, k := range kinds {
+		for _, k := range every {
 			if k.stop != nil {
 				k.server.checkSessions(ctx, t)
 			}

@@ -45,6 +45,10 @@ func Main(m *testing.M) {
 
 // Run is Main without the exit: it returns the exit code.
 func Run(m *testing.M) (code int) {
+	if _, err := chosen(); err != nil {
+		fmt.Fprintln(os.Stderr, "loadertest:", err)
+		return 1
+	}
 	running.Store(true)
 	before := takeBaseline()
 	defer func() { // also when a test panics

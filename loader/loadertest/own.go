@@ -18,6 +18,11 @@ import (
 // provide finds a server's binary; PostgreSQL's is fetched where none is installed. major
 // is PostgreSQL's, 0 takes any.
 func provide(p server.Product, major int) (localdb.Binary, error) {
+	if major == 0 {
+		if err := unchosen(p); err != nil {
+			return localdb.Binary{}, err
+		}
+	}
 	say := func(text string) { fmt.Fprintln(os.Stderr, "loadertest:", text) }
 	return localdb.Provide(context.Background(), p, major, localdb.Reporter{Line: say})
 }
@@ -49,10 +54,15 @@ func startOwn(ctx context.Context, p server.Product, major int) (*localdb.DB, er
 	if err != nil {
 		return nil, err
 	}
+	return startBinary(ctx, b)
+}
+
+// startBinary starts a temporary server.
+func startBinary(ctx context.Context, b localdb.Binary) (*localdb.DB, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	o := localdb.Options{Binary: b, Temporary: true}
-	if p == server.PostgreSQL {
+	if b.Product == server.PostgreSQL {
 		o.Settings = []string{"max_prepared_transactions=10"}
 	}
 	return localdb.Start(ctx, o)
@@ -85,7 +95,8 @@ func own(t *testing.T, p server.Product, major int) (Server, *localdb.DB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Server{Name: p.String(), Version: db.Version, Cockroach: p == server.CockroachDB, Product: p, url: db.TCP}
+	s := Server{Name: p.String(), Version: db.Version, Cockroach: p == server.CockroachDB, Product: p, url: db.TCP, release: db.Version}
+	recordRun(t, p, db.Version)
 	t.Cleanup(func() {
 		if db.Running() && !t.Failed() {
 			s.checkSessions(context.Background(), t)

@@ -76,7 +76,8 @@ func EachSecureServer(t *testing.T, test func(t *testing.T, s *SecureServer), us
 					t.Error(err)
 				}
 			})
-			s.Server = Server{Name: k.name, Version: b.Version, Cockroach: k.product == server.CockroachDB, Product: k.product, url: s.db.TCP}
+			s.Server = Server{Name: k.name, Version: b.Version, Cockroach: k.product == server.CockroachDB, Product: k.product, url: s.db.TCP, release: b.Version}
+			recordRun(t, k.product, b.Version)
 			if k.product == server.PostgreSQL {
 				s.url = s.db.URL // the unix socket, without TLS
 				s.secure()

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -25,12 +28,14 @@ type Server struct {
 	Cockroach bool
 	Product   server.Product
 	url       string // as a user who may do everything
+	release   string // what its binary calls itself: "15.18"
 }
 
 // A serverKind is one kind of server: started at its first use, stopped by Main.
 type serverKind struct {
 	name    string
 	product server.Product
+	binary  string // of CockroachDB, on PATH; empty is the one that localdb finds
 
 	once   sync.Once
 	server Server
@@ -43,7 +48,7 @@ const startTimeout = 2 * time.Minute
 
 func (k *serverKind) get() (Server, error) {
 	k.once.Do(func() {
-		db, err := startOwn(context.Background(), k.product, 0)
+		db, err := k.start()
 		if err != nil {
 			k.err = err
 			return
@@ -56,7 +61,7 @@ func (k *serverKind) get() (Server, error) {
 			return db.Stop(context.Background())
 		}
 		keep(db.TCP)
-		k.server = Server{Name: k.name, Cockroach: k.name == CockroachDB, Product: k.product, url: db.TCP}
+		k.server = Server{Name: k.name, Cockroach: k.name == CockroachDB, Product: k.product, url: db.TCP, release: db.Version}
 		k.err = withConn(ctx, db.TCP, func(c *pgx.Conn) error {
 			if k.server.Cockroach {
 				// As PostgreSQL without fsync: tests do not cut the power.
@@ -64,7 +69,7 @@ func (k *serverKind) get() (Server, error) {
 					"kv.raft_log.disable_synchronization_unsafe = true",
 					"sql.stats.automatic_collection.enabled = false", // beside every load
 				} {
-					if _, err := c.Exec(ctx, "SET CLUSTER SETTING "+setting); err != nil {
+					if err := setUnsafe(ctx, c, setting); err != nil {
 						return err
 					}
 				}
@@ -73,6 +78,28 @@ func (k *serverKind) get() (Server, error) {
 		})
 	})
 	return k.server, k.err
+}
+
+// interlock finds the key by which a server from 23.2 on has a session confirm that it
+// means an unsafe setting.
+var interlock = regexp.MustCompile(`SET unsafe_setting_interlock_key = '([^']*)'`)
+
+// setUnsafe sets a cluster setting, and confirms it where the server asks for that.
+func setUnsafe(ctx context.Context, c *pgx.Conn, setting string) error {
+	_, err := c.Exec(ctx, "SET CLUSTER SETTING "+setting)
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) {
+		return err
+	}
+	key := interlock.FindStringSubmatch(pe.Message + pe.Detail + pe.Hint)
+	if key == nil {
+		return err
+	}
+	if _, err := c.Exec(ctx, "SET unsafe_setting_interlock_key = '"+key[1]+"'"); err != nil {
+		return err
+	}
+	_, err = c.Exec(ctx, "SET CLUSTER SETTING "+setting)
+	return err
 }
 
 // ForEachServer runs test as a sub-test on PostgreSQL and on CockroachDB. Where
@@ -106,6 +133,32 @@ func PostgreSQLServer(t testing.TB) Server { return postgres.need(t) }
 // CockroachServer returns the CockroachDB of the test process, or skips the test.
 func CockroachServer(t testing.TB) Server { return cockroach.need(t) }
 
+// NewestCockroach is the binary of the newest CockroachDB that the tests know.
+const NewestCockroach = "cockroach-26.1"
+
+// NewestCockroachServer returns a CockroachDB of the test process that is NewestCockroach,
+// for a test of what an older one does not have, or skips the test where that is not on
+// PATH.
+func NewestCockroachServer(t testing.TB) Server {
+	t.Helper()
+	if b, err := Find(server.CockroachDB); err == nil && filepath.Base(b.Path) == NewestCockroach {
+		return cockroach.need(t) // one is enough
+	}
+	return newest.need(t)
+}
+
+// start starts a server of the kind.
+func (k *serverKind) start() (*localdb.DB, error) {
+	if k.binary == "" {
+		return startOwn(context.Background(), k.product, 0)
+	}
+	path, err := exec.LookPath(k.binary)
+	if err != nil {
+		return nil, fmt.Errorf("%w: no %s on PATH", localdb.ErrNotFound, k.binary)
+	}
+	return startBinary(context.Background(), localdb.Binary{Product: k.product, Path: path, Version: strings.TrimPrefix(k.binary, "cockroach-")})
+}
+
 // need returns the server, or ends the test: by a skip where CockroachDB has no binary.
 // What the test leaves behind fails it; see CheckNoLeaks.
 func (k *serverKind) need(t testing.TB) Server {
@@ -121,6 +174,7 @@ func (k *serverKind) need(t testing.TB) Server {
 	default:
 		t.Fatalf("%s does not start: %v", k.name, err)
 	}
+	recordRun(t, srv.Product, srv.release)
 	CheckNoLeaks(t)
 	return srv
 }
@@ -137,7 +191,7 @@ func (s Server) NewDatabase(t testing.TB) string {
 	if err := s.exec(ctx, "CREATE DATABASE "+name); err != nil {
 		t.Fatalf("create database: %v", err)
 	}
-	url := withDatabase(s.url, name)
+	url := s.withSettings(withDatabase(s.url, name))
 	keep(url)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -196,6 +250,9 @@ func withConn(ctx context.Context, url string, f func(*pgx.Conn) error) error {
 	if err != nil {
 		return err
 	}
+	if config.RuntimeParams["options"] == startOptions() {
+		delete(config.RuntimeParams, "options")
+	}
 	if _, ok := config.RuntimeParams["application_name"]; !ok {
 		config.RuntimeParams["application_name"] = kitName
 	}
@@ -220,12 +277,14 @@ var (
 	postgres  = &serverKind{name: PostgreSQL, product: server.PostgreSQL}
 	cockroach = &serverKind{name: CockroachDB, product: server.CockroachDB}
 	kinds     = []*serverKind{postgres, cockroach}
+	newest    = &serverKind{name: CockroachDB, product: server.CockroachDB, binary: NewestCockroach}
+	every     = append(kinds, newest)
 )
 
 // stopServers stops the servers that were started.
 func stopServers() error {
 	errs := []error{forgetAll(context.Background())}
-	for _, k := range kinds {
+	for _, k := range every {
 		if k.stop == nil {
 			continue
 		}

@@ -74,7 +74,7 @@ func Classify(err error) Class {
 		return Uncertain
 	case code == "40001", code == "40P01", code == "CR000",
 		code == "57P03", code == "53300", code == "53100", code == "53200", code == "53000",
-		code == "55P03", code == "57014":
+		code == "55P03", code == "57014", Throttled(err):
 		return Retry
 	case code == "23505":
 		return Duplicate
@@ -86,6 +86,14 @@ func Classify(err error) Class {
 		return Uncertain
 	}
 	return Permanent
+}
+
+// Throttled reports whether CockroachDB refused a transaction for its licence: without a
+// valid one a server from 24.3 on lets five be open at once. Other features that need a
+// licence are refused with the same SQLSTATE, which only the text tells apart.
+func Throttled(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "XXC02" && strings.Contains(pg.Message, "concurrently open transactions")
 }
 
 // tooLargeText knows the messages for which CockroachDB has no SQLSTATE of its own:

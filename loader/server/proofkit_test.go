@@ -60,6 +60,29 @@ func checkCliff(t *testing.T, conn, watch *pgx.Conn, rows int64, insert func(n i
 	t.Errorf("%d rows raised the metric by %d, want 0; %d rows by %d, want 1", rows, below, rows+1, above)
 }
 
+// findCliff returns the most rows of a transaction that is not condensed, below most.
+func findCliff(t *testing.T, conn, watch *pgx.Conn, most int64, insert func(n int64) string) int64 {
+	t.Helper()
+	condenses := func(n int64) bool {
+		// The cluster's own transactions may condense too: what is seen once not to does not.
+		for range attempts {
+			if raisedBy(t, conn, watch, insert(n)) == 0 {
+				return false
+			}
+		}
+		return true
+	}
+	rows, above := int64(0), most
+	for rows+1 < above {
+		if n := (rows + above) / 2; condenses(n) {
+			above = n
+		} else {
+			rows = n
+		}
+	}
+	return rows
+}
+
 func tableIndex(t *testing.T, table *server.Table, name string) server.TableIndex {
 	t.Helper()
 	for _, x := range table.Indexes {

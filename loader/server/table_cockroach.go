@@ -45,8 +45,8 @@ func (t *Table) cockroachColumns(ctx context.Context, db Querier) error {
 
 // cockroachIndexes reads indexes and column families, and what the sizes of the
 // table's keys depend on. Nothing of it needs crdb_internal, which is refused by
-// default from 26.1 on: where the numbers of the indexes cannot be read there, the
-// sizes are bounds.
+// default from 26.1 on: where the numbers of the indexes cannot be read, the sizes are
+// bounds.
 func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) error {
 	// 1. The columns of each index.
 	found, err := db.Query(ctx, `SELECT index_name, non_unique, column_name, direction, storing, implicit
@@ -93,9 +93,9 @@ func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) err
 	slices.SortStableFunc(t.Indexes, func(a, b TableIndex) int { return rank(b) - rank(a) })
 
 	// 4. Numbers, statistics, tenant.
-	t.indexIDs(ctx, db, info)
 	t.statistics(ctx, db)
-	t.Keys = keysize.Schema{TableID: int64(t.OID), TenantID: t.tenant(ctx, db)}
+	t.indexIDs(ctx, db, info)
+	t.Keys = keysize.Schema{TableID: int64(t.OID), Columns: len(t.Columns), TenantID: t.tenant(ctx, db)}
 	t.keys(families, strings.Contains(create, "INTERLEAVE IN PARENT"))
 	return nil
 }
@@ -111,9 +111,9 @@ func rank(x TableIndex) int {
 // belong to the index, those behind it are of the primary key.
 func (x *TableIndex) add(column, direction string, storing, implicit bool) {
 	switch {
-	case storing:
+	case storing && !implicit: // from 26.1 on columns of the primary key are listed as both
 		x.Storing = append(x.Storing, column)
-	case implicit && len(x.Columns) > x.Implicit:
+	case implicit && (storing || len(x.Columns) > x.Implicit):
 	default:
 		if implicit {
 			x.Implicit++
@@ -160,12 +160,21 @@ func (t *Table) readCreate(create string) []keysize.Family {
 	return families
 }
 
-// indexIDs reads the numbers of the indexes, where the server lets it.
+// manyRows is the number of rows above which a table may have so many ranges that listing
+// them takes long.
+const manyRows = 5_000_000
+
+// indexIDs reads the numbers of the indexes, where the server lets it: from 26.1 on from the
+// list of the table's ranges, since crdb_internal is refused there by default.
 func (t *Table) indexIDs(ctx context.Context, db Querier, info Info) {
+	query, args := `SELECT index_name, index_id FROM crdb_internal.table_indexes WHERE descriptor_id = $1`, []any{int64(t.OID)}
 	if info.AtLeast(26, 1, 0) {
-		return
+		if t.EstimatedRows > manyRows {
+			return // it would list every range
+		}
+		query, args = `SELECT DISTINCT index_name, index_id FROM [SHOW RANGES FROM TABLE `+t.Name.Sanitize()+` WITH INDEXES]`, nil
 	}
-	found, err := db.Query(ctx, `SELECT index_name, index_id FROM crdb_internal.table_indexes WHERE descriptor_id = $1`, int64(t.OID))
+	found, err := db.Query(ctx, query, args...)
 	if err == nil {
 		var name string
 		var id int64

@@ -1,0 +1,52 @@
+package importer
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// stillAfter is how long a job may make no progress until the user is told.
+const stillAfter = 30 * time.Second
+
+// rateSetting bounds what each node of CockroachDB writes for jobs like IMPORT. Its
+// default is a terabyte a second.
+const rateSetting = "kv.bulk_io_write.max_rate"
+
+// A stillness tells the user once that a job makes no progress, and of the setting that may
+// be the reason.
+type stillness struct {
+	runner *Runner
+	job    int64
+	since  time.Time // when it was last seen to move, or to be no running job
+	at     int64     // positions
+	part   float64
+	told   bool
+}
+
+// saw is told where the job stands.
+func (s *stillness) saw(ctx context.Context, j Job, at int64) {
+	if j.Status != Running || at != s.at || j.Fraction != s.part {
+		s.at, s.part, s.since = at, j.Fraction, time.Now()
+		return
+	}
+	if s.told || time.Since(s.since) < s.runner.stillAfter() {
+		return
+	}
+	s.told = true
+	text := fmt.Sprintf("job %d has made no progress for %s", s.job, time.Since(s.since).Round(time.Second))
+	var rate string
+	if err := s.runner.db.QueryRow(ctx, "SHOW CLUSTER SETTING "+rateSetting).Scan(&rate); err == nil {
+		text += fmt.Sprintf("; %s, which bounds what each node writes for it, is %s", rateSetting, rate)
+	} else {
+		text += fmt.Sprintf("; an administrator can look whether %s holds it back", rateSetting)
+	}
+	s.runner.Note(text)
+}
+
+func (r *Runner) stillAfter() time.Duration {
+	if r.Options.StillAfter > 0 {
+		return r.Options.StillAfter
+	}
+	return stillAfter
+}

@@ -1,0 +1,180 @@
+package load_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
+	"bulkload/loader/importer"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+)
+
+// A notebook keeps what a load tells the user.
+type notebook struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (n *notebook) note(s string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lines = append(n.lines, s)
+}
+
+func (n *notebook) observe(e loader.Event) {
+	if e.Note != "" {
+		n.note(e.Note)
+	}
+}
+
+func (n *notebook) has(part string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Contains(strings.Join(n.lines, "\n"), part)
+}
+
+// TestLicenceThrottle has the server refuse transactions as one without a valid licence does,
+// which lets five be open: the load goes on with fewer workers, and says why. Another refusal
+// of that SQLSTATE ends it.
+func TestLicenceThrottle(t *testing.T) {
+	const throttle = "No license installed. The maximum number of concurrently open transactions has been reached."
+	srv := loadertest.CockroachServer(t)
+	for _, set := range ways(srv) {
+		t.Run(name(set), func(t *testing.T) {
+			url := srv.NewDatabase(t)
+			var told notebook
+			set.Workers, set.Note, set.Observe = 8, told.note, told.observe
+			refuse := &loadertest.Fault{When: loadertest.Match{SQL: `^(INSERT INTO|COPY) .*points`, Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "XXC02", Text: throttle, Times: 3}
+			l, res, err := run(t, url, 5000, set, refuse)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.Workers > 4 || res.Retries < 3 || !told.has("licence lets few transactions") || !told.has("No license installed") {
+				t.Errorf("got %d workers, %d retries, notes %q", res.Workers, res.Retries, told.lines)
+			}
+			checkExact(t, url, l, 5000)
+		})
+	}
+	refuse := &loadertest.Fault{When: loadertest.Match{SQL: `^INSERT INTO .*points`, Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "XXC02", Text: "use of this feature requires an enterprise license"}
+	if _, _, err := run(t, srv.NewDatabase(t), 1000, load.Settings{CommitMode: commit.Statement, Method: commit.Insert}, refuse); err == nil || !strings.Contains(err.Error(), "enterprise license") {
+		t.Errorf("got %v, want the refusal", err)
+	}
+}
+
+// withOption adds a setting that the sessions of a URL begin with.
+func withOption(url, name, value string) string {
+	return url + "&options=-c%20" + name + "%3D" + value
+}
+
+// TestIsolationBuffersNoWrites isolates bad rows on a server whose sessions buffer writes,
+// which may lose those before a savepoint: they are not buffered there.
+func TestIsolationBuffersNoWrites(t *testing.T) {
+	srv := loadertest.NewestCockroachServer(t)
+	direct := srv.NewDatabase(t)
+	loadertest.Exec(t, direct, "CREATE TABLE u (id INT8 PRIMARY KEY, v INT8 CHECK (v > 0))", "INSERT INTO u VALUES (50, 1), (150, 1)")
+	off := &loadertest.Fault{When: loadertest.Match{SQL: `^SET kv_transaction_buffered_writes_enabled = off`, Kind: loadertest.MsgStatement}, Do: loadertest.Delay}
+	proxy := loadertest.NewProxy(t, withOption(direct, "kv_transaction_buffered_writes_enabled", "on"), off)
+	var text strings.Builder
+	for i := range 1000 {
+		v := 1
+		if i%97 == 5 {
+			v = -1
+		}
+		fmt.Fprintf(&text, "%d,%d\n", i, v)
+	}
+	req := fileRequest("u", write(t, "u.csv", text.String()))
+	req.Chunk = 200
+	filesOf(req).MaxErrors.Records = 100
+	l := newLoad(t, proxy.URL(), req)
+	res, err := l.Run(context.Background())
+	const bad = 11 + 2
+	if err != nil || res.Rejected != bad || res.Rows != 1000-bad {
+		t.Errorf("got %d rows, %d rejected, %v", res.Rows, res.Rejected, err)
+	}
+	if n := loadertest.Value[int64](t, direct, "SELECT count(*) FROM u"); n != 1000-bad+2 {
+		t.Errorf("the table has %d rows", n)
+	}
+	if n := loadertest.Value[int64](t, direct, "SELECT count(*) FROM loader.rejects"); n != bad {
+		t.Errorf("%d rejects are recorded", n)
+	}
+	if !off.Fired() {
+		t.Error("writes are buffered where savepoints follow")
+	}
+}
+
+// TestRetriesThatTheServerInjects has the server itself ask for each transaction again at
+// its commit.
+func TestRetriesThatTheServerInjects(t *testing.T) {
+	srv := loadertest.NewestCockroachServer(t)
+	for _, set := range ways(srv) {
+		t.Run(name(set), func(t *testing.T) {
+			direct := srv.NewDatabase(t)
+			url := withOption(direct, "inject_retry_errors_on_commit_enabled", "on")
+			set.Chunk, set.Workers = 500, 2
+			l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(2000, 5), Settings: set})
+			res, err := l.Run(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if set.CommitMode == commit.Transaction && res.Retries == 0 {
+				t.Error("nothing was retried")
+			}
+			checkExact(t, direct, l, 2000)
+		})
+	}
+}
+
+// TestDeferredIndexesOfALockedTable defers those of a table whose schema is locked, as every
+// new one's is from 26.1 on. A vector index stays.
+func TestDeferredIndexesOfALockedTable(t *testing.T) {
+	url := loadertest.NewestCockroachServer(t).NewDatabase(t)
+	loadertest.Exec(t, url, "CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL, e VECTOR(2), VECTOR INDEX near (e)) WITH (schema_locked = true)",
+		"CREATE INDEX by_x ON points (x DESC)", "CREATE UNIQUE INDEX by_yz ON points (y, z)")
+	want := indexes(t, url)
+	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(2000, 0), Indexes: load.DeferIndexes})
+	if got := indexes(t, url); len(got) != 1 || !strings.Contains(got[0], "near") {
+		t.Errorf("while the rows go in there are %q, want the vector index alone", got)
+	}
+	if _, err := l.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	checkIndexes(t, url, want)
+	if create := loadertest.Value[string](t, url, "SELECT create_statement FROM [SHOW CREATE TABLE points]"); !strings.Contains(create, "schema_locked = true") {
+		t.Errorf("the table is not locked any more: %s", create)
+	}
+}
+
+// TestImportThatStandsStill lets the server write so little that a job stands still: the user
+// is told, and which setting it is.
+func TestImportThatStandsStill(t *testing.T) {
+	loadertest.Long(t)
+	srv := loadertest.CockroachServer(t)
+	url := srv.NewDatabase(t)
+	loadertest.Exec(t, url, "SET CLUSTER SETTING kv.bulk_io_write.max_rate = '1KiB'")
+	t.Cleanup(func() { loadertest.Exec(t, url, "RESET CLUSTER SETTING kv.bulk_io_write.max_rate") })
+	var told notebook
+	stop := make(chan struct{})
+	var once sync.Once
+	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(50_000, 0), Settings: load.Settings{
+		Method: load.Import, ImportOptions: importer.Options{Mode: importer.Serve, StillAfter: 2 * time.Second}, Stop: stop,
+		Note: func(s string) {
+			told.note(s)
+			if strings.Contains(s, "made no progress") {
+				once.Do(func() { close(stop) })
+				loadertest.Exec(t, url, "RESET CLUSTER SETTING kv.bulk_io_write.max_rate")
+			}
+		},
+	}})
+	_, err := l.Run(context.Background())
+	t.Logf("the load ended with %v", err)
+	if !told.has("made no progress for") || !told.has("kv.bulk_io_write.max_rate, which bounds what each node writes for it, is 1.0 KiB") {
+		t.Errorf("got %q", told.lines)
+	}
+}
