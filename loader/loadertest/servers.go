@@ -74,11 +74,18 @@ func (k *serverKind) get() (Server, error) {
 					}
 				}
 			}
-			return c.QueryRow(ctx, "SELECT version()").Scan(&k.server.Version)
+			err := c.QueryRow(ctx, "SELECT version()").Scan(&k.server.Version)
+			if v := releaseOf.FindStringSubmatch(k.server.Version); v != nil {
+				k.server.release = v[1]
+			}
+			return err
 		})
 	})
 	return k.server, k.err
 }
+
+// releaseOf finds the version in what CockroachDB calls itself.
+var releaseOf = regexp.MustCompile(` v(\d\S*)`)
 
 // interlock finds the key by which a server from 23.2 on has a session confirm that it
 // means an unsafe setting.
