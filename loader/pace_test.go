@@ -112,6 +112,29 @@ func TestSlowChunksAreMadeSmaller(t *testing.T) {
 	})
 }
 
+// TestFlowControlIsNoReasonForSmallerChunks has a server that paces writes, and says so by
+// their time.
+func TestFlowControlIsNoReasonForSmallerChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{answer: func(int) (loader.Outcome, error) {
+			time.Sleep(2100 * time.Millisecond) // the subject of the test, not a wait
+			return loader.Outcome{}, nil
+		}}
+		job := &loader.Job{
+			Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: 5000}}, Committer: s, Positions: 5000,
+			Plan: chunker.Plan{RowsPerChunk: 1000}, AutoTune: true, FlowControlled: true, Workers: 1,
+		}
+		if _, err := job.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range s.sizes {
+			if n != 1000 {
+				t.Fatalf("got chunks of %d rows, want 1000 each", s.sizes)
+			}
+		}
+	})
+}
+
 // TestLateChunksAreHalvedAndGrowAgain has the server too slow for a while.
 func TestLateChunksAreHalvedAndGrowAgain(t *testing.T) {
 	chunks := 0
