@@ -77,6 +77,7 @@ var bindings = []binding{
 	{sql: "SELECT rolsuper FROM pg_catalog.pg_roles ", why: whoSees},
 	{sql: "SELECT crdb_internal.has_role_option(", why: whoSees},
 	{sql: "SELECT has_system_privilege(", why: whoSees},
+	{sql: "SELECT count(*) > 0 FROM [SHOW CLUSTER SESSIONS] WHERE user_name <> current_user", why: whoSees},
 	// Outside.
 	{sql: "INSERT INTO loader.rejects ", why: "in the transaction of its chunk: as its rows"},
 	{sql: "INSERT INTO loader.moved ", why: "in the transaction of its chunk: as its rows"},
