@@ -34,7 +34,8 @@ const (
 // the commit: productionMaxBatchSize of pkg/sql/mutations of v21.1.5, and
 // currentBatchSize of pkg/sql/tablewriter.go, which counts rows, not key-value pairs.
 // Measured on 21.1.5: with two secondary indexes 9 999 rows (29 997 pairs) commit in
-// one phase (metric txn.commits1PC), 10 000 do not.
+// one phase (metric txn.commits1PC), 10 000 do not; nor on 26.1, whose transactions of
+// buffered writes commit in one phase at any number of rows.
 const onePhaseRows = 10_000
 
 // RaiseNote says what to answer a user who would raise IntentSetting.
@@ -58,9 +59,13 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 		}
 	}
 	s := settings{ctx, db, info}
+	measured := "21.1"
+	if info.AtLeast(22, 2, 0) {
+		measured = "26.1"
+	}
 	limits := chunker.Limits{
 		{
-			Unit: chunker.Rows, Max: onePhaseRows - 1, Name: OnePhase, Origin: "CockroachDB's batch of 10,000 rows; measured on 21.1", Soft: true,
+			Unit: chunker.Rows, Max: onePhaseRows - 1, Name: OnePhase, Origin: "CockroachDB's batch of 10,000 rows; measured on " + measured, Soft: true,
 			Cost: "the server then writes intents and commits in two phases, at about half the rate",
 		},
 	}
