@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -230,17 +231,13 @@ func TestProofAtTheDefault(t *testing.T) {
 	limit := intentLimit(t, conn)
 	// Ids run up to and over 2^40, where a key grows from 6 to 7 bytes.
 	const first = 1<<40 - 10_000
-	rows := int64(0)
-	for {
-		sum, exact := table.Keys.SumIntentBytes(given, "id", first, rows+1)
+	rows := int64(sort.Search(int(limit.Max), func(n int) bool {
+		sum, exact := table.Keys.SumIntentBytes(given, "id", first, int64(n)+1)
 		if !exact {
 			t.Fatal("the size of integer keys is not exact")
 		}
-		if sum > limit.Max {
-			break
-		}
-		rows++
-	}
+		return sum > limit.Max
+	}))
 	t.Logf("%d rows fit %s, %d", rows, limit.Name, limit.Max)
 	checkCliff(t, conn, watch, rows, func(n int64) string {
 		return fmt.Sprintf("INSERT INTO points SELECT %d + g, g::FLOAT8, g::FLOAT8, g::FLOAT8 FROM generate_series(0, %d - 1) AS g", int64(first), n)
