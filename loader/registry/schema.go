@@ -357,6 +357,7 @@ func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registr
 		}
 		r = newRegistry(pool, info)
 		r.older.Store(true)
+		return r, server.LookAgain(ctx, ErrNoRegistry, func() error { return r.upgrade(ctx) })
 	} else if err != nil {
 		return nil, err
 	}
