@@ -5,6 +5,7 @@ package keysize
 // Go's append made of it while the key was put together. The functions of this file follow
 // that step by step.
 //
+// Where the gateway buffers writes, keys of indexes that are not unique count less.
 // Measured on 26.1, by the row on which the coordinator condenses: go test -run Proof
 // ./loader/server with LOADER_TEST_SERVERS=cockroach-26.1. Source of the steps:
 // EncodeIndexKey of pkg/sql/rowenc/index_encoding.go, v22.2 to v26.1, and growslice and
