@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/cockroach-go/v2/testserver"
 
@@ -46,7 +47,7 @@ func ThreeNodes(t *testing.T) *Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.nodes.Stop)
-	Eventually(t, "three replicas of every range", func() bool {
+	eventuallyWithin(t, 5*time.Minute, "three replicas of every range", func() bool {
 		return Value[int64](t, c.At("defaultdb"), "SELECT count(*) FROM crdb_internal.ranges_no_leases WHERE array_length(replicas, 1) < 3") == 0
 	})
 	return c

@@ -213,10 +213,15 @@ func CrashBackend(t testing.TB, url string) {
 // Eventually polls until ok returns true, or fails the test after a minute.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	end := time.Now().Add(time.Minute)
+	eventuallyWithin(t, time.Minute, what, ok)
+}
+
+func eventuallyWithin(t testing.TB, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	end := time.Now().Add(within)
 	for wait := time.Millisecond; !ok(); wait = min(2*wait, 100*time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited a minute for: %s", what)
+			t.Fatalf("waited %s for: %s", within, what)
 		}
 		time.Sleep(wait)
 	}
