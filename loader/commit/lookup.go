@@ -137,6 +137,11 @@ func Stamp(product server.Product) string {
 	return `SELECT (txid_snapshot_xmax(txid_current_snapshot()) & 4294967295)::TEXT`
 }
 
+// StampByClock is Stamp on CockroachDB for sessions of READ COMMITTED, which may not ask for
+// the logical time: by the node's clock, in nanoseconds, which the logical one is never
+// behind.
+const StampByClock = `SELECT ((extract(epoch FROM clock_timestamp()) * 1000000)::INT8::DECIMAL * 1000 - 1000000000)::STRING`
+
 // lookText returns the query by which a look-up decides: of the records whose key is there,
 // whose content is there too, and who wrote that.
 func (o *Options) lookText(product server.Product) string {

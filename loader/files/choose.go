@@ -66,7 +66,11 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 		}
 	}
 	if o.Resumed == "" {
-		if err := o.DB.QueryRow(ctx, commit.Stamp(d.info.Product)).Scan(&c.Began); err != nil {
+		err := o.DB.QueryRow(ctx, commit.Stamp(d.info.Product)).Scan(&c.Began)
+		if server.Code(err) == "0A000" && d.info.Product == server.CockroachDB {
+			err = o.DB.QueryRow(ctx, commit.StampByClock).Scan(&c.Began)
+		}
+		if err != nil {
 			return asked, fmt.Errorf("ask the server for the time: %w", err)
 		}
 	}

@@ -131,6 +131,39 @@ func TestRetriesThatTheServerInjects(t *testing.T) {
 	}
 }
 
+// TestReadCommitted loads in sessions of that isolation, in which CockroachDB may not be
+// asked for its logical time: by every way, and a file whose records meet rows of others.
+func TestReadCommitted(t *testing.T) {
+	srv := loadertest.NewestCockroachServer(t)
+	direct := srv.NewDatabase(t)
+	url := withOption(direct, "default_transaction_isolation", `read%5C%20committed`)
+	for _, set := range ways(srv) {
+		clearTables(t, direct)
+		set.Chunk, set.Workers = 500, 2
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(2000, 5), Settings: set})
+		if _, err := l.Run(context.Background()); err != nil {
+			t.Fatalf("%s: %v", name(set), err)
+		}
+		checkExact(t, direct, l, 2000)
+	}
+	loadertest.Exec(t, direct, "CREATE TABLE rc (id INT8 PRIMARY KEY, v INT8)", "INSERT INTO rc VALUES (2, 7)")
+	for _, conflict := range []commit.Conflict{commit.SkipRow, commit.UpdateRow} {
+		req := fileRequest("rc", write(t, "rc.csv", "1,1\n2,2\n3,3\n"))
+		filesOf(req).Conflict = conflict
+		if res, err := newLoad(t, url, req).Run(context.Background()); err != nil || res.Rows != 3 {
+			t.Errorf("%s: got %d rows, %v", conflict, res.Rows, err)
+		}
+	}
+	req := fileRequest("rc", write(t, "rc4.csv", "4,4\n5,5\n"))
+	req.CommitMode = commit.Statement
+	if _, err := newLoad(t, url, req).Run(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if n := loadertest.Value[int64](t, direct, "SELECT sum(v) FROM rc WHERE id = 2 AND v = 2 OR id IN (1, 3, 4, 5)"); n != 15 {
+		t.Errorf("the rows have %d together, want 15", n)
+	}
+}
+
 // TestDeferredIndexesOfALockedTable defers those of a table whose schema is locked, as every
 // new one's is from 26.1 on. A vector index stays.
 func TestDeferredIndexesOfALockedTable(t *testing.T) {
