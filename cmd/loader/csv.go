@@ -114,6 +114,23 @@ func tolerance(text string) (files.Tolerance, error) {
 	return files.Tolerance{Records: n}, err
 }
 
+// readTolerance reads the flags by which a resumed load takes other records than before.
+func readTolerance(c *cli.Context, in *files.Input) error {
+	if c.IsSet("max-errors") {
+		t, err := tolerance(c.String("max-errors"))
+		if err != nil {
+			return err
+		}
+		in.MaxErrors = &t
+	}
+	if c.IsSet("max-record-bytes") {
+		n, err := number("max-record-bytes", c.String("max-record-bytes"), 1, 1<<30)
+		in.MaxRecordBytes = int(n)
+		return err
+	}
+	return nil
+}
+
 // csvRequest reads the flags of a load of files.
 func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 	if err := p.begin(c); err != nil {

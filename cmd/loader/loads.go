@@ -59,6 +59,8 @@ Example:
 			id("show", "show one load", nil, p.showLoad),
 			id("resume", "go on with a load, exactly where it stopped", append(p.runFlags(),
 				&cli.StringFlag{Name: "rejects", Usage: "csv: where the rejects go"},
+				&cli.StringFlag{Name: "max-errors", Usage: "csv: records that may be bad from now on: N or N%, those of earlier runs among them; as before without it"},
+				&cli.StringFlag{Name: "max-record-bytes", Usage: "csv: most bytes of a record from now on; as before without it"},
 				&cli.BoolFlag{Name: "any-time", Usage: "csv: go on with a file whose time of change alone is another"}), p.resumeLoad),
 			id("pause", "pause the IMPORT job of a load; resume goes on with it", nil, p.pauseLoad),
 			id("verify", "read every row of a load back and compare it with what its seed gives", nil, p.verifyLoad),
@@ -225,7 +227,10 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
 		r := &lateReporter{}
 		s.Note, s.Observe = r.note, r.observe
-		s.Input, s.AnyTime = files.NewInput(p.stdin), c.Bool("any-time")
+		s.Input, s.AnyTime, s.Mend = files.NewInput(p.stdin), c.Bool("any-time"), true
+		if err := readTolerance(c, s.Input); err != nil {
+			return err
+		}
 		p.rejects = c.String("rejects")
 		l, err := load.Resume(c.Context, srv, id, s)
 		if err != nil {

@@ -68,7 +68,7 @@ func compose(o Options, product server.Product) statements {
 		copy:      fmt.Sprintf("COPY %s (%s) FROM STDIN%s", table, columns, format),
 		lookup:    fmt.Sprintf("SELECT %s FROM %s WHERE %s = ANY($1::INT8[])", columns, table, key),
 		// A run that lost its claim writes no ledger row, and so no rows.
-		ledger: `INSERT INTO loader.ledger (load, lo, hi) SELECT $1, $2::INT8, $3::INT8 WHERE EXISTS (
+		ledger: `INSERT INTO loader.ledger (load, lo, hi, hash, records) SELECT $1, $2::INT8, $3::INT8, $5::TEXT, $6::INT8 WHERE EXISTS (
 			SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL` + hold + `)
 			ON CONFLICT (load, lo) DO NOTHING`,
 		reject: `INSERT INTO loader.rejects (load, position, file, line, byte, column_name, code, reason, record)

@@ -43,7 +43,7 @@ func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, ch
 			}
 		}
 		if c.hasLedger() {
-			tag, err := tx.Exec(ctx, c.sql.ledger, c.ledgerArgs(chunk.Span)...)
+			tag, err := tx.Exec(ctx, c.sql.ledger, c.ledgerArgs(chunk)...)
 			if err := c.enter(ctx, tx, chunk.Span, p, tag, err); err != nil {
 				return err
 			}
@@ -61,7 +61,7 @@ func (c *Committer) postgresTransaction(ctx context.Context, conn *pgx.Conn, chu
 	begin.Queue("BEGIN")
 	entered := func(tag pgconn.CommandTag, err error) error { return err }
 	if c.hasLedger() {
-		begin.Queue(c.sql.ledger, c.ledgerArgs(chunk.Span)...)
+		begin.Queue(c.sql.ledger, c.ledgerArgs(chunk)...)
 		entered = func(tag pgconn.CommandTag, err error) error {
 			return c.enter(ctx, conn, chunk.Span, p, tag, err)
 		}
@@ -104,8 +104,14 @@ func (c *Committer) ended(err error, p *progress) error {
 // hasLedger reports whether chunks have ledger rows.
 func (c *Committer) hasLedger() bool { return c.Load != "" && !c.SkipVerification }
 
-func (c *Committer) ledgerArgs(span chunker.Span) []any {
-	return []any{c.Load, span.First, span.End(), c.Run}
+// ledgerArgs returns the parameters of the chunk's ledger row. Text that a chunk was read from
+// is told by its hash, so that a load can go on with a file that was mended elsewhere.
+func (c *Committer) ledgerArgs(chunk *rows.Chunk) []any {
+	hash := ""
+	if h, ok := chunk.Origin.(rows.Hasher); ok {
+		hash = h.Hash()
+	}
+	return []any{c.Load, chunk.Span.First, chunk.Span.End(), c.Run, hash, chunk.Span.Rows}
 }
 
 // A session is a transaction, or a connection that is in one.

@@ -96,9 +96,9 @@ type Dataset interface {
 	// Reread says whether rows are read again, to be compared with the table: as values
 	// whatever Raw says, and without the records that cannot be parsed.
 	Reread(bool)
-	// Begin is called before the first chunk. rejected counts the records that earlier
-	// runs have rejected; nil: there is no record of them.
-	Begin(ctx context.Context, rejected func(context.Context) (int64, error)) error
+	// Begin is called before the first chunk. counted returns how many records earlier runs
+	// have rejected, and read; nil: there is no record of them.
+	Begin(ctx context.Context, counted func(context.Context) (rejected, read int64, err error)) error
 	// Observe is told each event of a run.
 	Observe(loader.Event)
 	// Rejects returns what files of rejected records are named after, and the line in

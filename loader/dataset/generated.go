@@ -230,7 +230,9 @@ func (g *Generated) Reading() *Reading { return nil }
 func (g *Generated) Ordered() string { return "" }
 
 // Begin implements Dataset: no row can be rejected.
-func (g *Generated) Begin(context.Context, func(context.Context) (int64, error)) error { return nil }
+func (g *Generated) Begin(context.Context, func(context.Context) (rejected, read int64, err error)) error {
+	return nil
+}
 
 // Observe implements Dataset.
 func (g *Generated) Observe(loader.Event) {}

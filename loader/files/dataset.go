@@ -182,6 +182,12 @@ func (d *Dataset) Reopen(ctx context.Context, o *dataset.Opening) error {
 	if d.input == nil {
 		return errors.New("no Input to open its files with")
 	}
+	if m := d.input.MaxErrors; m != nil {
+		d.spec.MaxErrors = *m
+	}
+	if n := d.input.MaxRecordBytes; n > 0 {
+		d.spec.MaxRecord = n
+	}
 	reading, done := loader.WithStop(ctx, o.Stop)
 	defer done()
 	for i := range d.spec.Files {

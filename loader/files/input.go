@@ -22,6 +22,10 @@ type Input struct {
 	// IdleTimeout is how long a server may send nothing while it is waited for. Zero is
 	// DefaultIdleTimeout.
 	IdleTimeout time.Duration
+	// MaxErrors and MaxRecordBytes, where they are given, take the place of those on record
+	// of a load that is resumed.
+	MaxErrors      *Tolerance
+	MaxRecordBytes int
 
 	stdin *ctxReader
 }

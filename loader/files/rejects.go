@@ -21,11 +21,11 @@ type tolerance struct {
 	rejects int64 // of earlier runs, and of chunks
 	read    int64 // records of earlier runs, and of chunks that are in or have told their rejects
 	// chunks are those of this run that have rejects, by their first position.
-	chunks map[int64]counted
+	chunks map[int64]toldChunk
 }
 
-// counted is what a chunk has told.
-type counted struct{ rejects, read int64 }
+// toldChunk is what a chunk has told.
+type toldChunk struct{ rejects, read int64 }
 
 // shareRecords is the number of records from which on a share of them says something.
 const shareRecords = 1000
@@ -47,7 +47,7 @@ func (t *tolerance) add(span chunker.Span, n int) error {
 	before := t.chunks[span.First]
 	t.rejects += int64(n) - before.rejects
 	t.read += span.Rows - before.read
-	t.chunks[span.First] = counted{int64(n), span.Rows}
+	t.chunks[span.First] = toldChunk{int64(n), span.Rows}
 	if t.rejects <= t.allowed() {
 		return nil
 	}
@@ -76,19 +76,19 @@ func (t *tolerance) observe(e loader.Event) {
 }
 
 // Begin implements dataset.Dataset: it begins to count rejects and rows.
-func (d *Dataset) Begin(ctx context.Context, rejected func(context.Context) (int64, error)) error {
+func (d *Dataset) Begin(ctx context.Context, counted func(context.Context) (rejected, read int64, err error)) error {
 	c := d.spec
 	switch {
 	case c.MaxErrors.none():
 		return nil
-	case rejected == nil:
+	case counted == nil:
 		return dataset.Contradict("--max-errors keeps bad rows in the registry, which --no-registry gives up")
 	}
-	n, err := rejected(ctx)
+	rejected, read, err := counted(ctx)
 	if err != nil {
 		return err
 	}
-	d.limit = &tolerance{Tolerance: c.MaxErrors, rejects: n, chunks: map[int64]counted{}}
+	d.limit = &tolerance{Tolerance: c.MaxErrors, rejects: rejected, read: read, chunks: map[int64]toldChunk{}}
 	return nil
 }
 

@@ -27,11 +27,16 @@ func (o *opening) options() commit.Options {
 // join makes the Load of what the steps before have found and decided.
 func (o *opening) join(ctx context.Context) (*Load, error) {
 	r := o.record
-	var rejected func(context.Context) (int64, error)
+	var counted func(context.Context) (rejected, read int64, err error)
 	if r.kept() {
-		rejected = func(ctx context.Context) (int64, error) { return r.registry.CountRejects(ctx, r.load) }
+		counted = func(ctx context.Context) (rejected, read int64, err error) {
+			if rejected, err = r.registry.CountRejects(ctx, r.load); err == nil {
+				read, err = r.registry.Records(ctx, r.load)
+			}
+			return rejected, read, err
+		}
 	}
-	if err := o.dataset.Begin(ctx, rejected); err != nil {
+	if err := o.dataset.Begin(ctx, counted); err != nil {
 		return nil, err
 	}
 	l := &Load{
@@ -83,7 +88,7 @@ func (o *opening) job(l *Load) *loader.Job {
 	queue, claims := r.registry.Queue(r.load, r.run), o.dataset.Leases()
 	queue.Block, queue.MinLease, queue.MaxLease, queue.Fit = claims.Block, claims.Min, claims.Max, claims.Fit
 	queue.Ledger = o.choice.Mode == commit.Transaction && !s.SkipVerification
-	queue.Marker = r.spec.Identity.marker()
+	queue.Marker, queue.Generation = r.spec.Identity.marker(), r.was.Generation
 	queue.InOrder, queue.LooksUp = o.dataset.Ordered() != "", l.committer.LooksUp()
 	queue.Waits = func() {
 		s.note("another run of this load is at work, and this one waits until it has ended: " + o.dataset.Ordered())

@@ -53,6 +53,7 @@ func (o *opening) readRecord(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o.record.was = rec
 	if err := o.record.read(rec.Spec); err != nil {
 		return err
 	}

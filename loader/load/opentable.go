@@ -16,7 +16,7 @@ func (o *opening) inspect(ctx context.Context) error {
 	if o.purpose != toResume {
 		return o.dataset.Inspect(ctx, o.forDataset())
 	}
-	if err := o.dataset.Reopen(ctx, o.forDataset()); err != nil {
+	if err := o.reopen(ctx); err != nil {
 		return fmt.Errorf("load %s: %w", o.record.load, err)
 	}
 	return nil

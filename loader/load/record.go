@@ -56,6 +56,7 @@ type record struct {
 	registry  *registry.Registry
 	spec      spec
 	text      json.RawMessage // the specification as the registry has it
+	was       registry.Load   // of a load that is resumed: the record as it was read
 	dataset   dataset.Dataset // keeps a part of it
 	// running says that the run has begun, and that new sessions are admitted by the
 	// registry.

@@ -40,6 +40,9 @@ type Settings struct {
 	// the time differs.
 	Input   *files.Input
 	AnyTime bool
+	// Mend goes on with a file that was changed, if all that is in of the load stands in it as
+	// it was.
+	Mend bool
 }
 
 // A Request asks for a new load.

@@ -41,6 +41,7 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		`DELETE FROM loader.moved WHERE load = $1`,
 		`DELETE FROM loader.rejects WHERE load = $1`,
 		`DELETE FROM loader.doubts WHERE load = $1`,
+		`DELETE FROM loader.ranges WHERE load = $1`,
 		forgetMarkers,
 		`DELETE FROM loader.loads WHERE id = $1`,
 		// Which runs may not work must be known until no load is there to work on.

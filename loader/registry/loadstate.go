@@ -25,11 +25,12 @@ type lease struct {
 
 // loadState is what the registry has of one load.
 type loadState struct {
-	state     State
-	positions int64
-	done      chunker.Ranges // in, and under no claim
-	open      chunker.Ranges // what dead runs may have sent without having recorded it
-	leases    []lease
+	state      State
+	positions  int64
+	generation int64
+	done       chunker.Ranges // in, and under no claim
+	open       chunker.Ranges // what dead runs may have sent without having recorded it
+	leases     []lease
 }
 
 // readState returns the state of a load.
@@ -59,11 +60,11 @@ func (r *Registry) liveStateForUpdate(ctx context.Context, tx pgx.Tx, load strin
 func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string) (loadState, error) {
 	var b loadState
 	var text, open, state string
-	openColumn, successor := "open", "COALESCE(successor, '')"
+	openColumn, generation, successor := "open", "generation", "COALESCE(successor, '')"
 	if r.older.Load() {
-		openColumn, successor = "''", "''"
+		openColumn, generation, successor = "''", "0", "''"
 	}
-	err := tx.QueryRow(ctx, `SELECT positions, done, `+openColumn+`, state FROM loader.loads WHERE id = $1`+purpose, load).Scan(&b.positions, &text, &open, &state)
+	err := tx.QueryRow(ctx, `SELECT positions, done, `+openColumn+`, state, `+generation+` FROM loader.loads WHERE id = $1`+purpose, load).Scan(&b.positions, &text, &open, &state, &b.generation)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, permanentError{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
 	}
@@ -129,9 +130,14 @@ func (s *merging) add(ctx context.Context, tx pgx.Tx, c chunker.Range, in chunke
 	if !ledger {
 		return nil
 	}
-	_, err := tx.Exec(ctx, `DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3`, s.load, c.First, c.End)
+	_, err := tx.Exec(ctx, moveHashes, s.load, c.First, c.End)
 	return err
 }
+
+// moveHashes deletes ledger rows, and keeps the hashes that they have.
+const moveHashes = `WITH gone AS (DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3 RETURNING lo, hi, hash, records)
+	INSERT INTO loader.ranges (load, lo, hi, hash, records) SELECT $1, lo, hi, hash, records FROM gone WHERE hash <> ''
+	ON CONFLICT (load, lo) DO UPDATE SET hi = excluded.hi, hash = excluded.hash, records = excluded.records`
 
 // write writes the record. When everything is in, the load is done.
 func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
@@ -145,7 +151,7 @@ func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
 	state, finished, forget := Loading, "", ""
 	if s.taken == len(s.leases) && s.done.Covers(chunker.Range{End: s.positions}) {
 		// What was decided by looking is settled first.
-		forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1) `
+		forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1), hashes AS (DELETE FROM loader.ranges WHERE load = $1 RETURNING 1) `
 		state, finished = Done, `, finished_at = CASE WHEN `+unsettled+` THEN NULL ELSE COALESCE(finished_at, now()) END`
 	}
 	_, err := tx.Exec(ctx, forget+`UPDATE loader.loads SET done = $2, open = $3, state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $4 END`+finished+` WHERE id = $1`,

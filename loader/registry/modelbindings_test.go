@@ -12,6 +12,7 @@ type binding struct {
 const (
 	crashes     = "is of servers that lose what they have confirmed, which the model's does not"
 	whoSees     = "tells whether the sessions of a run are in the list that is read: the variant blind"
+	mends       = "is of a load whose file was mended, which no run works on and whose runs are fenced: its positions get other names"
 	makesTables = "makes or upgrades the tables of the registry, before any load"
 	onlyReads   = "reads for people, and decides nothing"
 	notOfRows   = "is kept for other purposes than which rows are in"
@@ -20,7 +21,7 @@ const (
 // bindings are all statements of the registry, and those of package commit on its tables.
 var bindings = []binding{
 	// A claim, a release, a takeover, an end.
-	{sql: "SELECT positions, done, …, state FROM loader.loads WHERE id = $1…",
+	{sql: "SELECT positions, done, …, state, … FROM loader.loads WHERE id = $1…",
 		steps: []string{"read-claims", "lock", "lock-cancelled", "lock-ended", "mark", "mark-all"}},
 	{sql: "SELECT lo, hi, run, done, EXTRACT(epoch FROM now() - beat)::FLOAT8, … FROM loader.claims WHERE load = $1 ORDER BY lo",
 		steps: []string{"read-claims", "read-own-claim", "read", "read-lost", "mark-all"}},
@@ -32,7 +33,7 @@ var bindings = []binding{
 		steps: []string{"delete-claims"}},
 	{sql: "SELECT lo, hi FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3",
 		steps: []string{"read-ledger"}},
-	{sql: "DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3",
+	{sql: "WITH gone AS (DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3 RETURNING lo, hi, hash, records) INSERT INTO loader.ranges (load, lo, hi, hash, records) SELECT $1, lo, hi, hash, records FROM gone WHERE hash <> '' ON CONFLICT (load, lo) DO UPDATE SET hi = excluded.hi, hash = excluded.hash, records = excluded.records",
 		steps: []string{"delete-ledger"}},
 	{sql: "UPDATE loader.loads SET done = $2, open = $3, state = CASE WHEN … THEN 'loading' ELSE $4 END… WHERE id = $1",
 		steps: []string{"update-load", "update-load-and-no-reply"}},
@@ -56,7 +57,7 @@ var bindings = []binding{
 	{sql: "DELETE FROM loader.runs WHERE load = $1", steps: []string{"remove-load"}},
 	{sql: "SELECT … FROM loader.loads WHERE id = $1", steps: []string{"read-state"}},
 	// A chunk, in package commit.
-	{sql: "INSERT INTO loader.ledger (load, lo, hi) SELECT $1, $2::INT8, $3::INT8 WHERE EXISTS ( SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL…) ON CONFLICT (load, lo) DO NOTHING",
+	{sql: "INSERT INTO loader.ledger (load, lo, hi, hash, records) SELECT $1, $2::INT8, $3::INT8, $5::TEXT, $6::INT8 WHERE EXISTS ( SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL…) ON CONFLICT (load, lo) DO NOTHING",
 		steps: []string{"ledger"}},
 	{sql: "SELECT hi FROM loader.ledger WHERE load = $1 AND lo = $2", steps: []string{"covering"}},
 	// A chunk of the statement way that was decided by looking.
@@ -65,7 +66,7 @@ var bindings = []binding{
 	{sql: "SELECT lo, hi FROM loader.doubts WHERE load = $1 AND (looked OR NOT $2::BOOL)", steps: []string{"settle"}},
 	{sql: "DELETE FROM loader.doubts WHERE load = $1", steps: []string{"settle"}},
 	{sql: "UPDATE loader.loads SET state = $2, finished_at = COALESCE(finished_at, now()) WHERE id = $1", steps: []string{"settle"}},
-	{sql: "WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1)", steps: []string{"update-load"}},
+	{sql: "WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1), hashes AS (DELETE FROM loader.ranges WHERE load = $1 RETURNING 1)", steps: []string{"update-load"}},
 	{sql: "INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, false)", why: crashes},
 	{sql: "SELECT pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE left(a.application_name, length($1::TEXT)) = $1::TEXT AND a.pid <> pg_backend_pid() AND a.wait_event_type = 'Client' AND a.state_change < now() - $2 * INTERVAL '1 millisecond' AND EXISTS (SELECT 1 FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.relation = 'loader.loads'::REGCLASS)",
 		steps: []string{"loses-session"}},
@@ -78,7 +79,17 @@ var bindings = []binding{
 	{sql: "SELECT crdb_internal.has_role_option(", why: whoSees},
 	{sql: "SELECT has_system_privilege(", why: whoSees},
 	{sql: "SELECT count(*) > 0 FROM [SHOW CLUSTER SESSIONS] WHERE user_name <> current_user", why: whoSees},
+	// A file that was mended.
+	{sql: "SELECT lo, hi, hash, records FROM loader.ranges ", why: mends},
+	{sql: "DELETE FROM loader.ranges ", why: mends},
+	{sql: "INSERT INTO loader.ranges ", why: mends},
+	{sql: "SELECT spec FROM loader.loads ", why: mends},
+	{sql: "UPDATE loader.loads SET positions = $2, ", why: mends},
+	{sql: "UPDATE loader.rejects SET position = ", why: mends},
 	// Outside.
+	{sql: "SELECT (SELECT COALESCE(sum(records), 0) FROM loader.ranges ", why: onlyReads},
+	{sql: "SELECT load, lo, hi FROM loader.ledger", why: onlyReads},
+	{sql: "SELECT load, done FROM loader.claims", why: onlyReads},
 	{sql: "INSERT INTO loader.rejects ", why: "in the transaction of its chunk: as its rows"},
 	{sql: "INSERT INTO loader.moved ", why: "in the transaction of its chunk: as its rows"},
 	{sql: "INSERT INTO loader.loads ", why: "once, before the first run"},

@@ -52,6 +52,9 @@ type Queue struct {
 	// at the first position that is not in, and while another run has one there is none to
 	// be had. The run must work on its claims in turn.
 	InOrder bool
+	// Generation is that of the load when the run read its record: a run that knows other
+	// positions than those on record takes nothing.
+	Generation int64
 	// Waits, when not nil, is called once, when with InOrder another run is at work.
 	Waits func()
 	told  sync.Once
@@ -115,6 +118,9 @@ func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got 
 		b, err := q.reg.liveStateForUpdate(ctx, tx, q.load)
 		if err != nil {
 			return err
+		}
+		if b.generation != q.Generation {
+			return permanentError{fmt.Errorf("%w: its file was mended meanwhile, and another run goes on with that", loader.ErrLost)}
 		}
 		if q.LooksUp {
 			if err := q.reg.doubts(ctx, tx, q.load, false, &b.open); err != nil {

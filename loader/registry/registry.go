@@ -60,6 +60,8 @@ type Load struct {
 	Created   time.Time
 	Finished  time.Time // zero until done
 	Job       int64     // IMPORT job, or zero
+	// Generation counts how often the positions became others; see Move.
+	Generation int64
 }
 
 // A Registry is the record of loads in one database. It is safe for concurrent use.
@@ -129,12 +131,19 @@ func (r *Registry) Add(ctx context.Context, l Load) error {
 		l.ID, l.Kind, l.Target, string(state), l.Positions, string(l.Spec))
 }
 
-const loadColumns = `id, what, target, state, positions, done, spec, created_at, COALESCE(finished_at, 'epoch'), COALESCE(job, 0)`
+// loadColumns returns what scanLoad reads.
+func (r *Registry) loadColumns() string {
+	generation := "generation"
+	if r.older.Load() {
+		generation = "0"
+	}
+	return `id, what, target, state, positions, done, spec, created_at, COALESCE(finished_at, 'epoch'), COALESCE(job, 0), ` + generation
+}
 
 func scanLoad(row pgx.Row) (Load, error) {
 	var l Load
 	var state, done, spec string
-	if err := row.Scan(&l.ID, &l.Kind, &l.Target, &state, &l.Positions, &done, &spec, &l.Created, &l.Finished, &l.Job); err != nil {
+	if err := row.Scan(&l.ID, &l.Kind, &l.Target, &state, &l.Positions, &done, &spec, &l.Created, &l.Finished, &l.Job, &l.Generation); err != nil {
 		return Load{}, err
 	}
 	if l.Finished.Unix() == 0 {
@@ -150,7 +159,7 @@ func scanLoad(row pgx.Row) (Load, error) {
 func (r *Registry) Get(ctx context.Context, id string) (Load, error) {
 	var l Load
 	err := r.persist(ctx, func(ctx context.Context) (err error) {
-		l, err = scanLoad(r.pool.QueryRow(ctx, `SELECT `+loadColumns+` FROM loader.loads WHERE id = $1`, id))
+		l, err = scanLoad(r.pool.QueryRow(ctx, `SELECT `+r.loadColumns()+` FROM loader.loads WHERE id = $1`, id))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return permanentError{err}
 		}
@@ -167,7 +176,7 @@ func (r *Registry) Get(ctx context.Context, id string) (Load, error) {
 
 // List returns all loads, the newest first.
 func (r *Registry) List(ctx context.Context) ([]Load, error) {
-	found, err := r.pool.Query(ctx, `SELECT `+loadColumns+` FROM loader.loads ORDER BY created_at DESC, id`)
+	found, err := r.pool.Query(ctx, `SELECT `+r.loadColumns()+` FROM loader.loads ORDER BY created_at DESC, id`)
 	if err == nil {
 		var list []Load
 		list, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Load, error) { return scanLoad(row) })

@@ -18,14 +18,15 @@ import (
 const Schema = "loader"
 
 // Version is the version of the registry that this package makes and writes.
-const Version = 3
+const Version = 4
 
 // tables are the registry's tables as a new registry has them. Positions are row numbers
 // or byte offsets; lo is inclusive, hi is not. They are made outside of any load's
 // transactions, since DDL commits by itself on CockroachDB from 25.1 on.
 var tables = []struct{ name, ddl string }{
 	// One row a load. done holds the positions that are in and under no
-	// claim, as chunker.Ranges writes them. open holds those that a dead run held and
+	// claim, as chunker.Ranges writes them. generation counts how often the positions of a
+	// load became others; see Registry.Move. open holds those that a dead run held and
 	// may have sent without having recorded them, where no ledger tells.
 	{"loads", `CREATE TABLE IF NOT EXISTS loader.loads (
 		id TEXT NOT NULL PRIMARY KEY,
@@ -38,7 +39,8 @@ var tables = []struct{ name, ddl string }{
 		done TEXT NOT NULL DEFAULT '',
 		spec TEXT NOT NULL,
 		job BIGINT,
-		open TEXT NOT NULL DEFAULT '')`},
+		open TEXT NOT NULL DEFAULT '',
+		generation BIGINT NOT NULL DEFAULT 0)`},
 	// One row for each range that a run works on. run never changes: it names the
 	// sessions that must end before anybody else takes the range. successor is NULL as
 	// long as run may work.
@@ -52,11 +54,23 @@ var tables = []struct{ name, ddl string }{
 		successor TEXT,
 		PRIMARY KEY (load, lo))`},
 	// One row for each chunk that the transaction way committed and that lies
-	// in a claim; written in the transaction of the chunk's rows.
+	// in a claim; written in the transaction of the chunk's rows. hash tells the bytes of
+	// the input that a chunk of a file was read from, records their number.
 	{"ledger", `CREATE TABLE IF NOT EXISTS loader.ledger (
 		load TEXT NOT NULL,
 		lo BIGINT NOT NULL,
 		hi BIGINT NOT NULL,
+		hash TEXT NOT NULL DEFAULT '',
+		records BIGINT NOT NULL DEFAULT 0,
+		PRIMARY KEY (load, lo))`},
+	// What the ledger had of the hashes of chunks that are in and under no claim, as long as
+	// the load is not complete.
+	{"ranges", `CREATE TABLE IF NOT EXISTS loader.ranges (
+		load TEXT NOT NULL,
+		lo BIGINT NOT NULL,
+		hi BIGINT NOT NULL,
+		hash TEXT NOT NULL,
+		records BIGINT NOT NULL,
 		PRIMARY KEY (load, lo))`},
 	// Rows whose generated key belonged to somebody else's row: the key that
 	// they have instead.
@@ -145,6 +159,12 @@ var steps = []step{
 	}},
 	// Table doubts.
 	{version: 3},
+	// Table ranges, and what tells a file that was mended.
+	{version: 4, columns: []column{
+		{"ledger", "hash", "TEXT NOT NULL DEFAULT ''"},
+		{"ledger", "records", "BIGINT NOT NULL DEFAULT 0"},
+		{"loads", "generation", "BIGINT NOT NULL DEFAULT 0"},
+	}},
 }
 
 // A SchemaError says why schema loader cannot be used. Nothing was changed in it.
@@ -167,9 +187,10 @@ func (e *SchemaError) Unwrap() error { return e.Err }
 
 // probe reads the version of a registry that has every column of this version.
 const probe = `SELECT COALESCE(max(v.number), 0) FROM loader.version v
-	LEFT JOIN (SELECT id, what, target, state, positions, done, spec, job, open FROM loader.loads LIMIT 0) l ON true
+	LEFT JOIN (SELECT id, what, target, state, positions, done, spec, job, open, generation FROM loader.loads LIMIT 0) l ON true
 	LEFT JOIN (SELECT load, successor FROM loader.claims LIMIT 0) c ON true
-	LEFT JOIN (SELECT load, fenced FROM loader.runs LIMIT 0) r ON true`
+	LEFT JOIN (SELECT load, fenced FROM loader.runs LIMIT 0) r ON true
+	LEFT JOIN (SELECT load, hash, records FROM loader.ledger LIMIT 0) g ON true`
 
 // A form is what schema loader holds.
 type form struct {

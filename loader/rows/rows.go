@@ -114,6 +114,12 @@ type Origin interface {
 	Place(i int) Place
 }
 
+// A Hasher is an Origin that tells the bytes of its records by a hash.
+type Hasher interface {
+	// Hash returns text that finds the same bytes again in another input; empty: it cannot.
+	Hash() string
+}
+
 // A Place is where a record begins.
 type Place struct {
 	File     string

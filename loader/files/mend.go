@@ -1,0 +1,293 @@
+package files
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"bulkload/chunker"
+	"bulkload/loader"
+	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
+)
+
+// A load goes on with a file that was changed, where all of its chunks that are in stand in the
+// file unchanged and in their order, wherever they have moved to. What lies between them is
+// loaded. Chunks are told by the hashes that they were recorded with.
+
+// maxAnchor is the most bytes of the first line that an anchor is made of.
+const maxAnchor = 4096
+
+// Hash implements rows.Hasher: the number of bytes of the chunk, that of its lines, their hash,
+// and that of its first line, by which it is looked for.
+func (o *origin) Hash() string {
+	if int64(len(o.raw)) > int64(o.src.maxRecord()) && o.span.Rows == 1 {
+		return "" // the rest of a record without an end was not read
+	}
+	sum := sha256.Sum256(o.raw)
+	return fmt.Sprintf("%d %d %s %s", len(o.raw), countLines(o.raw), hex.EncodeToString(sum[:16]), anchor(firstLine(o.raw)))
+}
+
+// firstLine returns the first line of text, or its beginning.
+func firstLine(text []byte) []byte {
+	text = text[:min(len(text), maxAnchor)]
+	if i := bytes.IndexByte(text, '\n'); i >= 0 {
+		return text[:i+1]
+	}
+	return text
+}
+
+func anchor(line []byte) string {
+	sum := sha256.Sum256(line)
+	return hex.EncodeToString(sum[:8])
+}
+
+// A hashed chunk is what Hash tells of one.
+type hashed struct {
+	bytes, lines int64
+	hash, anchor string
+}
+
+func parseHashed(text string) (h hashed, err error) {
+	parts := strings.Fields(text)
+	if len(parts) != 4 {
+		return h, errors.New("a hash of a chunk does not parse")
+	}
+	h.hash, h.anchor = parts[2], parts[3]
+	h.bytes, err = strconv.ParseInt(parts[0], 10, 64)
+	if err == nil {
+		h.lines, err = strconv.ParseInt(parts[1], 10, 64)
+	}
+	return h, err
+}
+
+// Mend implements dataset.Mender.
+func (d *Dataset) Mend(ctx context.Context, o *dataset.Opening, in []dataset.Committed) (moved []dataset.Committed, err error) {
+	d.begin(o)
+	ctx, done := loader.WithStop(ctx, o.Stop)
+	defer done()
+	was := d.spec.Files
+	now := make([]File, len(was))
+	at := int64(0)
+	for i := range was {
+		f := &now[i]
+		*f = File{Name: was[i].Name, Encoding: was[i].Encoding, Data: was[i].Data, Stream: was[i].Stream, Bytes: -1}
+		head, err := d.input.peek(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		if f.Form = form(head); f.Form != was[i].Form {
+			return nil, &FileError{f.Name, fmt.Errorf("%w: it is compressed otherwise", ErrChanged)}
+		}
+		f.First, f.Size = at, f.Bytes
+		if f.Stream = was[i].Stream; f.Stream {
+			f.Size = StreamSpace
+		}
+		at += f.Size
+		var list []dataset.Committed
+		for len(in) > 0 && in[0].First < was[i].End() {
+			if in[0].End > was[i].End() {
+				return nil, &FileError{f.Name, fmt.Errorf("%w: a chunk goes beyond it", ErrChanged)}
+			}
+			list, in = append(list, in[0]), in[1:]
+		}
+		found, err := d.find(ctx, &was[i], f, list)
+		if err != nil {
+			return nil, err
+		}
+		moved = append(moved, found...)
+	}
+	d.spec.Files = now
+	return moved, nil
+}
+
+// find finds the chunks of a file in the file as it is now.
+func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Committed) (moved []dataset.Committed, err error) {
+	body, err := d.input.Open(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	s := &search{in: bufio.NewReaderSize(body, HeadBytes), ctx: ctx, line: 1}
+	changed := func(format string, args ...any) error {
+		return failure.With(failure.Refused, &FileError{now.Name, fmt.Errorf("%w: %s", ErrChanged, fmt.Sprintf(format, args...))})
+	}
+	// The header stands where it stood.
+	head, err := s.take(was.Data)
+	if err != nil {
+		return nil, &FileError{now.Name, err}
+	}
+	text := strings.TrimRight(string(head), "\r\n")
+	if int64(len(head)) < was.Data || was.Data > 0 && d.spec.Header != "" && (!endsLine(head) || !strings.HasSuffix(text, d.spec.Header)) {
+		return nil, changed("its header is another")
+	}
+	for i, c := range list {
+		h, err := parseHashed(c.Hash)
+		if err != nil {
+			return nil, err
+		}
+		line := s.line
+		switch found, err := s.find(h); {
+		case err != nil:
+			return nil, &FileError{now.Name, err}
+		case !found && (i == 0 || list[i-1].End == c.First):
+			return nil, changed("lines %d to %d are in, and are not there as they were", line, line+max(h.lines, 1)-1)
+		case !found:
+			return nil, changed("%d lines behind line %d are in, and are not there as they were", max(h.lines, 1), line-1)
+		}
+		start := s.at - h.bytes
+		// What was the end of the file has an end of line now.
+		if err := s.passEnd(); err != nil {
+			return nil, &FileError{now.Name, err}
+		}
+		end := s.at
+		to := chunker.Range{First: now.First + start, End: now.First + end}
+		if start == was.Data {
+			to.First = now.First
+		}
+		rawWas := c.First
+		if c.First == was.First {
+			rawWas += was.Data
+		}
+		moved = append(moved, dataset.Committed{Range: to, Hash: c.Hash, Records: c.Records, Shift: now.First + start - rawWas})
+	}
+	// The last span of a stream covers what is left of its space.
+	rest, err := s.peek(1)
+	if err != nil {
+		return nil, &FileError{now.Name, err}
+	}
+	if n := len(moved); now.Stream && len(rest) == 0 && n > 0 {
+		moved[n-1].End = now.End()
+	}
+	return moved, nil
+}
+
+func endsLine(text []byte) bool {
+	return bytes.HasSuffix(text, []byte("\n")) || bytes.HasSuffix(text, []byte("\r"))
+}
+
+// A search goes through a file once, from its beginning.
+type search struct {
+	in   *bufio.Reader
+	ctx  context.Context
+	buf  []byte // was read, and not passed
+	at   int64  // of what was passed
+	line int64  // at at
+	// cut says that the chunk that was found last had no end of line, cr that it ends with a
+	// carriage return.
+	cut, cr bool
+}
+
+// ends reports whether a record can end behind the next n bytes, which end with a line, or not.
+func (s *search) ends(n int64, line bool) (bool, error) {
+	if line {
+		return true, nil
+	}
+	text, err := s.peek(n + 1)
+	return int64(len(text)) <= n || text[n] == '\n' || text[n] == '\r', err
+}
+
+// passEnd passes the end of line that the chunk that was found last has now and had not.
+func (s *search) passEnd() error {
+	text, err := s.peek(2)
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	n := int64(0)
+	switch {
+	case s.cut && bytes.Equal(text, []byte("\r\n")):
+		n = 2
+	case s.cut, s.cr && text[0] == '\n':
+		n = 1
+	}
+	_, err = s.take(n)
+	return err
+}
+
+// peek returns the next n bytes, fewer at the end of the file.
+func (s *search) peek(n int64) ([]byte, error) {
+	if s.ctx.Err() != nil {
+		return nil, context.Cause(s.ctx)
+	}
+	for int64(len(s.buf)) < n {
+		part := make([]byte, max(n-int64(len(s.buf)), HeadBytes))
+		got, err := io.ReadFull(s.in, part)
+		s.buf = append(s.buf, part[:got]...)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return s.buf[:min(n, int64(len(s.buf)))], nil
+}
+
+// take passes n bytes and returns them.
+func (s *search) take(n int64) ([]byte, error) {
+	text, err := s.peek(n)
+	s.buf = s.buf[len(text):]
+	s.at += int64(len(text))
+	s.line += countLines(text)
+	return text, err
+}
+
+// find passes all in front of a chunk, and the chunk. It reports whether that is there. A chunk
+// begins with a line.
+func (s *search) find(h hashed) (bool, error) {
+	for {
+		line, err := s.peek(min(h.bytes, maxAnchor))
+		if err != nil {
+			return false, err
+		}
+		if anchor(firstLine(line)) == h.anchor {
+			text, err := s.peek(h.bytes)
+			if err != nil {
+				return false, err
+			}
+			if sum := sha256.Sum256(text); int64(len(text)) == h.bytes && hex.EncodeToString(sum[:16]) == h.hash {
+				last := text[max(len(text)-1, 0):]
+				whole, err := s.ends(h.bytes, h.bytes == 0 || endsLine(last))
+				if err != nil {
+					return false, err
+				}
+				if whole {
+					s.cr = bytes.Equal(last, []byte("\r"))
+					s.cut = h.bytes > 0 && !endsLine(last)
+					_, err := s.take(h.bytes)
+					return true, err
+				}
+			}
+		}
+		if next, err := s.pass(); !next || err != nil {
+			return false, err
+		}
+	}
+}
+
+// pass passes a line, or the rest of it, and reports whether there was one.
+func (s *search) pass() (bool, error) {
+	for some := false; ; some = true {
+		text, err := s.peek(HeadBytes)
+		if err != nil || len(text) == 0 {
+			return some, err
+		}
+		if i := bytes.IndexAny(text, "\r\n"); i >= 0 {
+			if text[i] == '\r' && i+1 < len(text) && text[i+1] == '\n' {
+				i++
+			}
+			_, err := s.take(int64(i) + 1)
+			return true, err
+		}
+		if _, err := s.take(int64(len(text))); err != nil {
+			return false, err
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"bulkload/loader/dataset"
+	"bulkload/loader/files"
+	"bulkload/loader/registry"
+)
+
+// reopen finds out whether what a recorded load reads is still the same. What the flags of this
+// run say otherwise is recorded: what one run rejects is rejected for all.
+func (o *opening) reopen(ctx context.Context) error {
+	err := o.dataset.Reopen(ctx, o.forDataset())
+	if err != nil {
+		return o.mend(ctx, err)
+	}
+	if in := o.req.Input; in == nil || in.MaxErrors == nil && in.MaxRecordBytes == 0 {
+		return nil
+	}
+	if err := o.record.replace(ctx); err != nil {
+		return err
+	}
+	o.record.text, err = o.record.encode()
+	return err
+}
+
+// mend goes on with a file that was changed since the load began, which is why, if all that is
+// in of the load stands in it unchanged. The record then says where.
+func (o *opening) mend(ctx context.Context, why error) error {
+	r := o.record
+	m, ok := o.dataset.(dataset.Mender)
+	if !ok || !o.req.Mend || !errors.Is(why, files.ErrChanged) || o.state != registry.Loading || r.spec.Import != nil {
+		return why
+	}
+	hashed, err := r.registry.Hashed(ctx, r.load, r.run)
+	if err != nil {
+		return fmt.Errorf("%w; %w", why, err)
+	}
+	in := make([]dataset.Committed, len(hashed))
+	for i, h := range hashed {
+		in[i] = dataset.Committed{Range: h.Range, Hash: h.Hash, Records: h.Records}
+	}
+	moved, err := m.Mend(ctx, o.forDataset(), in)
+	if err != nil {
+		return err
+	}
+	text, err := r.encode()
+	if err != nil {
+		return err
+	}
+	move := registry.Moving{Load: r.was, Spec: text, Positions: o.dataset.Size().Positions}
+	var records int64
+	for i, c := range moved {
+		move.Done.Add(c.Range)
+		move.Hashed = append(move.Hashed, registry.HashedRange{Range: c.Range, Hash: c.Hash, Records: c.Records})
+		move.Was = append(move.Was, in[i].Range)
+		move.Shift = append(move.Shift, c.Shift)
+		records += c.Records
+	}
+	if err := r.registry.Move(ctx, move); err != nil {
+		return err
+	}
+	r.text = text
+	r.was.Generation++
+	o.tell(fmt.Sprintf("the input was changed since the load began; the %d records that are in stand in it as they were, and the rest is loaded", records))
+	return nil
+}
