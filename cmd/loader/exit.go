@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkload/loader/failure"
+	"bulkload/loader/files"
 	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
@@ -117,7 +118,7 @@ func (p *program) asJSON(err error) *errorJSON {
 // resume returns the command that goes on with the load, without its URL; empty where there is
 // none.
 func (p *program) resume(err error, code int) string {
-	if p.resumeID == "" || errors.Is(err, load.ErrTable) {
+	if p.resumeID == "" || errors.Is(err, load.ErrTable) || errors.Is(err, importer.ErrDiffers) || code == exitData && p.inStatements {
 		return ""
 	}
 	switch code {
@@ -130,7 +131,16 @@ func (p *program) resume(err error, code int) string {
 	if errors.As(err, &unread) || p.keyed {
 		resume += " --handoff URL"
 	}
+	if code == exitData && isRecord(err) {
+		resume += p.tolerate
+	}
 	return resume
+}
+
+// isRecord reports whether err is the fault of a record, which the load can set aside.
+func isRecord(err error) bool {
+	var file *files.FileError
+	return !errors.As(err, &file)
 }
 
 // hints returns the lines behind an error that lead on.
@@ -143,11 +153,20 @@ func (p *program) hints(err error, code int) []string {
 	if server.IsReadOnly(err) {
 		list = append(list, "the session only reads: the server is a standby, or default_transaction_read_only is on; name the primary, or several hosts with target_session_attrs=read-write")
 	}
+	if code == exitData && p.inStatements && p.resumeID != "" {
+		list = append(list, fmt.Sprintf("give up the load and its rows with: loader loads cancel %s --remove-rows%s; then load again, with --commit transaction --max-errors N to set bad records aside", p.resumeID, p.sameURL()))
+	}
 	resume := p.resume(err, code)
+	if resume == "" && p.further != "" && (code == exitStopped || code >= 128) {
+		resume = p.further
+	}
 	if resume == "" {
 		return list
 	}
 	list = append(list, fmt.Sprintf("go on with: %s%s", resume, p.sameURL()))
+	if code == exitData && p.tolerate != "" && isRecord(err) {
+		list = append(list, fmt.Sprintf("or mend the file, and: loader loads resume %s%s", p.resumeID, p.sameURL()))
+	}
 	var unread *importer.UnreadableError
 	if code == exitData && p.handed && !errors.As(err, &unread) {
 		list = append(list, "a file that was mended is a new load")

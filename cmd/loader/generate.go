@@ -16,6 +16,7 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
+	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
 )
@@ -265,6 +266,11 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	}
 	if !size.Once {
 		p.resumeID = l.ID
+	}
+	if f, ok := l.Dataset.(*files.Dataset); ok && l.Method != load.Import {
+		if p.inStatements = l.CommitMode == commit.Statement; !p.inStatements {
+			p.tolerate = " --max-errors " + f.MoreErrors()
+		}
 	}
 	p.importing.Store(l.Method == load.Import)
 	p.keyed, p.handed = l.Keyed(), l.Method == load.Import && facts.BoundedMemory

@@ -64,7 +64,8 @@ Example:
 				&cli.BoolFlag{Name: "any-time", Usage: "csv: go on with a file whose time of change alone is another"}), p.resumeLoad),
 			id("pause", "pause the IMPORT job of a load; resume goes on with it", nil, p.pauseLoad),
 			id("verify", "read every row of a load back and compare it with what its seed gives", nil, p.verifyLoad),
-			id("cancel", "give up a load that is not complete: end its runs, make its deferred indexes again; its rows so far stay", nil, p.cancelLoad),
+			id("cancel", "give up a load that is not complete: end its runs, make its deferred indexes again; its rows so far stay", []cli.Flag{
+				&cli.BoolFlag{Name: "remove-rows", Usage: "remove its rows too, those alone that still have the key and all that was loaded"}}, p.cancelLoad),
 			id("forget", "remove a load's record; its rows stay, and it cannot be resumed", nil, p.forgetLoad),
 		},
 		Action: func(c *cli.Context) error {
@@ -339,6 +340,22 @@ func (p *program) pauseLoad(c *cli.Context, id string) error {
 func (p *program) cancelLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
 		note := func(s string) { p.note("%s", s) }
+		open := func() (*load.Load, error) {
+			return load.Resume(c.Context, srv, id, load.Settings{Input: files.NewInput(p.stdin), Stop: p.stop, Note: note})
+		}
+		if c.Bool("remove-rows") {
+			// Whether that can be done is known before anything is. The sessions of the load
+			// that is cancelled end.
+			l, err := open()
+			if err == nil {
+				err = l.Removable(c.Context)
+				l.Close()
+			}
+			if err != nil {
+				return err
+			}
+			p.further = "loader loads cancel " + id + " --remove-rows"
+		}
 		if err := importer.CancelJob(c.Context, srv, rec, note); err != nil {
 			return err
 		}
@@ -357,6 +374,14 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 		if err != nil {
 			return err
 		}
+		if c.Bool("remove-rows") {
+			l, err := open()
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			return p.removeRows(c.Context, l, in.Len())
+		}
 		what := "cancelled load %s"
 		if rec.State == registry.Done {
 			what = "load %s is complete, and nothing is left to cancel"
@@ -365,6 +390,29 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 		fmt.Fprintf(p.stdout, what+"; %d %s are in %s and stay\n", id, j.In, j.Unit, j.Table)
 		return nil
 	})
+}
+
+// removeRows removes the rows of a load that was cancelled.
+func (p *program) removeRows(ctx context.Context, l *load.Load, in int64) error {
+	r := p.report(in, 0, l.Dataset.Facts().Unit+" looked at")
+	n, err := l.RemoveRows(ctx, r.set)
+	r.end()
+	if err != nil {
+		if n.Rows > 0 {
+			p.note("%d rows were removed by this run", n.Rows)
+		}
+		return err
+	}
+	if p.json {
+		return p.printJSON(struct {
+			Load    string `json:"load"`
+			Removed int64  `json:"removed"`
+			Changed int64  `json:"changed"`
+			Missing int64  `json:"missing"`
+		}{l.ID, n.Rows, n.Changed, n.Missing})
+	}
+	fmt.Fprintf(p.stdout, "cancelled load %s; removed %d rows from %s; %d that were changed since stay, and %d were not there any more\n", l.ID, n.Rows, l.Table.Display(), n.Changed, n.Missing)
+	return nil
 }
 
 func (p *program) forgetLoad(c *cli.Context, id string) error {

@@ -30,13 +30,18 @@ type program struct {
 	signal    atomic.Value // the os.Signal
 	rejects   string       // where they go; empty names them after the file
 	resumeID  string       // of the load that was running, for the hint
-	keyed     bool         // the load's URLs must be given to each run
-	handed    bool         // files are handed off, all of them or none
-	byFlag    bool         // the target was named by --url
-	json      bool
-	quiet     bool
-	verbose   bool
-	echo      bool
+	further   string       // the command that goes on with what is not a load; empty: there is none
+	tolerate  string       // the flag that lets it pass over more bad records; empty: none does
+	// inStatements: files are committed by statement, which sets no record aside and keeps no
+	// hashes by which a mended file would be known.
+	inStatements bool
+	keyed        bool // the load's URLs must be given to each run
+	handed       bool // files are handed off, all of them or none
+	byFlag       bool // the target was named by --url
+	json         bool
+	quiet        bool
+	verbose      bool
+	echo         bool
 }
 
 // app describes the command line.

@@ -75,6 +75,16 @@ func (t *tolerance) observe(e loader.Event) {
 	}
 }
 
+// MoreErrors returns a value of --max-errors that allows more bad records than the load's.
+func (d *Dataset) MoreErrors() string {
+	switch t := d.spec.MaxErrors; {
+	case t.Percent > 0:
+		return "100%"
+	default:
+		return fmt.Sprint(max(10*t.Records, 100))
+	}
+}
+
 // Begin implements dataset.Dataset: it begins to count rejects and rows.
 func (d *Dataset) Begin(ctx context.Context, counted func(context.Context) (rejected, read int64, err error)) error {
 	c := d.spec

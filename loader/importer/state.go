@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,12 +43,22 @@ type State struct {
 	Secret serve.Secret  `json:"secret,omitempty"`
 }
 
+// ErrDiffers: the rows of a job that has succeeded are not those of the load, and no run can
+// change that.
+var ErrDiffers = errors.New("the rows differ")
+
+// differsError is the error of State.Differs.
+type differsError struct{ why string }
+
+func (e *differsError) Error() string   { return fmt.Sprintf("%v: %s", loader.ErrUnconfirmed, e.why) }
+func (e *differsError) Unwrap() []error { return []error{loader.ErrUnconfirmed, ErrDiffers} }
+
 // Err returns the error of a load whose rows are not those that the server has read, or nil.
 func (s *State) Err() error {
 	if s == nil || s.Differs == "" {
 		return nil
 	}
-	return fmt.Errorf("%w: %s", loader.ErrUnconfirmed, s.Differs)
+	return &differsError{s.Differs}
 }
 
 // MinUploads is the least number of files that are uploaded at once.

@@ -1,0 +1,126 @@
+package commit
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/rows"
+	"bulkload/loader/server"
+)
+
+// Removed says what became of the rows of a chunk that were to be removed.
+type Removed struct {
+	Rows    int64 // deleted
+	Changed int64 // rows whose key is there with other content: they stay
+	Missing int64 // rows whose key is not there
+}
+
+// removeText returns the statement that deletes the rows of which key and content are those of
+// the records.
+func (o *Options) removeText(product server.Product) string {
+	return fmt.Sprintf("DELETE FROM %s WHERE (%s) IN (SELECT %s %s WHERE %s)", o.Table.Sanitize(), list(columnsNamed(o.Keys)), o.keysOf("t"), o.joined(product, o.stored()), o.same(product))
+}
+
+// Remove deletes the rows of a chunk from the table, those alone that have its whole key and
+// content. rekeyed gives the keys of rows that have another than the chunk's; see
+// registry.Rekeyed. Done twice it finds nothing more.
+func (c *Committer) Remove(ctx context.Context, chunk *rows.Chunk, rekeyed map[int64]int64) (r Removed, err error) {
+	if chunk.Len() == 0 {
+		return r, nil
+	}
+	err = server.Again(ctx, func() error {
+		ctx, cancel := context.WithTimeout(ctx, c.ChunkTimeout)
+		defer cancel()
+		o := pgx.TxOptions{}
+		if c.product == server.PostgreSQL {
+			// Nobody changes a row between its comparison and its end.
+			o.IsoLevel = pgx.RepeatableRead
+		}
+		return pgx.BeginTxFunc(ctx, c.pool, o, func(tx pgx.Tx) (err error) {
+			if c.fromText() {
+				r, err = c.removeRecords(ctx, tx, chunk)
+			} else {
+				r, err = c.removeKeys(ctx, tx, chunk, rekeyed)
+			}
+			return err
+		})
+	})
+	return r, err
+}
+
+func (c *Committer) removeRecords(ctx context.Context, tx pgx.Tx, chunk *rows.Chunk) (r Removed, err error) {
+	found, err := tx.Query(ctx, c.sql.states, args(chunk)...)
+	if err != nil {
+		return r, err
+	}
+	states, err := pgx.CollectRows(found, pgx.RowTo[RowState])
+	if err != nil {
+		return r, err
+	}
+	for _, s := range states {
+		switch s {
+		case OtherRow:
+			r.Changed++
+		case NoRow:
+			r.Missing++
+		}
+	}
+	tag, err := tx.Exec(ctx, c.removeText(c.product), args(chunk)...)
+	r.Rows = tag.RowsAffected()
+	return r, err
+}
+
+func (c *Committer) removeKeys(ctx context.Context, tx pgx.Tx, chunk *rows.Chunk, rekeyed map[int64]int64) (r Removed, err error) {
+	at := c.keyColumn(chunk)
+	keys := append([]int64(nil), chunk.Col(at).Ints...)
+	for i := range keys {
+		if k, ok := rekeyed[chunk.Row(i)]; ok {
+			keys[i] = k
+		}
+	}
+	f, err := c.find(ctx, tx.Conn(), chunk, keys)
+	if err != nil {
+		return r, err
+	}
+	r.Changed, r.Missing = int64(f.conflicting), int64(f.missing)
+	var ours []int64
+	for i, s := range f.state {
+		if s == same {
+			ours = append(ours, keys[i])
+		}
+	}
+	key := pgx.Identifier{c.Key}.Sanitize()
+	tag, err := tx.Exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE %s = ANY($1::INT8[])", c.Table.Sanitize(), key), ours)
+	r.Rows = tag.RowsAffected()
+	return r, err
+}
+
+// CheckRemovable returns why rows of a table cannot be removed without more going with them;
+// empty: they can.
+func CheckRemovable(ctx context.Context, db server.Querier, t *server.Table) (why string, err error) {
+	for _, q := range []struct{ sql, why string }{
+		{`SELECT conname::TEXT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = $1::OID AND confdeltype IN ('c', 'n', 'd')`,
+			"the foreign key %s of another table follows a row that is deleted"},
+		{`SELECT tgname::TEXT FROM pg_catalog.pg_trigger WHERE tgrelid = $1::OID AND NOT tgisinternal AND (tgtype::INT8 & 8) <> 0`,
+			"the trigger %s acts when a row is deleted"},
+		{`SELECT rulename::TEXT FROM pg_catalog.pg_rewrite WHERE ev_class = $1::OID AND ev_type = '4'`,
+			"the rule %s acts when a row is deleted"},
+	} {
+		found, err := db.Query(ctx, q.sql, t.OID)
+		var names []string
+		if err == nil {
+			names, err = pgx.CollectRows(found, pgx.RowTo[string])
+		}
+		switch code := server.Code(err); {
+		case code == "42P01", code == "42703": // a version that has none of these
+		case err != nil:
+			return "", err
+		case len(names) > 0:
+			return fmt.Sprintf(q.why, strings.Join(names, ", ")), nil
+		}
+	}
+	return "", nil
+}
