@@ -96,11 +96,14 @@ func TestBadRecordDeepInAFile(t *testing.T) {
 		url := s.NewDatabase(t)
 		for _, compressed := range []bool{false, true} {
 			f := newBadFile(t, compressed)
-			// 1. The hint, as it stands.
+			// 1. The hint, as it stands. A new load says first that there is an unfinished one.
 			said, id := f.load(t, url)
 			hint := regexp.MustCompile(`(?m)^(?:go on|resume) with: (.*?)( --url … \(the same as before\))?$`).FindStringSubmatch(said)
 			if hint == nil || !strings.Contains(hint[1], "--max-errors") {
 				t.Fatalf("nothing says how to go on: %s", said)
+			}
+			if out := runTo(t, exitUsage, command(url, "csv", f.path, "--table", "t")); !strings.Contains(out, "load "+id+" of "+filepath.Base(f.path)+" into public.t is unfinished and has rows in: ") {
+				t.Errorf("a new load says %s", out)
 			}
 			p := newPlace(t)
 			runTo(t, exitRejected, p.command(url, "sh", "-c", hint[1]))
@@ -132,6 +135,59 @@ func TestBadRecordDeepInAFile(t *testing.T) {
 			f.write(t)
 			runTo(t, exitOK, command(url, "loads", "resume", id))
 			f.check(t, url)
+
+			// 4. All the same, a new load.
+			f = newBadFile(t, compressed)
+			f.load(t, url)
+			loadertest.Exec(t, url, "DELETE FROM t")
+			f.lines[badLine] = f.lines[badLine][1:]
+			f.write(t)
+			runTo(t, exitOK, command(url, "csv", f.path, "--table", "t", "--again"))
+			f.check(t, url)
+		}
+	})
+}
+
+// TestRowsGoWithTheirLoad gives a load up with its rows: those that were changed since stay, and
+// rows of others do. What would take more with it is refused, and nothing is changed.
+func TestRowsGoWithTheirLoad(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		f := newBadFile(t, false)
+		_, id := f.load(t, url)
+		in := loadertest.Value[int64](t, url, "SELECT count(*) FROM t")
+		loadertest.Exec(t, url, "INSERT INTO t VALUES (9999, 'of others')", "UPDATE t SET v = 'changed' WHERE id = 1", "DELETE FROM t WHERE id = 2",
+			"CREATE TABLE child (id INT8 PRIMARY KEY REFERENCES t (id) ON DELETE CASCADE)")
+		said := runTo(t, exitRefused, command(url, "loads", "cancel", id, "--remove-rows"))
+		if !strings.Contains(said, "foreign key") || !strings.Contains(said, "nothing was changed") || loads(t, url)[0].State != "loading" {
+			t.Errorf("a foreign key that cascades: it says %s", said)
+		}
+		loadertest.Exec(t, url, "DROP TABLE child")
+		if !s.Cockroach {
+			loadertest.Exec(t, url, `CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$`, "CREATE TRIGGER gone BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION f()")
+			if said := runTo(t, exitRefused, command(url, "loads", "cancel", id, "--remove-rows")); !strings.Contains(said, "the trigger gone acts when a row is deleted") {
+				t.Errorf("a trigger: it says %s", said)
+			}
+			loadertest.Exec(t, url, "DROP TRIGGER gone ON t")
+		}
+		said = runTo(t, exitOK, command(url, "loads", "cancel", id, "--remove-rows"))
+		if want := fmt.Sprintf("removed %d rows from public.t; 1 that were changed since stay, and 1 were not there any more", in-2); !strings.Contains(said, want) {
+			t.Errorf("it says %s, want %q", said, want)
+		}
+		if got := loadertest.Value[string](t, url, "SELECT string_agg(v, ' ' ORDER BY id) FROM t"); got != "changed of others" {
+			t.Errorf("the table has %q", got)
+		}
+		// Again, as after a kill, it finds nothing more.
+		if said = runTo(t, exitOK, command(url, "loads", "cancel", id, "--remove-rows")); !strings.Contains(said, "removed 0 rows") {
+			t.Errorf("again it says %s", said)
+		}
+		loadertest.Exec(t, url, "DELETE FROM t")
+		f.lines[badLine] = f.lines[badLine][1:]
+		f.write(t)
+		runTo(t, exitOK, command(url, "csv", f.path, "--table", "t"))
+		f.check(t, url)
+		if said = runTo(t, exitRefused, command(url, "loads", "cancel", loads(t, url)[0].ID, "--remove-rows")); !strings.Contains(said, "it is complete") {
+			t.Errorf("of a complete load it says %s", said)
 		}
 	})
 }

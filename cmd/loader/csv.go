@@ -54,6 +54,7 @@ func csvFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "create-table", Usage: "make the table where it is missing, of types that fit the first records"},
 		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer to after the last row (empty tables only)"},
+		&cli.BoolFlag{Name: "again", Usage: "load a file although an unfinished load of it into this table has rows in"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "keep no record of the load in schema loader: it cannot be resumed"},
 	}
 }
@@ -149,7 +150,7 @@ func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 
 // files reads the flags that say what files hold and where it goes.
 func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.Dataset, error) {
-	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Settings: s}
+	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Once: !c.Bool("again"), Settings: s}
 	var err error
 	if !c.Args().Present() {
 		return req, nil, &usageError{"csv takes the names of files, or - for standard input"}

@@ -341,7 +341,7 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
 		note := func(s string) { p.note("%s", s) }
 		open := func() (*load.Load, error) {
-			return load.Resume(c.Context, srv, id, load.Settings{Input: files.NewInput(p.stdin), Stop: p.stop, Note: note})
+			return load.Resume(c.Context, srv, id, load.Settings{Input: files.NewInput(p.stdin), Stop: p.stop, Note: note, Mend: true})
 		}
 		if c.Bool("remove-rows") {
 			// Whether that can be done is known before anything is. The sessions of the load

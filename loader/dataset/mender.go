@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"context"
+	"encoding/json"
 
 	"bulkload/chunker"
 )
@@ -22,4 +23,10 @@ type Mender interface {
 	// and takes that for its own. It returns where they stand. The error names the first that
 	// is not there unchanged.
 	Mend(ctx context.Context, o *Opening, in []Committed) ([]Committed, error)
+}
+
+// A Reader is a Dataset that can tell whether a recorded load reads the same input.
+type Reader interface {
+	// Reads returns the name of an input that both read.
+	Reads(record json.RawMessage) (name string, yes bool)
 }

@@ -6,9 +6,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -66,6 +68,20 @@ func parseHashed(text string) (h hashed, err error) {
 		h.lines, err = strconv.ParseInt(parts[1], 10, 64)
 	}
 	return h, err
+}
+
+// Reads implements dataset.Reader: whether one of the files is one of the recorded load's.
+func (d *Dataset) Reads(record json.RawMessage) (name string, yes bool) {
+	var r specRecord
+	if json.Unmarshal(record, &r) != nil || r.CSV == nil {
+		return "", false
+	}
+	for _, f := range r.CSV.Files {
+		if f.Name != Stdin && slices.ContainsFunc(d.spec.Files, func(x File) bool { return x.Name == f.Name }) {
+			return f.Base(), true
+		}
+	}
+	return "", false
 }
 
 // Mend implements dataset.Mender.

@@ -51,6 +51,9 @@ type Request struct {
 	Table      string  // empty is the dataset's own
 	NoRegistry bool    // keep no record: no resume, nothing to verify
 	Indexes    Indexes // what becomes of secondary indexes; empty keeps them
+	// Once refuses a load of files into a table for which there is an unfinished load of one of
+	// them, with rows in it.
+	Once bool
 	Settings
 }
 

@@ -22,6 +22,7 @@ var steps = []struct {
 	{toResume, (*opening).identify},
 	{toAll, (*opening).fit},
 	{toCreate | toPreview, (*opening).openRegistry},
+	{toCreate, (*opening).findUnfinished},
 	{toAll, (*opening).recall},
 	{toCreate | toPreview, (*opening).chooseImport},
 	{toCreate, (*opening).openImport},

@@ -9,6 +9,23 @@ import (
 	"bulkload/chunker"
 )
 
+// Unfinished returns the loads into a table that are neither done nor cancelled, and of which
+// something is or may be in.
+func (r *Registry) Unfinished(ctx context.Context, target string) (list []Load, err error) {
+	err = r.persist(ctx, func(ctx context.Context) error {
+		found, err := r.pool.Query(ctx, `SELECT `+r.loadColumns()+` FROM loader.loads WHERE target = $1 AND state = 'loading'
+			AND (done <> '' OR EXISTS (SELECT 1 FROM loader.claims WHERE load = id)) ORDER BY created_at DESC, id`, target)
+		if err == nil {
+			list, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Load, error) { return scanLoad(row) })
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for unfinished loads: %w", err)
+	}
+	return list, nil
+}
+
 // ListIn is List, and returns by their ids what is in of the loads, as In does. It takes as many
 // statements for a thousand loads as for one.
 func (r *Registry) ListIn(ctx context.Context) ([]Load, map[string]*chunker.Ranges, error) {

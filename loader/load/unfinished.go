@@ -1,0 +1,27 @@
+package load
+
+import (
+	"context"
+
+	"bulkload/loader/dataset"
+)
+
+// findUnfinished refuses to begin anew with an input of which an earlier load has a part in the
+// table: its rows would be there twice, or collide.
+func (o *opening) findUnfinished(ctx context.Context) error {
+	r, ok := o.dataset.(dataset.Reader)
+	if !ok || !o.req.Once || !o.record.kept() {
+		return nil
+	}
+	list, err := o.record.registry.Unfinished(ctx, o.table.Display())
+	if err != nil {
+		return err
+	}
+	for _, l := range list {
+		if name, yes := r.Reads(l.Spec); yes {
+			return dataset.Contradict("load %s of %s into %s is unfinished and has rows in: loader loads resume %s goes on with it, loader loads cancel %s --remove-rows gives it up with its rows; --again loads the file once more",
+				l.ID, name, o.table.Display(), l.ID, l.ID)
+		}
+	}
+	return nil
+}
