@@ -226,6 +226,9 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 		return err
 	}
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
+		if rec.State == registry.Cancelled {
+			return fmt.Errorf("%w: %s; loader loads cancel %s --remove-rows removes its rows, and a new load begins again", registry.ErrCancelled, id, id)
+		}
 		r := &lateReporter{}
 		s.Note, s.Observe = r.note, r.observe
 		s.Input, s.AnyTime, s.Mend = files.NewInput(p.stdin), c.Bool("any-time"), true
