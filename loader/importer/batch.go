@@ -34,8 +34,8 @@ func (r *Runner) ready(ctx context.Context, g *batch) error {
 		return err
 	}
 	for i, t := range g.texts {
-		// The load's id makes the name, and so the job, known to later runs.
-		name := fmt.Sprintf("%s-%d-%0*d.csv", r.ID, g.claim.First, len(fmt.Sprint(len(g.texts))), i+1)
+		// The load's id and the batch make the name, and so the job, known to other runs.
+		name := fmt.Sprintf("%s%0*d.csv", r.prefix(g.claim.Range), len(fmt.Sprint(len(g.texts))), i+1)
 		if r.State.Mode == Serve {
 			if r.Server != nil {
 				g.urls = append(g.urls, r.Server.Offer(name, t))

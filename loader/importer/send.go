@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/importer/virtual"
 	"bulkload/loader/server"
@@ -18,9 +20,16 @@ func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
 	if r.State.Tag == "" || r.Record == nil {
 		return Job{}, false, nil
 	}
+	tag, began, known := r.State.Tag, r.State.Began, r.State.Known
+	other := r.State.Range != g.claim.Range
+	if other && strings.HasPrefix(tag, r.prefix(r.State.Range)) && len(g.names) > 0 {
+		// The record knows the job that was begun last. Of several runs of the load that is
+		// another's, and that of this batch has its own name.
+		tag, began, known, other = r.tag(g), time.Time{}, nil, false
+	}
 	var job Job
 	err := r.retry(ctx, func() (err error) {
-		job, err = Find(ctx, r.db, r.State.Tag, r.State.Began, r.State.Known...)
+		job, err = Find(ctx, r.db, tag, began, known...)
 		return err
 	})
 	switch {
@@ -28,13 +37,18 @@ func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
 		return job, false, nil
 	case err != nil:
 		return job, false, err
-	case r.State.Range != g.claim.Range:
+	case other: // of an earlier version, whose names do not tell the batch
 		if done := r.State.Range.End <= g.claim.First; done {
 			return job, false, nil // of a batch that is in
 		}
 		return job, false, fmt.Errorf("%w: IMPORT job %d of an earlier run is for %d to %d, and %d to %d are open", loader.ErrUnconfirmed, job.ID, r.State.Range.First, r.State.Range.End, g.claim.First, g.claim.End)
 	}
 	return job, true, r.Record.SetJob(ctx, job.ID)
+}
+
+// prefix returns what the names of a batch's files begin with.
+func (r *Runner) prefix(batch chunker.Range) string {
+	return fmt.Sprintf("%s-%d-%d-", r.ID, batch.First, batch.End)
 }
 
 // tag returns what the description of a job for g holds and no other's does.

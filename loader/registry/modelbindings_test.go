@@ -88,9 +88,7 @@ var bindings = []binding{
 	{sql: "UPDATE loader.rejects SET position = ", why: mends},
 	// Outside.
 	{sql: "SELECT (SELECT COALESCE(sum(records), 0) FROM loader.ranges ", why: onlyReads},
-	{sql: "SELECT load, lo, hi FROM loader.ledger", why: onlyReads},
 	{sql: "SELECT … FROM loader.loads WHERE target = $1 ", why: onlyReads},
-	{sql: "SELECT load, done FROM loader.claims", why: onlyReads},
 	{sql: "INSERT INTO loader.rejects ", why: "in the transaction of its chunk: as its rows"},
 	{sql: "INSERT INTO loader.moved ", why: "in the transaction of its chunk: as its rows"},
 	{sql: "INSERT INTO loader.loads ", why: "once, before the first run"},

@@ -1,0 +1,69 @@
+package load_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"bulkload/loader"
+	"bulkload/loader/dataset"
+	"bulkload/loader/importer"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+)
+
+// TestRunsShareAnImportOfSeveralJobs has a run of an upload in several jobs stopped while another
+// works on later batches, whose job is the one on record: a third run takes what was given back,
+// and all end well.
+func TestRunsShareAnImportOfSeveralJobs(t *testing.T) {
+	s := loadertest.CockroachServer(t)
+	url := s.NewDatabase(t)
+	settings := load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.Upload, BatchBytes: 1 << 20}}
+	stop := make(chan struct{})
+	first := settings
+	first.Stop = stop
+	const n = 120_000
+	a := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: first})
+	type end struct {
+		res loader.Result
+		err error
+	}
+	run := func(l *load.Load) <-chan end {
+		ended := make(chan end, 1)
+		go func() {
+			res, err := l.Run(context.Background())
+			ended <- end{res, err}
+		}()
+		return ended
+	}
+	jobs := func() int64 {
+		return loadertest.Value[int64](t, url, "SELECT count(*) FROM [SHOW JOBS] WHERE job_type = 'IMPORT' AND position($1 IN description) > 0", a.ID)
+	}
+	aEnds := run(a)
+	loadertest.Eventually(t, "the first job", func() bool { return jobs() >= 1 })
+	srv := loadertest.Open(t, url)
+	b, err := load.Resume(t.Context(), srv, a.ID, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	bEnds := run(b)
+	loadertest.Eventually(t, "a job of the second run", func() bool { return jobs() >= 2 })
+	close(stop)
+	if x := <-aEnds; x.err != nil && !errors.Is(x.err, loader.ErrStopped) {
+		t.Errorf("the run that was stopped ends with %v", x.err)
+	}
+	c, err := load.Resume(t.Context(), srv, a.ID, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	cEnds := run(c)
+	for name, ends := range map[string]<-chan end{"second": bEnds, "third": cEnds} {
+		if x := <-ends; x.err != nil {
+			t.Errorf("the %s run ends with %v", name, x.err)
+		}
+	}
+	checkExact(t, url, b, n)
+	checkNothingLeft(t, url, "points")
+}
