@@ -147,7 +147,7 @@ func isRecord(err error) bool {
 func (p *program) hints(err error, code int) []string {
 	var list []string
 	var create *server.CreateError
-	if errors.As(err, &create) && (create.Kind == "schema" || create.Kind == "table") && strings.HasPrefix(create.Name, registry.Schema) {
+	if errors.As(err, &create) && !server.IsReadOnly(err) && (create.Kind == "schema" || create.Kind == "table") && strings.HasPrefix(create.Name, registry.Schema) {
 		list = append(list, "without a record of the load, which cannot then be resumed: --no-registry")
 	}
 	if server.IsReadOnly(err) {

@@ -173,6 +173,11 @@ func TestUpgradeThatStopped(t *testing.T) {
 		open(t, fresh)
 		makeEarlier(t, url, earlier[0].files)
 		for n := 1; ; n++ {
+			var pools []*pgxpool.Pool // the server has no session for all of the rounds
+			poolOf := func(t *testing.T, url string) *pgxpool.Pool {
+				pools = append(pools, poolOf(t, url))
+				return pools[len(pools)-1]
+			}
 			proxy := loadertest.NewProxy(t, url)
 			pool, info := poolOf(t, proxy.URL()), loadertest.Open(t, url).Info
 			proxy.Add(&loadertest.Fault{When: loadertest.Match{SQL: `^(CREATE|ALTER|INSERT)`, Kind: loadertest.MsgStatement}, Nth: n, Times: -1, Do: loadertest.Inject, Code: "0A000"})
@@ -182,11 +187,12 @@ func TestUpgradeThatStopped(t *testing.T) {
 				}
 				break
 			}
-			reg, _, err := openRead(t, url)
+			reg, read, err := openRead(t, url)
 			if err != nil {
 				t.Fatal(err)
 			}
 			checkReads(t, reg)
+			read.Close()
 			// The next begins where this one ended.
 			loadertest.Exec(t, url, "DROP SCHEMA loader CASCADE")
 			makeEarlier(t, url, earlier[0].files)
@@ -209,6 +215,9 @@ func TestUpgradeThatStopped(t *testing.T) {
 			}
 			if got, want := catalogue(t, url), catalogue(t, fresh); got != want {
 				t.Errorf("behind an upgrade that ended at statement %d the registry is\n%s, want\n%s", n, got, want)
+			}
+			for _, pool := range pools {
+				pool.Close()
 			}
 			loadertest.Exec(t, url, "DROP SCHEMA loader CASCADE")
 			makeEarlier(t, url, earlier[0].files)
