@@ -11,7 +11,7 @@ import (
 // TestListOfManyLoads: a thousand loads are listed by as many statements as a few, and with
 // what is in of each: on record, in a lease, and in the ledger.
 func TestListOfManyLoads(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := registered(t, s)
 		list := func() (said string, all []loadJSON) {
 			cmd := command(url, "loads", "list", "--format", "json", "--echo")

@@ -90,7 +90,7 @@ func TestShareOfBadRecords(t *testing.T) {
 
 // TestHostThatIsConnected: of a URL with several hosts the one that is connected to is named.
 func TestHostThatIsConnected(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		u, err := url.Parse(s.NewDatabase(t))
 		if err != nil {
 			t.Fatal(err)

@@ -70,6 +70,9 @@ func (how stopping) held(t *testing.T, url string) (held string, free func(), be
 func TestSignals(t *testing.T) {
 	for _, how := range append(stoppings, hanging) {
 		t.Run(how.name, func(t *testing.T) {
+			if how.name == hanging.name {
+				loadertest.Long(t) // waits for what hangs
+			}
 			loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 				kinds := []string{"points"}
 				if loadertest.Chaos && !s.Cockroach {

@@ -30,6 +30,9 @@ func TestClosedPipe(t *testing.T) {
 		{"both", load + " 2>&1 | head -1", "local database: ", exitStopped},
 		{"list of loads", "loader loads list --quiet | true", "loader: the result could not be written: ", exitStopped},
 	} {
+		if test.name != "both" && !loadertest.Chaos {
+			continue // a private server takes its time
+		}
 		// The reader is gone before the first byte.
 		gone := filepath.Join(p.tmp, "gone")
 		line := test.command
@@ -54,8 +57,8 @@ func TestClosedPipe(t *testing.T) {
 	if err := json.Unmarshal(out, &list); err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 4 {
-		t.Errorf("got %d loads, want 4: %s", len(list), out)
+	if want := map[bool]int{false: 1, true: 4}[loadertest.Chaos]; len(list) != want {
+		t.Errorf("got %d loads, want %d: %s", len(list), want, out)
 	}
 	for _, l := range list {
 		if l.State != "done" || l.In != 3000 {

@@ -16,6 +16,7 @@ import (
 // works on later batches, whose job is the one on record: a third run takes what was given back,
 // and all end well.
 func TestRunsShareAnImportOfSeveralJobs(t *testing.T) {
+	loadertest.Long(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	settings := load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.Upload, BatchBytes: 1 << 20}}

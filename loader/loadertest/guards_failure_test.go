@@ -1,0 +1,43 @@
+package loadertest_test
+
+func init() { guards = append(guards, failureGuards...) }
+
+// failureGuards are those of what leads on after a failure.
+var failureGuards = []guard{
+	{"a mended file holds what is in", "loader/files/mend.go",
+		"int64(len(text)) == h.bytes && hex.EncodeToString(sum[:16]) == h.hash {", "int64(len(text)) == h.bytes && len(sum) > 0 {",
+		"./cmd/loader", "TestBadRecordDeepInAFile/PostgreSQL", "exit code 0, want 7", false},
+	{"rows that were changed stay", "loader/commit/remove.go",
+		"o.joined(product, o.stored()), o.same(product))", "o.joined(product, o.stored()), o.there(product))",
+		"./cmd/loader", "TestRowsGoWithTheirLoad/PostgreSQL", "the table has \"of others\"", false},
+	{"rows stay that take others with them", "loader/commit/remove.go",
+		"case len(names) > 0:", "case false:",
+		"./cmd/loader", "TestRowsGoWithTheirLoad/PostgreSQL", "exit code 0, want 7", false},
+	{"a new load says that there is an unfinished one", "loader/load/unfinished.go",
+		"if name, yes := r.Reads(l.Spec); yes {", "if name, yes := r.Reads(l.Spec); yes && false {",
+		"./cmd/loader", "TestBadRecordDeepInAFile/PostgreSQL", "exit code 3, want 2", false},
+	{"a run knows the positions on record", "loader/registry/queue.go",
+		"if b.generation != q.Generation {", "if false {",
+		"./loader/load", "TestRunOfTheFileAsItWas/PostgreSQL", "the run with the old file ends with", false},
+	{"an @ behind the host is refused", "loader/server/connstring.go",
+		"case strings.Contains(query, \"@\"):", "case false:",
+		"./loader/server", "TestMalformedStringsAreNotQuoted", "taken, as ", false},
+	{"rejects of an earlier load are kept", "cmd/loader/rejects.go",
+		"case !held:", "case false:",
+		"./cmd/loader", "TestRejectsAreKept", "want \"id.nbad0", false},
+	{"a closed pipe does not end the command", "cmd/loader/main.go",
+		"signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)", "",
+		"./cmd/loader", "TestClosedPipe", "exit code 141, want 5", false},
+	{"a hangup that is ignored stays so", "cmd/loader/main.go",
+		"if !signal.Ignored(syscall.SIGHUP) {", "if true {",
+		"./cmd/loader", "TestHangupThatIsIgnored", "exit code 129", false},
+	{"a stop ends whatever hangs", "cmd/loader/stop.go",
+		"if !p.importing.Load() {", "if false {",
+		"./cmd/loader", "TestSignals/Ctrl-C_while_the_server_hangs/PostgreSQL", "the end of the command", true},
+	{"a share is one of the records read so far", "loader/files/rejects.go",
+		"t.read += span.Rows - before.read", "_ = before",
+		"./loader/files", "TestShareOfTheRecordsThatWereRead", "want allowed: true", false},
+	{"one file is not loaded under two names", "loader/files/names.go",
+		"if other != nil && os.SameFile(info, other) {", "if false {",
+		"./loader/files", "TestOneFileUnderTwoNames", "hard.csv: got <nil>", false},
+}
