@@ -18,8 +18,8 @@ import (
 	"bulkload/loader/atomicfile"
 	"bulkload/loader/bench"
 	"bulkload/loader/commit"
+	"bulkload/loader/failure"
 	"bulkload/loader/files"
-	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
@@ -317,7 +317,7 @@ func (p *program) writeOutputs(list outputs, report *bench.Report) error {
 			err = o.file.Finish()
 		}
 		if err != nil {
-			errs = append(errs, &importer.FileError{Name: o.path, Err: err})
+			errs = append(errs, failure.Writing(o.path, err))
 			continue
 		}
 		o.file = nil

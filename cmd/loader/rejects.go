@@ -14,6 +14,7 @@ import (
 	"strconv"
 
 	"bulkload/loader/atomicfile"
+	"bulkload/loader/failure"
 	"bulkload/loader/load"
 	"bulkload/loader/rows"
 )
@@ -40,7 +41,7 @@ func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error)
 		err = writeRejectFiles(base, header, func(f func(rows.Reject) error) error { return l.EachReject(ctx, f) })
 	}
 	if err != nil {
-		return n, &writeError{fmt.Errorf("write the rejects: %w; they are kept in table loader.rejects", err)}
+		return n, &writeError{fmt.Errorf("%w; the rejects are kept in table loader.rejects", err)}
 	}
 	p.note("rejects: %s, and why: %s", base+recordsSuffix, base+reasonsSuffix)
 	return n, nil
@@ -56,14 +57,15 @@ const (
 // hold the rejects of an earlier load, or something else: the error is then fs.ErrExist, unless
 // all of their lines are in the new ones, as those of an earlier run of the same load are.
 func writeRejectFiles(base, header string, each func(func(rows.Reject) error) error) error {
-	records, err := atomicfile.Create(base + recordsSuffix)
+	recordsName, reasonsName := base+recordsSuffix, base+reasonsSuffix
+	records, err := atomicfile.Create(recordsName)
 	if err != nil {
-		return err
+		return failure.Writing(recordsName, err)
 	}
 	defer records.Discard()
-	reasons, err := atomicfile.Create(base + reasonsSuffix)
+	reasons, err := atomicfile.Create(reasonsName)
 	if err != nil {
-		return err
+		return failure.Writing(reasonsName, err)
 	}
 	defer reasons.Discard()
 	out, list := bufio.NewWriter(records), csv.NewWriter(reasons)
@@ -76,24 +78,24 @@ func writeRejectFiles(base, header string, each func(func(rows.Reject) error) er
 		if last := len(r.Record) - 1; last < 0 || r.Record[last] != '\n' && r.Record[last] != '\r' {
 			out.WriteByte('\n')
 		}
-		return list.Write([]string{r.File, strconv.FormatInt(r.Line, 10), strconv.FormatInt(r.Byte, 10), r.Column, r.Code, r.Reason})
+		return failure.Writing(reasonsName, list.Write([]string{r.File, strconv.FormatInt(r.Line, 10), strconv.FormatInt(r.Byte, 10), r.Column, r.Code, r.Reason}))
 	})
 	list.Flush()
-	if err := errors.Join(err, out.Flush(), list.Error()); err != nil {
+	if err := errors.Join(err, failure.Writing(recordsName, out.Flush()), failure.Writing(reasonsName, list.Error())); err != nil {
 		return err
 	}
-	for name, file := range map[string]*atomicfile.File{base + recordsSuffix: records, base + reasonsSuffix: reasons} {
+	for name, file := range map[string]*atomicfile.File{recordsName: records, reasonsName: reasons} {
 		if err := file.Chmod(0o600); err != nil { // whatever the umask
-			return err
+			return failure.Writing(name, err)
 		}
 		switch held, err := holds(file.Name(), name); {
 		case err != nil:
-			return err
+			return failure.Reading(name, err)
 		case !held:
-			return &fs.PathError{Op: "write", Path: name, Err: fs.ErrExist}
+			return failure.Writing(name, fs.ErrExist)
 		}
 	}
-	return errors.Join(finish(records, base+recordsSuffix), finish(reasons, base+reasonsSuffix))
+	return errors.Join(failure.Writing(recordsName, finish(records, recordsName)), failure.Writing(reasonsName, finish(reasons, reasonsName)))
 }
 
 // finish gives a file its name, in place of a file that was found to be held in it.

@@ -136,13 +136,13 @@ func (s *CSV) file(position int64) (int, *File) {
 func (s *CSV) unchanged(f *os.File, i int) error {
 	info, err := f.Stat()
 	if err != nil {
-		return &FileError{s.Files[i].Name, err}
+		return failure.Reading(s.Files[i].Name, err)
 	}
 	switch was := &s.Files[i]; {
 	case info.Size() != was.Bytes:
-		return &FileError{was.Name, fmt.Errorf("%w: it has %d bytes, and had %d", ErrChanged, info.Size(), was.Bytes)}
+		return failure.Reading(was.Name, fmt.Errorf("%w: it has %d bytes, and had %d", ErrChanged, info.Size(), was.Bytes))
 	case !info.ModTime().Equal(was.Modified):
-		return &FileError{was.Name, fmt.Errorf("%w: it was written to", ErrChanged)}
+		return failure.Reading(was.Name, fmt.Errorf("%w: it was written to", ErrChanged))
 	}
 	return nil
 }
@@ -299,7 +299,7 @@ func (s *CSV) read(o *origin) error {
 			if errors.Is(err, io.EOF) {
 				err = fmt.Errorf("%w: it ends early", ErrChanged)
 			}
-			return &FileError{f.Name, err}
+			return failure.Reading(f.Name, err)
 		}
 		return nil
 	})

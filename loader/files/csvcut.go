@@ -9,6 +9,7 @@ import (
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
 	"bulkload/loader"
+	"bulkload/loader/failure"
 )
 
 // Cut implements loader.Cutter. The spans of a stream are read from it one after the
@@ -114,7 +115,7 @@ func (s *CSV) spans(i int, r chunker.Range) *spans {
 func (c *spans) bodyLine(r io.Reader) int64 {
 	head := make([]byte, c.file.Data)
 	if _, err := io.ReadFull(r, head); err != nil {
-		c.err = &FileError{c.file.Name, err}
+		c.err = failure.Reading(c.file.Name, err)
 	}
 	return 1 + countLines(head)
 }
@@ -149,7 +150,7 @@ func (c *spans) fill(n int) error {
 			if errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errors.New("the compressed data ends early")
 			}
-			return &FileError{c.file.Name, fmt.Errorf("behind byte %d: %w", c.base+int64(len(c.buf))-c.file.First, err)}
+			return failure.Reading(c.file.Name, fmt.Errorf("behind byte %d: %w", c.base+int64(len(c.buf))-c.file.First, err))
 		}
 	}
 	return nil

@@ -4,9 +4,6 @@
 package files
 
 import (
-	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -55,32 +52,7 @@ var ErrChanged = dataset.ErrChanged
 var ErrOnce = dataset.ErrOnce
 
 // A FileError says that an input cannot be read.
-type FileError struct {
-	Name string
-	Err  error
-}
-
-// ErrorKind implements failure.Kinded.
-func (e *FileError) ErrorKind() failure.Kind {
-	if k := failure.Of(e.Err); k != failure.None {
-		return k
-	}
-	return failure.Data
-}
-
-func (e *FileError) Error() string {
-	name, err := e.Name, e.Err
-	if name == Stdin {
-		name = "standard input"
-	}
-	var path *os.PathError
-	if errors.As(err, &path) {
-		err = path.Err
-	}
-	return fmt.Sprintf("%s: %v", name, err)
-}
-
-func (e *FileError) Unwrap() error { return e.Err }
+type FileError = failure.FileError
 
 // Base returns the name without its directory, for messages.
 func (f *File) Base() string {

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"bulkload/loader/failure"
 )
 
 // Sampling of a file for its hash.
@@ -44,9 +46,9 @@ func sample(r io.ReaderAt, size int64) (string, error) {
 func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
 	switch {
 	case f.Name == Stdin:
-		return &FileError{Stdin, ErrOnce}
+		return failure.Reading(Stdin, ErrOnce)
 	case f.Once:
-		return &FileError{f.Name, fmt.Errorf("%w: the query of its address is not kept", ErrOnce)}
+		return failure.Reading(f.Name, fmt.Errorf("%w: the query of its address is not kept", ErrOnce))
 	}
 	now := File{Name: f.Name, Bytes: -1}
 	if _, err := in.peek(ctx, &now); err != nil {
@@ -54,11 +56,11 @@ func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
 	}
 	switch {
 	case now.Bytes != f.Bytes:
-		return &FileError{f.Name, fmt.Errorf("%w: it has %d bytes, and had %d", ErrChanged, now.Bytes, f.Bytes)}
+		return failure.Reading(f.Name, fmt.Errorf("%w: it has %d bytes, and had %d", ErrChanged, now.Bytes, f.Bytes))
 	case now.Hash != f.Hash:
-		return &FileError{f.Name, fmt.Errorf("%w: its content is another", ErrChanged)}
+		return failure.Reading(f.Name, fmt.Errorf("%w: its content is another", ErrChanged))
 	case !now.Modified.Equal(f.Modified) && !anyTime:
-		return &FileError{f.Name, fmt.Errorf("%w: it was written at %s; --any-time goes on if only its time is another", ErrChanged, now.Modified.Format(time.DateTime))}
+		return failure.Reading(f.Name, fmt.Errorf("%w: it was written at %s; --any-time goes on if only its time is another", ErrChanged, now.Modified.Format(time.DateTime)))
 	}
 	return nil
 }
@@ -70,7 +72,7 @@ func (in *Input) Touch(f *File) error {
 	}
 	info, err := os.Stat(f.Name)
 	if err != nil {
-		return &FileError{f.Name, err}
+		return failure.Reading(f.Name, err)
 	}
 	f.Modified = info.ModTime().UTC()
 	return nil

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"bulkload/loader/failure"
 )
 
 // An Input opens the files of a load. Stdin is read through it, so that its beginning
@@ -75,7 +77,7 @@ func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([
 			f.Size = StreamSpace
 		}
 		if at += f.Size; at < 0 || at > 1<<62 {
-			return nil, &FileError{name, errors.New("too many files for one load")}
+			return nil, failure.Reading(name, errors.New("too many files for one load"))
 		}
 	}
 	return files, nil
@@ -101,9 +103,9 @@ func (f *File) splitURL() error {
 	switch {
 	case err != nil || u.Host == "":
 		f.Name = "the address"
-		return &FileError{f.Name, errors.New("is not a URL")}
+		return failure.Reading(f.Name, errors.New("is not a URL"))
 	case u.User != nil:
-		return &FileError{shown(f.Name), errors.New("a user and a password in the address are not taken; fetch it with a tool of yours and pipe it in, with - as its name")}
+		return failure.Reading(shown(f.Name), errors.New("a user and a password in the address are not taken; fetch it with a tool of yours and pipe it in, with - as its name"))
 	}
 	f.Name, f.query = name, query
 	f.Once = query != ""
@@ -117,7 +119,7 @@ func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 		f.Stream = true
 		head, err := in.stdin.peek(ctx, HeadBytes)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, &FileError{Stdin, err}
+			return nil, failure.Reading(Stdin, err)
 		}
 		return head, nil
 	case isURL(f.Name):
@@ -129,31 +131,31 @@ func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 		defer body.Close()
 		head, err := io.ReadAll(io.LimitReader(body, HeadBytes))
 		if err != nil {
-			return nil, &FileError{f.Name, err}
+			return nil, failure.Reading(f.Name, err)
 		}
 		return head, nil
 	}
 	info, err := os.Stat(f.Name) // to open a pipe would wait for its writer
 	switch {
 	case err != nil:
-		return nil, &FileError{f.Name, err}
+		return nil, failure.Reading(f.Name, err)
 	case info.IsDir():
-		return nil, &FileError{f.Name, errors.New("is a directory; name its files, or a pattern such as " + filepath.Join(f.Base(), "*.csv"))}
+		return nil, failure.Reading(f.Name, errors.New("is a directory; name its files, or a pattern such as "+filepath.Join(f.Base(), "*.csv")))
 	case !info.Mode().IsRegular():
-		return nil, &FileError{f.Name, errors.New("is no regular file; pipe it in, with - as its name")}
+		return nil, failure.Reading(f.Name, errors.New("is no regular file; pipe it in, with - as its name"))
 	}
 	file, err := os.Open(f.Name)
 	if err != nil {
-		return nil, &FileError{f.Name, err}
+		return nil, failure.Reading(f.Name, err)
 	}
 	defer file.Close()
 	f.Bytes, f.Modified = info.Size(), info.ModTime().UTC()
 	if f.Hash, err = sample(file, f.Bytes); err != nil {
-		return nil, &FileError{f.Name, err}
+		return nil, failure.Reading(f.Name, err)
 	}
 	head := make([]byte, min(HeadBytes, f.Bytes))
 	if _, err := file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, &FileError{f.Name, err}
+		return nil, failure.Reading(f.Name, err)
 	}
 	return head, nil
 }
@@ -173,14 +175,14 @@ func (in *Input) Open(ctx context.Context, f *File) (io.ReadCloser, error) {
 	default:
 		file, err := os.Open(f.Name)
 		if err != nil {
-			return nil, &FileError{f.Name, err}
+			return nil, failure.Reading(f.Name, err)
 		}
 		stored = file
 	}
 	r, err := decode(stored, f)
 	if err != nil {
 		stored.Close()
-		return nil, &FileError{f.Name, err}
+		return nil, failure.Reading(f.Name, err)
 	}
 	return r, nil
 }
@@ -193,7 +195,7 @@ func (in *Input) get(ctx context.Context, f *File) (io.ReadCloser, error) {
 	}
 	body, err := withIdleTimeout(ctx, silence, func(ctx context.Context) (io.ReadCloser, error) { return request(ctx, f) })
 	if err != nil {
-		return nil, &FileError{f.Name, err}
+		return nil, failure.Reading(f.Name, err)
 	}
 	return body, nil
 }
@@ -236,10 +238,10 @@ func (in *Input) Head(ctx context.Context, f *File, most int) (head []byte, whol
 	if f.Name == Stdin {
 		stored, err := in.stdin.peek(ctx, most)
 		if ended = errors.Is(err, io.EOF); err != nil && !ended {
-			return nil, false, &FileError{Stdin, err}
+			return nil, false, failure.Reading(Stdin, err)
 		}
 		if r, err = decode(io.NopCloser(bytes.NewReader(stored)), f); err != nil {
-			return nil, false, &FileError{Stdin, err}
+			return nil, false, failure.Reading(Stdin, err)
 		}
 	} else if r, err = in.Open(ctx, f); err != nil {
 		return nil, false, err
@@ -253,5 +255,5 @@ func (in *Input) Head(ctx context.Context, f *File, most int) (head []byte, whol
 	case len(head) > 0:
 		return head, false, nil // a fault behind is told when it is met
 	}
-	return nil, false, &FileError{f.Name, err}
+	return nil, false, failure.Reading(f.Name, err)
 }

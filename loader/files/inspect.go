@@ -11,6 +11,7 @@ import (
 
 	"bulkload/chunker/csv"
 	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
 )
 
 // inspect looks at the files: form, dialect, header, sample.
@@ -39,7 +40,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 		head, whole, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
 			file.Data = Skipped(head, f.Skip)
 			if !Valid(head, whole) && f.MaxErrors.none() {
-				return false, &FileError{Name: file.Name, Err: errors.New("is not UTF-8; name its encoding, for example --encoding latin1")}
+				return false, failure.Reading(file.Name, errors.New("is not UTF-8; name its encoding, for example --encoding latin1"))
 			}
 			body := head[file.Data:]
 			if c.Dialect.Delimiter = delimiter; delimiter == 0 && len(body) > 0 {
@@ -62,7 +63,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 			continue
 		}
 		if len(list) == 0 {
-			return nil, &FileError{Name: file.Name, Err: fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head))}
+			return nil, failure.Reading(file.Name, fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head)))
 		}
 		c.sample = list
 		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)

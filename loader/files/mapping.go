@@ -12,6 +12,7 @@ import (
 	"bulkload/chunker/csv"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
 	"bulkload/loader/server"
 )
 
@@ -186,13 +187,13 @@ func (c *spec) skipHeader(ctx context.Context, f *Request) error {
 			if len(body) == 0 {
 				continue
 			}
-			return &FileError{Name: file.Name, Err: errors.New("its header does not end")}
+			return failure.Reading(file.Name, errors.New("its header does not end"))
 		}
 		text := string(body[:end])
 		if trimmed := strings.TrimRight(text, "\r\n"); c.Header == "" {
 			c.Header = trimmed
 		} else if trimmed != c.Header {
-			return &FileError{Name: file.Name, Err: fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base())}
+			return failure.Reading(file.Name, fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base()))
 		}
 		file.Data += int64(end)
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"bulkload/loader/failure"
 )
 
 func isURL(name string) bool {
@@ -29,7 +31,7 @@ func Expand(args []string) ([]string, error) {
 	seen := map[string]bool{}
 	for _, n := range names {
 		if seen[n] {
-			return nil, &FileError{shown(n), errors.New("is named twice")}
+			return nil, failure.Reading(shown(n), errors.New("is named twice"))
 		}
 		seen[n] = true
 	}
@@ -41,11 +43,11 @@ func expand(arg string, lists bool) ([]string, error) {
 	case arg == Stdin || isURL(arg):
 		return []string{arg}, nil
 	case strings.Contains(arg, "://"):
-		return nil, &FileError{arg[:strings.Index(arg, "://")+3] + "…", errors.New("only the server reads there; name a copy of the file that is here, to be compared with what arrives, and the location in --handoff")}
+		return nil, failure.Reading(arg[:strings.Index(arg, "://")+3]+"…", errors.New("only the server reads there; name a copy of the file that is here, to be compared with what arrives, and the location in --handoff"))
 	case lists && strings.HasPrefix(arg, "@"):
 		text, err := os.ReadFile(arg[1:])
 		if err != nil {
-			return nil, &FileError{arg[1:], err}
+			return nil, failure.Reading(arg[1:], err)
 		}
 		var names []string
 		for line := range strings.Lines(string(text)) {
@@ -59,21 +61,21 @@ func expand(arg string, lists bool) ([]string, error) {
 			names = append(names, list...)
 		}
 		if len(names) == 0 {
-			return nil, &FileError{arg[1:], errors.New("names no file")}
+			return nil, failure.Reading(arg[1:], errors.New("names no file"))
 		}
 		return names, nil
 	}
 	if _, err := os.Stat(arg); err != nil && strings.ContainsAny(arg, "*?[") {
 		list, err := filepath.Glob(arg)
 		if err != nil {
-			return nil, &FileError{arg, err}
+			return nil, failure.Reading(arg, err)
 		}
 		if len(list) == 0 {
-			return nil, &FileError{arg, errors.New("matches no file")}
+			return nil, failure.Reading(arg, errors.New("matches no file"))
 		}
 		for i := range list {
 			if list[i], err = filepath.Abs(list[i]); err != nil {
-				return nil, &FileError{list[i], err}
+				return nil, failure.Reading(list[i], err)
 			}
 		}
 		slices.Sort(list)
@@ -81,7 +83,7 @@ func expand(arg string, lists bool) ([]string, error) {
 	}
 	abs, err := filepath.Abs(arg)
 	if err != nil {
-		return nil, &FileError{arg, err}
+		return nil, failure.Reading(arg, err)
 	}
 	return []string{abs}, nil
 }
@@ -101,7 +103,7 @@ func sameFiles(names []string) error {
 		}
 		for j, other := range infos[:i] {
 			if other != nil && os.SameFile(info, other) {
-				return &FileError{name, fmt.Errorf("is the same file as %s; name it once, or load a copy of it if its rows are wanted twice", names[j])}
+				return failure.Reading(name, fmt.Errorf("is the same file as %s; name it once, or load a copy of it if its rows are wanted twice", names[j]))
 			}
 		}
 	}

@@ -3,6 +3,8 @@ package files
 import (
 	"os"
 	"time"
+
+	"bulkload/loader/failure"
 )
 
 // maxOpenFiles is the number of plain files that are kept open while nobody reads from them.
@@ -92,10 +94,10 @@ func (s *CSV) acquire(i int) (*openFile, error) {
 	switch {
 	case err != nil:
 		delete(s.open, i)
-		file.err = &FileError{s.Files[i].Name, err}
+		file.err = failure.Reading(s.Files[i].Name, err)
 	case s.open[i] != file: // closed meanwhile
 		f.Close()
-		file.err = &FileError{s.Files[i].Name, os.ErrClosed}
+		file.err = failure.Reading(s.Files[i].Name, os.ErrClosed)
 	default:
 		file.File = f
 	}

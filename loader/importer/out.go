@@ -19,23 +19,7 @@ import (
 )
 
 // A FileError says that a file could not be written.
-type FileError struct {
-	Name string
-	Err  error
-}
-
-// ErrorKind implements failure.Kinded.
-func (e *FileError) ErrorKind() failure.Kind { return failure.Target }
-
-func (e *FileError) Error() string {
-	var path *os.PathError
-	if errors.As(e.Err, &path) {
-		return fmt.Sprintf("write %s: %v", e.Name, path.Err)
-	}
-	return fmt.Sprintf("write %s: %v", e.Name, e.Err)
-}
-
-func (e *FileError) Unwrap() error { return e.Err }
+type FileError = failure.FileError
 
 // Out writes texts to files of the given names, one each, several at a time; .gz and
 // .zst at the end of a name compress. Only their owner can read the files. None is
@@ -44,11 +28,11 @@ func (e *FileError) Unwrap() error { return e.Err }
 func Out(ctx context.Context, names []string, texts []*virtual.File, workers int) (err error) {
 	for i, n := range names {
 		if _, err := os.Lstat(n); err == nil {
-			return &FileError{n, os.ErrExist}
+			return failure.Writing(n, os.ErrExist)
 		}
 		for _, other := range names[:i] {
 			if other == n {
-				return &FileError{n, fmt.Errorf("%d files would have this name; a * in it becomes their number", len(names))}
+				return failure.Writing(n, fmt.Errorf("%d files would have this name; a * in it becomes their number", len(names)))
 			}
 		}
 	}
@@ -73,7 +57,7 @@ func Out(ctx context.Context, names []string, texts []*virtual.File, workers int
 func out(ctx context.Context, name string, t *virtual.File) (err error) {
 	f, err := atomicfile.Create(name)
 	if err != nil {
-		return &FileError{name, err}
+		return failure.Writing(name, err)
 	}
 	defer func() {
 		if err != nil {
@@ -90,7 +74,7 @@ func out(ctx context.Context, name string, t *virtual.File) (err error) {
 	case strings.HasSuffix(name, ".zst"):
 		z, err := zstd.NewWriter(b, zstd.WithEncoderConcurrency(1))
 		if err != nil {
-			return &FileError{name, err}
+			return failure.Writing(name, err)
 		}
 		w, end = z, z.Close
 	}
@@ -99,11 +83,11 @@ func out(ctx context.Context, name string, t *virtual.File) (err error) {
 		if errors.As(err, &src) || ctx.Err() != nil {
 			return err
 		}
-		return &FileError{name, err}
+		return failure.Writing(name, err)
 	}
 	for _, finish := range []func() error{end, b.Flush, f.Finish} {
 		if err := finish(); err != nil {
-			return &FileError{name, err}
+			return failure.Writing(name, err)
 		}
 	}
 	return nil

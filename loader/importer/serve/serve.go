@@ -3,7 +3,6 @@
 package serve
 
 import (
-	"bulkload/loader/importer/virtual"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -16,12 +15,16 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"bulkload/loader/failure"
+	"bulkload/loader/importer/virtual"
 )
 
 // Secret is what the tokens of served files are made from. Who has it can read the
@@ -92,7 +95,7 @@ func Listen(addr, host, certFile, keyFile string, secret Secret) (*Server, error
 	scheme := "http"
 	var conf *tls.Config
 	if certFile != "" || keyFile != "" {
-		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+		pair, err := keyPair(certFile, keyFile)
 		if err != nil {
 			return nil, fmt.Errorf("serve over TLS: %w", err)
 		}
@@ -125,6 +128,20 @@ func Listen(addr, host, certFile, keyFile string, secret Secret) (*Server, error
 		s.http.Serve(l) // ends with Close
 	}()
 	return s, nil
+}
+
+// keyPair reads a certificate and its key. The error is a *failure.FileError.
+func keyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, failure.Reading(certFile, err)
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return tls.Certificate{}, failure.Reading(keyFile, err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	return pair, failure.Reading(certFile, err)
 }
 
 // Addr returns the host:port that the server listens at, for another one to take its

@@ -17,6 +17,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
+	"bulkload/loader/failure"
 	"bulkload/loader/importer/serve"
 	"bulkload/loader/importer/virtual"
 	"bulkload/loader/loadertest"
@@ -169,6 +170,10 @@ func TestServedOverTLS(t *testing.T) {
 	}
 	if _, err := serve.Listen("", "", cert, cert, serve.NewSecret()); err == nil {
 		t.Error("a certificate is taken for a key")
+	}
+	var file *failure.FileError
+	if _, err := serve.Listen("", "", cert, key+".gone", serve.NewSecret()); !errors.As(err, &file) || file.Name != key+".gone" || file.Write {
+		t.Errorf("without the key: got %v, want an error that names its file", err)
 	}
 }
 
