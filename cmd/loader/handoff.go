@@ -96,7 +96,7 @@ func (p *program) writeOut(c *cli.Context, req load.Request, seed uint64, patter
 	}()
 	facts, rows := req.Dataset.Facts(), req.Dataset.Size().Rows
 	r := p.report(rows, 0, facts.Noun)
-	out, err := load.Out(ctx, load.OutRequest{
+	out, err := importer.Write(ctx, importer.WriteRequest{
 		Dataset: req.Dataset, Table: table, Pattern: pattern,
 		Files: req.ImportOptions.Streams, Workers: req.Workers, Observe: r.set,
 	})

@@ -1,4 +1,4 @@
-package load
+package importer
 
 import (
 	"context"
@@ -8,16 +8,15 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/dataset"
-	"bulkload/loader/importer"
 	"bulkload/loader/importer/virtual"
 )
 
-// An OutRequest asks for files of generated rows, for an IMPORT INTO that somebody else
+// An WriteRequest asks for files of generated rows, for an IMPORT INTO that somebody else
 // runs.
-type OutRequest struct {
+type WriteRequest struct {
 	Dataset dataset.Dataset
 	Table   pgx.Identifier // that the statement names
-	Pattern string         // of the files' names; see importer.Name
+	Pattern string         // of the files' names; see Name
 	Files   int            // zero is one
 	Workers int            // files that are written at a time; zero is automatic
 	// Observe, when not nil, is told the number of rows that were made, now and
@@ -29,14 +28,14 @@ type OutRequest struct {
 type Output struct {
 	Names []string
 	// Statement reads the files, under names to be completed with where they are.
-	Statement importer.Statement
+	Statement Statement
 	Keys      chunker.Range // of the rows, where nobody else has keys in it
 }
 
-// Out writes the rows of a load to files, without a server: with the same seed, rows and
+// Write writes the rows of a load to files, without a server: with the same seed, rows and
 // files the same bytes. Their keys depend on the seed alone. The errors are those
-// of importer.Out.
-func Out(ctx context.Context, req OutRequest) (Output, error) {
+// of Out.
+func Write(ctx context.Context, req WriteRequest) (Output, error) {
 	var out Output
 	if err := req.Dataset.Offline(); err != nil {
 		return out, err
@@ -48,22 +47,22 @@ func Out(ctx context.Context, req OutRequest) (Output, error) {
 		return out, err
 	}
 	for i := range texts {
-		out.Names = append(out.Names, importer.Name(req.Pattern, i, len(texts)))
+		out.Names = append(out.Names, Name(req.Pattern, i, len(texts)))
 	}
 	workers := req.Workers
 	if workers == 0 {
-		workers = minWorkers
+		workers = MinUploads
 	}
-	out.Statement = importer.Statement{Table: req.Table, Format: virtual.CSV}
+	out.Statement = Statement{Table: req.Table, Format: virtual.CSV}
 	for _, c := range src.Columns() {
 		out.Statement.Columns = append(out.Statement.Columns, c.Name)
 	}
 	done := make(chan struct{})
 	defer close(done)
 	if req.Observe != nil {
-		go importer.Watch(texts, done, req.Observe)
+		go Watch(texts, done, req.Observe)
 	}
-	if err := importer.Out(ctx, out.Names, texts, workers); err != nil {
+	if err := Out(ctx, out.Names, texts, workers); err != nil {
 		return out, fmt.Errorf("nothing was written: %w", err)
 	}
 	return out, nil
