@@ -1,4 +1,4 @@
-// Package atomicfile writes files that are complete when they have their name.
+// Package atomicfile writes files that have their name only when they are complete.
 package atomicfile
 
 import (
@@ -12,18 +12,18 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// A File is a file that is being written. It has a hidden name until it is complete, so
-// that nobody takes a part for the whole, and only its owner can read it. What a kill -9
-// leaves of one, Create of the same name removes.
+// A File is a file that is being written. It has a hidden name until it is complete, and only
+// its owner can read it. Create removes what a killed process has left of a file of the same
+// name. A File is used by one goroutine at a time.
 type File struct {
 	*os.File
 	name string
-	// lock is held while the file is written, so that no other command takes it for
-	// left. Windows has no need of it: it does not remove what is open.
+	// lock is held while the file is written, so that no other process removes it. Windows
+	// needs no lock: it does not remove open files.
 	lock *flock.Flock
 }
 
-// Create makes a file that is to have a name when it is complete, in the same directory.
+// Create makes a file in the directory of name. Finish gives it that name.
 func Create(name string) (*File, error) {
 	dir, hidden := filepath.Dir(name), "."+filepath.Base(name)+".part-"
 	removeLeft(dir, hidden)
@@ -41,7 +41,7 @@ func Create(name string) (*File, error) {
 			p.Discard()
 			return nil, err
 		}
-		// Before it was locked another command may have removed it.
+		// Another process may have removed it before it was locked.
 		if here, err := os.Lstat(f.Name()); locked && err == nil {
 			if mine, err := f.Stat(); err == nil && os.SameFile(here, mine) {
 				return p, nil
@@ -51,7 +51,7 @@ func Create(name string) (*File, error) {
 	}
 }
 
-// removeLeft removes the files of that beginning that nobody writes any more, where it may.
+// removeLeft removes files with that prefix that no process writes any more, as far as it may.
 func removeLeft(dir, hidden string) {
 	list, _ := os.ReadDir(dir)
 	for _, e := range list {
@@ -69,7 +69,7 @@ func removeLeft(dir, hidden string) {
 	}
 }
 
-// Finish gives the file its name. Its content is on the disk then.
+// Finish syncs the file and gives it its name.
 func (p *File) Finish() error {
 	err := p.Sync()
 	if err == nil {
@@ -89,7 +89,7 @@ func (p *File) Finish() error {
 func (p *File) FinishNew() error {
 	err := p.Sync()
 	if err == nil {
-		// A rename would take the place of a file that came meanwhile.
+		// A rename would replace a file that was created meanwhile.
 		if err = os.Link(p.File.Name(), p.name); err == nil {
 			p.Discard()
 			return nil
@@ -104,7 +104,7 @@ func (p *File) FinishNew() error {
 	return p.Finish() // a file system without links
 }
 
-// Discard removes the file, unless it is finished or gone.
+// Discard removes the file, unless it is finished.
 func (p *File) Discard() {
 	p.File.Close()
 	if err := os.Remove(p.File.Name()); err == nil || errors.Is(err, fs.ErrNotExist) {

@@ -1,5 +1,5 @@
-// Package extsort sorts more records than memory holds, in a temporary file. It knows
-// nothing of what the records mean.
+// Package extsort sorts more records than memory holds, in a temporary file. It gives the
+// records no meaning.
 package extsort
 
 import (
@@ -15,14 +15,13 @@ import (
 // A Record is what is sorted, by its bytes.
 type Record [24]byte
 
-// memory is the number of records that are sorted at once: 24 MiB of them.
+// memory is the number of records that are sorted in memory: 24 MiB.
 const memory = 1 << 20
 
 // A Sorter sorts records. The zero value is ready for use, by one goroutine at a time. Close
 // it after use.
 type Sorter struct {
-	// Memory is the number of records that are held at once; zero is about 24 MiB of
-	// them.
+	// Memory is the number of records that are held in memory; zero is about 24 MiB.
 	Memory int
 
 	held []Record
@@ -31,7 +30,7 @@ type Sorter struct {
 	out  *bufio.Writer
 }
 
-// Add takes a record.
+// Add adds a record.
 func (s *Sorter) Add(r Record) error {
 	most := s.Memory
 	if most == 0 {
@@ -44,8 +43,8 @@ func (s *Sorter) Add(r Record) error {
 	return s.spill()
 }
 
-// spill writes what is held to the file. The file has no name any more where the system lets
-// an open file lose it, so that nothing stays, however the process ends.
+// spill writes the records in memory to the file. The file's name is removed at once where the
+// system allows that: nothing is left, however the process ends.
 func (s *Sorter) spill() error {
 	if s.file == nil {
 		f, err := os.CreateTemp("", "loader-sort-*")

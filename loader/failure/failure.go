@@ -1,9 +1,10 @@
-// Package failure says what kinds of errors there are. Exit codes are a table over them.
+// Package failure has the kinds of errors, and the error of a file. Exit codes are a table over
+// the kinds. It decides nothing by an error's text.
 package failure
 
 import "errors"
 
-// A Kind says what an error means to whoever runs a load. Exit codes are read from it.
+// A Kind says what an error means to the user.
 type Kind int
 
 // The kinds. Where an error has several of them, joined or wrapped, the first in this order
@@ -11,13 +12,13 @@ type Kind int
 const (
 	None        Kind = iota
 	Usage            // the command line, or the request, contradicts itself
-	Interrupted      // the user wanted no more
-	Unconfirmed      // the server has not confirmed what it should have, or has lost it
-	Refused          // the load cannot be resumed, or not like this
-	Data             // the rows are at fault
-	GaveUp           // the server was away, or refused, for too long; the load can be resumed
-	Target           // the server, the log-in or the table does not take the rows
-	Fault            // of the loader itself
+	Interrupted      // the user stopped the command
+	Unconfirmed      // the server has not confirmed all rows, or has lost some
+	Refused          // the load cannot be resumed
+	Data             // rows or their files are bad
+	GaveUp           // the server was away or refused for too long; the load can be resumed
+	Target           // the server, the login or the table does not accept the rows
+	Fault            // the loader is wrong
 )
 
 // String returns the kind in one word.
@@ -25,7 +26,7 @@ func (k Kind) String() string {
 	return [...]string{"none", "usage", "stopped", "unconfirmed", "refused", "data", "gave up", "target", "fault"}[k]
 }
 
-// Kinded is implemented by errors that know their kind. What they wrap is not asked.
+// Kinded is implemented by errors that know their kind. The errors that they wrap do not count.
 type Kinded interface{ ErrorKind() Kind }
 
 // Of returns the kind of err; None where nothing in its tree is Kinded.

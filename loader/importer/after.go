@@ -11,8 +11,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// Valid returns the names of the foreign keys and checks of a table that are validated.
-// IMPORT INTO leaves them all as not.
+// Valid returns the names of the validated foreign keys and checks of a table. IMPORT INTO
+// leaves all of them unvalidated.
 func Valid(ctx context.Context, db server.Querier, table pgx.Identifier) ([]string, error) {
 	found, err := db.Query(ctx, `SELECT constraint_name FROM [SHOW CONSTRAINTS FROM `+table.Sanitize()+`] WHERE validated AND constraint_type IN ('CHECK', 'FOREIGN KEY') ORDER BY constraint_name`)
 	if err == nil {
@@ -24,7 +24,7 @@ func Valid(ctx context.Context, db server.Querier, table pgx.Identifier) ([]stri
 	return nil, fmt.Errorf("read the constraints of %s: %w", server.Display(table), err)
 }
 
-// A ConstraintError says that rows which were imported break a constraint. They are in.
+// A ConstraintError says that imported rows break a constraint. The rows are in the table.
 type ConstraintError struct {
 	Table, Name string
 	Err         error
@@ -39,7 +39,7 @@ func (e *ConstraintError) Error() string {
 
 func (e *ConstraintError) Unwrap() error { return e.Err }
 
-// Validate validates the named constraints that are not. The error is a
+// Validate validates those of the named constraints that are not valid yet. The error is a
 // *ConstraintError, or that of a connection.
 func Validate(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier, names []string) error {
 	now, err := Valid(ctx, pool, table)
@@ -62,8 +62,8 @@ func Validate(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier, nam
 	return nil
 }
 
-// Analyze asks the server for statistics of a table, which it would else begin to gather
-// at some later time.
+// Analyze asks the server for statistics of a table. The server would gather them later by
+// itself.
 func Analyze(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier) error {
 	return untimed(ctx, pool, "ANALYZE "+table.Sanitize())
 }

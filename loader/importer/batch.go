@@ -15,7 +15,7 @@ import (
 	"bulkload/loader/importer/virtual"
 )
 
-// ready makes the batch's files: texts that are served, or parts that are uploaded.
+// ready makes the batch's files, and uploads or serves them.
 func (r *Runner) ready(ctx context.Context, g *batch) error {
 	if r.State.Mode == URLs {
 		for _, f := range r.Options.Files {
@@ -54,7 +54,7 @@ func (r *Runner) upload(ctx context.Context, g *batch) error {
 	if r.State.Mode != Upload || g.there {
 		return nil
 	}
-	// What an earlier attempt left may be half a file.
+	// An earlier attempt may have left half a file.
 	if err := r.retry(ctx, func() error { return r.space.Remove(ctx, g.names...) }); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (r *Runner) upload(ctx context.Context, g *batch) error {
 	return nil
 }
 
-// clean removes what was uploaded.
+// clean removes the uploaded files.
 func (r *Runner) clean(ctx context.Context, g *batch) error {
 	if r.State.Mode != Upload || len(g.names) == 0 {
 		return nil
@@ -94,7 +94,7 @@ func (r *Runner) clean(ctx context.Context, g *batch) error {
 	return r.retry(ctx, func() error { return r.space.Remove(ctx, g.names...) })
 }
 
-// served returns how far a job is, in positions of the batch.
+// served returns how far the readers of the served files are, in positions of the batch.
 func (r *Runner) served(g *batch, j Job) int64 {
 	if r.State.Mode == Serve && r.Server != nil {
 		return r.uploaded(g)
@@ -106,7 +106,7 @@ func (r *Runner) served(g *batch, j Job) int64 {
 	return n
 }
 
-// uploaded returns how much of the batch's texts was made.
+// uploaded returns how many positions of the batch were uploaded.
 func (r *Runner) uploaded(g *batch) int64 {
 	var n int64
 	for _, t := range g.texts {
@@ -125,7 +125,7 @@ func (r *Runner) progress(g *batch, at func() int64) {
 	if g != r.current {
 		return
 	}
-	// The last of it is told when the server has confirmed it.
+	// The observer is told of the last position when the server has confirmed the batch.
 	n := min(at(), g.claim.Len()*99/100) - r.moved
 	if n > 0 && r.Observe != nil {
 		r.moved += n
@@ -133,7 +133,7 @@ func (r *Runner) progress(g *batch, at func() int64) {
 	}
 }
 
-// uploadAhead begins with the next batch while a job reads this one.
+// uploadAhead begins to upload the next batch while a job reads this one.
 func (r *Runner) uploadAhead(ctx context.Context) {
 	if r.State.Mode != Upload || r.State.Batch >= r.Input.Positions {
 		return
@@ -153,7 +153,7 @@ func (r *Runner) uploadAhead(ctx context.Context) {
 	}()
 }
 
-// Watch tells how far texts are, until done is closed.
+// Watch tells observe how many rows of virtual files were made, until done is closed.
 func Watch(texts []*virtual.File, done <-chan struct{}, observe func(int64)) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

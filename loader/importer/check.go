@@ -14,8 +14,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// Refuses returns why IMPORT INTO cannot, or should not, take a table, in one line; an
-// empty text says that nothing is known against it. It reads only.
+// Refuses returns why IMPORT INTO cannot, or should not, load a table, in one line; empty:
+// nothing is known against it. It changes nothing.
 func Refuses(ctx context.Context, db server.Querier, info server.Info, t *server.Table) (string, error) {
 	name := t.Display()
 	switch {
@@ -55,28 +55,28 @@ func Nodes(ctx context.Context, db server.Querier) (n int, ok bool) {
 // readers. Fewer leave nodes without work.
 const UncountedStreams = 4
 
-// probeTimeout is how long the database may take to reach the loader's HTTP server. It
-// tries again and again by itself.
+// probeTimeout is how long the database may take to reach the loader's HTTP server. The
+// database retries by itself.
 const probeTimeout = 5 * time.Second
 
-// ErrUnreachable: the database did not ask for the probe.
+// ErrUnreachable: the database did not request the probe.
 var ErrUnreachable = errors.New("the database cannot reach this command")
 
-// A PrivilegeError says that the user may not have the server read from URLs.
+// A PrivilegeError says that the user lacks the privilege to let the server read from URLs.
 type PrivilegeError struct{ Err error }
 
 func (e *PrivilegeError) Error() string {
-	return fmt.Sprintf("the user may not have the database read from http:// addresses: %s", server.Reason(e.Err))
+	return fmt.Sprintf("the user may not let the database read from http:// addresses: %s", server.Reason(e.Err))
 }
 
 func (e *PrivilegeError) Unwrap() error { return e.Err }
 
-// Probe lets the database read from the server before a job depends on it, and changes
-// nothing there. The error is a *PrivilegeError, wraps ErrUnreachable, or is that of a
-// connection which broke before the database had said anything.
+// Probe lets the database read from the file server before a job depends on it, and changes
+// nothing in the database. The error is a *PrivilegeError, wraps ErrUnreachable, or is that of
+// a connection that broke before the database answered.
 //
-// Note: SHOW BACKUP is the statement that reads a URL and does nothing else, on every
-// version; that there is no backup is the answer that is hoped for. From 25.1 on it names a
+// Note: on every version SHOW BACKUP reads a URL and does nothing else. The expected answer
+// is that there is no backup. From 25.1 on it names a
 // backup in a collection, and reads below the URL; 21.1 does not know that form.
 func Probe(ctx context.Context, s *serve.Server, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)

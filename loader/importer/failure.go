@@ -10,17 +10,17 @@ import (
 	"bulkload/loader/failure"
 )
 
-// A JobError says that a job has ended without its rows, and why. None of them is in the
-// table, which is online again unless Status is RevertFailed.
+// A JobError says that a job has ended without its rows, and why. None of its rows is in the
+// table. The table is online again unless Status is RevertFailed.
 type JobError struct {
 	ID     int64 // zero where it is not known
 	Status Status
 	Reason string // one line, without row contents, tokens and the server's wrapping
 	Data   bool   // the rows are at fault
-	// Unreadable: the files are, or what the server needs to read them.
+	// Unreadable says that the server could not read the files.
 	Unreadable bool
-	File       string // the file that a row at fault is in, as the server names it, else empty
-	Row        int64  // its number in the file from 1 on, else zero
+	File       string // of the bad row, as the server names it; empty where no row is bad
+	Row        int64  // number of the bad row in File, from 1 on; zero where no row is bad
 }
 
 // ErrorKind implements failure.Kinded.
@@ -52,18 +52,18 @@ var (
 	rowText    = regexp.MustCompile(`(?s)\s*\(row: .*\)\s*$`)
 	urlPattern = regexp.MustCompile(`(?i)[a-z0-9+.-]+://[^\s"]+`)
 	dataFaults = regexp.MustCompile(`error parsing row|duplicate key|collides with an existing one|null value in column|out of range|value too long|violates|too many parsing errors|line too long`)
-	// What CockroachDB's storages, pkg/storage/cloudimpl in 21.1, say of files that they
-	// cannot read, and what the libraries below them do.
+	// Errors of CockroachDB's storages (pkg/storage/cloudimpl in 21.1), and of the libraries
+	// below them, for files that they cannot read.
 	fileFaults = regexp.MustCompile(`external_storage|storage file|s3 object|too many retries|exhausted retries|error response from server|UserFileTableSystem|` +
 		`(?i:no such host|connection refused|dial tcp|AUTH is set|AUTH must|credentials|MissingRegion|AccessDenied|NoSuchBucket|NoSuchKey|InvalidAccessKeyId|SignatureDoesNotMatch|oauth|azblob|googleapi|unsupported storage scheme|local file access is disabled)`)
 )
 
-// wraps are what a server's text has around what it means.
+// wraps are the parts of a server's text that say nothing of the cause.
 var wraps = []struct {
 	pattern *regexp.Regexp
 	short   string
 }{
-	// The page that a web server answers with.
+	// The body of a web server's answer.
 	{regexp.MustCompile(`\s*"\s*<(?:\\.|[^"\\])*"`), ""},
 	{regexp.MustCompile(`-> github\.com/Azure\S*.*?ServiceCode=(\w+)\)[ =]*Description=(.*?)(?:,? RequestId:.*)?$`), "$1: $2"},
 	{regexp.MustCompile(`,? status code: \d+, request id: [^,]*(, host id:( \S+)?)?`), ""},
@@ -73,10 +73,10 @@ var wraps = []struct {
 	{regexp.MustCompile(`: strconv\.\w+: parsing .*$`), ""},
 }
 
-// mostReason is the most runes of a reason.
+// mostReason is the maximum of runes in a reason.
 const mostReason = 300
 
-// plain returns what a server's error means, in one line.
+// plain returns the cause of a server's error, in one line.
 func plain(text string, detail bool) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if !detail {
@@ -92,7 +92,7 @@ func plain(text string, detail bool) string {
 	return text
 }
 
-// Failure makes a *JobError of a job that is over and has not succeeded. detail adds what
+// Failure makes a *JobError of a job that has ended without success. With detail the reason
 // may quote a row.
 func Failure(j Job, detail bool) *JobError {
 	e := &JobError{ID: j.ID, Status: j.Status, Reason: plain(j.Error, detail), Data: dataFaults.MatchString(j.Error)}
@@ -104,11 +104,11 @@ func Failure(j Job, detail bool) *JobError {
 	return e
 }
 
-// told are the parameters of a file's URL that are not secret.
+// told are the parameters of a file's URL that hold no credentials.
 var told = map[string]bool{"AUTH": true, "AWS_REGION": true, "AWS_ENDPOINT": true, "AZURE_ACCOUNT_NAME": true}
 
-// Hide returns text without what gives access to the files: a server may name it outside
-// of a URL.
+// Hide returns text without the credentials of the files' URLs. A server may name
+// credentials outside of a URL.
 func Hide(text string, files []string) string {
 	for _, f := range files {
 		u, err := url.Parse(f)

@@ -30,7 +30,7 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 		}
 	}
 	if want < 0 {
-		// The server reads copies, or an earlier run made what it has read.
+		// The server reads copies, or files that an earlier run made.
 		var err error
 		if want, err = r.Input.Count(g.claim.Range); err != nil {
 			return err
@@ -56,8 +56,8 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 		}
 	}
 	if rows < 0 && r.Input.Repeated != nil {
-		// The reply was lost. The job has brought all records, and two as one where they
-		// have the same key.
+		// The reply was lost. The job has loaded all records, but two records of one key
+		// as one row.
 		if err := r.online(ctx); err != nil {
 			return err
 		}
@@ -108,8 +108,8 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 	return nil
 }
 
-// differs returns the error of rows that are not those of the load, and keeps it for the
-// runs to come, which have no reply of the server's to tell them.
+// differs returns the error of a job that loaded other rows than the load's, and records it:
+// later runs have no reply of the server to tell them.
 func (r *Runner) differs(ctx context.Context, why string) error {
 	if r.Input.Exact { // what is there can be counted
 		return fmt.Errorf("%w: %s", loader.ErrUnconfirmed, why)
@@ -144,8 +144,8 @@ func (r *Runner) count(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// online waits until the table can be read: another job may have it. It says so when that
-// is not soon, and gives up when patience is over.
+// online waits until the table can be read, for another job may have it offline. It notes a
+// longer wait, and gives up after RetryFor.
 func (r *Runner) online(ctx context.Context) error {
 	waiting, stop := loader.WithStop(ctx, r.Stop)
 	defer stop()
@@ -165,8 +165,8 @@ func (r *Runner) online(ctx context.Context) error {
 	return err
 }
 
-// finish brings the table back into its former state: constraints validated, statistics
-// gathered. Where the server's count of rows was lost, they are counted.
+// finish validates the constraints again and has statistics gathered. It counts the rows where
+// the server's own count was lost.
 func (r *Runner) finish(ctx context.Context) error {
 	if err := r.online(ctx); err != nil {
 		return err

@@ -1,9 +1,8 @@
-// Package importer hands the rows of a load to CockroachDB's own bulk reader, IMPORT
-// INTO: as files that an HTTP server of its own makes while they are read, as files
-// uploaded over the SQL connection, or as files that are where the server can read them
-// already. It starts the job, follows it, pauses, resumes and cancels it, and brings the
-// table back into the state that it had before. It draws no rows and keeps no record:
-// sources give the rows, package registry knows which job belongs to which load.
+// Package importer hands the rows of a load to CockroachDB's own bulk reader, IMPORT INTO: as
+// virtual files over HTTP, as files uploaded over the SQL connection, or as files that the
+// server can read already. It starts the job, follows, pauses, resumes and cancels it, and then
+// validates the table's constraints again. It makes no rows, and package registry keeps the
+// record of which job belongs to which load.
 package importer
 
 import (
@@ -25,18 +24,18 @@ type Mode string
 
 // The modes.
 const (
-	// Auto is Serve where the server runs on this machine or an address to serve
-	// at was given, else Upload.
+	// Auto is Serve where the server runs on this machine or where Options.Addr is set,
+	// else Upload.
 	Auto Mode = "auto"
 	// Serve makes the files while the server reads them over HTTP.
 	Serve Mode = "serve"
 	// Upload puts compressed parts into the database itself, as userfile://.
 	Upload Mode = "upload"
-	// URLs names files that are there already.
+	// URLs names existing files.
 	URLs Mode = "url"
 )
 
-// Options say how rows are handed off.
+// Options say how the rows reach the server.
 type Options struct {
 	Mode Mode // empty is Auto
 	// Files, of Mode URLs, are where the files are. A * in the last part stands for
@@ -52,8 +51,8 @@ type Options struct {
 	// StillAfter is how long a job may make no progress until the user is told; zero is half
 	// a minute.
 	StillAfter time.Duration
-	// BatchBytes, of Mode Upload, is about how many bytes of rows, not compressed, one
-	// job loads; zero is DefaultBatchBytes.
+	// BatchBytes, of Mode Upload, is about the size of the rows of one job, before
+	// compression; zero is DefaultBatchBytes.
 	BatchBytes int64
 }
 
@@ -73,10 +72,10 @@ type Statement struct {
 	Options []Option
 }
 
-// SQL returns the statement as it is sent. It may hold what gives access.
+// SQL returns the statement as it is sent. It may hold credentials.
 func (s Statement) SQL() string { return s.text(s.Files) }
 
-// String returns the statement for people: without what gives access.
+// String returns the statement for people, without credentials.
 func (s Statement) String() string {
 	files := make([]string, len(s.Files))
 	for i, f := range s.Files {
@@ -108,8 +107,8 @@ func (s Statement) text(files []string) string {
 	return b.String()
 }
 
-// Redact returns a URL without its query and user, which may hold keys, and without the
-// token of a file that is served.
+// Redact returns a URL without its query and user, which may hold credentials, and without the
+// token of a served file.
 func Redact(file string) string {
 	u, err := url.Parse(file)
 	if err != nil {
@@ -142,14 +141,14 @@ func JobMarker(file string) string {
 	return "@" + rest
 }
 
-// Name returns pattern with each * replaced by the number of the part, from 1 on, of as
-// many digits as the last has, so that the names sort as the parts.
+// Name returns pattern with each * replaced by the number of the part, from 1 on. All numbers
+// have the same number of digits, so that names sort as the parts do.
 func Name(pattern string, part, parts int) string {
 	width := len(fmt.Sprint(parts))
 	return strings.ReplaceAll(pattern, "*", fmt.Sprintf("%0*d", width, part+1))
 }
 
-// schemes are those of files that the database reads and this machine does not.
+// schemes are the URL schemes of files that only the database reads.
 var schemes = []string{"s3", "gs", "azure", "azure-blob", "azure-storage", "nodelocal", "userfile", "external"}
 
 // Remote reports whether name is the URL of a file that only the server can read.

@@ -18,34 +18,34 @@ type Job struct {
 	ID       int64
 	Status   Status
 	Fraction float64 // of the files' bytes or, where the server does not know them, of the files
-	Error    string  // why it failed, as the server says it
-	// Took is the time since the server began with it, or that it took in all.
+	Error    string  // the server's reason of its failure
+	// Took is the time since the server began with it; of an ended job all of its time.
 	Took time.Duration
 }
 
 // A Status is where a job stands.
 type Status string
 
-// Statuses of a job (CockroachDB, pkg/jobs). There are others, of jobs that go on.
+// Statuses of a job (CockroachDB, pkg/jobs). Jobs with other statuses have not ended.
 const (
 	Running   Status = "running"
 	Paused    Status = "paused"
 	Succeeded Status = "succeeded"
-	// CancelRequested and Reverting: it will be Canceled or Failed.
+	// A job that is CancelRequested or Reverting becomes Canceled or Failed.
 	CancelRequested Status = "cancel-requested"
 	Reverting       Status = "reverting"
 	Failed          Status = "failed"   // and reverted
 	Canceled        Status = "canceled" // and reverted
-	// RevertFailed: the table stays offline until somebody mends it.
+	// RevertFailed: the table stays offline until an administrator repairs it.
 	RevertFailed Status = "revert-failed"
 )
 
-// Over reports whether the job has ended and changes nothing any more.
+// Over reports whether the job has ended, and will change nothing.
 func (s Status) Over() bool {
 	return s == Succeeded || s == Failed || s == Canceled || s == RevertFailed
 }
 
-// ErrNoJob: the server does not list the job, or not any more.
+// ErrNoJob: the server does not list the job.
 var ErrNoJob = errors.New("the server has no such job")
 
 // Show asks for a job. The error wraps ErrNoJob where there is none.
@@ -109,8 +109,8 @@ func Now(ctx context.Context, db server.Querier) (time.Time, error) {
 	return t, nil
 }
 
-// Control pauses, resumes or cancels a job: action is PAUSE, RESUME or CANCEL. The server
-// does it after a while.
+// Control asks the server to PAUSE, RESUME or CANCEL a job, by action. The server does so
+// later.
 func Control(ctx context.Context, pool server.TimeoutPool, action string, id int64) error {
 	if _, err := pool.Exec(ctx, fmt.Sprintf("%s JOB %d", action, id)); err != nil {
 		return fmt.Errorf("%s job %d: %w", strings.ToLower(action), id, err)
@@ -118,18 +118,16 @@ func Control(ctx context.Context, pool server.TimeoutPool, action string, id int
 	return nil
 }
 
-// Intervals between two looks at a job: a fiftieth of the time that it took so far, so
-// that the end is seen soon, within bounds.
+// Bounds of the interval of polls of a job: a fiftieth of its time so far.
 const (
 	firstLook = 20 * time.Millisecond
 	lastLook  = time.Second
 )
 
-// Follow asks for a job until it is over, and tells observe of each answer. least is the
-// time between two questions, each of which costs the server some milliseconds; zero is
-// as often as it takes to see the end soon. While the
-// server cannot be reached it goes on asking for at most patience. wake, when it is
-// closed, makes it ask at once and often. The error wraps ErrNoJob, or is ctx's.
+// Follow polls a job until it is over, and tells observe of each answer. least is the minimum
+// of the interval, for each poll costs the server some milliseconds; zero is automatic. Follow
+// polls an unreachable server for at most patience. When wake is closed, it polls at once and
+// often. The error wraps ErrNoJob, or is ctx's.
 func Follow(ctx context.Context, db server.Querier, id int64, least, patience time.Duration, wake <-chan struct{}, observe func(Job)) (Job, error) {
 	began, heard := time.Now(), time.Now()
 	for {
@@ -162,16 +160,16 @@ func Follow(ctx context.Context, db server.Querier, id int64, least, patience ti
 	}
 }
 
-// An Answer is what the server says to an IMPORT INTO when its job has succeeded.
+// An Answer is the server's reply to an IMPORT INTO whose job has succeeded.
 type Answer struct{ Job, Rows int64 }
 
-// Import sends the statement and waits for its end. The server runs the job whether the
-// connection lives or not: an error that is none of the server's says nothing of it.
+// Import sends the statement and waits for its end. The server runs the job also when the
+// connection breaks: only an error with a SQLSTATE says how the job ended.
 //
 // Note: tried WITH DETACHED, in the transaction that records the job. On 21.1 such a job
-// begins only when a node looks for new ones, once in 30 s, which is longer than many
-// loads; and nobody is told the number of rows. The statement begins at once; Find finds
-// its job from outside.
+// begins only when a node polls for new jobs, once in 30 s, which is longer than many loads,
+// and the number of rows is not reported. The statement begins at once; Find finds its job
+// from another session.
 func Import(ctx context.Context, conn *pgx.Conn, s Statement) (Answer, error) {
 	if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
 		return Answer{}, err
@@ -209,8 +207,8 @@ func (a *Answer) scan(found pgx.Rows) error {
 	return found.Scan(dest...)
 }
 
-// Online waits until a table can be read: a job that has ended has it online soon. The
-// error says that it is still offline.
+// Online waits until a table can be read. The table of an ended job is soon online. The error
+// says that the table is still offline.
 func Online(ctx context.Context, db server.Querier, table pgx.Identifier) error {
 	for {
 		var one int

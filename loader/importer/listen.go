@@ -14,13 +14,14 @@ import (
 	"bulkload/loader/server"
 )
 
-// Listen begins to serve, and lets the database try to reach it. It returns the server, or
-// why the database cannot reach one. s gets the address and the secret.
+// Listen begins to serve files, and lets the database probe the address. It returns the file
+// server, or why the database cannot reach it, and sets address and secret in s.
 func Listen(ctx context.Context, pool *pgxpool.Pool, s *State, o Options, note func(string)) (srv *serve.Server, why string, err error) {
 	host := ""
 	if name, _, err := net.SplitHostPort(o.Addr); err == nil {
 		if ip := net.ParseIP(name); name == "" || ip != nil && ip.IsUnspecified() {
-			// Every address of this machine: the one by which it reaches the server.
+			// It listens at every address: URLs name the address by which this machine reaches
+			// the server.
 			if host, err = ownAddress(ctx, pool); err != nil {
 				return nil, "", err
 			}
@@ -46,7 +47,7 @@ func Listen(ctx context.Context, pool *pgxpool.Pool, s *State, o Options, note f
 	}
 	var privilege *PrivilegeError
 	if !errors.As(err, &privilege) && !errors.Is(err, ErrUnreachable) {
-		return nil, "", err // the connection broke, and nothing is known
+		return nil, "", err // the connection broke, and the probe tells nothing
 	}
 	why = err.Error()
 	if o.CertFile != "" {

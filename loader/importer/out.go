@@ -21,10 +21,10 @@ import (
 // A FileError says that a file could not be written.
 type FileError = failure.FileError
 
-// Out writes texts to files of the given names, one each, several at a time; .gz and
-// .zst at the end of a name compress. Only their owner can read the files. None is
-// written over: that one of a name is there is an error. After an error, or the end of
-// ctx, none of them is left. The error is a *FileError, a *SourceError, or ctx's.
+// Out writes each virtual file to the file of its name, several at a time. A name that ends
+// with .gz or .zst compresses. Only the owner can read the files. An existing file is not
+// overwritten, but an error. After an error, or the end of ctx, none of the files is left. The
+// error is a *FileError, a *SourceError, or ctx's.
 func Out(ctx context.Context, names []string, texts []*virtual.File, workers int) (err error) {
 	for i, n := range names {
 		if _, err := os.Lstat(n); err == nil {
@@ -53,7 +53,7 @@ func Out(ctx context.Context, names []string, texts []*virtual.File, workers int
 	return nil
 }
 
-// out writes one file: under another name first, so that nobody takes a part for it.
+// out writes one file. The file has its name only when it is complete.
 func out(ctx context.Context, name string, t *virtual.File) (err error) {
 	f, err := atomicfile.Create(name)
 	if err != nil {

@@ -23,14 +23,14 @@ func (r *Runner) startError(g *batch, err error) error {
 	return &dataset.TableError{Reason: "IMPORT INTO: " + e.Reason}
 }
 
-// jobError says why a job has failed, without what gives access to the files.
+// jobError says why a job has failed, without the files' credentials.
 func (r *Runner) jobError(job Job) *JobError {
 	e := Failure(job, r.Detail)
 	e.Reason = Hide(e.Reason, r.Options.Files)
 	return e
 }
 
-// failure says why a job has not loaded its rows, and where the row at fault is.
+// failure says why a job has not loaded its rows, and where the bad row is.
 func (r *Runner) failure(g *batch, job Job) error {
 	e := r.jobError(job)
 	if e.Status == RevertFailed {
@@ -58,11 +58,11 @@ type PlacedError struct {
 func (e *PlacedError) Error() string { return e.Place + ": " + e.JobError.Error() }
 func (e *PlacedError) Unwrap() error { return e.JobError }
 
-// An UnreadableError says that the server cannot read the user's files: there is none, its
-// storage cannot be reached, or does not let the server in. The load can be resumed with
-// other URLs.
+// An UnreadableError says that the server cannot read one of the user's files: the file is
+// missing, or its storage cannot be reached or refuses the server. The load can be resumed
+// with other URLs.
 type UnreadableError struct {
-	File string // without what gives access
+	File string // without credentials
 	*JobError
 }
 
@@ -75,8 +75,8 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.JobError }
 
-// unreadable returns the error that says which of the user's files cannot be read, or nil
-// where that is not what failed.
+// unreadable returns an *UnreadableError where the job failed for a file of the user, else
+// nil.
 func (r *Runner) unreadable(g *batch, e *JobError) *UnreadableError {
 	if !e.Unreadable || r.State.Mode != URLs {
 		return nil

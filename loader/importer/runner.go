@@ -31,46 +31,48 @@ type Runner struct {
 	ID    string
 	DB    *server.Server
 	Pool  *pgxpool.Pool
-	Table *server.Table // OID zero: it could not be described, for an earlier run's job has it offline
+	Table *server.Table // with OID zero where an earlier run's job has it offline
 	Input Input
 	State *State
 	// Queue hands out the batches; nil: all rows are one.
 	Queue loader.Queue
-	// Record keeps what finds a job again; nil: there is no record.
+	// Record keeps the State, so that later runs find the job; nil: there is no record.
 	Record  Record
 	Options Options
-	// Server serves the rows, of mode Serve; nil: it is begun when it is needed. Close closes
-	// it.
+	// Server serves the rows of mode Serve. Where it is nil, Run begins one when it is
+	// needed. Close closes it.
 	Server *serve.Server
 	// Workers is the number of files that are uploaded at once.
 	Workers int
-	// AttemptTimeout bounds what the server soon answers, RetryFor what is tried again.
+	// AttemptTimeout bounds one short statement, RetryFor all attempts at it.
 	AttemptTimeout, RetryFor time.Duration
-	// Stop, when it is closed, has the job cancelled. Nil never stops.
+	// Stop cancels the job when it is closed. Nil never stops.
 	Stop <-chan struct{}
-	// Note tells the user something, and Observe how far the load is; both may be nil.
+	// Note is told what a user should know, and Observe how far the load is. Both may be
+	// nil.
 	Note    func(string)
 	Observe func(loader.Event)
 	// Detail lets an error quote the row that it is about.
 	Detail bool
 
 	space *userfile.Store
-	db    server.TimeoutPool // for what is soon answered
+	db    server.TimeoutPool // for short statements
 	total loader.Result
-	// unsure says that the server's count of the rows of a job was lost.
+	// unsure says that the server's count of a job's rows was lost.
 	unsure bool
-	// before is the time that jobs took before this run followed them.
+	// before is the time of jobs before this run followed them.
 	before time.Duration
-	// session is the server's id of the one that the statement was sent by last.
+	// session is the server's id of the session of the last IMPORT INTO.
 	session string
-	// ahead is the batch that is uploaded while a job runs; noAhead ends that.
+	// ahead gives the next batch, which is uploaded while a job runs. noAhead ends the
+	// upload.
 	ahead   chan *batch
 	noAhead context.CancelFunc
 
 	telling sync.Mutex // guards what follows
 	claims  []loader.Lease
 	current *batch // at work
-	moved   int64  // positions of it that were told to the observer
+	moved   int64  // positions of current that the observer was told of
 }
 
 // An Input is what IMPORT reads.
@@ -86,9 +88,9 @@ type Input struct {
 	Count func(chunker.Range) (int64, error)
 	// There counts the rows of a range that the table has; nil: their keys are not known.
 	There func(context.Context, chunker.Range) (int64, error)
-	// Repeated says, for people, which record is the first whose key an earlier one has:
-	// IMPORT takes the two for one where they hold the same. It is empty where there is
-	// none; nil where Exact, and where the server makes the keys.
+	// Repeated names, for people, the first record with the key of an earlier record; empty:
+	// there is none. IMPORT takes two records of the same content for one. Nil where Exact,
+	// and where the server makes the keys.
 	Repeated func(ctx context.Context) (string, error)
 	// MaxRecordBytes is the longest record, zero of generated rows.
 	MaxRecordBytes int
@@ -100,23 +102,24 @@ type Input struct {
 type Record interface {
 	// Save keeps the state. loader.ErrLost: the run holds nothing of the load any more.
 	Save(ctx context.Context, s *State) error
-	// SetJob keeps the id of the job that is at work.
+	// SetJob keeps the id of the running job.
 	SetJob(ctx context.Context, id int64) error
 }
 
-// A batch is what one job loads.
+// A batch is the positions that one job loads, and their files.
 type batch struct {
 	claim loader.Lease
 	texts []*virtual.File
 	names []string // of its files
 	urls  []string
 	there bool // its files are uploaded
-	// earlier: the job is an earlier run's, which may have read any part of them.
+	// earlier says that an earlier run's job loads it, and may have read any part of its
+	// files.
 	earlier bool
-	err     error // why it could not be made ready
+	err     error // of making it ready
 }
 
-// heartbeat is the time between two signs of life of a run that waits for a job.
+// heartbeat is the interval of the heartbeats of a run that waits for a job.
 const heartbeat = 5 * time.Second
 
 // Run loads everything that the queue has. Each job loads all of its rows or none.
@@ -136,7 +139,7 @@ func (r *Runner) Run(ctx context.Context) (loader.Result, error) {
 	beside.Go(func() { r.leave(watch, lost, &heard) })
 	err := r.batches(watch)
 	if cause := context.Cause(watch); ctx.Err() == nil && cause != nil {
-		err = cause // what was done after it failed for that alone
+		err = cause // later errors are only its consequence
 	}
 	lost(nil)
 	beside.Wait()
@@ -162,7 +165,7 @@ func (r *Runner) setDefaults() {
 	}
 }
 
-// Close ends what serves the rows, after Run or instead of it.
+// Close closes Server. It is called after Run, or instead of it.
 func (r *Runner) Close() {
 	if r.Server != nil {
 		r.Server.Close()
@@ -199,7 +202,7 @@ func (r *Runner) batches(ctx context.Context) error {
 	}
 }
 
-// drop lets go of the batch that was made ready ahead.
+// drop releases the batch that was uploaded ahead.
 func (r *Runner) drop(ctx context.Context) error {
 	if r.ahead == nil {
 		return nil
@@ -212,7 +215,7 @@ func (r *Runner) drop(ctx context.Context) error {
 	return errors.Join(r.clean(ctx, g), r.release(ctx, g))
 }
 
-// claim claims a batch.
+// claim leases the next batch.
 func (r *Runner) claim(ctx context.Context) (*batch, error) {
 	c, err := r.Queue.Claim(ctx, r.State.Batch)
 	if err != nil {
@@ -224,7 +227,7 @@ func (r *Runner) claim(ctx context.Context) (*batch, error) {
 	return &batch{claim: c}, nil
 }
 
-// release gives a batch back, with what is in of it.
+// release releases the lease of a batch, with the positions that are in.
 func (r *Runner) release(ctx context.Context, g *batch) error {
 	r.telling.Lock()
 	defer r.telling.Unlock()
@@ -232,7 +235,7 @@ func (r *Runner) release(ctx context.Context, g *batch) error {
 	return r.Queue.Release(ctx, g.claim)
 }
 
-// next claims a batch and makes it ready to be read.
+// next leases a batch and makes it ready to be read.
 func (r *Runner) next(ctx context.Context) (*batch, error) {
 	if r.ahead != nil {
 		g := <-r.ahead
@@ -268,8 +271,7 @@ func (r *Runner) next(ctx context.Context) (*batch, error) {
 	}
 }
 
-// retry calls fn, which may be done twice, until it succeeds, fails for good, or patience
-// is over.
+// retry calls an idempotent fn until it succeeds, fails permanently, or RetryFor is over.
 func (r *Runner) retry(ctx context.Context, fn func() error) error {
 	end := time.Now().Add(r.RetryFor)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
@@ -291,7 +293,7 @@ func (r *Runner) retry(ctx context.Context, fn func() error) error {
 	}
 }
 
-// passing reports whether err, of a database call, may pass.
+// passing reports whether the error of a database call is temporary.
 func passing(err error) bool {
 	if errors.Is(err, ErrNoJob) || errors.Is(err, loader.ErrLost) {
 		return false
@@ -300,7 +302,7 @@ func passing(err error) bool {
 	return c == server.Retry || c == server.Uncertain
 }
 
-// load has one batch loaded, by a job of an earlier run or by a new one.
+// load loads one batch, by a job of an earlier run or by a new one.
 func (r *Runner) load(ctx context.Context, g *batch) error {
 	r.telling.Lock()
 	r.current, r.moved = g, 0
@@ -321,7 +323,7 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 				return err
 			}
 		}
-		// Who resumes a load that was stopped wants its rows, not the end of its stopping.
+		// The job of a stopped load may still be ending: a resume then begins a new job.
 		ending := job.Status == CancelRequested || job.Status == Reverting
 		began := time.Now()
 		r.telling.Lock()
@@ -371,8 +373,7 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 	return err
 }
 
-// renew makes the address new at which files are served, where an earlier run's could
-// not be had again.
+// renew serves at a new address where the earlier run's address is not free.
 func (r *Runner) renew(ctx context.Context) error {
 	if r.State.Mode != Serve || r.Server != nil {
 		return nil
@@ -388,7 +389,7 @@ func (r *Runner) renew(ctx context.Context) error {
 	return err
 }
 
-// give gives the batch back after err: none of it is in.
+// give releases the batch after err: none of its rows is in.
 func (r *Runner) give(ctx context.Context, g *batch, err error) error {
 	if ctx.Err() != nil {
 		return err // the next run finds the job
@@ -423,8 +424,8 @@ func (r *Runner) leave(ctx context.Context, lost context.CancelCauseFunc, heard 
 	lost(errSilent)
 }
 
-// live shows that the run lives, for as long as ctx lasts, and ends it when what it holds
-// belongs to another.
+// live sends heartbeats until ctx ends, and ends the run when another run has taken its
+// leases over.
 func (r *Runner) live(ctx context.Context, lost context.CancelCauseFunc) {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
@@ -434,7 +435,7 @@ func (r *Runner) live(ctx context.Context, lost context.CancelCauseFunc) {
 			return
 		case <-tick.C:
 		}
-		r.telling.Lock() // not while a claim is given back
+		r.telling.Lock() // not while a lease is released
 		err := r.Queue.Checkpoint(ctx, r.claims)
 		r.telling.Unlock()
 		if errors.Is(err, loader.ErrLost) {

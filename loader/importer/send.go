@@ -15,7 +15,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// earlier finds the job that an earlier run has begun for the batch.
+// earlier finds the job of the batch that an earlier run has begun.
 func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
 	if r.State.Tag == "" || r.Record == nil {
 		return Job{}, false, nil
@@ -46,12 +46,12 @@ func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
 	return job, true, r.Record.SetJob(ctx, job.ID)
 }
 
-// prefix returns what the names of a batch's files begin with.
+// prefix returns the beginning of the names of a batch's files.
 func (r *Runner) prefix(batch chunker.Range) string {
 	return fmt.Sprintf("%s-%d-%d-", r.ID, batch.First, batch.End)
 }
 
-// tag returns what the description of a job for g holds and no other's does.
+// tag returns a text that only the description of a job for g holds.
 func (r *Runner) tag(g *batch) string {
 	if len(g.names) > 0 {
 		return g.names[0]
@@ -75,8 +75,8 @@ func (r *Runner) statement(g *batch) Statement {
 	return s
 }
 
-// begin starts a job for a batch and returns the number of rows that the server says it
-// has loaded; -1 is unknown.
+// begin starts a job for a batch. It returns the number of loaded rows by the server's count;
+// -1 is unknown.
 func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 	select {
 	case <-r.Stop:
@@ -109,7 +109,7 @@ func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 	}
 }
 
-// errNoJob: the statement was lost before there was a job. It may be sent again.
+// errNoJob: the statement was lost and started no job. It may be sent again.
 type errNoJob struct{ error }
 
 func (e errNoJob) Unwrap() error { return e.error }
@@ -169,7 +169,7 @@ func (r *Runner) startTime(ctx context.Context) error {
 	}
 }
 
-// record keeps what finds the job again, before there is a job.
+// record records how to find the job, before there is one.
 func (r *Runner) record(ctx context.Context) error {
 	if r.Record == nil {
 		return nil
@@ -177,7 +177,7 @@ func (r *Runner) record(ctx context.Context) error {
 	return r.Record.Save(ctx, r.State)
 }
 
-// An answer is what became of the statement.
+// An answer is the server's reply to the statement, or its error.
 type answer struct {
 	Answer
 	err error
@@ -243,9 +243,9 @@ func (r *Runner) find(ctx context.Context, g *batch, answers <-chan answer, hang
 	}
 }
 
-// endStatement ends the session that the IMPORT INTO of this run was sent by, and waits
-// until the server has it no more. It would otherwise still take a statement that is on its
-// way, and begin a job beside the next.
+// endStatement ends the session of this run's IMPORT INTO, and waits until the server does not
+// list the session any more. The session could otherwise still receive a delayed statement, and
+// begin a second job.
 func (r *Runner) endStatement(ctx context.Context) error {
 	if r.session == "" {
 		return nil // nothing was sent
@@ -266,12 +266,12 @@ func (r *Runner) endStatement(ctx context.Context) error {
 // errSession: a session is ending. It passes.
 var errSession = errors.New("the session of IMPORT INTO is still there")
 
-// failsWithin is how long a job may take to fail that has lost a file of its.
+// failsWithin is how long a job may take to fail after one of its files is gone.
 const failsWithin = 3 * time.Second
 
-// follow waits for the end of a job. The answer to its statement, where there is one,
-// says how many rows it has loaded; -1 is unknown. Stop cancels the job and waits until
-// its rows are gone.
+// follow waits for the end of a job. It returns the number of loaded rows by the answer to the
+// statement; -1 is unknown. Stop cancels the job, and follow then waits until its rows are
+// gone.
 func (r *Runner) follow(ctx context.Context, g *batch, id int64, answers <-chan answer) (Job, int64, error) {
 	watch, over := context.WithCancel(ctx)
 	defer over()
@@ -301,7 +301,7 @@ func (r *Runner) follow(ctx context.Context, g *batch, id int64, answers <-chan 
 		canceled <- why
 		close(wake)
 		if why != loader.ErrStopped {
-			// It fails by itself: what it reads is not there any more.
+			// The job fails by itself: its files are not served any more.
 			select {
 			case <-watch.Done():
 				return
@@ -342,9 +342,9 @@ func (r *Runner) follow(ctx context.Context, g *batch, id int64, answers <-chan 
 	return job, rows, fmt.Errorf("%w; %s", failure, left)
 }
 
-// left says what a job that is over, and has not succeeded, has left in the table. The
-// server promises nothing; 21.1.5 was once seen to leave rows of a job that failed when
-// another node died.
+// left says whether a job that failed has left rows in the table. The server promises that
+// none is left, but 21.1.5 was once seen to leave rows of a job that failed when another node
+// died.
 func (r *Runner) left(ctx context.Context, g *batch) string {
 	if r.State.WasEmpty && g.claim.Len() == r.Input.Positions {
 		var some bool
@@ -356,7 +356,7 @@ func (r *Runner) left(ctx context.Context, g *batch) string {
 	return fmt.Sprintf("none of its rows is in, and %s is online", r.Table.Display())
 }
 
-// await follows the job until it is over, or its statement has said so.
+// await follows the job until it is over, or until the statement is answered.
 func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan struct{}, answers <-chan answer, rows *int64) (Job, error) {
 	following, enough := context.WithCancel(ctx)
 	defer enough()

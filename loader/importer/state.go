@@ -16,24 +16,24 @@ type State struct {
 	Mode    Mode           `json:"mode"`
 	Format  virtual.Format `json:"format"`
 	Streams int            `json:"streams"`
-	// Files, of files that are there already, are their URLs without queries, which
-	// hold what gives access; Once says that there were some.
+	// Files are the URLs of files of Mode URLs, without their queries, which may hold
+	// credentials. Once says that a URL had a query.
 	Files []string `json:"files,omitempty"`
 	Once  bool     `json:"once,omitempty"`
 	// Batch is the number of positions of one job.
 	Batch int64 `json:"group"`
-	// Valid are the constraints that were validated before.
+	// Valid are the constraints that were valid before the load.
 	Valid []string `json:"valid,omitempty"`
-	// Skip is the number of records in front of the data, in files of CSV that the
-	// server reads as they are.
+	// Skip is the number of records in front of the data, in CSV files of Mode URLs.
 	Skip int `json:"skip,omitempty"`
-	// WasEmpty says that the table was, so that all of its rows are the load's.
+	// WasEmpty says that the table was empty: all of its rows are then the load's.
 	WasEmpty bool `json:"was_empty,omitempty"`
-	// Differs says, for people, why the rows of a job that has succeeded are not those of
-	// the load. They are in, and no run can change that.
+	// Differs says, for people, why the rows of a successful job are not those of the load.
+	// The rows are in the table, and no run can change that.
 	Differs string `json:"differs,omitempty"`
-	// Of the job that was begun last: what its description holds, the server's time
-	// before it, and what it loads; and where its files are served.
+	// Tag, Began, Range, Addr and Secret belong to the newest job: a text in its
+	// description, the server's time before it, the positions that it loads, and where its
+	// files are served.
 	Tag   string    `json:"tag,omitempty"`
 	Began time.Time `json:"began,omitzero"`
 	// Known are earlier jobs of the same files, which have ended.
@@ -53,7 +53,7 @@ type differsError struct{ why string }
 func (e *differsError) Error() string   { return fmt.Sprintf("%v: %s", loader.ErrUnconfirmed, e.why) }
 func (e *differsError) Unwrap() []error { return []error{loader.ErrUnconfirmed, ErrDiffers} }
 
-// Err returns the error of a load whose rows are not those that the server has read, or nil.
+// Err returns an error where Differs is set, else nil.
 func (s *State) Err() error {
 	if s == nil || s.Differs == "" {
 		return nil
@@ -61,5 +61,5 @@ func (s *State) Err() error {
 	return &differsError{s.Differs}
 }
 
-// MinUploads is the least number of files that are uploaded at once.
+// MinUploads is the minimum of files that are uploaded at once.
 const MinUploads = 2

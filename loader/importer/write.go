@@ -15,26 +15,25 @@ import (
 // runs.
 type WriteRequest struct {
 	Dataset dataset.Dataset
-	Table   pgx.Identifier // that the statement names
+	Table   pgx.Identifier // of the statement
 	Pattern string         // of the files' names; see Name
 	Files   int            // zero is one
 	Workers int            // files that are written at a time; zero is automatic
-	// Observe, when not nil, is told the number of rows that were made, now and
-	// then.
+	// Observe, when not nil, is told the number of rows so far, now and then.
 	Observe func(rows int64)
 }
 
-// An Output is what was written.
+// An Output describes the written files.
 type Output struct {
 	Names []string
-	// Statement reads the files, under names to be completed with where they are.
+	// Statement reads the files. Its URLs are the caller's to set.
 	Statement Statement
-	Keys      chunker.Range // of the rows, where nobody else has keys in it
+	Keys      chunker.Range // of the rows; empty where they have no range of their own
 }
 
-// Write writes the rows of a load to files, without a server: with the same seed, rows and
-// files the same bytes. Their keys depend on the seed alone. The errors are those
-// of Out.
+// Write writes the rows of a dataset to files, without a server. The same seed and the same
+// numbers of rows and files give the same bytes. The keys depend on the seed alone. The errors
+// are those of Out.
 func Write(ctx context.Context, req WriteRequest) (Output, error) {
 	var out Output
 	if err := req.Dataset.Offline(); err != nil {

@@ -27,8 +27,8 @@ import (
 	"bulkload/loader/importer/virtual"
 )
 
-// Secret is what the tokens of served files are made from. Who has it can read the
-// files while they are served.
+// A Secret is the key of the tokens of served files. Whoever has it can read the files while
+// they are served.
 type Secret []byte
 
 // NewSecret draws a secret.
@@ -43,7 +43,7 @@ var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 // tokenLength is the length of a token: 130 bits in base 32.
 const tokenLength = 26
 
-// token returns the part of a path that nobody can guess.
+// token returns the unguessable part of a path.
 func (s Secret) token(name string) string {
 	mac := hmac.New(sha256.New, s)
 	io.WriteString(mac, name)
@@ -52,11 +52,11 @@ func (s Secret) token(name string) string {
 
 var tokenPattern = regexp.MustCompile(fmt.Sprintf("^[a-z2-7]{%d}$", tokenLength))
 
-// IsToken reports whether s may be the part of a path that nobody can guess.
+// IsToken reports whether s has the form of a token.
 func IsToken(s string) bool { return tokenPattern.MatchString(s) }
 
-// A Server serves texts over HTTP, to who knows their paths: GET, HEAD and ranges of
-// bytes. It answers nothing else. Close it after use; its paths are then worth nothing.
+// A Server serves virtual files over HTTP to clients that know their paths: GET, HEAD and ranges
+// of bytes, and nothing else. Close it after use.
 type Server struct {
 	secret Secret
 	base   string // scheme://host:port
@@ -72,22 +72,22 @@ type Server struct {
 	refusing bool
 }
 
-// silent takes what net/http has to say of connections: nothing of it is the user's.
+// silent drops net/http's messages about connections: they do not concern the user.
 var silent = log.New(io.Discard, "", 0)
 
-// Bounds of what one connection may cost.
+// Bounds of one connection.
 const (
 	headerTimeout = 10 * time.Second
-	// idleTimeout ends connections that ask nothing more; writeTimeout those whose
-	// reader takes nothing. The server reads again from where it stopped.
+	// idleTimeout ends connections without requests, and writeTimeout those whose reader
+	// reads nothing. The database reads again from where it stopped.
 	idleTimeout    = time.Minute
 	writeTimeout   = 5 * time.Minute
 	mostHeaderSize = 16 << 10
 )
 
-// Listen begins to listen. addr is host:port, empty for a free port of the loopback
-// address. host is what URLs call this machine; empty takes addr's. With certFile and
-// keyFile TLS is spoken. Nothing is served before Offer.
+// Listen begins to listen at addr, a host:port; empty is a free port of the loopback address.
+// host is this machine's name in URLs; empty is that of addr. certFile and keyFile turn TLS on.
+// Nothing is served before Offer.
 func Listen(addr, host, certFile, keyFile string, secret Secret) (*Server, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
@@ -144,8 +144,8 @@ func keyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, failure.Reading(certFile, err)
 }
 
-// Addr returns the host:port that the server listens at, for another one to take its
-// place.
+// Addr returns the host:port that the server listens at. Another server can take its place
+// there.
 func (s *Server) Addr() string {
 	_, rest, _ := strings.Cut(s.base, "://")
 	return rest
@@ -238,7 +238,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve answers one request for a text.
+// serve answers one request for a file.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, t *virtual.File) {
 	h := w.Header()
 	h.Set("Accept-Ranges", "bytes")
@@ -280,7 +280,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, t *virtual.File) 
 	}
 }
 
-// broken ends a response in the middle, so that no reader takes it for whole.
+// broken ends a response in the middle, so that no reader takes it for complete.
 func (s *Server) broken(ctx context.Context, err error) {
 	var src *virtual.SourceError
 	if errors.As(err, &src) && ctx.Err() == nil {
@@ -311,10 +311,10 @@ func parseRange(text string) (first, last int64, ok bool) {
 	return first, last, true
 }
 
-// errEnough ends the writing of a text of which a part was asked for.
+// errEnough ends the writing of a file when the requested range is written.
 var errEnough = errors.New("enough")
 
-// response writes to a reader, which must take something now and then.
+// A response writes to a client, which must read something now and then.
 type response struct {
 	w       io.Writer
 	control *http.ResponseController
@@ -323,7 +323,7 @@ type response struct {
 	aborted atomic.Bool
 }
 
-// Abort ends the write that waits for the reader, and every later one.
+// Abort ends the running write, and every later one.
 func (o *response) Abort() {
 	o.aborted.Store(true)
 	o.control.SetWriteDeadline(time.Now())

@@ -19,9 +19,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Store is where one load's parts are uploaded to: userfile:// storage, two tables of
-// the user's own in the database. It needs the right to create tables there, and no
-// administrator. It is safe for concurrent use.
+// A Store is the userfile:// storage of one load: two tables of the user's own in the database.
+// It needs the privilege to create tables, and no administrator. It is safe for concurrent use.
 type Store struct {
 	pool server.TimeoutPool
 	user string
@@ -31,15 +30,15 @@ type Store struct {
 	files, payload pgx.Identifier
 }
 
-// plainName is a name that can stand in a userfile URL as it is.
+// plainName matches names that a userfile URL holds unchanged.
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
-// New returns the space of a load. It makes nothing.
+// New returns the store of a load. It creates nothing.
 func New(pool server.TimeoutPool, database, user, load string) *Store {
 	if !plainName.MatchString(database) {
 		database = "defaultdb" // a userfile URL cannot name others
 	}
-	// The name that cockroach userfile upload takes too.
+	// The name that cockroach userfile upload uses too.
 	tables := "userfiles_" + user
 	if !plainName.MatchString(user) {
 		tables = "userfiles_loader_" + hex.EncodeToString([]byte(user))
@@ -53,21 +52,20 @@ func New(pool server.TimeoutPool, database, user, load string) *Store {
 // URL returns the URL of a file of the load.
 func (s *Store) URL(name string) string { return "userfile://" + s.host + s.dir + name }
 
-// Sizes of what is uploaded. A reader of userfile:// asks for 256 KiB at a time and is
-// given the row that holds them (CockroachDB, pkg/storage/cloudimpl/filetable,
-// newFileTableReader), so that larger rows are read again and again: COPY into
-// user_file_upload makes rows of 4 MiB, each of which is read 16 times.
+// Sizes of uploaded rows. A reader of userfile:// requests 256 KiB at a time and receives the
+// row that holds them (CockroachDB, pkg/storage/cloudimpl/filetable, newFileTableReader).
+// Larger rows are read several times: COPY into user_file_upload makes rows of 4 MiB, and each
+// is read 16 times.
 const (
 	payloadBytes = 256 << 10
 	// insertRows is the number of rows of one INSERT.
 	insertRows = 8
 )
 
-// partial is behind the name of a file that is not whole yet.
+// partial is the suffix of the name of an incomplete file.
 const partial = ".part"
 
-// Prepare has the server make the space where there is none: by an upload of its own,
-// which is removed.
+// Prepare creates the store where there is none, by a small upload that is then removed.
 func (s *Store) Prepare(ctx context.Context) error {
 	if _, err := s.Files(ctx); !noSpace(err) {
 		return err
@@ -81,14 +79,14 @@ func (s *Store) Prepare(ctx context.Context) error {
 	_, err = conn.Conn().PgConn().CopyFrom(ctx, strings.NewReader("x\n"), `COPY "crdb_internal"."user_file_upload" FROM STDIN WITH destination = `+server.QuoteLiteral(s.URL("empty")))
 	conn.Release()
 	if err != nil {
-		return fmt.Errorf("make room for uploads: %w", err)
+		return fmt.Errorf("create the userfile storage: %w", err)
 	}
 	return s.Remove(ctx)
 }
 
-// Upload puts a text into the space, compressed by gzip. Statements that fail for a reason
-// that may pass are sent again by retry, which they stand. The error says that the file is
-// not there, or wraps a *SourceError.
+// Upload uploads a virtual file, compressed by gzip. retry sends statements again that failed
+// for a temporary reason; the statements are idempotent. The error says that the file is not
+// there, or wraps a *SourceError.
 func (s *Store) Upload(ctx context.Context, name string, t *virtual.File, retry func(context.Context, func() error) error) error {
 	id := make([]byte, 16)
 	rand.Read(id) // never fails
@@ -125,7 +123,7 @@ func (s *Store) Upload(ctx context.Context, name string, t *virtual.File, retry 
 	return fmt.Errorf("upload %s: %w", name, err)
 }
 
-// payload cuts bytes into rows.
+// A payload cuts bytes into rows of the payload table.
 type payload struct {
 	insert func(offsets []int64, rows [][]byte) error
 
@@ -141,7 +139,7 @@ func (p *payload) Write(b []byte) (int, error) {
 	return len(b), p.send(len(p.buf) / payloadBytes * payloadBytes)
 }
 
-// flush sends the rest.
+// flush sends the remaining bytes.
 func (p *payload) flush() error { return p.send(len(p.buf)) }
 
 func (p *payload) send(n int) error {
@@ -162,7 +160,7 @@ func (p *payload) send(n int) error {
 	return nil
 }
 
-// Files returns the names of the load's files that are there.
+// Files returns the names of the load's files in the store.
 func (s *Store) Files(ctx context.Context) ([]string, error) {
 	found, err := s.pool.Query(ctx, `SELECT filename FROM `+s.files.Sanitize()+` WHERE filename LIKE $1 ORDER BY filename`, s.dir+"%")
 	if err == nil {
@@ -178,7 +176,7 @@ func (s *Store) Files(ctx context.Context) ([]string, error) {
 	return nil, fmt.Errorf("list uploaded files: %w", err)
 }
 
-// Remove deletes the load's files, or those named. That there are none is not an error.
+// Remove deletes the load's files, or the named ones. Missing files are no error.
 func (s *Store) Remove(ctx context.Context, names ...string) error {
 	there, err := s.Files(ctx)
 	if noSpace(err) {
@@ -208,7 +206,7 @@ func (s *Store) Remove(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// noSpace reports whether nothing was ever uploaded by the user.
+// noSpace reports whether the store does not exist.
 func noSpace(err error) bool {
 	code := server.Code(err)
 	return code == "42P01" || code == "3D000" || code == "42501"

@@ -1,5 +1,5 @@
-// Package virtual makes the rows of a load as files that are nowhere: their bytes are computed
-// while they are read, the same each time.
+// Package virtual makes virtual files of the rows of a load: their bytes are computed while
+// they are read, the same each time. It writes nothing to disk.
 package virtual
 
 import (
@@ -14,9 +14,8 @@ import (
 	"bulkload/loader/rows"
 )
 
-// A File is the rows of one part of a load as a file that is nowhere: its bytes are made
-// while they are read, the same each time. One reader reads it at a time. It is safe for
-// concurrent use.
+// A File is the rows of one part of a load as a virtual file. One reader reads it at a time: a
+// new reader ends the one before. It is safe for concurrent use.
 type File struct {
 	Source loader.Source
 	Range  chunker.Range // of the load's positions; begins and ends between two rows
@@ -31,20 +30,19 @@ type File struct {
 	known bool
 }
 
-// A mark is a place in a File that is known.
+// A mark is a known place in a File, from which a reader can begin.
 type mark struct {
 	position int64 // in the load
 	offset   int64 // in the file
 	rows     int64 // in front of it
 }
 
-// spanRows is the number of rows that are made at once.
+// spanRows is the number of rows that are computed at once.
 const spanRows = 4096
 
-// Write writes the file from byte offset from on. It ends an earlier reader first: who
-// reads again has given the first attempt up. A w that has a method Abort is told so,
-// to end a write that nobody takes. The error is the source's, w's or ctx's; a source's
-// is a *SourceError.
+// Write writes the file from byte offset from on. It ends an earlier Write first: a client that
+// reads again has given up its first attempt. Where w has a method Abort, it is called to end a
+// write that nobody reads. The error is a *SourceError of the source, w's, or ctx's.
 func (t *File) Write(ctx context.Context, w io.Writer, from int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -62,7 +60,7 @@ func (t *File) Write(ctx context.Context, w io.Writer, from int64) error {
 	return t.write(ctx, w, from)
 }
 
-// GiveUp ends the reader that there is.
+// GiveUp ends the running Write, if there is one.
 func (t *File) GiveUp() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -71,7 +69,7 @@ func (t *File) GiveUp() {
 	}
 }
 
-// A SourceError says that the rows could not be made.
+// A SourceError says that the source could not make the rows.
 type SourceError struct{ Err error }
 
 func (e *SourceError) Error() string { return e.Err.Error() }
@@ -109,7 +107,7 @@ func (t *File) write(ctx context.Context, w io.Writer, from int64) error {
 	}
 }
 
-// before returns the last mark that fits; they are in order.
+// before returns the last mark that fits. Marks are in order.
 func (t *File) before(fits func(mark) bool) mark {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -119,8 +117,8 @@ func (t *File) before(fits func(mark) bool) mark {
 	return mark{position: t.Range.First}
 }
 
-// markEvery is the least number of bytes between two marks: what a reader that begins
-// anywhere makes in vain, about.
+// markEvery is the minimum of bytes between two marks. A reader that begins anywhere computes
+// about as many bytes in vain.
 const markEvery = 1 << 20
 
 func (t *File) mark(m mark) {
@@ -131,7 +129,7 @@ func (t *File) mark(m mark) {
 	}
 }
 
-// end notes the size of the whole.
+// end notes the size of the file.
 func (t *File) end(at mark) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -141,7 +139,7 @@ func (t *File) end(at mark) {
 	}
 }
 
-// Position returns the position in the load behind what a reader has been given, about.
+// Position returns about the position in the load up to which the file was read.
 func (t *File) Position() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -151,7 +149,7 @@ func (t *File) Position() int64 {
 	return t.Range.First
 }
 
-// Rows returns the number of rows of the file; false while it was not read to its end.
+// Rows returns the number of rows of the file; false: it was not read to its end yet.
 func (t *File) Rows() (int64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,8 +162,7 @@ func (t *File) Rows() (int64, bool) {
 	return 0, true
 }
 
-// Size returns the length of the file in bytes. What was not read yet is made to find
-// it out.
+// Size returns the length of the file in bytes. It computes the rows that were not read yet.
 func (t *File) Size(ctx context.Context) (int64, error) {
 	if n, ok := t.SizeKnown(); ok {
 		return n, nil
@@ -178,14 +175,15 @@ func (t *File) Size(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
+// SizeKnown returns the length of the file in bytes; false: it was not read to its end yet.
+// SizeKnown returns the length of the file in bytes; false: it was not read to its end yet.
 func (t *File) SizeKnown() (int64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.size, t.known
 }
 
-// Place says where row, counted from 1, of the file came from; false where that cannot
-// be said.
+// Place says where a row of the file, counted from 1, came from; false: that is not known.
 func (t *File) Place(row int64) (rows.Place, bool) {
 	at := t.before(func(m mark) bool { return m.rows < row })
 	c := rows.NewChunk(t.Source.Columns())
@@ -223,7 +221,7 @@ type Format string
 
 // The formats.
 const (
-	// CSV is for numbers, which need neither quotes nor NULL.
+	// CSV is for numbers: they need neither quotes nor NULL.
 	CSV Format = "CSV"
 	// PGCopy is COPY's text format. It tells NULL from an empty text and keeps
 	// every byte; the reader of CSV does neither (seen on 21.1.5: "" and nothing
@@ -239,9 +237,9 @@ func (f Format) append(buf []byte, c *rows.Chunk) []byte {
 	return c.AppendCopyText(buf, ',')
 }
 
-// Parts cuts a range of a load into n texts, or fewer where it is too small: neighbours
-// of about the same length. fit, when not nil, moves the end of a range to where the
-// source can be cut.
+// Parts cuts a range of a load into n virtual files of about the same length, or fewer where the
+// range is too small. fit, when not nil, moves the end of a range to where the source can be
+// cut.
 func Parts(src loader.Source, f Format, whole chunker.Range, n int, fit func(chunker.Range) (chunker.Range, error)) ([]*File, error) {
 	var list []*File
 	for at := whole.First; at < whole.End; {
