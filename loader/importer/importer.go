@@ -130,8 +130,8 @@ func RedactAll(text string) string {
 	})
 }
 
-// JobMarker returns what the server's description of a job that reads the file holds, and no
-// output may not.
+// JobMarker returns the part of a file's URL by which the server's description of a job is
+// recognised. It holds no credentials.
 func JobMarker(file string) string {
 	u, err := url.Parse(file)
 	if err != nil || u.User == nil {

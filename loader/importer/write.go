@@ -11,8 +11,7 @@ import (
 	"bulkload/loader/importer/virtual"
 )
 
-// An WriteRequest asks for files of generated rows, for an IMPORT INTO that somebody else
-// runs.
+// A WriteRequest asks for files of generated rows, for an IMPORT INTO that the user runs.
 type WriteRequest struct {
 	Dataset dataset.Dataset
 	Table   pgx.Identifier // of the statement
