@@ -94,7 +94,7 @@ func (p *program) printPreview(v *load.Preview) {
 	} else {
 		fmt.Fprintf(out, "chunks: %d of %d rows, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Method, v.CommitMode)
 	}
-	fmt.Fprintf(out, "binds: %s\n", v.LimitedBy)
+	fmt.Fprintf(out, "limited by: %s\n", v.LimitedBy)
 	if v.Workers > 0 {
 		fmt.Fprintf(out, "workers: %d: %s\n", v.Workers, v.WorkersWhy)
 	}

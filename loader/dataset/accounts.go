@@ -11,7 +11,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// Where the tutorial keeps its accounts.
+// AccountsDatabase is the tutorial's database of accounts.
 const (
 	BankDatabase = "bank"
 	BankTable    = "accounts"
@@ -51,8 +51,8 @@ func (a *Accounts) source() AccountSource { return AccountSource{Seed: a.Seed, R
 // Source implements Dataset.
 func (a *Accounts) Source() loader.Source { return a.source() }
 
-// crowded is the share of all account ids above which the rows that are there are
-// counted before a load: below it, drawing again finds a free id soon enough.
+// crowded is the share of all account ids above which a load first counts the rows of the
+// table. Below it, drawing again soon finds a free id.
 const crowded = 0.5
 
 // Reserve implements Dataset: it refuses more accounts than there are free ids.
@@ -82,7 +82,7 @@ func (a *Accounts) Choose(ctx context.Context, o *Opening, asked Choice) (Choice
 	return a.Generated.Choose(ctx, o, asked)
 }
 
-// Options implements Dataset: an id that is somebody's is drawn again.
+// Options implements Dataset: a row whose id is taken draws another one.
 func (a *Accounts) Options() commit.Options {
 	opts := a.Generated.Options()
 	opts.Redraw = a.source().Redraw

@@ -8,29 +8,28 @@ import (
 	"bulkload/loader/rows"
 )
 
-// The tutorial's accounts: ids in [0,AccountIDs), balances in [0,AccountBalances).
+// Bounds of the tutorial's accounts: ids are in [0,AccountIDs), balances in [0,AccountBalances).
 const (
 	AccountIDs      = 1_000_000_000
 	AccountBalances = 1_000_000
 )
 
 // AccountSource generates bank accounts. The ids of a load are distinct and need no memory:
-// all ids are cut into as many strata as there are rows, and each row draws one id of a
-// stratum of its own. Consecutive rows have neighbouring strata, within blocks that lie
-// scattered as those of points do. Within a chunk the rows are sorted by id. It is safe
-// for concurrent use.
+// all ids are cut into as many strata as there are rows, and each row draws one id of its own
+// stratum. Consecutive rows have neighbouring strata within blocks, and the blocks are scattered
+// as those of points are. Rows of a chunk are sorted by id. It is safe for concurrent use.
 //
-// Note: tried a permutation of all ids, so that those of a chunk lay anywhere. Statements
-// of scattered keys are about half as fast on CockroachDB 21.1 as those of neighbours.
+// Note: tried a permutation of all ids, which scattered the ids of a chunk. On CockroachDB 21.1
+// statements of scattered keys are about half as fast as statements of neighbouring keys.
 type AccountSource struct {
 	Seed uint64
 	Rows int64 // rows of the load, at most AccountIDs
 }
 
-// accountBlock is the most rows in a block: more than a chunk has by default.
+// accountBlock is the maximum of rows in a block: more than a default chunk has.
 const accountBlock = 1 << 16
 
-// strata returns the place of each row's stratum among all.
+// strata returns the layout of the rows' strata.
 func (a AccountSource) strata() KeyLayout {
 	blocks := max((a.Rows+accountBlock-1)/accountBlock, 1)
 	l := KeyLayout{Rows: a.Rows, Block: (a.Rows + blocks - 1) / blocks} // all of them full, or nearly
@@ -40,8 +39,7 @@ func (a AccountSource) strata() KeyLayout {
 	return l
 }
 
-// idIn returns the id that is drawn from a stratum of n: the ids from
-// place·AccountIDs/n up to those of the next.
+// idIn draws an id from a stratum of n: its ids begin at place·AccountIDs/n.
 func idIn(seed uint64, place, n int64) int64 {
 	low, high := place*AccountIDs/n, (place+1)*AccountIDs/n
 	return low + int64(below(random(seed, uint64(place)), uint64(high-low)))
@@ -63,10 +61,9 @@ func (a AccountSource) Balance(row int64) int64 {
 	return int64(below(random(mix(a.Seed^0xb), uint64(row)), AccountBalances))
 }
 
-// Redraw returns the id that row tries next when attempt ids before it, the first
-// one included, belonged to other rows. Redrawn ids come from those that are no
-// row's first id; two rows may be given the same, and the database then passes it
-// by like any other that is taken. The error says that the load leaves none.
+// Redraw returns the next id of a row after attempt ids, with the first one, were taken. Redrawn
+// ids are no row's first id. Two rows may draw the same id: the second one then draws again. The
+// error says that the load leaves no id.
 func (a AccountSource) Redraw(row int64, attempt int) (int64, error) {
 	seed, n := mix(a.Seed), a.strata().span()
 	for try := range uint64(1 << 16) {

@@ -1,8 +1,8 @@
-// Package dataset says what a load loads. A Dataset knows its rows, the table that they fit,
-// what a row costs, which ways to commit suit it, how IMPORT reads it, and what the record of
-// a load keeps of it. It is the only thing that differs between kinds of rows: packages load
-// and importer work with any Dataset and ask none for its kind. The package has the datasets
-// whose rows are computed from a seed; package files has those that are read. It writes no row.
+// Package dataset has the rows of a load. A Dataset knows its rows, the table that they fit, the
+// cost of a row, the commit modes that suit it, how IMPORT reads it, and its part of a load's
+// record. It is the only difference between kinds of rows: packages load and importer work with
+// any Dataset and ask none for its kind. The package has the datasets of computed rows; package
+// files has the dataset of files. It writes no row.
 package dataset
 
 import (
@@ -22,59 +22,57 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Dataset is what one load loads. While a load is opened its methods are called by one
-// goroutine, in the order of the interface; those below Source may then be called at any time,
-// and the source, Observe and Interrupt by many goroutines at once.
+// A Dataset is the rows of one load. While a load is opened, one goroutine calls the methods, in
+// the order of the interface. The methods from Source on may then be called at any time. The
+// source, Observe and Interrupt are safe for concurrent use.
 type Dataset interface {
-	// Facts returns what never changes.
+	// Facts returns the facts of the kind of rows.
 	Facts() Facts
-	// Fresh returns the same dataset as it was before it was opened: each load has its own.
+	// Fresh returns the same dataset, not opened: each load has a dataset of its own.
 	Fresh() Dataset
 
-	// Inspect looks at what a new load reads, before there is a table.
+	// Inspect looks at the input of a new load, before there is a table.
 	Inspect(ctx context.Context, o *Opening) error
-	// Reopen finds out whether what a recorded load reads is still the same. Its error is
-	// one of package files, or nil.
+	// Reopen makes sure that the input of a recorded load has not changed. Its error wraps
+	// ErrChanged or ErrOnce, or is that of reading.
 	Reopen(ctx context.Context, o *Opening) error
-	// Create returns the statement that makes a missing table, and that table as far as it
-	// can be described before it is there. The error, a *TableError, says what is missing
-	// for that, as the end of a sentence.
+	// Create returns the statement that creates a missing table, and the table as far as it
+	// is known before it exists. The error is the end of a sentence: why the statement
+	// cannot be made.
 	Create(p server.Product, name pgx.Identifier) (string, *server.Table, error)
 	// Fit decides which value goes to which column of o.Table. A *TableError names all
-	// that does not fit.
+	// columns that do not fit.
 	Fit(ctx context.Context, o *Opening) error
-	// Reserve makes sure that the keys of a new load are nobody's.
+	// Reserve makes sure that no row of others has a key of a new load.
 	Reserve(ctx context.Context, o *Opening) error
-	// Choose completes how chunks are committed and travel where the user left it open. A
-	// *TableError says why a choice of the user's is refused.
+	// Choose completes the choice of the user. A *TableError says why it is refused.
 	Choose(ctx context.Context, o *Opening, asked Choice) (Choice, error)
-	// Planned is told the plan, and the rows to which chunks may grow.
+	// Planned receives the plan, and the maximum of rows to which chunks may grow.
 	Planned(p chunker.Plan, maxRows int64)
 
 	// Size returns how much there is. Title names it for people: "10000 points, seed 7".
 	Size() Size
 	Title() string
-	// Record returns what the record of the load keeps, a JSON object. Its names share one
-	// object with those of package load.
+	// Record returns the dataset's part of the load's record: a JSON object, whose names are
+	// joined with those of package load.
 	Record() (json.RawMessage, error)
-	// RowInfo is what is known of the rows' keys, and Cost completes the cost of a row's
-	// keys with that of its message.
+	// RowInfo returns the known facts of the rows' keys. Cost adds the cost of a row's
+	// message to the cost of its keys.
 	RowInfo() keysize.RowInfo
 	Cost(keys chunker.Cost) chunker.Cost
 	// RecordBytes is the typical length of a record, zero of computed rows; ChunkRows the
 	// rows of a chunk where no limit is near.
 	RecordBytes() int64
 	ChunkRows() int64
-	// Advice says what another choice would gain; empty where nothing is known.
+	// Advice recommends another choice to the user; empty: it has no advice.
 	Advice() string
-	// Reading says how files are read, and what the first records become; nil where nothing
-	// is read.
+	// Reading says how files are read, with the first records as an example; nil where no
+	// file is read.
 	Reading() *Reading
 	// Ordered says why chunks must be committed one after the other, in the order of the
 	// rows and by one run at a time; empty: in any order.
 	Ordered() string
-	// Options returns how chunks are committed: the fields of commit.Options that depend
-	// on the rows.
+	// Options returns the fields of commit.Options that depend on the rows.
 	Options() commit.Options
 	// Import returns how IMPORT reads the rows.
 	Import() Import
@@ -85,26 +83,26 @@ type Dataset interface {
 	// Leases says how a run leases positions.
 	Leases() Leases
 
-	// Offline gives the rows the keys that they have in files which are written without a
-	// server. The error says that such files are not written.
+	// Offline gives the rows their keys without a server, for files of them. The error says
+	// that such files are not written.
 	Offline() error
 
 	// Source returns the rows.
 	Source() loader.Source
-	// Raw says whether chunks go to the server as their text is.
+	// Raw turns on chunks of unparsed text.
 	Raw(bool)
-	// Reread says whether rows are read again, to be compared with the table: as values
-	// whatever Raw says, and without the records that cannot be parsed.
+	// Reread turns on reading for a comparison with the table: rows are parsed, whatever Raw
+	// says, and records that cannot be parsed are left out.
 	Reread(bool)
 	// Begin is called before the first chunk. counted returns how many records earlier runs
 	// have rejected, and read; nil: there is no record of them.
 	Begin(ctx context.Context, counted func(context.Context) (rejected, read int64, err error)) error
-	// Observe is told each event of a run.
+	// Observe receives each event of a run.
 	Observe(loader.Event)
-	// Rejects returns what files of rejected records are named after, and the line in
-	// front of their records; empty: none.
+	// Rejects returns the beginning of the names of files of rejected records, and their
+	// header line; empty: none.
 	Rejects() (name, header string)
-	// Interrupt ends all reading with cause, also where it waits.
+	// Interrupt ends all reading with cause, also reads that wait.
 	Interrupt(cause error)
 	// Outcome describes a finished load.
 	Outcome(t *server.Table, r loader.Result, rejected int64) Outcome
@@ -112,18 +110,17 @@ type Dataset interface {
 	Close()
 }
 
-// Facts are what never changes of a dataset.
+// Facts are the facts of a kind of rows.
 type Facts struct {
 	Kind     string // as records and JSON name it: points, accounts, csv
 	Database string // where the rows go when the URL names no database
 	Table    string // where they go when no table is named; empty: one must be
 	Unit     string // of positions, in words: rows, bytes
 	Noun     string // of what a progress bar counts: points, bytes
-	// Texts says that values travel as texts, so that settings of the session decide what
-	// they mean.
+	// Texts says that values travel as texts. Settings of the session decide their meaning.
 	Texts bool
-	// BoundedMemory says that memory is bounded whatever the rows hold, so that garbage is
-	// collected in time for that.
+	// BoundedMemory says that the memory of a load is bounded, whatever the rows hold: the
+	// command sets a memory limit for the garbage collector.
 	BoundedMemory bool
 }
 
@@ -131,7 +128,7 @@ type Facts struct {
 type Size struct {
 	Positions int64 // rows, or bytes of files
 	Rows      int64 // of files about how many; zero is unknown
-	// Endless says that nobody knows the end before it is there: a stream.
+	// Endless says that the size is unknown until the end is read: a stream.
 	Endless bool
 	// Once says that no other process can read the rows again: the load cannot be resumed.
 	Once bool
@@ -142,34 +139,35 @@ type Opening struct {
 	DB    *pgxpool.Pool
 	Info  server.Info
 	Table *server.Table   // nil before the table is known
-	Stop  <-chan struct{} // closed when the user wants no more
+	Stop  <-chan struct{} // closed when the user stops the load
 	Note  func(string)    // tells the user something before the first row
-	// Input opens files, and AnyTime takes a file whose time alone is another for the
-	// same. They are the run's.
+	// Input opens files. AnyTime accepts a file of which only the time differs. Both are
+	// those of the run.
 	Input   any
 	AnyTime bool
-	// Fixed says that the rows are in files that were written without a server, so that
-	// no key can be chosen any more.
+	// Fixed says that the rows are in files that were written without a server: their keys
+	// cannot be chosen.
 	Fixed bool
 	// Imported says that IMPORT reads the rows.
 	Imported bool
 	// Resumed is the id of the load that is opened again; empty of a new one.
 	Resumed string
-	// RecalledMode says that the way asked for is what loader bench found, not the user's.
+	// RecalledMode says that the commit mode asked for was found by loader bench, and is not
+	// the user's.
 	RecalledMode bool
 	// Workers is the number of workers that the user asked for; zero is automatic.
 	Workers int
 }
 
-// Leases says how a run leases positions; zero values are those of package registry.
+// Leases says how a run leases positions. Zero values are the defaults of package registry.
 type Leases struct {
-	// Min is the size below which a lease is not made for the sake of sharing, Max the
-	// most positions of one.
+	// Min is the minimum size of a lease that is made smaller to share the load, Max the
+	// maximum size of a lease, in positions.
 	Min, Max int64
-	// Block, when not zero, keeps claims from crossing its multiples: positions whose keys
-	// lie together.
+	// Block, when not zero, keeps leases from crossing its multiples: the positions of a
+	// block have neighbouring keys.
 	Block int64
-	// Fit moves the end of a claim to where the rows can be cut; nil: anywhere.
+	// Fit moves the end of a lease to where the rows can be cut; nil: anywhere.
 	Fit func(chunker.Range) (chunker.Range, error)
 }
 
@@ -184,12 +182,12 @@ type Import struct {
 	Format virtual.Format
 	// Refused says why IMPORT cannot read the rows; empty: it can.
 	Refused string
-	// MinRows is the number of rows from which on IMPORT is taken by itself, into a table
-	// without secondary indexes. Zero is the number where chunks are slow.
+	// MinRows is the number of rows from which on IMPORT is the default, into a table without
+	// secondary indexes. Zero is the default for slow chunks.
 	MinRows int64
-	// OwnKeys says that the rows bring keys of their own, so that they may go into a table
-	// that has rows, and by several jobs. Refused then says why they may not, IntoRows of
-	// a table that has rows.
+	// OwnKeys says that the rows have keys: they may be loaded into a table that has rows,
+	// and by several jobs. IntoRows says why a table that has rows cannot take them; empty:
+	// it can.
 	OwnKeys  bool
 	IntoRows string
 	// Exact says that each position is a row, of about RowBytes bytes as text. Elsewhere
@@ -200,18 +198,19 @@ type Import struct {
 	Fit func(chunker.Range) (chunker.Range, error)
 	// Count counts the rows of a range; nil where Exact.
 	Count func(chunker.Range) (int64, error)
-	// KeysOf returns the keys of a range of positions, which are no other's; nil: they are
+	// KeysOf returns the keys of a range of positions. No other row has them. Nil: they are
 	// not known.
 	KeysOf func(chunker.Range) chunker.Range
-	// Repeats says why it cannot be told whether two rows have the same key; empty: it
-	// can, or the server makes the keys. Nil: no two have.
+	// Repeats says why repeated keys cannot be found; empty: they can, or the server makes
+	// the keys. Nil: no two rows have the same key.
 	Repeats func() string
 	// MaxRecordBytes is the longest record, zero of computed rows.
 	MaxRecordBytes int
-	// AsIs looks whether the server can read files as they are. It returns how many records
-	// it is to pass over, or why it cannot. Nil: the rows are in no files.
+	// AsIs finds out whether the server can read the files themselves. It returns the number
+	// of records that the server has to skip, or why it cannot read them. Nil: the rows are
+	// in no files.
 	AsIs func(ctx context.Context, o *Opening) (skip int, why string, err error)
-	// Options are those of files that the server reads as they are.
+	// Options are the options of IMPORT INTO for files that the server reads themselves.
 	Options func(skip int) []virtual.Option
 }
 
@@ -219,13 +218,12 @@ type Import struct {
 // is for computed rows: each has a key of its own, and all of its columns are in the table as
 // they were computed.
 type Verification struct {
-	// Records says that the rows are records that were read: two may have one key, and some
-	// may have been rejected.
+	// Records says that the rows are records of an input: two may have one key, and some may
+	// have been rejected.
 	Records bool
 	// Keyless says that records do not have the whole primary key: rows can only be counted.
 	Keyless bool
-	// Computed are the columns that SQL computed from the records, and that cannot be
-	// compared.
+	// Computed are the columns that SQL computed from the records. They cannot be compared.
 	Computed []string
 }
 
@@ -237,11 +235,11 @@ func ReadUntil(ctx context.Context, d Dataset, stop <-chan struct{}) (done func(
 	return func() { still(); cancel() }
 }
 
-// An Outcome describes a finished load: what JSON shows beside the run's own figures, the
-// line that says what was loaded, lines for people, and a query that shows rows.
+// An Outcome describes a finished load: the JSON beside the run's own figures, the title and more
+// lines for people, and a query that shows rows.
 type Outcome struct {
 	JSON   any
-	Origin string // what it was made from: "seed 7"; empty of files
+	Origin string // of the rows: "seed 7"; empty of files
 	Title  string // "10000 points"
 	Lines  []string
 	Query  string
@@ -250,7 +248,7 @@ type Outcome struct {
 // A TableError says that the target does not fit the load. Nothing was written.
 type TableError struct {
 	Reason string
-	// Flags says that what the user asked for contradicts itself, whatever the table is.
+	// Flags says that the request contradicts itself, whatever the table is.
 	Flags bool
 }
 
@@ -264,7 +262,7 @@ func (e *TableError) ErrorKind() failure.Kind {
 
 func (e *TableError) Error() string { return e.Reason }
 
-// Contradict returns a *TableError of flags that do not go together, or with the input.
+// Contradict returns a *TableError of flags that contradict each other, or the input.
 func Contradict(format string, args ...any) error {
 	return &TableError{Reason: fmt.Sprintf(format, args...), Flags: true}
 }
@@ -274,7 +272,7 @@ func Refuse(format string, args ...any) error {
 	return &TableError{Reason: fmt.Sprintf(format, args...)}
 }
 
-// A ResumeError says why a load that was begun cannot go on, and what can be done.
+// A ResumeError says why a load cannot be resumed, and what can be done.
 type ResumeError struct{ Reason string }
 
 // ErrorKind implements failure.Kinded.
@@ -286,11 +284,11 @@ func (e *ResumeError) Error() string { return e.Reason }
 var (
 	// ErrChanged: a file is not the one that the load was begun with.
 	ErrChanged = failure.New(failure.Refused, "the file has changed since the load began")
-	// ErrOnce: only the process that began with an input can read it.
+	// ErrOnce: only the process that opened an input first can read it.
 	ErrOnce = failure.New(failure.Refused, "cannot be read a second time, so that the load cannot be resumed")
 )
 
-// A Reading says how files are read, and what the first records become.
+// A Reading says how files are read, with the first records as an example.
 type Reading struct {
 	Names     []string    `json:"names"`
 	Bytes     int64       `json:"bytes"` // -1 is unknown

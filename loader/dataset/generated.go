@@ -19,30 +19,28 @@ import (
 	"bulkload/loader/server"
 )
 
-// Generated is what datasets have in common whose row i is computed from a seed and i: a
-// dataset embeds it, and adds the rows. Its table has the key "id" and the columns of the
-// rows.
+// Generated is the common part of datasets whose row i is computed from a seed and i. A dataset
+// embeds it, and adds the rows. Its table has the key "id" and the columns of the rows.
 type Generated struct {
 	Kind     string
 	Database string // where rows go when the URL names no database
 	Rows     int64
 	Seed     uint64
 	Columns  []rows.Column
-	// DDL are the columns of the table that is made where it is missing.
+	// DDL are the column definitions of the table, for CREATE TABLE.
 	DDL map[server.Product]string
-	// NotNull are the columns that the made table has NOT NULL.
+	// NotNull are the columns that DDL declares NOT NULL.
 	NotNull []string
 	// IDs are the values that the key may have.
 	IDs keysize.IntRange
 	// WideKey says that keys fit no type smaller than bigint.
 	WideKey bool
-	// RowBytes is the length of a row as CSV, about.
+	// RowBytes is about the length of a row as CSV.
 	RowBytes int64
-	// ImportRows is the number of rows from which on IMPORT is taken by itself; zero is
-	// that of chunks that are slow.
+	// ImportRows is Import.MinRows.
 	ImportRows int64
 
-	// What the opening of a load found out.
+	// Set while a load is opened:
 	info   server.Info
 	table  *server.Table
 	choice Choice
@@ -80,7 +78,7 @@ func (g *Generated) Reserve(context.Context, *Opening) error { return nil }
 // Close implements Dataset.
 func (g *Generated) Close() {}
 
-// seedRecord is what the record keeps of any generated dataset.
+// A seedRecord is the part of a load's record that all generated datasets have.
 type seedRecord struct {
 	Seed uint64 `json:"seed,string"` // a string: JSON numbers end at 2^53
 }
@@ -88,8 +86,8 @@ type seedRecord struct {
 // Record implements Dataset.
 func (g *Generated) Record() (json.RawMessage, error) { return json.Marshal(seedRecord{g.Seed}) }
 
-// Create implements Dataset. The id of the table in its keys is not known before it is
-// there, so that the sizes of keys are bounds.
+// Create implements Dataset. Sizes of keys are bounds: the table's id, which is in its keys, is
+// not known before the table exists.
 func (g *Generated) Create(p server.Product, name pgx.Identifier) (string, *server.Table, error) {
 	t := &server.Table{Name: name, Kind: "r", Primary: []string{"id"}, Empty: true}
 	t.Indexes = []server.TableIndex{{Name: "primary", Primary: true, Unique: true, Columns: t.Primary}}
@@ -110,8 +108,7 @@ var fits = map[rows.Kind][]string{
 	rows.Text:  {"text", "character varying"},
 }
 
-// Fit implements Dataset: it returns a *TableError that names every column that does not
-// fit.
+// Fit implements Dataset. A *TableError names all columns that do not fit.
 func (g *Generated) Fit(_ context.Context, o *Opening) error {
 	t := o.Table
 	g.table = t
@@ -159,7 +156,7 @@ func baseType(t string) string {
 	return base
 }
 
-// plainTypes reports whether the columns have just the types that binary COPY sends.
+// plainTypes reports whether the columns have the types of binary COPY.
 func (g *Generated) plainTypes(t *server.Table) bool {
 	for _, c := range g.Columns {
 		if has := t.Column(c.Name); has == nil || has.Type != fits[c.Kind][0] {
@@ -169,8 +166,7 @@ func (g *Generated) plainTypes(t *server.Table) bool {
 	return true
 }
 
-// Choose implements Dataset: chunks are transactions, and travel by the carrier that each
-// server takes fastest.
+// Choose implements Dataset. The default is a transaction, by the fastest method of each server.
 func (g *Generated) Choose(_ context.Context, o *Opening, asked Choice) (Choice, error) {
 	if asked.Mode == "" {
 		asked.Mode = commit.Transaction
@@ -207,8 +203,7 @@ func (g *Generated) Verification() Verification { return Verification{} }
 // Keys implements Dataset: rows of others may lie between those of the load.
 func (g *Generated) Keys() chunker.Range { return chunker.Range{} }
 
-// maxClaim is the most rows that a run claims at once. What a run that dies has claimed is
-// looked at again.
+// maxClaim is the maximum of rows of a lease. The rows of a dead run's lease are verified again.
 const maxClaim = 1 << 20
 
 // Leases implements Dataset.
@@ -246,7 +241,7 @@ func (g *Generated) Offline() error { return nil }
 // Interrupt implements Dataset: nothing is read.
 func (g *Generated) Interrupt(error) {}
 
-// generatedJSON is what JSON shows of a finished load of generated rows.
+// generatedJSON is Outcome.JSON of generated rows.
 type generatedJSON struct {
 	Rows     int64  `json:"rows"`
 	Seed     string `json:"seed"`
@@ -256,7 +251,7 @@ type generatedJSON struct {
 
 // outcome is Outcome for rows whose keys are in a range; an empty one is any.
 func (g *Generated) outcome(t *server.Table, keys chunker.Range) Outcome {
-	// The tutorial's tables are no keywords, and are shown as the tutorial writes them.
+	// The names of the tutorial's tables are no keywords, and need no quotes.
 	table, where := t.Name.Sanitize(), ""
 	if name := t.Name[len(t.Name)-1]; t.Name[0] == "public" && name == g.Kind {
 		table = name

@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// A Kind is how datasets of one name are opened again.
+// A Kind is a kind of rows, and opens recorded datasets of it.
 type Kind struct {
 	Facts
-	// Open returns the dataset of a record: what Dataset.Record gave, and the positions of
-	// the load.
+	// Open returns the dataset of a record, from the JSON of Dataset.Record and the positions
+	// of the load.
 	Open func(record json.RawMessage, positions int64) (Dataset, error)
 }
 
-// kinds are the kinds of rows that there are. Package files adds its own when it is linked.
+// kinds are all kinds of rows. Package files registers its own.
 var (
 	kindsMu sync.Mutex
 	kinds   = []Kind{
@@ -24,8 +24,8 @@ var (
 	}
 )
 
-// Register adds a kind of rows, so that loads of it can be resumed and verified. It panics
-// where the name is taken.
+// Register adds a kind of rows: loads of it can then be resumed and verified. It panics where
+// the name is taken.
 func Register(k Kind) {
 	kindsMu.Lock()
 	defer kindsMu.Unlock()
@@ -35,7 +35,7 @@ func Register(k Kind) {
 	kinds = append(kinds, k)
 }
 
-// Kinds returns the kinds that there are.
+// Kinds returns all kinds of rows.
 func Kinds() []Kind {
 	kindsMu.Lock()
 	defer kindsMu.Unlock()

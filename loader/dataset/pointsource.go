@@ -15,22 +15,21 @@ const (
 	MaxKeyBase = int64(1) << 53 // exclusive, and no key reaches it
 )
 
-// KeyBlockRows is the number of consecutive rows whose keys are consecutive too:
-// more than any sensible chunk holds, so that a chunk writes one stretch of keys.
+// KeyBlockRows is the number of consecutive rows whose keys are consecutive too: more than any
+// sensible chunk has. The keys of a chunk are then mostly consecutive.
 const KeyBlockRows = 1 << 17
 
 // A KeyLayout gives each row of a load its key: Base plus the row's position.
-// Consecutive rows are neighbours within blocks of Block rows; the blocks lie
-// scattered over the range, so that workers that take different blocks write to
-// different places. It is a value and safe for concurrent use.
+// Consecutive rows are neighbours within blocks of Block rows. The blocks are scattered over the
+// range: workers that load different blocks write to different ranges. It is a value and safe
+// for concurrent use.
 type KeyLayout struct {
 	Base  int64 // key of position 0
 	Rows  int64 // rows of the load
 	Block int64 // rows per block; zero keeps all rows in order, in one block
 }
 
-// Range returns the keys that the load may use: all of [First,End), though with
-// blocks some of them stay unused.
+// Range returns the range of the load's keys. With blocks some keys of it are not used.
 func (l KeyLayout) Range() chunker.Range {
 	return chunker.Range{First: l.Base, End: l.Base + l.span()}
 }
@@ -80,7 +79,7 @@ func mulmod(a, b, n int64) int64 {
 }
 
 // PointSource generates points: id by the key layout, and x, y, z uniform in [0,1024).
-// What row i holds depends on the seed and i alone. It is safe for concurrent use.
+// Row i depends on the seed and i alone. It is safe for concurrent use.
 type PointSource struct {
 	Seed uint64
 	Keys KeyLayout
@@ -103,7 +102,7 @@ func (p PointSource) Fill(c *rows.Chunk, span chunker.Span) error {
 	ids, x, y, z := c.Col(0).Ints, c.Col(1).Floats, c.Col(2).Floats, c.Col(3).Floats
 	seed := mix(p.Seed)
 	for i := 0; i < n; {
-		// One stretch of rows that lie in one block have consecutive keys.
+		// The rows of one block have consecutive keys.
 		row := span.First + int64(i)
 		key, run := p.Keys.Key(row), n-i
 		if p.Keys.Block > 0 {
@@ -125,8 +124,8 @@ func (p PointSource) Fill(c *rows.Chunk, span chunker.Span) error {
 // coordinate maps a random number to [0,1024): 53 random bits times 2^-43.
 func coordinate(r uint64) float64 { return float64(r>>11) * (1.0 / (1 << 43)) }
 
-// BaseOf returns the key base of rows points that are written without asking a server
-// which keys are free: one that the seed draws.
+// BaseOf returns a key base for points that are written without a server. It depends on the seed
+// and the number of rows alone.
 func BaseOf(seed uint64, rows int64) int64 {
 	return MinKeyBase + int64(below(random(mix(seed^0x6b65), 0), uint64(max(MaxKeyBase-MinKeyBase-rows, 1))))
 }

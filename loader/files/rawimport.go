@@ -82,7 +82,7 @@ func (d *Dataset) Import() dataset.Import {
 // refuseImport returns why IMPORT cannot take the files.
 func (d *Dataset) refuseImport() string {
 	given := func(flag string) string {
-		return fmt.Sprintf("all rows are read by one job of the server's, which knows nothing of %s", flag)
+		return fmt.Sprintf("%s cannot be used with IMPORT: one server job reads all rows", flag)
 	}
 	c := d.spec
 	switch {

@@ -1,6 +1,6 @@
 // Package indexes drops the secondary indexes of an empty table before a load, and makes them
-// again after its last row. Before the first is dropped, the registry has what makes them
-// again; who loads the rows is not its business.
+// again after the last row. The registry has the statements that make them again before the
+// first index is dropped. The package loads no rows.
 package indexes
 
 import (
@@ -76,8 +76,8 @@ type Deferral struct {
 	Unique []Unique
 }
 
-// Drop records what makes the indexes again, and drops them. It returns what the user should
-// know of it.
+// Drop records the statements that make the indexes again, and drops the indexes. It returns a
+// note for the user.
 func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string, err error) {
 	records := make([]registry.Index, len(list))
 	for i, x := range list {
@@ -93,7 +93,7 @@ func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string,
 	name, identity := server.Display(d.Table), ""
 	for _, x := range list {
 		if _, err := d.DB.Exec(ctx, x.Drop); err != nil && server.Code(err) != "42704" {
-			return "", &server.CreateError{Kind: "room by dropping index", Name: x.Name, Err: err}
+			return "", server.Failed("drop index "+x.Name, err)
 		}
 		if x.Identity {
 			identity = fmt.Sprintf("; until then %s has no replica identity, and UPDATE and DELETE fail where they are published", name)
@@ -102,8 +102,7 @@ func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string,
 	return fmt.Sprintf("%s of %s dropped, and made again after the last row%s", Count(len(list), "is", "are"), name, identity), nil
 }
 
-// remake reads what a record of the registry makes again. Earlier versions wrote the one
-// statement.
+// remake decodes a record of the registry. Earlier versions recorded a single statement.
 func remake(x registry.Index) (server.Remake, error) {
 	r := server.Remake{Name: x.Name, Create: x.Create}
 	if !strings.HasPrefix(x.Create, "{") {
@@ -139,8 +138,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Restore makes the indexes again that the load has deferred, and does nothing where there
-// are none, or no table any more. The error is an *Error, or that of a connection.
+// Restore makes the deferred indexes of the load again, if there are any and the table still
+// exists. The error is an *Error, or that of a connection.
 func (d *Deferral) Restore(ctx context.Context, note func(string)) error {
 	return d.Registry.Restore(ctx, d.ID, func(x registry.Index) error {
 		r, err := remake(x)
@@ -179,7 +178,7 @@ func (d *Deferral) hasIndex(ctx context.Context, name string) (bool, error) {
 	return slices.ContainsFunc(t.Indexes, func(x server.TableIndex) bool { return x.Name == name }), nil
 }
 
-// pendingPoll is how often a run that waits for an older one's statement looks.
+// pendingPoll is the interval of retries while an older run's statement is at work.
 const pendingPoll = 200 * time.Millisecond
 
 // makeIndex makes an index again. The statement of a run that died may still be at
@@ -237,7 +236,7 @@ func (d *Deferral) create(ctx context.Context, x server.Remake) error {
 	})
 }
 
-// equip gives an index that is there what belongs to it.
+// equip adds the comments, settings and constraints that belong to an index.
 func (d *Deferral) equip(ctx context.Context, x server.Remake) error {
 	if len(x.Then) == 0 {
 		return nil
@@ -291,7 +290,7 @@ func (d *Deferral) duplicates(ctx context.Context, x server.Remake, err error) [
 	var shared []string
 	var key string
 	var n int64
-	// What can be told is told; the error of the index itself is the news.
+	// Duplicates are an addition to the index's own error.
 	_, _ = pgx.ForEachRow(found, []any{&key, &n}, func() error {
 		shared = append(shared, fmt.Sprintf("(%s) = %s, %d times", strings.Join(u.names(), ", "), key, n))
 		return nil
@@ -299,7 +298,7 @@ func (d *Deferral) duplicates(ctx context.Context, x server.Remake, err error) [
 	return shared
 }
 
-// A Unique is what names the duplicates of a unique index.
+// A Unique is the definition of a unique index, to name its duplicates.
 type Unique struct {
 	Name    string   `json:"name"`
 	Columns []string `json:"columns"`         // an expression is ""
@@ -307,7 +306,7 @@ type Unique struct {
 	Where   string   `json:"where,omitempty"` // of a partial index
 }
 
-// names returns what the index is over, for people.
+// names returns the columns and expressions of the index, for people.
 func (u Unique) names() []string {
 	list := slices.Clone(u.Columns)
 	for i, c := range list {
@@ -318,7 +317,7 @@ func (u Unique) names() []string {
 	return list
 }
 
-// sql returns what the index is over, as SQL.
+// sql returns the columns and expressions of the index, as SQL.
 func (u Unique) sql() []string {
 	list := make([]string, len(u.Columns))
 	for i, c := range u.Columns {
@@ -329,8 +328,8 @@ func (u Unique) sql() []string {
 	return list
 }
 
-// UniqueOf returns the table's unique indexes, to name duplicates. CockroachDB does
-// not say what an expression of an index is; the index' error has then to do.
+// UniqueOf returns the unique indexes of a table. It leaves out indexes of expressions on
+// CockroachDB, which does not show the expressions.
 func UniqueOf(t *server.Table) []Unique {
 	var list []Unique
 	for _, x := range t.Indexes {

@@ -26,13 +26,13 @@ import (
 	"bulkload/loader/verify"
 )
 
-// A Load is ready to run or to be verified. Close it after use. Its fields are set when it is
+// A Load is ready to run or to be verified. Close it after use. All fields are set when it is
 // opened, and are valid for every kind of rows.
 type Load struct {
 	ID      string // in the registry; empty without a record
 	Dataset dataset.Dataset
 	Table   *server.Table
-	// Plan says how the rows are cut; a load by IMPORT has no chunks in it.
+	// Plan says how the rows are cut. The plan of a load by IMPORT has no chunks.
 	Plan chunker.Plan
 	// CommitMode and Method say how chunks are committed and how they travel. A load by
 	// IMPORT has the Method Import, and no CommitMode.
@@ -51,8 +51,8 @@ type Load struct {
 	verifier  *verify.Verifier
 	committer *commit.Committer
 	runner    runner
-	// tunes says that the run may change the size of chunks, and that the registry keeps
-	// what it settled on.
+	// tunes says that the run may change the size of chunks, and that the registry records
+	// the size that it settled on.
 	tunes bool
 }
 
@@ -81,11 +81,10 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	return res, nil
 }
 
-// settle finds out whether a record that was found in the table, after an attempt whose
-// outcome was not known, stands in the input once more: the row may then be of the other
-// one, and one of the two is in nowhere. That ends as any other repetition does, with an
-// error, and the load is not done, whoever asks. It reads the input again, with the keys of
-// which the server tells which are equal.
+// settle makes sure that no record of a verified chunk is repeated in the input: a row that was
+// found in the table, after an uncertain outcome, may be another record's of the same key, and
+// then one of the two records is missing. A repeated record is an error, and the load is not
+// complete. settle reads the input again, and the server says which keys are equal.
 func (l *Load) settle(ctx context.Context, res loader.Result) error {
 	looked := res.Looked
 	if l.record.kept() && l.committer.LooksUp() {
@@ -111,8 +110,8 @@ func (l *Load) settle(ctx context.Context, res loader.Result) error {
 	return nil
 }
 
-// complete asks the registry whether the load is complete, for another run may have loaded a
-// part of it, and looks at the table once more.
+// complete makes sure that the registry has the load as complete, for other runs may have loaded
+// parts of it, and checks the table once more.
 func (l *Load) complete(ctx context.Context, res loader.Result) error {
 	if !l.record.kept() {
 		return l.check.atEnd(ctx, l.record.spec.Identity, res)
@@ -131,8 +130,8 @@ func (l *Load) complete(ctx context.Context, res loader.Result) error {
 	return l.check.atEnd(ctx, now.Identity, res)
 }
 
-// unconfirmed returns the error of a question for what is in, as one that leaves it open. A
-// load that was ended meanwhile leaves nothing open.
+// unconfirmed returns the error of a read of the registry as ErrUnconfirmed: it is not known
+// whether the load is complete. The error of a load that was cancelled meanwhile stays as it is.
 func unconfirmed(err error) error {
 	if failure.Of(err) == failure.Refused {
 		return err
@@ -140,7 +139,8 @@ func unconfirmed(err error) error {
 	return fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 }
 
-// remember records what a run settled on, where it did not begin with that, and says so.
+// remember records the size of chunks and number of workers that a run settled on, where they
+// differ from those that it began with.
 func (l *Load) remember(ctx context.Context, res loader.Result) error {
 	if !l.record.kept() || !l.tunes || res.Chunks == 0 || res.RowsPerChunk == l.Plan.RowsPerChunk && res.Workers == l.Workers.Start {
 		return nil
@@ -155,7 +155,7 @@ func (l *Load) remember(ctx context.Context, res loader.Result) error {
 		workers = fmt.Sprintf(" and %d workers", res.Workers)
 	}
 	if err := l.record.registry.SaveTuning(ctx, t); err != nil {
-		// The rows are in; the next load begins from the plan again.
+		// The rows are in. The next load begins from the plan again.
 		l.settings.note(server.Reason(err))
 		return nil
 	}
@@ -171,10 +171,10 @@ func (l *Load) restoreIndexes(ctx context.Context, _ loader.Result) error {
 	return l.record.deferral(l.srv, l.pool).Restore(ctx, l.settings.note)
 }
 
-// confirm makes sure that what the run committed does not lack a standby that the server
-// waits for. The last release of a claim is a commit behind all others, in the order of
-// the log, and confirms them if it was waited for. A run that found everything done made
-// none, and what an earlier run did may lack it; nor is there one without a registry.
+// confirm makes sure that the standbys that the server waits for have all commits of the load.
+// The last release of a lease is behind all other commits in the order of the log: when the
+// server waited for it, all are confirmed. A run that had nothing to load, and a run without a
+// registry, have no such release.
 func (l *Load) confirm(ctx context.Context, res loader.Result) error {
 	if l.srv.Product != server.PostgreSQL {
 		return nil
@@ -189,9 +189,8 @@ func (l *Load) confirm(ctx context.Context, res loader.Result) error {
 	return err
 }
 
-// Verify reads every row of a complete load back and compares it. observe, when not nil, is
-// told the number of positions compared so far, by several goroutines at once. It needs a
-// record.
+// Verify compares every row of a complete load with the table. observe, when not nil, is told the
+// number of positions compared so far, by several goroutines at once. The load needs a record.
 func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) {
 	rec, err := l.record.registry.Get(ctx, l.ID)
 	if err != nil {
@@ -212,7 +211,7 @@ type Report = verify.Report
 // ErrIncomplete is wrapped by Verify's error when the load is not complete yet.
 var ErrIncomplete = failure.New(failure.Unconfirmed, "the load is not complete")
 
-// Rejects returns the number of records of the load that became no row.
+// Rejects returns the number of rejected records of the load.
 func (l *Load) Rejects(ctx context.Context) (int64, error) {
 	if !l.record.kept() || !l.committer.Tolerates() {
 		return 0, nil
@@ -220,7 +219,8 @@ func (l *Load) Rejects(ctx context.Context) (int64, error) {
 	return l.record.registry.CountRejects(ctx, l.ID)
 }
 
-// EachReject calls f with each of them, in the order of the input. It needs a record.
+// EachReject calls f with each rejected record, in the order of the input. The load needs a
+// record.
 func (l *Load) EachReject(ctx context.Context, f func(rows.Reject) error) error {
 	return l.record.registry.EachReject(ctx, l.ID, f)
 }
@@ -245,8 +245,8 @@ func (l *Load) Handoff() string {
 	return fmt.Sprintf("read from %s", strings.Join(s.Files, ", "))
 }
 
-// Keyed reports whether the URLs of a load by IMPORT may hold credentials, which are not
-// recorded: a run that resumes it must be given the URLs again.
+// Keyed reports whether the URLs of a load by IMPORT may hold credentials. They are not recorded:
+// a run that resumes the load needs the URLs again.
 func (l *Load) Keyed() bool { s := l.record.spec.Import; return s != nil && s.Once }
 
 // Close ends the load's connections.

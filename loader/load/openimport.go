@@ -14,14 +14,14 @@ import (
 	"bulkload/loader/server"
 )
 
-// slowRows is the number of rows from which on IMPORT is taken where nothing is said and chunks
-// are slow. A job takes about half a second by itself, and statistics are gathered behind it.
-// Measured on 21.1 with two cores: chunks with ledger rows or secondary indexes bring 25 000 to
-// 90 000 rows/s: of 100 000 accounts IMPORT takes 0.7 s, and chunks 1.7 s.
+// slowRows is the number of rows from which on IMPORT is the default where chunks are slow. A
+// job itself takes about half a second, and statistics are gathered after it. Measured on 21.1
+// with two cores: chunks with ledger rows or secondary indexes load 25 000 to 90 000 rows/s; for
+// 100 000 accounts IMPORT takes 0.7 s, and chunks take 1.7 s.
 const slowRows = 100_000
 
-// minRows is the number of rows from which on this load goes by IMPORT, where nothing is
-// said: any number where loader bench found IMPORT the best.
+// minRows is the number of rows from which on IMPORT is the default of this load: any number
+// where loader bench found IMPORT the fastest.
 func (o *opening) minRows() int64 {
 	if o.byImport {
 		return 1
@@ -33,8 +33,8 @@ func (o *opening) minRows() int64 {
 	return slowRows
 }
 
-// chooseImport decides whether IMPORT takes the rows: where the user asks for it, or,
-// where nothing is said, where it is faster and nobody misses the table meanwhile.
+// chooseImport decides whether IMPORT loads the rows: where the user asks for it, or by default
+// where it is faster and the table is empty.
 func (o *opening) chooseImport(ctx context.Context) error {
 	asked := o.req.Method == Import
 	switch {
@@ -83,7 +83,7 @@ func (o *opening) inChunks(why string, err error) error {
 // refuseImport returns why IMPORT cannot take the load.
 func (o *opening) refuseImport(ctx context.Context) (string, error) {
 	given := func(flag string) string {
-		return fmt.Sprintf("all rows are read by one job of the server's, which knows nothing of %s", flag)
+		return fmt.Sprintf("%s cannot be used with IMPORT: one server job reads all rows", flag)
 	}
 	asked := o.req.Method == Import
 	switch {
@@ -96,7 +96,7 @@ func (o *opening) refuseImport(ctx context.Context) (string, error) {
 	case o.req.Rate > 0:
 		return given("--rate"), nil
 	case o.req.Indexes == DeferIndexes:
-		return given("--indexes defer, and fills indexes in one go"), nil
+		return given("--indexes defer"), nil
 	}
 	m := o.dataset.Import()
 	if m.Refused != "" {
@@ -128,12 +128,12 @@ func (o *opening) nameURLs(ctx context.Context, s *importer.State) (why string, 
 	return why, err
 }
 
-// partBytes is the size of a file that is uploaded, before it is compressed, to about
-// half: the documentation advises against files much above 15 MB.
+// partBytes is the size of an uploaded file before compression, which halves it: the
+// documentation advises against files much above 15 MB.
 const partBytes = 32 << 20
 
-// openImport begins to serve where the server is to read from here, and decides what the jobs
-// of a new load read.
+// openImport begins to serve the rows where the server reads from here, and decides the files
+// and batches of a new load.
 func (o *opening) openImport(ctx context.Context) error {
 	s := o.imported
 	if s == nil {
@@ -168,8 +168,8 @@ func (o *opening) openImport(ctx context.Context) error {
 			group = importer.DefaultBatchBytes
 		}
 		part, group = part/m.RowBytes, max(group/m.RowBytes, 1)
-		// A load in several jobs is not all or nothing, and a later job must not
-		// collide with an earlier one.
+		// Several jobs are not all or nothing, and a later job must not collide with the
+		// rows of an earlier one.
 		if group < positions && m.OwnKeys {
 			s.Batch = group
 		}
@@ -186,8 +186,8 @@ func (o *opening) openImport(ctx context.Context) error {
 	return nil
 }
 
-// attach looks for a job of an earlier run that has the table of a resumed load offline, so
-// that all there is to do is to follow it, and serves again where that job reads from.
+// attach finds the running job of an earlier run of a resumed load, which has the table
+// offline, and serves the files at the address that the job reads from.
 func (o *opening) attach(ctx context.Context) error {
 	s := o.record.spec.Import
 	o.imported = s
@@ -195,14 +195,14 @@ func (o *opening) attach(ctx context.Context) error {
 		return nil
 	}
 	if s.Mode == importer.URLs && s.Once && len(o.req.ImportOptions.Files) == 0 {
-		return fmt.Errorf("load %s: %w: the queries of its URLs may hold what gives access and are not kept; name them again with --handoff", o.record.load, dataset.ErrOnce)
+		return fmt.Errorf("load %s: %w: the queries of its URLs may hold credentials and are not kept; name them again with --handoff", o.record.load, dataset.ErrOnce)
 	}
 	if s.Mode == importer.Serve && s.Addr != "" {
-		// At the same place, so that a job that is still reading finds it.
+		// At the same address, which a running job reads from.
 		srv, err := serve.Listen(s.Addr, "", o.req.ImportOptions.CertFile, o.req.ImportOptions.KeyFile, s.Secret)
 		if err != nil {
-			// Another run may be there; if not, the job fails and is begun again.
-			o.tell(err.Error() + ": this run cannot take the place of the one before it")
+			// Another run may serve there. If none does, the job fails and a new one begins.
+			o.tell(err.Error() + ": this run cannot serve at the address of the run before it")
 		} else {
 			o.serving = srv
 		}

@@ -117,13 +117,13 @@ func (o *opening) connect(ctx context.Context) error {
 	return err
 }
 
-// ready returns how many sessions are made at once: what is asked first needs one, and so
-// does the first worker afterwards; of a load of several chunks another works beside it.
-// The others are made when a worker needs them. PostgreSQL makes a process for each, which
-// for a small load takes longer than its rows.
+// ready returns the number of sessions that are made at once: one for the opening and then the
+// first worker, and one for a second worker where the load has several chunks. Others are made
+// when a worker needs them. PostgreSQL makes a process for each session, which takes longer than
+// the rows of a small load.
 func (o *opening) ready() int {
 	if o.dataset == nil {
-		return 1 // a load that is opened again may have few rows left
+		return 1 // a resumed load may have few rows left
 	}
 	if n := o.dataset.Size().Rows; n > 0 && n <= chunker.DefaultRowsPerChunk {
 		return 1
@@ -131,9 +131,8 @@ func (o *opening) ready() int {
 	return 2
 }
 
-// restoreSession gives the sessions of a load that is opened again the settings that it
-// began with: they say which moment a time without a zone is, and which of two numbers is
-// the month.
+// restoreSession gives the sessions of a resumed load the settings that it began with. The
+// settings decide the meaning of a time without a zone, and of a date's numbers.
 func (o *opening) restoreSession(ctx context.Context) error {
 	was, now := o.record.spec.Session, o.sessions.Settings()
 	switch {
@@ -166,7 +165,7 @@ func (o *opening) tableName() (pgx.Identifier, error) {
 	return id, nil
 }
 
-// close ends what an opening that failed has begun.
+// close releases everything that a failed opening holds.
 func (o *opening) close() {
 	if o.serving != nil {
 		o.serving.Close()

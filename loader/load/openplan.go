@@ -31,8 +31,9 @@ func (o *opening) workers() WorkerCount {
 	return WorkerCount{farWorkers, maxWorkers, "the server is elsewhere; a run of more than some seconds tries more"}
 }
 
-// recall reads what an earlier load or a benchmark has found out about the table, for what the
-// user leaves open. A preview does without where the user may not read it.
+// recall reads the best settings that an earlier load or loader bench found for the table. They
+// are the defaults of settings without a flag. A preview has none where the user may not read
+// the registry.
 func (o *opening) recall(ctx context.Context) error {
 	if !o.record.kept() || o.imported != nil || o.req.Chunk != 0 {
 		return nil
@@ -47,7 +48,7 @@ func (o *opening) recall(ctx context.Context) error {
 	case asked.Mode != "" && t.CommitMode != "" && string(asked.Mode) != t.CommitMode, o.req.Method != "" && t.Method != "" && string(o.req.Method) != t.Method:
 		return nil // found for another way of loading
 	case t.Method == string(Import):
-		// Where IMPORT cannot take this load, nothing is known.
+		// For chunks nothing is known.
 		o.byImport = o.req.Method == ""
 		return nil
 	}
@@ -63,13 +64,13 @@ func (o *opening) recall(ctx context.Context) error {
 	return nil
 }
 
-// unread says that a preview does without what earlier loads have found out.
+// unread notes that the settings of earlier loads cannot be read.
 func (o *opening) unread(err error) {
 	o.tell("what earlier loads of this table settled on cannot be read: " + server.Reason(err))
 }
 
-// choose decides how chunks are committed and how they travel. A load by IMPORT has none; its
-// preview also says what chunks would be.
+// choose decides how chunks are committed and how they travel. A load by IMPORT has no chunks,
+// but its preview shows them.
 func (o *opening) choose(ctx context.Context) error {
 	if o.imported != nil && o.purpose != toPreview {
 		o.choice.Method = Import
@@ -81,8 +82,8 @@ func (o *opening) choose(ctx context.Context) error {
 	return err
 }
 
-// committed returns how the rows are committed by chunks, also those of IMPORT, which are
-// compared as those of chunks are.
+// committed returns the commit mode and method of the committer. Of a load by IMPORT the
+// committer only compares rows.
 func (o *opening) committed() (commit.Mode, commit.Method) {
 	if o.choice.Method == Import {
 		return commit.Transaction, commit.Insert
@@ -137,8 +138,8 @@ func (o *opening) limits(ctx context.Context) chunker.Limits {
 	return server.Limits(ctx, o.pool, o.srv.Info)
 }
 
-// maxRows returns the maximum of rows that chunks may grow to by themselves: those of the
-// plan, also where an earlier load had to do with fewer.
+// maxRows returns the number of rows to which chunks may grow: that of the plan by default, also
+// where an earlier load settled on fewer.
 func (o *opening) maxRows() int64 {
 	if o.tuned.Origin != registry.ByRun {
 		return 0

@@ -63,18 +63,18 @@ func (o *opening) readRecord(ctx context.Context) error {
 	}
 	o.record.dataset = o.dataset
 	if way := o.record.spec.CommitMode; o.record.spec.Import == nil && o.req.CommitMode != "" && o.req.CommitMode != way {
-		// The ledger and the look-up do not know of each other's rows.
+		// The ledger does not have the rows of statements.
 		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", id, way)}
 	}
 	return o.restoreSession(ctx)
 }
 
-// reserve makes sure that the keys of a new load are nobody's.
+// reserve makes sure that no row of others has a key of a new load.
 func (o *opening) reserve(ctx context.Context) error {
 	return o.dataset.Reserve(ctx, o.forDataset())
 }
 
-// enter records a new load. What an opening did that fails afterwards is taken back; see undo.
+// enter records a new load. An opening that fails afterwards is undone; see undo.
 func (o *opening) enter(ctx context.Context) error {
 	r := o.record
 	r.spec.Table, r.spec.InOrder, r.spec.Empty = o.table.Name, o.req.InOrder, o.table.Empty
@@ -98,11 +98,10 @@ func (o *opening) enter(ctx context.Context) error {
 	return nil
 }
 
-// undo removes a load that cannot begin from the registry, for not a row is in, and makes
-// the indexes again that it has dropped. It returns the reason, cause. Where the server
-// is out of reach even for that, the error says how it is done later, and is none at
-// which server.Again would begin anew: with a table that lacks its indexes, which the
-// next load would not know of.
+// undo removes the record of a load whose opening failed, for no row is in, and makes dropped
+// indexes again. It returns cause. Where the server is unreachable, the returned error says how
+// the user makes the indexes again, and server.Again does not retry it: another attempt would
+// find a table without indexes and not know of them.
 func (o *opening) undo(ctx context.Context, cause error) error {
 	if !o.entered {
 		return cause
@@ -116,8 +115,8 @@ func (o *opening) undo(ctx context.Context, cause error) error {
 }
 
 func (o *opening) takeBack(ctx context.Context) error {
-	// A DROP INDEX whose connection broke may still be on its way: all sessions of the
-	// load are ended before it is looked which indexes are there.
+	// A DROP INDEX of a broken connection may still arrive: all sessions of the load are ended
+	// before the indexes are read.
 	server.ClosePool(o.pool)
 	pool, err := restorePool(ctx, o.srv, o.record)
 	if err != nil {

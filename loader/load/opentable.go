@@ -10,8 +10,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// inspect looks at what is read: a new load at what there is, a resumed one at whether it is
-// still the same.
+// inspect looks at the input. The input of a resumed load must not have changed.
 func (o *opening) inspect(ctx context.Context) error {
 	if o.purpose != toResume {
 		return o.dataset.Inspect(ctx, o.forDataset())
@@ -22,8 +21,8 @@ func (o *opening) inspect(ctx context.Context) error {
 	return nil
 }
 
-// findTable describes the table. A new load creates it first where it is missing, and a
-// preview says how it would be.
+// findTable describes the table. A new load creates a missing table, and a preview describes the
+// table that would be created.
 func (o *opening) findTable(ctx context.Context) error {
 	var err error
 	switch {
@@ -60,7 +59,7 @@ func (o *opening) findTable(ctx context.Context) error {
 	if err := server.CreateIfMissing(ctx, o.pool, "table", name.Sanitize(), ddl); err != nil {
 		return err
 	}
-	if o.dataset.Facts().Table == "" { // not one that everybody knows
+	if o.dataset.Facts().Table == "" { // not the tutorial's
 		o.tell("table created: " + ddl)
 	}
 	o.table, err = server.DescribeCreated(ctx, o.pool, o.srv.Info, name)
@@ -79,7 +78,7 @@ func asTableError(err error) error {
 // fit lets the dataset decide which value goes to which column.
 func (o *opening) fit(ctx context.Context) error { return o.dataset.Fit(ctx, o.forDataset()) }
 
-// identify notes which table it is, and refuses to resume a load into another.
+// identify notes the identity of the table. A load is not resumed into another table.
 func (o *opening) identify(ctx context.Context) error {
 	o.check = &tableCheck{record: o.record, table: o.table}
 	switch {
@@ -94,8 +93,7 @@ func (o *opening) identify(ctx context.Context) error {
 	return nil
 }
 
-// findIndexes finds the secondary indexes that are dropped before the first row. The plan is
-// for the table without them.
+// findIndexes finds the secondary indexes to drop. The plan is made for the table without them.
 func (o *opening) findIndexes(ctx context.Context) error {
 	if o.req.Indexes != DeferIndexes || o.imported != nil {
 		return nil
@@ -115,7 +113,8 @@ func (o *opening) findIndexes(ctx context.Context) error {
 	return nil
 }
 
-// dropIndexes drops them. What makes them again is recorded before.
+// dropIndexes drops the secondary indexes. The statements that make them again are recorded
+// first.
 func (o *opening) dropIndexes(ctx context.Context) error {
 	if len(o.deferred) == 0 {
 		return nil

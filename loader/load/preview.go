@@ -134,7 +134,7 @@ func (p *Preview) asImport(o *opening) {
 	p.Notes = append([]string{fmt.Sprintf("handed off to IMPORT INTO: the table is offline meanwhile; in chunks it would be %d of %d rows, by %s, committed by %s", p.Chunks, p.RowsPerChunk, p.Method, p.CommitMode)}, p.Notes...)
 	p.Method, p.CommitMode, p.Statement = Import, "", st.String()
 	p.Chunks, p.RowsPerChunk, p.Workers = 1, p.Rows, 0
-	p.LimitedBy = "none: IMPORT INTO writes no intents; indexes and limits below are those of chunks"
+	p.LimitedBy = "nothing (IMPORT INTO writes no intents; indexes and limits below are those of chunks)"
 }
 
 // fill adds indexes, limits and what they mean.
@@ -145,11 +145,11 @@ func (p *Preview) fill(o *opening) {
 	case o.req.Chunk > 0:
 		p.LimitedBy = "--chunk"
 	case o.tuned.Chunk > 0 && o.tuned.Origin == registry.ByBench:
-		p.LimitedBy = "none: loader bench found this size"
+		p.LimitedBy = "nothing (size found by loader bench)"
 	case o.tuned.Chunk > 0:
-		p.LimitedBy = "none: the last load of this table settled on this size"
+		p.LimitedBy = "nothing (size of the last load of this table)"
 	default:
-		p.LimitedBy = "none: chunks of this size are as fast as any, and cheaper to repeat"
+		p.LimitedBy = "nothing (default size; larger chunks are no faster)"
 	}
 	secondary := 0
 	for _, c := range o.table.Keys.IndexCosts(o.dataset.RowInfo()) {

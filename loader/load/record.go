@@ -17,7 +17,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// spec is what the record keeps of a load, beside what the dataset keeps of itself.
+// A spec is the recorded specification of a load, without the part of its dataset.
 type spec struct {
 	Table      []string    `json:"table"`
 	CommitMode commit.Mode `json:"way"`
@@ -29,13 +29,13 @@ type spec struct {
 	importer.Kept
 	// Identity is that of the table; older versions did not keep it.
 	Identity *identity `json:"identity,omitempty"`
-	// Session are the settings that give texts their meaning, as they were when the
-	// load began; nil of a load that an older version recorded.
+	// Session are the session settings that decide the meaning of texts, from the beginning
+	// of the load; nil of a load that an older version recorded.
 	Session map[string]string `json:"session,omitempty"`
 }
 
-// identity is what the record keeps of the table, so that a resume does not take another
-// table, or the same without its rows, for the one that was loaded.
+// An identity is the recorded identity of the table: a resume must not take another table, or
+// the same table without its rows, for the loaded one.
 type identity struct {
 	OID     uint32 `json:"oid"`
 	Storage string `json:"storage,omitempty"` // see server.Identity
@@ -49,8 +49,8 @@ func (i *identity) marker() string {
 	return i.Marker
 }
 
-// A record is what the registry keeps of a load, for one run of it. Without a registry there
-// is none: registry is nil.
+// A record is the registry's record of a load, for one run of it. registry is nil where the load
+// has no record.
 type record struct {
 	load, run string // their ids
 	registry  *registry.Registry
@@ -58,8 +58,7 @@ type record struct {
 	text      json.RawMessage // the specification as the registry has it
 	was       registry.Load   // of a load that is resumed: the record as it was read
 	dataset   dataset.Dataset // keeps a part of it
-	// running says that the run has begun, and that new sessions are admitted by the
-	// registry.
+	// running says that the run has begun: the registry then admits new sessions.
 	running atomic.Bool
 }
 
@@ -75,8 +74,8 @@ func (r *record) read(text json.RawMessage) error {
 	return nil
 }
 
-// encode returns the specification: one object, of what is the load's and what is its
-// dataset's.
+// encode returns the specification: one JSON object with the parts of the load and of its
+// dataset.
 func (r *record) encode() (json.RawMessage, error) {
 	own, err := json.Marshal(r.spec)
 	if err != nil {
@@ -119,9 +118,9 @@ func (r *record) SetJob(ctx context.Context, id int64) error {
 	return r.registry.SetJob(ctx, r.load, r.run, id)
 }
 
-// askAdmission returns the query by which the server refuses a new session of a run that
-// another run has taken for dead and fenced: the run was stopped, and wakes. Before the run has
-// begun there are no claims to lose.
+// askAdmission returns the query that refuses a new session of a fenced run: another run has
+// taken its leases over while its process was suspended. A run that has not begun has no leases
+// to lose.
 func (r *record) askAdmission() string {
 	if !r.running.Load() {
 		return ""

@@ -13,9 +13,8 @@ import (
 // An IndexError says that a deferred index could not be made again.
 type IndexError = indexes.Error
 
-// RestoreIndexes makes the indexes again that a recorded load has deferred, without what
-// it takes to go on with the load. A Load's Run does so at its end; this is for one that
-// was cancelled.
+// RestoreIndexes makes the deferred indexes of a cancelled load again. It needs neither the
+// input nor the rest of the load. Load.Run makes them again at its end.
 func RestoreIndexes(ctx context.Context, srv *server.Server, reg *registry.Registry, rec registry.Load, note func(string)) error {
 	r := &record{load: rec.ID, registry: reg}
 	if err := r.read(rec.Spec); err != nil {
@@ -29,8 +28,8 @@ func RestoreIndexes(ctx context.Context, srv *server.Server, reg *registry.Regis
 	return r.deferral(srv, pool).Restore(ctx, note)
 }
 
-// restorePool opens sessions with the settings that the load began with, and without a time
-// limit: an index takes its time.
+// restorePool opens sessions with the settings that the load began with, and without a
+// timeout: an index may take long.
 func restorePool(ctx context.Context, srv *server.Server, r *record) (*pgxpool.Pool, error) {
 	return srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2, Settings: r.spec.Session})
 }

@@ -72,10 +72,10 @@ type TableError = dataset.TableError
 // A ResumeError says why a load that was begun cannot go on, and what can be done.
 type ResumeError = dataset.ResumeError
 
-// Workers where the user names none. A server on this machine has its processors, and
-// shares them with the loader: more than 2 to 4 workers gained nothing where that was
-// measured. How many another machine has cannot be asked by an ordinary user, and each
-// worker also waits for the network; a run that is long enough tries more by itself.
+// Defaults of the number of workers. A server on this machine shares the processors with the
+// loader: in measurements more than 2 to 4 workers gained nothing. An ordinary user cannot ask
+// another machine for its processors, and each worker also waits for the network. A longer run
+// tries more workers by itself.
 const (
 	minWorkers    = 2
 	nearWorkers   = 4  // at most to begin with on a server of this machine
@@ -93,8 +93,8 @@ type WorkerCount struct {
 // extraSessions are those beside the workers': for claims and checkpoints.
 const extraSessions = 2
 
-// sessions returns how many sessions the run's pool may have: known before the registry
-// has been asked.
+// sessions returns the maximum of sessions of the run's pool. It is known before the registry is
+// read.
 func (s *Settings) sessions() int {
 	if s.Workers > 0 {
 		return s.Workers + extraSessions

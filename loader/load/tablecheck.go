@@ -16,9 +16,9 @@ import (
 	"bulkload/loader/verify"
 )
 
-// ErrTable: the table does not hold what the record says: it is another table of the same
-// name, or its rows are gone. Beside loader.ErrUnconfirmed a run found that at its end,
-// else the load was not resumed.
+// ErrTable: the table does not have the recorded rows. It is another table of the same name, or
+// rows are gone. An error that also wraps loader.ErrUnconfirmed is of the end of a run; else the
+// load was not resumed.
 var ErrTable = failure.New(failure.Refused, "the table is not as it was loaded")
 
 // A tableCheck finds out whether the table is the one that the load's rows went into, and
@@ -69,8 +69,8 @@ func (t *tableCheck) mark(ctx context.Context) error {
 	return nil
 }
 
-// atResume refuses another table of the recorded table's name, and one that a crash has emptied.
-// What the catalogue does not tell is left for beforeRun.
+// atResume refuses another table of the recorded table's name, and a table that a crash has
+// emptied. beforeRun checks what the catalogue does not show.
 func (t *tableCheck) atResume(ctx context.Context) error {
 	r := t.record
 	was := r.spec.Identity
@@ -100,7 +100,7 @@ func (t *tableCheck) atResume(ctx context.Context) error {
 	return nil
 }
 
-// refused is why a load is not resumed, with the way on.
+// refused returns why a load is not resumed, and what the user can do.
 func (t *tableCheck) refused(why string) error {
 	id := t.record.load
 	return fmt.Errorf("%w: load %s: %s; loader loads forget %s removes the record (loads cancel %s first, if indexes are deferred), then load again", ErrTable, id, why, id, id)
@@ -111,7 +111,7 @@ func (t *tableCheck) refused(why string) error {
 func (t *tableCheck) beforeRun(ctx context.Context) error {
 	r := t.record
 	if t.queue != nil && t.marks {
-		// Without the right to make them the queue believes what the server confirmed.
+		// Without the privilege to create them the queue relies on the server's confirmations.
 		err := r.registry.MakeMarkers(ctx)
 		var create *server.CreateError
 		if err != nil && !errors.As(err, &create) {
@@ -160,8 +160,8 @@ func (t *tableCheck) recognise(ctx context.Context, now server.Identity) error {
 	return t.record.replace(ctx)
 }
 
-// atEnd is the last look at the table of a run that ends well: whether it is the one
-// that was loaded, and still has the rows. was is its identity on record.
+// atEnd checks the table at the end of a successful run: it must be the loaded one, and still
+// have the rows. was is the recorded identity.
 func (t *tableCheck) atEnd(ctx context.Context, was *identity, res loader.Result) error {
 	err := server.Again(ctx, func() error { return t.lookNow(ctx, was, res) })
 	if err != nil && ctx.Err() == nil && !errors.Is(err, loader.ErrUnconfirmed) {
@@ -209,12 +209,12 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 	return err
 }
 
-// differs is the error of a run whose table does not have its rows.
+// differs returns the error of a run whose table does not have the rows.
 func (t *tableCheck) differs(why string) error {
 	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w: %s", loader.ErrUnconfirmed, ErrTable, why))
 }
 
-// emptied names the table in the error of its marker.
+// emptied adds the table's name to registry.ErrEmptied.
 func (t *tableCheck) emptied(err error) error {
 	if !errors.Is(err, registry.ErrEmptied) || errors.Is(err, ErrTable) {
 		return err
@@ -222,7 +222,7 @@ func (t *tableCheck) emptied(err error) error {
 	return fmt.Errorf("%w: %s: %w; ALTER TABLE … SET LOGGED, then load again", ErrTable, t.table.Display(), err)
 }
 
-// lost returns the error of a run, as the error that the loss of confirmed rows makes of it.
+// lost explains an error of the run by the loss of confirmed rows, where that is its cause.
 func (t *tableCheck) lost(res loader.Result, err error) error {
 	ordered := t.record.dataset.Ordered()
 	if errors.Is(err, registry.ErrGaps) {

@@ -30,8 +30,8 @@ type recordVerifier struct {
 	passes   int64   // over the records
 	rejected []int64 // positions, ascending
 	keys     extsort.Sorter
-	losers   extsort.Sorter // positions of records that gave way to another of their key
-	clashes  extsort.Sorter // keys of records that are not as they should be
+	losers   extsort.Sorter // positions of records that lost against another one of their key
+	clashes  extsort.Sorter // keys whose row is not the expected record
 	next     *extsort.Reader
 
 	mu       sync.Mutex // guards what follows, and the sorters while files are read
@@ -69,7 +69,7 @@ func (w *Verifier) allRecords(ctx context.Context, observe func(int64)) (Report,
 	return v.total, nil
 }
 
-// unknown adds what no comparison of this kind can tell.
+// unknown adds the limits of the comparison to the report.
 func (v *recordVerifier) unknown() {
 	say := func(s string, args ...any) { v.total.Unknown = append(v.total.Unknown, fmt.Sprintf(s, args...)) }
 	if !v.total.Counted {
@@ -86,8 +86,8 @@ func (v *recordVerifier) unknown() {
 	}
 }
 
-// each calls f with the records that were not rejected, from several goroutines
-// at once: the rows, where they were read, and the records among them that gave way.
+// each calls f with the records that were not rejected, from several goroutines at once: their
+// rows and places, and the positions of losers among them.
 func (v *recordVerifier) each(ctx context.Context, f func(ctx context.Context, c *rows.Chunk, places []rows.Place, losers map[int64]bool) error) error {
 	spans := loader.Cut(v.src, v.all())
 	var dealing sync.Mutex // guards spans and v.next
@@ -142,8 +142,7 @@ func (v *recordVerifier) each(ctx context.Context, f func(ctx context.Context, c
 	return group.Wait()
 }
 
-// losersUntil returns the positions below end of records that gave way, which are read in
-// order.
+// losersUntil returns the positions of losers below end. It is called with ascending ends.
 func (v *recordVerifier) losersUntil(end int64) (map[int64]bool, error) {
 	if v.next == nil {
 		return nil, nil
@@ -297,7 +296,7 @@ func (v *recordVerifier) placeOf(ctx context.Context, position int64) error {
 func (v *recordVerifier) conflicts(ctx context.Context) error {
 	v.passes = 2
 	update := v.Dataset.Options().Conflict == commit.UpdateRow
-	// 1. Which records gave way to another of their key.
+	// 1. The losers: records that lost against another one of their key.
 	err := v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, _ map[int64]bool) error {
 		if c.Len() == 0 {
 			return nil
@@ -326,8 +325,8 @@ func (v *recordVerifier) conflicts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// 2. What the rows hold: 0 marks a key whose row is not its record, 1 one whose row
-	// is a record that gave way.
+	// 2. The rows: 0 marks a key whose row is not the expected record, 1 a key whose row is
+	// a loser.
 	err = v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, losers map[int64]bool) error {
 		states, err := v.Committer.States(ctx, c)
 		if err != nil {
@@ -367,7 +366,7 @@ func (v *recordVerifier) conflicts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// 3. A row that is a record which gave way is of the wrong one; another is of others.
+	// 3. A row that is a loser is a wrong record of the input; another row is of others.
 	err = groups(&v.clashes, func(numbers []int64) error {
 		if numbers[0] == 0 && numbers[len(numbers)-1] == 1 {
 			v.total.Order++
@@ -381,7 +380,7 @@ func (v *recordVerifier) conflicts(ctx context.Context) error {
 	return err
 }
 
-// count compares the number of rows, which is all that there is to compare without keys.
+// count compares the number of rows: without keys nothing else can be compared.
 func (v *recordVerifier) count(ctx context.Context) error {
 	err := v.each(ctx, func(_ context.Context, c *rows.Chunk, _ []rows.Place, _ map[int64]bool) error {
 		v.mu.Lock()
