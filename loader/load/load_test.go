@@ -8,6 +8,7 @@ import (
 
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
@@ -178,4 +179,20 @@ func TestATableOfTheUsersOwnTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkExact(t, url, l, 2000)
+}
+
+// TestResumeByAnotherMethod resumes a load in chunks by IMPORT: no flag is passed over without
+// a word.
+func TestResumeByAnotherMethod(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(10, 0)})
+		again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{Method: load.Import})
+		if failure.Of(err) != failure.Usage || !strings.Contains(err.Error(), "begun in chunks") {
+			t.Errorf("got %v, want that the load goes on in chunks", err)
+		}
+		if err == nil {
+			again.Close()
+		}
+	})
 }

@@ -62,9 +62,15 @@ func (o *opening) readRecord(ctx context.Context) error {
 		return fmt.Errorf("load %s: %w", id, err)
 	}
 	o.record.dataset = o.dataset
-	if way := o.record.spec.CommitMode; o.record.spec.Import == nil && o.req.CommitMode != "" && o.req.CommitMode != way {
+	imported, by := o.record.spec.Import != nil, o.req.Method
+	switch mode := o.record.spec.CommitMode; {
+	case by == Import && !imported:
+		return dataset.Contradict("load %s was begun in chunks and goes on in chunks: it does not go with --via import", id)
+	case by != "" && by != Import && imported:
+		return dataset.Contradict("load %s was begun by IMPORT and goes on by it: it does not go with --via %s", id, by)
+	case !imported && o.req.CommitMode != "" && o.req.CommitMode != mode:
 		// The ledger does not have the rows of statements.
-		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", id, way)}
+		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", id, mode)}
 	}
 	return o.restoreSession(ctx)
 }
