@@ -190,7 +190,7 @@ func TestImportIsRefusedWithAReason(t *testing.T) {
 		"referenced by child": {Dataset: dataset.NewPoints(10, 0)},
 		"collide":             {Dataset: dataset.NewAccounts(10, 0)},
 		"keys that IMPORT":    csv("nokey"),
-		"--rate cannot be":   {Dataset: dataset.NewPoints(10, 0), Table: "other", Settings: load.Settings{Rate: 10}},
+		"--rate cannot be":    {Dataset: dataset.NewPoints(10, 0), Table: "other", Settings: load.Settings{Rate: 10}},
 	} {
 		req.Method = load.Import
 		_, err := load.New(context.Background(), loadertest.Open(t, url), req)
