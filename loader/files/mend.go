@@ -100,7 +100,7 @@ func (d *Dataset) Mend(ctx context.Context, o *dataset.Opening, in []dataset.Com
 			return nil, err
 		}
 		if f.Form = form(head); f.Form != was[i].Form {
-			return nil, &FileError{f.Name, fmt.Errorf("%w: it is compressed otherwise", ErrChanged)}
+			return nil, failure.Reading(f.Name, fmt.Errorf("%w: it is compressed otherwise", ErrChanged))
 		}
 		f.First, f.Size = at, f.Bytes
 		if f.Stream = was[i].Stream; f.Stream {
@@ -110,7 +110,7 @@ func (d *Dataset) Mend(ctx context.Context, o *dataset.Opening, in []dataset.Com
 		var list []dataset.Committed
 		for len(in) > 0 && in[0].First < was[i].End() {
 			if in[0].End > was[i].End() {
-				return nil, &FileError{f.Name, fmt.Errorf("%w: a chunk goes beyond it", ErrChanged)}
+				return nil, failure.Reading(f.Name, fmt.Errorf("%w: a chunk goes beyond it", ErrChanged))
 			}
 			list, in = append(list, in[0]), in[1:]
 		}
@@ -133,12 +133,12 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 	defer body.Close()
 	s := &search{in: bufio.NewReaderSize(body, HeadBytes), ctx: ctx, line: 1}
 	changed := func(format string, args ...any) error {
-		return failure.With(failure.Refused, &FileError{now.Name, fmt.Errorf("%w: %s", ErrChanged, fmt.Sprintf(format, args...))})
+		return failure.With(failure.Refused, failure.Reading(now.Name, fmt.Errorf("%w: %s", ErrChanged, fmt.Sprintf(format, args...))))
 	}
 	// The header stands where it stood.
 	head, err := s.take(was.Data)
 	if err != nil {
-		return nil, &FileError{now.Name, err}
+		return nil, failure.Reading(now.Name, err)
 	}
 	text := strings.TrimRight(string(head), "\r\n")
 	if int64(len(head)) < was.Data || was.Data > 0 && d.spec.Header != "" && (!endsLine(head) || !strings.HasSuffix(text, d.spec.Header)) {
@@ -152,7 +152,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 		line := s.line
 		switch found, err := s.find(h); {
 		case err != nil:
-			return nil, &FileError{now.Name, err}
+			return nil, failure.Reading(now.Name, err)
 		case !found && (i == 0 || list[i-1].End == c.First):
 			return nil, changed("lines %d to %d are in, and are not there as they were", line, line+max(h.lines, 1)-1)
 		case !found:
@@ -161,7 +161,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 		start := s.at - h.bytes
 		// What was the end of the file has an end of line now.
 		if err := s.passEnd(); err != nil {
-			return nil, &FileError{now.Name, err}
+			return nil, failure.Reading(now.Name, err)
 		}
 		end := s.at
 		to := chunker.Range{First: now.First + start, End: now.First + end}
@@ -177,7 +177,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 	// The last span of a stream covers what is left of its space.
 	rest, err := s.peek(1)
 	if err != nil {
-		return nil, &FileError{now.Name, err}
+		return nil, failure.Reading(now.Name, err)
 	}
 	if n := len(moved); now.Stream && len(rest) == 0 && n > 0 {
 		moved[n-1].End = now.End()
