@@ -12,7 +12,7 @@ import (
 )
 
 // RanVar is the environment variable that names a file to which each test that was given a
-// server adds a line when it ends: the product, its version, the package, the test, and
+// server adds a line when it ends: the product, its version and SettingsVar, the package, the test, and
 // "ok", "failed" or "skipped", separated by tabs. testdata/bench/matrix makes a page of it.
 const RanVar = "LOADER_TEST_RAN"
 
@@ -23,6 +23,9 @@ func recordRun(t testing.TB, p server.Product, version string) {
 	name := os.Getenv(RanVar)
 	if name == "" {
 		return
+	}
+	if s := os.Getenv(SettingsVar); s != "" && p == server.CockroachDB {
+		version += ", " + s
 	}
 	t.Cleanup(func() {
 		outcome := "ok"
