@@ -12,6 +12,9 @@ import (
 
 // startError says why there is no job.
 func (r *Runner) startError(g *batch, err error) error {
+	if strings.Contains(server.Message(err), "is offline") {
+		return errTaken{fmt.Errorf("IMPORT INTO: %w", err)}
+	}
 	if code := server.Code(err); code != "XXUUU" && code != "XX000" {
 		return fmt.Errorf("IMPORT INTO: %w", err)
 	}

@@ -95,7 +95,14 @@ func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		rows, err := r.send(ctx, g)
 		var lost errNoJob
-		if !errors.As(err, &lost) {
+		var taken errTaken
+		switch {
+		case errors.As(err, &taken): // since it was online another run of the load was faster
+			if err := r.online(ctx); err != nil {
+				return 0, err
+			}
+			end = time.Now().Add(r.RetryFor)
+		case !errors.As(err, &lost):
 			return rows, err
 		}
 		if time.Now().Add(wait).After(end) {
@@ -113,6 +120,11 @@ func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 type errNoJob struct{ error }
 
 func (e errNoJob) Unwrap() error { return e.error }
+
+// errTaken: the job of another run has the table offline. The statement began none.
+type errTaken struct{ error }
+
+func (e errTaken) Unwrap() error { return e.error }
 
 // send sends the statement and follows its job.
 func (r *Runner) send(ctx context.Context, g *batch) (int64, error) {
