@@ -43,7 +43,7 @@ var stopped = []string{"write: part.csv id,v\n1,a\n2,b\nx,c\n4,d\n", "loader csv
 
 // walk are the steps.
 var walk = []walkStep{
-	{name: "no command", args: "pionts --n 10", code: exitUsage, says: `no command "pionts"; loader --help lists them`, next: "says (loader --help)"},
+	{name: "no command", args: "pionts", code: exitUsage, says: `no command "pionts"; loader --help lists them`, next: "says (loader --help)"},
 	{name: "no value", args: "points --n", code: exitUsage, says: "--n needs a value", next: "points --n 10"},
 	{name: "number", args: "points --n ten", code: exitUsage, says: `--n takes a whole number from 1 to \d+, not "ten"`, next: "points --n 10"},
 	{name: "seed", args: "points --n 10 --seed x", code: exitUsage, says: "--seed takes a whole number", next: "points --n 10 --seed 1"},

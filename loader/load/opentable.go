@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"bulkload/loader"
 	"bulkload/loader/dataset"
+	"bulkload/loader/importer"
 	"bulkload/loader/indexes"
 	"bulkload/loader/server"
 )
@@ -21,6 +23,16 @@ func (o *opening) inspect(ctx context.Context) error {
 	return nil
 }
 
+// waitOnline waits for the end of a job of another run, which has the table offline. The error
+// says that it is none of that.
+func (o *opening) waitOnline(ctx context.Context) error {
+	ctx, done := loader.WithStop(ctx, o.req.Stop)
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, o.req.retryFor())
+	defer cancel()
+	return importer.Online(ctx, server.TimeoutPool{Pool: o.pool, Timeout: o.req.attemptTimeout()}, o.record.spec.Table)
+}
+
 // findTable describes the table. A new load creates a missing table, and a preview describes the
 // table that would be created.
 func (o *opening) findTable(ctx context.Context) error {
@@ -31,6 +43,9 @@ func (o *opening) findTable(ctx context.Context) error {
 		return nil
 	case o.purpose == toResume:
 		o.table, err = server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
+		if errors.Is(err, server.ErrNoTable) && o.imported != nil && o.waitOnline(ctx) == nil {
+			o.table, err = server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
+		}
 		return err
 	}
 	name, err := o.tableName()
