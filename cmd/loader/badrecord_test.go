@@ -128,7 +128,7 @@ func TestBadRecordDeepInAFile(t *testing.T) {
 			f = newBadFile(t, compressed)
 			_, id = f.load(t, url)
 			was := f.lines[50]
-			f.lines[50] = "50,other text"
+			f.lines[50] = "50,tixt 50"
 			f.lines[badLine] = f.lines[badLine][1:]
 			f.write(t)
 			if out = runTo(t, exitRefused, command(url, "loads", "resume", id)); !regexp.MustCompile(`in\.csv: the file has changed since the load began: lines 2 to \d+ are in, and are not there as they were`).MatchString(out) {

@@ -97,7 +97,7 @@ func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 		var lost errNoJob
 		var taken errTaken
 		switch {
-		case errors.As(err, &taken): // since it was online another run of the load was faster
+		case errors.As(err, &taken), beside(err): // since it was online another run of the load was faster
 			if err := r.online(ctx); err != nil {
 				return 0, err
 			}
@@ -120,6 +120,12 @@ func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 type errNoJob struct{ error }
 
 func (e errNoJob) Unwrap() error { return e.error }
+
+// beside reports whether a job has failed because that of another run was at work.
+func beside(err error) bool {
+	var failed *JobError
+	return errors.As(err, &failed) && strings.Contains(failed.Reason, "another operation is currently operating on the table")
+}
 
 // errTaken: the job of another run has the table offline. The statement began none.
 type errTaken struct{ error }

@@ -23,7 +23,7 @@ var failureGuards = []guard{
 		"case strings.Contains(query, \"@\"):", "case false:",
 		"./loader/server", "TestMalformedStringsAreNotQuoted", "taken, as ", false},
 	{"rejects of an earlier load are kept", "cmd/loader/rejects.go",
-		"case !held:", "case false:",
+		"case !held:", "case !held && false:",
 		"./cmd/loader", "TestRejectsAreKept", "want \"id.nbad0", false},
 	{"a closed pipe does not end the command", "cmd/loader/main.go",
 		"signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)", "",
@@ -38,6 +38,6 @@ var failureGuards = []guard{
 		"t.read += span.Rows - before.read", "_ = before",
 		"./loader/files", "TestShareOfTheRecordsThatWereRead", "want allowed: true", false},
 	{"one file is not loaded under two names", "loader/files/names.go",
-		"if other != nil && os.SameFile(info, other) {", "if false {",
+		"if other != nil && os.SameFile(info, other) {", "if other != nil && os.SameFile(info, other) && j < 0 {",
 		"./loader/files", "TestOneFileUnderTwoNames", "hard.csv: got <nil>", false},
 }
