@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -146,8 +145,6 @@ func (r *Runner) uploadAhead(ctx context.Context) {
 			if g.err = r.ready(ctx, g); g.err == nil {
 				g.err = r.upload(ctx, g)
 			}
-		} else if errors.Is(err, loader.ErrBusy) {
-			g.err = io.EOF // the job at work is all that is left
 		}
 		r.ahead <- g
 	}()

@@ -244,7 +244,10 @@ func (r *Runner) next(ctx context.Context) (*batch, error) {
 		if g.err != nil && g.claim.Len() > 0 {
 			return g, r.give(ctx, g, g.err)
 		}
-		return g, g.err
+		if !errors.Is(g.err, loader.ErrBusy) {
+			return g, g.err
+		}
+		// Another run was at work when this one asked: the load is not over before that is.
 	}
 	told := false
 	for {
