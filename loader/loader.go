@@ -83,7 +83,7 @@ var (
 	ErrUnconfirmed = failure.New(failure.Unconfirmed, "not confirmed")
 	// ErrGaveUp: a chunk could not be committed within the time for retries.
 	// The load can be resumed.
-	ErrGaveUp = failure.New(failure.GaveUp, "gave up retrying")
+	ErrGaveUp = failure.ErrGaveUp
 	// ErrStalled: nothing was under way for longer than Job.StallTimeout. That is a
 	// fault of the loader. The load can be resumed.
 	ErrStalled = failure.New(failure.GaveUp, "stalled")

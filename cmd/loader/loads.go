@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/urfave/cli/v2"
 
 	"bulkload/loader/dataset"
@@ -93,13 +94,13 @@ func (p *program) registries(c *cli.Context, f func(*server.Server, *registry.Re
 	for _, name := range names {
 		srv, err := server.Open(c.Context, cfg.WithDatabase(name), "")
 		if err != nil {
-			if len(names) > 1 && server.Code(err) == "3D000" {
+			if len(names) > 1 && server.Code(err) == pgerrcode.InvalidCatalogName {
 				continue
 			}
 			return err
 		}
 		stop, err := p.withRegistry(c.Context, srv, f)
-		if errors.Is(err, registry.ErrNoRegistry) || len(names) > 1 && server.Code(err) == "3D000" {
+		if errors.Is(err, registry.ErrNoRegistry) || len(names) > 1 && server.Code(err) == pgerrcode.InvalidCatalogName {
 			continue
 		}
 		found = true

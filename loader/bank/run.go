@@ -239,23 +239,19 @@ func (b *Bank) withoutTimeout(ctx context.Context, step string, fn func(*pgx.Con
 }
 
 func (b *Bank) repeat(ctx context.Context, step string, fn func() error) error {
-	end := time.Now().Add(b.RetryFor)
-	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
-		err := fn()
-		if err == nil {
+	var failed error
+	p := server.RetryPolicy{For: b.RetryFor, Judge: func(error) bool { return server.MayPass(failed) && !errors.Is(failed, pgx.ErrNoRows) }}
+	err := p.Do(ctx, func() error {
+		if failed = fn(); failed == nil {
 			return nil
 		}
-		if server.Stopped(ctx, err) {
-			return ctx.Err()
-		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain || errors.Is(err, pgx.ErrNoRows) {
-			return server.Failed(step, err)
-		}
-		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%s: %w after %s: %w", step, loader.ErrGaveUp, b.RetryFor, server.Reasoned(err))
-		}
-		if err := sleep(ctx, wait); err != nil {
-			return err
-		}
+		return server.Reasoned(failed)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case server.Stopped(ctx, err):
+		return ctx.Err()
 	}
+	return fmt.Errorf("%s: %w", step, err)
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/server"
@@ -107,7 +108,7 @@ func (s Setup) Apply(ctx context.Context, srv *server.Server, steps []Step, afte
 // alreadyThere reports whether somebody else has made the same thing meanwhile.
 func alreadyThere(err error) bool {
 	switch server.Code(err) {
-	case "42P04", "42710", "23505": // duplicate database, duplicate object, both at once
+	case pgerrcode.DuplicateDatabase, pgerrcode.DuplicateObject, pgerrcode.UniqueViolation: // the last: two at once
 		return true
 	}
 	return false

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/cockroachdb/cockroach-go/v2/crdb"
-	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
+	crdbpgx "github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -35,19 +34,10 @@ const maxSkipped = 100
 // accounts is gone.
 var errSkip = errors.New("the pair cannot serve")
 
-// Back-off between attempts: doubling from the first to the last, each time a random
-// part of it between half and the whole. On a connection that may hold locks it is not
-// as long.
-const (
-	firstBackoff  = 5 * time.Millisecond
-	lastBackoff   = 2 * time.Second
-	insideBackoff = 320 * time.Millisecond
-)
-
-// backoff is the wait, at most, behind the failed attempt of that number, from 1.
-func backoff(attempt int) time.Duration {
-	return min(firstBackoff<<min(attempt-1, 20), lastBackoff)
-}
+// insideWaits are the waits before cockroach-go repeats a transaction. They begin longer
+// than those between attempts, since contention does not calm down from the shortest, and
+// end sooner, since the connection may hold locks.
+var insideWaits = server.RetryPolicy{First: 20 * time.Millisecond, Last: 320 * time.Millisecond}
 
 // retriesInside is how often cockroach-go repeats a transaction on its connection
 // before it is given back and the whole attempt is made anew.
@@ -73,10 +63,10 @@ func (b *Bank) transfer(ctx context.Context, n int64) (Transfer, error) {
 // persist makes attempts at a transfer between t's accounts until one is confirmed,
 // cannot serve, or fails for good.
 func (b *Bank) persist(ctx context.Context, t *Transfer) error {
-	end := time.Now().Add(b.RetryFor)
+	waits, inside := server.RetryPolicy{For: b.RetryFor, Since: time.Now()}.Waits(), insideWaits.Waits()
 	uncertain, duplicates := false, 0
 	for attempt := 0; ; attempt++ {
-		err := b.attempt(ctx, t, attempt > 0 && !b.SkipVerification)
+		err := b.attempt(ctx, t, attempt > 0 && !b.SkipVerification, inside)
 		if err == nil || errors.Is(err, errSkip) {
 			if uncertain && !b.SkipVerification {
 				t.LookUps++
@@ -102,14 +92,10 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 			return server.Failed(fmt.Sprintf("move money from account %d to %d", t.Source, t.Sink), err)
 		}
 		t.Retries++
-		wait := backoff(t.Retries)
-		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, b.RetryFor, server.Reasoned(err))
-		}
 		if t.Retries == 10 {
 			b.Note("retrying: " + server.Reason(err))
 		}
-		if err := sleep(ctx, wait/2+rand.N(wait/2)); err != nil {
+		if err := waits.Wait(ctx, server.Reasoned(err)); err != nil {
 			return err
 		}
 	}
@@ -118,7 +104,7 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 // attempt makes one attempt in a transaction of its own. With look it first asks the
 // history whether an earlier one came in: a definite error needs no answer, but it
 // costs one read on a way that is seldom gone, and no error is definite beyond doubt.
-func (b *Bank) attempt(ctx context.Context, t *Transfer, look bool) error {
+func (b *Bank) attempt(ctx context.Context, t *Transfer, look bool, waits *server.Waits) error {
 	ctx, cancel := context.WithTimeout(ctx, b.AttemptTimeout)
 	defer cancel()
 	conn, err := b.pool.Acquire(ctx)
@@ -137,11 +123,9 @@ func (b *Bank) attempt(ctx context.Context, t *Transfer, look bool) error {
 		tries := 0
 		return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, retriesInside), conn.Conn(), pgx.TxOptions{}, func(tx pgx.Tx) error {
 			if tries++; tries > 1 {
-				// cockroach-go repeats at once; under contention that is a storm,
-				// which does not calm down from the shortest waits.
+				// cockroach-go repeats at once; under contention that is a storm.
 				t.Retries++
-				wait := min(backoff(t.Retries+2), insideBackoff)
-				if err := sleep(ctx, wait/2+rand.N(wait/2)); err != nil {
+				if err := waits.Wait(ctx, nil); err != nil {
 					return err
 				}
 			}
@@ -192,15 +176,4 @@ func (b *Bank) move(ctx context.Context, tx pgx.Tx, t *Transfer) error {
 		batch.Queue(b.sql.note, b.ID, t.N, t.Source, t.Sink, t.Amount, *source, *sink)
 	}
 	return tx.SendBatch(ctx, &batch).Close()
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

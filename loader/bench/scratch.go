@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -328,24 +329,20 @@ func (s *scratch) close(ctx context.Context) {
 }
 
 // offline is the SQLSTATE of CockroachDB for a table that an IMPORT has taken offline.
-const offline = "55000"
+const offline = pgerrcode.ObjectNotInPrerequisiteState
 
 // exec runs a statement that may be run twice, and again where the server says so.
 func (s *scratch) exec(ctx context.Context, sql string) error {
-	var err error
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		if _, err = s.pool.Exec(ctx, sql); err == nil {
-			return nil
-		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain && server.Code(err) != offline {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(wait):
-		}
+	var failed error
+	p := server.RetryPolicy{Judge: func(err error) bool { return server.MayPass(err) || server.Code(err) == offline }}
+	err := p.Do(ctx, func() error {
+		_, failed = s.pool.Exec(ctx, sql)
+		return failed
+	})
+	if err != nil {
+		err = failed // also when ctx ended meanwhile
 	}
+	return err
 }
 
 // body returns what follows the name in a CREATE TABLE of CockroachDB, without the

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,11 +52,11 @@ const (
 	DefaultRetryFor     = 5 * time.Minute
 )
 
-// Back-off between attempts: doubling from the first to the last, each time a
-// random part of it between half and the whole.
+// Bounds of the wait between two attempts at a chunk. A server that is overloaded is left
+// alone for longer than the policy's default.
 const (
-	firstBackoff = 20 * time.Millisecond
-	lastBackoff  = 5 * time.Second
+	firstWait = 20 * time.Millisecond
+	lastWait  = 5 * time.Second
 )
 
 // An Assignment gives a column of the table an SQL expression over the columns of the
@@ -270,11 +269,11 @@ const splitAbove = 50
 // *RefusedError, *server.ConnectError's cause.
 func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outcome, error) {
 	p := progress{returning: c.Redraw != nil && c.conflicting.Load(), doubt: chunk.Sent}
-	end := time.Now().Add(c.RetryFor)
+	retries := server.RetryPolicy{First: firstWait, Last: lastWait, For: c.RetryFor, Since: time.Now()}
 	if stuck := c.stuck.Load(); stuck != 0 {
-		end = time.Unix(0, stuck).Add(c.RetryFor)
+		retries.Since = time.Unix(0, stuck)
 	}
-	wait := firstBackoff
+	waits := retries.Waits()
 	for {
 		if !c.TakesRaw() || p.parsed || p.verify {
 			if err := chunk.Parse(); err != nil {
@@ -318,9 +317,6 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 					c.Note(fmt.Sprintf("the server's licence lets few transactions be open at once, so that fewer workers go on: %s", server.Reason(err)))
 				}
 			}
-			if time.Now().Add(wait).After(end) {
-				return p.out, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, c.RetryFor, &RefusedError{err})
-			}
 			if took := time.Since(begin); p.sent && chunk.Len() > splitAbove && !c.SkipVerification && took >= c.ChunkTimeout/10*lateTenths {
 				c.stuck.CompareAndSwap(0, begin.UnixNano())
 				p.late = true
@@ -331,10 +327,9 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			if p.out.Retries == 3 {
 				c.Note(fmt.Sprintf("retrying: %s", server.Reason(err)))
 			}
-			if err := sleep(ctx, wait/2+rand.N(wait/2)); err != nil {
+			if err := waits.Wait(ctx, &RefusedError{err}); err != nil {
 				return p.out, err
 			}
-			wait = min(2*wait, lastBackoff)
 		case server.Data, server.Permanent, server.Duplicate:
 			if class == server.Duplicate && (c.Mode == Statement || c.Redraw != nil) {
 				if done, err := c.duplicate(&p, err); done {
@@ -456,15 +451,4 @@ func isFinal(err error) bool {
 	var row *RowError
 	var many *ToleranceError
 	return errors.As(err, &dup) || errors.As(err, &row) || errors.As(err, &many) || errors.Is(err, loader.ErrUnconfirmed) || errors.Is(err, loader.ErrLost)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

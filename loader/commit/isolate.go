@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -32,8 +33,8 @@ func ofRow(class server.Class, err error) bool {
 		return true
 	}
 	switch server.Code(err) {
-	case "P0001", "44000", // raised by a trigger; WITH CHECK OPTION
-		"42846", "42804": // casts that CockroachDB refuses by value
+	case pgerrcode.RaiseException, pgerrcode.WithCheckOptionViolation, // raised by a trigger; WITH CHECK OPTION
+		pgerrcode.CannotCoerce, pgerrcode.DatatypeMismatch: // casts that CockroachDB refuses by value
 		return true
 	}
 	return false

@@ -4,17 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/cockroach-go/v2/crdb"
-	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
+	crdbpgx "github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/rows"
+	"bulkload/loader/server"
 )
 
 // errAlready, from inside a transaction, says that the ledger has the chunk.
@@ -24,6 +25,10 @@ var errAlready = errors.New("already in")
 // before it is given back and the whole attempt is made anew.
 const retriesInside = 5
 
+// insideWaits are the waits before these repetitions. They begin longer than those between
+// attempts, since the transaction has met contention, and end sooner, since it holds locks.
+var insideWaits = server.RetryPolicy{First: 80 * time.Millisecond, Last: 1280 * time.Millisecond}
+
 // cockroachTransaction makes one attempt with cockroach-go's retry loop, which takes
 // the release of the savepoint for the commit. That is right on CockroachDB only.
 func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
@@ -32,13 +37,12 @@ func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, ch
 			return err
 		}
 	}
-	tries := 0
+	waits, tries := insideWaits.Waits(), 0
 	err := crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, retriesInside), conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
 		if tries++; tries > 1 {
 			// cockroach-go repeats at once; under contention that is a storm.
 			p.out.Retries++
-			wait := firstBackoff << min(tries, 6)
-			if err := sleep(ctx, wait/2+rand.N(wait/2)); err != nil {
+			if err := waits.Wait(ctx, nil); err != nil {
 				return err
 			}
 		}

@@ -65,3 +65,7 @@ func With(kind Kind, err error) error { return &kinded{err, kind} }
 
 // New returns a new error of a kind, to be compared with errors.Is.
 func New(kind Kind, text string) error { return &kinded{errors.New(text), kind} }
+
+// ErrGaveUp: retrying did not help within its time. It is loader.ErrGaveUp, and stands here
+// for the packages below loader.
+var ErrGaveUp = New(GaveUp, "gave up retrying")

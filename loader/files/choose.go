@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jackc/pgerrcode"
+
 	"bulkload/chunker"
 	"bulkload/chunker/keysize"
 	"bulkload/loader/commit"
@@ -105,9 +107,6 @@ func (d *Dataset) Advice() string {
 	return "the file has the whole primary key: --commit statement would commit each chunk in one phase, without a ledger row, at about twice the rate (218 000 against 61 000 to 86 000 rows/s of points when it was measured on 21.1). It is for files whose values the table stores as they are given: what is uncertain is looked up and compared"
 }
 
-// undefinedTable is the SQLSTATE of a table that is not there.
-const undefinedTable = "42P01"
-
 // checkStatement has the server look at the statement that computes columns, before the
 // first row.
 func (d *Dataset) checkStatement(ctx context.Context, o *dataset.Opening) error {
@@ -121,7 +120,7 @@ func (d *Dataset) checkStatement(ctx context.Context, o *dataset.Opening) error 
 	opts := d.Options()
 	opts.Table, opts.Mode, opts.Method = d.table.Name, d.choice.Mode, d.choice.Method
 	_, err = conn.Conn().PgConn().Prepare(ctx, "", commit.Compose(opts, d.info.Product), nil)
-	if err == nil || server.Code(err) == undefinedTable {
+	if err == nil || server.Code(err) == pgerrcode.UndefinedTable {
 		return nil // for a plan, the table is still to be made
 	}
 	switch server.Classify(err) {

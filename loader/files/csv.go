@@ -10,6 +10,8 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/jackc/pgerrcode"
+
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
 	"bulkload/loader"
@@ -231,7 +233,7 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 			if !s.Tolerate {
 				return &DataError{o.place(at), err.Error()}
 			}
-			c.Rejects = append(c.Rejects, rows.Reject{Place: o.place(at), Record: bytes.Clone(o.raw[at:scan.At]), Code: "22P04", Reason: err.Error()})
+			c.Rejects = append(c.Rejects, rows.Reject{Place: o.place(at), Record: bytes.Clone(o.raw[at:scan.At]), Code: pgerrcode.BadCopyFileFormat, Reason: err.Error()})
 			continue
 		}
 		for i, field := range s.Fields {

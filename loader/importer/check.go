@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -96,9 +97,9 @@ func Probe(ctx context.Context, s *serve.Server, conn *pgx.Conn) error {
 	}
 	var pg *pgconn.PgError
 	switch {
-	case server.Code(err) == "42501":
+	case server.Code(err) == pgerrcode.InsufficientPrivilege:
 		return &PrivilegeError{err}
-	case errors.As(err, &pg) && pg.Code != "57014":
+	case errors.As(err, &pg) && pg.Code != pgerrcode.QueryCanceled:
 		return fmt.Errorf("%w at %s: %s", ErrUnreachable, s.Addr(), RedactAll(server.Message(err)))
 	case pg == nil && err != nil && ctx.Err() == nil:
 		return err

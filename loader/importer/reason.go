@@ -5,6 +5,8 @@ import (
 	"path"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
+
 	"bulkload/loader/dataset"
 	"bulkload/loader/failure"
 	"bulkload/loader/server"
@@ -15,7 +17,7 @@ func (r *Runner) startError(g *batch, err error) error {
 	if strings.Contains(server.Message(err), "is offline") {
 		return errTaken{fmt.Errorf("IMPORT INTO: %w", err)}
 	}
-	if code := server.Code(err); code != "XXUUU" && code != "XX000" {
+	if code := server.Code(err); code != server.Uncategorized && code != pgerrcode.InternalError {
 		return fmt.Errorf("IMPORT INTO: %w", err)
 	}
 	// Planning has no code of its own for what it refuses.

@@ -382,7 +382,7 @@ func (r *Runner) renew(ctx context.Context) error {
 		return nil
 	}
 	var why string
-	err := server.Again(ctx, func() (err error) {
+	err := server.RetryOpening(ctx, func() (err error) {
 		r.Server, why, err = Listen(ctx, r.Pool, r.State, r.Options, r.Note)
 		return err
 	})

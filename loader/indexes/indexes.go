@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -92,7 +93,7 @@ func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string,
 	}
 	name, identity := server.Display(d.Table), ""
 	for _, x := range list {
-		if _, err := d.DB.Exec(ctx, x.Drop); err != nil && server.Code(err) != "42704" {
+		if _, err := d.DB.Exec(ctx, x.Drop); err != nil && server.Code(err) != pgerrcode.UndefinedObject {
 			return "", server.Failed("drop index "+x.Name, err)
 		}
 		if x.Identity {

@@ -106,7 +106,7 @@ func (o *opening) enter(ctx context.Context) error {
 
 // undo removes the record of a load whose opening failed, for no row is in, and makes dropped
 // indexes again. It returns cause. Where the server is unreachable, the returned error says how
-// the user makes the indexes again, and server.Again does not retry it: another attempt would
+// the user makes the indexes again, and server.RetryOpening does not retry it: another attempt would
 // find a table without indexes and not know of them.
 func (o *opening) undo(ctx context.Context, cause error) error {
 	if !o.entered {

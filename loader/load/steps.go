@@ -39,7 +39,7 @@ var steps = []struct {
 // begins anew with another opening where a connection breaks; what an opening that fails has
 // begun is taken back.
 func takeSteps(ctx context.Context, begin func() *opening, end func(*opening) error) error {
-	return server.Again(ctx, func() error {
+	return server.RetryOpening(ctx, func() error {
 		o := begin()
 		err := o.take(ctx)
 		if err == nil {
@@ -77,7 +77,7 @@ func openLoad(ctx context.Context, begin func() *opening) (l *Load, err error) {
 
 // New makes the table where it is missing, checks that it fits, and enters the load
 // in the registry. It writes no row of the load, and begins anew where a connection
-// breaks meanwhile; see server.Again. Errors: *TableError,
+// breaks meanwhile; see server.RetryOpening. Errors: *TableError,
 // *server.CreateError, *server.ConnectError, and those of the statements in between.
 func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 	return openLoad(ctx, func() *opening { return newOpening(toCreate, srv, req) })

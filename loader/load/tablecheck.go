@@ -163,7 +163,7 @@ func (t *tableCheck) recognise(ctx context.Context, now server.Identity) error {
 // atEnd checks the table at the end of a successful run: it must be the loaded one, and still
 // have the rows. was is the recorded identity.
 func (t *tableCheck) atEnd(ctx context.Context, was *identity, res loader.Result) error {
-	err := server.Again(ctx, func() error { return t.lookNow(ctx, was, res) })
+	err := server.RetryOpening(ctx, func() error { return t.lookNow(ctx, was, res) })
 	if err != nil && ctx.Err() == nil && !errors.Is(err, loader.ErrUnconfirmed) {
 		err = fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/server"
@@ -305,7 +306,7 @@ func (db *DB) answers(ctx context.Context) error {
 // settles is answers, after a server that is starting or stopping has done so: the command
 // that waited for it may have been killed. One that is stopping is gone then.
 func (db *DB) settles(ctx context.Context) error {
-	const startingOrStopping = "57P03"
+	const startingOrStopping = pgerrcode.CannotConnectNow
 	err := db.answers(ctx)
 	for passing := server.Code(err) == startingOrStopping; passing; {
 		select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
@@ -48,7 +49,7 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		`DELETE FROM loader.runs WHERE load = $1`,
 	} {
 		err := r.exec(ctx, q, load)
-		if q == forgetMarkers && server.Code(err) == undefinedTable {
+		if q == forgetMarkers && server.Code(err) == pgerrcode.UndefinedTable {
 			err = nil // it is made for the loads that need it
 		}
 		if err != nil {

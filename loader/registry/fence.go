@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -124,8 +125,8 @@ func (r *Registry) fence(ctx context.Context, e ended) error {
 		}
 		return err
 	}
-	end := time.Now().Add(r.FenceTimeout)
-	wait := 5 * time.Millisecond
+	// They end soon: the list is asked for more often than a server that has failed.
+	waits := server.RetryPolicy{First: 5 * time.Millisecond, Last: 500 * time.Millisecond, For: r.FenceTimeout, Since: time.Now()}.Waits()
 	for {
 		list, err := r.toEnd(ctx, e)
 		if err != nil || len(list) == 0 {
@@ -145,15 +146,11 @@ func (r *Registry) fence(ctx context.Context, e ended) error {
 				return fmt.Errorf("end the sessions of load %s: %w", e.load, err)
 			}
 		}
-		if time.Now().Add(wait).After(end) {
+		if err := waits.Wait(ctx, refusal); errors.Is(err, loader.ErrGaveUp) {
 			return &FenceError{Load: e.load, Sessions: len(list), User: list[0].user, Err: refusal, product: r.info.Product}
+		} else if err != nil {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, 500*time.Millisecond)
 	}
 }
 

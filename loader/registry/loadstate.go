@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
@@ -41,7 +42,8 @@ func (r *Registry) readState(ctx context.Context, tx pgx.Tx, load string) (loadS
 // stateForUpdate locks the load's row until the transaction ends, and reads its state.
 func (r *Registry) stateForUpdate(ctx context.Context, tx pgx.Tx, load string) (loadState, error) {
 	b, err := r.readFor(ctx, tx, load, ` FOR UPDATE`)
-	if code := server.Code(err); code == queryCancelled || code == lockNotAvailable || errors.Is(err, context.DeadlineExceeded) {
+	// statement_timeout or lock_timeout, or the time for an attempt, ended the wait.
+	if code := server.Code(err); code == pgerrcode.QueryCanceled || code == pgerrcode.LockNotAvailable || errors.Is(err, context.DeadlineExceeded) {
 		err = lockedError{load, err}
 	}
 	return b, err

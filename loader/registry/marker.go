@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader"
@@ -50,7 +51,7 @@ func (r *Registry) CheckMarker(ctx context.Context, load, marker string) error {
 	err := r.persist(ctx, func(ctx context.Context) error {
 		var one int
 		err := r.pool.QueryRow(ctx, markerOfClaim, load, int64(wholeLoad), marker).Scan(&one)
-		if errors.Is(err, pgx.ErrNoRows) || server.Code(err) == undefinedTable {
+		if errors.Is(err, pgx.ErrNoRows) || server.Code(err) == pgerrcode.UndefinedTable {
 			return permanentError{ErrEmptied}
 		}
 		return err
@@ -62,7 +63,6 @@ func (r *Registry) CheckMarker(ctx context.Context, load, marker string) error {
 }
 
 // undefinedTable is the SQLSTATE of a table that is not there.
-const undefinedTable = "42P01"
 
 // mark sets the marker of a claim.
 func (q *Queue) mark(ctx context.Context, tx pgx.Tx, first int64) error {

@@ -3,12 +3,9 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
-	mathrand "math/rand/v2"
-	"time"
 
 	"github.com/cockroachdb/cockroach-go/v2/crdb"
-	"github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
+	crdbpgx "github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader"
@@ -67,13 +64,7 @@ func (r *Registry) exec(ctx context.Context, sql string, args ...any) error {
 	})
 }
 
-// Back-off between the attempts of persist.
-const (
-	firstBackoff = 10 * time.Millisecond
-	lastBackoff  = 2 * time.Second
-)
-
-// persist is again for calls of which each has AttemptTimeout: the context of fn ends with
+// persist is retryFor for calls of which each has AttemptTimeout: the context of fn ends with
 // the attempt.
 func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) error {
 	return r.retryFor(ctx, func() error {
@@ -86,27 +77,8 @@ func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) 
 // retryFor calls fn until it succeeds, fails for good, or has failed for RetryFor: what it
 // took until it first failed is no reason to give up.
 func (r *Registry) retryFor(ctx context.Context, fn func() error) error {
-	var end time.Time
-	for wait := firstBackoff; ; wait = min(2*wait, lastBackoff) {
-		err := fn()
-		if err == nil || ctx.Err() != nil || isPermanent(err) || errors.Is(err, loader.ErrLost) {
-			return err
-		}
-		if c := server.Classify(err); c != server.Retry && c != server.Uncertain && !isTransient(err) {
-			return err
-		}
-		if end.IsZero() {
-			end = time.Now().Add(r.RetryFor)
-		}
-		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
-		}
-		t := time.NewTimer(wait/2 + mathrand.N(wait/2))
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		case <-t.C:
-		}
-	}
+	p := server.RetryPolicy{For: r.RetryFor, Judge: func(err error) bool {
+		return !isPermanent(err) && !errors.Is(err, loader.ErrLost) && (server.MayPass(err) || isTransient(err))
+	}}
+	return p.Do(ctx, fn)
 }

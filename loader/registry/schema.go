@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -258,7 +259,7 @@ func readForm(ctx context.Context, pool *pgxpool.Pool) (*form, error) {
 		return f, nil
 	}
 	// A user who may read the tables of earlier versions alone goes by the catalogue.
-	unread := server.Code(err) == "42501"
+	unread := server.Code(err) == pgerrcode.InsufficientPrivilege
 	if err != nil && !missing(err) && !unread {
 		return nil, fmt.Errorf("look for the registry: %w", err)
 	}
@@ -307,7 +308,7 @@ type querier interface {
 // missing reports whether a table or column of a query is not there.
 func missing(err error) bool {
 	switch server.Code(err) {
-	case "42P01", "42703", "3F000":
+	case pgerrcode.UndefinedTable, pgerrcode.UndefinedColumn, pgerrcode.InvalidSchemaName:
 		return true
 	}
 	return false
@@ -431,14 +432,17 @@ func (r *Registry) upgrade(ctx context.Context) error {
 
 // absent reports whether an error means that a registry of an earlier version lacks the
 // table that was to be read: it has nothing of it.
-func (r *Registry) absent(err error) bool { return r.older.Load() && server.Code(err) == "42P01" }
+func (r *Registry) absent(err error) bool {
+	return r.older.Load() && server.Code(err) == pgerrcode.UndefinedTable
+}
 
 // ddl runs a statement that others may be running too, until it has been done.
 func (r *Registry) ddl(ctx context.Context, sql string) error {
 	return r.persist(ctx, func(ctx context.Context) error {
 		_, err := r.pool.Exec(ctx, sql)
 		switch server.Code(err) {
-		case "42P06", "42P07", "42710", "42701", "23505", "55000": // others are making the same
+		case pgerrcode.DuplicateSchema, pgerrcode.DuplicateTable, pgerrcode.DuplicateObject, pgerrcode.DuplicateColumn,
+			pgerrcode.UniqueViolation, pgerrcode.ObjectNotInPrerequisiteState: // others are making the same
 			return transientError{err}
 		}
 		return err

@@ -7,12 +7,6 @@ import (
 	"bulkload/loader/server"
 )
 
-// SQLSTATEs of a lock that was waited for in vain.
-const (
-	queryCancelled   = "57014" // by statement_timeout
-	lockNotAvailable = "55P03" // by lock_timeout
-)
-
 // A lockedError says that a load was locked for the whole time of an attempt.
 type lockedError struct {
 	load string

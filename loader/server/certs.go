@@ -13,6 +13,7 @@ import (
 
 	"bulkload/loader/failure"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgservicefile"
 	"github.com/jackc/pgx/v5"
 )
@@ -268,9 +269,9 @@ func WantsPassword(ctx context.Context, c *Config) bool {
 // 21.1, CockroachDB gives that no SQLSTATE of its own.
 func passwordFailed(err error) bool {
 	switch Code(err) {
-	case "28P01":
+	case pgerrcode.InvalidPassword:
 		return true
-	case "28000", "XXUUU":
+	case pgerrcode.InvalidAuthorizationSpecification, Uncategorized:
 		return strings.Contains(Reason(err), "password")
 	}
 	return false

@@ -7,6 +7,7 @@ import (
 
 	"bulkload/loader/failure"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -34,6 +35,14 @@ const (
 	Data
 	// Refused: log-in, certificate, privilege or database. 28xxx, 3D000, 42501.
 	Refused
+)
+
+// SQLSTATEs that package pgerrcode does not have.
+const (
+	// Uncategorized is CockroachDB's for errors without one of their own.
+	Uncategorized      = "XXUUU"
+	transactionTimeout = "25P04" // PostgreSQL 17 and later
+	clusterRestarting  = "CR000" // CockroachDB: the statement is to be sent again
 )
 
 // String returns the class in words.
@@ -66,23 +75,25 @@ func Classify(err error) Class {
 	}
 	code := pg.Code
 	switch {
-	case tooLargeText(pg.Message), code == "53400", code == "54000",
-		code == "08P01" && strings.Contains(pg.Message, "message size"):
+	case tooLargeText(pg.Message), code == pgerrcode.ConfigurationLimitExceeded, code == pgerrcode.ProgramLimitExceeded,
+		code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "message size"):
 		return TooLarge
-	case code == "40003", strings.HasPrefix(code, "08"),
-		code == "57P01", code == "57P02", code == "25P03", code == "25P04", code == "57P05":
+	case code == pgerrcode.StatementCompletionUnknown, strings.HasPrefix(code, "08"),
+		code == pgerrcode.AdminShutdown, code == pgerrcode.CrashShutdown,
+		code == pgerrcode.IdleInTransactionSessionTimeout, code == transactionTimeout, code == pgerrcode.IdleSessionTimeout:
 		return Uncertain
-	case code == "40001", code == "40P01", code == "CR000",
-		code == "57P03", code == "53300", code == "53100", code == "53200", code == "53000",
-		code == "55P03", code == "57014", Throttled(err):
+	case code == pgerrcode.SerializationFailure, code == pgerrcode.DeadlockDetected, code == clusterRestarting,
+		code == pgerrcode.CannotConnectNow, code == pgerrcode.TooManyConnections,
+		code == pgerrcode.DiskFull, code == pgerrcode.OutOfMemory, code == pgerrcode.InsufficientResources,
+		code == pgerrcode.LockNotAvailable, code == pgerrcode.QueryCanceled, Throttled(err):
 		return Retry
-	case code == "23505":
+	case code == pgerrcode.UniqueViolation:
 		return Duplicate
 	case strings.HasPrefix(code, "22"), strings.HasPrefix(code, "23"):
 		return Data
-	case strings.HasPrefix(code, "28"), code == "3D000", code == "42501":
+	case strings.HasPrefix(code, "28"), code == pgerrcode.InvalidCatalogName, code == pgerrcode.InsufficientPrivilege:
 		return Refused
-	case code == "XXUUU" && strings.Contains(pg.Message, "result is ambiguous"):
+	case code == Uncategorized && strings.Contains(pg.Message, "result is ambiguous"):
 		return Uncertain
 	}
 	return Permanent

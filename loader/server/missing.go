@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -35,7 +36,7 @@ func CreateIfMissing(ctx context.Context, db Execer, what, name, ddl string) err
 // type of its name.
 func madeByOthers(err error) bool {
 	switch Code(err) {
-	case "42P06", "42P07", "42710": // schema, table, type
+	case pgerrcode.DuplicateSchema, pgerrcode.DuplicateTable, pgerrcode.DuplicateObject:
 		return true
 	}
 	c := Classify(err)

@@ -12,6 +12,7 @@ import (
 
 	"bulkload/loader/failure"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -53,7 +54,7 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 // created. The error is a *ConnectError, or says that the database cannot be
 // created.
 func Open(ctx context.Context, c *Config, defaultDatabase string) (srv *Server, err error) {
-	err = Again(ctx, func() error {
+	err = RetryOpening(ctx, func() error {
 		srv, err = open(ctx, c, defaultDatabase)
 		return err
 	})
@@ -100,11 +101,11 @@ func OpenExisting(ctx context.Context, c *Config, defaultDatabase string) (srv *
 		return srv, "", err
 	}
 	srv, err = Open(ctx, c.WithDatabase(defaultDatabase), "")
-	if err == nil || Code(err) != "3D000" {
+	if err == nil || Code(err) != pgerrcode.InvalidCatalogName {
 		return srv, "", err
 	}
 	for _, base := range []string{"postgres", "defaultdb"} { // either may have been dropped
-		if srv, err = Open(ctx, c.WithDatabase(base), ""); err == nil || Code(err) != "3D000" {
+		if srv, err = Open(ctx, c.WithDatabase(base), ""); err == nil || Code(err) != pgerrcode.InvalidCatalogName {
 			break
 		}
 	}
@@ -142,7 +143,7 @@ func ensureDatabase(ctx context.Context, c *Config, name string) error {
 		defer conn.Close(context.WithoutCancel(ctx))
 	}
 	var pg *pgconn.PgError
-	if err != nil && errors.As(err, &pg) && pg.Code == "3D000" {
+	if err != nil && errors.As(err, &pg) && pg.Code == pgerrcode.InvalidCatalogName {
 		// PostgreSQL takes the user's name for a database that is not named.
 		conn, err = c.WithDatabase("postgres").connect(ctx)
 		if err == nil {
@@ -157,7 +158,7 @@ func ensureDatabase(ctx context.Context, c *Config, name string) error {
 		return err
 	}
 	_, err = conn.Exec(ctx, `CREATE DATABASE `+pgx.Identifier{name}.Sanitize())
-	if err != nil && Code(err) != "42P04" && Code(err) != "23505" { // another loader was first
+	if err != nil && Code(err) != pgerrcode.DuplicateDatabase && Code(err) != pgerrcode.UniqueViolation { // another loader was first
 		return &CreateError{Kind: "database", Name: name, Err: err}
 	}
 	return nil
@@ -377,7 +378,7 @@ func Count(ctx context.Context, s *Server, name pgx.Identifier) (n int64, err er
 	err = With(ctx, s.Config, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, "SELECT count(*) FROM "+name.Sanitize()).Scan(&n)
 	})
-	if Code(err) == "42P01" {
+	if Code(err) == pgerrcode.UndefinedTable {
 		return 0, noTable(name, "")
 	}
 	return n, err

@@ -11,6 +11,7 @@ import (
 
 	"bulkload/loader/failure"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -213,7 +214,8 @@ func placeOf(name string) int {
 // refusedSetting reports whether err says that a setting cannot have a value.
 func refusedSetting(err error) bool {
 	switch Code(err) {
-	case "22023", "22P02", "42501", "42704", "42602", "0A000", "55P02", "55000":
+	case pgerrcode.InvalidParameterValue, pgerrcode.InvalidTextRepresentation, pgerrcode.InsufficientPrivilege, pgerrcode.UndefinedObject,
+		pgerrcode.InvalidName, pgerrcode.FeatureNotSupported, pgerrcode.CantChangeRuntimeParam, pgerrcode.ObjectNotInPrerequisiteState:
 		return true
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -90,7 +91,7 @@ func unwaited(n *pgconn.Notice) bool {
 	if severity == "" {
 		severity = n.Severity
 	}
-	if severity != "WARNING" || n.Code != "01000" && n.Code != "57P01" {
+	if severity != "WARNING" || n.Code != pgerrcode.Warning && n.Code != pgerrcode.AdminShutdown {
 		return false
 	}
 	return n.Routine != "exec_stmt_raise"
@@ -112,26 +113,23 @@ var ErrUnwaited = errors.New("the server's standby may lack what was committed")
 // for, again until one did or within has passed. The log is in order: every earlier commit
 // has then arrived as well. attempt bounds each. The error wraps ErrUnwaited.
 func (w *Watch) Confirm(ctx context.Context, pool *pgxpool.Pool, attempt, within time.Duration) error {
-	end := time.Now().Add(within)
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	var failed error // of the last attempt; nil: no standby was waited for
+	p := RetryPolicy{For: within, Since: time.Now(), Judge: func(err error) bool { return errors.Is(err, ErrUnwaited) || MayPass(err) }}
+	err := p.Do(ctx, func() error {
 		before := w.warnings()
-		_, err := TimeoutPool{Pool: pool, Timeout: attempt}.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, 'loader', 'confirm')`)
-		switch {
-		case err == nil && w.warnings() == before:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil && Classify(err) != Retry && Classify(err) != Uncertain, time.Now().Add(wait).After(end):
-			why := fmt.Sprintf("no commit waited for it in %s", within)
-			if err != nil {
-				why = Reason(err)
-			}
-			return fmt.Errorf("%w: %s", ErrUnwaited, why)
+		_, failed = TimeoutPool{Pool: pool, Timeout: attempt}.Exec(ctx, `SELECT pg_catalog.pg_logical_emit_message(true, 'loader', 'confirm')`)
+		if failed == nil && w.warnings() != before {
+			return ErrUnwaited
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
+		return failed
+	})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case failed == nil:
+		return fmt.Errorf("%w: no commit waited for it in %s", ErrUnwaited, within)
 	}
+	return fmt.Errorf("%w: %s", ErrUnwaited, Reason(failed))
 }

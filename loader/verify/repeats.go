@@ -73,7 +73,7 @@ func (v *Verifier) repeated(ctx context.Context, ranges []chunker.Range, positio
 func (v *Verifier) eachKey(ctx context.Context, ranges []chunker.Range, f func(c *rows.Chunk, i int, key commit.KeyHash) error) error {
 	return v.eachRow(ctx, ranges, func(c *rows.Chunk) error {
 		var keys []commit.KeyHash
-		err := server.Again(ctx, func() (err error) {
+		err := server.RetryOpening(ctx, func() (err error) {
 			keys, err = v.Committer.KeyHashes(ctx, c)
 			return err
 		})

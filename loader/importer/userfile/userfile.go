@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/klauspost/compress/gzip"
@@ -209,5 +210,5 @@ func (s *Store) Remove(ctx context.Context, names ...string) error {
 // noSpace reports whether the store does not exist.
 func noSpace(err error) bool {
 	code := server.Code(err)
-	return code == "42P01" || code == "3D000" || code == "42501"
+	return code == pgerrcode.UndefinedTable || code == pgerrcode.InvalidCatalogName || code == pgerrcode.InsufficientPrivilege
 }

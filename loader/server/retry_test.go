@@ -9,9 +9,9 @@ import (
 	"bulkload/loader/server"
 )
 
-// TestAgainWaitsForAServerThatStarts kills a PostgreSQL that has much to recover, and opens
+// TestOpeningWaitsForAServerThatStarts kills a PostgreSQL that has much to recover, and opens
 // it while it does: it says 57P03 until it is done, which is waited for.
-func TestAgainWaitsForAServerThatStarts(t *testing.T) {
+func TestOpeningWaitsForAServerThatStarts(t *testing.T) {
 	loadertest.Long(t)
 	s, db := loadertest.OwnServer(t, server.PostgreSQL)
 	loadertest.Exec(t, s.URL(), "CREATE TABLE t AS SELECT g FROM generate_series(1, 1000000) AS g")
@@ -32,7 +32,7 @@ func TestAgainWaitsForAServerThatStarts(t *testing.T) {
 		t.Errorf("got %v from a server that recovers, want 57P03", err)
 	}
 	asked := 0
-	err = server.Again(t.Context(), func() error {
+	err = server.RetryOpening(t.Context(), func() error {
 		asked++
 		return reach()
 	})
