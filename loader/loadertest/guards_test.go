@@ -242,7 +242,7 @@ var guards = []guard{
 		"case pg == nil && err != nil && ctx.Err() == nil:", "case false:",
 		"./loader/load", "TestImportProbeIsCut", "the database cannot reach this command", false},
 	{"a full disk may pass", "loader/server/classify.go",
-		`code == "53100", `, "",
+		`code == pgerrcode.DiskFull, `, "",
 		"./loader/load", "TestDiskOfTheServerIsFull/PostgreSQL", "want to give up", true},
 	{"a lane that is used up wakes the claimer", "loader/lanes.go",
 		"r.wake() // it may", "// it may",
