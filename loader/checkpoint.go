@@ -6,92 +6,212 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"bulkload/chunker"
 )
 
+// This file is what the dispatcher tells the queue: what is in, what is in doubt, and which
+// leases are complete.
+
+// A confirmed range is what one event added to the total.
+type confirmed struct {
+	chunker.Range
+	rows, already, rejected, conflicts, chunks int64
+}
+
+// without returns the part of list that lies in none of the ranges, and the rest.
+func without(list []confirmed, ranges []chunker.Range) (rest, gone []confirmed) {
+	for _, x := range list {
+		if slices.ContainsFunc(ranges, func(g chunker.Range) bool { return g.First < x.End && x.First < g.End }) {
+			gone = append(gone, x)
+		} else {
+			rest = append(rest, x)
+		}
+	}
+	return rest, gone
+}
+
+// confirm notes that a span is in. An attempt at a larger chunk that was believed lost may
+// have brought all of whole.
+func (d *dispatcher) confirm(l *heldLease, in confirmed, whole chunker.Range) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.Done.Add(in.Range)
+	l.confirmed = append(l.confirmed, in)
+	if whole.Len() > in.Len() {
+		// Only halves of a chunk can meet this: the whole was in after all. Its other
+		// parts are counted when they are skipped.
+		l.Done.Add(chunker.Range{First: in.End, End: min(whole.End, l.End)})
+	}
+}
+
+// committed reports whether the ledger turned out to have all of span, from an attempt at a
+// larger chunk that was believed lost.
+func (d *dispatcher) committed(l *heldLease, span chunker.Span) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return l.Done.Covers(span.Range())
+}
+
+// maybeSent reports whether an attempt whose outcome is not known may have sent a part of
+// span.
+func (d *dispatcher) maybeSent(l *heldLease, span chunker.Span) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var free int64
+	for _, gap := range l.Open.Gaps(span.Range()) {
+		free += gap.Len()
+	}
+	return free < span.Count
+}
+
+// doubt records that a span was decided by looking, or that it may have been sent, before
+// it counts as anything else.
+func (d *dispatcher) doubt(ctx context.Context, l *heldLease, span chunker.Span, looked bool) error {
+	d.mu.Lock()
+	l.Open.Add(span.Range())
+	d.mu.Unlock()
+	if q, ok := d.queue.(Doubter); ok {
+		return q.Doubt(ctx, span.Range(), looked)
+	}
+	return nil
+}
+
+// close ends one span of a lease. With the last one the lease is released while the worker
+// goes on.
+func (d *dispatcher) close(ctx context.Context, l *heldLease) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.open--
+	if l.open > 0 || !l.Done.Covers(l.Range) {
+		return
+	}
+	d.releases.Go(func() {
+		defer d.activity.begin()()
+		d.queueMu <- struct{}{}
+		defer func() { <-d.queueMu }()
+		d.mu.Lock()
+		d.leases = slices.DeleteFunc(d.leases, func(x *heldLease) bool { return x == l })
+		d.wake()
+		d.mu.Unlock()
+		if err := d.release(ctx, l, l.Lease); err != nil && ctx.Err() == nil {
+			d.fail(fmt.Errorf("record rows %d to %d as done: %w", l.First, l.End-1, err))
+		}
+	})
+}
+
+// release gives a lease back, and reports as lost what the server does not have any more.
+func (d *dispatcher) release(ctx context.Context, l *heldLease, with Lease) error {
+	err := d.queue.Release(ctx, with)
+	var missing *GoneError
+	if err != nil && !errors.As(err, &missing) {
+		return err
+	}
+	d.mu.Lock()
+	var gone []confirmed
+	if missing != nil {
+		l.confirmed, gone = without(l.confirmed, missing.Ranges)
+	}
+	d.past = append(d.past, l.confirmed...)
+	l.confirmed = nil
+	d.mu.Unlock()
+	return d.lose(gone)
+}
+
+func (d *dispatcher) lose(gone []confirmed) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	return d.lost(gone)
+}
+
+// releaseAll gives back what the run still holds, so that another can go on at once. No
+// worker is left, and no claimAhead.
+func (d *dispatcher) releaseAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	for i, c := range d.held() {
+		if err := d.release(ctx, d.leases[i], c); err != nil && !errors.Is(err, ErrLost) {
+			return fmt.Errorf("give back what is not loaded: %w", err)
+		}
+	}
+	return nil
+}
+
+// held returns copies of the leases.
+func (d *dispatcher) held() []Lease {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	list := make([]Lease, len(d.leases))
+	for i, l := range d.leases {
+		list[i].Range = l.Range
+		list[i].Done.AddAll(l.Done)
+	}
+	return list
+}
+
+// sending holds the times at which the chunks under way were first sent.
+type sending []time.Time
+
 // sent notes that a chunk is under way.
-func (r *run) sent() time.Time {
+func (d *dispatcher) sent() time.Time {
 	now := time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.began = append(r.began, now)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sending = append(d.sending, now)
 	return now
 }
 
 // ended notes that a chunk that was sent at start is not under way any more.
-func (r *run) ended(start time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if i := slices.Index(r.began, start); i >= 0 {
-		r.began = slices.Delete(r.began, i, i+1)
+func (d *dispatcher) ended(start time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := slices.Index(d.sending, start); i >= 0 {
+		d.sending = slices.Delete(d.sending, i, i+1)
 	}
 }
 
-// mostQuiet bounds the time without a checkpoint. It is below the time after which
-// others take a run without a sign of life for dead.
-const mostQuiet = 10 * time.Second
+// maxQuiet bounds the time without a checkpoint. It is below the time after which others
+// take a run without a sign of life for dead.
+const maxQuiet = 10 * time.Second
 
 // disturbs reports whether a checkpoint now, after one at last, would be the second that
-// meets a chunk under way. CockroachDB begins a transaction again when the row of the
-// claim that it has read changes: seen on 21.1, a chunk that took longer than the time
-// between two checkpoints was begun again for ever.
-func (r *run) disturbs(last time.Time) bool {
-	if time.Since(last) >= mostQuiet {
+// meets a chunk under way. CockroachDB begins a transaction again when the row of the lease
+// that it has read changes: seen on 21.1, a chunk that took longer than the time between two
+// checkpoints was begun again for ever.
+func (d *dispatcher) disturbs(last time.Time) bool {
+	if time.Since(last) >= maxQuiet {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.began, func(t time.Time) bool { return t.Before(last) })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.sending, func(t time.Time) bool { return t.Before(last) })
 }
 
-// keep writes checkpoints until the workers have returned. A checkpoint that fails for another
-// reason than a lost claim or lost rows is made up for by the next one.
-func (r *run) keep(ctx context.Context) {
+// checkpoints writes checkpoints until the workers have returned. A checkpoint that fails for
+// another reason than a lost lease or lost rows is made up for by the next one.
+func (d *dispatcher) checkpoints(ctx context.Context) {
 	tick := time.NewTicker(CheckpointEvery)
 	defer tick.Stop()
 	for last := time.Now(); ; last = time.Now() {
-		for waiting := true; waiting; waiting = r.disturbs(last) {
+		for waiting := true; waiting; waiting = d.disturbs(last) {
 			select {
-			case <-r.over:
+			case <-d.over:
 				return
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
 		}
-		if err := r.checkpoint(ctx); errors.Is(err, ErrLost) || errors.Is(err, ErrUnconfirmed) {
-			r.fail(err)
+		if err := d.checkpoint(ctx); errors.Is(err, ErrLost) || errors.Is(err, ErrUnconfirmed) {
+			d.fail(err)
 			return
 		}
 	}
 }
 
-func (r *run) checkpoint(ctx context.Context) error {
-	r.books <- struct{}{}
-	defer func() { <-r.books }()
-	return r.queue.Checkpoint(ctx, r.claims())
-}
-
-// claims returns copies of the claims that are held.
-func (r *run) claims() []Lease {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	list := make([]Lease, len(r.lanes))
-	for i, l := range r.lanes {
-		list[i].Range = l.claim.Range
-		list[i].Done.AddAll(l.claim.Done)
-	}
-	return list
-}
-
-// releaseAll gives back what the run still holds, so that another can go on at once.
-func (r *run) releaseAll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
-	defer cancel()
-	for i, c := range r.claims() {
-		// No worker and no claimer changes the lanes any more.
-		if err := r.giveBack(ctx, r.lanes[i], c); err != nil && !errors.Is(err, ErrLost) {
-			return fmt.Errorf("give back what is not loaded: %w", err)
-		}
-	}
-	return nil
+func (d *dispatcher) checkpoint(ctx context.Context) error {
+	d.queueMu <- struct{}{}
+	defer func() { <-d.queueMu }()
+	return d.queue.Checkpoint(ctx, d.held())
 }

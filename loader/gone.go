@@ -1,10 +1,7 @@
 package loader
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"slices"
 
 	"bulkload/chunker"
 )
@@ -13,57 +10,25 @@ import (
 // what the last moments confirmed, so that several crashes stay far below it.
 const maxLosses = 5
 
-// A confirmed range is what one event added to the total.
-type confirmed struct {
-	chunker.Range
-	rows, already, rejected, conflicts, chunks int64
-}
-
-// giveBack releases the claim of a lane, and takes out of the total what the server does
-// not have any more.
-func (r *run) giveBack(ctx context.Context, l *lane, c Lease) error {
-	err := r.queue.Release(ctx, c)
-	var gone *GoneError
-	if err != nil && !errors.As(err, &gone) {
-		return err
-	}
+// lose takes what the server does not have any more out of the total, and says so. The error
+// says that the server keeps nothing.
+func (r *run) lose(gone []confirmed) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if gone != nil {
-		l.confirmed = r.lose(l.confirmed, gone.Ranges)
-		if r.Positions > 0 && r.lost > maxLosses*r.Positions {
-			return fmt.Errorf("%w: the server does not keep what it confirms: %d rows were sent again, and are gone again", ErrUnconfirmed, r.total.Gone)
-		}
-	}
-	r.past = append(r.past, l.confirmed...)
-	l.confirmed = nil
-	return nil
-}
-
-// lose takes what lies in ranges out of the total, says so, and returns the rest of list.
-// The run is locked.
-func (r *run) lose(list []confirmed, ranges []chunker.Range) []confirmed {
-	before := r.total
-	var gone []chunker.Range
-	rest := slices.DeleteFunc(list, func(x confirmed) bool {
-		if !slices.ContainsFunc(ranges, func(g chunker.Range) bool { return g.First < x.End && x.First < g.End }) {
-			return false
-		}
-		gone = append(gone, x.Range)
-		r.total.Rows -= x.rows
-		r.total.AlreadyCommittedRows -= x.already
-		r.total.Rejected -= x.rejected
-		r.total.Conflicts -= x.conflicts
-		r.total.Chunks -= x.chunks
-		r.total.Positions -= x.Len()
+	var n int64
+	var ranges []chunker.Range
+	for _, x := range gone {
+		r.count(x, -1)
 		r.lost += x.Len()
-		return true
-	})
-	if n := before.Rows - r.total.Rows; len(gone) > 0 {
-		r.total.Gone += n
-		r.observe(Event{Gone: gone, Note: fmt.Sprintf("after a crash of the server %d rows that it had confirmed are gone or in doubt; they are loaded again", n)})
+		n += x.rows
+		ranges = append(ranges, x.Range)
 	}
-	return rest
+	r.total.Gone += n
+	r.observe(Event{Gone: ranges, Note: fmt.Sprintf("after a crash of the server %d rows that it had confirmed are gone or in doubt; they are loaded again", n)})
+	if r.Positions > 0 && r.lost > maxLosses*r.Positions {
+		return fmt.Errorf("%w: the server does not keep what it confirms: %d rows were sent again, and are gone again", ErrUnconfirmed, r.total.Gone)
+	}
+	return nil
 }
 
 // doubted reports whether a round of the run met anything behind which the server may have
@@ -75,8 +40,8 @@ func (r *run) doubted(before Result) bool {
 // further returns the run for another round, with what was counted and learned so far.
 func (r *run) further() *run {
 	next := newRun(r.Job)
-	next.total, next.lost, next.times, next.past = r.total, r.lost, r.times, r.past
-	next.pace, next.crew = r.pace, r.crew
+	next.total, next.lost, next.times, next.tuner = r.total, r.lost, r.times, r.tuner
+	next.dispatch.past = r.dispatch.past
 	next.working = make([]bool, len(r.working))
 	return next
 }

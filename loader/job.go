@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"bulkload/chunker"
@@ -67,13 +66,6 @@ const DefaultStallTimeout = time.Minute
 // repeats the look-up of at most this much work; nothing else depends on it.
 const CheckpointEvery = time.Second
 
-// busyPoll is how often a run that waits for others asks whether they are done.
-const busyPoll = 200 * time.Millisecond
-
-// releaseTimeout bounds giving the claims back when a run ends; what is not given
-// back is taken over when this run's sessions are gone.
-const releaseTimeout = 5 * time.Second
-
 // Check returns everything that is wrong with the job's fields, or nil.
 func (j *Job) Check() error {
 	var errs []error
@@ -107,51 +99,4 @@ func (j *Job) Run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	return newRun(j).run(ctx)
-}
-
-// run starts the workers and what runs beside them, and returns when all of them have
-// ended.
-func (r *run) run(ctx context.Context) (Result, error) {
-	start := time.Now()
-	r.crew.begun(start)
-	err := r.round(ctx)
-	for before := (Result{}); err == nil && ctx.Err() == nil && r.doubted(before); err = r.round(ctx) {
-		before = r.total
-		r = r.further()
-	}
-	res := r.result(time.Since(start))
-	if err == nil && r.Queue == nil && res.Positions != r.Positions {
-		err = fmt.Errorf("%w: %d of %d positions", ErrUnconfirmed, res.Positions, r.Positions)
-	}
-	return res, err
-}
-
-// round works until the queue has no more, and gives the claims back.
-func (r *run) round(ctx context.Context) error {
-	r.mu.Lock()
-	r.man(ctx)
-	r.mu.Unlock()
-	var beside sync.WaitGroup
-	beside.Go(func() { r.keep(ctx) })
-	beside.Go(func() { r.watch(ctx) })
-	claiming, giveUp := context.WithCancel(ctx)
-	defer giveUp()
-	beside.Go(func() { r.claimAhead(claiming) })
-	err := r.group.Wait()
-	close(r.over)
-	// A claim under way ends by itself, so that it is known and given back, unless the
-	// server is what failed: it would be asked for as long as retrying lasts.
-	impatient := time.AfterFunc(releaseTimeout, giveUp)
-	beside.Wait()
-	impatient.Stop()
-	r.writes.Wait()
-	if err == nil {
-		err = r.failure
-	}
-	if ctx.Err() == nil {
-		// After the end of ctx nothing more is sent: the user wants out, and
-		// the next run finds these claims without living sessions.
-		err = errors.Join(err, r.releaseAll(ctx))
-	}
-	return err
 }

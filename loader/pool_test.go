@@ -151,7 +151,7 @@ func (x *trial) Commit(ctx context.Context, c *rows.Chunk) (Outcome, error) {
 }
 
 // TestPoolOfWorkers runs loads of random sizes, with queues and servers that answer after
-// random times, short claims, workers that come and are dismissed, other runs, chunks that
+// random times, short claims, workers that come and are retired, other runs, chunks that
 // are cut, failures and stops. Each run ends, and each position is committed once.
 func TestPoolOfWorkers(t *testing.T) {
 	seeds := uint64(2000)
@@ -180,14 +180,14 @@ func poolRun(t *testing.T, seed uint64) {
 			job.RowsPerSecond = 20 + float64(x.n(200))
 		}
 		var r *run
-		// Each chunk may change the number of workers, as trials of the crew do.
+		// Each chunk may change the number of workers, as trials of the tuner do.
 		job.Observe = func(Event) {
 			if x.n(2) == 0 {
-				r.crew.size = 1 + x.n(len(r.working))
+				r.tuner.workers.size = 1 + x.n(len(r.working))
 			}
 		}
 		r = newRun(job)
-		r.crew.most = 0 // no trials of its own
+		r.tuner.workers.max = 0 // no trials of its own
 		ending := x.n(8)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()

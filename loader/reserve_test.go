@@ -23,51 +23,51 @@ func (q asked) Claim(context.Context, int64) (Lease, error) {
 func (asked) Checkpoint(context.Context, []Lease) error { return nil }
 func (asked) Release(context.Context, Lease) error      { return nil }
 
-// TestReserveThatIsUsedUp takes the last span of the lane in reserve, as a worker does
-// that then looks for more: the claimer must not wait for somebody to take it up.
+// TestReserveThatIsUsedUp takes the last span of the lease in reserve, as a worker does
+// that then looks for more: claimAhead must not wait for somebody to take it up.
 func TestReserveThatIsUsedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := make(asked)
 		r := newRun(&Job{Positions: 100, Queue: q})
-		r.lanes = []*lane{{owner: nobody, spans: r.cut()}} // given back by a worker that was dismissed
-		go r.claimAhead(t.Context())
-		synctest.Wait() // it waits, for there is a lane in reserve
-		if _, _, err := r.take(func(*lane) bool { return true }); !errors.Is(err, io.EOF) {
+		r.dispatch.leases = []*heldLease{{owner: nobody, spans: r.cut()}} // given back by a worker that was retired
+		go r.dispatch.claimAhead(t.Context())
+		synctest.Wait() // it waits, for there is a lease in reserve
+		if _, _, err := r.dispatch.take(func(*heldLease) bool { return true }); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 		<-q
-		// The same where the lane is given back as done.
+		// The same where the lease is given back as done.
 		whole := chunker.Range{End: 10}
-		l := &lane{owner: nobody, open: 1, claim: Lease{Range: whole}, spans: r.cut(whole)}
-		l.claim.Done.Add(whole)
-		r.mu.Lock()
-		r.lanes, r.answer = []*lane{l}, nil
-		r.mu.Unlock()
+		l := &heldLease{owner: nobody, open: 1, Lease: Lease{Range: whole}, spans: r.cut(whole)}
+		l.Done.Add(whole)
+		r.dispatch.mu.Lock()
+		r.dispatch.leases, r.dispatch.answer = []*heldLease{l}, nil
+		r.dispatch.mu.Unlock()
 		synctest.Wait()
-		r.close(context.Background(), l)
+		r.dispatch.close(context.Background(), l)
 		<-q
-		close(r.over)
+		close(r.dispatch.over)
 	})
 }
 
-// TestLaneOfADismissedWorkerIsSeen has a worker wait while the queue does not answer, and
-// another one dismissed, which leaves a lane: that is what the first must take.
-func TestLaneOfADismissedWorkerIsSeen(t *testing.T) {
+// TestLeaseOfARetiredWorkerIsSeen has a worker wait while the queue does not answer, and
+// another one retired, which leaves a lease: that is what the first must take.
+func TestLeaseOfARetiredWorkerIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRun(&Job{Positions: 100, Workers: 2, Queue: make(asked)})
 		whole := chunker.Range{End: 10}
-		r.lanes = []*lane{{owner: 1, claim: Lease{Range: whole}, spans: r.cut(whole)}}
+		r.dispatch.leases = []*heldLease{{owner: 1, Lease: Lease{Range: whole}, spans: r.cut(whole)}}
 		got := make(chan error, 1)
 		go func() {
-			_, _, err := r.next(t.Context(), 0)
+			_, _, err := r.dispatch.next(t.Context(), 0)
 			got <- err
 		}()
-		synctest.Wait() // it waits: the lane is the other's
+		synctest.Wait() // it waits: the lease is the other's
 		r.mu.Lock()
-		r.crew.size = 1
+		r.tuner.workers.size = 1
 		r.mu.Unlock()
-		if !r.dismissed(1) {
-			t.Fatal("worker 1 of 1 is not dismissed")
+		if !r.retired(1) {
+			t.Fatal("worker 1 of 1 is not retired")
 		}
 		select {
 		case err := <-got:
@@ -75,7 +75,7 @@ func TestLaneOfADismissedWorkerIsSeen(t *testing.T) {
 				t.Error(err)
 			}
 		case <-time.After(time.Hour):
-			t.Error("a worker waits for an hour beside a lane that is free")
+			t.Error("a worker waits for an hour beside a lease that is free")
 			close(r.halt)
 		}
 	})
@@ -92,7 +92,7 @@ func (s uncut) Cut(chunker.Range) Spans {
 	return &rowSpans{}
 }
 
-// TestRunThatStalls holds the claimer up: all workers wait for it. The run ends, and says
+// TestRunThatStalls holds claimAhead up: all workers wait for it. The run ends, and says
 // what they wait for.
 func TestRunThatStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

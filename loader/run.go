@@ -16,78 +16,101 @@ import (
 	"bulkload/loader/rows"
 )
 
-// run is the state of one Run.
+// busyPoll is how often a run that waits for others asks whether they are done.
+const busyPoll = 200 * time.Millisecond
+
+// releaseTimeout bounds giving the leases back when a run ends; what is not given back is
+// taken over when this run's sessions are gone.
+const releaseTimeout = 5 * time.Second
+
+// run is the state of one Run: its workers, its total and its failure.
 type run struct {
 	*Job
-	queue Queue
-	halt  chan struct{} // closed with the first failure
+	dispatch *dispatcher
+	activity activity
+	halt     chan struct{}  // closed with the first failure
+	group    errgroup.Group // of the workers
+	limit    *rate.Limiter  // of rows; nil is none
 
-	group errgroup.Group // of the workers
-
-	// books is held while the queue writes, so that no checkpoint of a claim
-	// arrives after the claim was given back, and looks like a lost one. It is a channel
-	// of one slot, since it is held while the network is waited for.
-	books chan struct{}
-
-	over   chan struct{}  // closed when the workers have returned
-	writes sync.WaitGroup // claims being given back
-
-	limit *rate.Limiter // of rows; nil is none
-
-	mu    sync.Mutex // guards what follows
-	lanes []*lane
-	// changed is closed, and another put in its place, when those who wait should
-	// look again: the workers for a lane, the claimer for a reason to claim.
-	changed chan struct{}
-	answers int   // of the queue
-	answer  error // the last one; nil gave a lane
-	waiting int   // workers that wait for the next one
-	pace    pace
-	crew    crew
+	mu      sync.Mutex // guards what follows; taken before the dispatcher's
+	tuner   tuner
 	working []bool // by worker: it takes spans
-	heard   []int  // by worker: the last answer that ended a search of its
-	active  int    // what is under way; see underWay
-	moves   int    // what has ever been
-	// began are the times at which the chunks under way were first sent.
-	began   []time.Time
 	failure error
 	times   []time.Duration
 	total   Result
-	past    []confirmed // of lanes that were given back
-	lost    int64       // positions that the server lost, each as often as it did
+	lost    int64 // positions that the server lost, each as often as it did
 }
 
 func newRun(j *Job) *run {
-	r := &run{
-		Job: j, queue: j.Queue,
-		halt: make(chan struct{}), books: make(chan struct{}, 1), over: make(chan struct{}), changed: make(chan struct{}),
-	}
-	r.crew = crew{size: j.Workers, most: j.MaxWorkers}
-	if r.crew.size == 0 {
-		r.crew.size = DefaultWorkers
-	}
-	r.working = make([]bool, max(r.crew.size, r.crew.most))
-	r.heard = make([]int, len(r.working))
-	size := j.Plan.RowsPerChunk
-	if size == 0 {
-		size = chunker.DefaultRowsPerChunk
-	}
-	r.pace = pace{size: size, most: max(size, j.MaxRows), fixed: !j.AutoTune, flow: j.FlowControlled}
+	r := &run{Job: j, halt: make(chan struct{}), tuner: newTuner(j)}
+	r.working = make([]bool, max(r.tuner.workers.size, r.tuner.workers.max))
 	if j.RowsPerSecond > 0 {
 		r.limit = rate.NewLimiter(rate.Limit(j.RowsPerSecond), max(int(j.RowsPerSecond), 1))
 		r.limit.AllowN(time.Now(), r.limit.Burst()) // the first second is like all others
-		r.crew.most = r.crew.size                   // more workers would wait as well
+		r.tuner.workers.max = r.tuner.workers.size  // more workers would wait as well
 	}
-	if r.queue == nil {
-		r.queue = &localQueue{left: chunker.Range{End: j.Positions}}
+	r.dispatch = &dispatcher{
+		queue: j.Queue, inOrder: j.InOrder, cut: r.cut, size: r.size, fail: r.fail, lost: r.lose, activity: &r.activity,
+		stop: j.Stop, halt: r.halt, over: make(chan struct{}),
+		queueMu: make(chan struct{}, 1), changed: make(chan struct{}), heard: make([]int, len(r.working)),
+	}
+	if j.Queue == nil {
+		r.dispatch.queue = &localQueue{left: chunker.Range{End: j.Positions}}
 	}
 	return r
 }
 
-// man starts the workers that the crew has and that do not work, but no more than there
-// are chunks: each needs a session. The run is locked.
-func (r *run) man(ctx context.Context) {
-	needed := r.crew.size
+// run starts the workers and what runs beside them, and returns when all of them have
+// ended.
+func (r *run) run(ctx context.Context) (Result, error) {
+	start := time.Now()
+	r.tuner.workers.begun(start)
+	err := r.round(ctx)
+	for before := (Result{}); err == nil && ctx.Err() == nil && r.doubted(before); err = r.round(ctx) {
+		before = r.total
+		r = r.further()
+	}
+	res := r.result(time.Since(start))
+	if err == nil && r.Queue == nil && res.Positions != r.Positions {
+		err = fmt.Errorf("%w: %d of %d positions", ErrUnconfirmed, res.Positions, r.Positions)
+	}
+	return res, err
+}
+
+// round works until the queue has no more, and gives the leases back.
+func (r *run) round(ctx context.Context) error {
+	r.mu.Lock()
+	r.startWorkers(ctx)
+	r.mu.Unlock()
+	var beside sync.WaitGroup
+	beside.Go(func() { r.dispatch.checkpoints(ctx) })
+	beside.Go(func() { r.watch(ctx) })
+	claiming, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	beside.Go(func() { r.dispatch.claimAhead(claiming) })
+	err := r.group.Wait()
+	close(r.dispatch.over)
+	// A claim under way ends by itself, so that it is known and given back, unless the
+	// server is what failed: it would be asked for as long as retrying lasts.
+	impatient := time.AfterFunc(releaseTimeout, giveUp)
+	beside.Wait()
+	impatient.Stop()
+	r.dispatch.releases.Wait()
+	if err == nil {
+		err = r.failure
+	}
+	if ctx.Err() == nil {
+		// After the end of ctx nothing more is sent: the user wants out, and
+		// the next run finds these leases without living sessions.
+		err = errors.Join(err, r.dispatch.releaseAll(ctx))
+	}
+	return err
+}
+
+// startWorkers starts missing workers, at most one per chunk: each needs a session. The run
+// is locked.
+func (r *run) startWorkers(ctx context.Context) {
+	needed := r.tuner.workers.size
 	if r.Plan.Chunks > 0 {
 		needed = int(min(int64(needed), r.Plan.Chunks))
 	}
@@ -101,21 +124,15 @@ func (r *run) man(ctx context.Context) {
 	}
 }
 
-// dismissed reports whether the crew has got too small for a worker, whose lanes then
-// are anybody's.
-func (r *run) dismissed(worker int) bool {
+// retired reports whether a worker is one too many, and puts its leases into reserve.
+func (r *run) retired(worker int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if worker < r.crew.size {
+	if worker < r.tuner.workers.size {
 		return false
 	}
 	r.working[worker] = false
-	for _, l := range r.lanes {
-		if l.owner == worker {
-			l.owner = nobody
-		}
-	}
-	r.wake()
+	r.dispatch.retire(worker)
 	return true
 }
 
@@ -123,7 +140,7 @@ func (r *run) dismissed(worker int) bool {
 // error is that of ctx; every other failure is the run's.
 func (r *run) work(ctx context.Context, worker int) error {
 	c := rows.NewChunk(r.Source.Columns())
-	for !r.dismissed(worker) {
+	for !r.retired(worker) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -134,24 +151,24 @@ func (r *run) work(ctx context.Context, worker int) error {
 			return nil
 		default:
 		}
-		l, span, err := r.next(ctx, worker)
+		l, span, err := r.dispatch.next(ctx, worker)
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.Is(err, ErrBusy):
-			done := r.underWay()
+			done := r.activity.begin()
 			r.pause(ctx, busyPoll)
 			done()
 			continue
 		case err == nil:
-			done := r.underWay()
+			done := r.activity.begin()
 			err = r.load(ctx, c, l, span)
 			done()
 			if err == nil {
 				if h, ok := r.Source.(Holder); ok {
 					h.Done(span)
 				}
-				r.close(ctx, l)
+				r.dispatch.close(ctx, l)
 			}
 		}
 		if err != nil {
@@ -188,8 +205,8 @@ func (r *run) fail(err error) {
 }
 
 // load fills and commits one span, when the rate of rows allows it.
-func (r *run) load(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Span) error {
-	c.Sent = r.maybeSent(l, span)
+func (r *run) load(ctx context.Context, c *rows.Chunk, l *heldLease, span chunker.Span) error {
+	c.Sent = r.dispatch.maybeSent(l, span)
 	if err := r.Source.Fill(c, span); err != nil {
 		return err
 	}
@@ -221,10 +238,10 @@ func (r *run) await(ctx context.Context, n int) error {
 
 // commit commits the span that fills c. A chunk that the server finds too large, or that
 // takes too long, is cut in two, and the chunks after it are no larger than its halves.
-func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.Span) error {
-	start := r.sent()
+func (r *run) commit(ctx context.Context, c *rows.Chunk, l *heldLease, span chunker.Span) error {
+	start := r.dispatch.sent()
 	out, err := r.Committer.Commit(ctx, c)
-	r.ended(start)
+	r.dispatch.ended(start)
 	if out.Looked || err != nil && out.Uncertain {
 		if doubt := r.doubt(ctx, l, span, err == nil); doubt != nil {
 			return errors.Join(err, doubt)
@@ -258,11 +275,11 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.S
 		if err != nil {
 			return err
 		}
-		if r.covered(l, part) {
+		if r.dispatch.committed(l, part) {
 			r.skip(l, part)
 			continue
 		}
-		c.Sent = r.maybeSent(l, part)
+		c.Sent = r.dispatch.maybeSent(l, part)
 		if err := r.Source.Fill(c, part); err != nil {
 			return err
 		}
@@ -272,38 +289,24 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *lane, span chunker.S
 	}
 }
 
-// maybeSent reports whether an attempt whose outcome is not known may have sent a part of
-// span.
-func (r *run) maybeSent(l *lane, span chunker.Span) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var free int64
-	for _, gap := range l.claim.Open.Gaps(span.Range()) {
-		free += gap.Len()
+// doubt records that a span was decided by looking, or that it may have been sent.
+func (r *run) doubt(ctx context.Context, l *heldLease, span chunker.Span, looked bool) error {
+	if looked {
+		r.mu.Lock()
+		r.total.Looked.Add(span.Range())
+		r.mu.Unlock()
 	}
-	return free < span.Count
+	return r.dispatch.doubt(ctx, l, span, looked)
 }
 
-// doubt records that a span was decided by looking, or that it may have been sent, before
-// it counts as anything else.
-func (r *run) doubt(ctx context.Context, l *lane, span chunker.Span, looked bool) error {
-	r.mu.Lock()
-	l.claim.Open.Add(span.Range())
-	if looked {
-		r.total.Looked.Add(span.Range())
-	}
-	r.mu.Unlock()
-	if q, ok := r.queue.(Doubter); ok {
-		return q.Doubt(ctx, span.Range(), looked)
-	}
-	return nil
-}
+// cut returns the spans of the given ranges.
+func (r *run) cut(ranges ...chunker.Range) Spans { return Cut(r.Source, ranges...) }
 
 // size returns how many rows the next chunk holds.
 func (r *run) size() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.pace.size
+	return r.tuner.chunks.size
 }
 
 // place names a span for an error.
@@ -333,70 +336,52 @@ func (r *run) refused(n int64, why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.total.Halved++
-	note := ""
 	if errors.Is(why, ErrSlow) {
 		r.total.Retries++
-		note = r.pace.late(n)
-	} else {
-		note = r.pace.refused(n)
 	}
-	if note != "" {
-		r.crew.again()
-		r.observe(Event{Note: fmt.Sprintf("%v; %s", why, note)})
+	if note := r.tuner.refused(n, why); note != "" {
+		r.observe(Event{Note: note})
 	}
 }
 
 // confirm counts a span that is in.
-func (r *run) confirm(ctx context.Context, l *lane, span chunker.Span, n int64, out Outcome, elapsed time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l.claim.Done.Add(span.Range())
+func (r *run) confirm(ctx context.Context, l *heldLease, span chunker.Span, n int64, out Outcome, elapsed time.Duration) {
 	in := confirmed{Range: span.Range(), rows: n, rejected: int64(out.Rejected), conflicts: int64(out.Conflicts), chunks: 1}
 	if out.AlreadyCommitted {
 		in.already = n
 	}
-	l.confirmed = append(l.confirmed, in)
-	if out.CommittedRange.Len() > span.Count {
-		// Only halves of a chunk can meet this: the whole was in after all.
-		// Its other parts are counted when they are skipped.
-		l.claim.Done.Add(chunker.Range{First: span.End(), End: min(out.CommittedRange.End, l.claim.End)})
-	}
-	r.total.Rows += n
-	if out.AlreadyCommitted {
-		r.total.AlreadyCommittedRows += n
-	}
-	r.total.Chunks++
-	r.total.Rejected += int64(out.Rejected)
-	r.total.Conflicts += int64(out.Conflicts)
-	r.total.Positions += span.Count
+	r.dispatch.confirm(l, in, out.CommittedRange)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.count(in, 1)
 	r.total.Retries += int64(out.Retries)
 	r.total.LookUps += int64(out.LookUps)
 	r.times = append(r.times, elapsed)
 	r.observe(Event{Span: span, Outcome: out, Elapsed: elapsed})
-	if note := r.pace.done(n, elapsed, out.Retries); note != "" {
-		r.crew.again()
+	for _, note := range r.tuner.confirmed(n, elapsed, out) {
 		r.observe(Event{Note: note})
 	}
-	if out.Throttled {
-		if note := r.crew.throttled(); note != "" {
-			r.observe(Event{Note: note})
-		}
-	}
-	if note := r.crew.confirmed(n, time.Now()); note != "" {
-		r.observe(Event{Note: note})
-	}
-	r.man(ctx)
+	r.startWorkers(ctx)
 }
 
 // skip counts a part of a chunk that is not sent, since all of the chunk is in.
-func (r *run) skip(l *lane, part chunker.Span) {
+func (r *run) skip(l *heldLease, part chunker.Span) {
+	in := confirmed{Range: part.Range(), rows: part.Rows, already: part.Rows}
+	r.dispatch.confirm(l, in, chunker.Range{})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l.confirmed = append(l.confirmed, confirmed{Range: part.Range(), rows: part.Rows, already: part.Rows})
-	r.total.Rows += part.Rows
-	r.total.AlreadyCommittedRows += part.Rows
-	r.total.Positions += part.Count
+	r.count(in, 1)
 	r.observe(Event{Span: part, Outcome: Outcome{AlreadyCommitted: true}})
+}
+
+// count adds what was confirmed to the total, or with -1 takes it out. The run is locked.
+func (r *run) count(in confirmed, sign int64) {
+	r.total.Rows += sign * in.rows
+	r.total.AlreadyCommittedRows += sign * in.already
+	r.total.Rejected += sign * in.rejected
+	r.total.Conflicts += sign * in.conflicts
+	r.total.Chunks += sign * in.chunks
+	r.total.Positions += sign * in.Len()
 }
 
 func (r *run) observe(e Event) {
@@ -410,30 +395,10 @@ func (r *run) result(elapsed time.Duration) Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	res := r.total
-	res.Elapsed, res.RowsPerChunk, res.Workers = elapsed, r.pace.size, r.crew.base
+	res.Elapsed, res.RowsPerChunk, res.Workers = elapsed, r.tuner.chunks.size, r.tuner.workers.base
 	if n := len(r.times); n > 0 {
 		slices.Sort(r.times)
 		res.P50, res.P99 = r.times[n/2], r.times[n*99/100]
 	}
 	return res
 }
-
-// localQueue is the queue of a job without one: all positions, in this process.
-type localQueue struct {
-	mu   sync.Mutex
-	left chunker.Range
-}
-
-func (q *localQueue) Claim(context.Context, int64) (Lease, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.left.Len() <= 0 {
-		return Lease{}, io.EOF
-	}
-	c := Lease{Range: q.left}
-	q.left.First = q.left.End
-	return c, nil
-}
-
-func (q *localQueue) Checkpoint(context.Context, []Lease) error { return nil }
-func (q *localQueue) Release(context.Context, Lease) error      { return nil }

@@ -36,9 +36,6 @@ func (s *rowSpans) Next(n int64) (chunker.Span, error) {
 	return span, nil
 }
 
-// cut returns the spans of the given ranges.
-func (r *run) cut(ranges ...chunker.Range) Spans { return Cut(r.Source, ranges...) }
-
 // Cut returns the spans of the given ranges of a source's positions.
 func Cut(src Source, ranges ...chunker.Range) Spans {
 	if c, ok := src.(Cutter); ok {

@@ -3,22 +3,36 @@ package loader
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 )
 
-// underWay notes that something is under way that ends by itself, or that has a time limit
-// of its own, until the function that it returns is called. Checkpoints are not noted: a
-// run that does nothing else writes them too.
-func (r *run) underWay() (done func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.active++
-	r.moves++
+// An activity counts what is under way in a run: what ends by itself, or has a time limit of
+// its own. Checkpoints are not counted: a run that does nothing else writes them too.
+type activity struct {
+	mu     sync.Mutex
+	active int // under way now
+	begun  int // ever
+}
+
+// begin counts something that is under way until done is called.
+func (a *activity) begin() (done func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.active++
+	a.begun++
 	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.active--
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.active--
 	}
+}
+
+// now returns how much is under way, and how much has ever been.
+func (a *activity) now() (active, begun int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.active, a.begun
 }
 
 // stallLooks is the number of looks, one behind the other, that must find nothing under
@@ -35,39 +49,17 @@ func (r *run) watch(ctx context.Context) {
 	defer tick.Stop()
 	for seen, quiet := 0, 0; quiet <= stallLooks; {
 		select {
-		case <-r.over:
+		case <-r.dispatch.over:
 			return
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		r.mu.Lock()
-		if quiet++; r.active > 0 || r.moves != seen {
+		active, begun := r.activity.now()
+		if quiet++; active > 0 || begun != seen {
 			quiet = 0
 		}
-		seen = r.moves
-		r.mu.Unlock()
+		seen = begun
 	}
-	r.fail(fmt.Errorf("%w: nothing was under way for %s; %s", ErrStalled, timeout, r.standing()))
-}
-
-// standing says what those who have nothing to do wait for.
-func (r *run) standing() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	free := 0
-	for _, l := range r.lanes {
-		if l.owner == nobody && !l.spent {
-			free++
-		}
-	}
-	said := "gave rows"
-	switch {
-	case r.answers == 0:
-		said = "has not answered"
-	case r.answer != nil:
-		said = fmt.Sprintf("said: %v", r.answer)
-	}
-	return fmt.Sprintf("%d workers wait for the next of %d claims, the queue last %s, and %d of the %d claims that are held are free",
-		r.waiting, r.answers+1, said, free, len(r.lanes))
+	r.fail(fmt.Errorf("%w: nothing was under way for %s; %s", ErrStalled, timeout, r.dispatch.standing()))
 }

@@ -9,12 +9,12 @@ const throttledWorkers = 4
 
 // throttled is told that the server refused a transaction since too many were open. It
 // returns what the user should know. More workers are not tried any more.
-func (c *crew) throttled() string {
+func (c *workerTuner) throttled() string {
 	c.done, c.rates = true, [2][]float64{}
 	fewer := min(c.size-1, throttledWorkers)
 	if fewer < 1 {
 		return ""
 	}
-	c.base, c.size, c.most = fewer, fewer, fewer
+	c.base, c.size, c.max = fewer, fewer, fewer
 	return fmt.Sprintf("the server refuses more open transactions: going on with %d workers", fewer)
 }

@@ -31,7 +31,7 @@ func (c *Committer) Remove(ctx context.Context, chunk *rows.Chunk, rekeyed map[i
 	if chunk.Len() == 0 {
 		return r, nil
 	}
-	err = server.Again(ctx, func() error {
+	err = server.RetryOpening(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, c.ChunkTimeout)
 		defer cancel()
 		o := pgx.TxOptions{}
