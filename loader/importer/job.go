@@ -144,7 +144,7 @@ func Follow(ctx context.Context, db server.Querier, id int64, least, patience ti
 		case errors.Is(err, ErrNoJob):
 			return j, err
 		default:
-			if c := server.Classify(err); c != server.Retry && c != server.Uncertain || time.Since(heard) > patience {
+			if !server.MayPass(err) || time.Since(heard) > patience {
 				return j, err
 			}
 		}
@@ -217,7 +217,7 @@ func Online(ctx context.Context, db server.Querier, table pgx.Identifier) error 
 			return nil
 		}
 		if !strings.Contains(server.Message(err), "offline") {
-			if c := server.Classify(err); c != server.Retry && c != server.Uncertain {
+			if !server.MayPass(err) {
 				return err
 			}
 		}

@@ -276,33 +276,12 @@ func (r *Runner) next(ctx context.Context) (*batch, error) {
 
 // retry calls an idempotent fn until it succeeds, fails permanently, or RetryFor is over.
 func (r *Runner) retry(ctx context.Context, fn func() error) error {
-	end := time.Now().Add(r.RetryFor)
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := fn()
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		if !passing(err) {
-			return err
-		}
-		if time.Now().Add(wait).After(end) {
-			return fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
+	return server.RetryPolicy{For: r.RetryFor, Judge: mayPass}.Do(ctx, fn)
 }
 
-// passing reports whether the error of a database call is temporary.
-func passing(err error) bool {
-	if errors.Is(err, ErrNoJob) || errors.Is(err, loader.ErrLost) {
-		return false
-	}
-	c := server.Classify(err)
-	return c == server.Retry || c == server.Uncertain
+// mayPass reports whether another attempt at a database call may succeed.
+func mayPass(err error) bool {
+	return !errors.Is(err, ErrNoJob) && !errors.Is(err, loader.ErrLost) && server.MayPass(err)
 }
 
 // load loads one batch, by a job of an earlier run or by a new one.

@@ -91,8 +91,8 @@ func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 		return 0, err
 	}
 	r.State.Tag, r.State.Range = r.tag(g), g.claim.Range
-	end := time.Now().Add(r.RetryFor)
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+	policy := server.RetryPolicy{For: r.RetryFor}
+	for waits := policy.Waits(); ; {
 		rows, err := r.send(ctx, g)
 		var lost errNoJob
 		var taken errTaken
@@ -101,17 +101,12 @@ func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 			if err := r.online(ctx); err != nil {
 				return 0, err
 			}
-			end = time.Now().Add(r.RetryFor)
+			waits = policy.Waits()
 		case !errors.As(err, &lost):
 			return rows, err
 		}
-		if time.Now().Add(wait).After(end) {
-			return rows, fmt.Errorf("%w after %s: %w", loader.ErrGaveUp, r.RetryFor, err)
-		}
-		select {
-		case <-ctx.Done():
-			return rows, ctx.Err()
-		case <-time.After(wait):
+		if err := waits.Wait(ctx, err); err != nil {
+			return rows, err
 		}
 	}
 }
@@ -237,7 +232,7 @@ func (r *Runner) find(ctx context.Context, g *batch, answers <-chan answer, hang
 				}
 			}
 			return id, got, nil
-		case got != nil && passing(got.err):
+		case got != nil && mayPass(got.err):
 			// The connection broke. The session may still be there and begin a
 			// job: it is ended first, and then what there is is final.
 			if err := r.endStatement(ctx); err != nil {
