@@ -213,7 +213,7 @@ func (d *Deferral) makeIndex(ctx context.Context, x server.Remake, note func(str
 // on its way in or out: 42P07 while CockroachDB adds it, 55000 while it drops it.
 func pending(err error) bool {
 	switch server.Code(err) {
-	case "42P07", "55000", "40001", "40P01", "55P03":
+	case pgerrcode.DuplicateTable, pgerrcode.ObjectNotInPrerequisiteState, pgerrcode.SerializationFailure, pgerrcode.DeadlockDetected, pgerrcode.LockNotAvailable:
 		return true
 	}
 	return false

@@ -143,4 +143,4 @@ func KindOf(err error) failure.Kind {
 
 // IsReadOnly reports whether err is a server's refusal to write in a session that only reads:
 // that of a standby, or one of default_transaction_read_only.
-func IsReadOnly(err error) bool { return Code(err) == "25006" }
+func IsReadOnly(err error) bool { return Code(err) == pgerrcode.ReadOnlySQLTransaction }

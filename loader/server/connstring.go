@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -139,7 +140,7 @@ func isHost(name string) bool {
 // of a password with blanks.
 func unknownSetting(err error) error {
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || pg.Code != "42704" {
+	if !errors.As(err, &pg) || pg.Code != pgerrcode.UndefinedObject {
 		return err
 	}
 	hidden := *pg
