@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/rows"
@@ -115,7 +116,7 @@ func CheckRemovable(ctx context.Context, db server.Querier, t *server.Table) (wh
 			names, err = pgx.CollectRows(found, pgx.RowTo[string])
 		}
 		switch code := server.Code(err); {
-		case code == "42P01", code == "42703": // a version that has none of these
+		case code == pgerrcode.UndefinedTable, code == pgerrcode.UndefinedColumn: // a version that has none of these
 		case err != nil:
 			return "", err
 		case len(names) > 0:

@@ -69,7 +69,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 	}
 	if o.Resumed == "" {
 		err := o.DB.QueryRow(ctx, commit.Stamp(d.info.Product)).Scan(&c.Began)
-		if server.Code(err) == "0A000" && d.info.Product == server.CockroachDB {
+		if server.Code(err) == pgerrcode.FeatureNotSupported && d.info.Product == server.CockroachDB {
 			err = o.DB.QueryRow(ctx, commit.StampByClock).Scan(&c.Began)
 		}
 		if err != nil {

@@ -87,7 +87,7 @@ func Probe(ctx context.Context, s *serve.Server, conn *pgx.Conn) error {
 		return err
 	}
 	_, err := conn.Exec(ctx, "SHOW BACKUP "+server.QuoteLiteral(url), pgx.QueryExecModeSimpleProtocol)
-	if server.Code(err) == "42601" {
+	if server.Code(err) == pgerrcode.SyntaxError {
 		_, err = conn.Exec(ctx, "SHOW BACKUP LATEST IN "+server.QuoteLiteral(url), pgx.QueryExecModeSimpleProtocol)
 	}
 	select {
