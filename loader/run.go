@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"bulkload/chunker"
+	"bulkload/loader/latency"
 	"bulkload/loader/rows"
 )
 
@@ -36,7 +36,7 @@ type run struct {
 	tuner   tuner
 	working []bool // by worker: it takes spans
 	failure error
-	times   []time.Duration
+	times   latency.Histogram // of chunks
 	total   Result
 	lost    int64 // positions that the server lost, each as often as it did
 }
@@ -356,7 +356,7 @@ func (r *run) confirm(ctx context.Context, l *heldLease, span chunker.Span, n in
 	r.count(in, 1)
 	r.total.Retries += int64(out.Retries)
 	r.total.LookUps += int64(out.LookUps)
-	r.times = append(r.times, elapsed)
+	r.times.Add(elapsed)
 	r.observe(Event{Span: span, Outcome: out, Elapsed: elapsed})
 	for _, note := range r.tuner.confirmed(n, elapsed, out) {
 		r.observe(Event{Note: note})
@@ -396,9 +396,6 @@ func (r *run) result(elapsed time.Duration) Result {
 	defer r.mu.Unlock()
 	res := r.total
 	res.Elapsed, res.RowsPerChunk, res.Workers = elapsed, r.tuner.chunks.size, r.tuner.workers.base
-	if n := len(r.times); n > 0 {
-		slices.Sort(r.times)
-		res.P50, res.P99 = r.times[n/2], r.times[n*99/100]
-	}
+	res.P50, res.P99 = r.times.Quantile(0.50), r.times.Quantile(0.99)
 	return res
 }

@@ -35,7 +35,7 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s", p.ImportPath, imported)
 			case p.ImportPath == "bulkload/loader/rows" && strings.HasPrefix(imported, "bulkload/") && imported != "bulkload/chunker":
 				t.Errorf("rows imports %s", imported)
-			case p.ImportPath == "bulkload/loader" && strings.HasPrefix(imported, "bulkload/") && !slices.Contains([]string{"bulkload/chunker", "bulkload/loader/failure", "bulkload/loader/rows"}, imported):
+			case p.ImportPath == "bulkload/loader" && strings.HasPrefix(imported, "bulkload/") && !slices.Contains([]string{"bulkload/chunker", "bulkload/loader/failure", "bulkload/loader/latency", "bulkload/loader/rows"}, imported):
 				t.Errorf("loader imports %s", imported)
 			case p.ImportPath != "bulkload/cmd/loader" && (strings.HasPrefix(imported, "github.com/urfave/cli") || strings.HasPrefix(imported, "github.com/schollz/progressbar")):
 				t.Errorf("%s imports %s, which is for cmd/loader", p.ImportPath, imported)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkload/loader"
+	"bulkload/loader/latency"
 	"bulkload/loader/server"
 )
 
@@ -104,7 +105,7 @@ func (b *Bank) transfers(ctx context.Context, n int64, res *Result) error {
 	var (
 		next    atomic.Int64
 		mu      sync.Mutex
-		times   histogram
+		times   latency.Histogram
 		stopped bool
 	)
 	group, ctx := errgroup.WithContext(ctx)
@@ -133,7 +134,7 @@ func (b *Bank) transfers(ctx context.Context, n int64, res *Result) error {
 				if err == nil {
 					res.Transfers++
 					res.Amount.Add(res.Amount, big.NewInt(t.Amount))
-					times.add(t.Took)
+					times.Add(t.Took)
 					if b.Observe != nil {
 						b.Observe(t)
 					}
@@ -146,7 +147,7 @@ func (b *Bank) transfers(ctx context.Context, n int64, res *Result) error {
 		})
 	}
 	err := group.Wait()
-	res.P50, res.P99 = times.quantile(0.50), times.quantile(0.99)
+	res.P50, res.P99 = times.Quantile(0.50), times.Quantile(0.99)
 	if err == nil && stopped && res.Transfers < n {
 		return fmt.Errorf("%w after %d of %d transfers", loader.ErrStopped, res.Transfers, n)
 	}

@@ -3,11 +3,10 @@ package bench
 import (
 	"context"
 	"fmt"
-	"math"
-	"slices"
 	"time"
 
 	"bulkload/loader"
+	"bulkload/loader/latency"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
 )
@@ -29,7 +28,7 @@ type Measure struct {
 	Condensed int64 `json:"condensed"`
 	OnePhase  int64 `json:"one_phase_commits"`
 
-	times []time.Duration // of the chunks
+	times latency.Histogram // of the chunks
 }
 
 // Rate returns the rows per second.
@@ -56,7 +55,7 @@ func (r *bench) run(ctx context.Context, s Setting, warm bool) (Measure, error) 
 	req.Stop = r.stop
 	req.Observe = func(e loader.Event) {
 		if e.Note == "" {
-			m.times = append(m.times, e.Elapsed)
+			m.times.Add(e.Elapsed)
 		}
 	}
 	l, err := load.New(ctx, r.Server, req)
@@ -80,7 +79,7 @@ func (r *bench) run(ctx context.Context, s Setting, warm bool) (Measure, error) 
 		return m, err
 	}
 	m.Rows, m.Chunks, m.Retries, m.LookUps, m.Halved = res.Rows, res.Chunks, res.Retries, res.LookUps, res.Halved
-	m.P50, m.P99 = quantile(m.times, .5), quantile(m.times, .99)
+	m.P50, m.P99 = m.times.Quantile(.5), m.times.Quantile(.99)
 	m.Condensed, m.OnePhase = before.until(after, condensedMetric), before.until(after, onePhaseMetric)
 	r.took[s] = time.Since(begun)
 	return m, nil
@@ -127,13 +126,4 @@ func (c counters) until(later counters, name string) int64 {
 		return -1
 	}
 	return int64(to - from)
-}
-
-// quantile returns a quantile of times by the nearest rank; zero of none.
-func quantile(times []time.Duration, q float64) time.Duration {
-	if len(times) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(times))
-	return s[min(max(int(math.Ceil(q*float64(len(s))))-1, 0), len(s)-1)]
 }
