@@ -186,7 +186,7 @@ func (p *program) bench(c *cli.Context, read requests) error {
 	case b.Budget < 0:
 		return &usageError{"--budget is not shorter than 0s"}
 	case s.ChunkTimeout <= 0 || s.RetryFor <= 0:
-		return &usageError{"--chunk-timeout and --retry-for are longer than 0s"}
+		return &usageError{"--chunk-timeout and --retry-for must be greater than 0"}
 	case c.Bool("save") && c.Bool("no-registry"):
 		return &usageError{"--save keeps the recommendation in the registry, which --no-registry gives up"}
 	case c.Bool("no-registry") && slices.Contains(b.Grid.Indexes, load.DeferIndexes):

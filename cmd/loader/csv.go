@@ -47,7 +47,7 @@ func csvFlags() []cli.Flag {
 		&cli.StringFlag{Name: "columns", Usage: "names of the fields, in order: id,name,…"},
 		&cli.StringSliceFlag{Name: "map", Usage: "FIELD=COLUMN: the column of a field that has another name; FIELD= drops it"},
 		&cli.StringSliceFlag{Name: "set", Usage: "COLUMN=EXPRESSION: a column that SQL computes from the fields"},
-		&cli.StringFlag{Name: "on-conflict", Value: "fail", Usage: "a row whose primary key is there: fail, skip, update"},
+		&cli.StringFlag{Name: "on-conflict", Value: "fail", Usage: "when the primary key exists: fail, skip or update the row"},
 		&cli.StringFlag{Name: "max-errors", Value: "0", Usage: "records that may be bad: N or N%; they are written to files of rejects"},
 		&cli.StringFlag{Name: "rejects", Usage: "where the rejects go: PATH.rejects.csv and PATH.errors.csv, with the load's id in their names where these are there; named after file and load without it"},
 		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(files.DefaultMaxRecordBytes), Usage: "most bytes of a record: what a quote that is not closed may cost"},

@@ -80,7 +80,7 @@ func TestDiskOfTheClientIsFull(t *testing.T) {
 	loadertest.Exec(t, url, "CREATE TABLE t (id INT8)")
 	at := filepath.Join(dir, "out")
 	out := runTo(t, exitStopped, command(url, "csv", in, "--table", "t", "--columns", "id", "--max-errors", "50%", "--rejects", at))
-	if !strings.Contains(out, "no space left on device") || !strings.Contains(out, "loader.rejects") || !strings.Contains(out, "go on with: loader loads resume") {
+	if !strings.Contains(out, "no space left on device") || !strings.Contains(out, "loader.rejects") || !strings.Contains(out, "resume with: loader loads resume") {
 		t.Errorf("on a full disk the command says: %s", out)
 	}
 	id := loads(t, url)[0].ID

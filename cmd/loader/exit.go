@@ -163,7 +163,7 @@ func (p *program) hints(err error, code int) []string {
 	if resume == "" {
 		return list
 	}
-	list = append(list, fmt.Sprintf("go on with: %s%s", resume, p.sameURL()))
+	list = append(list, fmt.Sprintf("resume with: %s%s", resume, p.sameURL()))
 	if code == exitData && p.tolerate != "" && isRecord(err) {
 		list = append(list, fmt.Sprintf("or mend the file, and: loader loads resume %s%s", p.resumeID, p.sameURL()))
 	}

@@ -165,7 +165,7 @@ func (p *program) settings(c *cli.Context) (load.Settings, error) {
 	}
 	s.ChunkTimeout, s.RetryFor = c.Duration("chunk-timeout"), c.Duration("retry-for")
 	if s.ChunkTimeout <= 0 || s.RetryFor <= 0 {
-		return s, &usageError{"--chunk-timeout and --retry-for are longer than 0s"}
+		return s, &usageError{"--chunk-timeout and --retry-for must be greater than 0"}
 	}
 	if s.ImportOptions, err = readHandoff(c); err != nil {
 		return s, err

@@ -110,7 +110,7 @@ func TestSignalEndsIdleReads(t *testing.T) {
 				if !test.http || test.sent == 0 {
 					return
 				}
-				hint := waitFor(t, path, "go on with: loader loads resume [0-9a-z]+")
+				hint := waitFor(t, path, "resume with: loader loads resume [0-9a-z]+")
 				whole.Store(true)
 				mustRun(t, url, "loads", "resume", hint[strings.LastIndex(hint, " ")+1:])
 				if got := loadertest.Value[string](t, url, "SELECT count(*)::TEXT || ' ' || count(DISTINCT id)::TEXT FROM t"); got != fmt.Sprintf("%d %[1]d", n) {

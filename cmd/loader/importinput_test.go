@@ -81,7 +81,7 @@ func TestImportOfWhatIsNotThere(t *testing.T) {
 			if code := cmd.ProcessState.ExitCode(); code != x.code || !strings.HasPrefix(first, "loader: "+x.want) {
 				t.Errorf("exit code %d, %s\nwant %d, loader: %s", code, text, x.code, x.want)
 			}
-			if x.code == exitData && (!strings.HasSuffix(first, "none of its rows is in, and public.points is online") && !strings.Contains(x.name, "upload") || !strings.HasPrefix(rest, "go on with: loader loads resume ")) {
+			if x.code == exitData && (!strings.HasSuffix(first, "none of its rows is in, and public.points is online") && !strings.Contains(x.name, "upload") || !strings.HasPrefix(rest, "resume with: loader loads resume ")) {
 				t.Errorf("the state and the way on are not said: %s", text)
 			}
 			if strings.Contains(text, "CANARY") {

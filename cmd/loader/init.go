@@ -122,7 +122,7 @@ func (p *program) init(c *cli.Context) error {
 		if dir := c.String("certs-dir"); dir != "" {
 			certs = " --certs-dir " + shellWord(dir)
 		}
-		fmt.Fprintf(p.stdout, "go on with: loader accounts --url %s%s\n", shellWord(srv.Config.URLOf(setup.User, setup.Database)), certs)
+		fmt.Fprintf(p.stdout, "continue with: loader accounts --url %s%s\n", shellWord(srv.Config.URLOf(setup.User, setup.Database)), certs)
 	}
 	return nil
 }

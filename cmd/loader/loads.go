@@ -215,7 +215,7 @@ func (p *program) showLoad(c *cli.Context, id string) error {
 		}
 		fmt.Fprintf(w, "made from\t%s\n", j.Spec)
 		if l.State != registry.Done {
-			fmt.Fprintf(w, "go on with\tloader loads resume %s%s\n", id, p.sameURL())
+			fmt.Fprintf(w, "resume with\tloader loads resume %s%s\n", id, p.sameURL())
 		}
 		return w.Flush()
 	})
@@ -336,7 +336,7 @@ func (p *program) pauseLoad(c *cli.Context, id string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(p.stdout, "paused job %d of load %s; go on with: loader loads resume %s%s\n", job, id, id, p.sameURL())
+		fmt.Fprintf(p.stdout, "paused job %d of load %s; resume with: loader loads resume %s%s\n", job, id, id, p.sameURL())
 		return nil
 	})
 }

@@ -110,7 +110,7 @@ func interrupted(t *testing.T, cmd *exec.Cmd, code int, ready func() bool, happe
 // typeHint types what the command said it goes on with, and returns the load's id.
 func (p place) typeHint(t *testing.T, url, said string) string {
 	t.Helper()
-	_, hint, ok := strings.Cut(said, "\ngo on with: ")
+	_, hint, ok := strings.Cut(said, "\nresume with: ")
 	hint, _, _ = strings.Cut(hint, "\n")
 	if !ok || !strings.HasPrefix(hint, "loader loads resume ") {
 		t.Fatalf("nothing says how to go on: %s", said)

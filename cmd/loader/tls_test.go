@@ -336,7 +336,7 @@ func TestInitOnSecureServers(t *testing.T) {
 		}
 
 		made := loader(exitOK, nil, args...)
-		has(made, "granted on database bank", "go on with: loader accounts --url ")
+		has(made, "granted on database bank", "continue with: loader accounts --url ")
 		if s.Cockroach {
 			has(made, "made "+cert+" and its key")
 			if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
@@ -356,7 +356,7 @@ func TestInitOnSecureServers(t *testing.T) {
 		}
 
 		// The hint, as it is typed.
-		_, hint, _ := strings.Cut(again, "go on with: loader ")
+		_, hint, _ := strings.Cut(again, "continue with: loader ")
 		hint, _, _ = strings.Cut(hint, "\n")
 		cmd := exec.Command("sh", "-c", `"$0" `+hint, mustLookPath("loader"))
 		cmd.Env = plainEnv()

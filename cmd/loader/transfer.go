@@ -140,7 +140,7 @@ func (p *program) printTransfers(b *bank.Bank, res bank.Result, list []bank.Tran
 	fmt.Fprintf(out, "made %d transfers of %s together in %.2f s: %.0f transfers/s\n", res.Transfers, res.Amount, res.Elapsed.Seconds(), res.PerSecond())
 	fmt.Fprintf(out, "%.1f ms each (p50), %.1f ms (p99); %d retries, %d uncertain outcomes looked up", ms(res.P50), ms(res.P99), res.Retries, res.LookUps)
 	if res.Skipped > 0 {
-		fmt.Fprintf(out, "; %d draws passed by, for insufficient funds or an account that is gone", res.Skipped)
+		fmt.Fprintf(out, "; skipped %d pairs (insufficient funds or deleted account)", res.Skipped)
 	}
 	fmt.Fprintln(out)
 	switch {

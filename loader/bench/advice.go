@@ -108,9 +108,9 @@ func (r *Report) headline(use *Cell) string {
 	case now == nil:
 		return fmt.Sprintf("use %s: %s rows/s", flags, grouped(use.Rate.Center))
 	case use.Current && r.Advice.Best == use.Setting:
-		return fmt.Sprintf("keep what you have, %s: nothing that was measured is faster", flags)
+		return fmt.Sprintf("keep the current setting, %s: nothing measured is faster", flags)
 	case use.Current:
-		return fmt.Sprintf("keep what you have, %s: nothing that was measured is faster for certain", flags)
+		return fmt.Sprintf("keep the current setting, %s: nothing measured is significantly faster", flags)
 	case r.Advice.P >= significant:
 		runs := "one run does"
 		if n := len(use.Runs); n > 1 {

@@ -126,11 +126,11 @@ func (c *spec) readHeader(ctx context.Context, d *Dataset, f *Request) error {
 		header = matched > 0 && matched*2 >= len(names) || looksLikeHeader(c.sample)
 	}
 	if f.Header == HeaderAuto || f.Header == "" {
-		what := "no header"
+		what := "no header row"
 		if header {
-			what = "a header"
+			what = "header row"
 		}
-		d.note(fmt.Sprintf("the file has %s (guessed; --header yes|no says it)", what))
+		d.note(what + " detected (override with --header yes or no)")
 	}
 	switch {
 	case header:

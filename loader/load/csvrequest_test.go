@@ -34,7 +34,7 @@ func TestRequestStaysAsItWas(t *testing.T) {
 				}
 				notes[i] = p.Notes
 			}
-			if !slices.Contains(notes[0], "the file has a header (guessed; --header yes|no says it)") || !slices.Equal(notes[0], notes[1]) {
+			if !slices.Contains(notes[0], "header row detected (override with --header yes or no)") || !slices.Equal(notes[0], notes[1]) {
 				t.Errorf("%s: the first time it says %q, the second %q", name, notes[0], notes[1])
 			}
 			if !reflect.DeepEqual(*filesOf(req), before) {
