@@ -53,7 +53,7 @@ func (p *program) transfer(c *cli.Context) error {
 	}
 	o := bank.Options{Table: c.String("table"), Seed: rand.Uint64(), RetryFor: c.Duration("retry-for"), Stop: p.stop}
 	if o.RetryFor <= 0 {
-		return &usageError{"--retry-for is longer than 0s"}
+		return &usageError{"--retry-for must be greater than 0"}
 	}
 	if text := c.String("workers"); text != "auto" {
 		workers, err := number("workers", text, 1, maxWorkers)
