@@ -8,17 +8,26 @@ import (
 	"fmt"
 )
 
-// A Dialect says how a file of comma-separated values is written. Its rules are those
-// of PostgreSQL's COPY … (FORMAT csv), but for the ends of lines: a quote opens and
-// closes wherever in a field it stands, an unquoted text that equals Null is NULL, a
-// quoted one never is, and a blank line is a record of one empty field. LF, CRLF and a
-// lone CR each end a record, mixed in one file too.
+// A Dialect says how a file of comma-separated values is written. A quote is special at the
+// beginning of a field only, as in RFC 4180: a field that begins with one ends behind the next
+// that is not escaped, and elsewhere a quote is text like any other. An unquoted text that
+// equals Null is NULL, a quoted one never is, and a blank line is a record of one empty field.
+// LF and CRLF end a record, mixed in one file too. A lone CR does so only with CR.
+//
+// PostgreSQL's COPY … (FORMAT csv) reads the same, but where a quote stands within a field:
+// there it opens and closes too. Scanner.Stray tells such texts.
 type Dialect struct {
 	Delimiter byte   // between fields: ',', '\t', …
 	Quote     byte   // around fields; zero: nothing is quoted
 	Escape    byte   // before a Quote or Escape within quotes; zero is Quote
 	Null      string // the unquoted text that is NULL
+	CR        bool   `json:",omitempty"` // a lone CR ends a record
 }
+
+// Rules is the number of these rules: it changes with the records, fields or values that a
+// file is read as. 1 took a quote within a field for the beginning of a quoted part, and a
+// lone CR for the end of a record in every file.
+const Rules = 2
 
 // Check returns what is wrong with the dialect, or nil.
 func (d Dialect) Check() error {

@@ -14,7 +14,10 @@ import (
 	"bulkload/chunker/csv"
 )
 
-var comma = csv.Dialect{Delimiter: ',', Quote: '"'}
+var (
+	comma = csv.Dialect{Delimiter: ',', Quote: '"'}
+	cr    = csv.Dialect{Delimiter: ',', Quote: '"', CR: true}
+)
 
 // records cuts text with buffers of the given size, as a reader of a file would.
 func records(t testing.TB, d csv.Dialect, text string, size int) (list []string, rest string) {
@@ -48,13 +51,17 @@ func TestScan(t *testing.T) {
 		{comma, "", nil, ""},
 		{comma, "a,b\n", []string{"a,b\n"}, ""},
 		{comma, "a,b", []string{"a,b"}, ""},
-		{comma, "a\r\nb\rc\nd", []string{"a\r\n", "b\r", "c\n", "d"}, ""},
+		{comma, "a\r\nb\rc\nd", []string{"a\r\n", "b\rc\n", "d"}, ""},
+		{cr, "a\r\nb\rc\nd", []string{"a\r\n", "b\r", "c\n", "d"}, ""},
 		{comma, "\n\n", []string{"\n", "\n"}, ""},
-		{comma, "\r\r\n\n", []string{"\r", "\r\n", "\n"}, ""},
+		{cr, "\r\r\n\n", []string{"\r", "\r\n", "\n"}, ""},
+		{comma, "a\r\r\n\r", []string{"a\r\r\n", "\r"}, ""},
 		{comma, "\"a\nb\",c\nd\n", []string{"\"a\nb\",c\n", "d\n"}, ""},
-		{comma, "\"a\r\nb\r\",c\rd\n", []string{"\"a\r\nb\r\",c\r", "d\n"}, ""},
+		{cr, "\"a\r\nb\r\",c\rd\n", []string{"\"a\r\nb\r\",c\r", "d\n"}, ""},
 		{comma, `"a""` + "\n" + `",b` + "\n", []string{`"a""` + "\n" + `",b` + "\n"}, ""},
-		{comma, `a"b` + "\n" + `c"d` + "\ne\n", []string{`a"b` + "\n" + `c"d` + "\n", "e\n"}, ""},
+		{comma, `a"b` + "\n" + `c"d` + "\ne\n", []string{`a"b` + "\n", `c"d` + "\n", "e\n"}, ""},
+		{comma, `a, "b` + "\n" + `"c"d` + "\n\"e\n\"\n", []string{`a, "b` + "\n", `"c"d` + "\n", "\"e\n\"\n"}, ""},
+		{comma, "\"a\nb\"c,\"d\ne\"\nf", []string{"\"a\nb\"c,\"d\ne\"\n", "f"}, ""},
 		{comma, "a\n\"b\nc\n", []string{"a\n"}, "\"b\nc\n"},
 		{comma, `"a`, nil, `"a`},
 		{backslash, `"a\"` + "\n" + `b",c` + "\nd", []string{`"a\"` + "\n" + `b",c` + "\n", "d"}, ""},
@@ -122,10 +129,11 @@ func TestFields(t *testing.T) {
 		{comma, ",\r\n", `NULL|NULL|`},
 		{comma, `,"",x` + "\r", `NULL|""|"x"|`},
 		{comma, `"a,b","c""d","e` + "\r\n" + `f"` + "\n", `"a,b"|"c\"d"|"e\r\nf"|`},
-		{comma, `a"b,c"d,"e"f"g"`, `"ab,cd"|"efg"|`},
+		{comma, `a"b,c"d, "e",37°36'37.8"`, `"a\"b"|"c\"d"|" \"e\""|"37°36'37.8\""|`},
+		{comma, `{"a":1,"b"`, `"{\"a\":1"|"b"|`},
 		{comma, `""""`, `"\""|`},
 		{comma, `"a",`, `"a"|NULL|`},
-		{comma, ` "a" ,b `, `" a "|"b "|`},
+		{comma, ` "a" ,b `, `" \"a\" "|"b "|`},
 		{csv.Dialect{Delimiter: ';', Quote: '\'', Escape: '\\', Null: `\N`}, `\N;'\N';'a\'b\\c\d';x`, `NULL|"\\N"|"a'b\\c\\d"|"x"|`},
 		{csv.Dialect{Delimiter: '\t', Null: "-"}, "-\t\"\t\t", `NULL|"\""|""|""|`},
 	} {
@@ -134,32 +142,44 @@ func TestFields(t *testing.T) {
 			t.Errorf("fields of %q: %s, %v; want %s", c.record, show(got), err, c.want)
 		}
 	}
-	for _, record := range []string{`"a`, `a,"b""`, `"`, `a"`} {
-		if got, _, err := comma.Fields([]byte(record), nil, nil); !errors.Is(err, csv.ErrUnclosed) {
-			t.Errorf("fields of %q: %s, %v; want ErrUnclosed", record, show(got), err)
+	for record, want := range map[string]error{
+		`"a`: csv.ErrUnclosed, `a,"b""`: csv.ErrUnclosed, `"`: csv.ErrUnclosed,
+		`"a"b,c`: csv.ErrBehind, `"a" ,b`: csv.ErrBehind, `x,"a""b"c"`: csv.ErrBehind,
+	} {
+		if got, _, err := comma.Fields([]byte(record), nil, nil); !errors.Is(err, want) {
+			t.Errorf("fields of %q: %s, %v; want %v", record, show(got), err, want)
 		}
 	}
 }
 
 // byteByByte returns where the records of text end and the lines up to there, by the
-// definition: an end of line outside quotes ends a record.
+// definition: a quote opens at the beginning of a field, and an end of line outside quotes
+// ends a record.
 func byteByByte(d csv.Dialect, text string) (ends []int, lines []int64) {
 	escape := d.Escape
 	if escape == 0 {
 		escape = d.Quote
 	}
-	open, line, at := false, int64(0), 0
+	open, begins, line, at := false, true, int64(0), 0
 	for i := 0; i < len(text); i++ {
-		switch b := text[i]; {
-		case open && escape != d.Quote && b == escape && i+1 < len(text) && (text[i+1] == escape || text[i+1] == d.Quote):
+		b, next := text[i], byte(0)
+		if i+1 < len(text) {
+			next = text[i+1]
+		}
+		switch {
+		case open && b == escape && i+1 < len(text) && (next == escape || next == d.Quote):
 			i++
-		case d.Quote != 0 && b == d.Quote:
-			open = !open
-		case b == '\n' || b == '\r' && (i+1 == len(text) || text[i+1] != '\n'):
+		case open && b == d.Quote:
+			open = false
+		case !open && begins && d.Quote != 0 && b == d.Quote:
+			open, begins = true, false
+		case b == '\n' || d.CR && b == '\r' && next != '\n':
 			if line++; !open {
-				at = i + 1
+				at, begins = i+1, true
 				ends, lines = append(ends, at), append(lines, line)
 			}
+		case !open:
+			begins = b == d.Delimiter
 		}
 	}
 	if at < len(text) && !open {
@@ -170,17 +190,23 @@ func byteByByte(d csv.Dialect, text string) (ends []int, lines []int64) {
 
 // FuzzScan holds that the scanner finds what a look at each byte finds, whatever the
 // bounds of rows and bytes, and wherever the buffer ends; that each record closes its
-// quotes, and that what is left at the end does not.
+// quotes, and that what is left at the end does not; and that a record with a quote that
+// others read otherwise is told.
 func FuzzScan(f *testing.F) {
-	for _, s := range []string{"a,b\nc,d\n", "\"a\r\nb\"\rc", "a\"b\nc\"\n\"", "\r\n\r\r\n", "\"a\"\"b\"\n,\n"} {
-		f.Add(s, byte(','), byte('"'), byte('"'), 3)
-		f.Add(s, byte(';'), byte('\''), byte('\\'), 1)
-		f.Add(strings.Repeat(s, 40)+"\""+s, byte(','), byte('"'), byte(0), 70)
-		f.Add("a\n\"\n"+strings.Repeat("a", 200), byte(','), byte('"'), byte(0), 2)
-		f.Add(strings.Repeat("a", 60)+s+strings.Repeat("b", 59)+s, byte(','), byte('"'), byte(0), 61)
+	for _, s := range []string{"a,b\nc,d\n", "\"a\r\nb\"\rc", "a\"b\nc\"\n\"", "\r\n\r\r\n", "\"a\"\"b\"\n,\n", "a,b\"c\nd\",\"e\n\"\n", "\"a\"b\n\"c\"\r,\"\"\r\n"} {
+		f.Add(s, byte(','), byte('"'), byte('"'), false, 3)
+		f.Add(s, byte(','), byte('"'), byte('"'), true, 3)
+		f.Add(s, byte(';'), byte('\''), byte('\\'), false, 1)
+		f.Add(s, byte(';'), byte('\''), byte('\\'), true, 1)
+		f.Add(strings.Repeat(s, 40)+"\""+s, byte(','), byte('"'), byte(0), false, 70)
+		f.Add(strings.Repeat(s, 40)+"\""+s, byte(','), byte('"'), byte(0), true, 70)
+		f.Add("a\n\"\n"+strings.Repeat("a", 200), byte(','), byte('"'), byte(0), false, 2)
+		f.Add("a\n\"\n"+strings.Repeat("a", 200), byte(','), byte('"'), byte(0), true, 2)
+		f.Add(strings.Repeat("a", 60)+s+strings.Repeat("b", 59)+s, byte(','), byte('"'), byte(0), false, 61)
+		f.Add(strings.Repeat("a", 60)+s+strings.Repeat("b", 59)+s, byte(','), byte('"'), byte(0), true, 61)
 	}
-	f.Fuzz(func(t *testing.T, text string, delimiter, quote, escape byte, size int) {
-		d := csv.Dialect{Delimiter: delimiter, Quote: quote, Escape: escape}
+	f.Fuzz(func(t *testing.T, text string, delimiter, quote, escape byte, cr bool, size int) {
+		d := csv.Dialect{Delimiter: delimiter, Quote: quote, Escape: escape, CR: cr}
 		if d.Check() != nil || size < 1 || len(text) > 10_000 {
 			t.Skip()
 		}
@@ -218,8 +244,14 @@ func FuzzScan(f *testing.F) {
 			if at += len(r); i >= len(ends) || at != ends[i] {
 				t.Fatalf("%q by buffers of %d bytes: record %d is %q", text, size, i, r)
 			}
-			if _, _, err := d.Fields([]byte(r), nil, nil); err != nil {
+			fields, _, err := d.Fields([]byte(r), nil, nil)
+			if err != nil && !errors.Is(err, csv.ErrBehind) {
 				t.Fatalf("record %q: %v", r, err)
+			}
+			s := csv.Scanner{Dialect: d, Buf: []byte(text), EOF: true}
+			s.Skip(math.MaxInt64, math.MaxInt)
+			if !s.Stray && (err != nil || quoteWithin(d, r, fields)) {
+				t.Fatalf("%q: nothing is said of the quotes in %q", text, r)
 			}
 		}
 		if at+len(rest) != len(text) || len(parts) != len(ends) {
@@ -231,6 +263,24 @@ func FuzzScan(f *testing.F) {
 			}
 		}
 	})
+}
+
+// quoteWithin reports whether a field of a record holds a quote and is not quoted.
+func quoteWithin(d csv.Dialect, record string, fields []csv.Field) bool {
+	if d.Quote == 0 {
+		return false
+	}
+	for i, f := range fields {
+		if bytes.IndexByte(f.Text, d.Quote) <= 0 {
+			continue
+		}
+		// What stands behind the delimiters in front of it.
+		plain := csv.Dialect{Delimiter: d.Delimiter}
+		if rest, _, _ := plain.Fields([]byte(record), nil, nil); len(rest) == len(fields) && bytes.Equal(rest[i].Text, f.Text) {
+			return true
+		}
+	}
+	return false
 }
 
 // csvTexts are files of three kinds, made alike.

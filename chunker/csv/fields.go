@@ -12,9 +12,15 @@ type Field struct {
 	Null bool
 }
 
-// ErrUnclosed: a quote is not closed before the end of the record.
-var ErrUnclosed = errors.New("a quote is not closed")
+// Errors of Fields.
+var (
+	ErrUnclosed = errors.New("a quote is not closed")
+	ErrBehind   = errors.New("text follows a closing quote")
+)
 
+// Fields splits a record, its end of line included or not, and appends its values to
+// list. Values that need unquoting are written to text, which is returned longer. The
+// error is ErrUnclosed or ErrBehind.
 // Fields splits a record, its end of line included or not, and appends its values to
 // list. Values that need unquoting are written to text, which is returned longer. The
 // error is ErrUnclosed.
@@ -34,67 +40,53 @@ func (d Dialect) Fields(record []byte, list []Field, text []byte) ([]Field, []by
 	if escape == 0 {
 		escape = d.Quote
 	}
-	for i := 0; ; {
-		// 1. A field without quotes stays where it is.
-		start := i
-		for i < len(record) && record[i] != d.Delimiter && record[i] != d.Quote {
-			i++
-		}
-		if i == len(record) {
-			return append(list, d.plain(record[start:])), text, nil
-		}
-		if record[i] == d.Delimiter {
-			list = append(list, d.plain(record[start:i]))
-			i++
+	for {
+		// 1. A field that begins with no quote stays where it is.
+		if len(record) == 0 || record[0] != d.Quote {
+			i := indexShort(record, d.Delimiter)
+			if i < 0 {
+				return append(list, d.plain(record)), text, nil
+			}
+			list = append(list, d.plain(record[:i]))
+			record = record[i+1:]
 			continue
 		}
-		// 2. One that is quoted as a whole and holds no escape too.
-		if i == start {
-			if n := bytes.IndexByte(record[i+1:], d.Quote); n >= 0 {
-				end := i + 1 + n
-				whole := end+1 == len(record) || record[end+1] == d.Delimiter
-				if whole && (escape == d.Quote || bytes.IndexByte(record[i+1:end], escape) < 0) {
-					list = append(list, Field{Text: record[i+1 : end]})
-					if end+1 == len(record) {
-						return list, text, nil
-					}
-					i = end + 2
-					continue
-				}
-			}
-		}
-		// 3. The rest is copied, character by character.
-		at := len(text)
-		text = append(text, record[start:i]...)
-		open := false
-		for ; i < len(record); i++ {
-			b := record[i]
-			switch {
-			case !open && b == d.Quote:
-				open = true
-				continue
-			case !open && b == d.Delimiter:
-			case open && b == escape && i+1 < len(record) && (record[i+1] == escape || record[i+1] == d.Quote):
-				i++
-				text = append(text, record[i])
-				continue
-			case open && b == d.Quote:
-				open = false
-				continue
-			default:
-				text = append(text, b)
-				continue
-			}
-			break
-		}
-		if open {
+		// 2. So does what is between quotes and holds no escape.
+		end := 1 + bytes.IndexByte(record[1:], d.Quote)
+		if end == 0 {
 			return list, text, ErrUnclosed
 		}
-		list = append(list, Field{Text: text[at:len(text):len(text)]})
-		if i == len(record) {
-			return list, text, nil
+		whole := end+1 == len(record) || record[end+1] != d.Quote
+		if escape != d.Quote {
+			whole = bytes.IndexByte(record[1:end], escape) < 0
 		}
-		i++
+		value := record[1:end]
+		if !whole {
+			// 3. The rest is copied, character by character.
+			at := len(text)
+			for end = 1; ; end++ {
+				if end == len(record) {
+					return list, text, ErrUnclosed
+				}
+				b := record[end]
+				if b == escape && end+1 < len(record) && (record[end+1] == escape || record[end+1] == d.Quote) {
+					end++
+					b = record[end]
+				} else if b == d.Quote {
+					break
+				}
+				text = append(text, b)
+			}
+			value = text[at:len(text):len(text)]
+		}
+		list = append(list, Field{Text: value})
+		switch end++; {
+		case end == len(record):
+			return list, text, nil
+		case record[end] != d.Delimiter:
+			return list, text, ErrBehind
+		}
+		record = record[end+1:]
 	}
 }
 

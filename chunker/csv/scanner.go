@@ -19,10 +19,15 @@ type Scanner struct {
 	// records up to it, and the ends of lines in them, those within quotes too.
 	At          int
 	Rows, Lines int64
+	// Stray says that a record has a quote within a field, or text behind a closing quote,
+	// which other readers take otherwise. Multiline says that one has an end of line within
+	// quotes. Both are about the records up to At, and maybe some more.
+	Stray, Multiline bool
 
 	// No quote and no CR stands between At and these places, which spares most
 	// blocks the search for them.
 	quote, cr int
+	pad       [blockBytes]byte // a block at the end of Buf, zeros behind it
 }
 
 // Skip goes on to the next record, and over as many more as there are while Rows stays
@@ -31,24 +36,50 @@ type Scanner struct {
 // not closed.
 func (s *Scanner) Skip(rows int64, size int) bool {
 	from := s.Rows
+	for {
+		stray := s.skip(rows, size, from)
+		if !stray {
+			return s.Rows > from
+		}
+		// A quote that parity does not explain: this record is read byte by byte.
+		if !s.slow() {
+			return s.Rows > from
+		}
+		if s.Rows >= rows || s.At >= size || s.At >= len(s.Buf) {
+			return true
+		}
+	}
+}
+
+// slow finds the record at At byte by byte; false where Buf does not hold all of it.
+func (s *Scanner) slow() bool {
+	end, lines := s.record(s.At)
+	if end < 0 {
+		return false
+	}
+	s.found(end, lines)
+	s.quote, s.cr = 0, 0
+	return true
+}
+
+// skip is Skip for records in which each quote opens or closes a field, or is one of a pair
+// within quotes, so that counting them tells what is within. It reports whether another record
+// follows, which is at At.
+func (s *Scanner) skip(rows int64, size int, from int64) (stray bool) {
 	more := func() bool {
 		return s.Rows < rows && s.At < len(s.Buf) && (s.At < size || s.Rows == from)
 	}
 	if s.Quote != 0 && s.Escape != 0 && s.Escape != s.Quote {
-		for more() {
-			end, lines := s.escaped(s.At)
-			if end < 0 {
-				break
-			}
-			s.found(end, lines)
+		for more() && s.slow() {
 		}
-		return s.Rows > from
+		return false
 	}
 	var open uint64 // all ones where the block begins within quotes
 	var lines int64 // ends of line between At and the block
 	var last ending
+	begin := s.At
 	for at := s.At; at < len(s.Buf) && s.Rows < rows; at += blockBytes {
-		if calm := at + quietBytes; open == 0 && calm <= min(len(s.Buf), size, s.quote, s.cr) {
+		if calm := at + quietBytes; open == 0 && calm <= min(len(s.Buf), size, s.quote, s.cr) && (at == begin || s.Quote == 0 || s.Buf[at-1] != s.Quote) {
 			// Neither quotes nor CRs: counting ends of line is all there is to do.
 			if n := int64(bytes.Count(s.Buf[at:calm], newline)); n > 0 && s.Rows+n <= rows {
 				s.At = at + bytes.LastIndexByte(s.Buf[at:calm], '\n') + 1
@@ -58,8 +89,16 @@ func (s *Scanner) Skip(rows int64, size int) bool {
 				continue
 			}
 		}
-		quotes, ends := s.block(at)
+		quotes, ends, delimiters := s.block(at)
 		within := odd(quotes) ^ open
+		if s.Quote != 0 && s.stray(at, at == begin, quotes, ends|delimiters, within, open) {
+			s.settle(last)
+			s.Stray = true
+			return true
+		}
+		if ends&within != 0 {
+			s.Multiline = true
+		}
 		open = -(within >> 63)
 		records := ends &^ within
 		n := int64(bits.OnesCount64(records))
@@ -82,7 +121,7 @@ func (s *Scanner) Skip(rows int64, size int) bool {
 			ends, lines = ends&^upTo, 0
 		}
 		if !more() {
-			return true
+			return false
 		}
 		lines += int64(bits.OnesCount64(ends))
 	}
@@ -93,7 +132,50 @@ func (s *Scanner) Skip(rows int64, size int) bool {
 	if more() {
 		s.quote, s.cr = 0, 0 // they are about what is far behind At
 	}
-	return s.Rows > from
+	return false
+}
+
+// stray reports whether a quote of the block at at is no bracket of a field: it opens behind
+// text, or text follows where it closes. Quotes that stand side by side are one within quotes.
+// first says that the block begins between two records; edges are the delimiters and ends of
+// line of a block with quotes.
+func (s *Scanner) stray(at int, first bool, quotes, edges, within, open uint64) bool {
+	var before byte
+	if !first {
+		before = s.Buf[at-1]
+	}
+	closed := !first && open == 0 && before == s.Quote // at the end of the block in front
+	if quotes == 0 && !closed {
+		return false
+	}
+	if quotes == 0 {
+		return s.Buf[at] != s.Delimiter && s.Buf[at] != '\n' && s.Buf[at] != '\r' ||
+			s.Buf[at] == '\r' && !s.CR && at+1 < len(s.Buf) && s.Buf[at+1] != '\n'
+	}
+	begins := edges | quotes
+	behind := begins<<8 | begins>>56<<1&0xff
+	if first || before == s.Delimiter || before == s.Quote || before == '\n' || s.CR && before == '\r' {
+		behind |= 1
+	}
+	if quotes&within&^behind != 0 {
+		return true
+	}
+	closes := quotes &^ within
+	next := closes<<8 | closes>>56<<1&0xff
+	if closed {
+		next |= 1
+	}
+	for odd := next &^ begins; odd != 0; odd &= odd - 1 {
+		bit := bits.TrailingZeros64(odd)
+		i := at + bit%8*8 + bit/8
+		switch {
+		case i >= len(s.Buf): // what follows is seen with more of the file
+		case s.Buf[i] == '\r' && (i+1 == len(s.Buf) || s.Buf[i+1] == '\n'):
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // found counts the record that ends in front of end.
@@ -132,30 +214,31 @@ var newline = []byte{'\n'}
 // the comparisons of words fit into one without being taken apart.
 const blockBytes = 64
 
-// block returns the masks of the quotes, and of the last bytes of ends of lines, in the
-// block at at.
-func (s *Scanner) block(at int) (quotes, ends uint64) {
-	b := s.Buf[at:]
-	if len(b) < blockBytes {
-		b = append(make([]byte, 0, blockBytes), b...)[:blockBytes]
-	}
-	words := (*[blockBytes]byte)(b)
-	ends = places(words, '\n')
-	switch {
-	case s.Quote == 0:
+// block returns the masks of the quotes, of the last bytes of ends of lines, and, where there
+// are quotes, of the delimiters in the block at at.
+func (s *Scanner) block(at int) (quotes, ends, delimiters uint64) {
+	words := s.words(at)
+	if s.Quote == 0 {
 		s.quote = len(s.Buf)
-	case s.quote < at+blockBytes:
-		if quotes = places(words, s.Quote); quotes == 0 {
+	}
+	if s.Quote != 0 && s.quote < at+blockBytes {
+		if ends, quotes, delimiters = threePlaces(words, '\n', s.Quote, s.Delimiter); quotes == 0 {
 			s.quote = index(s.Buf, at+blockBytes, s.Quote)
 		}
+	} else {
+		ends = places(words, '\n')
+	}
+	if !s.CR {
+		s.cr = len(s.Buf)
+		return quotes, ends, delimiters
 	}
 	if s.cr >= at+blockBytes {
-		return quotes, ends
+		return quotes, ends, delimiters
 	}
 	crs := places(words, '\r')
 	if crs == 0 {
 		s.cr = index(s.Buf, at+blockBytes, '\r')
-		return quotes, ends
+		return quotes, ends, delimiters
 	}
 	// A CR ends a line unless an LF follows, which then does. What follows the last
 	// byte of a word is the first of the next.
@@ -167,7 +250,17 @@ func (s *Scanner) block(at int) (quotes, ends uint64) {
 			alone &^= 1 << (i%8*8 + i/8) // or more of the file tells
 		}
 	}
-	return quotes, ends | alone
+	return quotes, ends | alone, delimiters
+}
+
+// words returns the block at at.
+func (s *Scanner) words(at int) *[blockBytes]byte {
+	b := s.Buf[at:]
+	if len(b) < blockBytes {
+		clear(s.pad[copy(s.pad[:], b):])
+		return &s.pad
+	}
+	return (*[blockBytes]byte)(b)
 }
 
 // places returns the mask of the bytes of a block that are c.
@@ -182,6 +275,47 @@ func places(b *[blockBytes]byte, c byte) uint64 {
 		others(le.Uint64(b[40:])^pattern)>>2 |
 		others(le.Uint64(b[48:])^pattern)>>1 |
 		others(le.Uint64(b[56:])^pattern))
+}
+
+// threePlaces returns the masks of three characters: each word is loaded once.
+func threePlaces(b *[blockBytes]byte, x, y, z byte) (mx, my, mz uint64) {
+	const each = 0x0101010101010101
+	px, py, pz := each*uint64(x), each*uint64(y), each*uint64(z)
+	le := binary.LittleEndian
+	var w uint64
+	w = le.Uint64(b[0:])
+	mx |= others(w^px) >> 7
+	my |= others(w^py) >> 7
+	mz |= others(w^pz) >> 7
+	w = le.Uint64(b[8:])
+	mx |= others(w^px) >> 6
+	my |= others(w^py) >> 6
+	mz |= others(w^pz) >> 6
+	w = le.Uint64(b[16:])
+	mx |= others(w^px) >> 5
+	my |= others(w^py) >> 5
+	mz |= others(w^pz) >> 5
+	w = le.Uint64(b[24:])
+	mx |= others(w^px) >> 4
+	my |= others(w^py) >> 4
+	mz |= others(w^pz) >> 4
+	w = le.Uint64(b[32:])
+	mx |= others(w^px) >> 3
+	my |= others(w^py) >> 3
+	mz |= others(w^pz) >> 3
+	w = le.Uint64(b[40:])
+	mx |= others(w^px) >> 2
+	my |= others(w^py) >> 2
+	mz |= others(w^pz) >> 2
+	w = le.Uint64(b[48:])
+	mx |= others(w^px) >> 1
+	my |= others(w^py) >> 1
+	mz |= others(w^pz) >> 1
+	w = le.Uint64(b[56:])
+	mx |= others(w^px) >> 0
+	my |= others(w^py) >> 0
+	mz |= others(w^pz) >> 0
+	return ^mx, ^my, ^mz
 }
 
 // others returns the high bit of each byte of x that is not zero.
@@ -227,20 +361,31 @@ func index(buf []byte, at int, c byte) int {
 	return len(buf)
 }
 
-// escaped returns where the record that begins at at ends, behind its end of line, and
-// the lines in it; -1 where buf does not hold all of it. It is for an escape that is
-// not the quote: what counts then depends on the character in front.
-func (s *Scanner) escaped(at int) (end int, lines int64) {
-	open := false
+// record returns where the record that begins at at ends, behind its end of line, and the
+// lines in it; -1 where buf does not hold all of it.
+func (s *Scanner) record(at int) (end int, lines int64) {
+	escape := s.Escape
+	if escape == 0 {
+		escape = s.Quote
+	}
+	open, begins := false, true // within quotes; at the beginning of a field
 	for i := at; i < len(s.Buf); i++ {
 		switch b := s.Buf[i]; {
-		case open && b == s.Escape:
-			if i+1 < len(s.Buf) && (s.Buf[i+1] == s.Escape || s.Buf[i+1] == s.Quote) {
+		case open && b == escape && (escape != s.Quote || i+1 < len(s.Buf) && s.Buf[i+1] == s.Quote):
+			if i+1 < len(s.Buf) && (s.Buf[i+1] == escape || s.Buf[i+1] == s.Quote) {
 				i++
 			}
-		case b == s.Quote:
-			open = !open
-		case b == '\n' || b == '\r':
+		case open && b == s.Quote:
+			open = false
+			if n := i + 1; n < len(s.Buf) && s.Buf[n] != s.Delimiter && s.Buf[n] != '\n' && s.Buf[n] != '\r' {
+				s.Stray = true
+			}
+		case b == s.Quote && s.Quote != 0 && !open:
+			if open = begins; !open {
+				s.Stray = true
+			}
+			begins = false
+		case b == '\n' || b == '\r' && s.CR:
 			end, ok := s.lineEnd(i)
 			if !ok {
 				return -1, 0
@@ -248,7 +393,10 @@ func (s *Scanner) escaped(at int) (end int, lines int64) {
 			if lines++; !open {
 				return end, lines
 			}
+			s.Multiline = true
 			i = end - 1
+		default:
+			begins = !open && b == s.Delimiter
 		}
 	}
 	if open || !s.EOF {
@@ -275,9 +423,28 @@ func (s *Scanner) lineEnd(line int) (int, bool) {
 
 // LineLen returns the length of the first line of buf, its end included; len(buf) where
 // it has no end.
-func LineLen(buf []byte) int {
+func (d Dialect) LineLen(buf []byte) int {
+	line := index(buf, 0, '\n')
+	if !d.CR {
+		return min(line+1, len(buf))
+	}
 	s := Scanner{Buf: buf, EOF: true}
-	line := min(index(buf, 0, '\n'), index(buf, 0, '\r'))
-	end, _ := s.lineEnd(line)
+	end, _ := s.lineEnd(min(line, index(buf, 0, '\r')))
 	return end
+}
+
+// CountLines returns the number of ends of lines in buf.
+func (d Dialect) CountLines(buf []byte) int64 {
+	n := int64(bytes.Count(buf, newline))
+	for d.CR {
+		i := bytes.IndexByte(buf, '\r')
+		if i < 0 {
+			break
+		}
+		if i+1 == len(buf) || buf[i+1] != '\n' {
+			n++
+		}
+		buf = buf[i+1:]
+	}
+	return n
 }

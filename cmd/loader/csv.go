@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/csv"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -22,7 +23,7 @@ func (p *program) csvCommand() *cli.Command {
 		Flags:     append(append(csvFlags(), p.runFlags()...), p.commonFlags()...),
 		Description: `A FILE is a path, a pattern such as 'orders-*.csv.gz', - for standard input, an
 http:// or https:// address, or @LIST, a file that names one of these a line. gzip,
-zstd and UTF-16 are known by their content.
+zstd, bzip2, xz and UTF-16 are known by their content.
 
 Examples:
    loader csv orders.csv --table orders
@@ -37,8 +38,8 @@ Examples:
 func csvFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "table", Usage: "table to load into"},
-		&cli.StringFlag{Name: "delimiter", Value: "auto", Usage: "character between fields: auto, tab, or itself"},
-		&cli.StringFlag{Name: "quote", Value: `"`, Usage: "character around fields, or none"},
+		&cli.StringFlag{Name: "delimiter", Value: "auto", Usage: "character between fields: auto, tab, itself, or \\x01 by its number"},
+		&cli.StringFlag{Name: "quote", Value: "auto", Usage: "character around fields, or none; \" without it"},
 		&cli.StringFlag{Name: "escape", Usage: "character before a quote within quotes; the quote itself without it"},
 		&cli.StringFlag{Name: "null", Usage: "unquoted text that is NULL; the empty one without it"},
 		&cli.StringFlag{Name: "header", Value: "auto", Usage: "whether files begin with names: auto, yes, no"},
@@ -51,7 +52,9 @@ func csvFlags() []cli.Flag {
 		&cli.StringFlag{Name: "max-errors", Value: "0", Usage: "records that may be bad: N or N%; they are written to files of rejects"},
 		&cli.StringFlag{Name: "rejects", Usage: "where the rejects go: PATH.rejects.csv and PATH.errors.csv, with the load's id in their names where these are there; named after file and load without it"},
 		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(files.DefaultMaxRecordBytes), Usage: "most bytes of a record: what a quote that is not closed may cost"},
-		&cli.BoolFlag{Name: "create-table", Usage: "make the table where it is missing, of types that fit the first records"},
+		&cli.StringFlag{Name: "short-rows", Value: "error", Usage: "records with fewer fields than the header: error, or null for NULL in their place"},
+		&cli.BoolFlag{Name: "create-table", Usage: "make the table where it is missing, of types that give each value of the files back"},
+		&cli.StringFlag{Name: "types", Usage: "for --create-table: COLUMN=TYPE,… or text, for all of TEXT"},
 		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer to after the last row (empty tables only)"},
 		&cli.BoolFlag{Name: "again", Usage: "load a file although an unfinished load of it into this table has rows in"},
@@ -66,9 +69,20 @@ func character(name, text string) (byte, error) {
 		return '\t', nil
 	case "space":
 		return ' ', nil
+	case `\`:
+		return '\\', nil
 	}
-	if len(text) != 1 || text[0] < ' ' && text[0] != '\t' || text[0] > '~' {
-		return 0, &usageError{fmt.Sprintf("--%s takes one ASCII character, not %q", name, text)}
+	if code, ok := strings.CutPrefix(text, `\`); ok { // \001 or \x01, for shells that cannot write them
+		base := 8
+		if code, ok = strings.CutPrefix(code, "x"); ok {
+			base = 16
+		}
+		if n, err := strconv.ParseUint(code, base, 7); err == nil {
+			text = string(rune(n))
+		}
+	}
+	if len(text) != 1 || strings.ContainsAny(text, "\x00\r\n") || text[0] > '\x7f' {
+		return 0, &usageError{fmt.Sprintf(`--%s takes one ASCII character but NUL, CR and LF, as ; or tab or \x01, not %q`, name, text)}
 	}
 	return text[0], nil
 }
@@ -98,6 +112,39 @@ func names(flag, text string) ([]string, error) {
 	}
 	return list, nil
 }
+
+// columnTypes reads --types: COLUMN=TYPE with commas between them, which types may have in brackets;
+// the word text makes all others TEXT.
+func columnTypes(text string) (map[string]string, bool, error) {
+	if text == "" {
+		return nil, false, nil
+	}
+	list, all, depth, from := map[string]string{}, false, 0, 0
+	for i := 0; i <= len(text); i++ {
+		switch {
+		case i < len(text) && text[i] == '(':
+			depth++
+		case i < len(text) && text[i] == ')':
+			depth--
+		case i == len(text) || text[i] == ',' && depth == 0:
+			one := strings.TrimSpace(text[from:i])
+			from = i + 1
+			if strings.EqualFold(one, "text") {
+				all = true
+				continue
+			}
+			at := strings.LastIndexByte(one, '=')
+			if at < 1 || !typeName.MatchString(one[at+1:]) {
+				return nil, false, &usageError{fmt.Sprintf("--types takes COLUMN=TYPE,… or text, not %q", one)}
+			}
+			list[strings.TrimSpace(one[:at])] = strings.TrimSpace(one[at+1:])
+		}
+	}
+	return list, all, nil
+}
+
+// typeName is what a type looks like: it becomes a part of CREATE TABLE.
+var typeName = regexp.MustCompile(`^\s*[A-Za-z_"][A-Za-z0-9_ ."]*(\(\s*[0-9]+\s*(,\s*-?[0-9]+\s*)?\))?[A-Za-z ]*(\[\])*\s*$`)
 
 // tolerance reads --max-errors.
 func tolerance(text string) (files.Tolerance, error) {
@@ -168,8 +215,10 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.D
 	}
 	if text := c.String("quote"); text == "none" {
 		f.NoQuote = true
-	} else if f.Quote, err = character("quote", text); err != nil {
-		return req, nil, err
+	} else if text != "auto" {
+		if f.Quote, err = character("quote", text); err != nil {
+			return req, nil, err
+		}
 	}
 	if text := c.String("escape"); text != "" {
 		if f.Escape, err = character("escape", text); err != nil {
@@ -189,16 +238,29 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.D
 	if f.Columns, err = names("columns", c.String("columns")); err != nil {
 		return req, nil, err
 	}
+	switch text := c.String("short-rows"); text {
+	case "error", "":
+	case "null":
+		f.ShortRows = true
+	default:
+		return req, nil, &usageError{fmt.Sprintf("--short-rows is error or null, not %q", text)}
+	}
+	if f.Types, f.Text, err = columnTypes(c.String("types")); err != nil {
+		return req, nil, err
+	}
+	if c.String("types") != "" && !f.CreateTable {
+		return req, nil, &usageError{"--types needs --create-table: a table that is there has its types"}
+	}
 	if f.Key, err = names("key", c.String("key")); err != nil {
 		return req, nil, err
 	}
 	f.Map = map[string]string{}
 	for _, text := range c.StringSlice("map") {
-		from, to, err := pair("map", text)
-		if err != nil {
-			return req, nil, err
+		i := strings.LastIndexByte(text, '=') // a field may have any name
+		if i < 0 {
+			return req, nil, &usageError{fmt.Sprintf("--map takes FIELD=COLUMN, not %q", text)}
 		}
-		f.Map[from] = to
+		f.Map[strings.TrimSpace(text[:i])] = strings.TrimSpace(text[i+1:])
 	}
 	for _, text := range c.StringSlice("set") {
 		column, expr, err := pair("set", text)

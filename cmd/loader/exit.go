@@ -118,7 +118,7 @@ func (p *program) asJSON(err error) *errorJSON {
 // resume returns the command that goes on with the load, without its URL; empty where there is
 // none.
 func (p *program) resume(err error, code int) string {
-	if p.resumeID == "" || errors.Is(err, load.ErrTable) || errors.Is(err, importer.ErrDiffers) || code == exitData && p.inStatements {
+	if p.resumeID == "" || errors.Is(err, load.ErrTable) || errors.Is(err, load.ErrDropped) || errors.Is(err, importer.ErrDiffers) || code == exitData && p.inStatements {
 		return ""
 	}
 	switch code {
@@ -149,6 +149,14 @@ func (p *program) hints(err error, code int) []string {
 	var create *server.CreateError
 	if errors.As(err, &create) && !server.IsReadOnly(err) && (create.Kind == "schema" || create.Kind == "table") && strings.HasPrefix(create.Name, registry.Schema) {
 		list = append(list, "without a record of the load, which cannot then be resumed: --no-registry")
+	}
+	switch text := fmt.Sprint(err); {
+	case create == nil && server.Code(err) == "42501" && (strings.Contains(text, "schema "+registry.Schema) || strings.Contains(text, registry.Schema+".")):
+		list = append(list, fmt.Sprintf("its owner lets a user in with GRANT USAGE ON SCHEMA %s TO … and GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %s TO …; without a record of the load, which cannot then be resumed: --no-registry", registry.Schema, registry.Schema))
+	case server.Code(err) == "54011": // too many columns
+		list = append(list, "--map FIELD= leaves a field out")
+	case server.Code(err) == "0A000" && strings.Contains(text, "COPY FROM"):
+		list = append(list, "--via insert does without COPY")
 	}
 	if server.IsReadOnly(err) {
 		list = append(list, "the session only reads: the server is a standby, or default_transaction_read_only is on; name the primary, or several hosts with target_session_attrs=read-write")

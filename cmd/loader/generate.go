@@ -261,6 +261,9 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	} else {
 		p.note("%s, %s; chunks of %d rows, %d workers, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, l.Workers.Start, l.Method, l.CommitMode)
 	}
+	for _, n := range l.Guesses {
+		p.always("note: %s", n)
+	}
 	for _, n := range append(l.Notes, l.Plan.Notes...) {
 		p.note("note: %s", n)
 	}

@@ -51,14 +51,15 @@ func (p *program) app() *cli.App {
 		loads = append(loads, p.generateCommand(g))
 	}
 	app := &cli.App{
-		Name:                 "loader",
-		Usage:                "load rows into CockroachDB and PostgreSQL in chunks, each row exactly once",
-		Version:              version(),
-		HideHelpCommand:      true,
-		EnableBashCompletion: true,
-		Suggest:              false,
-		Writer:               p.stdout,
-		ErrWriter:            p.stderr,
+		Name:                      "loader",
+		Usage:                     "load rows into CockroachDB and PostgreSQL in chunks, each row exactly once",
+		Version:                   version(),
+		HideHelpCommand:           true,
+		DisableSliceFlagSeparator: true, // --set takes any expression
+		EnableBashCompletion:      true,
+		Suggest:                   false,
+		Writer:                    p.stdout,
+		ErrWriter:                 p.stderr,
 		// The exit code is chosen in one place, p.exit.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
@@ -144,6 +145,11 @@ func (p *program) note(format string, args ...any) {
 	if !p.quiet {
 		fmt.Fprintln(p.stderr, printable(fmt.Sprintf(format, args...)))
 	}
+}
+
+// always writes a line to stderr, also with --quiet.
+func (p *program) always(format string, args ...any) {
+	fmt.Fprintln(p.stderr, printable(fmt.Sprintf(format, args...)))
 }
 
 // commonFlags are those of every command that reaches a database.

@@ -97,7 +97,7 @@ func (s *scratch) creatable(ctx context.Context, req load.Request) error {
 	if err := d.Inspect(ctx, &dataset.Opening{DB: s.pool, Info: s.Server.Info, Stop: s.Stop, Note: func(string) {}}); err != nil {
 		return err
 	}
-	_, _, err := d.Create(s.Server.Product, s.asked)
+	_, _, err := d.Create(ctx, s.Server.Product, s.asked)
 	return err
 }
 

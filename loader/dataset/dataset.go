@@ -39,7 +39,7 @@ type Dataset interface {
 	// Create returns the statement that creates a missing table, and the table as far as it
 	// is known before it exists. The error is the end of a sentence: why the statement
 	// cannot be made.
-	Create(p server.Product, name pgx.Identifier) (string, *server.Table, error)
+	Create(ctx context.Context, p server.Product, name pgx.Identifier) (string, *server.Table, error)
 	// Fit decides which value goes to which column of o.Table. A *TableError names all
 	// columns that do not fit.
 	Fit(ctx context.Context, o *Opening) error
@@ -141,6 +141,8 @@ type Opening struct {
 	Table *server.Table   // nil before the table is known
 	Stop  <-chan struct{} // closed when the user stops the load
 	Note  func(string)    // tells the user something before the first row
+	// Guess tells what was guessed about the input where a value depends on it.
+	Guess func(string)
 	// Input opens files. AnyTime accepts a file of which only the time differs. Both are
 	// those of the run.
 	Input   any

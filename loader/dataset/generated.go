@@ -88,7 +88,7 @@ func (g *Generated) Record() (json.RawMessage, error) { return json.Marshal(seed
 
 // Create implements Dataset. Sizes of keys are bounds: the table's id, which is in its keys, is
 // not known before the table exists.
-func (g *Generated) Create(p server.Product, name pgx.Identifier) (string, *server.Table, error) {
+func (g *Generated) Create(_ context.Context, p server.Product, name pgx.Identifier) (string, *server.Table, error) {
 	t := &server.Table{Name: name, Kind: "r", Primary: []string{"id"}, Empty: true}
 	t.Indexes = []server.TableIndex{{Name: "primary", Primary: true, Unique: true, Columns: t.Primary}}
 	for _, c := range g.Columns {

@@ -33,7 +33,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 	}
 	if asked.Method == "" {
 		asked.Method = commit.Insert
-		if d.info.Product == server.PostgreSQL && c.Set == nil && c.Conflict == "" {
+		if d.info.Product == server.PostgreSQL && c.Set == nil && c.Conflict == "" && !d.table.RowSecurity {
 			asked.Method = commit.Copy
 		}
 	}

@@ -45,6 +45,14 @@ type CSV struct {
 	// Raw leaves chunks unparsed; see rows.Chunk.SetRaw. Every field is then a
 	// column, in order.
 	Raw bool
+	// Tail says that each record ends with a delimiter behind its last field. ShortRows takes
+	// a record that ends early for one whose last fields are NULL.
+	Tail, ShortRows bool
+	// Expected are the forms that values must have, by field: those of the first records,
+	// where a type was guessed from them. Zero is any.
+	Expected []Form
+	// Guard finds quoted fields that may hold whole records.
+	Guard Guard
 	// Input opens the files.
 	Input *Input
 
@@ -175,6 +183,7 @@ type origin struct {
 	records []record
 	fields  []csv.Field
 	text    []byte
+	other   []csv.Field // fields in another order
 }
 
 func (o *origin) Record(i int) []byte { return o.raw[o.records[i].start:o.records[i].end] }
@@ -190,7 +199,7 @@ func (o *origin) place(at int) rows.Place {
 	if line == 0 {
 		line = o.src.line(i, p.Byte-int64(at))
 	}
-	p.Line = line + countLines(o.raw[:at])
+	p.Line = line + o.src.Dialect.CountLines(o.raw[:at])
 	return p
 }
 
@@ -206,7 +215,7 @@ func (s *CSV) Fill(c *rows.Chunk, span chunker.Span) error {
 	if err := s.read(o); err != nil {
 		return err
 	}
-	if s.Raw && len(o.raw) <= s.maxRecord() {
+	if s.Raw && s.Expected == nil && len(o.raw) <= s.maxRecord() && !s.Rewrites(o.raw) {
 		c.SetRaw(o.raw, int(span.Rows), func() error { return s.parse(c, o) })
 		return nil
 	}
@@ -225,8 +234,18 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 			err = fmt.Errorf("a record of more than %d bytes (--max-record-bytes)", s.maxRecord())
 		} else {
 			o.fields, o.text, err = s.Dialect.Fields(o.raw[at:scan.At], o.fields[:0], o.text[:0])
-			if err == nil && len(o.fields) != s.Width {
+			if err == nil {
+				o.fields = s.shaped(s.ordered(o))
+			}
+			switch {
+			case err == nil && len(o.fields) != s.Width:
 				err = s.widthError(o.fields)
+			case err == nil && s.unexpected(o.fields) >= 0:
+				err = s.unexpectedError(o.fields)
+			case err != nil:
+				err = fmt.Errorf("%w; --quote none takes quotes for text, --quote and --escape name others", err)
+			case s.Guard.swallows(o.raw[at:scan.At], s.Dialect, s.Width):
+				err = errSwallowed
 			}
 		}
 		if err != nil {
@@ -249,20 +268,26 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 	return nil
 }
 
+// Rewrites reports whether records do not go to PostgreSQL's COPY as they are, which would read
+// them otherwise: a quote is within a field, or the first line has a CR that COPY may take for its
+// end. Nor do they where a quoted field may hold whole records, which nobody can tell.
+func (s *CSV) Rewrites(text []byte) bool {
+	if i := bytes.IndexByte(text, '\r'); i >= 0 && !s.Dialect.CR && !bytes.HasPrefix(text[i+1:], []byte{'\n'}) {
+		return true
+	}
+	scan := csv.Scanner{Dialect: s.Dialect, Buf: text, EOF: true}
+	for scan.Skip(math.MaxInt64, math.MaxInt) {
+	}
+	return scan.Stray || scan.Multiline && s.Guard.On
+}
+
 // unclosed says that the span's only record does not end.
 func (s *CSV) unclosed(span chunker.Span) error {
 	_, f := s.file(span.First)
 	if span.End() == f.End() || !f.Stream && f.End()-span.First <= int64(s.maxRecord()) {
-		return fmt.Errorf("%w before the end of the file; its record begins here", csv.ErrUnclosed)
+		return fmt.Errorf("%w before the end of the file; its record begins here, and --quote none takes quotes for text", csv.ErrUnclosed)
 	}
-	return fmt.Errorf("%w within the %d bytes of a record (--max-record-bytes); the record begins here", csv.ErrUnclosed, s.maxRecord())
-}
-
-func (s *CSV) widthError(got []csv.Field) error {
-	if len(got) == 1 && got[0].Null && s.Dialect.Null == "" {
-		return fmt.Errorf("an empty line; records have %d fields", s.Width)
-	}
-	return fmt.Errorf("%d fields; records have %d", len(got), s.Width)
+	return fmt.Errorf("%w within the %d bytes of a record (--max-record-bytes); the record begins here, and --quote none takes quotes for text", csv.ErrUnclosed, s.maxRecord())
 }
 
 // read puts the bytes of the origin's span into raw, those in front of the first
@@ -302,6 +327,9 @@ func (s *CSV) read(o *origin) error {
 				err = fmt.Errorf("%w: it ends early", ErrChanged)
 			}
 			return failure.Reading(f.Name, err)
+		}
+		if o.span.End() == f.End() {
+			o.raw = s.withoutBlank(o.raw)
 		}
 		return nil
 	})

@@ -117,7 +117,7 @@ func (c *spans) bodyLine(r io.Reader) int64 {
 	if _, err := io.ReadFull(r, head); err != nil {
 		c.err = failure.Reading(c.file.Name, err)
 	}
-	return 1 + countLines(head)
+	return 1 + c.src.Dialect.CountLines(head)
 }
 
 // fill reads until buf holds n bytes or all there is.
@@ -136,6 +136,9 @@ func (c *spans) fill(n int) error {
 		c.buf = c.buf[:len(c.buf)+got]
 		if errors.Is(err, io.EOF) {
 			c.eof = true
+			if c.end == c.file.End() {
+				c.buf = c.src.withoutBlank(c.buf)
+			}
 			return nil
 		}
 		if err != nil {
@@ -217,7 +220,7 @@ const spanSlack = 256 << 10
 // broken ends the span with the first line, which opens a quote that is not closed or
 // goes on beyond every bound. What follows is read as if the line were not there.
 func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
-	line := csv.LineLen(c.buf)
+	line := c.src.Dialect.LineLen(c.buf)
 	if line < len(c.buf) || c.eof {
 		return c.take(span, line, 1), nil
 	}
@@ -229,7 +232,7 @@ func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
 		if err := c.fill(HeadBytes); err != nil {
 			return chunker.Span{}, err
 		}
-		if line := csv.LineLen(c.buf); line < len(c.buf) || c.eof {
+		if line := c.src.Dialect.LineLen(c.buf); line < len(c.buf) || c.eof {
 			span = c.take(span, line, 1)
 			if c.hold {
 				c.src.hold(span, kept)

@@ -98,7 +98,7 @@ func (c *spans) follow(r chunker.Range) {
 	buf := make([]byte, HeadBytes)
 	for left := c.base - c.file.First - t.at; left > 0; {
 		n, err := io.ReadFull(t, buf[:min(left, int64(len(buf)))])
-		t.line += countLines(buf[:n])
+		t.line += c.src.Dialect.CountLines(buf[:n])
 		left -= int64(n)
 		switch cause := c.src.interrupted(); {
 		case err == nil:
@@ -130,7 +130,7 @@ func (c *spans) replayHeld(r chunker.Range) bool {
 		}
 		c.text, c.textAt = h.data[skipped:], c.base
 		c.in = bytes.NewReader(c.text)
-		c.line = h.span.Line + countLines(h.data[:skipped])
+		c.line = h.span.Line + c.src.Dialect.CountLines(h.data[:skipped])
 		return true
 	}
 	return false

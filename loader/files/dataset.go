@@ -42,10 +42,15 @@ type Request struct {
 	MaxErrors Tolerance
 	// MaxRecordBytes bounds one record; zero is DefaultMaxRecordBytes.
 	MaxRecordBytes int
-	// CreateTable makes a missing table, of types that fit the first records.
-	// Key is then its primary key.
+	// ShortRows takes records that end early for ones whose last fields are NULL.
+	ShortRows bool
+	// CreateTable makes a missing table, of types that give each value of the files back as
+	// it is. Key is then its primary key; Types are the types of columns where others are
+	// wanted, and Text makes all others TEXT.
 	CreateTable bool
 	Key         []string
+	Types       map[string]string
+	Text        bool
 }
 
 // A Header says whether files begin with the names of their fields.
@@ -89,10 +94,22 @@ type spec struct {
 	Longest   int64               `json:"longest,omitempty"`  // bytes of the longest of them
 	Elements  int64               `json:"elements,omitempty"` // most commas in a field of theirs, and one
 	// Began is when the load began, as commit.Stamp gives it.
-	Began  string   `json:"began,omitempty"`
-	header Header   // that files have; HeaderAuto is still to be seen by the table
-	names  []string // of the fields
-	sample [][]csv.Field
+	Began string `json:"began,omitempty"`
+	// Rules is the number of the rules by which the files are read; see csv.Rules.
+	Rules     int    `json:"rules,omitempty"`
+	Guard     Guard  `json:"guard,omitzero"`
+	Tail      bool   `json:"tail,omitempty"`
+	ShortRows bool   `json:"short_rows,omitempty"`
+	Expected  []Form `json:"expected,omitempty"` // see CSV.Expected
+
+	header  Header   // that files have; HeaderAuto is still to be seen by the table
+	names   []string // of the fields
+	made    []string // columns that --create-table makes of the fields; nil: there is a table
+	sample  [][]csv.Field
+	sampled string    // the file that sample is from
+	tied    []reading // of which the table may choose one
+	guessed bool      // the delimiter
+	told    []string  // what was guessed
 }
 
 // A mappedField is a field that is used.
@@ -109,6 +126,7 @@ type Dataset struct {
 	input  *Input
 	info   server.Info
 	note   func(string)
+	tell   func(string) // a guess that a value depends on
 	table  *server.Table
 	choice dataset.Choice
 	// limit counts the rejects; nil: none are tolerated.
@@ -159,7 +177,7 @@ func (d *Dataset) Record() (json.RawMessage, error) { return json.Marshal(specRe
 
 // begin takes over what an opening gives.
 func (d *Dataset) begin(o *dataset.Opening) {
-	d.info, d.note = o.Info, o.Note
+	d.info, d.note, d.tell = o.Info, o.Note, o.Guess
 	if in, ok := o.Input.(*Input); ok && in != nil {
 		d.input = in
 	}
@@ -190,6 +208,9 @@ func (d *Dataset) Reopen(ctx context.Context, o *dataset.Opening) error {
 	}
 	reading, done := loader.WithStop(ctx, o.Stop)
 	defer done()
+	if d.spec.Rules != csv.Rules {
+		return &dataset.ResumeError{Reason: fmt.Sprintf("load %s was begun under rules of reading CSV of number %d, and these are number %d: the same file may have other records now; finish it with the version that began it, or loads cancel %s", o.Resumed, max(d.spec.Rules, 1), csv.Rules, o.Resumed)}
+	}
 	for i := range d.spec.Files {
 		f := &d.spec.Files[i]
 		if err := d.input.Same(reading, f, o.AnyTime); err != nil {
@@ -231,6 +252,7 @@ func (d *Dataset) open() error {
 	c := d.spec
 	d.source = &CSV{
 		Files: c.Files, Dialect: c.Dialect, Width: c.Width, MaxRecordBytes: c.MaxRecord, Tolerate: !c.MaxErrors.none(),
+		Tail: c.Tail, ShortRows: c.ShortRows, Expected: c.Expected, Guard: c.Guard,
 		Input: d.input,
 	}
 	for _, field := range c.Fields {
@@ -360,6 +382,8 @@ type outcomeJSON struct {
 	Bytes     int64 `json:"bytes_this_run"`
 	Conflicts int64 `json:"conflicts_this_run"`
 	Rejected  int64 `json:"rejected"`
+	// Guesses are those about how the files are read.
+	Guesses []string `json:"guesses,omitempty"`
 }
 
 // Outcome implements dataset.Dataset.
@@ -369,7 +393,7 @@ func (d *Dataset) Outcome(t *server.Table, r loader.Result, rejected int64) data
 		bytes = 0 // of streams it is not known
 	}
 	o := dataset.Outcome{
-		JSON:  outcomeJSON{len(d.spec.Files), bytes, int64(r.Conflicts), rejected},
+		JSON:  outcomeJSON{len(d.spec.Files), bytes, int64(r.Conflicts), rejected, d.spec.told},
 		Title: "rows of " + d.Title(),
 		Query: fmt.Sprintf("SELECT * FROM %s LIMIT 5", t.Name.Sanitize()),
 	}

@@ -3,17 +3,14 @@ package files
 import (
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/htmlindex"
-	"golang.org/x/text/encoding/unicode"
-	"golang.org/x/text/transform"
+	"github.com/ulikunitz/xz"
 )
 
 // form returns how a file is compressed, by its first bytes.
@@ -23,6 +20,44 @@ func form(head []byte) string {
 		return "gzip"
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		return "zstd"
+	case len(head) > 3 && bytes.HasPrefix(head, []byte("BZh")) && head[3] >= '1' && head[3] <= '9':
+		return "bzip2"
+	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
+		return "xz"
+	}
+	return ""
+}
+
+// archive says what a file is that holds other files, or what is no text, by its first bytes, and
+// how it is loaded nevertheless; empty: it may be text.
+func archive(name string, head []byte) string {
+	base := shown(name)
+	switch {
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")), bytes.HasPrefix(head, []byte("PK\x05\x06")):
+		if bytes.Contains(head, []byte("[Content_Types].xml")) || bytes.Contains(head, []byte("xl/")) {
+			return "is a workbook of a spreadsheet (.xlsx) and no CSV; save it as CSV"
+		}
+		return fmt.Sprintf("is a zip archive; unzip -p %s | loader csv - … loads the file in it", base)
+	case len(head) > 262 && bytes.HasPrefix(head[257:], []byte("ustar")):
+		return fmt.Sprintf("is a tar archive; tar -xOf %s FILE | loader csv - … loads a file in it", base)
+	case bytes.HasPrefix(head, []byte("7z\xbc\xaf\x27\x1c")):
+		return fmt.Sprintf("is a 7z archive; 7z e -so %s | loader csv - … loads the file in it", base)
+	case bytes.HasPrefix(head, []byte("Rar!\x1a\x07")):
+		return fmt.Sprintf("is a rar archive; unrar p -inul %s | loader csv - … loads the file in it", base)
+	case bytes.HasPrefix(head, []byte("\x04\x22\x4d\x18")):
+		return fmt.Sprintf("is compressed by lz4; lz4 -dc %s | loader csv - … loads it", base)
+	case bytes.HasPrefix(head, []byte("\x1f\x9d")):
+		return fmt.Sprintf("is compressed by compress; zcat %s | loader csv - … loads it", base)
+	case bytes.HasPrefix(head, []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
+		return "is a document of Microsoft Office (.xls) and no CSV; save it as CSV"
+	case bytes.HasPrefix(head, []byte("PAR1")):
+		return "is a Parquet file and no CSV"
+	case bytes.HasPrefix(head, []byte("SQLite format 3\x00")):
+		return "is a SQLite database and no CSV; sqlite3 -csv -header FILE 'SELECT …' writes one"
+	case bytes.HasPrefix(head, []byte("%PDF-")):
+		return "is a PDF and no CSV"
+	case bytes.HasPrefix(head, []byte("PGDMP")):
+		return "is a dump of pg_dump and no CSV; pg_restore loads it"
 	}
 	return ""
 }
@@ -36,21 +71,6 @@ func marked(head []byte) string {
 		return "utf-16be"
 	}
 	return ""
-}
-
-// decoderOf returns the decoder of an encoding, by the names that the web uses.
-func decoderOf(charset string) (*encoding.Decoder, error) {
-	switch strings.ToLower(charset) {
-	case "utf-16le":
-		return unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewDecoder(), nil
-	case "utf-16be", "utf-16":
-		return unicode.UTF16(unicode.BigEndian, unicode.UseBOM).NewDecoder(), nil
-	}
-	e, err := htmlindex.Get(charset)
-	if err != nil {
-		return nil, fmt.Errorf("encoding %q is not known; utf-8, utf-16, latin1, windows-1252, shift_jis and gbk are among those that are", charset)
-	}
-	return e.NewDecoder(), nil
 }
 
 // decode unpacks and decodes what is stored.
@@ -69,6 +89,14 @@ func decode(stored io.ReadCloser, f *File) (io.ReadCloser, error) {
 			return nil, err
 		}
 		d.Reader, d.close = z, append(d.close, z.Close)
+	case "bzip2":
+		d.Reader = bzip2.NewReader(bufio.NewReaderSize(stored, HeadBytes))
+	case "xz":
+		z, err := xz.ReaderConfig{DictCap: 64 << 20}.NewReader(bufio.NewReaderSize(stored, HeadBytes))
+		if err != nil {
+			return nil, err
+		}
+		d.Reader = z
 	}
 	charset := f.Encoding
 	if charset == "" && f.Form != "" {
@@ -77,11 +105,11 @@ func decode(stored io.ReadCloser, f *File) (io.ReadCloser, error) {
 		d.Reader, charset = b, marked(head)
 	}
 	if charset != "" {
-		e, err := decoderOf(charset)
+		r, err := decodeText(d.Reader, charset)
 		if err != nil {
 			return nil, err
 		}
-		d.Reader = transform.NewReader(d.Reader, e)
+		d.Reader = r
 	}
 	return d, nil
 }

@@ -36,9 +36,12 @@ type File struct {
 	Data int64 `json:"data"`
 	// Stream says that it can only be read from its beginning: it is compressed,
 	// in another encoding than UTF-8, or not on a disk.
-	Stream   bool   `json:"stream,omitempty"`
+	Stream bool `json:"stream,omitempty"`
+	// Order is, of a file with a header of its own, the place in its records of each field of
+	// the first file's; nil: the same.
+	Order    []int  `json:"order,omitempty"`
 	Encoding string `json:"encoding,omitempty"` // empty is UTF-8
-	Form     string `json:"form,omitempty"`     // gzip, zstd; empty is plain
+	Form     string `json:"form,omitempty"`     // gzip, zstd, bzip2, xz; empty is plain
 	// What is known of its content, to refuse another one at resume.
 	Bytes    int64     `json:"bytes"` // as it is stored; -1 is unknown
 	Modified time.Time `json:"modified,omitzero"`

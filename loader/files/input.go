@@ -43,7 +43,7 @@ func NewInput(r io.Reader) *Input { return &Input{stdin: newCtxReader(r)} }
 // names their encoding; empty is UTF-8, or what a byte order mark says.
 func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([]File, error) {
 	if charset != "" {
-		if _, err := decoderOf(charset); err != nil {
+		if _, err := encodingOf(charset); err != nil {
 			return nil, err
 		}
 	}
@@ -64,11 +64,14 @@ func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([
 		if err != nil {
 			return nil, err
 		}
+		if what := archive(name, head); what != "" {
+			return nil, failure.Reading(name, errors.New(what))
+		}
 		f.Form = form(head)
 		if f.Encoding == "" && f.Form == "" {
 			f.Encoding = marked(head)
 		}
-		if strings.EqualFold(f.Encoding, "utf-8") || strings.EqualFold(f.Encoding, "utf8") {
+		if e, _ := encodingOf(f.Encoding); e == nil {
 			f.Encoding = ""
 		}
 		f.Stream = f.Stream || f.Form != "" || f.Encoding != ""

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"bulkload/chunker/csv"
 	"bulkload/loader/dataset"
@@ -23,6 +25,8 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 	if c.MaxRecord == 0 {
 		c.MaxRecord = DefaultMaxRecordBytes
 	}
+	c.Rules, c.ShortRows = csv.Rules, f.ShortRows
+	c.Guard.On = !f.NoQuote && f.Quote == 0
 	var err error
 	if c.Files, err = f.Input.Inspect(ctx, f.Names, f.Encoding); err != nil {
 		return nil, err
@@ -33,21 +37,37 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 	}
 	// The first file that has a record decides for all.
 	guessed := f.Delimiter == 0
+	ends := map[bool]*File{} // by whether they are CRs alone
 	for i := range c.Files {
 		file := &c.Files[i]
 		var list [][]csv.Field
 		delimiter := c.Dialect.Delimiter
 		head, whole, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
-			file.Data = Skipped(head, f.Skip)
+			cr := bytes.IndexByte(head, '\n') < 0 && bytes.IndexByte(head, '\r') >= 0
+			if (cr || bytes.IndexByte(head, '\n') >= 0) && ends[cr] == nil {
+				ends[cr] = file
+			}
+			if other := ends[!cr]; cr && other != nil {
+				return false, failure.Reading(file.Name, fmt.Errorf("ends its lines with CR, and %s with LF; load it by itself", other.Base()))
+			}
+			c.Dialect.CR = cr || c.Dialect.CR
+			file.Data = Skipped(head, f.Skip, c.Dialect)
 			if !Valid(head, whole) && f.MaxErrors.none() {
-				return false, failure.Reading(file.Name, errors.New("is not UTF-8; name its encoding, for example --encoding latin1"))
+				return false, failure.Reading(file.Name, notUTF8(head))
 			}
 			body := head[file.Data:]
-			if c.Dialect.Delimiter = delimiter; delimiter == 0 && len(body) > 0 {
-				c.Dialect.Delimiter = Sniff(body, whole, c.Dialect)
+			if what := archive(file.Name, head); what != "" {
+				return false, failure.Reading(file.Name, errors.New(what))
+			}
+			if err := foreign(body); err != nil {
+				return false, failure.Reading(file.Name, err)
 			}
 			if c.sample != nil || len(body) == 0 {
 				return true, nil
+			}
+			if c.Dialect.Delimiter = delimiter; delimiter == 0 {
+				c.tied = readings(file.Name, body, whole, c.Dialect)
+				c.Dialect.Delimiter = c.tied[0].delimiter
 			}
 			if err := c.Dialect.Check(); err != nil {
 				return false, &dataset.TableError{Reason: err.Error()}
@@ -65,7 +85,10 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 		if len(list) == 0 {
 			return nil, failure.Reading(file.Name, fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head)))
 		}
-		c.sample = list
+		c.sample, c.sampled = list, file.Name
+		for last := len(list); !c.oneField() && last > 1 && blank(list[last-1]); last-- {
+			c.sample = list[:last-1]
+		}
 		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
 		c.Longest, c.Elements = longest(list)
 	}
@@ -75,9 +98,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 	if err := c.Dialect.Check(); err != nil {
 		return nil, &dataset.TableError{Reason: err.Error()}
 	}
-	if guessed && len(c.sample) > 0 {
-		d.note(fmt.Sprintf("delimiter %q (guessed; --delimiter names another)", c.Dialect.Delimiter))
-	}
+	c.guessed = guessed && len(c.sample) > 0
 	for _, file := range c.Files {
 		if what := strings.TrimSpace(file.Form + " " + file.Encoding); what != "" {
 			d.note(fmt.Sprintf("%s is %s (by its content)", file.Base(), what))
@@ -104,6 +125,42 @@ func (c *spec) head(ctx context.Context, f *Request, file *File, enough func(hea
 		}
 	}
 }
+
+// oneField reports whether records have one field.
+func (c *spec) oneField() bool { return len(c.sample) == 0 || len(c.sample[0]) < 2 }
+
+// notUTF8 says where a file is not UTF-8, and what may help.
+func notUTF8(head []byte) error {
+	at := 0
+	for at < len(head) {
+		r, n := utf8.DecodeRune(head[at:])
+		if r == utf8.RuneError && n < 2 {
+			break
+		}
+		at += n
+	}
+	likely := "latin1"
+	if slices.ContainsFunc(head, func(b byte) bool { return b >= 0x80 && b < 0xa0 }) {
+		likely = "win1252" // latin1 has control characters there
+	}
+	return fmt.Errorf("is not UTF-8: byte %d is 0x%02x, in line %d; name its encoding, for example --encoding %s", at, head[min(at, len(head)-1)], 1+bytes.Count(head[:at], []byte{'\n'}), likely)
+}
+
+// foreign returns what a file is in place of a CSV, by how it begins.
+func foreign(body []byte) error {
+	text := bytes.ToLower(bytes.TrimLeft(body[:min(len(body), 512)], " \t\r\n"))
+	switch {
+	case bytes.HasPrefix(text, []byte("<!doctype html")), bytes.HasPrefix(text, []byte("<html")), bytes.HasPrefix(text, []byte("<head")):
+		return errors.New("is an HTML page and no CSV; a server may have sent it in place of the file, to log in perhaps")
+	case bytes.HasPrefix(text, []byte("<?xml")):
+		return errors.New("is XML and no CSV")
+	case jsonBegin.Match(text):
+		return errors.New("is JSON and no CSV; jq -r '[.a, .b] | @csv' makes one of it")
+	}
+	return nil
+}
+
+var jsonBegin = regexp.MustCompile(`^(\{\s*("([^"\\\\]|\\\\.)*"\s*:|\})|\[\s*[{\[])`)
 
 // sampleRecords is the number of records that are looked at before a load.
 const sampleRecords = 1000

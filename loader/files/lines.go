@@ -1,7 +1,6 @@
 package files
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"sort"
@@ -33,7 +32,7 @@ func (s *CSV) line(i int, offset int64) int64 {
 			n--
 			r.Seek(-1, io.SeekCurrent)
 		}
-		from.line += countLines(buf[:n])
+		from.line += s.Dialect.CountLines(buf[:n])
 		if err != nil && !errors.Is(err, io.EOF) {
 			return 0
 		}
@@ -51,19 +50,4 @@ func (s *CSV) line(i int, offset int64) int64 {
 	sort.Slice(marks, func(a, b int) bool { return marks[a].offset < marks[b].offset })
 	s.lines[i] = marks
 	return from.line
-}
-
-// countLines returns the number of ends of lines in b: LF, CRLF or a lone CR.
-func countLines(b []byte) int64 {
-	n := int64(bytes.Count(b, []byte{'\n'}))
-	for {
-		i := bytes.IndexByte(b, '\r')
-		if i < 0 {
-			return n
-		}
-		if i+1 == len(b) || b[i+1] != '\n' {
-			n++
-		}
-		b = b[i+1:]
-	}
 }

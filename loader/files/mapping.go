@@ -24,10 +24,17 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 		// Nothing but empty files: any mapping will do.
 		c.names = writable(t)
 		c.Width = len(c.names)
-	} else {
-		if err := c.readHeader(ctx, d, f); err != nil {
+	} else if c.made == nil {
+		if err := c.settle(t, f); err != nil {
 			return err
 		}
+		if err := c.readHeader(ctx, d, t); err != nil {
+			return err
+		}
+	}
+	targets, err := c.targets(t, f)
+	if err != nil {
+		return err
 	}
 	var faults []string
 	flags := false               // a fault is one of the flags
@@ -40,10 +47,17 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 		if !mapped {
 			column = name
 		}
-		has := columnOf(t, column)
+		has := targets[i]
+		feeds := usedIn(c.Set, name)
+		if has != nil && feeds && slices.ContainsFunc(c.Set, func(a commit.Assignment) bool { return columnOf(t, a.Column) == has }) {
+			has = nil // it is what the column is computed from
+		}
 		switch {
-		case has == nil && !mapped && usedIn(c.Set, name):
+		case has == nil && !mapped && feeds:
 			c.Fields = append(c.Fields, mappedField{Field: i, Name: name})
+			continue
+		case has == nil && mapped && usedIn(c.Set, column):
+			c.Fields = append(c.Fields, mappedField{Field: i, Name: column})
 			continue
 		case has == nil:
 			flags = flags || mapped
@@ -107,64 +121,126 @@ const (
 	maxName   = 100
 )
 
-// readHeader decides whether the first record is a header, and names the fields.
-func (c *spec) readHeader(ctx context.Context, d *Dataset, f *Request) error {
-	first := c.sample[0]
-	c.Width = len(first)
-	var names []string
-	matched := 0
-	for _, field := range first {
-		name := strings.TrimSpace(string(field.Text))
-		names = append(names, name)
-		if columnOf(d.table, name) != nil || hasKey(f.Map, name) {
-			matched++
-		}
-	}
-	header := c.header == HeaderYes
-	if c.header == HeaderAuto {
-		// A row of data hardly holds names of the table's columns.
-		header = matched > 0 && matched*2 >= len(names) || looksLikeHeader(c.sample)
-	}
-	if f.Header == HeaderAuto || f.Header == "" {
-		what := "no header row"
-		if header {
-			what = "header row"
-		}
-		d.note(what + " detected (override with --header yes or no)")
+// settle chooses the delimiter where the beginning of the files alone could not: the table's
+// columns are evidence, if there is one.
+func (c *spec) settle(t *server.Table, f *Request) error {
+	list := c.tied
+	if len(list) > 1 && t != nil {
+		list = slices.DeleteFunc(slices.Clone(list), func(r reading) bool { return !r.takes(t, f) })
 	}
 	switch {
-	case header:
+	case len(c.tied) == 0:
+		return nil
+	case len(list) != 1:
+		return errTie(c.sampled, c.tied)
+	}
+	c.Dialect.Delimiter = list[0].delimiter
+	if c.sample[0] = list[0].records[0]; len(c.tied) > 1 {
+		c.sample = list[0].records
+		c.Longest, c.Elements = longest(c.sample)
+	}
+	return nil
+}
+
+// guess tells what was guessed, also to those who want to hear little where more than one answer
+// was possible.
+func (d *Dataset) guess(sure bool, text string) {
+	d.spec.told = append(d.spec.told, text)
+	if sure || d.tell == nil {
+		d.note(text)
+		return
+	}
+	d.tell(text)
+}
+
+// readHeader decides whether the first record is a header, and names the fields. There is no
+// table yet where t is nil.
+func (c *spec) readHeader(ctx context.Context, d *Dataset, t *server.Table) error {
+	f := &d.Request
+	first := c.sample[0]
+	c.Width = len(first)
+	names := namesOf(first)
+	has, err := c.headerOf, error(nil)
+	if t == nil {
+		has = func(*server.Table, *Request) (Header, error) { return c.headerOfNew(f) }
+	}
+	if err := c.firstIsOdd(f); err != nil {
+		return err
+	}
+	header, err := has(t, f)
+	if err != nil {
+		return err
+	}
+	if c.guessed {
+		d.guess(len(c.tied) == 1, fmt.Sprintf("delimiter %q (guessed; --delimiter names another)", c.Dialect.Delimiter))
+	}
+	if c.header == HeaderAuto {
+		what := "no header row"
+		if header == HeaderYes {
+			what = "header row"
+		}
+		sure := header == HeaderYes && t != nil && f.Columns == nil && c.named(writable(t)) > 0
+		d.guess(sure, what+" detected (override with --header yes or no)")
+	}
+	c.header = header
+	var body [][]csv.Field
+	switch {
+	case header == HeaderYes:
 		if err := c.skipHeader(ctx, f); err != nil {
 			return err
 		}
 		c.names = names
-		c.sample = c.sample[1:]
+		body = c.sample[1:]
 		if f.Columns != nil {
+			if c.tails(body, len(f.Columns)) {
+				break
+			}
 			if len(f.Columns) != c.Width {
 				return dataset.Contradict("--columns names %d fields, and the header has %d: %s", len(f.Columns), c.Width, strings.Join(names, ", "))
 			}
 			c.names = f.Columns
-		}
-		for i, n := range c.names {
-			if n == "" {
-				return &dataset.TableError{Reason: fmt.Sprintf("field %d of the header has no name; --columns names them all", i+1)}
-			}
-			if slices.Contains(c.names[:i], n) {
-				return &dataset.TableError{Reason: fmt.Sprintf("two fields of the header are called %s; --columns names them apart", quoteIf(n))}
-			}
+		} else if names[c.Width-1] == "" && t != nil && c.tails(body, c.Width-1) {
+			c.names = names[:c.Width]
 		}
 	case f.Columns != nil:
-		if len(f.Columns) != c.Width {
+		body = c.sample
+		if !c.tails(body, len(f.Columns)) && len(f.Columns) != c.Width {
 			return dataset.Contradict("--columns names %d fields, and the first record has %d", len(f.Columns), c.Width)
 		}
 		c.names = f.Columns
+	case t == nil:
+		body = c.sample
+		for i := range c.Width {
+			c.names = append(c.names, fmt.Sprintf("col%d", i+1))
+		}
 	default:
-		c.names = writable(d.table)
-		if len(c.names) != c.Width {
-			return &dataset.TableError{Reason: fmt.Sprintf("the first record has %d fields, and %s has %d columns (%s); --columns names the fields, --delimiter what is between them", c.Width, d.table.Display(), len(c.names), strings.Join(c.names, ", "))}
+		body = c.sample
+		c.names = writable(t)
+		if !c.tails(body, len(c.names)) && len(c.names) != c.Width {
+			return &dataset.TableError{Reason: fmt.Sprintf("the first record has %d fields, and %s has %d columns (%s); --columns names the fields, --header yes says that it names them itself, --skip N passes over N lines in front of it, --delimiter names what is between them", c.Width, t.Display(), len(c.names), strings.Join(c.names, ", "))}
 		}
 	}
+	if f.Columns != nil {
+		c.names = f.Columns
+	}
+	c.sample = body
+	c.Guard.Forms = formsOf(sampled(body, c.Width))
 	return nil
+}
+
+// tails reports whether each record has one field more than n, the last of them NULL: it ends
+// with a delimiter. That field is then none.
+func (c *spec) tails(body [][]csv.Field, n int) bool {
+	if n < 1 || c.Width != n+1 || len(body) == 0 {
+		return false
+	}
+	for _, r := range body {
+		if len(r) == c.Width && !r[n].Null {
+			return false
+		}
+	}
+	c.Tail, c.Width = true, n
+	return true
 }
 
 // skipHeader counts the header of every file to what is in front of its records. The
@@ -193,36 +269,66 @@ func (c *spec) skipHeader(ctx context.Context, f *Request) error {
 		if trimmed := strings.TrimRight(text, "\r\n"); c.Header == "" {
 			c.Header = trimmed
 		} else if trimmed != c.Header {
-			return failure.Reading(file.Name, fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base()))
+			if file.Order = c.orderOf(body[:end]); file.Order == nil || !f.MaxErrors.none() {
+				return failure.Reading(file.Name, fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base()))
+			}
 		}
 		file.Data += int64(end)
 	}
 	return nil
 }
 
-// looksLikeHeader reports whether the first record holds nothing but words while those
-// after it do not, for files whose names are not the table's.
-func looksLikeHeader(sample [][]csv.Field) bool {
-	if len(sample) < 2 {
-		return false
-	}
-	for _, f := range sample[0] {
-		if f.Null || !word.Match(f.Text) {
-			return false
+// targets returns the column to which each field goes by its name; nil: there is none.
+func (c *spec) targets(t *server.Table, f *Request) ([]*server.Column, error) {
+	list := make([]*server.Column, len(c.names))
+	names := usable(c.names)
+	for i, name := range c.names {
+		to, mapped := f.Map[name]
+		switch {
+		case c.made != nil:
+			if c.made[i] != "" {
+				list[i] = t.Column(c.made[i])
+			}
+		case mapped:
+			list[i] = columnOf(t, to)
+		default:
+			if list[i] = columnOf(t, name); list[i] == nil || slices.Contains(list[:i], list[i]) {
+				// As --create-table names it.
+				list[i] = t.Column(names[i])
+			}
+			if list[i] != nil && slices.Contains(list[:i], list[i]) {
+				list[i] = nil // which of the two is meant, nobody knows
+			}
+			switch {
+			case list[i] != nil || usedIn(c.Set, name) && name != "":
+			case name == "":
+				return nil, &dataset.TableError{Reason: fmt.Sprintf("field %d of the header has no name; --map =COLUMN names where it goes, --map = leaves it out, --columns names all fields", i+1)}
+			case slices.Contains(c.names[:i], name):
+				return nil, &dataset.TableError{Reason: fmt.Sprintf("two fields of the header are called %s; --columns names them apart", quoteIf(name))}
+			}
 		}
 	}
-	for _, f := range sample[1] {
-		if number.Match(f.Text) {
-			return true
-		}
-	}
-	return false
+	return list, nil
 }
 
-var (
-	word   = regexp.MustCompile(`^\s*[\pL_][\pL\pN_ .-]*$`)
-	number = regexp.MustCompile(`^[+-]?[0-9]`)
-)
+// orderOf returns the place in a header of each field of the first file's header; nil where it
+// has not the same names, each once.
+func (c *spec) orderOf(header []byte) []int {
+	fields, _, err := c.Dialect.Fields(header, nil, nil)
+	want, got := namesOf(c.sample[0]), namesOf(fields)
+	if err != nil || len(got) != len(want) {
+		return nil
+	}
+	var order []int
+	for _, n := range want {
+		i := slices.Index(got, n)
+		if i < 0 || slices.Contains(order, i) {
+			return nil
+		}
+		order = append(order, i)
+	}
+	return order
+}
 
 // usedIn reports whether an expression may use the field of that name.
 func usedIn(set []commit.Assignment, name string) bool {
@@ -240,6 +346,17 @@ func columnOf(t *server.Table, name string) *server.Column {
 	var found *server.Column
 	for i := range t.Columns {
 		if strings.EqualFold(t.Columns[i].Name, name) {
+			if found != nil {
+				return nil
+			}
+			found = &t.Columns[i]
+		}
+	}
+	if found != nil {
+		return found
+	}
+	for i := range t.Columns {
+		if sameName(t.Columns[i].Name, name) {
 			if found != nil {
 				return nil
 			}

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"bulkload/chunker"
+	"bulkload/chunker/csv"
 	"bulkload/loader"
 	"bulkload/loader/dataset"
 	"bulkload/loader/failure"
@@ -34,7 +35,7 @@ func (o *origin) Hash() string {
 		return "" // the rest of a record without an end was not read
 	}
 	sum := sha256.Sum256(o.raw)
-	return fmt.Sprintf("%d %d %s %s", len(o.raw), countLines(o.raw), hex.EncodeToString(sum[:16]), anchor(firstLine(o.raw)))
+	return fmt.Sprintf("%d %d %s %s", len(o.raw), o.src.Dialect.CountLines(o.raw), hex.EncodeToString(sum[:16]), anchor(firstLine(o.raw)))
 }
 
 // firstLine returns the first line of text, or its beginning.
@@ -131,7 +132,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 		return nil, err
 	}
 	defer body.Close()
-	s := &search{in: bufio.NewReaderSize(body, HeadBytes), ctx: ctx, line: 1}
+	s := &search{in: bufio.NewReaderSize(body, HeadBytes), ctx: ctx, line: 1, dialect: d.spec.Dialect}
 	changed := func(format string, args ...any) error {
 		return failure.With(failure.Refused, failure.Reading(now.Name, fmt.Errorf("%w: %s", ErrChanged, fmt.Sprintf(format, args...))))
 	}
@@ -191,11 +192,13 @@ func endsLine(text []byte) bool {
 
 // A search goes through a file once, from its beginning.
 type search struct {
-	in   *bufio.Reader
-	ctx  context.Context
-	buf  []byte // was read, and not passed
-	at   int64  // of what was passed
-	line int64  // at at
+	in  *bufio.Reader
+	ctx context.Context
+	// dialect says whether a carriage return alone ends a line.
+	dialect csv.Dialect
+	buf     []byte // was read, and not passed
+	at      int64  // of what was passed
+	line    int64  // at at
 	// cut says that the chunk that was found last had no end of line, cr that it ends with a
 	// carriage return.
 	cut, cr bool
@@ -206,8 +209,9 @@ func (s *search) ends(n int64, line bool) (bool, error) {
 	if line {
 		return true, nil
 	}
-	text, err := s.peek(n + 1)
-	return int64(len(text)) <= n || text[n] == '\n' || text[n] == '\r', err
+	text, err := s.peek(n + 2)
+	behind := text[min(n, int64(len(text))):]
+	return len(behind) == 0 || behind[0] == '\n' || behind[0] == '\r' && (s.dialect.CR || len(behind) == 1 || behind[1] == '\n'), err
 }
 
 // passEnd passes the end of line that the chunk that was found last has now and had not.
@@ -251,7 +255,7 @@ func (s *search) take(n int64) ([]byte, error) {
 	text, err := s.peek(n)
 	s.buf = s.buf[len(text):]
 	s.at += int64(len(text))
-	s.line += countLines(text)
+	s.line += s.dialect.CountLines(text)
 	return text, err
 }
 
@@ -270,13 +274,14 @@ func (s *search) find(h hashed) (bool, error) {
 			}
 			if sum := sha256.Sum256(text); int64(len(text)) == h.bytes && hex.EncodeToString(sum[:16]) == h.hash {
 				last := text[max(len(text)-1, 0):]
-				whole, err := s.ends(h.bytes, h.bytes == 0 || endsLine(last))
+				line := bytes.Equal(last, []byte("\n")) || s.dialect.CR && endsLine(last)
+				whole, err := s.ends(h.bytes, h.bytes == 0 || line)
 				if err != nil {
 					return false, err
 				}
 				if whole {
 					s.cr = bytes.Equal(last, []byte("\r"))
-					s.cut = h.bytes > 0 && !endsLine(last)
+					s.cut = h.bytes > 0 && !line
 					_, err := s.take(h.bytes)
 					return true, err
 				}
@@ -295,11 +300,8 @@ func (s *search) pass() (bool, error) {
 		if err != nil || len(text) == 0 {
 			return some, err
 		}
-		if i := bytes.IndexAny(text, "\r\n"); i >= 0 {
-			if text[i] == '\r' && i+1 < len(text) && text[i+1] == '\n' {
-				i++
-			}
-			_, err := s.take(int64(i) + 1)
+		if n := s.dialect.LineLen(text); endsLine(text[:n]) && (s.dialect.CR || text[n-1] == '\n') {
+			_, err := s.take(int64(n))
 			return true, err
 		}
 		if _, err := s.take(int64(len(text))); err != nil {

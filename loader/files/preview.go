@@ -1,6 +1,8 @@
 package files
 
 import (
+	"context"
+
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker/keysize"
@@ -9,14 +11,12 @@ import (
 )
 
 // Create implements dataset.Dataset.
-func (d *Dataset) Create(product server.Product, name pgx.Identifier) (string, *server.Table, error) {
+func (d *Dataset) Create(ctx context.Context, product server.Product, name pgx.Identifier) (string, *server.Table, error) {
 	if !d.CreateTable {
 		return "", nil, dataset.Refuse("--create-table makes it, of types that fit the file")
 	}
 	d.info.Product = product
-	c := d.spec
-	c.header = c.headerOfNew(&d.Request)
-	create, columns, err := c.createDDL(d.info.Product, &d.Request, name)
+	create, columns, err := d.createDDL(ctx, d.info.Product, name)
 	if err != nil {
 		return "", nil, err
 	}

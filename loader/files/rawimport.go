@@ -124,7 +124,7 @@ func (d *Dataset) count(r chunker.Range) (int64, error) {
 // it cannot. Seen on 21.1: it counts records, as does its reader, which knows no blank ones
 // and no ends of lines but LF and CRLF.
 func inFront(front []byte, d csv.Dialect) (n int, why string) {
-	body := front[Skipped(front, 0):]
+	body := front[Skipped(front, 0, d):]
 	if len(body) == 0 && len(front) > 0 {
 		return 0, "begins with a byte order mark, which IMPORT INTO takes for data"
 	}

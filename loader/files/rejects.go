@@ -132,5 +132,8 @@ func (c *spec) wholeRecords() bool {
 			return false
 		}
 	}
-	return len(c.Fields) == c.Width
+	if slices.ContainsFunc(c.Files, func(f File) bool { return f.Order != nil }) {
+		return false
+	}
+	return len(c.Fields) == c.Width && !c.Tail && !c.ShortRows
 }

@@ -218,7 +218,7 @@ func dirty(n int) (text string, want []string) {
 			fmt.Fprintf(&b, "\"%d\",\"%s\",\n", i, a)
 		case 2:
 			c = "line one\r\nline \"two\"\ttab\\N\\"
-			fmt.Fprintf(&b, "%d,%s,\"line one\r\nline \"\"two\"\"\ttab\\N\\\"\r", i, a)
+			fmt.Fprintf(&b, "%d,%s,\"line one\r\nline \"\"two\"\"\ttab\\N\\\"\r\n", i, a)
 		case 3:
 			a = strings.Repeat("é,", 500)
 			fmt.Fprintf(&b, "%d,\"%s\",\"\"\n", i, a)

@@ -55,8 +55,8 @@ func copied(conn *pgx.Conn, d csv.Dialect, text string, width int) (list []strin
 	return list, true
 }
 
-// FuzzRecordsAreThoseOfCopy holds that whatever PostgreSQL's COPY takes is read in the
-// same way here.
+// FuzzRecordsAreThoseOfCopy holds that what PostgreSQL's COPY takes is read in the same way here,
+// where no quote stands within a field: other texts do not go to it as they are.
 func FuzzRecordsAreThoseOfCopy(f *testing.F) {
 	for _, text := range []string{
 		"a,b\nc,d\n", "a,\"b\"\r\n\"c\",\r\n", "\"a\"\"b\",\"c\nd\"\n", "a\"b,c\"d,e\n", ",\"\"\n", "a\rb\r", "\n\n", "\"\\\"\",x\n",
@@ -75,7 +75,10 @@ func FuzzRecordsAreThoseOfCopy(f *testing.F) {
 	defer conn.Close(ctx)
 	var mu sync.Mutex
 	f.Fuzz(func(t *testing.T, text string, delimiter, quote, escape byte, null string) {
-		d := csv.Dialect{Delimiter: delimiter, Quote: quote, Escape: escape, Null: null}
+		d := csv.Dialect{Delimiter: delimiter, Quote: quote, Escape: escape, Null: null, CR: !strings.Contains(text, "\n")}
+		if (&files.CSV{Dialect: d}).Rewrites([]byte(text)) {
+			t.Skip()
+		}
 		if d.Check() != nil || quote == 0 || strings.Contains(text, `\.`) {
 			// Up to 17 a line of \. ends the data of COPY, also within a file.
 			t.Skip()

@@ -39,8 +39,9 @@ type Load struct {
 	CommitMode commit.Mode
 	Method     commit.Method
 	Workers    WorkerCount
-	// Notes are what the user should know before the first row.
-	Notes []string
+	// Notes are what the user should know before the first row. Guesses are what was guessed
+	// about the input, where a value depends on it.
+	Notes, Guesses []string
 
 	settings  Settings
 	srv       *server.Server
@@ -71,7 +72,10 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	}
 	res, err := l.runner.Run(ctx)
 	if err != nil {
-		return res, l.check.lost(res, err)
+		if err = l.check.lost(res, err); res.Rows == 0 {
+			err = l.record.unmake(ctx, l.srv, l.pool, l.Table, err)
+		}
+		return res, err
 	}
 	for _, step := range []func(context.Context, loader.Result) error{l.settle, l.complete, l.remember, l.restoreIndexes, l.confirm} {
 		if err := step(ctx, res); err != nil {

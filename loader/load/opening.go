@@ -57,15 +57,19 @@ type opening struct {
 	attached bool            // the job of an earlier run has the table offline
 	plan     chunker.Plan
 	notes    []string
+	guesses  []string // about the input, on which values depend
 }
 
 // tell adds a note for the user before the first row.
 func (o *opening) tell(text string) { o.notes = append(o.notes, text) }
 
+// guess adds what was guessed about the input.
+func (o *opening) guess(text string) { o.guesses = append(o.guesses, text) }
+
 // forDataset returns what the dataset may use.
 func (o *opening) forDataset() *dataset.Opening {
 	d := &dataset.Opening{
-		DB: o.pool, Info: o.srv.Info, Table: o.table, Stop: o.req.Stop, Note: o.tell, AnyTime: o.req.AnyTime, Workers: o.req.Workers,
+		DB: o.pool, Info: o.srv.Info, Table: o.table, Stop: o.req.Stop, Note: o.tell, Guess: o.guess, AnyTime: o.req.AnyTime, Workers: o.req.Workers,
 		Imported: o.imported != nil, Fixed: o.imported != nil && o.imported.Mode == importer.URLs,
 	}
 	if o.req.Input != nil {

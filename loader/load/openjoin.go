@@ -41,7 +41,7 @@ func (o *opening) join(ctx context.Context) (*Load, error) {
 	}
 	l := &Load{
 		ID: r.load, Dataset: o.dataset, Table: o.table, Plan: o.plan, CommitMode: o.choice.Mode, Method: o.choice.Method, Workers: o.workers(),
-		Notes: append(o.notes, o.sessions.Notes()...), settings: o.req.Settings,
+		Guesses: o.guesses, Notes: append(o.notes, o.sessions.Notes()...), settings: o.req.Settings,
 		srv: o.srv, pool: o.pool, sessions: o.sessions, record: r, check: o.check,
 		tunes: o.req.Chunk == 0 && o.imported == nil,
 	}

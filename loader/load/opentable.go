@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkload/loader"
 	"bulkload/loader/dataset"
 	"bulkload/loader/importer"
@@ -61,8 +64,14 @@ func (o *opening) findTable(ctx context.Context) error {
 	if !errors.Is(err, server.ErrNoTable) {
 		return asTableError(err)
 	}
-	ddl, table, refused := o.dataset.Create(o.srv.Product, name)
+	if other := otherCase(ctx, o.pool, name); other != "" {
+		return dataset.Refuse("%v; there is one called %s: --table '%s'", err, other, other)
+	}
+	ddl, table, refused := o.dataset.Create(ctx, o.srv.Product, name)
+	var target *TableError
 	switch {
+	case refused != nil && (!errors.As(refused, &target) || target.Flags):
+		return refused
 	case refused != nil && o.purpose == toPreview:
 		return dataset.Refuse("no table %s; %v", server.Display(name), refused)
 	case refused != nil:
@@ -78,7 +87,26 @@ func (o *opening) findTable(ctx context.Context) error {
 		o.tell("table created: " + ddl)
 	}
 	o.table, err = server.DescribeCreated(ctx, o.pool, o.srv.Info, name)
+	if err == nil && o.table.Empty && o.dataset.Facts().Table == "" {
+		o.record.spec.Made = o.table.OID
+	}
 	return err
+}
+
+// otherCase returns the name, as --table takes it, of a table that is called as name is but for
+// the case of letters; empty where there is none, or more than one.
+func otherCase(ctx context.Context, db *pgxpool.Pool, name pgx.Identifier) string {
+	schema := ""
+	if len(name) > 1 {
+		schema = name[len(name)-2]
+	}
+	var other []string
+	if err := db.QueryRow(ctx, `SELECT array_agg(quote_ident(c.relname)) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = lower($1) AND n.nspname = CASE $2 WHEN '' THEN current_schema() ELSE $2 END`,
+		name[len(name)-1], schema).Scan(&other); err != nil || len(other) != 1 {
+		return "" // a hint, and no reason to fail
+	}
+	return other[0]
 }
 
 // asTableError makes a *TableError of a name that is no table's.

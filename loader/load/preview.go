@@ -114,7 +114,7 @@ func (o *opening) asPreview() *Preview {
 	w := o.workers()
 	p.Workers, p.MaxWorkers, p.WorkersWhy = w.Start, w.Max, w.Why
 	p.Statement = commit.Compose(o.options(), o.srv.Product)
-	p.Notes = slices.Concat([]string{}, o.notes, o.plan.Notes, o.table.Notes)
+	p.Notes = slices.Concat([]string{}, o.guesses, o.notes, o.plan.Notes, o.table.Notes)
 	p.fill(o)
 	if o.imported != nil {
 		p.asImport(o)

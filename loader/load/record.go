@@ -25,7 +25,9 @@ type spec struct {
 	InOrder bool `json:"in_order,omitempty"`
 	// Unique are the deferred unique indexes, to name duplicates.
 	Unique []indexes.Unique `json:"unique,omitempty"`
-	Empty  bool             `json:"empty,omitempty"` // the table had no row when the load began
+	// Made is the OID of the table that the load made; zero: it was there.
+	Made  uint32 `json:"made,omitempty"`
+	Empty bool   `json:"empty,omitempty"` // the table had no row when the load began
 	importer.Kept
 	// Identity is that of the table; older versions did not keep it.
 	Identity *identity `json:"identity,omitempty"`

@@ -133,7 +133,15 @@ func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (
 	if err := t.find(ctx, db, info, name); err != nil {
 		return nil, err
 	}
-	if why, ok := notTables[t.Kind]; ok {
+	why, ok := notTables[t.Kind]
+	if t.Kind == "v" && info.Product == PostgreSQL {
+		// A trigger may take the rows of a view.
+		if err := db.QueryRow(ctx, `SELECT NOT EXISTS (SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = $1::INT8::OID AND tgenabled <> 'D' AND tgtype::INT8 & $2::INT8 = $2::INT8)`,
+			int64(t.OID), int64(triggerOnInsert|triggerInstead)).Scan(&ok); err != nil {
+			return nil, fmt.Errorf("describe the triggers of %s: %w", Display(t.Name), err)
+		}
+	}
+	if ok {
 		return nil, &TargetError{Name: Display(t.Name), Reason: why}
 	}
 	steps := []struct {
@@ -287,6 +295,9 @@ func (t *Table) triggers(ctx context.Context, db Querier) error {
 // triggerOnInsert is the bit of pg_trigger.tgtype of triggers that an INSERT fires
 // (PostgreSQL, src/include/catalog/pg_trigger.h).
 const triggerOnInsert = 4
+
+// triggerInstead is that of triggers that take the place of the statement.
+const triggerInstead = 64
 
 // onInsert reads the names of the triggers that rows of the table fire when they are
 // inserted, wherever they end up.

@@ -41,7 +41,7 @@ func noTable(name pgx.Identifier, hint string) error {
 
 // notTables says why a relation of a pg_class.relkind takes no rows.
 var notTables = map[string]string{
-	"v": "is a view; name the table under it",
+	"v": "is a view without an INSTEAD OF INSERT trigger; name the table under it",
 	"m": "is a materialized view, which is filled by REFRESH; name the table under it",
 	"f": "is a foreign table; load into the table on its own server",
 	"S": "is a sequence, not a table",

@@ -23,7 +23,7 @@ func makeFiles(dir string, text bool) (fileSet, error) {
 		return set, err
 	}
 	d := csv.Dialect{Delimiter: ',', Quote: '"'}
-	body := csv.LineLen(data)
+	body := d.LineLen(data)
 	header, err := stdcsv.NewReader(strings.NewReader(string(data[:body]))).Read()
 	if err != nil {
 		return set, err

@@ -1,0 +1,50 @@
+package files
+
+import (
+	"bytes"
+	"errors"
+
+	"bulkload/chunker/csv"
+)
+
+// A Guard finds quoted fields that hold whole records of the file, as one does whose quote is a
+// mark of inches and no bracket. Both readings are then possible, and nobody but the user knows
+// which is meant. The zero value finds none.
+type Guard struct {
+	// On says that the quote is guessed. One that the user named is a quote.
+	On bool `json:"on,omitempty"`
+	// Forms are those of the fields in the first records; a line is a record where it fits.
+	Forms []Form `json:"forms,omitempty"`
+}
+
+// errSwallowed: a quoted field may hold whole records.
+var errSwallowed = errors.New(`a quoted field from here on holds lines that may be records of their own; --quote none takes quotes for text, --quote '"' takes the field as it is`)
+
+// swallows reports whether each line of a record, its end aside, is a record by itself where
+// quotes are text.
+func (g *Guard) swallows(record []byte, d csv.Dialect, width int) bool {
+	if !g.On || d.Quote == 0 || width < 2 {
+		return false
+	}
+	record = bytes.TrimRight(record, "\r\n")
+	end := byte('\n')
+	if d.CR {
+		end = '\r'
+	}
+	if bytes.IndexByte(record, end) < 0 {
+		return false
+	}
+	plain := csv.Dialect{Delimiter: d.Delimiter, Null: d.Null}
+	for line := range bytes.SplitSeq(record, []byte{end}) {
+		if bytes.Count(line, []byte{d.Delimiter}) != width-1 {
+			return false
+		}
+		fields, _, _ := plain.Fields(line, nil, nil)
+		for i := range fields {
+			if i < len(g.Forms) && g.Forms[i] != 0 && !fields[i].Null && FormOf(bytes.Trim(fields[i].Text, string(d.Quote)))&g.Forms[i] == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}

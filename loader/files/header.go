@@ -1,0 +1,190 @@
+package files
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"bulkload/chunker/csv"
+	"bulkload/loader/failure"
+	"bulkload/loader/server"
+)
+
+// A verdict says whether the first record is a header.
+type verdict int
+
+const (
+	unknown verdict = iota
+	header
+	data
+	contradictory
+)
+
+// byForms looks whether the fields of the first record have the form of the column below: a
+// header has words where the others have numbers or dates.
+func (c *spec) byForms() verdict {
+	if len(c.sample) < 2 {
+		return unknown
+	}
+	below := formsOf(sampled(c.sample[1:], c.Width))
+	v := unknown
+	for i, f := range c.sample[0] {
+		if i >= len(below) || below[i] == 0 || f.Null || len(f.Text) == 0 {
+			continue
+		}
+		this := header
+		if form := FormOf(f.Text); form&below[i] != 0 || form&numberForm != 0 && below[i]&(intForm|numberForm) != 0 {
+			this = data
+		}
+		switch {
+		case v == unknown:
+			v = this
+		case v != this:
+			return contradictory
+		}
+	}
+	return v
+}
+
+// errHeader says that nobody knows what the first record is.
+func (c *spec) errHeader() error {
+	return failure.Reading(c.Files[0].Name, fmt.Errorf("it is not clear whether its first record, %s, is a header: --header yes takes it for names, --header no for a row", strings.Join(shortened(c.sample[0]), ", ")))
+}
+
+// headerOfNew decides whether files have a header whose table is still to be made: they do,
+// unless a field of the first record has the form of the column below it.
+func (c *spec) headerOfNew(f *Request) (Header, error) {
+	if c.header != HeaderAuto {
+		return c.header, nil
+	}
+	v := c.byForms()
+	if v == contradictory {
+		return "", c.errHeader()
+	}
+	if v == unknown && f.Columns != nil {
+		// The names are given: a first record that has none of them is a row.
+		if v = data; c.named(f.Columns) > 0 {
+			v = header
+		}
+	}
+	if v == data {
+		return HeaderNo, nil
+	}
+	return HeaderYes, nil
+}
+
+// named returns how many of the first record's fields are one of the names, in any spelling.
+func (c *spec) named(names []string) (n int) {
+	for _, name := range namesOf(c.sample[0]) {
+		if slices.ContainsFunc(names, func(x string) bool { return sameName(x, name) }) {
+			n++
+		}
+	}
+	return n
+}
+
+// headerOf decides whether files have a header, by the names of the table's columns and those
+// that flags give, in any spelling, and by the types of what is below.
+func (c *spec) headerOf(t *server.Table, f *Request) (Header, error) {
+	if c.header != HeaderAuto {
+		return c.header, nil
+	}
+	known := writable(t)
+	for name := range f.Map {
+		known = append(known, name)
+	}
+	if f.Columns != nil {
+		known = f.Columns
+	}
+	matched, v := c.named(known), c.byForms()
+	switch {
+	case v == contradictory && matched == 0:
+		return "", c.errHeader()
+	case v == data && matched > 0:
+		return "", c.errHeader()
+	case matched > 0 && matched*2 < c.Width && v == unknown:
+		return "", c.errHeader()
+	case matched*2 >= c.Width, v == header:
+		return HeaderYes, nil
+	}
+	return HeaderNo, nil
+}
+
+// spelling returns a name without case, blanks and signs: First Name and first_name are the same.
+func spelling(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case ' ', '_', '-', '.', '\t':
+			return -1
+		}
+		return r
+	}, strings.ToLower(name))
+}
+
+func sameName(a, b string) bool { s := spelling(a); return s != "" && s == spelling(b) }
+
+// mostNameBytes is how long a name may be (PostgreSQL, NAMEDATALEN 64, which it cuts silently).
+const mostNameBytes = 63
+
+// systemNames are those of columns that every table has (PostgreSQL, ddl-system-columns;
+// CockroachDB has the last two beside tableoid).
+var systemNames = []string{"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "rowid", "crdb_internal_mvcc_timestamp", "crdb_internal_origin_id", "crdb_internal_origin_timestamp"}
+
+// usable returns names that columns can have, one for each name of a header: an empty one is
+// called by its place, a long one is cut, one that is reserved or there already gets an ending.
+func usable(names []string) []string {
+	list := make([]string, 0, len(names))
+	for i, n := range names {
+		n = strings.ToValidUTF8(strings.ReplaceAll(n, "\x00", ""), "")
+		if n == "" {
+			n = fmt.Sprintf("column%d", i+1)
+		}
+		n = cutName(n, "")
+		if slices.Contains(systemNames, n) {
+			n += "_"
+		}
+		plain := n
+		for k := 2; slices.Contains(list, n) || n != plain && slices.Contains(names, n); k++ {
+			n = cutName(plain, fmt.Sprintf("_%d", k))
+		}
+		list = append(list, n)
+	}
+	return list
+}
+
+// cutName cuts a name between two characters so that it has room for an ending.
+func cutName(name, ending string) string {
+	for len(name)+len(ending) > mostNameBytes {
+		name = name[:len(name)-1]
+	}
+	return strings.ToValidUTF8(name, "") + ending
+}
+
+// firstIsOdd returns an error where no other record has as many fields as the first: it is a
+// title, or the others end with a delimiter.
+func (c *spec) firstIsOdd(f *Request) error {
+	width, counts, most := len(c.sample[0]), map[int]int{}, 0
+	for _, r := range c.sample[1:] {
+		if !blank(r) {
+			counts[len(r)]++
+		}
+	}
+	for w, n := range counts {
+		if n > counts[most] || n == counts[most] && w > most {
+			most = w
+		}
+	}
+	if counts[width] > 0 || len(counts) == 0 || f.ShortRows && most < width || !f.MaxErrors.none() {
+		return nil
+	}
+	file := &File{Name: c.sampled}
+	at := slices.IndexFunc(c.sample, func(r []csv.Field) bool { return len(r) == most })
+	if most == width+1 && !slices.ContainsFunc(c.sample[1:], func(r []csv.Field) bool { return len(r) == most && !r[width].Null }) {
+		names := strings.Join(append(usable(namesOf(c.sample[0])), "x"), ",")
+		return failure.Reading(file.Name, fmt.Errorf("its first record has %d fields, and the others end with a delimiter more; --skip %d --header no --columns %s --map x= reads them so", width, f.Skip+1, names))
+	}
+	if most < width {
+		return failure.Reading(file.Name, fmt.Errorf("its first record has %d fields, and %d others have %d; --short-rows null takes NULL for those that are missing, --skip %d passes over the lines in front", width, counts[most], most, f.Skip+at))
+	}
+	return failure.Reading(file.Name, fmt.Errorf("its first record has %d fields, and %d others have %d; --skip %d passes over the lines in front of the header", width, counts[most], most, f.Skip+at))
+}

@@ -1,0 +1,164 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"bulkload/chunker"
+	"bulkload/chunker/csv"
+)
+
+// judged returns what is known of the columns of files: of those on a disk by all of their
+// records, of others by the first ones. all says that there are no others.
+//
+// Judging reads the files once more than loading them. It stops as soon as all columns are text.
+func (c *spec) judged(ctx context.Context, in *Input) (columns []Column, all bool, err error) {
+	columns = newColumns(c.Width)
+	for _, r := range c.sample {
+		for i := range min(len(r), c.Width) {
+			if !r[i].Null {
+				columns[i].add(r[i].Text)
+			}
+		}
+	}
+	src := &CSV{Files: c.Files, Dialect: c.Dialect, Width: c.Width, MaxRecordBytes: c.MaxRecord, Input: in}
+	defer src.Close()
+	all = true
+	var ranges []chunker.Range
+	for i := range c.Files {
+		f := &c.Files[i]
+		if f.Name == Stdin || isURL(f.Name) {
+			all = false
+			continue
+		}
+		ranges = append(ranges, chunker.Range{First: f.First, End: f.End()})
+	}
+	var mu sync.Mutex
+	text := func() bool { // all columns are
+		mu.Lock()
+		defer mu.Unlock()
+		for i := range columns {
+			if columns[i].forms != 0 {
+				return false
+			}
+		}
+		return true
+	}
+	workers := runtime.GOMAXPROCS(0)
+	work := make(chan chunker.Span, workers)
+	group, ctx := errgroup.WithContext(ctx)
+	// 1. Cut: the spans of a file in their order.
+	group.Go(func() error {
+		defer close(work)
+		for _, r := range ranges {
+			spans := src.Cut(r)
+			for !text() {
+				span, err := spans.Next(math.MaxInt64)
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					return err
+				}
+				select {
+				case work <- span:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+		}
+		return nil
+	})
+	// 2. Judge. A record that cannot be read is told when it is loaded.
+	for range workers {
+		group.Go(func() error {
+			mine := newColumns(c.Width)
+			o := &origin{src: src}
+			for span := range work {
+				o.span = span
+				if err := src.read(o); err != nil {
+					return err
+				}
+				if err := c.judge(mine, o); err != nil {
+					return err
+				}
+				src.Done(span)
+				mu.Lock()
+				for i := range mine {
+					columns[i].merge(mine[i])
+					mine[i] = columns[i]
+				}
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	return columns, all, group.Wait()
+}
+
+// judge takes the records of a span in. Its error is a record of which nobody knows what it is.
+func (c *spec) judge(columns []Column, o *origin) error {
+	scan := csv.Scanner{Dialect: c.Dialect, Buf: o.raw, EOF: true}
+	for at := 0; at < len(o.raw); at = scan.At {
+		if !scan.Skip(scan.Rows+1, math.MaxInt) {
+			return nil
+		}
+		var err error
+		o.fields, o.text, err = c.Dialect.Fields(o.raw[at:scan.At], o.fields[:0], o.text[:0])
+		if err != nil {
+			continue
+		}
+		o.fields = o.src.ordered(o)
+		if scan.Multiline && len(o.fields) == c.Width && c.Guard.swallows(o.raw[at:scan.At], c.Dialect, c.Width) && c.MaxErrors.none() {
+			return &DataError{o.place(at), errSwallowed.Error()}
+		}
+		scan.Multiline = false
+		for i := range min(len(o.fields), len(columns)) {
+			if !o.fields[i].Null {
+				columns[i].add(o.fields[i].Text)
+			}
+		}
+	}
+	return nil
+}
+
+// sampled returns the columns of records that are at hand.
+func sampled(records [][]csv.Field, width int) []Column {
+	columns := newColumns(width)
+	for _, r := range records {
+		for i := range min(len(r), width) {
+			if !r[i].Null {
+				columns[i].add(r[i].Text)
+			}
+		}
+	}
+	return columns
+}
+
+// formsOf returns the form of each column.
+func formsOf(columns []Column) []Form {
+	list := make([]Form, len(columns))
+	for i := range columns {
+		list[i] = columns[i].form()
+	}
+	return list
+}
+
+// formNames say forms to people.
+func (f Form) String() string {
+	for _, x := range []struct {
+		form Form
+		name string
+	}{{boolForm, "true or false"}, {intForm, "a whole number"}, {numberForm, "a number"}, {dateForm, "a date as 2006-01-02"}, {timeForm, "a time as 2006-01-02 15:04:05"}, {instantForm, "a time with an offset"}, {uuidForm, "a UUID"}} {
+		if f&x.form != 0 {
+			return x.name
+		}
+	}
+	return "a text"
+}

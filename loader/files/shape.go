@@ -1,0 +1,83 @@
+package files
+
+import (
+	"bytes"
+	"fmt"
+
+	"bulkload/chunker/csv"
+)
+
+// shaped returns the fields of a record without what a last delimiter leaves, and with those
+// that it ends without, as far as the flags allow that.
+func (s *CSV) shaped(fields []csv.Field) []csv.Field {
+	if s.Tail && len(fields) == s.Width+1 && fields[s.Width].Null {
+		fields = fields[:s.Width]
+	}
+	for s.ShortRows && len(fields) < s.Width {
+		fields = append(fields, csv.Field{Null: true})
+	}
+	return fields
+}
+
+func (s *CSV) widthError(got []csv.Field) error {
+	switch {
+	case len(got) == 1 && got[0].Null && s.Dialect.Null == "":
+		return fmt.Errorf("an empty line; records have %d fields", s.Width)
+	case s.Tolerate: // what may help is for who loads all of the file
+		return fmt.Errorf("%d fields; records have %d", len(got), s.Width)
+	case s.Tail && len(got) == s.Width+1:
+		return fmt.Errorf("%d fields, and the header names %d; the last has no name: --columns names them all", len(got), s.Width)
+	case len(got) < s.Width:
+		return fmt.Errorf("%d fields; records have %d; --short-rows null takes NULL for those that are missing, and --skip N passes over N lines in front of the header", len(got), s.Width)
+	case len(got) == s.Width+1 && got[s.Width].Null:
+		return fmt.Errorf("%d fields; records have %d; where all end with a delimiter that the header lacks, --skip 1 --header no --columns names them, and --map x= leaves the last out", len(got), s.Width)
+	}
+	return fmt.Errorf("%d fields; records have %d; --skip N passes over N lines in front of the header, --delimiter and --quote say how fields are written", len(got), s.Width)
+}
+
+// unexpected returns the first field that has not the form that its type was guessed by, or -1.
+func (s *CSV) unexpected(fields []csv.Field) int {
+	for i, f := range s.Expected {
+		if f != 0 && i < len(fields) && !fields[i].Null && FormOf(fields[i].Text)&f == 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+func (s *CSV) unexpectedError(fields []csv.Field) error {
+	i := s.unexpected(fields)
+	name := fmt.Sprintf("field %d", i+1)
+	for k, field := range s.Fields {
+		if field == i {
+			name = s.Cols[k].Name
+		}
+	}
+	return fmt.Errorf("column %s: %q is not %s, as in the first records, from which the type was guessed; load into another table with --types %s=TEXT, or from a file on a disk", name, fields[i].Text[:min(len(fields[i].Text), maxName)], s.Expected[i], quoteIf(name))
+}
+
+// withoutBlank returns the end of a file without the blank lines behind its last record. Where
+// records have one field, a blank line is one.
+func (s *CSV) withoutBlank(text []byte) []byte {
+	if s.Width < 2 {
+		return text
+	}
+	kept := len(bytes.TrimRight(text, "\r\n"))
+	if kept == 0 {
+		return text[:0]
+	}
+	return text[:kept+s.Dialect.LineLen(text[kept:])]
+}
+
+// ordered returns the fields of a record in the order of the first file's.
+func (s *CSV) ordered(o *origin) []csv.Field {
+	_, f := s.file(o.span.First)
+	if f.Order == nil || len(o.fields) != len(f.Order) {
+		return o.fields
+	}
+	o.other = append(o.other[:0], o.fields...)
+	for i, at := range f.Order {
+		o.fields[i] = o.other[at]
+	}
+	return o.fields
+}

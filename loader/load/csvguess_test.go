@@ -1,0 +1,373 @@
+package load_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/text/encoding/charmap"
+
+	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/failure"
+	"bulkload/loader/files"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+	"bulkload/loader/server"
+)
+
+// A guessCase is a file, and what becomes of it without flags that say how it is written.
+type guessCase struct {
+	name, file string // file is the text; a name with a dot is the file's
+	table      string // columns of the table; empty: --create-table makes it
+	set        func(*files.Request)
+	// want are the rows, types those of the columns as PostgreSQL names them where not empty.
+	want  []string
+	types string
+	// err is a part of the error, and kind its kind: nothing is loaded then, and no table made.
+	err  string
+	kind failure.Kind
+	told string // a guess that is told with --quiet too
+}
+
+func behind(n int, head, line, last string) string {
+	return head + strings.Repeat(line, n) + last
+}
+
+var guessCases = []guessCase{
+	// Delimiters.
+	{name: "a decimal comma is no delimiter", file: "Milch;1,09\nBrot;2,49\nSaft;-13,99\n", table: "a TEXT, b TEXT", want: []string{`"Brot"|"2,49"|`, `"Milch"|"1,09"|`, `"Saft"|"-13,99"|`}},
+	{name: "nor where the table would take it", file: "Milch;1,09\nBrot;2,49\n", table: "a TEXT, b NUMERIC", err: `"1,09"`, kind: failure.Data},
+	{name: "a tie", file: "a|b,c|d\ne|f,g|h\n", err: `--delimiter ',' gives 2 fields: "e|f" and "g|h"; --delimiter '|' gives 3 fields: "e" and "f,g" and "h"`, kind: failure.Data},
+	{name: "a tie that the table's width settles", file: "p|q,r|s\ne|f,g|h\n", table: "a TEXT, b TEXT, c TEXT", want: []string{`"p"|"q,r"|"s"|`, `"e"|"f,g"|"h"|`}, told: "delimiter '|'"},
+	{name: "a tie that the types settle", file: "1|x,7|2\n2|y,8|3\n", table: "a TEXT, b INT8", err: "it is not clear what is between its fields", kind: failure.Data},
+	{name: "a tie that the name settles.tsv", file: "p\tq, c\nd\te, f\n", table: "a TEXT, b TEXT", want: []string{`"p"|"q, c"|`, `"d"|"e, f"|`}},
+	{name: "quotes are evidence", file: "\"a;b\",\"c\"\n\"d;e\",\"f\"\n", table: "a TEXT, b TEXT", want: []string{`"a;b"|"c"|`, `"d;e"|"f"|`}},
+	// Headers.
+	{name: "names given, a row in front", file: "Smith,Main Street\nJones,12 High Street\n", table: "a TEXT, b TEXT", set: func(f *files.Request) { f.Columns = []string{"a", "b"} }, want: []string{`"Jones"|"12 High Street"|`, `"Smith"|"Main Street"|`}, told: "no header"},
+	{name: "names given that the header has", file: "A,b\nJones,12 High Street\n", table: "a TEXT, b TEXT", set: func(f *files.Request) { f.Columns = []string{"a", "b"} }, want: []string{`"Jones"|"12 High Street"|`}},
+	{name: "another spelling", file: "First Name,City\nAnn,Oslo\n", table: "first_name TEXT, city TEXT", want: []string{`"Ann"|"Oslo"|`}},
+	{name: "yet another", file: "firstName;CITY\nAnn;Oslo\n", table: "first_name TEXT, city TEXT", want: []string{`"Ann"|"Oslo"|`}},
+	{name: "no names, numbers", file: "1,Ann\n2,Bob\n", want: []string{`"1"|"Ann"|`, `"2"|"Bob"|`}, types: "bigint,text", told: "no header"},
+	{name: "no names, dates", file: "x,2020-01-01\ny,2020-01-02\n", want: []string{`"x"|"2020-01-01"|`, `"y"|"2020-01-02"|`}, types: "text,date", told: "no header"},
+	{name: "half a header", file: "id,2019\n1,5\n2,6\n", err: "--header yes takes it for names, --header no for a row", kind: failure.Data},
+	{name: "words alone", file: "a,b\nc,d\n", want: []string{`"c"|"d"|`}, told: "header row"},
+	{name: "words for numbers", file: "x,y\n1,d\n", table: "a INT8, b TEXT", set: func(f *files.Request) { f.Columns = []string{"a", "b"} }, want: []string{`"1"|"d"|`}},
+	// Quotes and ends of lines.
+	{name: "quotes within fields", file: "a|b\n1|{\"a\": 1}\n2|37°36'37.8\"N 12\"\n3|say \"\"hi\n", want: []string{`"1"|"{\"a\": 1}"|`, `"2"|"37°36'37.8\"N 12\""|`, `"3"|"say \"\"hi"|`}},
+	{name: "text behind a quote", file: "a,b\n1,x\n2,\"y\"z\n", table: "a INT8, b TEXT", err: ":3: text follows a closing quote", kind: failure.Data},
+	{name: "records within quotes", file: "id,name,size\n0,Nail,1\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", err: ":3: a quoted field from here on holds lines that may be records of their own; --quote none", kind: failure.Data},
+	{name: "the same into a table", file: "id,name,size\n0,Nail,1\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", table: "id INT8, name TEXT, size INT8", err: ":3: a quoted field from here on", kind: failure.Data},
+	{name: "the same without quotes", file: "id,name,size\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", set: func(f *files.Request) { f.NoQuote = true }, want: []string{`"1"|"\"Pipe"|"3"|`, `"2"|"Rod"|"4"|`, `"3"|"Tube 5\""|"6"|`}},
+	{name: "the same with them", file: "id,name,size\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", set: func(f *files.Request) { f.Quote = '"' }, want: []string{`"1"|"Pipe,3\n2,Rod,4\n3,Tube 5"|"6"|`}},
+	{name: "lines within quotes", file: "id,text\n1,\"two\nlines, and more\"\n2,x\n", want: []string{`"1"|"two\nlines, and more"|`, `"2"|"x"|`}},
+	{name: "a CR within a field", file: "note,n\nfoo\rbar,1\nbaz,2\n", want: []string{`"baz"|"2"|`, `"foo\rbar"|"1"|`}},
+	{name: "CRs alone", file: "note,n\rfoo,1\rbaz,2\r", want: []string{`"baz"|"2"|`, `"foo"|"1"|`}},
+	{name: "blank lines at the end", file: "a,b\r\n1,2\r\n3,4\r\n\r\n\r\n", want: []string{`"1"|"2"|`, `"3"|"4"|`}},
+	{name: "a delimiter at the end of all", file: "a,b,\n1,2,\n3,4,\n", want: []string{`"1"|"2"|`, `"3"|"4"|`}, types: "bigint,bigint"},
+	{name: "the same into a table", file: "a,b,\n1,2,\n3,4,\n", table: "a INT8, b INT8", want: []string{`"1"|"2"|`, `"3"|"4"|`}},
+	{name: "that the header lacks", file: "a|b\n1|2|\n3|4|\n", err: "--skip 1 --header no --columns a,b,x --map x=", kind: failure.Data},
+	{name: "short records", file: "a,b,c\n1,2,3\n4,5\n", err: "--short-rows null", kind: failure.Data},
+	{name: "short records that are allowed", file: "a,b,c\n1,2,3\n4,5\n", set: func(f *files.Request) { f.ShortRows = true }, want: []string{`"1"|"2"|"3"|`, `"4"|"5"|NULL|`}},
+	{name: "a title", file: "Report of 2025\n\nid,name\n1,a\n2,b\n", err: "--skip 2 passes over", kind: failure.Data},
+	// Types.
+	{name: "signs, zeros and parts", file: "a,b,c,d,e\n+14155550123,06103,1234,-0,7\n+4930123456,90210,12E4,5,-3\n", want: []string{`"+14155550123"|"06103"|"1234"|"-0"|"7"|`, `"+4930123456"|"90210"|"12E4"|"5"|"-3"|`}, types: "text,text,text,text,bigint"},
+	{name: "digits", file: "a,b,c\n115792089237316195423570985008687907853269984665640564039457,1.10,9223372036854775808\n10,0.000001,1\n", want: []string{`"10"|"0.000001"|"1"|`, `"115792089237316195423570985008687907853269984665640564039457"|"1.10"|"9223372036854775808"|`}, types: "numeric,numeric,numeric"},
+	{name: "dates that are none", file: "a,b,c\n2020-01-01,2023-02-28,10:30\n0000-00-00,2023-02-30,25:61\n", want: []string{`"0000-00-00"|"2023-02-30"|"25:61"|`, `"2020-01-01"|"2023-02-28"|"10:30"|`}, types: "text,text,text"},
+	{name: "zeros behind the first records", file: behind(1500, "id,zip\n", "1,90210\n", "2,06103\n"), types: "bigint,text"},
+	{name: "times behind them", file: behind(1500, "id,d\n", "1,2020-01-05\n", "2,2020-01-06 13:45:00\n"), types: "bigint,text"},
+	{name: "truth", file: "a,b\ntrue,t\nFALSE,f\n", want: []string{`"false"|"f"|`, `"true"|"t"|`}, types: "boolean,text"},
+	{name: "blanks", file: "a,b\n 7,x\n8,y\n", want: []string{`" 7"|"x"|`, `"8"|"y"|`}, types: "text,text"},
+	{name: "types that are said", file: "a,b\n1,2\n", set: func(f *files.Request) { f.Types = map[string]string{"a": "NUMERIC(10,2)"}; f.Text = true }, want: []string{`"1.00"|"2"|`}, types: "numeric(10,2),text"},
+	// Names.
+	{name: "names that no column can have", file: "\"\",xmin,note,note," + strings.Repeat("é", 40) + "\n1,2,3,4,5\n", want: []string{`"1"|"2"|"3"|"4"|"5"|`}},
+	{name: "an expression from the column's own field", file: "id,amount\n1,5\n", table: "id INT8, amount INT8", set: func(f *files.Request) {
+		f.Set = []commit.Assignment{{Column: "amount", Expr: "(coalesce(amount, '0')::INT8 * 100)"}}
+	}, want: []string{`"1"|"500"|`}},
+	// Formats.
+	{name: "JSON", file: "{\"id\":1,\"n\":\"a\"}\n{\"id\":2,\"n\":\"b\"}\n", err: "is JSON and no CSV", kind: failure.Data},
+	{name: "HTML", file: "<!DOCTYPE html><html><body>Sign in, please</body></html>\n", err: "is an HTML page and no CSV", kind: failure.Data},
+	{name: "zip", file: "PK\x03\x04\x14\x00\x00\x00", err: "unzip -p", kind: failure.Data},
+	{name: "bzip2", file: bzipped, want: []string{`"1"|"a"|`}},
+	{name: "xz", file: xzipped, want: []string{`"1"|"a"|`}},
+	{name: "a DOS file", file: dos("id,name\n1,Müller\n"), set: func(f *files.Request) { f.Encoding = "cp850" }, want: []string{`"1"|"Müller"|`}},
+	{name: "not of its encoding", file: "id,name\n1,ok\n2,z\x81\xfe\x81\n", set: func(f *files.Request) { f.Encoding = "cp932" }, err: "line 3: byte 16, 0x81, is not valid in cp932", kind: failure.Data},
+}
+
+// bzipped and xzipped are "id,n\n1,a\n", by bzip2 and xz.
+const (
+	bzipped = "\x42\x5a\x68\x39\x31\x41\x59\x26\x53\x59\xd6\x73\x21\xda\x00\x00\x03\xd9\x00\x00\x10\x00\x04\x20\x00\x24\x21\x20\x00\x22\x19\x3d\x10\x86\x02\x84\x25\x6f\xc5\xdc\x91\x4e\x14\x24\x35\x9c\xc8\x76\x80"
+	xzipped = "\xfd\x37\x7a\x58\x5a\x00\x00\x04\xe6\xd6\xb4\x46\x02\x00\x21\x01\x16\x00\x00\x00\x74\x2f\xe5\xa3\x01\x00\x08\x69\x64\x2c\x6e\x0a\x31\x2c\x61\x0a\x00\x00\x00\x00\x3e\xe3\xce\x5d\x04\x4d\x07\x41\x00\x01\x21\x09\x6c\x18\xc5\xd5\x1f\xb6\xf3\x7d\x01\x00\x00\x00\x00\x04\x59\x5a"
+)
+
+func dos(text string) string {
+	b, err := charmap.CodePage850.NewEncoder().String(text)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// TestGuessesChangeNoValue loads files of which nothing is said: each value arrives as it is, or
+// nothing does.
+func TestGuessesChangeNoValue(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		srv := loadertest.Open(t, url)
+		for i, c := range guessCases {
+			name := fmt.Sprintf("t%d", i)
+			if c.table != "" {
+				loadertest.Exec(t, url, "CREATE TABLE "+name+" ("+c.table+")")
+			}
+			file := "x.csv"
+			if strings.Contains(c.name, ".") {
+				file = c.name
+			}
+			guesses, err := guess(t, srv, name, write(t, file, c.file), c)
+			switch {
+			case c.err != "":
+				if err == nil || !strings.Contains(err.Error(), c.err) || kindOf(err) != c.kind {
+					t.Errorf("%s: got %v (%v), want %s (%v)", c.name, err, kindOf(err), c.err, c.kind)
+				}
+				if n := tableRows(t, url, name); n > 0 || c.table == "" && n == 0 {
+					t.Errorf("%s: the table has %d rows", c.name, n)
+				}
+				continue
+			case err != nil:
+				t.Errorf("%s: %v", c.name, err)
+				continue
+			}
+			if c.want != nil {
+				checkRows(t, table(t, url, "SELECT "+texts(t, url, name)+" FROM "+name), c.want)
+			}
+			if got := columnTypes(t, url, name); c.types != "" && s.Product == server.PostgreSQL && got != c.types {
+				t.Errorf("%s: the types are %s, want %s", c.name, got, c.types)
+			}
+			if c.told != "" && !strings.Contains(strings.Join(guesses, "\n"), c.told) {
+				t.Errorf("%s: told %q, want %q", c.name, guesses, c.told)
+			}
+			if t.Failed() {
+				t.Fatalf("in %s", c.name)
+			}
+		}
+	})
+}
+
+// guess loads a file.
+func guess(t *testing.T, srv *server.Server, name, path string, c guessCase) ([]string, error) {
+	req := fileRequest(name, path)
+	req.NoRegistry = c.err == ""
+	filesOf(req).CreateTable = c.table == ""
+	if c.set != nil {
+		c.set(filesOf(req))
+	}
+	if req.Method = ""; srv.Product == server.CockroachDB {
+		req.Method = commit.Insert
+	}
+	l, err := load.New(context.Background(), srv, req)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	_, err = l.Run(context.Background())
+	return l.Guesses, err
+}
+
+func kindOf(err error) failure.Kind {
+	if k := failure.Of(err); k != failure.None {
+		return k
+	}
+	return server.KindOf(err)
+}
+
+// tableRows returns the number of rows of a table; -1: there is none.
+func tableRows(t *testing.T, url, name string) (n int) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if conn.QueryRow(context.Background(), "SELECT count(*) FROM "+name).Scan(&n) != nil {
+		return -1
+	}
+	return n
+}
+
+// texts returns the columns of a table as text.
+func texts(t *testing.T, url, name string) string {
+	t.Helper()
+	var list []string
+	for _, c := range table(t, url, "SELECT lpad(ordinal_position::TEXT, 3, '0'), column_name FROM information_schema.columns WHERE column_name <> 'rowid' AND table_name = '"+name+"'") {
+		list = append(list, strings.TrimSuffix(strings.SplitN(c, "|", 2)[1], "|")+"::TEXT")
+	}
+	return strings.Join(list, ", ")
+}
+
+func columnTypes(t *testing.T, url, name string) string {
+	t.Helper()
+	var list []string
+	for _, c := range table(t, url, "SELECT lpad(attnum::TEXT, 3, '0'), format_type(atttypid, atttypmod) FROM pg_attribute WHERE attnum > 0 AND attrelid = '"+name+"'::regclass") {
+		list = append(list, strings.Trim(strings.SplitN(c, "|", 2)[1], `"|`))
+	}
+	return strings.Join(list, ",")
+}
+
+// TestTypesAreJudgedByAllFiles has the value that decides in the last record of the last file,
+// which is compressed.
+func TestTypesAreJudgedByAllFiles(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		var z bytes.Buffer
+		w := gzip.NewWriter(&z)
+		w.Write([]byte("id,v,w\n5,1,2020-01-01\n6,007,2020-01-02\n"))
+		w.Close()
+		dir := t.TempDir()
+		plain, packed := filepath.Join(dir, "a.csv"), filepath.Join(dir, "b.csv.gz")
+		for name, text := range map[string]string{plain: behind(200_000, "id,v,w\n", "1,1,2020-01-01\n", ""), packed: z.String()} {
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		req := fileRequest("t", plain, packed)
+		filesOf(req).CreateTable = true
+		l := newLoad(t, url, req)
+		if _, err := l.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got := columnTypes(t, url, "t"); got != "bigint,text,date" {
+			t.Errorf("the types are %s", got)
+		}
+		checkRows(t, table(t, url, "SELECT v::TEXT FROM t WHERE id > 4"), []string{`"1"|`, `"007"|`})
+	})
+}
+
+// TestStreamsHaveOneForm has a value behind the first records of a stream that has not the form
+// that its column's type was guessed by.
+func TestStreamsHaveOneForm(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		for last, want := range map[string]string{
+			"2,06103,2020-01-01\n": `column zip: "06103" is not a whole number, as in the first records, from which the type was guessed; load into another table with --types zip=TEXT`,
+			"2,1,03/04/2020\n":     `column d: "03/04/2020" is not a date`,
+			"2,1,tomorrow\n":       `column d: "tomorrow" is not a date`,
+			"2,1,2020-01-02\n":     "",
+		} {
+			loadertest.Exec(t, url, "DROP TABLE IF EXISTS t")
+			req := load.Request{Table: "t", Dataset: files.New(files.Request{
+				Names: []string{files.Stdin}, CreateTable: true,
+				Input: files.NewInput(strings.NewReader(behind(20_000, "id,zip,d\n", "1,90210,2020-01-05\n", last))),
+			})}
+			l := newLoad(t, url, req)
+			_, err := l.Run(context.Background())
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%q: got %v, want %s", last, err, want)
+			}
+			l.Close()
+		}
+	})
+}
+
+// TestTableOfAFailedLoadIsDropped holds that a table which was made for a load goes with it where
+// no row is in, and only then.
+func TestTableOfAFailedLoadIsDropped(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		ctx := context.Background()
+		bad := write(t, "bad.csv", "id,v\n1,a\n2,b\n3,c,d\n")
+		// 1. No row is in: the table is gone, and the load is over.
+		req := fileRequest("t", bad)
+		filesOf(req).CreateTable, req.Method = true, commit.Insert
+		l := newLoad(t, url, req)
+		if _, err := l.Run(ctx); !errors.Is(err, load.ErrDropped) || kindOf(err) != failure.Data {
+			t.Errorf("got %v, want that the table is dropped", err)
+		}
+		if n := tableRows(t, url, "t"); n != -1 {
+			t.Errorf("the table is there, with %d rows", n)
+		}
+		if got := table(t, url, "SELECT state FROM loader.loads WHERE id = '"+l.ID+"'"); len(got) != 1 || got[0] != `"cancelled"|` {
+			t.Errorf("the load is %q, want that it is cancelled", got)
+		}
+		// 2. Some rows are in: it stays.
+		one := req
+		one.Chunk, one.Workers, one.InOrder = 1, 1, true
+		l = newLoad(t, url, one)
+		if _, err := l.Run(ctx); err == nil || errors.Is(err, load.ErrDropped) {
+			t.Errorf("got %v, want an error of the record alone", err)
+		}
+		if n := tableRows(t, url, "t"); n != 2 {
+			t.Errorf("the table has %d rows, want 2", n)
+		}
+		// 3. Somebody else has put a row in: it stays.
+		loadertest.Exec(t, url, "DROP TABLE IF EXISTS t")
+		l = newLoad(t, url, req)
+		loadertest.Exec(t, url, "INSERT INTO t VALUES (7, 'x')")
+		if _, err := l.Run(ctx); err == nil || errors.Is(err, load.ErrDropped) {
+			t.Errorf("got %v, want an error of the record alone", err)
+		}
+		if n := tableRows(t, url, "t"); n != 1 {
+			t.Errorf("the table has %d rows, want 1", n)
+		}
+		// 4. It is another table of that name: it stays.
+		loadertest.Exec(t, url, "DROP TABLE IF EXISTS t")
+		l = newLoad(t, url, req)
+		loadertest.Exec(t, url, "DROP TABLE t", "CREATE TABLE t (id INT8, v TEXT)")
+		if _, err := l.Run(ctx); err == nil || errors.Is(err, load.ErrDropped) {
+			t.Errorf("got %v, want an error of the record alone", err)
+		}
+		if n := tableRows(t, url, "t"); n != 0 {
+			t.Errorf("the table has %d rows, want 0", n)
+		}
+		// 5. Another load into it is unfinished: it stays.
+		loadertest.Exec(t, url, "DROP TABLE IF EXISTS t")
+		l = newLoad(t, url, req)
+		other := newLoad(t, url, fileRequest("t", write(t, "good.csv", "id,v\n4,a\n")))
+		if _, err := l.Run(ctx); err == nil || errors.Is(err, load.ErrDropped) {
+			t.Errorf("got %v, want an error of the record alone", err)
+		}
+		if _, err := other.Run(ctx); err != nil {
+			t.Errorf("the other load: %v", err)
+		}
+	})
+}
+
+// TestOlderRulesAreNotResumed holds that a load which was begun when files were read otherwise is
+// refused, in words.
+func TestOlderRulesAreNotResumed(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, v TEXT)")
+		stop := make(chan struct{})
+		close(stop)
+		req := fileRequest("t", write(t, "x.csv", "id,v\n1,a\n"))
+		req.Stop = stop
+		l := newLoad(t, url, req)
+		if _, err := l.Run(context.Background()); !errors.Is(err, loader.ErrStopped) {
+			t.Fatalf("got %v, want a load that was stopped", err)
+		}
+		resume := func() error {
+			again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{Input: files.NewInput(nil)})
+			if err == nil {
+				again.Close()
+			}
+			return err
+		}
+		for _, older := range []string{"", `"rules":1,`} {
+			loadertest.Exec(t, url, `UPDATE loader.loads SET spec = regexp_replace(spec, '"rules":[0-9]+,', '`+older+`')`)
+			if err := resume(); failure.Of(err) != failure.Refused || !strings.Contains(fmt.Sprint(err), "under rules of reading CSV of number 1") {
+				t.Errorf("rules %q: got %v, want that it is refused", older, err)
+			}
+			loadertest.Exec(t, url, `UPDATE loader.loads SET spec = regexp_replace(spec, '"csv":\{("rules":[0-9]+,)?', '"csv":{"rules":2,')`)
+			if err := resume(); err != nil {
+				t.Errorf("rules 2: %v", err)
+			}
+		}
+	})
+}
