@@ -46,7 +46,8 @@ func takeSteps(ctx context.Context, begin func() *opening, end func(*opening) er
 			err = end(o)
 		}
 		if err != nil {
-			err = o.undo(ctx, o.record.unmake(ctx, o.srv, o.pool, o.table, err))
+			err = o.record.unmake(ctx, o.srv, o.pool, o.table, err)
+			err = o.undo(ctx, err)
 			o.close()
 		}
 		return err
