@@ -118,9 +118,9 @@ func TestBadRecordDeepInAFile(t *testing.T) {
 			f.lines[badLine] = fmt.Sprintf("%d,a mended text", badLine)
 			f.lines = append(f.lines[:badLine+1], append([]string{"9001,new"}, f.lines[badLine+1:]...)...)
 			f.write(t)
-			out := runTo(t, exitOK, command(url, "loads", "resume", id))
+			runTo(t, exitOK, command(url, "loads", "resume", id))
 			f.check(t, url)
-			if out = runTo(t, exitOK, command(url, "loads", "verify", id)); !strings.Contains(out, "5001 of 5001 rows are as they were read") {
+			if out := runTo(t, exitOK, command(url, "loads", "verify", id)); !strings.Contains(out, "5001 of 5001 rows are as they were read") {
 				t.Errorf("verify says %s", out)
 			}
 
@@ -131,7 +131,7 @@ func TestBadRecordDeepInAFile(t *testing.T) {
 			f.lines[50] = "50,tixt 50"
 			f.lines[badLine] = f.lines[badLine][1:]
 			f.write(t)
-			if out = runTo(t, exitRefused, command(url, "loads", "resume", id)); !regexp.MustCompile(`in\.csv: the file has changed since the load began: lines 2 to \d+ are in, and are not there as they were`).MatchString(out) {
+			if out := runTo(t, exitRefused, command(url, "loads", "resume", id)); !regexp.MustCompile(`in\.csv: the file has changed since the load began: lines 2 to \d+ are in, and are not there as they were`).MatchString(out) {
 				t.Errorf("a changed file is refused with %s", out)
 			}
 			f.lines[50] = was
