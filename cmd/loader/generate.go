@@ -16,7 +16,6 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
-	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/server"
 )
@@ -270,7 +269,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	if !size.Once {
 		p.resumeID = l.ID
 	}
-	if f, ok := l.Dataset.(*files.Dataset); ok && l.Method != load.Import {
+	if f, ok := l.Dataset.(dataset.Tolerant); ok && l.Method != load.Import {
 		if p.inStatements = l.CommitMode == commit.Statement; !p.inStatements {
 			p.tolerate = " --max-errors " + f.MoreErrors()
 		}

@@ -312,3 +312,10 @@ type ReadField struct {
 	Type   string `json:"type,omitempty"`
 	Expr   string `json:"expression,omitempty"`
 }
+
+// A Tolerant dataset can have bad records, of which a load allows some.
+type Tolerant interface {
+	// MoreErrors returns a value of --max-errors that allows more bad records than the load
+	// does.
+	MoreErrors() string
+}

@@ -336,8 +336,6 @@ func usedIn(set []commit.Assignment, name string) bool {
 	return slices.ContainsFunc(set, func(a commit.Assignment) bool { return at.MatchString(a.Expr) })
 }
 
-func hasKey(m map[string]string, name string) bool { _, ok := m[name]; return ok }
-
 // columnOf returns the column of that name, in any case where just one has it.
 func columnOf(t *server.Table, name string) *server.Column {
 	if c := t.Column(name); c != nil {

@@ -75,7 +75,7 @@ func (t *tolerance) observe(e loader.Event) {
 	}
 }
 
-// MoreErrors returns a value of --max-errors that allows more bad records than the load's.
+// MoreErrors implements dataset.Tolerant.
 func (d *Dataset) MoreErrors() string {
 	switch t := d.spec.MaxErrors; {
 	case t.Percent > 0:
