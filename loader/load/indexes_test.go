@@ -328,7 +328,7 @@ func TestTheNextLoadBeginsWhereThisOneSettled(t *testing.T) {
 		if grown.RowsPerChunk <= first.RowsPerChunk {
 			t.Errorf("the next load ended with chunks of %d rows, no more than the %d it began with", grown.RowsPerChunk, first.RowsPerChunk)
 		}
-		if p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(n, 0)}, ""); err != nil || p.RowsPerChunk != grown.RowsPerChunk || !strings.Contains(p.LimitedBy, "settled") {
+		if p, err := load.NewPreview(context.Background(), loadertest.Open(t, url), load.Request{Dataset: dataset.NewPoints(n, 0)}, ""); err != nil || p.RowsPerChunk != grown.RowsPerChunk || !strings.Contains(p.LimitedBy, "size of the last load of this table") {
 			t.Errorf("the plan has chunks of %d rows for %q, %v; want %d, where the last load ended", p.RowsPerChunk, p.LimitedBy, err, grown.RowsPerChunk)
 		}
 		named := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(50_000, 0), Settings: load.Settings{Chunk: 700}})
