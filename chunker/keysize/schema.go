@@ -236,7 +236,7 @@ func (s Schema) indexCost(x *Index, g RowInfo) IndexCost {
 		key.Bytes += z.Bytes
 		key.Exact = key.Exact && z.Exact && z.PerByte == 0
 		key.Guess = key.Guess || z.Guess
-		// The columns of one record share its bytes: a byte of one is no byte of another.
+		// The columns of one record share its bytes: each byte belongs to one column.
 		// Expressions may use the same text again.
 		if c.Computed {
 			key.PerByte += z.PerByte

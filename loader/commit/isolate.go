@@ -200,9 +200,9 @@ const (
 	savepointEnd   = "RELEASE SAVEPOINT loader_rows"
 )
 
-// send writes the rows, at most most of them at a time. Each row ends in a part that the server
-// took, or as the reject of a part that it refused. A row is rejected if it was alone in the
-// part, if COPY blamed the first row of the part, or if COPY could not read one of its values.
+// send writes all rows, in parts of at most most rows. Each row ends in a part that the server
+// took, or is rejected with a part that the server refused. The rejected row was alone in its
+// part, or COPY named it as the first of its part, or COPY could not read one of its values.
 // Parts shrink where rows are bad and grow where rows are good.
 func (x *isolation) send(ctx context.Context, most int) error {
 	next, err := x.arrange(ctx)

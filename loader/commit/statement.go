@@ -232,8 +232,8 @@ type finding struct {
 	state             []state // of each row of the chunk
 
 	// For rows of text: the number of statements that wrote the chunk's own rows; and three
-	// positions, from 1: the first row that differs, the first whose key exists, and the first
-	// whose key occurs earlier in the chunk.
+	// positions, from 1: the first row whose key belongs to another row, the first whose key
+	// exists, and the first whose key occurs earlier in the chunk.
 	stamps, other, there, repeated int
 }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// traceCopy reports a COPY to the connection's tracer, like any other statement. These COPYs
-// bypass pgx's own CopyFrom, which would do so.
+// traceCopy reports a COPY to the connection's tracer, so that it is echoed like any other
+// statement. These COPYs bypass pgx's own, which would report them.
 func traceCopy(ctx context.Context, conn *pgx.Conn, sql string) (context.Context, func(pgconn.CommandTag, error)) {
 	t := conn.Config().Tracer
 	if t == nil {

@@ -168,8 +168,9 @@ func (r *Registry) toEnd(ctx context.Context, e ended) ([]session, error) {
 	if err != nil || !e.legacy {
 		return list, err
 	}
-	// A run of an earlier version may have taken leases from another run under its own name,
-	// before the sessions of that other run were ended. Recorded runs are not of that version.
+	// A run of an earlier version may have taken leases under its own name from another run
+	// whose sessions had not ended. Recorded runs are not of that version, so their sessions
+	// stay.
 	var known []string
 	err = r.persist(ctx, func(ctx context.Context) error {
 		found, err := r.pool.Query(ctx, `SELECT run FROM loader.runs WHERE load = $1 AND username <> ''`, e.load)

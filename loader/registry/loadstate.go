@@ -162,8 +162,8 @@ func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// A believe adds the positions of a lease that the run knows as committed to in, which already
-// holds those of the lease's record. A nil believe adds the positions in the ledger instead.
+// A believe adds to in the positions of lease c that the run knows to be committed; in already
+// holds those in the lease's record. A nil believe stands for the positions in the ledger.
 type believe func(ctx context.Context, tx pgx.Tx, c loader.Lease, in *chunker.Ranges) error
 
 // release moves the committed positions of a run's leases into the load's record. The load

@@ -286,8 +286,8 @@ func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Lease) error {
 // *loader.GoneError lists positions whose commit was confirmed to the run but lost by the
 // server.
 func (q *Queue) Release(ctx context.Context, c loader.Lease) error {
-	// Lost positions of the lease become free with the release. No claim of this run may come
-	// before the steps after it. Serializing costs nothing: both lock the load's row anyway.
+	// Lost positions are free as soon as the lease is released. The mutex keeps Claim out until
+	// held and ends are updated. Serializing costs nothing: both lock the load's row anyway.
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var known believe // the ledger

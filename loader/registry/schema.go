@@ -64,8 +64,8 @@ var tables = []struct{ name, ddl string }{
 		hash TEXT NOT NULL DEFAULT '',
 		records BIGINT NOT NULL DEFAULT 0,
 		PRIMARY KEY (load, lo))`},
-	// Hashes moved from the ledger: of committed chunks outside of leases, until the load is
-	// done.
+	// Chunk hashes that came from the ledger, for committed chunks outside of leases. They are
+	// kept until the load is done.
 	{"ranges", `CREATE TABLE IF NOT EXISTS loader.ranges (
 		load TEXT NOT NULL,
 		lo BIGINT NOT NULL,

@@ -196,8 +196,8 @@ func (c *Chunk) SetRaw(raw []byte, n int, parse func() error) {
 // Raw returns the text passed to SetRaw, or nil if the columns hold the rows.
 func (c *Chunk) Raw() []byte { return c.raw }
 
-// Parse fills the columns from the raw text unless that has been done. The error is one of the
-// source's Fill.
+// Parse fills the columns from the raw text unless that has been done. The error is the
+// source's, like that of its Fill.
 func (c *Chunk) Parse() error {
 	if c.parse == nil {
 		return nil

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// AppendCopyText appends the rows of c as lines, with the byte between between their values.
-// With a tab this is COPY's text format, which every version of CockroachDB reads correctly
+// AppendCopyText appends the rows of c as lines, and separates values by the given byte. With a
+// tab the result is COPY's text format, which every version of CockroachDB reads correctly
 // however the messages are split. With a comma, columns of numbers become CSV. A number's text
 // gives the same bits back; it need not be the shortest such text.
 func (c *Chunk) AppendCopyText(buf []byte, between byte) []byte {
@@ -56,9 +56,9 @@ var fractionDigits = [...]int{43: 13, 44: 14, 45: 14, 46: 14, 47: 15, 48: 15, 49
 
 var powersOfTen = [...]uint64{13: 1e13, 14: 1e14, 15: 1e15, 16: 1e16}
 
-// appendFloat appends the decimal text of f. Between 1 and 1024, the range of all but a
-// thousandth of the coordinates of points, integer arithmetic is exact. It takes about half the
-// time of the shortest text, which is most of a client's work for an IMPORT.
+// appendFloat appends the decimal text of f. All but a thousandth of the coordinates of points
+// lie between 1 and 1024. There integer arithmetic is exact and takes about half the time of
+// the shortest text. Formatting floats is most of a client's work for an IMPORT.
 func appendFloat(buf []byte, f float64) []byte {
 	if !(f >= 1 && f < 1024) {
 		return strconv.AppendFloat(buf, f, 'g', -1, 64)
