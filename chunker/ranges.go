@@ -109,8 +109,8 @@ func (s *Ranges) String() string {
 	return b.String()
 }
 
-// ParseRanges parses the result of Ranges.String. It returns an error for any other text, and
-// for negative positions.
+// ParseRanges parses the result of Ranges.String. The error says that the text is malformed or
+// has negative positions.
 func ParseRanges(text string) (Ranges, error) {
 	var s Ranges
 	if text == "" {

@@ -216,7 +216,7 @@ var newline = []byte{'\n'}
 const blockBytes = 64
 
 // block returns the masks of quotes and line ends in the block at at, and of delimiters if
-// there are quotes. The mask of a line end marks its last byte.
+// there are quotes. A line end is marked at its last byte.
 func (s *Scanner) block(at int) (quotes, ends, delimiters uint64) {
 	words := s.words(at)
 	if s.Quote == 0 {
