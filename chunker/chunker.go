@@ -1,16 +1,15 @@
-// Package chunker cuts a load into spans that one transaction may hold.
+// Package chunker cuts a load into spans small enough for one transaction.
 //
-// It knows sizes and limits only: how many bytes of key a row adds to a
-// transaction, how many key-value pairs, how many bytes of message, and which of
-// the server's limits that meets first. It talks to no database, starts no
-// goroutine and imports nothing but the standard library.
+// It knows only sizes and limits: the key bytes, key-value pairs and message bytes that a row
+// adds to a transaction, and the server limit that is reached first. It accesses no database,
+// starts no goroutine and imports only the standard library.
 package chunker
 
 import "fmt"
 
-// A Span says where consecutive rows lie: rows First up to First+Count of a
-// generated source, or bytes First up to First+Count of a file. A span is a
-// value; copying it copies everything.
+// A Span is the position of consecutive rows: rows First up to First+Count of a generated
+// source, or bytes First up to First+Count of a file. A span is a plain value without shared
+// memory.
 type Span struct {
 	First int64 // first row number, or first byte offset
 	Count int64 // rows, or bytes
@@ -18,7 +17,7 @@ type Span struct {
 	Line  int64 // 1-based line on which the span starts; 0 for generated rows
 }
 
-// RowSpan returns the span of count generated rows from row first on.
+// RowSpan returns the span of count generated rows, starting at row first.
 func RowSpan(first, count int64) Span {
 	return Span{First: first, Count: count, Rows: count}
 }

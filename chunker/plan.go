@@ -2,17 +2,17 @@ package chunker
 
 import "fmt"
 
-// A Unit is what a Limit counts.
+// A Unit is the quantity that a Limit bounds.
 type Unit int
 
 // The units of a Limit.
 const (
 	Rows         Unit = iota // rows of one chunk
 	KVs                      // key-value pairs that a chunk writes
-	IntentBytes              // bytes of key in kv.transaction.max_intents_bytes' sense
+	IntentBytes              // bytes of key, as kv.transaction.max_intents_bytes counts them
 	MessageBytes             // bytes of the protocol message that carries the chunk
-	Parameters               // bind parameters of the statement; an array is one
-	WriteBytes               // bytes of keys and values that a chunk writes, about
+	Parameters               // bind parameters of the statement; an array counts as one
+	WriteBytes               // bytes of keys and values that a chunk writes, approximately
 )
 
 // String returns the unit in words.
@@ -20,45 +20,44 @@ func (u Unit) String() string {
 	return [...]string{"rows", "key-value pairs", "intent bytes", "message bytes", "parameters", "bytes written"}[u]
 }
 
-// A Limit is one bound on a chunk, with where it comes from.
+// A Limit is one bound on a chunk, with its origin.
 type Limit struct {
 	Unit   Unit
-	Max    int64  // the most a chunk may hold, inclusive; zero is no limit
-	Name   string // the setting or rule, as its documentation calls it
-	Origin string // where the value was found: "read from the server", "default of 21.1", "wire protocol"
-	Soft   bool   // a larger chunk works but costs; an explicit wish is honoured
-	Cost   string // what exceeding it costs or causes, for the note
+	Max    int64  // maximum for one chunk, inclusive; zero means no limit
+	Name   string // the setting or rule, as its documentation names it
+	Origin string // source of the value: "read from the server", "default of 21.1", "wire protocol"
+	Soft   bool   // a larger chunk works at a cost; an explicit wish overrides the limit
+	Cost   string // the consequence of exceeding it, for the note
 }
 
-// Limits are all bounds that hold for one chunk. Nil is no limit.
+// Limits are all bounds on one chunk. Nil means no limit.
 type Limits []Limit
 
-// A Cost is what rows add to a chunk. Generated rows and fixed-size keys have an
-// exact cost; where text is involved it is an upper bound.
+// A Cost is the amount that rows add to a chunk. It is exact for generated rows and fixed-size
+// keys, and an upper bound if text is involved.
 type Cost struct {
 	KVs          int64 // key-value pairs of one row
-	IntentBytes  int64 // bytes of key of one row over all indexes, with the per-span overhead
+	IntentBytes  int64 // key bytes of one row over all indexes, with the per-span overhead
 	MessageBytes int64 // bytes of one row in the message
-	Parameters   int64 // bind parameters of one row; zero where columns are sent as arrays
-	// IntentPerByte and MessagePerByte are added for each byte of the row's
-	// record, where the size of a row depends on its text.
+	Parameters   int64 // bind parameters of one row; zero if columns are sent as arrays
+	// IntentPerByte and MessagePerByte are added for each byte of the row's record, if the size
+	// of a row depends on its text.
 	IntentPerByte, MessagePerByte int64
-	// ValueCopies is the number of secondary indexes that store columns too.
+	// ValueCopies is the number of secondary indexes with stored columns.
 	ValueCopies int64
-	// KVsPerByte is added to KVs for each byte of the record: zero but for
-	// inverted indexes, where every element of a value is a key.
+	// KVsPerByte is added to KVs for each byte of the record. It is zero without inverted
+	// indexes, which have a key for every element of a value.
 	KVsPerByte int64
-	// FixedMessageBytes is what the message holds besides the rows,
-	// FixedParameters the parameters of a statement that takes each column as an
-	// array.
+	// FixedMessageBytes is the message size without rows. FixedParameters is the number of
+	// parameters of a statement that takes each column as an array.
 	FixedMessageBytes, FixedParameters int64
 	Exact                              bool // the intent bytes are exact, not a bound
-	// Guess says that the intent bytes are not even a bound: an index holds an
-	// expression, or a type that is not known.
+	// Guess says that the intent bytes are not even a bound: an index contains an expression,
+	// or a column of unknown type.
 	Guess bool
 }
 
-// per returns what one row, of a record of recordBytes bytes, takes of a limit.
+// per returns the amount of unit u in one row with a record of recordBytes bytes.
 func (c Cost) per(u Unit, recordBytes int64) int64 {
 	switch u {
 	case Rows:
@@ -72,8 +71,8 @@ func (c Cost) per(u Unit, recordBytes int64) int64 {
 	case Parameters:
 		return c.Parameters
 	case WriteBytes:
-		// The values are as long as in the message, which is a bound for
-		// text and within a byte or two a column for the rest.
+		// Values are about as long as in the message: at most for text, within a byte or two
+		// per column for the rest.
 		return c.per(IntentBytes, recordBytes) + (1+c.ValueCopies)*c.per(MessageBytes, recordBytes)
 	}
 	return 0
@@ -89,36 +88,35 @@ func (c Cost) fixed(u Unit) int64 {
 	return 0
 }
 
-// Use returns how much of a limit's unit a chunk of rows rows takes, each of a
-// record of recordBytes bytes (zero for generated rows).
+// Use returns the amount of unit u in a chunk of rows rows, each with a record of recordBytes
+// bytes (zero for generated rows).
 func (c Cost) Use(u Unit, rows, recordBytes int64) int64 {
 	return c.fixed(u) + rows*c.per(u, recordBytes)
 }
 
-// A Plan says how many rows go into one chunk, and why.
+// A Plan gives the number of rows per chunk, and the reason.
 type Plan struct {
 	Rows         int64  // rows of the load
 	RowsPerChunk int64  // rows per chunk
 	Chunks       int64  // number of chunks: ceil(Rows / RowsPerChunk)
-	LimitedBy    *Limit // the limit that decided RowsPerChunk; nil when the wish did
+	LimitedBy    *Limit // the limit that decided RowsPerChunk; nil if no limit did
 	Notes        []string
 	Limits       Limits
 	Cost         Cost
 }
 
-// DefaultRowsPerChunk is the rows of a chunk where nothing else decides. Measured
-// on CockroachDB 21.1 the rate is flat from 2 000 rows to the one-phase limit, and
-// smaller chunks are retried more cheaply.
+// DefaultRowsPerChunk is the number of rows per chunk if nothing else decides. Measured on
+// CockroachDB 21.1, the rate is flat from 2 000 rows to the one-phase limit, and retries of
+// smaller chunks are cheaper.
 const DefaultRowsPerChunk = 2000
 
-// MakePlan returns the plan for rows rows. wish is the number of rows per chunk
-// that the user asked for; zero takes preferred (or DefaultRowsPerChunk where
-// preferred is zero too) and keeps below every limit, advice included. A wish is
-// clamped by limits that are not advice, and each time that happens, or an advice
-// is passed over, a note says so. recordBytes is the typical size of a row's
-// record, zero for generated rows.
+// MakePlan returns the plan for rows rows. wish is the user's number of rows per chunk. A wish
+// is reduced to the limits that are not soft. A note reports each reduction, and each soft
+// limit that the wish exceeds. If wish is zero, the plan uses preferred (DefaultRowsPerChunk if
+// that is zero too), reduced to all limits, soft ones included. recordBytes is the typical size
+// of a row's record, zero for generated rows.
 //
-// The error says that a single row does not fit a limit.
+// The error says that a single row exceeds a limit that is not soft.
 func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits) (Plan, error) {
 	p := Plan{Rows: rows, Limits: limits, Cost: cost}
 	asked := wish > 0
@@ -129,7 +127,7 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 			size = DefaultRowsPerChunk
 		}
 	}
-	// Soft limits come last: what it says is about the size that the other limits leave.
+	// Soft limits come last: their notes refer to the size after the other limits.
 	for _, soft := range []bool{false, true} {
 		for i := range limits {
 			l := &limits[i]
@@ -167,7 +165,7 @@ func MakePlan(rows, wish, preferred, recordBytes int64, cost Cost, limits Limits
 	return p, nil
 }
 
-// inUnit says what rows rows per chunk are, or would be, in a limit's unit.
+// inUnit expresses the size of a chunk in a limit's unit, as the start of a note.
 func inUnit(verb string, rows, use int64, u Unit) string {
 	if u == Rows {
 		return fmt.Sprintf("chunks %s %d rows", map[string]string{"are": "hold", "would be": "would hold"}[verb], rows)
@@ -175,7 +173,7 @@ func inUnit(verb string, rows, use int64, u Unit) string {
 	return fmt.Sprintf("%d rows per chunk %s %d %s", rows, verb, use, u)
 }
 
-// Except returns the limits but the one of that name.
+// Except returns the limits without those of the given name.
 func (l Limits) Except(name string) Limits {
 	var rest Limits
 	for _, x := range l {

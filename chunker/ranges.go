@@ -15,12 +15,11 @@ type Range struct{ First, End int64 }
 // Len returns the number of positions in r.
 func (r Range) Len() int64 { return r.End - r.First }
 
-// Ranges is a set of positions, kept as disjoint, ascending, non-empty ranges
-// that do not touch. The zero value is the empty set. It is not safe for
-// concurrent use.
+// Ranges is a set of positions, stored as disjoint, ascending, non-empty ranges that do not
+// touch. The zero value is the empty set. It is not safe for concurrent use.
 //
-// Checkpoints are Ranges and never a high-water mark: chunks finish out of order,
-// and a resume with another chunk size must still know exactly what is in.
+// Checkpoints are Ranges, never a high-water mark: chunks finish out of order, and a resume
+// with another chunk size must still know exactly which positions are committed.
 type Ranges struct{ list []Range }
 
 // Add puts r into the set. An empty range changes nothing.
@@ -28,8 +27,8 @@ func (s *Ranges) Add(r Range) {
 	if r.End <= r.First {
 		return
 	}
-	// i is the first range that touches or lies behind r, j the first that
-	// lies wholly behind it: everything in between melts into r.
+	// Index i is the first range that touches r or lies after it, j the first that lies wholly
+	// after it. All ranges between them merge into r.
 	i, _ := slices.BinarySearchFunc(s.list, r.First, func(x Range, at int64) int { return cmp.Compare(x.End, at) })
 	j := i
 	for j < len(s.list) && s.list[j].First <= r.End {
@@ -47,8 +46,8 @@ func (s *Ranges) AddAll(t Ranges) {
 	}
 }
 
-// All returns the ranges in ascending order. The slice belongs to the set and is
-// good until the next Add.
+// All returns the ranges in ascending order. The slice belongs to the set and is valid until
+// the next Add.
 func (s *Ranges) All() []Range { return s.list }
 
 // Len returns the number of positions in the set.
@@ -95,8 +94,8 @@ func (s *Ranges) Gaps(r Range) []Range {
 	return gaps
 }
 
-// String returns the set as "0-1000,3000-4000", the ends exclusive: the form in
-// which a checkpoint is stored. ParseRanges reads it.
+// String returns the set as "0-1000,3000-4000", with exclusive ends. Checkpoints are stored in
+// this form, and ParseRanges reads it.
 func (s *Ranges) String() string {
 	var b strings.Builder
 	for i, r := range s.list {
@@ -110,7 +109,8 @@ func (s *Ranges) String() string {
 	return b.String()
 }
 
-// ParseRanges reads what Ranges.String wrote. Positions are not negative.
+// ParseRanges parses the result of Ranges.String. The error says that the text is malformed or
+// has negative positions.
 func ParseRanges(text string) (Ranges, error) {
 	var s Ranges
 	if text == "" {

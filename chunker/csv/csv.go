@@ -1,5 +1,5 @@
-// Package csv cuts the text of comma-separated values into records, and records into
-// fields. It reads no files: callers hand it buffers.
+// Package csv splits comma-separated text into records, and records into fields. It reads no
+// files: callers pass buffers.
 package csv
 
 import (
@@ -8,28 +8,28 @@ import (
 	"fmt"
 )
 
-// A Dialect says how a file of comma-separated values is written. A quote is special at the
-// beginning of a field only, as in RFC 4180: a field that begins with one ends behind the next
-// that is not escaped, and elsewhere a quote is text like any other. An unquoted text that
-// equals Null is NULL, a quoted one never is, and a blank line is a record of one empty field.
-// LF and CRLF end a record, mixed in one file too. A lone CR does so only with CR.
+// A Dialect is the format of a file of comma-separated values. A quote is special only at the
+// start of a field, as in RFC 4180: a field that starts with a quote ends after the next
+// unescaped quote, and any other quote is ordinary text. An unquoted text equal to Null is
+// NULL; a quoted one never is. A blank line is a record of one empty field. LF and CRLF end a
+// record, and may be mixed in one file. A lone CR ends a record only if CR is set.
 //
-// PostgreSQL's COPY … (FORMAT csv) reads the same, but where a quote stands within a field:
-// there it opens and closes too. Scanner.Stray tells such texts.
+// PostgreSQL's COPY … (FORMAT csv) follows the same rules, except for quotes within a field:
+// there they open and close quoted parts too. Scanner.Stray reports such text.
 type Dialect struct {
 	Delimiter byte   // between fields: ',', '\t', …
-	Quote     byte   // around fields; zero: nothing is quoted
-	Escape    byte   // before a Quote or Escape within quotes; zero is Quote
+	Quote     byte   // around fields; zero means no field is quoted
+	Escape    byte   // before a Quote or Escape within quotes; zero means Quote
 	Null      string // the unquoted text that is NULL
 	CR        bool   `json:",omitempty"` // a lone CR ends a record
 }
 
-// Rules is the number of these rules: it changes with the records, fields or values that a
-// file is read as. 1 took a quote within a field for the beginning of a quoted part, and a
-// lone CR for the end of a record in every file.
+// Rules is the version of these rules. It changes whenever a file is read as other records,
+// fields or values. In version 1 a quote within a field started a quoted part, and a lone CR
+// ended a record in every file.
 const Rules = 2
 
-// Check returns what is wrong with the dialect, or nil.
+// Check returns an error if the dialect is invalid.
 func (d Dialect) Check() error {
 	special := func(b byte) bool { return b == '\n' || b == '\r' || b == 0 || b >= 0x80 }
 	switch {

@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// A Field is one value of a record. Its text belongs to the record or to the buffer
-// that Fields was given.
+// A Field is one value of a record. Its text belongs to the record, or to the buffer passed to
+// Fields.
 type Field struct {
 	Text []byte
 	Null bool
@@ -18,12 +18,9 @@ var (
 	ErrBehind   = errors.New("text follows a closing quote")
 )
 
-// Fields splits a record, its end of line included or not, and appends its values to
-// list. Values that need unquoting are written to text, which is returned longer. The
-// error is ErrUnclosed or ErrBehind.
-// Fields splits a record, its end of line included or not, and appends its values to
-// list. Values that need unquoting are written to text, which is returned longer. The
-// error is ErrUnclosed.
+// Fields splits a record, with or without its line end, and appends its values to list. Values
+// without escapes share the record's memory; the others are appended to text. Both slices are
+// returned. The error is ErrUnclosed or ErrBehind.
 func (d Dialect) Fields(record []byte, list []Field, text []byte) ([]Field, []byte, error) {
 	record = trimEnd(record)
 	if d.Quote == 0 || bytes.IndexByte(record, d.Quote) < 0 {
@@ -41,7 +38,7 @@ func (d Dialect) Fields(record []byte, list []Field, text []byte) ([]Field, []by
 		escape = d.Quote
 	}
 	for {
-		// 1. A field that begins with no quote stays where it is.
+		// 1. A field without an opening quote is not copied.
 		if len(record) == 0 || record[0] != d.Quote {
 			i := indexShort(record, d.Delimiter)
 			if i < 0 {
@@ -51,7 +48,7 @@ func (d Dialect) Fields(record []byte, list []Field, text []byte) ([]Field, []by
 			record = record[i+1:]
 			continue
 		}
-		// 2. So does what is between quotes and holds no escape.
+		// 2. Neither is a quoted field without an escape.
 		end := 1 + bytes.IndexByte(record[1:], d.Quote)
 		if end == 0 {
 			return list, text, ErrUnclosed
@@ -62,7 +59,7 @@ func (d Dialect) Fields(record []byte, list []Field, text []byte) ([]Field, []by
 		}
 		value := record[1:end]
 		if !whole {
-			// 3. The rest is copied, character by character.
+			// 3. A field with escapes is copied byte by byte.
 			at := len(text)
 			for end = 1; ; end++ {
 				if end == len(record) {
@@ -90,7 +87,7 @@ func (d Dialect) Fields(record []byte, list []Field, text []byte) ([]Field, []by
 	}
 }
 
-// plain returns an unquoted value.
+// plain returns an unquoted field.
 func (d Dialect) plain(b []byte) Field {
 	if len(b) == len(d.Null) && string(b) == d.Null {
 		return Field{Null: true}
@@ -98,8 +95,7 @@ func (d Dialect) plain(b []byte) Field {
 	return Field{Text: b}
 }
 
-// indexShort is bytes.IndexByte for fields, most of which are shorter than a call of it
-// is worth.
+// indexShort is bytes.IndexByte for fields. Most fields are too short to be worth that call.
 func indexShort(b []byte, c byte) int {
 	for i, x := range b {
 		if x == c {
@@ -115,7 +111,7 @@ func indexShort(b []byte, c byte) int {
 	return -1
 }
 
-// trimEnd cuts the end of line off.
+// trimEnd removes the line end of a record.
 func trimEnd(record []byte) []byte {
 	n := len(record)
 	if n > 0 && record[n-1] == '\n' {

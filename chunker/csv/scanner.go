@@ -6,34 +6,33 @@ import (
 	"math/bits"
 )
 
-// A Scanner finds the ends of records in a buffer, from its beginning on. It parses
-// nothing: it looks for ends of lines and counts the quotes in front, 64 bytes at a
-// time. The zero value with Dialect and Buf set begins at At.
+// A Scanner finds the ends of records in a buffer. It parses no fields: it looks for line ends
+// and counts the quotes before them, 64 bytes at a time. Set Dialect and Buf before use; the
+// scan starts at At.
 type Scanner struct {
 	Dialect
-	Buf []byte // begins between two records
-	// EOF says that Buf is the rest of the file: what has no end of line ends
-	// with it. Else it is left for a Buf that holds more.
+	Buf []byte // starts at the start of a record
+	// EOF says that Buf ends with the file: text without a line end is then the last record.
+	// Otherwise such text waits for a Buf that holds more.
 	EOF bool
-	// At is behind the last record that was found. Rows and Lines count the
-	// records up to it, and the ends of lines in them, those within quotes too.
+	// At is the end of the last record found. Rows counts the records before At, Lines their
+	// line ends, including those within quotes.
 	At          int
 	Rows, Lines int64
-	// Stray says that a record has a quote within a field, or text behind a closing quote,
-	// which other readers take otherwise. Multiline says that one has an end of line within
-	// quotes. Both are about the records up to At, and maybe some more.
+	// Stray says that a record has a quote within a field, or text after a closing quote; other
+	// readers treat such text differently. Multiline says that a record has a line end within
+	// quotes. Both cover the records before At, and maybe some more.
 	Stray, Multiline bool
 
-	// No quote and no CR stands between At and these places, which spares most
-	// blocks the search for them.
+	// No quote or CR lies between At and these positions, so most blocks need no search for
+	// them.
 	quote, cr int
-	pad       [blockBytes]byte // a block at the end of Buf, zeros behind it
+	pad       [blockBytes]byte // copy of the last, partial block of Buf, with zeros after it
 }
 
-// Skip goes on to the next record, and over as many more as there are while Rows stays
-// at most rows and At stays below size; it reports whether it found any. When it finds
-// none, Buf does not hold the whole record; with EOF, and Buf not at its end, a quote is
-// not closed.
+// Skip finds the next record, and further ones while Rows is below rows and At is below size.
+// It reports whether it found any. If not, Buf does not hold the whole record; with EOF set and
+// At before the end of Buf, a quote is not closed.
 func (s *Scanner) Skip(rows int64, size int) bool {
 	from := s.Rows
 	for {
@@ -41,7 +40,7 @@ func (s *Scanner) Skip(rows int64, size int) bool {
 		if !stray {
 			return s.Rows > from
 		}
-		// A quote that parity does not explain: this record is read byte by byte.
+		// Counting quotes does not explain this quote, so this record is read byte by byte.
 		if !s.slow() {
 			return s.Rows > from
 		}
@@ -51,7 +50,8 @@ func (s *Scanner) Skip(rows int64, size int) bool {
 	}
 }
 
-// slow finds the record at At byte by byte; false where Buf does not hold all of it.
+// slow finds the record at At byte by byte. It reports false if Buf does not hold the whole
+// record.
 func (s *Scanner) slow() bool {
 	end, lines := s.record(s.At)
 	if end < 0 {
@@ -62,9 +62,9 @@ func (s *Scanner) slow() bool {
 	return true
 }
 
-// skip is Skip for records in which each quote opens or closes a field, or is one of a pair
-// within quotes, so that counting them tells what is within. It reports whether another record
-// follows, which is at At.
+// skip is Skip for regular records: each quote opens or closes a field, or belongs to a pair
+// within quotes. Then the parity of the quotes shows which bytes are quoted. It reports true if
+// an irregular record follows at At.
 func (s *Scanner) skip(rows int64, size int, from int64) (stray bool) {
 	more := func() bool {
 		return s.Rows < rows && s.At < len(s.Buf) && (s.At < size || s.Rows == from)
@@ -74,13 +74,13 @@ func (s *Scanner) skip(rows int64, size int, from int64) (stray bool) {
 		}
 		return false
 	}
-	var open uint64 // all ones where the block begins within quotes
-	var lines int64 // ends of line between At and the block
+	var open uint64 // all ones if the block starts within quotes
+	var lines int64 // line ends between At and the block
 	var last ending
 	begin := s.At
 	for at := s.At; at < len(s.Buf) && s.Rows < rows; at += blockBytes {
 		if calm := at + quietBytes; open == 0 && calm <= min(len(s.Buf), size, s.quote, s.cr) && (at == begin || s.Quote == 0 || s.Buf[at-1] != s.Quote) {
-			// Neither quotes nor CRs: counting ends of line is all there is to do.
+			// Without quotes and CRs, counting line ends is enough.
 			if n := int64(bytes.Count(s.Buf[at:calm], newline)); n > 0 && s.Rows+n <= rows {
 				s.At = at + bytes.LastIndexByte(s.Buf[at:calm], '\n') + 1
 				s.Rows += n
@@ -103,7 +103,7 @@ func (s *Scanner) skip(rows int64, size int, from int64) (stray bool) {
 		records := ends &^ within
 		n := int64(bits.OnesCount64(records))
 		if s.Rows+n <= rows && at+blockBytes <= size {
-			// Where the last of them ends is looked at when no other follows.
+			// The end of the last record is located only when no other record follows.
 			if n > 0 {
 				last = ending{at, records, ends, lines}
 				s.Rows += n
@@ -130,15 +130,15 @@ func (s *Scanner) skip(rows int64, size int, from int64) (stray bool) {
 		s.found(len(s.Buf), lines+1)
 	}
 	if more() {
-		s.quote, s.cr = 0, 0 // they are about what is far behind At
+		s.quote, s.cr = 0, 0 // they describe positions far after At
 	}
 	return false
 }
 
-// stray reports whether a quote of the block at at is no bracket of a field: it opens behind
-// text, or text follows where it closes. Quotes that stand side by side are one within quotes.
-// first says that the block begins between two records; edges are the delimiters and ends of
-// line of a block with quotes.
+// stray reports whether the block at at has an irregular quote: one that opens after text, or
+// one that closes before text. Adjacent quotes are one escaped quote. first says that the block
+// starts at the start of a record. edges are the delimiters and line ends of a block with
+// quotes.
 func (s *Scanner) stray(at int, first bool, quotes, edges, within, open uint64) bool {
 	var before byte
 	if !first {
@@ -178,44 +178,45 @@ func (s *Scanner) stray(at int, first bool, quotes, edges, within, open uint64) 
 	return false
 }
 
-// found counts the record that ends in front of end.
+// found counts the record that ends at end.
 func (s *Scanner) found(end int, lines int64) {
 	s.At = end
 	s.Rows++
 	s.Lines += lines
 }
 
-// An ending is a block with records that are in Rows, and not yet in At and Lines.
+// An ending is a block whose records are counted in Rows, but not yet in At and Lines.
 type ending struct {
 	at            int
-	records, ends uint64 // masks of their ends, and of all ends of line
-	lines         int64  // in front of the block, and behind At
+	records, ends uint64 // masks of record ends, and of all line ends
+	lines         int64  // line ends between At and the block
 }
 
-// settle moves At behind the last record of an ending, and returns the lines up to it.
+// settle moves At to the end of the last record of e, and returns the number of line ends up to
+// there.
 func (s *Scanner) settle(e ending) int64 {
 	if e.records == 0 {
 		return 0
 	}
-	i := bits.Len64(inOrder(e.records)) // behind it, in the block
+	i := bits.Len64(inOrder(e.records)) // its end, within the block
 	s.At = e.at + i
 	n := e.lines + int64(bits.OnesCount64(inOrder(e.ends)<<(blockBytes-i)))
 	s.Lines += n
 	return n
 }
 
-// quietBytes is the length of text that is looked at as a whole where that can be done.
+// quietBytes is the length of text that is scanned in one step if it has no quotes and no CRs.
 const quietBytes = 4 << 10
 
 var newline = []byte{'\n'}
 
-// blockBytes is the number of bytes that are looked at at once, as eight words. What is
-// found of them is a mask: bit j of its byte i is about byte i of word j, which is how
-// the comparisons of words fit into one without being taken apart.
+// blockBytes is the number of bytes in a block, which is scanned as eight words. The result is
+// a mask: bit j of its byte i stands for byte i of word j. In this order the comparison results
+// of the words combine into one mask by shifts alone.
 const blockBytes = 64
 
-// block returns the masks of the quotes, of the last bytes of ends of lines, and, where there
-// are quotes, of the delimiters in the block at at.
+// block returns the masks of quotes and line ends in the block at at, and of delimiters if
+// there are quotes. A line end is marked at its last byte.
 func (s *Scanner) block(at int) (quotes, ends, delimiters uint64) {
 	words := s.words(at)
 	if s.Quote == 0 {
@@ -240,8 +241,8 @@ func (s *Scanner) block(at int) (quotes, ends, delimiters uint64) {
 		s.cr = index(s.Buf, at+blockBytes, '\r')
 		return quotes, ends, delimiters
 	}
-	// A CR ends a line unless an LF follows, which then does. What follows the last
-	// byte of a word is the first of the next.
+	// A CR ends a line unless an LF follows, which then ends the line itself. The byte after
+	// the last byte of a word is the first byte of the next.
 	alone := crs &^ (ends>>8 | ends&0xff>>1<<56)
 	if alone != 0 {
 		last := min(at+blockBytes, len(s.Buf)) - 1
@@ -253,7 +254,7 @@ func (s *Scanner) block(at int) (quotes, ends, delimiters uint64) {
 	return quotes, ends | alone, delimiters
 }
 
-// words returns the block at at.
+// words returns the block at at, padded with zeros at the end of Buf.
 func (s *Scanner) words(at int) *[blockBytes]byte {
 	b := s.Buf[at:]
 	if len(b) < blockBytes {
@@ -263,7 +264,7 @@ func (s *Scanner) words(at int) *[blockBytes]byte {
 	return (*[blockBytes]byte)(b)
 }
 
-// places returns the mask of the bytes of a block that are c.
+// places returns the mask of the bytes equal to c.
 func places(b *[blockBytes]byte, c byte) uint64 {
 	pattern := 0x0101010101010101 * uint64(c)
 	le := binary.LittleEndian
@@ -277,7 +278,7 @@ func places(b *[blockBytes]byte, c byte) uint64 {
 		others(le.Uint64(b[56:])^pattern))
 }
 
-// threePlaces returns the masks of three characters: each word is loaded once.
+// threePlaces returns the masks of three characters, and loads each word only once.
 func threePlaces(b *[blockBytes]byte, x, y, z byte) (mx, my, mz uint64) {
 	const each = 0x0101010101010101
 	px, py, pz := each*uint64(x), each*uint64(y), each*uint64(z)
@@ -318,21 +319,21 @@ func threePlaces(b *[blockBytes]byte, x, y, z byte) (mx, my, mz uint64) {
 	return ^mx, ^my, ^mz
 }
 
-// others returns the high bit of each byte of x that is not zero.
+// others returns the high bit of each nonzero byte of x.
 func others(x uint64) uint64 {
 	const low, high = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
 	return (x&low + low | x) & high
 }
 
-// odd returns the mask of the bytes that have an odd number of those in m up to
-// themselves.
+// odd returns the mask of the bytes with an odd number of bits of m up to and including their
+// own.
 func odd(m uint64) uint64 {
-	// 1. Those of the same word, in all words at once.
+	// 1. Within each word, for all words at once.
 	m ^= m << 8
 	m ^= m << 16
 	m ^= m << 32
-	// 2. The last byte of each word tells of the whole word, and those in front of
-	// it are to be added.
+	// 2. The last byte of each word has the parity of the whole word. Add the parities of the
+	// words before.
 	words := m >> 56
 	words ^= words << 1
 	words ^= words << 2
@@ -340,8 +341,8 @@ func odd(m uint64) uint64 {
 	return m ^ words<<1&0xff*0x0101010101010101
 }
 
-// inOrder returns a mask with bit i about byte i of the block: a matrix of 8 by 8 bits
-// transposed (Warren, Hacker's Delight, 7-3).
+// inOrder returns a mask whose bit i stands for byte i of the block. It transposes a matrix of
+// 8 by 8 bits (Warren, Hacker's Delight, 7-3).
 func inOrder(m uint64) uint64 {
 	t := (m ^ m>>7) & 0x00aa00aa00aa00aa
 	m ^= t ^ t<<7
@@ -351,7 +352,7 @@ func inOrder(m uint64) uint64 {
 	return m ^ t ^ t<<28
 }
 
-// index returns the place of c in buf from at on, or len(buf).
+// index returns the position of c in buf, from at on, or len(buf).
 func index(buf []byte, at int, c byte) int {
 	if at < len(buf) {
 		if i := bytes.IndexByte(buf[at:], c); i >= 0 {
@@ -361,14 +362,14 @@ func index(buf []byte, at int, c byte) int {
 	return len(buf)
 }
 
-// record returns where the record that begins at at ends, behind its end of line, and the
-// lines in it; -1 where buf does not hold all of it.
+// record returns the end of the record at at, after its line end, and its number of lines. It
+// returns -1 if Buf does not hold the whole record.
 func (s *Scanner) record(at int) (end int, lines int64) {
 	escape := s.Escape
 	if escape == 0 {
 		escape = s.Quote
 	}
-	open, begins := false, true // within quotes; at the beginning of a field
+	open, begins := false, true // within quotes; at the start of a field
 	for i := at; i < len(s.Buf); i++ {
 		switch b := s.Buf[i]; {
 		case open && b == escape && (escape != s.Quote || i+1 < len(s.Buf) && s.Buf[i+1] == s.Quote):
@@ -405,8 +406,8 @@ func (s *Scanner) record(at int) (end int, lines int64) {
 	return len(s.Buf), lines + 1
 }
 
-// lineEnd returns the position behind the end of line at line; false where more of
-// the file is needed to know it.
+// lineEnd returns the position after the line end at line. It reports false if that depends on
+// more of the file.
 func (s *Scanner) lineEnd(line int) (int, bool) {
 	switch {
 	case line == len(s.Buf):
@@ -421,8 +422,8 @@ func (s *Scanner) lineEnd(line int) (int, bool) {
 	return line + 1, true
 }
 
-// LineLen returns the length of the first line of buf, its end included; len(buf) where
-// it has no end.
+// LineLen returns the length of the first line of buf with its line end, or len(buf) if it has
+// no line end.
 func (d Dialect) LineLen(buf []byte) int {
 	line := index(buf, 0, '\n')
 	if !d.CR {
@@ -433,7 +434,7 @@ func (d Dialect) LineLen(buf []byte) int {
 	return end
 }
 
-// CountLines returns the number of ends of lines in buf.
+// CountLines returns the number of line ends in buf.
 func (d Dialect) CountLines(buf []byte) int64 {
 	n := int64(bytes.Count(buf, newline))
 	for d.CR {

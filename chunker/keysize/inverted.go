@@ -1,15 +1,15 @@
 package keysize
 
-// invertedCost bounds what a row adds to an inverted index: one key for each
-// element of an array, each path of a JSON document, each trigram or lexeme of a
-// text, each cell of a shape. key is the size of the rest of each key.
+// invertedCost bounds the amount that a row adds to an inverted index. Such an index has one
+// key per element of an array, path of a JSON document, trigram or lexeme of a text, or cell of
+// a shape. key is the size of the rest of each key.
 //
-// With r bytes of record there are at most about r/2 elements (each has a byte and
-// a separator), and together they are as long as the record for an array, but for
-// JSON each path repeats the names above it. A name or a bracket takes no more bytes in
-// a key than in the text, so n leaves of two bytes or more leave r-2n for what is above
-// them: n(r-2n) altogether, which is at most r²/8. The bound must be linear in r, so
-// one r of the square is that of the longest record.
+// A record of r bytes has at most about r/2 elements (each needs a byte and a separator).
+// Together the elements of an array are as long as the record. In JSON, each path repeats the
+// names above it. A name or a bracket takes no more bytes in a key than in the text. So n
+// leaves of at least two bytes leave r-2n bytes for the names above them, which makes n(r-2n)
+// bytes in total, at most r²/8. The bound must be linear in r, so one factor r of the square is
+// the length of the longest record.
 //
 // Source: EncodeInvertedIndexTableKeys of pkg/sql/rowenc/index_encoding.go and
 // encodeInvertedIndexKeys of pkg/util/json/json.go, v21.1.5.
@@ -23,17 +23,18 @@ func (s Schema) invertedCost(x *Index, key Size, g RowInfo) IndexCost {
 	rest := key.For(longest) + FamilySuffixBytes(0)
 	scale := int64(1)
 	if countsCapacity(g.Major, g.Minor) {
-		// Of each element twice its length, as textCapacity has it.
+		// Count each element twice, as in textCapacity.
 		scale, rest = 2, 2*rest+8+spanStruct
 	}
 
-	// Elements: how many, and how long each is beyond the text it holds.
+	// For elements: elem is the length of each beyond its text, elemPerByte the bytes of all
+	// together per byte of the record.
 	var elem, elemPerByte int64
-	var each int64 = 2 // bytes of record for an element, at least
+	var each int64 = 2 // minimum bytes of the record per element
 	switch {
 	case c.Kind == KeyGeo:
-		// At most 30 cells (s2_max_cells), of a marker, a cell number, a
-		// kind and a bounding box of four floats.
+		// At most 30 cells (s2_max_cells), each with a marker, a cell number, a kind and a
+		// bounding box of four floats.
 		const cells = 30
 		cost.KVs = cells
 		cost.Key.Bytes = cells * (rest + scale*(1+9+1+4*8))
@@ -45,8 +46,8 @@ func (s Schema) invertedCost(x *Index, key Size, g RowInfo) IndexCost {
 		elem, elemPerByte = z.Bytes, z.PerByte
 		cost.Key.Guess = cost.Key.Guess || z.Guess
 	case c.Kind == KeyJSON:
-		// A number is the longest leaf beside its text. Zero bytes, which are
-		// doubled in a key, are six characters in JSON.
+		// A number has the longest leaf relative to its text. Zero bytes, which a key doubles,
+		// take six characters in JSON.
 		elem, elemPerByte = 3+9, (longest+7)/8+1
 	case c.Kind == KeyTSVector:
 		elem, elemPerByte = 3, 1

@@ -2,13 +2,13 @@ package keysize
 
 import "math"
 
-// A KeyKind says how CockroachDB encodes a column's values in a key. Several SQL
-// types share one kind.
+// A KeyKind is CockroachDB's encoding of a column's values in a key. Several SQL types share
+// one kind.
 type KeyKind int
 
-// The kinds of key column, with the SQL types that have them.
+// The kinds of key column, with their SQL types.
 const (
-	KeyOther     KeyKind = iota // a type that is not known: its size is a guess
+	KeyOther     KeyKind = iota // an unknown type: its size is a guess
 	KeyInt                      // INT2, INT4, INT8, SERIAL; and the computed column of a hash-sharded index
 	KeyBool                     // BOOL
 	KeyDate                     // DATE
@@ -33,64 +33,57 @@ const (
 	KeyTSVector                 // TSVECTOR, inverted only
 )
 
-// A KeyColumn is a column of an index, with what is known of the size of its
-// values.
+// A KeyColumn is a column of an index, with the known facts about the size of its values.
 type KeyColumn struct {
-	Name     string // as in the table; the expression where it is one
+	Name     string // as in the table; for an expression, its text
 	Kind     KeyKind
 	Elem     KeyKind // of an array's elements
 	Desc     bool
 	Nullable bool
-	// Width is the declared size: bytes of an INT (2, 4 or 8), digits of a
-	// DECIMAL, characters of a VARCHAR, bits of a BIT, labels of an ENUM. Zero
-	// is the type without one.
+	// Width is the declared size: bytes of an INT (2, 4 or 8), digits of a DECIMAL, characters
+	// of a VARCHAR, bits of a BIT, labels of an ENUM. Zero means no declared size.
 	Width int64
-	// Ints says that every value lies in this range, for KeyInt; nil is the
-	// whole range of the type.
+	// Ints is the range of all values, for KeyInt; nil means the whole range of the type.
 	Ints *IntRange
-	// Computed says that the value is not text of the row's record, but the
-	// result of an expression or a default, so that its length does not follow
-	// from that of the record.
+	// Computed says that the value is the result of an expression or a default, not text of the
+	// row's record. Then the record's length does not determine its length.
 	Computed bool
 }
 
-// An IntRange is the integers from First to Last, both included.
+// An IntRange is the integers from First to Last, both inclusive.
 type IntRange struct{ First, Last int64 }
 
-// A Size is how many bytes something takes at most in a key: Bytes, and PerByte
-// more for each byte of the row's record, where the value is text.
+// A Size is the maximum size of something in a key: Bytes, plus PerByte for each byte of the
+// row's record if the value is text.
 type Size struct {
 	Bytes   int64
 	PerByte int64
 	// Exact says that every row takes exactly Bytes.
 	Exact bool
-	// Guess says that it is not even a bound: the length of an expression's
-	// value, or of a type that is not known, does not follow from anything that
-	// is known before the row is in.
+	// Guess says that the size is not even a bound: the value comes from an expression, or its
+	// type is unknown, so its length is unknown before the row is committed.
 	Guess bool
 }
 
-// For returns the bytes for a record of recordBytes bytes.
+// For returns the size for a record of recordBytes bytes.
 func (s Size) For(recordBytes int64) int64 { return s.Bytes + s.PerByte*recordBytes }
 
-// Bytes taken as the size of the value of a text expression, where nothing says
-// how long it is: as long as a hash in hexadecimal.
+// guessedTextBytes is the assumed size of a text expression of unknown length: a hash in
+// hexadecimal.
 const guessedTextBytes = 64
 
-// Size returns how many bytes the column takes in a key. Types of one size give
-// that size exactly; for the others it is the most a value can take: the number
-// furthest from zero, an address full of zero bytes, which take two bytes each.
-// Text is bounded by the length of the row's record, in the database's own text
-// form, which is taken to hold no byte 0x00 (where it does, StringKeyBytes of the
-// value is larger by one for each).
+// Size returns the size of the column in a key. It is exact for types of fixed size. For other
+// types it is the size of the longest value: the number furthest from zero, or an address full
+// of zero bytes, which take two bytes each. The length of the row's record, in the database's
+// own text form, bounds text. Text is assumed to contain no byte 0x00; StringKeyBytes counts
+// one more byte for each.
 func (c KeyColumn) Size() Size {
 	s := c.notNull()
 	if c.Nullable && s != (Size{Bytes: NullKeyBytes, Exact: true}) {
 		s.Exact = false
 	}
 	if c.Computed && s.PerByte > 0 {
-		// upper() makes at most three bytes of one; other functions may do
-		// anything.
+		// upper() makes at most three bytes of one; other functions have no known bound.
 		s.Bytes += guessedTextBytes
 		s.PerByte *= 3
 		s.Guess = true
@@ -102,7 +95,7 @@ func exactly(n int64) Size { return Size{Bytes: n, Exact: true} }
 
 func atMost(n int64) Size { return Size{Bytes: n} }
 
-// between gives the size of the integers from first to last.
+// between returns the size of the integers from first to last.
 func between(first, last int64, desc bool) Size {
 	least, most := IntKeyBytesIn(first, last, desc)
 	return Size{Bytes: most, Exact: least == most}
@@ -128,29 +121,28 @@ func (c KeyColumn) notNull() Size {
 	case KeyTime:
 		return between(0, 24*3600*1e6, c.Desc)
 	case KeyTimeTZ:
-		// The offset is at most 15:59:59 (pkg/util/timetz), so the instant
-		// stays below 2^40 and the offset below 2^16.
+		// The offset is at most 15:59:59 (pkg/util/timetz), so the instant stays below 2^40 and
+		// the offset below 2^16.
 		return atMost(1 + 6 + 3)
 	case KeyTimestamp:
-		// Years -4713 to 294276 are seconds below 2^48; the nanoseconds of a
-		// microsecond below 2^30.
+		// Years -4713 to 294276 are below 2^48 in seconds; the nanoseconds of whole
+		// microseconds are below 2^30.
 		return atMost(1 + 7 + 5)
 	case KeyInterval:
 		return atMost(1 + 9 + 9 + 9)
 	case KeyFloat:
-		return atMost(9) // but for zero and NaN
+		return atMost(9) // zero and NaN take 1
 	case KeyDecimal:
 		if c.Width > 0 {
-			// The exponent stays within the digits: one byte of tag and
-			// at most three of exponent up to DECIMAL(16383).
+			// The exponent is no larger than the number of digits: one byte of tag and at most
+			// three of exponent up to DECIMAL(16383).
 			return atMost(1 + 3 + (c.Width/2 + 1) + 1)
 		}
 		return Size{Bytes: 1 + 5 + 2 + 1, PerByte: 1}
 	case KeyString:
 		s := Size{Bytes: 3, PerByte: 1}
 		if c.Width > 0 && c.Width <= 10 && !c.Computed {
-			// Short ones are better bounded by their type: four bytes a
-			// character at most.
+			// For short strings the type is the better bound: at most four bytes per character.
 			return atMost(3 + 4*c.Width)
 		}
 		return s
@@ -163,23 +155,23 @@ func (c KeyColumn) notNull() Size {
 	case KeyINet:
 		return atMost(3 + 18 + 17) // ::/0; an IPv4 address takes 10 to 15
 	case KeyEnum:
-		// The physical representation of an enum made at once is one byte up
-		// to some 250 labels; labels added in between make it longer by a
-		// byte for about seven (GenByteStringBetween of pkg/sql/enum).
+		// The physical representation of an enum that was created at once is one byte up to
+		// about 250 labels. Labels inserted later lengthen it by one byte per seven or so
+		// (GenByteStringBetween of pkg/sql/enum).
 		return atMost(3 + 2*(1+(max(c.Width, 1)-1)/7))
 	case KeyBit:
 		return c.bits()
 	case KeyOID:
 		return between(0, math.MaxUint32, c.Desc)
 	case KeyArray:
-		// An element takes at least one byte of the record and a comma.
+		// An element takes at least one byte of the record, plus a comma.
 		elem := KeyColumn{Kind: c.Elem, Desc: c.Desc}.notNull()
 		return Size{Bytes: 2 + elem.Bytes, PerByte: elem.PerByte + (elem.Bytes+1)/2, Guess: elem.Guess}
 	case KeyBox2D:
 		return atMost(1 + 4*9)
 	case KeyGeo:
-		// Marker, curve position, shape and bounding box: hexadecimal text is
-		// twice as long as the shape, "POINT(1 1)" is shorter than its 21.
+		// Marker, curve position, shape and bounding box. Hexadecimal text is twice as long as
+		// the shape; "POINT(1 1)" is shorter than its 21 bytes.
 		return Size{Bytes: 1 + 8 + 64, PerByte: 8}
 	case KeyJSON:
 		return Size{Bytes: 16, PerByte: 8}
@@ -187,7 +179,7 @@ func (c KeyColumn) notNull() Size {
 	return Size{Bytes: guessedTextBytes, PerByte: 2, Guess: true}
 }
 
-// bits is the size of a BIT or VARBIT.
+// bits returns the size of a BIT or VARBIT.
 func (c KeyColumn) bits() Size {
 	tail := int64(1) // the number of bits in the last word, 0 to 64
 	if c.Desc {
@@ -199,19 +191,18 @@ func (c KeyColumn) bits() Size {
 	return Size{Bytes: 1 + 9 + 1 + tail, PerByte: 1}
 }
 
-// A collation key holds two bytes of primary weight (three for ideographs), two
-// of secondary and one of tertiary weight for each collation element, and two
-// separators; one rune of at least two bytes may become 18 elements
-// (golang.org/x/text/collate, which CockroachDB uses). Bytes of value zero take
-// two in the key.
+// A collation key holds two bytes of primary weight (three for ideographs), two of secondary and one
+// of tertiary weight for each collation element, and two separators. One rune of at least two bytes
+// may become 18 elements (golang.org/x/text/collate, which CockroachDB uses). Zero bytes are doubled
+// in the key.
 const (
 	collatedFixed   = 8
 	collatedPerByte = 60
 )
 
-// composite reports whether a value of the kind may be kept in the row's value as
-// well as in its key, because the key does not say all of it: -0, 1.0 against
-// 1.00, the text of a collation key.
+// composite reports whether a value of this kind may be stored in the row's value in addition
+// to its key, because the key loses information: -0, 1.0 against 1.00, the text of a collation
+// key.
 func (c KeyColumn) composite() bool {
 	k := c.Kind
 	if k == KeyArray {

@@ -1,6 +1,6 @@
-// Package keysize computes how many bytes a row adds to the keys of a CockroachDB
-// transaction: from a table's schema, its indexes and the values of their columns. It reads
-// no schema itself; package server describes live tables.
+// Package keysize computes the bytes that a row adds to the keys of a CockroachDB transaction,
+// from a table's schema, its indexes and the values of their columns. It reads no schema
+// itself; package server describes live tables.
 package keysize
 
 import (
@@ -9,26 +9,24 @@ import (
 	"strings"
 )
 
-// The functions of this file and of keysize_value.go give the number of bytes
-// that one value takes in a CockroachDB key, which is what
-// kv.transaction.max_intents_bytes counts. They are pure: no state, safe for
-// concurrent use, no error unless they say so.
+// The functions of this file and of keysize_value.go return the size of one value in a CockroachDB
+// key, in bytes, as kv.transaction.max_intents_bytes counts it. They are pure: no state, safe for
+// concurrent use, and without errors unless documented.
 //
 // Source of all of them: CockroachDB v21.1.5, EncodeTableKey in
-// pkg/sql/rowenc/column_type_encoding.go, and the Encode… function of
-// pkg/util/encoding that it calls for the type. desc means a column declared
-// DESC, which for several types has another size.
+// pkg/sql/rowenc/column_type_encoding.go, and the Encode… function of pkg/util/encoding that it
+// calls for the type. desc means a column declared DESC, which changes the size of several types.
 
-// NullKeyBytes is the size of a NULL in a key, in either direction.
+// NullKeyBytes is the size of NULL in a key, in either direction.
 const NullKeyBytes = 1
 
-// maxSmallUvarint is the largest number whose key is a single byte: intSmall of
+// maxSmallUvarint is the largest number with a key of a single byte: intSmall of
 // pkg/util/encoding/encoding.go.
 const maxSmallUvarint = 109
 
-// UintKeyBytes returns the size of an unsigned number in a key, ascending: table
-// ids, index ids, column families and tenants are kept so
-// (EncodeUvarintAscending).
+// UintKeyBytes returns the size of an unsigned number in an ascending key
+// (EncodeUvarintAscending). Table ids, index ids, column families and tenants are encoded this
+// way.
 func UintKeyBytes(v uint64) int64 {
 	if v <= maxSmallUvarint {
 		return 1
@@ -36,8 +34,8 @@ func UintKeyBytes(v uint64) int64 {
 	return 1 + uintBytes(v)
 }
 
-// uintDescKeyBytes is the size of an unsigned number, descending
-// (EncodeUvarintDescending): only zero is a single byte.
+// uintDescKeyBytes returns the size of an unsigned number in a descending key
+// (EncodeUvarintDescending). Only zero takes a single byte.
 func uintDescKeyBytes(v uint64) int64 {
 	if v == 0 {
 		return 1
@@ -45,7 +43,7 @@ func uintDescKeyBytes(v uint64) int64 {
 	return 1 + uintBytes(v)
 }
 
-// uintBytes returns how many bytes v needs, at least 1.
+// uintBytes returns the number of bytes of v without leading zero bytes, at least 1.
 func uintBytes(v uint64) int64 {
 	n := int64(1)
 	for v > 0xff {
@@ -55,21 +53,19 @@ func uintBytes(v uint64) int64 {
 	return n
 }
 
-// IntKeyBytes returns the size of an INT in an ascending key
-// (EncodeVarintAscending): one byte from 0 to 109, else one more than the bytes
-// of its absolute value.
+// IntKeyBytes returns the size of an INT in an ascending key (EncodeVarintAscending): one byte
+// from 0 to 109, otherwise one more than the bytes of its absolute value.
 func IntKeyBytes(v int64) int64 {
 	if v < 0 {
-		// The bounds are -0xff, -0xffff, …: those of the absolute value,
-		// which for the smallest int64 still is right as a uint64.
+		// The bounds are -0xff, -0xffff, …: those of the absolute value. As a uint64 it is
+		// correct for the smallest int64 too.
 		return 1 + uintBytes(-uint64(v))
 	}
 	return UintKeyBytes(uint64(v))
 }
 
-// IntDescKeyBytes returns the size of an INT in a descending key
-// (EncodeVarintDescending, which encodes the complement): no number from 0 on is
-// a single byte there.
+// IntDescKeyBytes returns the size of an INT in a descending key (EncodeVarintDescending, which
+// encodes the complement). There no number from 0 on takes a single byte.
 func IntDescKeyBytes(v int64) int64 { return IntKeyBytes(^v) }
 
 // intKeyBytes is IntKeyBytes or IntDescKeyBytes.
@@ -80,14 +76,14 @@ func intKeyBytes(v int64, desc bool) int64 {
 	return IntKeyBytes(v)
 }
 
-// intStep is where the size of an ascending integer key changes: numbers from
-// first on, up to the next step, take bytes bytes.
+// An intStep is a change in the size of ascending integer keys: numbers from first up to the
+// next step take bytes bytes.
 type intStep struct {
 	first int64
 	bytes int64
 }
 
-// intSteps are the steps in ascending order of the numbers.
+// intSteps are the steps in ascending order.
 var intSteps = func() []intStep {
 	steps := []intStep{{math.MinInt64, 9}}
 	for n := int64(7); n >= 1; n-- {
@@ -100,15 +96,15 @@ var intSteps = func() []intStep {
 	return steps
 }()
 
-// SumIntKeyBytes returns the size of count consecutive INT keys from first on,
-// together and exactly. count is at most 2^59 and first+count does not overflow;
-// a count that is not positive gives zero.
+// SumIntKeyBytes returns the exact total size of count consecutive INT keys, starting at first.
+// count is at most 2^59, and first+count must not overflow. The result is zero if count is not
+// positive.
 func SumIntKeyBytes(first, count int64, desc bool) int64 {
 	if count <= 0 {
 		return 0
 	}
 	last := first + count - 1
-	if desc { // the complement turns the order round
+	if desc { // the complement reverses the order
 		first, last = ^last, ^first
 	}
 	var sum int64
@@ -125,31 +121,30 @@ func SumIntKeyBytes(first, count int64, desc bool) int64 {
 	return sum
 }
 
-// IntKeyBytesIn returns the smallest and the largest size of an INT key between
-// first and last, both included.
+// IntKeyBytesIn returns the smallest and the largest size of an INT key from first to last,
+// both inclusive.
 func IntKeyBytesIn(first, last int64, desc bool) (least, most int64) {
 	if desc {
 		first, last = ^last, ^first
 	}
-	// Sizes fall towards zero and rise behind it, so the largest is at an end
-	// and the smallest at the number nearest to zero.
+	// Sizes decrease towards zero and increase after it. So the largest size is at an end, and
+	// the smallest at the number nearest to zero.
 	most = max(IntKeyBytes(first), IntKeyBytes(last))
 	return IntKeyBytes(min(max(first, 0), last)), most
 }
 
-// StringKeyBytes returns the size of a STRING, VARCHAR or CHAR value in a key: a
-// marker, the bytes with each 0x00 written as two, and two bytes of terminator
-// (EncodeStringAscending, and its complement where descending: the same size).
-// For a collated string it takes the collation key, not the text.
+// StringKeyBytes returns the size of a STRING, VARCHAR or CHAR value in a key, in either
+// direction: a marker, the bytes with each 0x00 doubled, and a terminator of two bytes
+// (EncodeStringAscending and its complement). For a collated string pass the collation key, not
+// the text.
 func StringKeyBytes(s string) int64 { return int64(3 + len(s) + strings.Count(s, "\x00")) }
 
-// BytesKeyBytes returns the size of a BYTES value in a key, in either direction:
-// that of StringKeyBytes. It also is the size of an ENUM value, given its
-// physical representation.
+// BytesKeyBytes returns the size of a BYTES value in a key, in either direction, which is that
+// of StringKeyBytes. For an ENUM value pass its physical representation.
 func BytesKeyBytes(b []byte) int64 { return int64(3 + len(b) + bytes.Count(b, []byte{0})) }
 
 // FloatKeyBytes returns the size of a FLOAT in a key, in either direction
-// (EncodeFloatAscending): 9, and 1 for zero and NaN.
+// (EncodeFloatAscending): 1 for zero and NaN, otherwise 9.
 func FloatKeyBytes(f float64) int64 {
 	if f == 0 || math.IsNaN(f) {
 		return 1
@@ -157,12 +152,12 @@ func FloatKeyBytes(f float64) int64 {
 	return 9
 }
 
-// BoolKeyBytes returns the size of a BOOL in a key: it is kept as the INT 0 or 1.
+// BoolKeyBytes returns the size of a BOOL in a key, which is encoded as the INT 0 or 1.
 func BoolKeyBytes(desc bool) int64 { return intKeyBytes(0, desc) }
 
-// FamilySuffixBytes returns the size of the end of a key, which says the column
-// family: one byte for family 0, else the number of the family and its length
-// (MakeFamilyKey of pkg/keys/keys.go).
+// FamilySuffixBytes returns the size of the end of a key, which identifies the column family:
+// one byte for family 0, otherwise the family's number and its length (MakeFamilyKey of
+// pkg/keys/keys.go).
 func FamilySuffixBytes(family int) int64 {
 	if family == 0 {
 		return 1
@@ -170,9 +165,9 @@ func FamilySuffixBytes(family int) int64 {
 	return UintKeyBytes(uint64(family)) + 1
 }
 
-// PrefixBytes returns the size of the start of every key of an index: the tenant
-// (zero and the system tenant 1 have none), the table's id and the index' id
-// (MakeTenantPrefix of pkg/keys/sql.go; IndexPrefix).
+// PrefixBytes returns the size of the start of every key of an index: the tenant (none for
+// tenants 0 and 1, the system tenant), the table's id and the index's id (MakeTenantPrefix of
+// pkg/keys/sql.go; IndexPrefix).
 func PrefixBytes(tenantID uint64, tableID, indexID int64) int64 {
 	n := UintKeyBytes(uint64(tableID)) + UintKeyBytes(uint64(indexID))
 	if tenantID > 1 {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// keyKinds are the kinds of the types' names: CockroachDB's own (information_schema,
-// SHOW CREATE), and those of format_type.
+// keyKinds maps type names to kinds: CockroachDB's own names (information_schema, SHOW CREATE)
+// and those of format_type.
 var keyKinds = map[string]KeyKind{
 	"int": KeyInt, "int8": KeyInt, "bigint": KeyInt, "int64": KeyInt, "integer": KeyInt, "int4": KeyInt,
 	"int2": KeyInt, "smallint": KeyInt,
@@ -30,10 +30,10 @@ var keyKinds = map[string]KeyKind{
 	"crdb_internal_region": KeyEnum,
 }
 
-// ColumnOf returns the column name of the given SQL type as far as the size of its
-// keys goes, nullable and ascending. It reads the names that CockroachDB prints
-// (STRING(7), INT8[], DECIMAL(10,2), STRING COLLATE en) and those of format_type.
-// Types that are not known, an ENUM's name among them, are of kind KeyOther.
+// ColumnOf returns the column with the given name and SQL type, nullable and ascending. It sets
+// only the fields that determine key sizes. It reads the names that CockroachDB prints
+// (STRING(7), INT8[], DECIMAL(10,2), STRING COLLATE en) and those of format_type. Unknown
+// types, including names of ENUMs, get kind KeyOther.
 func ColumnOf(name, sqlType string) KeyColumn {
 	c := KeyColumn{Name: name, Nullable: true}
 	t := strings.TrimSpace(strings.ToLower(sqlType))
@@ -43,8 +43,7 @@ func ColumnOf(name, sqlType string) KeyColumn {
 		return c
 	}
 	t, _, collated := strings.Cut(t, " collate ")
-	// The size stands in brackets behind the first word: time(3) without time
-	// zone.
+	// The size is in parentheses after the first word: time(3) without time zone.
 	if open := strings.IndexByte(t, '('); open >= 0 {
 		inside, behind, _ := strings.Cut(t[open+1:], ")")
 		first, _, _ := strings.Cut(inside, ",")
@@ -62,7 +61,7 @@ func ColumnOf(name, sqlType string) KeyColumn {
 	case c.Kind == KeyBit && c.Width == 0 && t == "bit":
 		c.Width = 1
 	case c.Kind != KeyDecimal && c.Kind != KeyString && c.Kind != KeyBit:
-		c.Width = 0 // a precision of time, a kind of shape
+		c.Width = 0 // a precision of a time type, or a kind of shape
 	}
 	return c
 }

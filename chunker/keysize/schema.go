@@ -7,92 +7,88 @@ import (
 	"bulkload/chunker"
 )
 
-// A Schema is a table as far as the size of its keys goes. A Schema is not
-// changed by its methods and may be read by several goroutines.
+// A Schema describes the parts of a table that determine its key sizes. Its methods do not
+// change it, and several goroutines may read it.
 type Schema struct {
-	TenantID uint64 // zero or 1 is the system tenant, whose keys have no prefix
-	// TableID is the table's descriptor id; zero takes the longest id there is.
+	TenantID uint64 // zero or 1 means the system tenant, whose keys have no prefix
+	// TableID is the table's descriptor id; zero assumes the longest possible id.
 	TableID int64
-	// Columns is the number of the table's columns, hidden ones included; zero is not
-	// known.
+	// Columns is the number of the table's columns, including hidden ones; zero means unknown.
 	Columns  int
-	Families []Family // nil is one family
-	Indexes  []Index  // the primary one and all others
+	Families []Family // nil means one family
+	Indexes  []Index  // the primary index and all others
 }
 
-// A Family is a column family: a key-value pair of its own for each row.
+// A Family is a column family. Each family has its own key-value pair in each row.
 type Family struct {
 	ID      int // from the table's descriptor; not always consecutive
 	Name    string
 	Columns []string
-	// NotNull says that every row has a value in it: one of its columns
-	// outside the primary key is NOT NULL, or always given. Without it the
-	// family may have no key-value pair in a row (family 0 always has).
+	// NotNull says that the family has a value in every row: one of its columns outside the
+	// primary key is NOT NULL, or always given. Without it the family may lack a key-value pair
+	// in a row, except family 0, which always has one.
 	NotNull bool
 }
 
 // An Index is the primary or a secondary index of a table.
 type Index struct {
-	// ID is the index' number in the table; zero takes one up to 65 535, for
-	// where the server does not say.
+	// ID is the index's number in the table. Zero, if the server does not report it, assumes a
+	// number up to 65 535.
 	ID       int64
 	Name     string
 	Primary  bool
-	Unique   bool // a primary index is unique whatever this says
-	Inverted bool // GIN; its last column is the inverted one
-	Trigram  bool // an inverted index over text, with gin_trgm_ops
+	Unique   bool // ignored for a primary index, which is always unique
+	Inverted bool // GIN; the last column is the inverted one
+	Trigram  bool // an inverted index on text, with gin_trgm_ops
 	Partial  bool // has a WHERE: rows outside it have no entry
-	// Columns are the index' own columns, in order, with the computed column
-	// of a hash-sharded index and the region of REGIONAL BY ROW. The columns
-	// of the primary key that CockroachDB appends are not among them.
+	// Columns are the index's own columns, in order, including the computed column of a
+	// hash-sharded index and the region column of REGIONAL BY ROW. Primary key columns that
+	// CockroachDB appends are not included.
 	Columns []KeyColumn
-	Storing []string // columns that are stored, not part of the key
-	// Ancestors is the number of tables that the index is interleaved in (up
-	// to 21.1).
+	Storing []string // stored columns, not part of the key
+	// Ancestors is the number of tables in which the index is interleaved (up to 21.1).
 	Ancestors int
 }
 
-// RowInfo is what is known beyond the table: the server, and the rows.
+// RowInfo describes the server and the rows, as far as they determine key sizes.
 type RowInfo struct {
-	// Major and Minor are the CockroachDB version: 21, 1. Zero is one that has
-	// the largest overhead.
+	// Major and Minor are the CockroachDB version, for example 21 and 1. Zero assumes the
+	// version with the largest overhead.
 	Major, Minor int
-	// Ints is the range of the values of integer columns, by name; columns that
-	// are not in it may hold any number.
+	// Ints maps integer columns to the range of their values. Other columns may contain any
+	// number.
 	Ints map[string]IntRange
-	// Absent are the columns that the rows leave to their default, whose text
-	// is none of the record's.
+	// Absent are the columns that the rows leave to their defaults. Their values are not text
+	// of the record.
 	Absent []string
-	// MaxRecordBytes is the length of the longest record, which is needed only
-	// for inverted indexes, whose keys grow with the square of it. Zero
-	// is DefaultMaxRecordBytes.
+	// MaxRecordBytes is the length of the longest record. It is needed only for inverted
+	// indexes, whose keys grow with its square. Zero means DefaultMaxRecordBytes.
 	MaxRecordBytes int64
-	// MaxElements is the most elements of an array, or leaves of a JSON document,
-	// in a value of an inverted index: one more than it has commas. Zero is
-	// unknown; then they are bounded by the length of the record, which for
-	// documents of long texts is far too many.
+	// MaxElements is the maximum number of array elements, or JSON leaves, in a value of an
+	// inverted index: one more than the number of commas. Zero means unknown: then the record's
+	// length bounds it, which is far too high for documents with long texts.
 	MaxElements int64
 }
 
-// DefaultMaxRecordBytes is the length of record up to which the size of the keys
-// of an inverted index is a bound where RowInfo says nothing.
+// DefaultMaxRecordBytes is the default of RowInfo.MaxRecordBytes: for longer records the key
+// sizes of an inverted index are no longer a bound.
 const DefaultMaxRecordBytes = 1024
 
-// IndexCost is what one row adds to an index.
+// An IndexCost is the amount that one row adds to an index.
 type IndexCost struct {
 	Index *Index
-	// Key is the size of all keys of the row in this index, with the span
-	// overhead of each.
+	// Key is the total size of the row's keys in this index, including the span overhead of
+	// each.
 	Key Size
-	// KVs is the number of its key-value pairs, KVsPerByte more for each byte
-	// of the record (inverted indexes).
+	// KVs is the number of key-value pairs. KVsPerByte is added for each byte of the record
+	// (inverted indexes).
 	KVs, KVsPerByte int64
 }
 
-// Cost returns what a row of the table adds to a transaction: key-value pairs and
-// intent bytes over all indexes. It is exact where every row has the same size,
-// else the most that a row can add; Guess says that not even that could be known.
-// The cost of the message depends on the way of loading and is not set.
+// Cost returns the key-value pairs and intent bytes that a row adds to a transaction, over all
+// indexes. It is exact if every row has the same size, otherwise an upper bound. Guess says
+// that there is no bound. The cost of the message depends on the method of loading and is not
+// set.
 func (s Schema) Cost(g RowInfo) chunker.Cost {
 	c := chunker.Cost{Exact: true}
 	for _, i := range s.IndexCosts(g) {
@@ -109,7 +105,7 @@ func (s Schema) Cost(g RowInfo) chunker.Cost {
 	return c
 }
 
-// IndexCosts returns what a row adds to each index, in the order of s.Indexes.
+// IndexCosts returns the cost of a row in each index, in the order of s.Indexes.
 func (s Schema) IndexCosts(g RowInfo) []IndexCost {
 	costs := make([]IndexCost, len(s.Indexes))
 	for i := range s.Indexes {
@@ -118,9 +114,9 @@ func (s Schema) IndexCosts(g RowInfo) []IndexCost {
 	return costs
 }
 
-// SumIntentBytes returns the intent bytes of count rows whose integer column has
-// consecutive values from first on: exactly, where the rest of the key has one
-// size (the result says so), else at most. column is the generated key.
+// SumIntentBytes returns the intent bytes of count rows whose generated key column has
+// consecutive values, starting at first. exact reports whether the rest of the key has a fixed
+// size; otherwise the sum is an upper bound.
 func (s Schema) SumIntentBytes(g RowInfo, column string, first, count int64) (sum int64, exact bool) {
 	exact = true
 	for _, r := range evenRanges(first, count) {
@@ -139,7 +135,7 @@ func (s Schema) SumIntentBytes(g RowInfo, column string, first, count int64) (su
 	return sum, exact
 }
 
-// evenRanges cuts count numbers from first on where the size of their keys changes, in
+// evenRanges splits count numbers, starting at first, where the size of their keys changes in
 // either direction.
 func evenRanges(first, count int64) []IntRange {
 	var starts []int64
@@ -161,7 +157,7 @@ func evenRanges(first, count int64) []IntRange {
 	return list
 }
 
-// primary returns the columns of the primary key; none when no index is primary.
+// primary returns the columns of the primary key, or nil if no index is primary.
 func (s Schema) primary() []KeyColumn {
 	for i := range s.Indexes {
 		if s.Indexes[i].Primary {
@@ -171,14 +167,14 @@ func (s Schema) primary() []KeyColumn {
 	return nil
 }
 
-// keyColumns returns the columns that make up the keys of x: its own, and the
-// primary key's that are missing, which are kept ascending. A unique index has
-// them only in rows where one of its own columns is NULL.
+// keyColumns returns the columns in the keys of x: its own, and the missing columns of the
+// primary key, which are ascending. A unique index has the latter only in rows with a NULL in
+// one of its own columns.
 func (s Schema) keyColumns(x *Index) []KeyColumn {
 	cols := slices.Clone(x.Columns)
 	nullable := false
 	for i := range cols {
-		// A column of the primary key is never NULL, whatever it says.
+		// A primary key column is never NULL, even if it is declared nullable.
 		if slices.ContainsFunc(s.primary(), func(p KeyColumn) bool { return p.Name == cols[i].Name }) {
 			cols[i].Nullable = false
 		}
@@ -196,7 +192,7 @@ func (s Schema) keyColumns(x *Index) []KeyColumn {
 	return cols
 }
 
-// prefix returns the size of what all keys of x begin with.
+// prefix returns the size of the common prefix of all keys of x.
 func (s Schema) prefix(x *Index) Size {
 	table, index, exact := s.TableID, x.ID, true
 	if table <= 0 {
@@ -207,8 +203,8 @@ func (s Schema) prefix(x *Index) Size {
 	}
 	n := PrefixBytes(s.TenantID, table, index)
 	if x.Ancestors > 0 {
-		// Each table above writes its own ids and a marker; its ids are no
-		// longer than those of the table, which was made after it.
+		// Each ancestor table writes its own ids and a marker. Its ids are no longer than this
+		// table's, which was created later.
 		n += int64(x.Ancestors) * (1 + UintKeyBytes(uint64(table)) + UintKeyBytes(math.MaxUint16))
 		exact = false
 	}
@@ -218,13 +214,12 @@ func (s Schema) prefix(x *Index) Size {
 // indexCost returns what a row adds to x. The steps follow EncodePrimaryIndex and
 // EncodeSecondaryIndex of pkg/sql/rowenc/index_encoding.go, v21.1.5.
 func (s Schema) indexCost(x *Index, g RowInfo) IndexCost {
-	// 1. The key up to the family: prefix, own columns, missing primary key
-	// columns.
+	// 1. The key up to the family: prefix, own columns, missing primary key columns.
 	key := s.prefix(x)
 	cols := s.keyColumns(x)
 	own := len(x.Columns)
 	if x.Unique && !x.Primary && len(cols) > own {
-		key.Exact = false // the primary key is there only beside a NULL
+		key.Exact = false // the primary key is appended only beside a NULL
 	}
 	var text int64
 	cols = slices.Clone(cols)
@@ -241,8 +236,8 @@ func (s Schema) indexCost(x *Index, g RowInfo) IndexCost {
 		key.Bytes += z.Bytes
 		key.Exact = key.Exact && z.Exact && z.PerByte == 0
 		key.Guess = key.Guess || z.Guess
-		// The columns of one record share its bytes: what one has, another
-		// has not. Expressions may use the same text again.
+		// The columns of one record share its bytes: each byte belongs to one column.
+		// Expressions may use the same text again.
 		if c.Computed {
 			key.PerByte += z.PerByte
 		} else {
@@ -251,7 +246,7 @@ func (s Schema) indexCost(x *Index, g RowInfo) IndexCost {
 	}
 	key.PerByte += text
 
-	// 2. One key for each element, or for each column family.
+	// 2. One key per element, or per column family.
 	if x.Inverted && own > 0 {
 		return s.invertedCost(x, key, g)
 	}
@@ -282,8 +277,7 @@ func (s Schema) families(x *Index) []Family {
 			list = append(list, f)
 		case !x.Primary:
 			if slices.ContainsFunc(f.Columns, func(c string) bool { return slices.Contains(x.Storing, c) }) {
-				// The column that makes the family NotNull may be another
-				// one than those stored.
+				// The column that makes the family NotNull may not be among the stored ones.
 				f.NotNull = false
 				list = append(list, f)
 			}
@@ -297,8 +291,8 @@ func (s Schema) families(x *Index) []Family {
 	return list
 }
 
-// inKeyOnly reports whether a column's value is wholly in the primary key, so that
-// its family need not hold it.
+// inKeyOnly reports whether the primary key contains a column's whole value. Then the column's
+// family need not store it.
 func (s Schema) inKeyOnly(column string) bool {
 	return slices.ContainsFunc(s.primary(), func(c KeyColumn) bool { return c.Name == column && !c.composite() })
 }

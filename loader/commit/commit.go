@@ -1,6 +1,6 @@
-// Package commit makes chunks durable, each row exactly once: in one statement whose
-// uncertain outcome is decided by looking its rows up, or in one transaction with a
-// ledger row that decides. It is the only package that writes loaded rows.
+// Package commit writes each row of a chunk durably, exactly once. After an uncertain outcome,
+// mode Statement looks the rows up, and mode Transaction reads a ledger row. It is the only
+// package that writes loaded rows.
 package commit
 
 import (
@@ -22,18 +22,17 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Mode is one of the two ways to commit a chunk.
+// A Mode is how a chunk is committed.
 type Mode string
 
 // The modes.
 const (
-	// Statement sends a chunk as one statement outside BEGIN … COMMIT. After an
-	// uncertain outcome the chunk's keys are looked up and compared with all
-	// their content. It needs a primary key that is just the Key column, whose
-	// values the source gives.
+	// Statement sends a chunk as one statement outside BEGIN … COMMIT. After an uncertain
+	// outcome the chunk's keys are looked up, and all columns of the found rows are compared.
+	// The source must give the whole primary key: as the Key column, or as Keys.
 	Statement Mode = "statement"
-	// Transaction writes a ledger row and the rows in one transaction. After an
-	// uncertain outcome the ledger row decides.
+	// Transaction writes a ledger row and the rows in one transaction. The ledger row decides
+	// an uncertain outcome.
 	Transaction Mode = "transaction"
 )
 
@@ -52,21 +51,21 @@ const (
 	DefaultRetryFor     = 5 * time.Minute
 )
 
-// Bounds of the wait between two attempts at a chunk. A server that is overloaded is left
-// alone for longer than the policy's default.
+// Bounds of the wait between two attempts at a chunk. An overloaded server gets longer pauses than
+// the policy's default.
 const (
 	firstWait = 20 * time.Millisecond
 	lastWait  = 5 * time.Second
 )
 
-// An Assignment gives a column of the table an SQL expression over the columns of the
-// chunk, which have their names and types.
+// An Assignment gives a table column an SQL expression over the chunk's columns, which keep
+// their names and types.
 type Assignment struct {
 	Column string
 	Expr   string
 }
 
-// A Conflict says what becomes of a row whose primary key is there already.
+// A Conflict says how to treat a row whose primary key already exists.
 type Conflict string
 
 // The conflicts; an empty one is an error.
@@ -77,59 +76,58 @@ const (
 
 // Options say how chunks are committed.
 type Options struct {
-	Table   pgx.Identifier // schema-qualified where it needs to be
+	Table   pgx.Identifier // schema-qualified if necessary
 	Columns []rows.Column  // as the source gives them
-	// Key is the primary key column, of kind rows.Int, when it is among the
-	// columns and is the whole key; else empty, and only Transaction works.
+	// Key is the primary key column, if the source gives it, it is of kind rows.Int, and it is
+	// the whole key. Otherwise Key is empty; without Keys too, only Transaction works.
 	Key string
-	// Keys are the columns of the primary key, where rows of text bring all of
-	// them: what Statement looks up, and what Conflict means. They are cast to
-	// their Column.Type.
+	// Keys are the primary key columns, if rows of text contain all of them. Statement looks
+	// them up, and Conflict refers to them. They are cast to their Column.Type.
 	Keys []string
-	// Store says what goes into the table's columns, where that is not each
-	// column's text into the column of its name.
+	// Store assigns the table's columns. Nil means that each column's text goes into the table
+	// column of the same name.
 	Store []Assignment
-	// Conflict says what becomes of a row whose key is there already. Chunks must then be
-	// committed in the order of their rows, for the last or the first of a key to win.
+	// Conflict says how to treat a row whose key already exists; empty means an error. Chunks
+	// must then be committed in the order of their rows, so that the first or the last row of a
+	// key wins.
 	Conflict Conflict
 	// Overriding says that a column is GENERATED ALWAYS AS IDENTITY.
 	Overriding bool
-	// Tolerate, when it is not nil, makes a row that the server refuses one of
-	// the load's rejects instead of an error. It is told how many a chunk has,
-	// in each attempt to commit it, and its error ends the load. The chunk
-	// needs an Origin, and the mode is Transaction.
+	// Tolerate, when not nil, turns a row that the server refuses into a reject of the load
+	// instead of an error. It receives the chunk's number of rejects in each attempt to commit
+	// the chunk. Its error ends the load. The chunk needs an Origin, and the mode must be
+	// Transaction.
 	Tolerate func(span chunker.Span, rejects int) error
 	Mode     Mode
 	Method   Method
-	// TextCopy makes COPY carry text also on PostgreSQL, for tables whose column
-	// types are not just INT8, FLOAT8 and TEXT.
+	// TextCopy makes COPY send text on PostgreSQL too, for tables with column types other than
+	// INT8, FLOAT8 and TEXT.
 	TextCopy bool
-	// Dialect is how the text of raw chunks is written, which PostgreSQL's COPY then
-	// takes as it is; nil: chunks are parsed first.
+	// Dialect is the CSV dialect of raw chunks, whose text PostgreSQL's COPY takes unchanged.
+	// Nil: chunks are parsed first.
 	Dialect *csv.Dialect
-	// Began, where it is not empty, is when the load began, as Stamp gives it: rows that
-	// were written before are of others.
+	// Began, when not empty, is the start of the load as Stamp gives it. Rows written earlier
+	// belong to others.
 	Began string
 	// Load and Run name the load and the run in the registry, for the ledger.
 	// An empty Load means that there is no registry.
 	Load, Run string
-	// Redraw gives the key that a row tries next when another's row has its key;
-	// see dataset.Accounts. Nil: such a row is a duplicate, and an error.
+	// Redraw gives the next key for a row whose key belongs to another row; see
+	// dataset.Accounts. Nil: such a row is a duplicate, and an error.
 	Redraw func(row int64, attempt int) (int64, error)
-	// MaxMessageBytes is the most bytes of a message that the server takes; zero is
-	// any. A larger one would not be answered: the server closes the connection
-	// while it is being sent, which looks like a fault of the network.
+	// MaxMessageBytes is the server's maximum message size in bytes; zero means no limit. A
+	// larger message would get no answer: the server closes the connection while it is being
+	// sent, which looks like a network fault.
 	MaxMessageBytes int64
 	// ChunkTimeout bounds one attempt at one chunk; zero is DefaultChunkTimeout.
 	ChunkTimeout time.Duration
 	// RetryFor bounds all attempts at one chunk; zero is DefaultRetryFor.
 	RetryFor time.Duration
-	// Note, when not nil, is told what a user should know while a chunk is
-	// retried. It may be called by several goroutines at once.
+	// Note, when not nil, receives messages for the user while a chunk is retried. Several
+	// goroutines may call it at once.
 	Note func(string)
-	// SkipVerification switches look-up and ledger off: an uncertain chunk is simply
-	// sent again. It is for the controls of tests, and for measuring what the
-	// proof costs.
+	// SkipVerification turns off the lookup and the ledger: an uncertain chunk is simply sent
+	// again. It exists for control tests, and to measure the cost of the proof.
 	SkipVerification bool
 }
 
@@ -141,19 +139,19 @@ type Committer struct {
 	product     server.Product
 	sql         statements
 	buffers     sync.Pool   // of *[]byte, for COPY
-	conflicting atomic.Bool // a key belonged to another's row: expect more of them
-	// throttled: the user was told of the server's licence.
+	conflicting atomic.Bool // a key belonged to another row: expect more of them
+	// throttled: the user was told that the server's licence limits transactions.
 	throttled atomic.Bool
-	// buffersWrites: the server may hold a transaction's writes back until its COMMIT.
+	// buffersWrites: the server may buffer a transaction's writes until its COMMIT.
 	buffersWrites bool
-	// stuck is when the first chunk was late of those since one was in last, in
-	// nanoseconds; zero is none. RetryFor counts from it, so that halves, quarters
-	// and so on have no more time together than the whole.
+	// stuck is the start of the first chunk that was late since the last success, in Unix
+	// nanoseconds; zero means none. RetryFor counts from it, so that the halves of a chunk have
+	// together no more time than the whole.
 	stuck atomic.Int64
 }
 
-// New returns a committer. The pool's connections must be prepared with Prepare. The
-// error says which options do not go together.
+// New returns a committer. The pool's connections must be prepared with Prepare. The error
+// names options that exclude each other.
 func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 	if o.ChunkTimeout <= 0 {
 		o.ChunkTimeout = DefaultChunkTimeout
@@ -193,11 +191,11 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 	return c, nil
 }
 
-// A DuplicateError says that rows of a chunk collide with rows that the load did not
-// write, or with each other.
+// A DuplicateError says that rows of a chunk collide with each other, or with rows that the
+// load did not write.
 type DuplicateError struct {
-	Key string // "id=17" of the first such row, where it is known
-	Why string // what has the key, where that is known; empty is a row of others
+	Key string // "id=17" of the first such row; empty if unknown
+	Why string // the owner of the key; empty means a row that the load did not write
 	Err error  // the server's error, where it gave one
 }
 
@@ -221,7 +219,7 @@ func (e *DuplicateError) Error() string {
 
 func (e *DuplicateError) Unwrap() error { return e.Err }
 
-// A RefusedError is an error of the server that no retry can mend.
+// A RefusedError is a server error that no retry can fix.
 type RefusedError struct{ Err error }
 
 // ErrorKind implements failure.Kinded.
@@ -230,7 +228,7 @@ func (e *RefusedError) ErrorKind() failure.Kind { return server.KindOf(e.Err) }
 func (e *RefusedError) Error() string { return server.Reason(e.Err) }
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// A RowError says that a row of a chunk is bad, and where it was read.
+// A RowError says that a row of a chunk is bad, and gives its place in the input.
 type RowError struct {
 	rows.Place
 	Err error // the server's
@@ -245,28 +243,28 @@ func (e *RowError) Error() string {
 
 func (e *RowError) Unwrap() error { return e.Err }
 
-// progress is what is known about one chunk between attempts.
+// progress is the state of one chunk between attempts.
 type progress struct {
 	out        loader.Outcome
-	verify     bool   // the next attempt must look before it sends
-	returning  bool   // send with ON CONFLICT … RETURNING and draw again
-	isolate    bool   // rows are bad: find which, and put them aside
-	parsed     bool   // send what was parsed, also where the text could go as it is
-	before     string // statements that the next COPY takes with it
-	sent       bool   // the attempt came as far as to send rows
-	doubt      bool   // rows that are there may be the chunk's own
-	late       bool   // it did not end in time; where the rows are not in, halves are next
-	noProgress int    // attempts after which rows were still missing, with no key in the way
+	verify     bool   // look up before the next send
+	returning  bool   // send with ON CONFLICT … RETURNING, and draw new keys for missing rows
+	isolate    bool   // some rows are bad: find and reject them
+	parsed     bool   // send parsed rows even if raw text could be sent
+	before     string // statements to send with the next COPY
+	sent       bool   // the attempt started to send rows
+	doubt      bool   // existing rows may be the chunk's own
+	late       bool   // an attempt took too long; if the rows are not committed, halves follow
+	noProgress int    // attempts after which rows were missing although their keys were free
 	lastDup    error
 }
 
-// splitAbove is the number of rows up to which a chunk that is late is sent again as it
-// is: with so few the reason is another one, a lock or a network.
+// splitAbove is the number of rows up to which a late chunk is sent again whole. With so few
+// rows the cause is something else: a lock or the network.
 const splitAbove = 50
 
-// Commit makes the rows of chunk durable; see loader.Committer. Errors that may be
-// wrapped: loader.ErrTooLarge, ErrSlow, ErrGaveUp, ErrUnconfirmed, ErrLost, *DuplicateError,
-// *RefusedError, *server.ConnectError's cause.
+// Commit writes the rows of chunk durably; see loader.Committer. It may wrap these errors:
+// loader.ErrTooLarge, ErrSlow, ErrGaveUp, ErrUnconfirmed, ErrLost, *DuplicateError,
+// *RefusedError, and the cause of a *server.ConnectError.
 func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outcome, error) {
 	p := progress{returning: c.Redraw != nil && c.conflicting.Load(), doubt: chunk.Sent}
 	retries := server.RetryPolicy{First: firstWait, Last: lastWait, For: c.RetryFor, Since: time.Now()}
@@ -353,8 +351,9 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 	}
 }
 
-// messageBytes returns the bytes of the message that carries a chunk's rows, but for the
-// small part of it that is the same for all; COPY sends many small ones.
+// messageBytes returns the size of the message that carries a chunk's rows, without its
+// constant part; see FixedMessageBytes. It returns zero for COPY, which sends many small
+// messages.
 func (c *Committer) messageBytes(chunk *rows.Chunk) int64 {
 	if c.Method == Copy {
 		return 0
@@ -370,22 +369,22 @@ func (c *Committer) messageBytes(chunk *rows.Chunk) int64 {
 	return n
 }
 
-// lateTenths is the part of ChunkTimeout after which a failed attempt failed for its
-// length: the server's own limit on a statement is a little shorter than ChunkTimeout.
+// lateTenths is the part of ChunkTimeout, in tenths, after which a failed attempt counts as
+// late: the server's own statement limit is a little shorter than ChunkTimeout.
 const lateTenths = 8
 
-// slow is the answer to a chunk that was late and is not in.
+// slow returns the error of a late chunk that is not committed.
 func slow(rows int, took time.Duration) error {
 	return fmt.Errorf("%w: %d rows in %s", loader.ErrSlow, rows, took.Round(10*time.Millisecond))
 }
 
-// TakesRaw reports whether the text of raw chunks goes to the server as it is.
+// TakesRaw reports whether the text of raw chunks is sent unchanged.
 func (c *Committer) TakesRaw() bool { return c.sql.raw != "" }
 
-// disputed reports whether the server did not take a raw chunk as it is. It is then
-// parsed here, which tells what is wrong, and where. It may be nothing: COPY ends at a
-// line of \. (until PostgreSQL 17), and refuses ends of lines that differ within a
-// chunk. Either way it says so, or reads another number of rows.
+// disputed reports whether the server refused a raw chunk. The chunk is then parsed here, which
+// finds the fault and its place. There may be no fault: COPY ends at a line of \. (until
+// PostgreSQL 17), and refuses mixed line ends within a chunk. In both cases the server reports
+// an error or another number of rows.
 func (c *Committer) disputed(err error) bool {
 	if errors.Is(err, loader.ErrUnconfirmed) {
 		return true // another number of rows
@@ -394,8 +393,8 @@ func (c *Committer) disputed(err error) bool {
 	return class == server.Data || class == server.Permanent || class == server.Duplicate
 }
 
-// duplicate judges a 23505 where the rows' keys are known to be free, or may be in
-// from an attempt before. done is false where the next attempt may succeed.
+// duplicate judges SQLSTATE 23505 in mode Statement or with Redraw. The rows may be committed
+// already by an earlier attempt. done is false if the next attempt may succeed.
 func (c *Committer) duplicate(p *progress, err error) (done bool, _ error) {
 	if c.Mode == Transaction {
 		if p.returning {
@@ -440,7 +439,7 @@ func (c *Committer) attempt(ctx context.Context, chunk *rows.Chunk, p *progress)
 	return c.postgresTransaction(ctx, conn.Conn(), chunk, p)
 }
 
-// errRetry says that the attempt learned something and the next follows at once.
+// errRetry asks for the next attempt at once, because this one gained information.
 type errRetry struct{}
 
 func (errRetry) Error() string { return "again" }

@@ -12,9 +12,9 @@ import (
 	"bulkload/loader/rows"
 )
 
-// Prepare teaches a connection to send a chunk's column as one array parameter,
-// without a copy of its values in between. Every connection of a Committer's pool
-// must be prepared; server.Sessions has a field for it.
+// Prepare lets a connection send a chunk's column as one array parameter without copying its
+// values. Every connection of a Committer's pool must be prepared; server.Sessions has a field
+// for it.
 func Prepare(conn *pgx.Conn) {
 	m := conn.TypeMap()
 	for _, a := range []struct {
@@ -33,7 +33,7 @@ func Prepare(conn *pgx.Conn) {
 	}
 }
 
-// columnCodec is the codec of an array type that also encodes a column of a chunk.
+// columnCodec is the codec of an array type; it also encodes a chunk's column.
 type columnCodec struct{ pgtype.Codec }
 
 func (c columnCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
@@ -66,7 +66,7 @@ func (columnPlan) Encode(value any, buf []byte) ([]byte, error) {
 		putFixed(buf[at:], v, fixedBytes)
 		return buf, nil
 	}
-	// At once: while a slice of many MiB grows, there are two of it.
+	// Grow once: while a slice of many MiB grows, two copies exist.
 	buf = slices.Grow(buf, 4*v.Len()+v.TextBytes())
 	for i := range v.Len() {
 		buf = appendField(buf, v, i)
@@ -74,11 +74,11 @@ func (columnPlan) Encode(value any, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// fixedBytes is the size of a number's field: its length, and 8 bytes.
+// fixedBytes is the size of a number's field: a length of 4 bytes and a value of 8 bytes.
 const fixedBytes = 4 + 8
 
-// putFixed writes the values of a column of numbers, each with its length in front, at
-// every stride-th byte of buf. Column by column is twice as fast as row by row.
+// putFixed writes a column of numbers, one field at every stride-th byte of buf. Column by
+// column is twice as fast as row by row.
 func putFixed(buf []byte, v *rows.Values, stride int) {
 	be := binary.BigEndian
 	if v.Kind == rows.Int {
@@ -100,7 +100,7 @@ func elementOID(k rows.Kind) uint32 {
 	return [...]uint32{pgtype.Int8OID, pgtype.Float8OID, pgtype.TextOID}[k]
 }
 
-// appendField writes value i with its length in front, as arrays and binary COPY do.
+// appendField writes value i after its length, as in arrays and binary COPY.
 func appendField(buf []byte, v *rows.Values, i int) []byte {
 	be := binary.BigEndian
 	switch v.Kind {
@@ -118,9 +118,8 @@ func appendField(buf []byte, v *rows.Values, i int) []byte {
 	return append(be.AppendUint32(buf, uint32(len(b))), b...)
 }
 
-// appendBinary writes the rows of c as a whole binary COPY stream (PostgreSQL
-// documentation, COPY, "Binary Format"). The table's columns must have just the
-// types that the chunk's kinds name.
+// appendBinary writes the rows of c as a complete binary COPY stream (PostgreSQL documentation,
+// COPY, "Binary Format"). The table's columns must have exactly the types of the chunk's kinds.
 func appendBinary(buf []byte, c *rows.Chunk) []byte {
 	be := binary.BigEndian
 	buf = append(buf, "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...)
@@ -154,7 +153,7 @@ func onlyNumbers(c *rows.Chunk) bool {
 	return true
 }
 
-// arrayType returns the type to which an array parameter of a column is cast.
+// arrayType returns the SQL array type of a column parameter.
 func arrayType(k rows.Kind) string {
 	return [...]string{"INT8[]", "FLOAT8[]", "TEXT[]"}[k]
 }
@@ -171,8 +170,8 @@ func list(columns []rows.Column) string {
 	return s
 }
 
-// unnest returns the FROM item that turns one array parameter per column into rows.
-// The parameters are numbered from first on.
+// unnest returns the FROM item that turns one array parameter per column into rows. Parameter
+// numbers start at first.
 func unnest(columns []rows.Column, first int) string {
 	s := "unnest("
 	for i, c := range columns {

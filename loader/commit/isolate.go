@@ -17,8 +17,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// A ToleranceError says that a load has more bad rows than it may have. The chunk that
-// it comes from is not in.
+// A ToleranceError says that a load has more bad rows than it tolerates. The chunk that
+// exceeded the limit is not committed.
 type ToleranceError struct{ Err error }
 
 // ErrorKind implements failure.Kinded.
@@ -27,7 +27,7 @@ func (e *ToleranceError) ErrorKind() failure.Kind { return failure.Data }
 func (e *ToleranceError) Error() string { return e.Err.Error() }
 func (e *ToleranceError) Unwrap() error { return e.Err }
 
-// ofRow reports whether an error can be the fault of single rows.
+// ofRow reports whether single rows can cause an error.
 func ofRow(class server.Class, err error) bool {
 	if class == server.Data || class == server.Duplicate {
 		return true
@@ -40,7 +40,7 @@ func ofRow(class server.Class, err error) bool {
 	return false
 }
 
-// columnPart names the column that an error blames, where it does.
+// columnPart returns the column that an error names, as a prefix for messages, or nothing.
 func columnPart(err error) string {
 	if name := columnOf(err); name != "" {
 		return "column " + name + ": "
@@ -64,9 +64,8 @@ func columnOf(err error) string {
 	return ""
 }
 
-// unread reports whether COPY names the column whose text it could not read. It reads one
-// row after the other, so that nothing else can be to blame; what it finds when it writes
-// may be named by another line.
+// unread reports whether COPY names a column whose text it could not read. COPY reads one row
+// after the other, so this row is at fault. Errors during the write may name another line.
 func unread(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && copyColumn.MatchString(pg.Where)
@@ -74,7 +73,7 @@ func unread(err error) bool {
 
 var copyLine = regexp.MustCompile(`^COPY .*?, line (\d+)`)
 
-// blamed returns the row that COPY blames, from 0, or -1.
+// blamed returns the index of the row that COPY names in its error, or -1.
 func blamed(err error) int {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -87,14 +86,14 @@ func blamed(err error) int {
 	return -1
 }
 
-// fillIsolating writes the rows of chunk that the server takes, in parts where it
-// refuses some, and the rejects beside them: in the transaction of the ledger row, so
-// that each record is either a row or a reject, once.
+// fillIsolating writes the chunk's good rows, in parts if the server refuses some, and its
+// rejects. All of this happens in the transaction of the ledger row, so that each record
+// becomes either a row or a reject, once.
 func (c *Committer) fillIsolating(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
 	rejects := chunk.Rejects[:len(chunk.Rejects):len(chunk.Rejects)]
 	if p.isolate {
 		if c.product == server.PostgreSQL {
-			// What is deferred would end the whole chunk at COMMIT.
+			// A deferred constraint would fail the whole chunk at COMMIT.
 			if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
 				return err
 			}
@@ -131,10 +130,10 @@ func (c *Committer) fillIsolating(ctx context.Context, tx session, chunk *rows.C
 	return nil
 }
 
-// rejectBytes bounds the records of one statement that keeps rejects.
+// rejectBytes bounds the records in one INSERT of rejects.
 const rejectBytes = 1 << 20
 
-// keepRejects enters rejects in the registry.
+// keepRejects records rejects in the registry.
 func (c *Committer) keepRejects(ctx context.Context, tx session, list []rows.Reject) error {
 	var positions, lines, bytes []int64
 	var files, columns, codes, reasons []string
@@ -149,23 +148,24 @@ func (c *Committer) keepRejects(ctx context.Context, tx session, list []rows.Rej
 	return err
 }
 
-// The parts in which rows are sent where some are bad. Each bad one has others sent
-// again: about as many are sent as lie between a few bad ones.
+// Sizes of the parts in which the rows of a chunk with bad rows are sent. Each bad row makes its
+// part's other rows be sent again, so a part should hold about as many rows as lie between a few
+// bad ones.
 const (
 	isolateRows    = 1000
 	minIsolateRows = 32
 	isolateGrowth  = 8
 )
 
-// clean returns text that the server takes as such.
+// clean returns s as text that the server accepts: valid UTF-8 without NUL.
 func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// unbuffered has the session's next transactions send their writes at once. Bad rows are
-// isolated behind savepoints, and 25.2 to 25.4.3 and 26.1.0 can lose writes that a gateway
-// had buffered before a savepoint, once a duplicate key has been met behind it. The session
-// stays so: where one chunk has bad rows, others often have.
+// unbuffered turns off write buffering for the session's next transactions. Bad rows are
+// isolated behind savepoints. CockroachDB 25.2 to 25.4.3 and 26.1.0 can lose writes that a
+// gateway buffered before a savepoint, after a duplicate key behind it. The setting stays: if
+// one chunk has bad rows, others often have some too.
 func (c *Committer) unbuffered(ctx context.Context, conn *pgx.Conn) error {
 	if !c.buffersWrites {
 		return nil
@@ -174,7 +174,7 @@ func (c *Committer) unbuffered(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// isolation sends the rows of a chunk in parts, each behind a savepoint.
+// An isolation sends the rows of a chunk in parts, each behind a savepoint.
 type isolation struct {
 	*Committer
 	tx      session
@@ -182,17 +182,17 @@ type isolation struct {
 	part    *rows.Chunk
 	p       *progress
 	rejects []rows.Reject
-	only    bool // stop with the first bad row: errFound
+	only    bool // stop at the first bad row, with errFound
 
-	order      []int // the chunk's rows as they are sent
-	bisectFrom int   // where in order those begin that are sent one by one
+	order      []int // the chunk's rows in the order of sending
+	bisectFrom int   // index in order of the first row to be sent singly
 }
 
 // errFound ends a search for the first bad row.
 var errFound = errors.New("found")
 
-// What is done to the savepoint between two parts. It travels with a COPY that follows:
-// where many rows are bad, the time goes into round trips.
+// The savepoint statements between two parts. A COPY that follows includes them: if many rows are
+// bad, round trips dominate the time.
 const (
 	savepointFirst = "SAVEPOINT loader_rows"
 	savepointNext  = "RELEASE SAVEPOINT loader_rows; SAVEPOINT loader_rows"
@@ -200,10 +200,10 @@ const (
 	savepointEnd   = "RELEASE SAVEPOINT loader_rows"
 )
 
-// send writes the rows, at most most of them at a time. Each is in with a part that the
-// server took, or is the one for which it refused a part: because it was alone in it, or
-// first, or because COPY could not read one of its values. The parts get smaller where
-// rows are bad, and grow where they are not.
+// send writes all rows, in parts of at most most rows. Each row ends in a part that the server
+// took, or is rejected with a part that the server refused. The rejected row was alone in its
+// part, or COPY named it as the first of its part, or COPY could not read one of its values.
+// Parts shrink where rows are bad and grow where rows are good.
 func (x *isolation) send(ctx context.Context, most int) error {
 	next, err := x.arrange(ctx)
 	if err != nil {
@@ -233,7 +233,7 @@ func (x *isolation) send(ctx context.Context, most int) error {
 			size = (hi - lo) / 2
 			continue
 		case bad > 0 && (x.only || !unread(err)):
-			size = bad // takes those in front, if the server is right
+			size = bad // sends the rows before it, if the server is right
 			continue
 		default:
 			size = min(size, max(isolateGrowth*bad, minIsolateRows))
@@ -252,7 +252,7 @@ func (x *isolation) send(ctx context.Context, most int) error {
 	return err
 }
 
-// try does what is to be done to the savepoint and sends rows lo up to hi.
+// try executes the savepoint statements and sends rows lo up to hi.
 func (x *isolation) try(ctx context.Context, savepoint string, lo, hi int) error {
 	if x.Method == Copy && x.product == server.PostgreSQL {
 		x.p.before = savepoint + "; "
@@ -269,10 +269,10 @@ func (x *isolation) try(ctx context.Context, savepoint string, lo, hi int) error
 	return err
 }
 
-// arrange puts the rows in the order in which they are sent, and returns what is to be
-// done to the savepoint first. CockroachDB names no row in its errors, but can be asked
-// which values are none of their column's type. These rows come last, one by one: each
-// part that fails after it wrote something makes all that follows slower.
+// arrange orders the rows for sending, and returns the savepoint statements to execute first.
+// CockroachDB names no row in its errors, but a query finds values that do not fit their
+// column's type. These rows come last, one by one: each part that fails after it wrote
+// something slows down all later ones.
 func (x *isolation) arrange(ctx context.Context) (savepoint string, err error) {
 	x.order = make([]int, x.chunk.Len())
 	for i := range x.order {
@@ -294,7 +294,7 @@ func (x *isolation) arrange(ctx context.Context) (savepoint string, err error) {
 		if class := server.Classify(err); class == server.Retry || class == server.Uncertain {
 			return "", err
 		}
-		return savepointBack, nil // they are to be found without a hint
+		return savepointBack, nil // the bad rows must be found without a hint
 	}
 	suspect := make([]bool, len(x.order))
 	for _, n := range places {
@@ -315,7 +315,7 @@ func (x *isolation) arrange(ctx context.Context) (savepoint string, err error) {
 	return savepointBack, nil
 }
 
-// reject puts row i aside.
+// reject adds row i to the rejects.
 func (x *isolation) reject(i int, err error) {
 	r := rows.Reject{Column: columnOf(err), Code: server.Code(err), Reason: server.Message(err)}
 	if o := x.chunk.Origin; o != nil {
@@ -325,9 +325,9 @@ func (x *isolation) reject(i int, err error) {
 	x.rejects = append(x.rejects, r)
 }
 
-// locate returns why the chunk failed, with the place of its first bad row where that
-// can be found out: COPY says it, else the chunk is sent in parts by a transaction that
-// is rolled back.
+// locate returns the reason why the chunk failed, with the place of its first bad row if it can
+// be found. If COPY does not name the row, locate sends the chunk in parts in a transaction and
+// rolls it back.
 func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, class server.Class, why error) error {
 	if !ofRow(class, why) || chunk.Len() == 0 {
 		return asFinal(class, why)

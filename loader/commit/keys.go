@@ -13,18 +13,18 @@ import (
 	"bulkload/loader/server"
 )
 
-// A KeyHash is the hash of a key: of keys that the server takes for equal the same, and of
-// others, but for one pair in 2^64 of them, another.
+// A KeyHash is the hash of a key. Keys that the server considers equal have equal hashes.
+// Different keys have different hashes, except for one pair in 2^64.
 type KeyHash [16]byte
 
-// hashesRecords reports whether the server hashes whole keys as it compares them
-// (hash_record_extended, PostgreSQL 14).
+// hashesRecords reports whether the server can hash whole keys consistently with their
+// comparison (hash_record_extended, PostgreSQL 14).
 func hashesRecords(info server.Info) bool {
 	return info.Product == server.PostgreSQL && info.AtLeast(14, 0, 0)
 }
 
-// keysText returns the query of what tells the records' keys apart, in their order: two
-// hashes where the server makes them, else the keys' texts.
+// keysText returns a query that identifies the records' keys, in the order of the records: by
+// two hash columns if the server can hash records, otherwise by the keys' texts.
 func (o *Options) keysText(info server.Info) string {
 	var columns []string
 	switch {
@@ -53,8 +53,8 @@ func columnNamed(list []rows.Column, name string) rows.Column {
 	return rows.Column{}
 }
 
-// CheckKeys returns the server's error where it cannot tell the keys of rows of text apart
-// as KeyHashes needs it: there are types that it compares and does not hash.
+// CheckKeys returns the server's error if KeyHashes does not work for the key columns of rows
+// of text. Some types can be compared but not hashed.
 func (c *Committer) CheckKeys(ctx context.Context) error {
 	chunk := rows.NewChunk(c.Columns)
 	chunk.Reset(chunk.Span, 1)
@@ -65,8 +65,8 @@ func (c *Committer) CheckKeys(ctx context.Context) error {
 	return err
 }
 
-// KeyHashes returns a hash of the key of each row of a chunk of text. Nothing of the table
-// is read.
+// KeyHashes returns a hash of the key of each row of a chunk of text. It does not read the
+// table.
 func (c *Committer) KeyHashes(ctx context.Context, chunk *rows.Chunk) ([]KeyHash, error) {
 	found, err := c.pool.Query(ctx, c.sql.keys, args(chunk)...)
 	if err != nil {
@@ -95,5 +95,5 @@ func (c *Committer) KeyHashes(ctx context.Context, chunk *rows.Chunk) ([]KeyHash
 	return list, nil
 }
 
-// KeyText returns the key of row i of a chunk of text, for people.
+// KeyText returns the key of row i of a chunk of text, for messages.
 func (c *Committer) KeyText(chunk *rows.Chunk, i int) string { return c.keyText(chunk, i) }

@@ -12,12 +12,12 @@ import (
 	"bulkload/loader/server"
 )
 
-// ordinal is the number of a record in the chunk, from 1. Its name has a blank, so that no
-// expression of --set means it.
+// ordinal is the number of a record in the chunk, from 1. The name contains a space, so that no
+// expression of --set refers to it by accident.
 const ordinal = `"loader ordinal"`
 
-// stored returns the FROM item whose rows are those of the chunk, with the values that the
-// table's columns keep of the texts, under the columns' names, as csv; and with ordinal.
+// stored returns a FROM item named csv with the rows of the chunk. Its columns have the chunk's
+// names and the values that the table would store; another column is ordinal.
 func (o *Options) stored() string {
 	var values, names []string
 	for i, c := range o.Columns {
@@ -29,8 +29,7 @@ func (o *Options) stored() string {
 		strings.Join(values, ", "), ordinal, unnest(o.Columns, 1), strings.Join(names, ", "))
 }
 
-// storedValue returns the value that a column keeps of a text, compared as the column
-// compares.
+// storedValue returns the value that a column stores for a text, with the column's collation.
 func storedValue(name string, c rows.Column) string {
 	value := castTo(name, c.Type)
 	if c.Stored != "" {
@@ -42,7 +41,7 @@ func storedValue(name string, c rows.Column) string {
 	return value
 }
 
-// keysOf returns the columns of the key in a FROM item.
+// keysOf returns the key columns of a FROM item.
 func (o *Options) keysOf(item string) string {
 	var list []string
 	for _, k := range o.Keys {
@@ -51,9 +50,9 @@ func (o *Options) keysOf(item string) string {
 	return strings.Join(list, ", ")
 }
 
-// joined returns the FROM clause that puts beside each record the table's row of its
-// key, as t. CockroachDB is told to look the keys up: its planner knows nothing of the
-// records, and may read the whole table instead.
+// joined returns the FROM clause that joins each record with the table row of the same key,
+// named t. On CockroachDB it forces a lookup join: the planner has no statistics for the
+// records and might scan the whole table.
 func (o *Options) joined(product server.Product, records string) string {
 	join := "LEFT JOIN"
 	if product == server.CockroachDB {
@@ -67,7 +66,7 @@ func (o *Options) joined(product server.Product, records string) string {
 	return fmt.Sprintf("FROM %s %s %s AS t ON %s", records, join, o.Table.Sanitize(), strings.Join(on, " AND "))
 }
 
-// there returns the condition that the table has a row of the record's key.
+// there returns the condition that the table has a row with the record's key.
 func (o *Options) there(product server.Product) string {
 	if product == server.PostgreSQL {
 		return "t.tableoid IS NOT NULL"
@@ -75,14 +74,14 @@ func (o *Options) there(product server.Product) string {
 	return fmt.Sprintf("t.%s IS NOT NULL", pgx.Identifier{o.Keys[0]}.Sanitize())
 }
 
-// maxFormatArgs is the number of values of one call of format: a function has at most 100
+// maxFormatArgs is the number of values in one call of format: a function has at most 100
 // arguments (PostgreSQL, FUNC_MAX_ARGS).
 const maxFormatArgs = 90
 
-// same returns the condition that the table's row holds what the record would have made of
-// it, and not only what equals that: KEY1 is not key1 in a citext, nor 1.0 1.00. PostgreSQL
-// compares the texts that the types' own output functions give, byte for byte; CockroachDB
-// both values and texts, since the texts of floats may be rounded.
+// same returns the condition that the table row is identical to the row that the record would
+// produce. Equality is not enough: in a citext KEY1 equals key1, and 1.0 equals 1.00.
+// PostgreSQL compares the output texts of the types byte for byte. CockroachDB compares both
+// values and texts, since the texts of floats may be rounded.
 func (o *Options) same(product server.Product) string {
 	conditions := []string{o.there(product)}
 	if product == server.CockroachDB {
@@ -106,30 +105,29 @@ func (o *Options) same(product server.Product) string {
 	return strings.Join(conditions, " AND ")
 }
 
-// statesText returns the query of how each record compares with the row of its key, in their
-// order.
+// statesText returns a query for the RowState of each record, in the order of the records.
 func (o *Options) statesText(product server.Product) string {
 	return fmt.Sprintf("SELECT CASE WHEN %s THEN %d WHEN %s THEN %d ELSE %d END::INT8 %s ORDER BY csv.%s",
 		o.same(product), SameRow, o.there(product), OtherRow, NoRow, o.joined(product, o.stored()), ordinal)
 }
 
-// presentText returns the query that counts the different keys of the records, and those of
-// them that are not there.
+// presentText returns a query that counts the distinct keys of the records, and those without a
+// row in the table.
 func (o *Options) presentText(product server.Product) string {
 	keys := fmt.Sprintf("(SELECT DISTINCT %s FROM %s) AS csv", o.keysOf("csv"), o.stored())
 	return fmt.Sprintf("SELECT count(*), count(*) FILTER (WHERE NOT (%s)) %s", o.there(product), o.joined(product, keys))
 }
 
-// LooksUp reports whether only the content of rows tells whose they are, so that the same
-// record elsewhere in the input would be taken for them. Generated rows have keys that are
-// no other's.
+// LooksUp reports whether only the content of rows shows who wrote them. Then an equal record
+// elsewhere in the input could be mistaken for them. Generated rows are exempt: their keys are
+// unique.
 func (c *Committer) LooksUp() bool {
 	return c.fromText() && !c.SkipVerification && (c.Mode == Statement || !c.hasLedger())
 }
 
-// Stamp returns the query of when it is, in the server's own terms: those in which it tells
-// when a row was written. It is early rather than late. The clocks of CockroachDB's nodes
-// may differ by half a second.
+// Stamp returns a query for the current time in the server's own terms, which it also uses to
+// stamp rows. The result errs on the early side: the clocks of CockroachDB nodes may differ by
+// half a second.
 func Stamp(product server.Product) string {
 	if product == server.CockroachDB {
 		return `SELECT (cluster_logical_timestamp() - 1000000000)::STRING`
@@ -137,13 +135,13 @@ func Stamp(product server.Product) string {
 	return `SELECT (txid_snapshot_xmax(txid_current_snapshot()) & 4294967295)::TEXT`
 }
 
-// StampByClock is Stamp on CockroachDB for sessions of READ COMMITTED, which may not ask for
-// the logical time: by the node's clock, in nanoseconds, which the logical one is never
-// behind.
+// StampByClock is Stamp for CockroachDB sessions in READ COMMITTED, which cannot read the
+// logical timestamp. It uses the node's clock, in nanoseconds; the logical timestamp is never
+// behind it.
 const StampByClock = `SELECT ((extract(epoch FROM clock_timestamp()) * 1000000)::INT8::DECIMAL * 1000 - 1000000000)::STRING`
 
-// lookText returns the query by which a look-up decides: of the records whose key is there,
-// whose content is there too, and who wrote that.
+// lookText returns the query of a lookup. For the records whose key exists it finds whether the
+// content is equal too, and which statement wrote it.
 func (o *Options) lookText(product server.Product) string {
 	same, stamp := o.same(product), "t.xmin::TEXT"
 	if product == server.CockroachDB {
@@ -162,7 +160,8 @@ func (o *Options) lookText(product server.Product) string {
 		o.there(product), same, stamp, ordinal, o.keysOf("csv"), ordinal, o.joined(product, o.stored()))
 }
 
-// findText is find for rows of text, whose values only the server can compare, by look.
+// findText is find for rows of text, whose values only the server can compare, with the query
+// sql.
 func (c *Committer) findText(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, sql string) (finding, error) {
 	var f finding
 	var present int
@@ -181,10 +180,10 @@ func (c *Committer) findText(ctx context.Context, conn *pgx.Conn, chunk *rows.Ch
 	return f, nil
 }
 
-// taken returns the error of a record whose key is taken. Equal rows are the chunk's own only
-// where an attempt may have sent them: one whose outcome is not known, or a statement that
-// was delivered twice, which wrote all of them or none. Everywhere else they come from
-// another record of the input, or from others.
+// taken returns the error of a record whose key is taken. Equal rows count as the chunk's own
+// only if an attempt may have sent them: an attempt with unknown outcome, or a statement that
+// was delivered twice and wrote either all rows or none. Otherwise they come from another
+// record of the input, or from others.
 func (c *Committer) taken(chunk *rows.Chunk, f finding, p *progress) error {
 	switch {
 	case !c.fromText():
@@ -199,7 +198,7 @@ func (c *Committer) taken(chunk *rows.Chunk, f finding, p *progress) error {
 	return nil
 }
 
-// duplicateAt is the error of row i.
+// duplicateAt returns the error for the duplicate key of row i.
 func (c *Committer) duplicateAt(chunk *rows.Chunk, i int, why string) error {
 	err := &DuplicateError{Key: c.keyText(chunk, i), Why: why}
 	if chunk.Origin == nil {
@@ -208,7 +207,7 @@ func (c *Committer) duplicateAt(chunk *rows.Chunk, i int, why string) error {
 	return &RowError{chunk.Origin.Place(i), err}
 }
 
-// keyText returns the key of row i, for people.
+// keyText returns the key of row i, for messages.
 func (c *Committer) keyText(chunk *rows.Chunk, i int) string {
 	var parts []string
 	for _, k := range c.Keys {
@@ -222,14 +221,14 @@ func (c *Committer) keyText(chunk *rows.Chunk, i int) string {
 	return strings.Join(parts, ", ")
 }
 
-// A RowState says how a record compares with the table's row of its key.
+// A RowState is the result of comparing a record with the table row of the same key.
 type RowState int64
 
 // The states.
 const (
 	NoRow    RowState = iota // no row has the key
 	OtherRow                 // the row holds something else
-	SameRow                  // the row holds what the record makes of it
+	SameRow                  // the row is identical to the record's
 )
 
 // States compares each row of a chunk of text with the table.
@@ -248,8 +247,8 @@ func (c *Committer) States(ctx context.Context, chunk *rows.Chunk) ([]RowState, 
 	return list, err
 }
 
-// VerifyText counts the rows of a chunk of text that the table has with all their
-// values, and those that it has with others.
+// VerifyText counts the rows of a chunk of text by RowState. First is the chunk's first
+// position if any row is changed or missing; checksums are zero.
 func (c *Committer) VerifyText(ctx context.Context, chunk *rows.Chunk) (Verdict, error) {
 	v := Verdict{First: -1}
 	states, err := c.States(ctx, chunk)

@@ -1,8 +1,8 @@
 package commit
 
-// FixedMessageBytes bounds what a message holds beside the rows: the statement and the
-// heads of the arrays.
+// FixedMessageBytes bounds the part of a message without rows, in bytes: the statement and the
+// array headers.
 const FixedMessageBytes = 1024
 
-// Tolerates reports whether rows that the server refuses become rejects.
+// Tolerates reports whether refused rows become rejects.
 func (c *Committer) Tolerates() bool { return c.Tolerate != nil }

@@ -12,22 +12,22 @@ import (
 	"bulkload/loader/server"
 )
 
-// Removed says what became of the rows of a chunk that were to be removed.
+// Removed counts the rows of a chunk after Remove.
 type Removed struct {
 	Rows    int64 // deleted
-	Changed int64 // rows whose key is there with other content: they stay
-	Missing int64 // rows whose key is not there
+	Changed int64 // rows whose key exists with other content: they stay
+	Missing int64 // rows whose key does not exist
 }
 
-// removeText returns the statement that deletes the rows of which key and content are those of
-// the records.
+// removeText returns the statement that deletes the rows whose key and content match the
+// records.
 func (o *Options) removeText(product server.Product) string {
 	return fmt.Sprintf("DELETE FROM %s WHERE (%s) IN (SELECT %s %s WHERE %s)", o.Table.Sanitize(), list(columnsNamed(o.Keys)), o.keysOf("t"), o.joined(product, o.stored()), o.same(product))
 }
 
-// Remove deletes the rows of a chunk from the table, those alone that have its whole key and
-// content. rekeyed gives the keys of rows that have another than the chunk's; see
-// registry.Rekeyed. Done twice it finds nothing more.
+// Remove deletes the rows of a chunk from the table, but only those that match in the whole key
+// and content. rekeyed maps row numbers to keys, for rows with another key than the chunk's;
+// see registry.Rekeyed. A repeated call finds nothing more.
 func (c *Committer) Remove(ctx context.Context, chunk *rows.Chunk, rekeyed map[int64]int64) (r Removed, err error) {
 	if chunk.Len() == 0 {
 		return r, nil
@@ -37,7 +37,7 @@ func (c *Committer) Remove(ctx context.Context, chunk *rows.Chunk, rekeyed map[i
 		defer cancel()
 		o := pgx.TxOptions{}
 		if c.product == server.PostgreSQL {
-			// Nobody changes a row between its comparison and its end.
+			// No row may change between its comparison and its deletion.
 			o.IsoLevel = pgx.RepeatableRead
 		}
 		return pgx.BeginTxFunc(ctx, c.pool, o, func(tx pgx.Tx) (err error) {
@@ -99,8 +99,8 @@ func (c *Committer) removeKeys(ctx context.Context, tx pgx.Tx, chunk *rows.Chunk
 	return r, err
 }
 
-// CheckRemovable returns why rows of a table cannot be removed without more going with them;
-// empty: they can.
+// CheckRemovable returns why rows of a table cannot be deleted without side effects on other
+// data; an empty string means that they can.
 func CheckRemovable(ctx context.Context, db server.Querier, t *server.Table) (why string, err error) {
 	for _, q := range []struct{ sql, why string }{
 		{`SELECT conname::TEXT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = $1::OID AND confdeltype IN ('c', 'n', 'd')`,
@@ -116,7 +116,7 @@ func CheckRemovable(ctx context.Context, db server.Querier, t *server.Table) (wh
 			names, err = pgx.CollectRows(found, pgx.RowTo[string])
 		}
 		switch code := server.Code(err); {
-		case code == pgerrcode.UndefinedTable, code == pgerrcode.UndefinedColumn: // a version that has none of these
+		case code == pgerrcode.UndefinedTable, code == pgerrcode.UndefinedColumn: // a version that lacks these catalogues
 		case err != nil:
 			return "", err
 		case len(names) > 0:

@@ -13,26 +13,26 @@ import (
 	"bulkload/loader/server"
 )
 
-// statements are the texts that a committer sends, made once.
+// statements are the SQL texts of a committer, composed once.
 type statements struct {
 	insert         string // all rows of a chunk
-	fill           string // those of them whose key is not there
-	returning      string // the same, and says which went in
+	fill           string // insert, without rows whose key exists
+	returning      string // fill, and returns the keys of the inserted rows
 	copy           string
-	raw            string // COPY of a chunk's raw text; empty where none is taken
-	lookup         string // by keys
-	states         string // says of each row of text whether it is there, and the same
-	look           string // compare, and what tells whose they are
-	keys           string // what tells the keys of rows of text apart
-	present        string // counts the keys of rows of text, and those that are not there
-	misfits        string // which rows of text have values of another type; CockroachDB only
+	raw            string // COPY of a chunk's raw text; empty if raw text cannot be sent
+	lookup         string // fetches rows by key
+	states         string // compares each row of text with the table
+	look           string // compares rows of text, and finds out who wrote them
+	keys           string // identifies the keys of rows of text
+	present        string // counts the keys of rows of text, and the free ones
+	misfits        string // finds rows of text with values of another type; CockroachDB only
 	ledger         string
 	committedRange string
 	reject         string
 	rekeyed        string
 }
 
-// compose writes the statements of a table.
+// compose writes the statements for a table.
 func compose(o Options, product server.Product) statements {
 	table, columns := o.Table.Sanitize(), list(o.Columns)
 	key := pgx.Identifier{o.Key}.Sanitize()
@@ -53,21 +53,21 @@ func compose(o Options, product server.Product) statements {
 	}
 	hold := ""
 	if product == server.PostgreSQL {
-		// A claim is not deleted before the transactions of its chunks have ended: what
-		// reads the ledger then sees all of them, and no row of one comes later. A
-		// checkpoint is not in their way, nor they in its. CockroachDB, whose transactions
-		// are serializable, needs no lock for that.
+		// A lease must not be deleted before the transactions of its chunks have ended. Then a
+		// reader of the ledger sees all their rows, and no more rows come later. The lock does
+		// not conflict with checkpoints. CockroachDB's transactions are serializable and need
+		// no lock.
 		hold = " FOR KEY SHARE"
 	}
 	s := statements{
 		insert: insert,
-		// ON CONFLICT names its key: without one, a row that another unique
-		// index refuses would vanish without a word.
+		// ON CONFLICT names the key: without a target, a row that another unique index refuses
+		// would vanish silently.
 		fill:      fill,
 		returning: insert + fmt.Sprintf(" ON CONFLICT (%s) DO NOTHING RETURNING %s", key, key),
 		copy:      fmt.Sprintf("COPY %s (%s) FROM STDIN%s", table, columns, format),
 		lookup:    fmt.Sprintf("SELECT %s FROM %s WHERE %s = ANY($1::INT8[])", columns, table, key),
-		// A run that lost its claim writes no ledger row, and so no rows.
+		// A run that lost its lease writes no ledger row, and therefore no rows.
 		ledger: `INSERT INTO loader.ledger (load, lo, hi, hash, records) SELECT $1, $2::INT8, $3::INT8, $5::TEXT, $6::INT8 WHERE EXISTS (
 			SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL` + hold + `)
 			ON CONFLICT (load, lo) DO NOTHING`,
@@ -97,7 +97,7 @@ func compose(o Options, product server.Product) statements {
 	return s
 }
 
-// literal quotes a string that holds neither NUL nor a backslash's meaning.
+// literal quotes a string as SQL, with backslashes escaped. The string must not contain NUL.
 func literal(s string) string {
 	if strings.Contains(s, `\`) {
 		return "E'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(s) + "'"
@@ -105,7 +105,7 @@ func literal(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 }
 
-// Compose returns the statement that carries the rows of a chunk, for plans.
+// Compose returns the statement that carries the rows of a chunk, to show in plans.
 func Compose(o Options, product server.Product) string {
 	switch sql := compose(o, product); {
 	case o.Method == Insert:
@@ -126,12 +126,12 @@ func args(chunk *rows.Chunk) []any {
 	return a
 }
 
-// maxNoProgress is how often the server may refuse or drop rows of which no key is in
-// the table, before that is believed to be no accident.
+// maxNoProgress is how often the server may refuse or drop rows with free keys before that
+// counts as permanent.
 const maxNoProgress = 3
 
-// statement makes one attempt by the statement way: it looks where an earlier
-// attempt left doubt, and sends what is missing.
+// statement makes one attempt in mode Statement: after doubt it looks the rows up first, then
+// sends the missing ones.
 func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
 	if chunk.Len() == 0 {
 		return nil // a part of a file without records
@@ -153,8 +153,8 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		case found.conflicting > 0:
 			return &DuplicateError{Key: found.firstConflicting}
 		}
-		// No key is in the way of what is missing. If the server goes on to
-		// refuse or drop it, another unique index or a trigger is.
+		// The keys of the missing rows are free. If the server still refuses or drops them, the
+		// cause is another unique index or a trigger.
 		if p.noProgress > maxNoProgress {
 			if p.lastDup != nil && chunk.Origin != nil {
 				return c.locate(ctx, chunk, server.Duplicate, p.lastDup)
@@ -178,9 +178,9 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 	if n == int64(chunk.Len()) {
 		return nil
 	}
-	// Fewer than were sent: only a look-up decides.
+	// The server reports fewer rows than were sent: only a lookup can decide.
 	p.verify = true
-	p.doubt = p.doubt || n > 0 // nothing was in the way of these
+	p.doubt = p.doubt || n > 0 // these keys were free
 	p.noProgress++
 	if c.SkipVerification {
 		return nil
@@ -188,10 +188,10 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 	return errRetry{}
 }
 
-// send sends the chunk as one statement and returns the number of rows that the
-// server says went in.
+// send sends the chunk as one statement and returns the number of rows that the server reports
+// as written.
 func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, insert string, p *progress) (int64, error) {
-	// CockroachDB's COPY ends its transaction with an error, savepoint or not.
+	// A failed COPY on CockroachDB ends its transaction, even behind a savepoint.
 	picking := c.product == server.CockroachDB && p.isolate
 	if c.Method == Copy && insert == c.sql.insert && !picking {
 		return c.copyRows(ctx, conn, chunk, p.before)
@@ -200,7 +200,7 @@ func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk,
 	return tag.RowsAffected(), err
 }
 
-// copyRows sends the chunk by COPY, with statements in front of it.
+// copyRows sends the chunk by COPY, after the statements in before.
 func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, before string) (int64, error) {
 	if raw := chunk.Raw(); raw != nil {
 		return copyText(ctx, conn, raw, before+c.sql.raw)
@@ -222,32 +222,32 @@ func copyText(ctx context.Context, conn *pgx.Conn, data []byte, sql string) (int
 	return tag.RowsAffected(), err
 }
 
-// A finding is what a look-up of a chunk's keys saw.
+// A finding is the result of looking up a chunk's keys.
 type finding struct {
 	ours, conflicting int
 	firstConflicting  string // "id=17"
 	firstKey          int64
 	missing           int
-	sum               uint64  // of the rows that are there; see Verify
+	sum               uint64  // checksum of the rows in the table; see Verify
 	state             []state // of each row of the chunk
 
-	// Of rows of text: how many statements wrote those that are ours; and, from 1, the
-	// first that is another's, the first whose key is there, and the first that has the
-	// key of one before it in the chunk.
+	// For rows of text: the number of statements that wrote the chunk's own rows; and three
+	// positions, from 1: the first row whose key belongs to another row, the first whose key
+	// exists, and the first whose key occurs earlier in the chunk.
 	stamps, other, there, repeated int
 }
 
-// state is what a look-up saw of one row.
+// A state is the lookup result for one row.
 type state uint8
 
 const (
 	absent state = iota
-	other        // the key is there with other content
+	other        // the key exists with other content
 	same
 )
 
-// find fetches the rows that have the chunk's keys and compares all their columns.
-// keys replaces the chunk's own keys where a row has another.
+// find fetches the rows with the chunk's keys and compares all their columns. keys, when not
+// nil, replaces the chunk's own keys.
 func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, keys []int64) (finding, error) {
 	if c.fromText() {
 		return c.findText(ctx, conn, chunk, c.sql.look)

@@ -10,12 +10,12 @@ import (
 	"bulkload/loader/rows"
 )
 
-// fromText reports whether the rows are texts that SQL casts to the columns' types.
+// fromText reports whether the rows are texts that SQL casts to column types.
 func (o *Options) fromText() bool {
 	return slices.ContainsFunc(o.Columns, func(c rows.Column) bool { return c.Kind == rows.Text && c.Type != "" })
 }
 
-// columnsNamed returns columns of these names, for list.
+// columnsNamed returns columns with these names, for list.
 func columnsNamed(names []string) []rows.Column {
 	list := make([]rows.Column, len(names))
 	for i, n := range names {
@@ -24,8 +24,8 @@ func columnsNamed(names []string) []rows.Column {
 	return list
 }
 
-// records returns the FROM item whose rows are those of the chunk, cast, under the
-// columns' names, as csv.
+// records returns a FROM item named csv. Its rows are the chunk's, cast, and its columns have
+// the chunk's names.
 func (o *Options) records() string {
 	var casts, names []string
 	for i, c := range o.Columns {
@@ -36,8 +36,8 @@ func (o *Options) records() string {
 	return fmt.Sprintf("(SELECT %s FROM %s AS record (%s)) AS csv", strings.Join(casts, ", "), unnest(o.Columns, 1), strings.Join(names, ", "))
 }
 
-// misfitsText returns the query of the numbers, from 1, of the records with a value that
-// cannot be cast to its column's type; empty where there is no cast.
+// misfitsText returns a query for the numbers, from 1, of records with a value that cannot be
+// cast to its column's type. It is empty if no column is cast.
 func (o *Options) misfitsText() string {
 	var names, bad []string
 	for i, c := range o.Columns {
@@ -53,8 +53,7 @@ func (o *Options) misfitsText() string {
 	return fmt.Sprintf("SELECT n FROM %s WITH ORDINALITY AS record (%s, n) WHERE %s", unnest(o.Columns, 1), strings.Join(names, ", "), strings.Join(bad, " OR "))
 }
 
-// castTo returns the cast of a text; CockroachDB's collated strings have a syntax of
-// their own.
+// castTo returns the cast of a text. CockroachDB's collated strings need a syntax of their own.
 func castTo(name, typ string) string {
 	if typ == "" {
 		return name
@@ -67,7 +66,7 @@ func castTo(name, typ string) string {
 	return cast
 }
 
-// store returns what goes into which column.
+// store returns the assignments of the table's columns.
 func (o *Options) store() []Assignment {
 	if o.Store != nil {
 		return o.Store
@@ -79,7 +78,7 @@ func (o *Options) store() []Assignment {
 	return list
 }
 
-// insertText returns the INSERT of rows of text.
+// insertText returns the INSERT for rows of text.
 func (o *Options) insertText() string {
 	var columns, exprs []string
 	for _, a := range o.store() {
@@ -96,10 +95,10 @@ func (o *Options) insertText() string {
 	return fmt.Sprintf("INSERT INTO %s (%s)%s SELECT %s FROM %s", o.Table.Sanitize(), strings.Join(columns, ", "), overriding, strings.Join(exprs, ", "), records)
 }
 
-// oneOfAKey is records with one record of each key: the last, which takes the place of the
-// others, or the first, over which they are passed. What are equal keys is the server's to
-// say, of the values that the columns keep: an INSERT … ON CONFLICT DO UPDATE refuses to
-// meet a row twice, and DO NOTHING may take any of them.
+// oneOfAKey is records with one record per key: the last one for UpdateRow, the first one for
+// SkipRow. The server decides which keys are equal, from the values that the columns store. One
+// record per key is necessary: INSERT … ON CONFLICT DO UPDATE refuses to update a row twice,
+// and DO NOTHING may take any of several records.
 func (o *Options) oneOfAKey() string {
 	var values, names, fields, keys []string
 	for i, c := range o.Columns {
@@ -120,14 +119,14 @@ func (o *Options) oneOfAKey() string {
 		strings.Join(keys, ", "), order)
 }
 
-// updates reports whether a row whose key is there is given other values: where the key is
-// all that the rows have, there are none.
+// updates reports whether existing rows get new values. They get none if the rows contain only
+// the key.
 func (o *Options) updates() bool {
 	return o.Conflict == UpdateRow && slices.ContainsFunc(o.store(), func(a Assignment) bool { return !slices.Contains(o.Keys, a.Column) })
 }
 
-// onConflictUpdate returns the clause that gives a row with the same key the values of
-// the new one.
+// onConflictUpdate returns the clause that updates an existing row with the values of the new
+// one.
 func (o *Options) onConflictUpdate() string {
 	var set []string
 	for _, a := range o.store() {

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// traceCopy tells the connection's tracer of a COPY that goes past pgx's own, so
-// that it is echoed like every other statement.
+// traceCopy reports a COPY to the connection's tracer, so that it is echoed like any other
+// statement. These COPYs bypass pgx's own, which would report them.
 func traceCopy(ctx context.Context, conn *pgx.Conn, sql string) (context.Context, func(pgconn.CommandTag, error)) {
 	t := conn.Config().Tracer
 	if t == nil {

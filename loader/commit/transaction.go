@@ -18,19 +18,20 @@ import (
 	"bulkload/loader/server"
 )
 
-// errAlready, from inside a transaction, says that the ledger has the chunk.
+// errAlready ends a transaction early: the ledger shows that the chunk is committed.
 var errAlready = errors.New("already in")
 
-// retriesInside is how often cockroach-go repeats a transaction on its connection
-// before it is given back and the whole attempt is made anew.
+// retriesInside is how often cockroach-go retries a transaction on its connection. After that
+// the connection is released, and a new attempt starts.
 const retriesInside = 5
 
-// insideWaits are the waits before these repetitions. They begin longer than those between
-// attempts, since the transaction has met contention, and end sooner, since it holds locks.
+// insideWaits are the waits before these retries. The first is longer than between attempts,
+// because the transaction met contention. The last is shorter, because the transaction holds
+// locks.
 var insideWaits = server.RetryPolicy{First: 80 * time.Millisecond, Last: 1280 * time.Millisecond}
 
-// cockroachTransaction makes one attempt with cockroach-go's retry loop, which takes
-// the release of the savepoint for the commit. That is right on CockroachDB only.
+// cockroachTransaction makes one attempt with cockroach-go's retry loop, which treats the
+// release of the savepoint as the commit. That is correct only on CockroachDB.
 func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
 	if p.isolate {
 		if err := c.unbuffered(ctx, conn); err != nil {
@@ -40,7 +41,7 @@ func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, ch
 	waits, tries := insideWaits.Waits(), 0
 	err := crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, retriesInside), conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
 		if tries++; tries > 1 {
-			// cockroach-go repeats at once; under contention that is a storm.
+			// cockroach-go retries at once; under contention that causes a storm.
 			p.out.Retries++
 			if err := waits.Wait(ctx, nil); err != nil {
 				return err
@@ -57,9 +58,9 @@ func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, ch
 	return c.ended(err, p)
 }
 
-// postgresTransaction makes one attempt in a fresh transaction and checks COMMIT:
-// deferred constraints and serialization fail there, and so does a connection. BEGIN
-// travels with the ledger row.
+// postgresTransaction makes one attempt in a fresh transaction and checks the COMMIT, where
+// deferred constraints, serialization or the connection may fail. BEGIN and the ledger row
+// share one round trip.
 func (c *Committer) postgresTransaction(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
 	var begin pgx.Batch
 	begin.Queue("BEGIN")
@@ -83,8 +84,8 @@ func (c *Committer) postgresTransaction(ctx context.Context, conn *pgx.Conn, chu
 	}
 	if err != nil {
 		if !conn.IsClosed() {
-			// Whether it succeeds does not matter: an open transaction ends
-			// with its connection, which the pool then throws away.
+			// Its success does not matter: an open transaction ends with its connection, which
+			// the pool then discards.
 			conn.Exec(ctx, "ROLLBACK")
 		}
 		return c.ended(err, p)
@@ -96,7 +97,7 @@ func (c *Committer) postgresTransaction(ctx context.Context, conn *pgx.Conn, chu
 	return err
 }
 
-// ended says what the end of a transaction means.
+// ended turns errAlready into a success.
 func (c *Committer) ended(err error, p *progress) error {
 	if errors.Is(err, errAlready) {
 		p.out.AlreadyCommitted = true
@@ -108,8 +109,8 @@ func (c *Committer) ended(err error, p *progress) error {
 // hasLedger reports whether chunks have ledger rows.
 func (c *Committer) hasLedger() bool { return c.Load != "" && !c.SkipVerification }
 
-// ledgerArgs returns the parameters of the chunk's ledger row. Text that a chunk was read from
-// is told by its hash, so that a load can go on with a file that was mended elsewhere.
+// ledgerArgs returns the parameters of the chunk's ledger row. The hash identifies the chunk's
+// input text, so that a load can continue with an edited file.
 func (c *Committer) ledgerArgs(chunk *rows.Chunk) []any {
 	hash := ""
 	if h, ok := chunk.Origin.(rows.Hasher); ok {
@@ -118,7 +119,7 @@ func (c *Committer) ledgerArgs(chunk *rows.Chunk) []any {
 	return []any{c.Load, chunk.Span.First, chunk.Span.End(), c.Run, hash, chunk.Span.Rows}
 }
 
-// A session is a transaction, or a connection that is in one.
+// A session is a transaction, or a connection within a transaction.
 type session interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
@@ -133,11 +134,11 @@ func connOf(tx session) *pgx.Conn {
 	return tx.(*pgx.Conn)
 }
 
-// fillTransaction writes the chunk's rows, in the transaction of their ledger row.
+// fillTransaction writes the chunk's rows in the transaction of their ledger row.
 func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
 	if p.verify && !c.hasLedger() && !c.SkipVerification {
-		// Without a registry an uncertain chunk can only be looked up, and
-		// only where the rows bring their key.
+		// Without a registry an uncertain chunk can only be looked up, which needs rows with
+		// their key.
 		if c.Redraw != nil || c.Key == "" && len(c.Keys) == 0 || c.Conflict != "" {
 			return fmt.Errorf("%w: the reply of the commit was lost, and without a registry nothing tells whether the rows are in", loader.ErrUnconfirmed)
 		}
@@ -173,8 +174,8 @@ func (c *Committer) fill(ctx context.Context, tx session, chunk *rows.Chunk, p *
 	}
 	want, fresh := int64(chunk.Len()), int64(0)
 	if c.updates() {
-		// Neither server says which rows were there; inside the transaction
-		// nobody else changes that.
+		// Neither server reports which rows existed before; inside the transaction nobody else
+		// changes that.
 		if err := tx.QueryRow(ctx, c.sql.present, args(chunk)...).Scan(&want, &fresh); err != nil {
 			return err
 		}
@@ -197,8 +198,8 @@ func short(got int64, sent int) error {
 	return fmt.Errorf("%w: the server took %d of %d rows, and the transaction was rolled back; a trigger or rule may drop the others", loader.ErrUnconfirmed, got, sent)
 }
 
-// enter judges the answer to the chunk's ledger row. When one is there, the chunk is
-// in, if its range is as large; when the run does not hold the range any more, it must
+// enter judges the reply to the chunk's ledger row. If the ledger already has a row of at least
+// the same range, the chunk is committed. If the run no longer holds the lease, the run must
 // stop.
 func (c *Committer) enter(ctx context.Context, tx session, span chunker.Span, p *progress, tag pgconn.CommandTag, err error) error {
 	if err != nil {
@@ -227,12 +228,12 @@ func (c *Committer) enter(ctx context.Context, tx session, span chunker.Span, p 
 	return errAlready
 }
 
-// maxRedraws is how many keys a row may find taken. With half of all keys free, one
-// row in 2^64 gets that far.
+// maxRedraws is the maximum number of new keys for one row. If half of all keys are taken, one
+// row in 2^64 needs more.
 const maxRedraws = 64
 
-// insertOnConflict inserts rows some of whose keys may belong to others: what is
-// refused gets another key, in the same transaction, and the registry keeps which.
+// insertOnConflict inserts rows whose keys may belong to other rows. Refused rows get new keys
+// in the same transaction, and the registry records these keys.
 func (c *Committer) insertOnConflict(ctx context.Context, tx session, chunk *rows.Chunk) error {
 	at := c.keyColumn(chunk)
 	missing, err := c.insertReturning(ctx, tx, args(chunk), chunk.Col(at).Ints)
@@ -270,7 +271,7 @@ func (c *Committer) insertOnConflict(ctx context.Context, tx session, chunk *row
 	return err
 }
 
-// keyColumn returns the place of the key among the columns, or -1.
+// keyColumn returns the index of the key column, or -1.
 func (c *Committer) keyColumn(chunk *rows.Chunk) int {
 	for i := range chunk.Width() {
 		if chunk.Col(i).Name == c.Key {
@@ -280,8 +281,8 @@ func (c *Committer) keyColumn(chunk *rows.Chunk) int {
 	return -1
 }
 
-// insertReturning inserts rows unless their key is taken, and returns the places of
-// those that are still missing.
+// insertReturning inserts the rows whose keys are free, and returns the indexes of the missing
+// rows.
 func (c *Committer) insertReturning(ctx context.Context, tx session, columns []any, keys []int64) ([]int, error) {
 	found, err := tx.Query(ctx, c.sql.returning, columns...)
 	if err != nil {
@@ -300,14 +301,14 @@ func (c *Committer) insertReturning(ctx context.Context, tx session, columns []a
 		if !there[k] {
 			missing = append(missing, i)
 		}
-		// Two rows of one statement with the same key: the server takes one.
+		// If two rows of one statement have the same key, the server takes one.
 		delete(there, k)
 	}
 	return missing, nil
 }
 
-// redrawn returns the given rows of chunk with other keys, sorted by them, and for
-// each its place in chunk.
+// redrawn returns the given rows of chunk with new keys, sorted by key, and the index of each
+// in chunk.
 func (c *Committer) redrawn(chunk *rows.Chunk, at int, which []int, attempt int) (*rows.Chunk, []int, error) {
 	keys := make(map[int]int64, len(which))
 	for _, i := range which {

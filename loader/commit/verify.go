@@ -14,22 +14,22 @@ import (
 	"bulkload/loader/rows"
 )
 
-// A Verdict says how the rows of a chunk compare with the table.
+// A Verdict is the result of comparing the rows of a chunk with the table.
 type Verdict struct {
-	Same    int64  // rows that are there with all their content
-	Changed int64  // rows whose key is there with other content
-	Missing int64  // rows whose key is not there
+	Same    int64  // rows that exist with equal content
+	Changed int64  // rows whose key exists with other content
+	Missing int64  // rows whose key does not exist
 	First   int64  // number of the first row that is changed or missing; -1 for none
 	Key     int64  // its key
 	Want    uint64 // checksum of the chunk's rows
 	Got     uint64 // checksum of the rows in the table
 }
 
-// Verify compares the rows of chunk with those in the table. moved gives the keys of
-// rows that have another than the chunk's; see registry.Rekeyed.
+// Verify compares the rows of chunk with the table. moved maps row numbers to keys, for rows
+// with another key than the chunk's; see registry.Rekeyed.
 //
-// The checksums are sums, over the rows, of the 64-bit FNV-1a hash of the row's
-// values, 8 bytes each: they do not depend on the order of rows or the cut of chunks.
+// A checksum is the sum, over the rows, of the 64-bit FNV-1a hash of the row's values, 8 bytes
+// per number. It does not depend on the order of rows or the bounds of chunks.
 func (c *Committer) Verify(ctx context.Context, chunk *rows.Chunk, moved map[int64]int64) (Verdict, error) {
 	v := Verdict{First: -1}
 	at := c.keyColumn(chunk)
@@ -58,7 +58,7 @@ func (c *Committer) Verify(ctx context.Context, chunk *rows.Chunk, moved map[int
 	return v, nil
 }
 
-// CountKeys returns the number of rows whose key is in r.
+// CountKeys returns the number of rows in the table whose key is in r.
 func (c *Committer) CountKeys(ctx context.Context, r chunker.Range) (int64, error) {
 	key := pgx.Identifier{c.Key}.Sanitize()
 	var n int64
@@ -66,7 +66,7 @@ func (c *Committer) CountKeys(ctx context.Context, r chunker.Range) (int64, erro
 	return n, err
 }
 
-// sumRow returns the hash of row i of the chunk, with key in place of column at.
+// sumRow returns the hash of row i of the chunk, with key as the value of column at.
 func sumRow(chunk *rows.Chunk, i, at int, key int64) uint64 {
 	h := fnv.New64a()
 	var b [8]byte
@@ -113,8 +113,8 @@ func newScanner(chunk *rows.Chunk) *scanner {
 	return s
 }
 
-// equal reports whether the row that was read equals row i of the chunk, the key in
-// column at left aside.
+// equal reports whether the scanned row equals row i of the chunk, ignoring the key in column
+// at.
 func (s *scanner) equal(chunk *rows.Chunk, i, at int) bool {
 	for k := range s.targets {
 		v := chunk.Col(k)
@@ -138,7 +138,7 @@ func (s *scanner) equal(chunk *rows.Chunk, i, at int) bool {
 	return true
 }
 
-// sum returns the hash of the row that was read, as sumRow.
+// sum returns the hash of the scanned row, like sumRow.
 func (s *scanner) sum(chunk *rows.Chunk) uint64 {
 	h := fnv.New64a()
 	var b [8]byte

@@ -9,12 +9,12 @@ import (
 	"bulkload/chunker"
 )
 
-// unsettled is the condition, of load $1, that positions were decided by looking and not
-// settled since.
+// unsettled is the condition that load $1 has positions which a lookup decided and which are
+// not settled yet.
 const unsettled = `EXISTS (SELECT 1 FROM loader.doubts WHERE load = $1 AND looked)`
 
-// Doubt records that the outcome of a range is not known, or was decided by looking; see
-// loader.Doubter. The load is not done before Settle.
+// Doubt records that the outcome of a range is unknown, or was decided by a lookup; see
+// loader.Doubter. A looked range keeps the load from being done until Settle.
 func (q *Queue) Doubt(ctx context.Context, r chunker.Range, looked bool) error {
 	err := q.reg.exec(ctx, `INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (load, lo, hi) DO UPDATE SET looked = loader.doubts.looked OR excluded.looked`, q.load, r.First, r.End, looked)
@@ -24,8 +24,7 @@ func (q *Queue) Doubt(ctx context.Context, r chunker.Range, looked bool) error {
 	return nil
 }
 
-// doubts adds the positions of a load that are in doubt to in, or those alone that were
-// decided by looking.
+// doubts adds the doubtful positions of a load to in: all, or only those that a lookup decided.
 func (r *Registry) doubts(ctx context.Context, db querier, load string, lookedAlone bool, in *chunker.Ranges) error {
 	found, err := db.Query(ctx, `SELECT lo, hi FROM loader.doubts WHERE load = $1 AND (looked OR NOT $2::BOOL)`, load, lookedAlone)
 	if err != nil {
@@ -36,8 +35,7 @@ func (r *Registry) doubts(ctx context.Context, db querier, load string, lookedAl
 	return err
 }
 
-// Looked returns the positions of a load that were decided by looking, and that are to be
-// settled.
+// Looked returns the positions of a load that a lookup decided and that must be settled.
 func (r *Registry) Looked(ctx context.Context, load string) (chunker.Ranges, error) {
 	var in chunker.Ranges
 	if r.older.Load() {
@@ -53,8 +51,8 @@ func (r *Registry) Looked(ctx context.Context, load string) (chunker.Ranges, err
 	return in, nil
 }
 
-// Settle records that what was decided by looking is so. A load of which everything is in
-// is then done.
+// Settle confirms the positions that a lookup decided, and deletes the doubts of the load. The
+// load becomes done if everything is committed and no lease is left.
 func (r *Registry) Settle(ctx context.Context, load string) error {
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.liveStateForUpdate(ctx, tx, load)

@@ -11,9 +11,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// Cancel ends a load for good: its rows so far stay, no run can go on with it, and those
-// that still work on it are ended. A load that is done stays done. Done twice it changes
-// nothing.
+// Cancel ends a load for good and ends the runs that still work on it. Committed rows stay, and
+// no run can resume the load. A load that is done stays done. Cancel is idempotent.
 func (r *Registry) Cancel(ctx context.Context, load string) error {
 	if err := r.end(ctx, load, func(context.Context, pgx.Tx) error { return nil }); err != nil {
 		return fmt.Errorf("cancel load %s: %w", load, err)
@@ -21,8 +20,8 @@ func (r *Registry) Cancel(ctx context.Context, load string) error {
 	return nil
 }
 
-// Forget removes a load from the registry; its rows stay. Runs that still work on it
-// are ended first. ErrDeferred: indexes that it dropped are still to be made again.
+// Forget removes a load from the registry; its rows stay. Runs that still work on it are ended
+// first. The error is ErrDeferred if dropped indexes have not been recreated.
 func (r *Registry) Forget(ctx context.Context, load string) error {
 	err := r.end(ctx, load, func(ctx context.Context, tx pgx.Tx) error {
 		var n int
@@ -35,8 +34,8 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 	if err != nil {
 		return fmt.Errorf("forget load %s: %w", load, err)
 	}
-	// The load's own row goes behind all that somebody may look for: what is interrupted
-	// here is done again by the next Forget, which must find the load.
+	// The load's own row goes after the rows that refer to it: if Forget is interrupted, the
+	// next Forget must still find the load.
 	for _, q := range []string{
 		`DELETE FROM loader.ledger WHERE load = $1`,
 		`DELETE FROM loader.moved WHERE load = $1`,
@@ -45,12 +44,12 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		`DELETE FROM loader.ranges WHERE load = $1`,
 		forgetMarkers,
 		`DELETE FROM loader.loads WHERE id = $1`,
-		// Which runs may not work must be known until no load is there to work on.
+		// Fenced runs must stay recorded as long as there is a load to work on.
 		`DELETE FROM loader.runs WHERE load = $1`,
 	} {
 		err := r.exec(ctx, q, load)
 		if q == forgetMarkers && server.Code(err) == pgerrcode.UndefinedTable {
-			err = nil // it is made for the loads that need it
+			err = nil // made only for the loads that need it
 		}
 		if err != nil {
 			return fmt.Errorf("forget load %s: %w", load, err)
@@ -59,10 +58,10 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 	return nil
 }
 
-// end leaves a load done, if it is, else cancelled, and ends its runs, by the steps of a
-// takeover. A load that was ended before, maybe by an attempt whose reply was lost, or by a
-// command that did not live to end the runs, is no error. may is asked in the transaction,
-// and its error ends the attempts.
+// end cancels a load unless it is done, and ends its runs with the steps of a takeover. It is
+// no error if the load was ended before: the reply of an earlier attempt may have been lost, or
+// an earlier command may have died before it ended the runs. may runs in the transaction, and
+// its error ends the attempts.
 func (r *Registry) end(ctx context.Context, load string, may func(context.Context, pgx.Tx) error) error {
 	if err := r.upgrade(ctx); err != nil {
 		return err
@@ -98,7 +97,7 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 		return err
 	})
 	if err != nil || was == Done {
-		return err // a load that is done has no run that writes rows
+		return err // a done load has no run that writes rows
 	}
 	if err := r.fence(ctx, ended{load: load, users: users}); err != nil {
 		return err
@@ -112,7 +111,7 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 		for _, c := range b.leases {
 			done.AddAll(c.done)
 		}
-		// The claims go first; see merging.drop.
+		// Leases are deleted before the ledger is read; see merging.drop.
 		if _, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1`, load); err != nil {
 			return err
 		}
@@ -127,5 +126,5 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 	})
 }
 
-// canceller is the successor of the claims of a load that was cancelled.
+// canceller is the successor of the leases of a cancelled load.
 const canceller = "cancel"

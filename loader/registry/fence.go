@@ -21,17 +21,18 @@ const StaleAfter = 30 * time.Second
 // fenceTimeout is the default of Registry.FenceTimeout.
 const fenceTimeout = 30 * time.Second
 
-// A FenceError says that sessions of a run could not be ended, or that nothing shows whether
-// it has any: its claims are not taken over. The load can be resumed when they have ended.
+// A FenceError says that sessions of a run could not be ended, or that the server may hide its
+// sessions. The run's leases are not taken over. The load can be resumed when the sessions have
+// ended.
 type FenceError struct {
 	Load     string
-	Sessions int    // those that are still there; zero where they are not shown
-	User     string // whose they are; empty is not known
+	Sessions int    // sessions still open; zero if the server hides them
+	User     string // owner of the sessions; empty if unknown
 	Err      error  // the server's reason; may be nil
 	product  server.Product
 }
 
-// ErrorKind: the load can be resumed.
+// ErrorKind implements failure.Kinded. The kind is GaveUp, because the load can be resumed.
 func (e *FenceError) ErrorKind() failure.Kind { return failure.GaveUp }
 
 func (e *FenceError) Error() string {
@@ -60,9 +61,9 @@ func (e *FenceError) Unwrap() []error {
 	return []error{loader.ErrGaveUp, e.Err}
 }
 
-// dead returns the runs among those that hold claims which can no longer be at work: they
-// have no session, or have shown no life for StaleAfter, or were marked by a takeover that
-// did not end.
+// dead returns the runs that can no longer be at work, among the runs of the given leases. Such
+// a run has no session, or sent no heartbeat for StaleAfter, or was marked by a takeover that
+// did not finish.
 func (r *Registry) dead(ctx context.Context, load string, claims []lease) ([]string, error) {
 	seen := map[string]bool{}
 	var dead []string
@@ -102,18 +103,18 @@ func (r *Registry) alive(ctx context.Context, load, run string) (bool, error) {
 	return hidden, err
 }
 
-// ended says whose sessions are to be ended.
+// ended selects the sessions to end.
 type ended struct {
 	load   string
-	run    string   // empty is all runs of the load
-	by     string   // the run that ends them, which stays
-	legacy bool     // run may stand for others that are not recorded: end them too
-	users  []string // whose sessions they are
+	run    string   // empty means all runs of the load
+	by     string   // the run that ends them; its own sessions stay
+	legacy bool     // run may stand for unrecorded runs: end their sessions too
+	users  []string // owners of the sessions
 }
 
-// Fence ends every session of a run, or, where run is empty, of all runs of the load, and
-// waits until the server lists none. What the table then holds of them is final: no
-// statement of theirs can arrive later. A *FenceError says that they are not ended.
+// Fence ends every session of a run, and waits until the server lists none. An empty run means
+// all runs of the load. Afterwards the rows of these runs in the table are final: no statement
+// of theirs can arrive later. A *FenceError says that some sessions have not ended.
 func (r *Registry) Fence(ctx context.Context, load, run string) error {
 	return r.fence(ctx, ended{load: load, run: run})
 }
@@ -125,7 +126,8 @@ func (r *Registry) fence(ctx context.Context, e ended) error {
 		}
 		return err
 	}
-	// They end soon: the list is asked for more often than a server that has failed.
+	// Sessions end soon, so the polls start closer together than the retries after a server
+	// failure.
 	waits := server.RetryPolicy{First: 5 * time.Millisecond, Last: 500 * time.Millisecond, For: r.FenceTimeout, Since: time.Now()}.Waits()
 	for {
 		list, err := r.toEnd(ctx, e)
@@ -140,7 +142,7 @@ func (r *Registry) fence(ctx context.Context, e ended) error {
 			}
 			err := r.exec(ctx, sql, s.id)
 			if err != nil && ctx.Err() == nil && server.Code(err) != "" {
-				// They may end by themselves.
+				// The sessions may end by themselves.
 				refusal = err
 			} else if err != nil {
 				return fmt.Errorf("end the sessions of load %s: %w", e.load, err)
@@ -154,10 +156,10 @@ func (r *Registry) fence(ctx context.Context, e ended) error {
 	}
 }
 
-// A session is one that the server lists.
+// A session is one entry of the server's list.
 type session struct{ id, name, user string }
 
-// toEnd returns the sessions that are still to be ended.
+// toEnd returns the remaining sessions to end.
 func (r *Registry) toEnd(ctx context.Context, e ended) ([]session, error) {
 	if e.run != "" && !e.legacy {
 		return r.sessions(ctx, SessionName(e.load, e.run))
@@ -166,9 +168,9 @@ func (r *Registry) toEnd(ctx context.Context, e ended) ([]session, error) {
 	if err != nil || !e.legacy {
 		return list, err
 	}
-	// A run of an earlier version may have taken claims from another under a name of its
-	// own before that one's sessions were ended. Those of runs that are recorded are not
-	// of that kind.
+	// A run of an earlier version may have taken leases under its own name from another run
+	// whose sessions had not ended. Recorded runs are not of that version, so their sessions
+	// stay.
 	var known []string
 	err = r.persist(ctx, func(ctx context.Context) error {
 		found, err := r.pool.Query(ctx, `SELECT run FROM loader.runs WHERE load = $1 AND username <> ''`, e.load)
@@ -186,7 +188,8 @@ func (r *Registry) toEnd(ctx context.Context, e ended) ([]session, error) {
 	}), nil
 }
 
-// sessions returns the sessions whose name begins so, but for the own one.
+// sessions returns the sessions whose name begins with name, except this connection's on
+// PostgreSQL.
 func (r *Registry) sessions(ctx context.Context, name string) ([]session, error) {
 	q := `SELECT pid::TEXT, application_name, COALESCE(usename::TEXT, '') FROM pg_catalog.pg_stat_activity
 		WHERE left(application_name, length($1::TEXT)) = $1::TEXT AND pid <> pg_backend_pid()`

@@ -7,15 +7,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// An Index is a secondary index that a load has dropped, or is about to, and that must
-// be there again when the load ends in whatever way.
+// An Index is a secondary index that a load has dropped, or is about to drop. It must exist
+// again when the load ends, in whatever way.
 type Index struct {
 	Name   string
-	Create string // the statement that makes it
+	Create string // the CREATE INDEX statement
 }
 
-// Defer records the indexes of a load, in the order in which they are to be made again.
-// It is called before the first of them is dropped. loader.ErrLost: the load was ended.
+// Defer records the indexes of a load, in the order of their later recreation. It is called
+// before the first of them is dropped. The error is loader.ErrLost if the load was cancelled or
+// removed.
 func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
 	if err := r.upgrade(ctx); err != nil {
 		return err
@@ -35,15 +36,15 @@ func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
 	})
 }
 
-// Restore calls make for each index that a load has deferred, in order, as long as it
-// takes, and again where it fails for a reason that may pass. When all are there it
-// forgets them. It stops at the first error that stays, and returns it. make may find
-// the index there already, made by a run that died before it could say so, or by another
-// that restores at the same time.
+// Restore calls make for each deferred index of a load, in order. Calls have no time limit, and
+// calls that fail for a temporary reason are retried. Restore stops at the first permanent
+// error and returns it. When all indexes exist, Restore deletes their records. make may find
+// that the index already exists: created by a run that died before it could record that, or by
+// a concurrent Restore.
 //
-// Note: tried to lock the rows while the indexes are made. That takes a transaction that
-// idles for as long, and has the other run wait for it, or give up; the server itself
-// lets one of them make an index.
+// Note: tried to lock the rows while the indexes are created. The lock needs a transaction that
+// idles all the time, and the other run must wait for it or give up. The server itself lets
+// only one of them create an index.
 func (r *Registry) Restore(ctx context.Context, load string, make func(Index) error) error {
 	list, err := r.Deferred(ctx, load)
 	if err != nil || len(list) == 0 {
@@ -57,7 +58,7 @@ func (r *Registry) Restore(ctx context.Context, load string, make func(Index) er
 	return r.exec(ctx, `DELETE FROM loader.indexes WHERE load = $1`, load)
 }
 
-// Deferred returns the indexes that a load has dropped and not made again.
+// Deferred returns the indexes that a load has dropped and not recreated.
 func (r *Registry) Deferred(ctx context.Context, load string) ([]Index, error) {
 	var list []Index
 	err := r.persist(ctx, func(ctx context.Context) error {

@@ -8,15 +8,14 @@ import (
 	"bulkload/loader"
 )
 
-// SetSpec replaces the specification of a load for a run that holds a claim of it:
-// before a job is started, what finds that job again. loader.ErrLost: the run holds
-// nothing any more.
+// SetSpec replaces the specification of a load and clears its IMPORT job. It is called before a
+// job starts, so that the job can be found again. The error is loader.ErrLost if the run holds
+// no lease of the load.
 func (r *Registry) SetSpec(ctx context.Context, load, run string, spec json.RawMessage) error {
 	return r.ofRun(ctx, load, run, `spec = $3, job = NULL`, string(spec))
 }
 
-// ReplaceSpec replaces the specification was of a load by another, unless somebody was
-// faster.
+// ReplaceSpec replaces the specification of a load by spec, but only if it still equals was.
 func (r *Registry) ReplaceSpec(ctx context.Context, load string, was, spec json.RawMessage) error {
 	if err := r.exec(ctx, `UPDATE loader.loads SET spec = $3 WHERE id = $1 AND spec = $2`, load, string(was), string(spec)); err != nil {
 		return fmt.Errorf("record the table of load %s: %w", load, err)
@@ -24,14 +23,13 @@ func (r *Registry) ReplaceSpec(ctx context.Context, load string, was, spec json.
 	return nil
 }
 
-// SetJob records the IMPORT job that a run has started or taken over. loader.ErrLost:
-// the run holds nothing any more.
+// SetJob records the IMPORT job that a run started or took over. The error is loader.ErrLost if
+// the run holds no lease of the load.
 func (r *Registry) SetJob(ctx context.Context, load, run string, job int64) error {
 	return r.ofRun(ctx, load, run, `job = $3`, job)
 }
 
-// ofRun updates the record of a load if the run still holds a claim of it. Done twice it
-// changes nothing.
+// ofRun updates the record of a load if the run still holds a lease of it. It is idempotent.
 func (r *Registry) ofRun(ctx context.Context, load, run, set string, arg any) error {
 	err := r.persist(ctx, func(ctx context.Context) error {
 		tag, err := r.pool.Exec(ctx, `UPDATE loader.loads SET `+set+` WHERE id = $1 AND EXISTS (SELECT 1 FROM loader.claims WHERE load = $1 AND run = $2 AND successor IS NULL)`, load, run, arg)

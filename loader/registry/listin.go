@@ -9,8 +9,8 @@ import (
 	"bulkload/chunker"
 )
 
-// Unfinished returns the loads into a table that are neither done nor cancelled, and of which
-// something is or may be in.
+// Unfinished returns the loads into a table that are neither done nor cancelled, and that have
+// committed rows or may have some, the newest first.
 func (r *Registry) Unfinished(ctx context.Context, target string) (list []Load, err error) {
 	err = r.persist(ctx, func(ctx context.Context) error {
 		found, err := r.pool.Query(ctx, `SELECT `+r.loadColumns()+` FROM loader.loads WHERE target = $1 AND state = 'loading'
@@ -26,8 +26,8 @@ func (r *Registry) Unfinished(ctx context.Context, target string) (list []Load, 
 	return list, nil
 }
 
-// ListIn is List, and returns by their ids what is in of the loads, as In does. It takes as many
-// statements for a thousand loads as for one.
+// ListIn returns all loads like List, and the committed positions of each load by id like In.
+// The number of statements does not depend on the number of loads.
 func (r *Registry) ListIn(ctx context.Context) ([]Load, map[string]*chunker.Ranges, error) {
 	in := map[string]*chunker.Ranges{}
 	of := func(load string) *chunker.Ranges {
@@ -36,8 +36,8 @@ func (r *Registry) ListIn(ctx context.Context) ([]Load, map[string]*chunker.Rang
 		}
 		return in[load]
 	}
-	// What a run gives back meanwhile goes from the ledger and its leases to its load, which
-	// is therefore read last.
+	// A run that releases a lease meanwhile moves positions from the ledger and the lease to
+	// the load. So the loads are read last.
 	err := r.persist(ctx, func(ctx context.Context) error {
 		clear(in)
 		found, err := r.pool.Query(ctx, `SELECT load, lo, hi FROM loader.ledger`)

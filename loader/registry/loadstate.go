@@ -15,22 +15,22 @@ import (
 	"bulkload/loader/server"
 )
 
-// lease is a row of loader.claims.
+// A lease is a row of loader.claims.
 type lease struct {
 	chunker.Range
 	run       string
 	done      chunker.Ranges
-	idle      time.Duration // since the last sign of life
-	successor string        // who takes it over; empty while its run may work
+	idle      time.Duration // since the last heartbeat
+	successor string        // the run that takes it over; empty while its own run may work
 }
 
-// loadState is what the registry has of one load.
+// loadState is the registry's record of one load.
 type loadState struct {
 	state      State
 	positions  int64
 	generation int64
-	done       chunker.Ranges // in, and under no claim
-	open       chunker.Ranges // what dead runs may have sent without having recorded it
+	done       chunker.Ranges // committed, outside of leases
+	open       chunker.Ranges // positions that dead runs may have sent but did not record
 	leases     []lease
 }
 
@@ -50,7 +50,7 @@ func (r *Registry) stateForUpdate(ctx context.Context, tx pgx.Tx, load string) (
 }
 
 // liveStateForUpdate is stateForUpdate for a run that continues the load. It returns
-// ErrCancelled where none may.
+// ErrCancelled if the load was cancelled.
 func (r *Registry) liveStateForUpdate(ctx context.Context, tx pgx.Tx, load string) (loadState, error) {
 	b, err := r.stateForUpdate(ctx, tx, load)
 	if err == nil && b.state == Cancelled {
@@ -98,7 +98,7 @@ func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string)
 	return b, err
 }
 
-// ledger adds to in what the ledger has of the given positions.
+// ledger adds the ledger's ranges that begin within the given positions to in.
 func (r *Registry) ledger(ctx context.Context, tx pgx.Tx, load string, within chunker.Range, in *chunker.Ranges) error {
 	found, err := tx.Query(ctx, `SELECT lo, hi FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3`, load, within.First, within.End)
 	if err != nil {
@@ -109,24 +109,24 @@ func (r *Registry) ledger(ctx context.Context, tx pgx.Tx, load string, within ch
 	return err
 }
 
-// A merging is the record of a load while claims move into it, in a transaction that has
-// locked the load.
+// A merging moves leases into the record of a load, in a transaction that has locked the load.
 type merging struct {
 	*loadState
 	load  string
 	taken int
 }
 
-// drop deletes a claim. It comes first: on PostgreSQL it waits for the transactions of the
-// lease's chunks, which hold it. The ledger, read behind it, has all that will ever be there.
+// drop deletes a lease. It must come before the ledger is read: on PostgreSQL it waits for the
+// transactions of the lease's chunks, which lock the lease. Afterwards the ledger of the lease
+// is final.
 func (s *merging) drop(ctx context.Context, tx pgx.Tx, c chunker.Range) error {
 	s.taken++
 	_, err := tx.Exec(ctx, `DELETE FROM loader.claims WHERE load = $1 AND lo = $2`, s.load, c.First)
 	return err
 }
 
-// add moves what is in of a claim that was dropped into the record. Its ledger rows, if it
-// has any, are of no more use.
+// add moves the committed positions of a dropped lease into the record, and deletes its ledger
+// rows, if it has any.
 func (s *merging) add(ctx context.Context, tx pgx.Tx, c chunker.Range, in chunker.Ranges, ledger bool) error {
 	s.done.AddAll(in)
 	if !ledger {
@@ -136,12 +136,13 @@ func (s *merging) add(ctx context.Context, tx pgx.Tx, c chunker.Range, in chunke
 	return err
 }
 
-// moveHashes deletes ledger rows, and keeps the hashes that they have.
+// moveHashes deletes ledger rows and keeps their hashes in loader.ranges.
 const moveHashes = `WITH gone AS (DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3 RETURNING lo, hi, hash, records)
 	INSERT INTO loader.ranges (load, lo, hi, hash, records) SELECT $1, lo, hi, hash, records FROM gone WHERE hash <> ''
 	ON CONFLICT (load, lo) DO UPDATE SET hi = excluded.hi, hash = excluded.hash, records = excluded.records`
 
-// write writes the record. When everything is in, the load is done.
+// write writes the record. The load becomes done if everything is committed and nothing is left
+// to settle.
 func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
 	if s.taken == 0 {
 		return nil
@@ -152,7 +153,7 @@ func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
 	}
 	state, finished, forget := Loading, "", ""
 	if s.taken == len(s.leases) && s.done.Covers(chunker.Range{End: s.positions}) {
-		// What was decided by looking is settled first.
+		// Matches from a lookup must be settled before the load is done.
 		forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1), hashes AS (DELETE FROM loader.ranges WHERE load = $1 RETURNING 1) `
 		state, finished = Done, `, finished_at = CASE WHEN `+unsettled+` THEN NULL ELSE COALESCE(finished_at, now()) END`
 	}
@@ -161,16 +162,16 @@ func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// believe adds to in, what the record has of a claim, what the run knows to be in of it. Nil
-// adds what the ledger has, whatever the run believes.
+// A believe adds to in the positions of lease c that the run knows to be committed; in already
+// holds those in the lease's record. A nil believe stands for the positions in the ledger.
 type believe func(ctx context.Context, tx pgx.Tx, c loader.Lease, in *chunker.Ranges) error
 
-// release moves what is in of the claims of a run into the load's record. When everything
-// is in, the load is done. A *loader.GoneError names what the run believes in and the
-// server does not have.
+// release moves the committed positions of a run's leases into the load's record. The load
+// becomes done if everything is committed. A *loader.GoneError lists positions that were
+// confirmed to the run but lost by the server.
 func (r *Registry) release(ctx context.Context, load, run string, list []loader.Lease, known believe) error {
 	var gone []chunker.Range
-	complete := false // an attempt came as far as its commit
+	complete := false // an attempt reached its commit
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.liveStateForUpdate(ctx, tx, load)
 		if err != nil {
@@ -210,7 +211,7 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 		}
 		if known != nil {
 			for _, x := range gone {
-				// The run has sent it, and it may be in after all.
+				// The run has sent these rows, so they may be committed after all.
 				_, err := tx.Exec(ctx, `INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, false) ON CONFLICT DO NOTHING`, load, x.First, x.End)
 				if err != nil {
 					return err

@@ -12,36 +12,35 @@ import (
 	"bulkload/loader/server"
 )
 
-// markers is the table of markers, of PostgreSQL only. A crash of the server empties it, as
-// it does with every UNLOGGED table, and so does the promotion of a standby. Neither the
-// start of the server nor its identifier or timeline tells of a crash in which one of its
-// processes was killed.
+// markers creates the table of markers, on PostgreSQL only. A crash of the server empties it,
+// like every UNLOGGED table, and so does the promotion of a standby. No other sign is reliable:
+// if one server process is killed, the start time of the server, its identifier and its
+// timeline do not show the crash.
 const markers = `CREATE UNLOGGED TABLE IF NOT EXISTS loader.markers (
 	load TEXT NOT NULL,
 	run TEXT NOT NULL,
 	lo BIGINT NOT NULL,
 	PRIMARY KEY (load, run, lo))`
 
-// markerOfClaim finds the marker of a claim: $1 is the load, $2 its first position, $3 the
-// run.
+// markerOfClaim finds the marker of a lease: $1 is the load, $2 the first position, $3 the run.
 const markerOfClaim = `SELECT 1 FROM loader.markers m WHERE m.load = $1 AND m.lo = $2 AND m.run = $3`
 
-// forgetMarkers removes those of a load.
+// forgetMarkers deletes the markers of a load.
 const forgetMarkers = `DELETE FROM loader.markers WHERE load = $1`
 
-// wholeLoad is the position of the marker of a load, which has no claim.
+// wholeLoad is the position in a load's own marker, which belongs to no lease.
 const wholeLoad = -1
 
-// ErrEmptied: a crash of the server has emptied the UNLOGGED table of a load.
+// ErrEmptied: a server crash has emptied the UNLOGGED table of a load.
 var ErrEmptied = fmt.Errorf("%w: a crash of the server has emptied its UNLOGGED tables, and the rows that were in are gone", loader.ErrUnconfirmed)
 
-// MakeMarkers makes the table of markers where it is missing. A *server.CreateError says
-// that the user may not.
+// MakeMarkers creates the table of markers if it is missing. A *server.CreateError says that
+// the user may not create it.
 func (r *Registry) MakeMarkers(ctx context.Context) error {
 	return server.CreateIfMissing(ctx, r.pool, "table", Schema+".markers", markers)
 }
 
-// Mark sets a marker of a load, which is there until the server crashes.
+// Mark sets a marker of a load. The marker exists until the server crashes.
 func (r *Registry) Mark(ctx context.Context, load, marker string) error {
 	return r.exec(ctx, `INSERT INTO loader.markers (load, run, lo) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, load, marker, int64(wholeLoad))
 }
@@ -62,15 +61,13 @@ func (r *Registry) CheckMarker(ctx context.Context, load, marker string) error {
 	return err
 }
 
-// undefinedTable is the SQLSTATE of a table that is not there.
-
-// mark sets the marker of a claim.
+// mark sets the marker of a lease.
 func (q *Queue) mark(ctx context.Context, tx pgx.Tx, first int64) error {
 	_, err := tx.Exec(ctx, `INSERT INTO loader.markers (load, run, lo) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, q.load, q.run, first)
 	return err
 }
 
-// unmark removes the marker of a claim and reports whether it was there.
+// unmark removes the marker of a lease and reports whether it existed.
 func (q *Queue) unmark(ctx context.Context, tx pgx.Tx, first int64) (bool, error) {
 	tag, err := tx.Exec(ctx, `DELETE FROM loader.markers WHERE load = $1 AND run = $2 AND lo = $3`, q.load, q.run, first)
 	return tag.RowsAffected() > 0, err

@@ -12,24 +12,24 @@ import (
 	"bulkload/loader/failure"
 )
 
-// ErrWorking: another run works on the load.
+// ErrWorking: another run is working on the load.
 var ErrWorking = failure.New(failure.Refused, "another run of the load is at work")
 
-// errUnhashed: what is in of a load cannot be found again in another file.
+// errUnhashed: some committed chunks have no hash, so they cannot be found in another file.
 var errUnhashed = failure.New(failure.Refused, "not all of what is in was recorded with hashes of its bytes")
 
-// A HashedRange is a chunk that is in, with the hash of the bytes that it was read from, and
-// their number of records.
+// A HashedRange is a committed chunk, with the hash of its input bytes and its number of
+// records.
 type HashedRange struct {
 	chunker.Range
 	Hash    string
 	Records int64
 }
 
-// Hashed returns the chunks that are in of a load, in order; they cover all that is in. No run
-// of the load may be at work: what dead runs held is recorded first, by run by. The error is
-// ErrWorking, or says that the chunks were recorded without hashes: by an earlier version, or by
-// a commit mode that has none.
+// Hashed returns the committed chunks of a load, in order. Together they cover all committed
+// positions. No run of the load may be at work; Hashed first takes over the leases of dead
+// runs, for run by. The error is ErrWorking, or says that chunks were recorded without hashes:
+// by an earlier version, or by a commit mode that computes none.
 func (r *Registry) Hashed(ctx context.Context, load, by string) ([]HashedRange, error) {
 	if err := r.upgrade(ctx); err != nil {
 		return nil, err
@@ -62,7 +62,8 @@ func (r *Registry) Hashed(ctx context.Context, load, by string) ([]HashedRange, 
 		if err != nil {
 			return err
 		}
-		// What a crash of the server took may be recorded still, and again in other pieces.
+		// Chunks that a server crash lost may still be recorded, and recorded again with other
+		// bounds.
 		var covered chunker.Ranges
 		end := int64(0)
 		for _, x := range all {
@@ -109,8 +110,8 @@ func (r *Registry) vacate(ctx context.Context, load, by string) error {
 	return err
 }
 
-// Records returns how many records the chunks of a load hold that are in, as far as they were
-// recorded with hashes.
+// Records returns the number of records in the committed chunks of a load. It counts only
+// chunks that were recorded with hashes.
 func (r *Registry) Records(ctx context.Context, load string) (int64, error) {
 	var n int64
 	err := r.persist(ctx, func(ctx context.Context) error {
@@ -122,23 +123,24 @@ func (r *Registry) Records(ctx context.Context, load string) (int64, error) {
 	return n, nil
 }
 
-// A Moving says what the positions of a load are in another input.
+// A Moving maps the positions of a load to another input.
 type Moving struct {
-	// Load is the record as it was read.
+	// Load is the load's record as read before.
 	Load Load
 	Spec json.RawMessage
-	// Positions is the size of the new input, Done what is in of it, and Hashed its chunks.
+	// Positions is the size of the new input, Done its committed positions, and Hashed its
+	// committed chunks.
 	Positions int64
 	Done      chunker.Ranges
 	Hashed    []HashedRange
-	// Was are the ranges that the chunks of Hashed had, and Shift is by how much what lies in
-	// each has moved.
+	// Was holds the former ranges of the chunks in Hashed. Shift holds the distance by which
+	// each range has moved.
 	Was   []chunker.Range
 	Shift []int64
 }
 
-// Move gives a load other positions. Runs that know the old ones can claim no more. The load is
-// done if nothing of the new input is left. Done twice it changes nothing.
+// Move replaces the positions of a load. Runs with the old positions get no more leases. The
+// load is done if nothing of the new input is left. Move is idempotent.
 func (r *Registry) Move(ctx context.Context, m Moving) error {
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.stateForUpdate(ctx, tx, m.Load.ID)
@@ -177,7 +179,8 @@ func (r *Registry) Move(ctx context.Context, m Moving) error {
 			{`DELETE FROM loader.ranges WHERE load = $1`, nil},
 			{`INSERT INTO loader.ranges (load, lo, hi, hash, records) SELECT $1, lo, hi, hash, records
 				FROM unnest($2::INT8[], $3::INT8[], $4::TEXT[], $5::INT8[]) AS x (lo, hi, hash, records)`, []any{lo, hi, hashes, records}},
-			// By way of negative positions, so that none meets another on its way.
+			// Negative positions come in between, so that no new position collides with an old
+			// one.
 			{`UPDATE loader.rejects SET position = -(position + x.shift) - 1
 				FROM unnest($2::INT8[], $3::INT8[], $4::INT8[]) AS x (lo, hi, shift) WHERE load = $1 AND position >= x.lo AND position < x.hi`, []any{first, end, m.Shift}},
 			{`UPDATE loader.rejects SET position = -position - 1 WHERE load = $1 AND position < 0`, nil},

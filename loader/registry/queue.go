@@ -14,61 +14,62 @@ import (
 	"bulkload/loader"
 )
 
-// A Queue hands out the positions of one load to one run; see loader.Queue. It is
-// safe for concurrent use.
+// A Queue leases the positions of one load to one run; see loader.Queue. It is safe for
+// concurrent use.
 type Queue struct {
 	reg  *Registry
 	load string
 	run  string
 
 	mu      sync.Mutex
-	held    map[int64]bool  // by First: the claims that this run knows it has
-	ends    map[int64]int64 // where each of them ends
-	entered bool            // the run is among those of the load
+	held    map[int64]bool  // by First: the leases that this run knows of
+	ends    map[int64]int64 // by First: the end of each lease
+	entered bool            // the run has a row in loader.runs
 
-	// Block, when not zero, keeps claims from crossing its multiples: the blocks
-	// of keys that lie together.
+	// Block, when not zero, keeps leases from crossing its multiples, which bound the blocks of
+	// adjacent keys.
 	Block int64
-	// MaxLease is the most positions of one lease; zero is no limit. MinLease is the size
-	// below which a lease is not made for the sake of sharing; zero is smallLease.
+	// MaxLease is the maximum size of a lease in positions; zero means no limit. MinLease is
+	// the size below which sharing does not shrink a lease; zero means positions/16, at most
+	// smallLease.
 	MaxLease, MinLease int64
-	// Fit, when not nil, moves the end of a lease to where the source can be cut. It may
-	// read for long: no transaction is open and no row is locked meanwhile.
+	// Fit, when not nil, moves the end of a lease to a position where the source can be cut. It
+	// may read for long: no transaction is open and no row is locked meanwhile.
 	Fit func(chunker.Range) (chunker.Range, error)
-	// Ledger says that the run writes ledger rows, which a claim that is given
-	// back leaves behind. They alone tell what is in: the server may have lost what the
-	// run was told, and lost their rows with the others.
+	// Ledger says that the run writes ledger rows. Then Release and a successor count only
+	// ledger rows as committed: a crash of the server can lose commits that it had confirmed to
+	// the run, but it loses their ledger rows with them.
 	Ledger bool
-	// Markers makes a marker for each claim, in a run without ledger rows; see
-	// Registry.Markers. What the run was told is not believed where a crash took it.
+	// Markers makes a marker for each lease, in a run without ledger rows; see
+	// Registry.MakeMarkers. If a crash took the marker, the confirmations that the run received
+	// do not count.
 	Markers bool
-	// Marker is that of a load into an UNLOGGED table, or empty. The queue gives
-	// ErrEmptied when a crash took it.
+	// Marker is the marker of a load into an UNLOGGED table, or empty. The queue returns
+	// ErrEmptied when a crash took the marker.
 	Marker string
-	// LooksUp says that what rows hold tells whether they are in: a claim then knows which
-	// of its positions may have been sent; see loader.Lease.
+	// LooksUp says that the contents of the table show whether rows are committed. Leases then
+	// list the positions that may have been sent; see loader.Lease.
 	LooksUp bool
-	// InOrder says that the load's positions are committed in their order: a claim begins
-	// at the first position that is not in, and while another run has one there is none to
-	// be had. The run must work on its claims in turn.
+	// InOrder says that positions are committed in order: a lease begins at the first position
+	// that is not committed, and only one run at a time holds leases. The run must work on its
+	// leases in sequence.
 	InOrder bool
-	// Generation is that of the load when the run read its record: a run that knows other
-	// positions than those on record takes nothing.
+	// Generation is the load's generation when the run read its record. If the recorded
+	// generation differs, the run gets no lease: its positions are outdated.
 	Generation int64
-	// Waits, when not nil, is called once, when with InOrder another run is at work.
+	// Waits, when not nil, is called once if InOrder is set and another run is at work.
 	Waits func()
 	told  sync.Once
 }
 
-// Queue returns the queue of a run of a load.
+// Queue returns the queue of one run of a load. Set its fields before use.
 func (r *Registry) Queue(load, run string) *Queue {
 	return &Queue{reg: r, load: load, run: run, held: map[int64]bool{}, ends: map[int64]int64{}}
 }
 
-// Claim hands out a part of what nobody holds: a third of it, so that a run that
-// joins later finds work too, but at least one chunk. When nothing is free but runs
-// that have died hold something, their sessions are ended, what they committed is
-// recorded, and their claims are free.
+// Claim leases a third of the free positions, so that a run that joins later finds work too,
+// but at least one chunk. If no position is free and dead runs hold leases, Claim takes them
+// over: it ends their sessions, records their commits, and frees their leases.
 func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Lease, error) {
 	if err := q.reg.upgrade(ctx); err != nil {
 		return loader.Lease{}, err
@@ -93,22 +94,20 @@ func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Lease, error) {
 	}
 }
 
-// A proposal is the error of a claim of a range whose end has to be fitted to the source
-// first. Nothing was entered, and another run may get the range meanwhile.
+// A proposal is the error of claim for a range that Fit must cut first. Nothing was recorded,
+// and another run may get the range meanwhile.
 type proposal struct{ chunker.Range }
 
 func (p proposal) Error() string {
 	return fmt.Sprintf("positions %d to %d are to be cut", p.First, p.End-1)
 }
 
-// claim makes one attempt. cut is the range that Fit made of the proposal before; it is
-// taken if it still begins the first gap and lies in it. Else the error is a new proposal
-// where one is needed. With ErrBusy claim returns the runs that hold something and show no
-// life.
+// claim makes one attempt. cut is the range that Fit made of the previous proposal; claim takes
+// it if it still lies at the start of the first gap. Otherwise claim returns a new proposal if
+// the range must be cut. With ErrBusy, claim also returns the dead runs that hold leases.
 func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got loader.Lease, dead []string, err error) {
-	// One at a time, so that a claim of this run that it does not know of can
-	// only come from an attempt whose commit was confirmed to nobody, or from a crash
-	// that lost its release.
+	// One attempt at a time: then an unknown lease of this run can only come from an attempt
+	// whose commit was never confirmed, or from a crash that lost the release.
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var others []lease
@@ -194,8 +193,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got 
 	return loader.Lease{}, dead, loader.ErrBusy
 }
 
-// insert enters a claim, and with the first one the run. A run that was fenced takes nothing
-// more.
+// insert records a lease, and the run with its first lease. A fenced run gets no lease.
 func (q *Queue) insert(ctx context.Context, tx pgx.Tx, c chunker.Range) error {
 	if !q.entered {
 		_, err := tx.Exec(ctx, `INSERT INTO loader.runs (load, run, username) VALUES ($1, $2, session_user) ON CONFLICT (load, run) DO NOTHING`, q.load, q.run)
@@ -211,7 +209,7 @@ func (q *Queue) insert(ctx context.Context, tx pgx.Tx, c chunker.Range) error {
 	return err
 }
 
-// isPrefix reports whether positions are the first ones of a load, without a gap.
+// isPrefix reports whether in is a prefix of a load's positions, without a gap.
 func isPrefix(in chunker.Ranges) bool {
 	list := in.All()
 	return len(list) == 0 || len(list) == 1 && list[0].First == 0
@@ -229,12 +227,12 @@ func within(set chunker.Ranges, r chunker.Range) chunker.Ranges {
 	return in
 }
 
-// smallLease is the size below which a lease is not made for the sake of sharing: what
-// one run may still do at the end while the others have nothing left.
+// smallLease is the size below which sharing does not shrink a lease. One run may still have
+// this much work at the end while the others are idle.
 const smallLease = 1 << 15
 
-// share returns the part of the free positions that the next claim takes: a third of
-// what is left, but not so little that claiming would cost more than it shares.
+// share returns the part of the free positions for the next lease: a third of them, but not so
+// few that leasing would cost more than sharing gains.
 func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunker.Range {
 	var left int64
 	for _, f := range free {
@@ -257,8 +255,8 @@ func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunke
 	return got
 }
 
-// Checkpoint writes a sign of life for claims that go on and, where there is no ledger,
-// what is in of them. It makes one attempt.
+// Checkpoint writes the heartbeat of live leases. Without a ledger it also records their
+// committed positions. It makes one attempt.
 func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Lease) error {
 	ctx, cancel := context.WithTimeout(ctx, q.reg.AttemptTimeout)
 	defer cancel()
@@ -284,11 +282,12 @@ func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Lease) error {
 	return nil
 }
 
-// Release records what is in of a claim and gives the rest back. Done twice it
-// changes nothing. A *loader.GoneError: what the run was told to be in is not.
+// Release records the committed positions of a lease and frees the rest. It is idempotent. A
+// *loader.GoneError lists positions whose commit was confirmed to the run but lost by the
+// server.
 func (q *Queue) Release(ctx context.Context, c loader.Lease) error {
-	// What is gone of the claim is free as soon as it is released: no claim may come
-	// between that and what follows. Both lock the load's row anyway.
+	// Lost positions are free as soon as the lease is released. The mutex keeps Claim out until
+	// held and ends are updated. Serializing costs nothing: both lock the load's row anyway.
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var known believe // the ledger
@@ -305,8 +304,8 @@ func (q *Queue) Release(ctx context.Context, c loader.Lease) error {
 	return err
 }
 
-// reported adds what a run without a ledger was told to be in, unless the server crashed since
-// the run claimed.
+// reported adds the positions whose commits were confirmed to a run without a ledger, unless
+// the server crashed since the lease was made.
 func (q *Queue) reported(ctx context.Context, tx pgx.Tx, c loader.Lease, in *chunker.Ranges) error {
 	if q.Markers {
 		if there, err := q.unmark(ctx, tx, c.First); err != nil || !there {
@@ -317,8 +316,8 @@ func (q *Queue) reported(ctx context.Context, tx pgx.Tx, c loader.Lease, in *chu
 	return nil
 }
 
-// known completes a claim of this run that it does not hold: with what the ledger has, if
-// the claim was released and a crash lost that.
+// known completes a recorded lease of this run that is not in q.held. If the lease was released
+// and a crash lost the release, known adds the positions in the ledger.
 func (q *Queue) known(ctx context.Context, tx pgx.Tx, b loadState, c *loader.Lease) error {
 	if q.Markers {
 		c.Open.Add(c.Range)

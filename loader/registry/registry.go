@@ -1,7 +1,6 @@
-// Package registry keeps the record of loads in the target database: what each load
-// is, which of its positions are in, and which run works on which of them. It is
-// what makes a load resumable after any end, and shareable between runs on several
-// machines. It writes no loaded rows.
+// Package registry records loads in the target database: the definition of each load, its
+// committed positions, and the leases of its runs. With this record a load can be resumed after
+// any end, and shared between runs on several machines. The package writes no loaded rows.
 package registry
 
 import (
@@ -29,109 +28,108 @@ var (
 	ErrNoLoad = failure.New(failure.Refused, "no such load")
 	// ErrCancelled: the load was cancelled and cannot go on.
 	ErrCancelled = failure.New(failure.Refused, "the load was cancelled")
-	// ErrDeferred: the load has dropped indexes and not made them again.
+	// ErrDeferred: the load dropped indexes and has not recreated them.
 	ErrDeferred = failure.New(failure.Refused, "indexes that the load dropped are not there again; resume or cancel it first")
-	// ErrGaps: positions are in that lie behind others that are not, of a load whose
-	// positions are committed in order.
+	// ErrGaps: the load commits its positions in order, but committed positions follow a gap.
 	ErrGaps = failure.New(failure.Refused, "rows are in that come behind others that are not")
-	// ErrNoRegistry: the database has no registry; nothing was loaded here.
+	// ErrNoRegistry: the database has no registry, so no load was recorded here.
 	ErrNoRegistry = failure.New(failure.Refused, "no registry in this database")
 )
 
-// A State is where a load stands.
+// A State is the stage of a load.
 type State string
 
 // The states of a load.
 const (
-	Loading   State = "loading"   // not complete: running, or to be resumed
+	Loading   State = "loading"   // not complete: running, or resumable
 	Done      State = "done"      // every row confirmed
-	Cancelled State = "cancelled" // given up: its rows so far stay, and it cannot be resumed
+	Cancelled State = "cancelled" // ended for good: committed rows stay, and the load cannot be resumed
 )
 
 // A Load is one row of the registry.
 type Load struct {
 	ID        string
 	Kind      string // points, accounts, csv
-	Target    string // the table, quoted where it needs to be
+	Target    string // the table, quoted if necessary
 	State     State
 	Positions int64           // rows, or bytes of the source
-	Done      chunker.Ranges  // positions that are in and under no claim
-	Spec      json.RawMessage // what the command needs to build the same job again
+	Done      chunker.Ranges  // committed positions that no lease covers
+	Spec      json.RawMessage // the command's description of the job, to build the same job again
 	Created   time.Time
 	Finished  time.Time // zero until done
-	Job       int64     // IMPORT job, or zero
-	// Generation counts how often the positions became others; see Move.
+	Job       int64     // ID of the IMPORT job, or zero
+	// Generation counts how often Move replaced the positions.
 	Generation int64
 }
 
 // A Registry is the record of loads in one database. It is safe for concurrent use.
 type Registry struct {
-	// RetryFor bounds the attempts at one call, from the first that fails, while the
-	// server is away or refuses for a reason that may pass. Set it before use.
+	// RetryFor bounds the attempts of one call while the server is away or refuses for a
+	// temporary reason. It counts from the first failure. Set it before use.
 	RetryFor time.Duration
-	// AttemptTimeout bounds one attempt: a connection that has gone silent must not
-	// hold a load for ever. Set it before use.
+	// AttemptTimeout bounds one attempt, so that a silent connection cannot block a load
+	// forever. Set it before use.
 	AttemptTimeout time.Duration
 
-	// StaleAfter is how long a run that has sessions may leave its claims without a
-	// sign of life before others end its sessions and take them over. A run that has no
-	// sessions is taken over at once. FenceTimeout bounds the wait for sessions that were
-	// ended, or cannot be, to be gone. Set them before use.
+	// StaleAfter is how long a run that still has sessions may go without a heartbeat. After
+	// that, other runs end its sessions and take over its leases. A run without sessions is
+	// taken over at once. FenceTimeout bounds the wait until ended sessions, or sessions that
+	// cannot be ended, are gone. Set both before use.
 	StaleAfter, FenceTimeout time.Duration
 
 	pool *pgxpool.Pool
 	info server.Info
 
-	// older: the registry may lack what this version has. Reads do without it, writes
-	// begin with an upgrade.
+	// older: the registry may lack tables or columns of this version. Reads do without them;
+	// writes upgrade the registry first.
 	older *atomic.Bool
 }
 
-// DefaultRetryFor is the RetryFor of a registry that was just opened.
+// DefaultRetryFor is the initial RetryFor of a registry.
 const DefaultRetryFor = 5 * time.Minute
 
-// DefaultAttemptTimeout is its AttemptTimeout.
+// DefaultAttemptTimeout is the initial AttemptTimeout of a registry.
 const DefaultAttemptTimeout = time.Minute
 
 func newRegistry(pool *pgxpool.Pool, info server.Info) *Registry {
 	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, StaleAfter: StaleAfter, FenceTimeout: fenceTimeout, pool: pool, info: info, older: new(atomic.Bool)}
 }
 
-// Over returns the registry over other sessions with its database.
+// Over returns the same registry, accessed through pool, which must connect to the same
+// database.
 func (r *Registry) Over(pool *pgxpool.Pool) *Registry {
 	o := *r
 	o.pool = pool
 	return &o
 }
 
-// NewID returns a new random id, for a load or a run: 8 letters and digits that can
-// be told apart when read aloud.
+// NewID returns a new random id for a load or a run: 8 letters and digits that stay distinct
+// when read aloud.
 func NewID() string {
 	b := make([]byte, 5)
 	rand.Read(b) // never fails
 	return strings.ToLower(base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").EncodeToString(b))
 }
 
-// SessionName returns the application_name of a run's sessions, by which Fence
-// finds them.
+// SessionName returns the application_name of a run's sessions. Fence finds the sessions by it.
 func SessionName(load, run string) string { return "loader " + load + " " + run }
 
-// Add records a new load.
+// Add records a new load. A load without positions is done at once.
 func (r *Registry) Add(ctx context.Context, l Load) error {
 	if err := r.upgrade(ctx); err != nil {
 		return err
 	}
 	state := Loading
 	if l.Positions == 0 {
-		state = Done // files without a byte
+		state = Done // the files are empty
 	}
-	// ON CONFLICT, not to fail when the reply of a first attempt was lost.
+	// ON CONFLICT: if the reply of a first attempt was lost, the second one must not fail.
 	return r.exec(ctx, `INSERT INTO loader.loads (id, what, target, state, positions, spec)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING`,
 		l.ID, l.Kind, l.Target, string(state), l.Positions, string(l.Spec))
 }
 
-// loadColumns returns what scanLoad reads.
+// loadColumns returns the columns for scanLoad.
 func (r *Registry) loadColumns() string {
 	generation := "generation"
 	if r.older.Load() {
@@ -155,7 +153,7 @@ func scanLoad(row pgx.Row) (Load, error) {
 	return l, err
 }
 
-// Get returns the load of that id, or ErrNoLoad.
+// Get returns the load with the given id, or ErrNoLoad.
 func (r *Registry) Get(ctx context.Context, id string) (Load, error) {
 	var l Load
 	err := r.persist(ctx, func(ctx context.Context) (err error) {
@@ -187,8 +185,8 @@ func (r *Registry) List(ctx context.Context) ([]Load, error) {
 	return nil, fmt.Errorf("list loads: %w", err)
 }
 
-// In returns the positions of a load that are in, those under claims included, as
-// far as their runs have recorded them.
+// In returns the committed positions of a load, including those under leases as far as their
+// runs have recorded them.
 func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 	var in chunker.Ranges
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
@@ -205,8 +203,8 @@ func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 	return in, err
 }
 
-// Rekeyed returns, of the rows in span, those that have another key than the seed
-// gives, as row number → key.
+// Rekeyed returns the rows in span that have another key than the seed gives, as row number →
+// key.
 func (r *Registry) Rekeyed(ctx context.Context, id string, span chunker.Range) (map[int64]int64, error) {
 	found, err := r.pool.Query(ctx, `SELECT row_number, id FROM loader.moved WHERE load = $1 AND row_number >= $2 AND row_number < $3`, id, span.First, span.End)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"bulkload/loader/rows"
 )
 
-// CountRejects returns the number of records of a load that are no rows.
+// CountRejects returns the number of rejected records of a load.
 func (r *Registry) CountRejects(ctx context.Context, id string) (int64, error) {
 	var n int64
 	err := r.persist(ctx, func(ctx context.Context) error {
@@ -21,8 +21,8 @@ func (r *Registry) CountRejects(ctx context.Context, id string) (int64, error) {
 	return n, nil
 }
 
-// EachReject calls f with every reject of a load, in the order of the files. The
-// reject's memory is not used again.
+// EachReject calls f with every reject of a load, in the order of the files. f may keep the
+// reject: its memory is not reused.
 func (r *Registry) EachReject(ctx context.Context, id string, f func(rows.Reject) error) error {
 	var x rows.Reject
 	found, err := r.pool.Query(ctx, `SELECT position, file, line, byte, column_name, code, reason, record FROM loader.rejects WHERE load = $1 ORDER BY position`, id)

@@ -12,12 +12,12 @@ import (
 	"bulkload/loader/server"
 )
 
-// permanentError marks errors of this package that no retry can mend.
+// permanentError marks errors of this package that no retry can fix.
 type permanentError struct{ error }
 
 func (e permanentError) Unwrap() error { return e.error }
 
-// transientError marks errors of the server that are no reason to give up here.
+// transientError marks server errors that are retried here.
 type transientError struct{ error }
 
 func (e transientError) Unwrap() error { return e.error }
@@ -32,9 +32,9 @@ func isPermanent(err error) bool {
 	return errors.As(err, &o)
 }
 
-// retry runs fn in a transaction until it commits: with cockroach-go's loop on
-// CockroachDB, in fresh transactions whose COMMIT is checked on PostgreSQL. fn is
-// written so that running it again after a commit whose reply was lost is harmless.
+// retry runs fn in a transaction until it commits: with cockroach-go's loop on CockroachDB, in
+// fresh transactions whose COMMIT is checked on PostgreSQL. fn must be idempotent, because the
+// reply of a COMMIT may be lost.
 func (r *Registry) retry(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 	return r.retryFor(ctx, func() error {
 		err := r.try(ctx, fn)
@@ -56,7 +56,7 @@ func (r *Registry) try(ctx context.Context, fn func(context.Context, pgx.Tx) err
 	return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
 }
 
-// exec runs one statement that may safely be run twice, until it succeeds.
+// exec runs one idempotent statement until it succeeds.
 func (r *Registry) exec(ctx context.Context, sql string, args ...any) error {
 	return r.persist(ctx, func(ctx context.Context) error {
 		_, err := r.pool.Exec(ctx, sql, args...)
@@ -64,8 +64,8 @@ func (r *Registry) exec(ctx context.Context, sql string, args ...any) error {
 	})
 }
 
-// persist is retryFor for calls of which each has AttemptTimeout: the context of fn ends with
-// the attempt.
+// persist is retryFor with AttemptTimeout for each call: the context of fn ends with the
+// attempt.
 func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) error {
 	return r.retryFor(ctx, func() error {
 		ctx, cancel := context.WithTimeout(ctx, r.AttemptTimeout)
@@ -74,8 +74,8 @@ func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) 
 	})
 }
 
-// retryFor calls fn until it succeeds, fails for good, or has failed for RetryFor: what it
-// took until it first failed is no reason to give up.
+// retryFor calls fn until it succeeds, fails permanently, or has failed for RetryFor. Time
+// before the first failure does not count.
 func (r *Registry) retryFor(ctx context.Context, fn func() error) error {
 	p := server.RetryPolicy{For: r.RetryFor, Judge: func(err error) bool {
 		return !isPermanent(err) && !errors.Is(err, loader.ErrLost) && (server.MayPass(err) || isTransient(err))

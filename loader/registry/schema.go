@@ -18,17 +18,17 @@ import (
 // Schema is the schema that holds the registry's tables.
 const Schema = "loader"
 
-// Version is the version of the registry that this package makes and writes.
+// Version is the registry version that this package creates and writes.
 const Version = 4
 
-// tables are the registry's tables as a new registry has them. Positions are row numbers
-// or byte offsets; lo is inclusive, hi is not. They are made outside of any load's
+// tables are the registry's tables as a new registry has them. Positions are row numbers or
+// byte offsets; lo is inclusive, hi exclusive. The tables are created outside of any load's
 // transactions, since DDL commits by itself on CockroachDB from 25.1 on.
 var tables = []struct{ name, ddl string }{
-	// One row a load. done holds the positions that are in and under no
-	// claim, as chunker.Ranges writes them. generation counts how often the positions of a
-	// load became others; see Registry.Move. open holds those that a dead run held and
-	// may have sent without having recorded them, where no ledger tells.
+	// One row per load. done holds the committed positions outside of leases, as chunker.Ranges
+	// writes them. generation counts how often Registry.Move replaced the positions. open holds
+	// the positions that a dead run leased and may have sent without recording them, where no
+	// ledger tells.
 	{"loads", `CREATE TABLE IF NOT EXISTS loader.loads (
 		id TEXT NOT NULL PRIMARY KEY,
 		created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
@@ -42,9 +42,9 @@ var tables = []struct{ name, ddl string }{
 		job BIGINT,
 		open TEXT NOT NULL DEFAULT '',
 		generation BIGINT NOT NULL DEFAULT 0)`},
-	// One row for each range that a run works on. run never changes: it names the
-	// sessions that must end before anybody else takes the range. successor is NULL as
-	// long as run may work.
+	// One row per lease. run never changes: it names the sessions that must end before another
+	// run takes the range. successor is NULL as long as run may work. beat is the last
+	// heartbeat.
 	{"claims", `CREATE TABLE IF NOT EXISTS loader.claims (
 		load TEXT NOT NULL,
 		lo BIGINT NOT NULL,
@@ -54,9 +54,9 @@ var tables = []struct{ name, ddl string }{
 		beat TIMESTAMPTZ NOT NULL DEFAULT now(),
 		successor TEXT,
 		PRIMARY KEY (load, lo))`},
-	// One row for each chunk that the transaction way committed and that lies
-	// in a claim; written in the transaction of the chunk's rows. hash tells the bytes of
-	// the input that a chunk of a file was read from, records their number.
+	// One row per chunk that CommitMode transaction committed and that lies in a lease. It is
+	// written in the transaction of the chunk's rows. hash identifies the input bytes of a
+	// file's chunk; records is its number of records.
 	{"ledger", `CREATE TABLE IF NOT EXISTS loader.ledger (
 		load TEXT NOT NULL,
 		lo BIGINT NOT NULL,
@@ -64,8 +64,8 @@ var tables = []struct{ name, ddl string }{
 		hash TEXT NOT NULL DEFAULT '',
 		records BIGINT NOT NULL DEFAULT 0,
 		PRIMARY KEY (load, lo))`},
-	// What the ledger had of the hashes of chunks that are in and under no claim, as long as
-	// the load is not complete.
+	// Chunk hashes that came from the ledger, for committed chunks outside of leases. They are
+	// kept until the load is done.
 	{"ranges", `CREATE TABLE IF NOT EXISTS loader.ranges (
 		load TEXT NOT NULL,
 		lo BIGINT NOT NULL,
@@ -73,22 +73,20 @@ var tables = []struct{ name, ddl string }{
 		hash TEXT NOT NULL,
 		records BIGINT NOT NULL,
 		PRIMARY KEY (load, lo))`},
-	// Rows whose generated key belonged to somebody else's row: the key that
-	// they have instead.
+	// Rekeyed rows: their generated key belonged to another row, so they have this key instead.
 	{"moved", `CREATE TABLE IF NOT EXISTS loader.moved (
 		load TEXT NOT NULL,
 		row_number BIGINT NOT NULL,
 		id BIGINT NOT NULL,
 		PRIMARY KEY (load, row_number))`},
-	// Secondary indexes that a load has dropped, or is about to.
+	// Secondary indexes that a load has dropped, or is about to drop.
 	{"indexes", `CREATE TABLE IF NOT EXISTS loader.indexes (
 		load TEXT NOT NULL,
 		name TEXT NOT NULL,
 		place BIGINT NOT NULL,
 		ddl TEXT NOT NULL,
 		PRIMARY KEY (load, name))`},
-	// Records of a file that are no rows: written in the transaction of their
-	// chunk.
+	// Rejected records of a file, written in the transaction of their chunk.
 	{"rejects", `CREATE TABLE IF NOT EXISTS loader.rejects (
 		load TEXT NOT NULL,
 		position BIGINT NOT NULL,
@@ -100,7 +98,7 @@ var tables = []struct{ name, ddl string }{
 		reason TEXT NOT NULL,
 		record BYTEA NOT NULL,
 		PRIMARY KEY (load, position))`},
-	// How a table was loaded best so far.
+	// The best known settings for loading a table.
 	{"tuning", `CREATE TABLE IF NOT EXISTS loader.tuning (
 		target TEXT NOT NULL,
 		what TEXT NOT NULL,
@@ -111,8 +109,8 @@ var tables = []struct{ name, ddl string }{
 		origin TEXT NOT NULL,
 		updated_at TIMESTAMPTZ NOT NULL DEFAULT now(),
 		PRIMARY KEY (target, what))`},
-	// One row for each run that has held a claim: whose sessions it has, and whether
-	// others are about to take its claims over, or have. From then on it may not work.
+	// One row per run that has had a lease: the user of its sessions, and whether it is fenced.
+	// A fenced run may not work: other runs take over its leases, or have done so.
 	{"runs", `CREATE TABLE IF NOT EXISTS loader.runs (
 		load TEXT NOT NULL,
 		run TEXT NOT NULL,
@@ -120,47 +118,47 @@ var tables = []struct{ name, ddl string }{
 		began_at TIMESTAMPTZ NOT NULL DEFAULT now(),
 		fenced BOOL NOT NULL DEFAULT false,
 		PRIMARY KEY (load, run))`},
-	// Positions whose outcome was not known: looked, where equal rows were found and taken
-	// for theirs, which is to be settled before the load is done.
+	// Positions with unknown outcome. looked: a lookup found equal rows and counted them as
+	// this load's. That must be settled before the load is done.
 	{"doubts", `CREATE TABLE IF NOT EXISTS loader.doubts (
 		load TEXT NOT NULL,
 		lo BIGINT NOT NULL,
 		hi BIGINT NOT NULL,
 		looked BOOL NOT NULL,
 		PRIMARY KEY (load, lo, hi))`},
-	// One row for each version that the registry has reached.
+	// One row per version that the registry has reached.
 	{"version", `CREATE TABLE IF NOT EXISTS loader.version (
 		number BIGINT NOT NULL PRIMARY KEY,
 		upgraded_at TIMESTAMPTZ NOT NULL DEFAULT now())`},
 }
 
-// A column is one that a step adds to a table of an older registry.
+// A column is added to a table of an older registry by a step.
 type column struct{ table, name, typ string }
 
-// A step upgrades a registry to a version from the one before. Tables that are missing are
-// made before the first step, as tables has them.
+// A step upgrades a registry from the previous version to version. Missing tables are created
+// before the first step, as listed in tables.
 type step struct {
 	version int
 	columns []column
 }
 
-// steps are the upgrades, in order. A registry without a number is of version 0 or 1.
-// A step may be interrupted anywhere, and be made by several loaders at once: each of its
-// statements does nothing where it was done before, and the number is written last.
+// steps are the upgrades, in order. A registry without a number is of version 0 or 1. A step
+// may be interrupted anywhere, and several loaders may run it at once: each of its statements
+// is idempotent, and the number is written last.
 //
-// Note: no lock keeps others out meanwhile. DDL on CockroachDB commits by itself, so that
-// a lock would end at the first statement.
+// Note: no lock keeps other loaders out meanwhile. DDL on CockroachDB commits by itself, so a
+// lock would end at the first statement.
 var steps = []step{
-	// The tables that the first registries lack: indexes, tuning, rejects.
+	// Tables that the first registries lack: indexes, tuning, rejects.
 	{version: 1},
-	// A takeover keeps the name of the run until its sessions have ended.
+	// A takeover keeps the run's name until the run's sessions have ended.
 	{version: 2, columns: []column{
 		{"loads", "open", "TEXT NOT NULL DEFAULT ''"},
 		{"claims", "successor", "TEXT"},
 	}},
 	// Table doubts.
 	{version: 3},
-	// Table ranges, and what tells a file that was mended.
+	// Table ranges, and the columns for loads of an edited file.
 	{version: 4, columns: []column{
 		{"ledger", "hash", "TEXT NOT NULL DEFAULT ''"},
 		{"ledger", "records", "BIGINT NOT NULL DEFAULT 0"},
@@ -168,10 +166,10 @@ var steps = []step{
 	}},
 }
 
-// A SchemaError says why schema loader cannot be used. Nothing was changed in it.
+// A SchemaError says why schema loader cannot be used. Nothing was changed in the schema.
 type SchemaError struct {
 	Reason string
-	Err    error // of the server; may be nil
+	Err    error // the server's error; may be nil
 }
 
 // ErrorKind implements failure.Kinded.
@@ -193,15 +191,15 @@ const probe = `SELECT COALESCE(max(v.number), 0) FROM loader.version v
 	LEFT JOIN (SELECT load, fenced FROM loader.runs LIMIT 0) r ON true
 	LEFT JOIN (SELECT load, hash, records FROM loader.ledger LIMIT 0) g ON true`
 
-// A form is what schema loader holds.
+// A form is the contents of schema loader.
 type form struct {
 	version int
-	objects []string                   // everything in it, for people
-	columns map[string]map[string]bool // of tables, by name
+	objects []string                   // every object, for messages
+	columns map[string]map[string]bool // by table name and column name
 }
 
-// ours reports whether the schema holds a registry: the first of its tables, of whatever
-// version.
+// ours reports whether the schema holds a registry of any version. It checks the first
+// registry's columns of loads.
 func (f *form) ours() bool {
 	return f.has("loads", "id", "what", "target", "state", "positions", "done", "spec", "created_at", "finished_at", "job")
 }
@@ -215,8 +213,8 @@ func (f *form) has(table string, columns ...string) bool {
 	return true
 }
 
-// foreign returns what the schema holds, if that is another program's. The history of
-// transfers may stand in it without a registry.
+// foreign returns an error if the contents of the schema belong to another program. The history
+// of transfers may be in the schema without a registry.
 func (f *form) foreign() *SchemaError {
 	history := f.columns["loads"] == nil && f.has("transfer_runs", "id", "target", "table_id", "seed", "transfers")
 	if len(f.objects) == 0 || f.ours() || history {
@@ -225,7 +223,7 @@ func (f *form) foreign() *SchemaError {
 	return &SchemaError{Reason: fmt.Sprintf("schema %s of this database is not the loader's, for it holds %s: it is left alone", Schema, few(f.objects))}
 }
 
-// current reports whether the registry is of this version, with all that belongs to it.
+// current reports whether the registry is complete and of this version.
 func (f *form) current() bool {
 	for _, t := range tables {
 		if f.columns[t.name] == nil {
@@ -242,8 +240,8 @@ func (f *form) current() bool {
 	return f.version == Version
 }
 
-// readForm looks at schema loader. The error is ErrNoRegistry where it is missing or empty,
-// or a *SchemaError where it is another program's, or a newer loader's.
+// readForm reads the contents of schema loader. The error is ErrNoRegistry if the schema is
+// missing or empty, or a *SchemaError if it belongs to another program or a newer loader.
 func readForm(ctx context.Context, pool *pgxpool.Pool) (*form, error) {
 	f := &form{columns: map[string]map[string]bool{}}
 	err := pool.QueryRow(ctx, probe).Scan(&f.version)
@@ -258,7 +256,7 @@ func readForm(ctx context.Context, pool *pgxpool.Pool) (*form, error) {
 		}
 		return f, nil
 	}
-	// A user who may read the tables of earlier versions alone goes by the catalogue.
+	// A user who may read only the tables of earlier versions relies on the catalogue.
 	unread := server.Code(err) == pgerrcode.InsufficientPrivilege
 	if err != nil && !missing(err) && !unread {
 		return nil, fmt.Errorf("look for the registry: %w", err)
@@ -287,8 +285,8 @@ func readForm(ctx context.Context, pool *pgxpool.Pool) (*form, error) {
 	return nil, ErrNoRegistry
 }
 
-// CheckSchema returns a *SchemaError where schema loader is another program's, so that
-// nothing is made in it.
+// CheckSchema returns a *SchemaError if schema loader belongs to another program, so that
+// nothing is created in it.
 func CheckSchema(ctx context.Context, db querier) error {
 	f := &form{columns: map[string]map[string]bool{}}
 	if err := f.look(ctx, db); err != nil {
@@ -305,7 +303,7 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// missing reports whether a table or column of a query is not there.
+// missing reports whether a query failed because a schema, table or column does not exist.
 func missing(err error) bool {
 	switch server.Code(err) {
 	case pgerrcode.UndefinedTable, pgerrcode.UndefinedColumn, pgerrcode.InvalidSchemaName:
@@ -314,7 +312,7 @@ func missing(err error) bool {
 	return false
 }
 
-// look reads the catalogue.
+// look reads the contents of the schema from the catalogue.
 func (f *form) look(ctx context.Context, db querier) error {
 	found, err := db.Query(ctx, `SELECT c.relname::TEXT, COALESCE(a.attname::TEXT, '') FROM pg_catalog.pg_class c
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -340,7 +338,7 @@ func (f *form) look(ctx context.Context, db querier) error {
 	return err
 }
 
-// few names the first of a list.
+// few returns up to three names of a list and the number of the others.
 func few(list []string) string {
 	slices.Sort(list)
 	if len(list) > 3 {
@@ -349,10 +347,10 @@ func few(list []string) string {
 	return strings.Join(list, ", ")
 }
 
-// Open returns the registry of the database that pool connects to, of this or an earlier
-// version, or ErrNoRegistry. A *SchemaError says that schema loader is another program's,
-// or a newer loader's. It writes nothing: an earlier registry is read as it is, and upgraded
-// by the first call that writes.
+// Open returns the registry of pool's database, of this or an earlier version. The error is
+// ErrNoRegistry if there is none, or a *SchemaError if schema loader belongs to another program
+// or a newer loader. Open writes nothing: an earlier registry is read as it is, and upgraded by
+// the first call that writes.
 func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
 	f, err := readForm(ctx, pool)
 	if err != nil {
@@ -363,9 +361,9 @@ func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry,
 	return r, nil
 }
 
-// Create is Open, and makes the registry where it is missing, or upgrades it. A
-// *server.CreateError says that the user may not make it, a *SchemaError that it cannot be
-// used or upgraded.
+// Create is Open, but creates a missing registry and upgrades an earlier one. A
+// *server.CreateError says that the user may not create it. A *SchemaError says that it cannot
+// be used or upgraded.
 func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
 	r, err := Open(ctx, pool, info)
 	if errors.Is(err, ErrNoRegistry) {
@@ -386,8 +384,8 @@ func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registr
 	return r, r.upgrade(ctx)
 }
 
-// upgrade makes the registry one of this version, if it is of an earlier one. It is called
-// before the first write.
+// upgrade brings the registry to this version if it is of an earlier one. It is called before
+// the first write.
 func (r *Registry) upgrade(ctx context.Context) error {
 	if !r.older.Load() {
 		return nil
@@ -416,7 +414,7 @@ func (r *Registry) upgrade(ctx context.Context) error {
 		}
 		for _, c := range s.columns {
 			if f.columns[c.table] == nil || f.columns[c.table][c.name] {
-				continue // it came with its table
+				continue // its table was just created with it
 			}
 			if err := r.ddl(ctx, fmt.Sprintf("ALTER TABLE loader.%s ADD COLUMN IF NOT EXISTS %s %s", c.table, c.name, c.typ)); err != nil {
 				return failed("column "+c.table+"."+c.name+" cannot be added", err)
@@ -430,19 +428,20 @@ func (r *Registry) upgrade(ctx context.Context) error {
 	return nil
 }
 
-// absent reports whether an error means that a registry of an earlier version lacks the
-// table that was to be read: it has nothing of it.
+// absent reports whether err means that a registry of an earlier version lacks the table. Then
+// the table counts as empty.
 func (r *Registry) absent(err error) bool {
 	return r.older.Load() && server.Code(err) == pgerrcode.UndefinedTable
 }
 
-// ddl runs a statement that others may be running too, until it has been done.
+// ddl retries an idempotent statement until it succeeds; other loaders may run the same
+// statement.
 func (r *Registry) ddl(ctx context.Context, sql string) error {
 	return r.persist(ctx, func(ctx context.Context) error {
 		_, err := r.pool.Exec(ctx, sql)
 		switch server.Code(err) {
 		case pgerrcode.DuplicateSchema, pgerrcode.DuplicateTable, pgerrcode.DuplicateObject, pgerrcode.DuplicateColumn,
-			pgerrcode.UniqueViolation, pgerrcode.ObjectNotInPrerequisiteState: // others are making the same
+			pgerrcode.UniqueViolation, pgerrcode.ObjectNotInPrerequisiteState: // others are creating the same
 			return transientError{err}
 		}
 		return err

@@ -7,7 +7,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// A lockedError says that a load was locked for the whole time of an attempt.
+// A lockedError says that a load was locked for a whole attempt.
 type lockedError struct {
 	load string
 	error
@@ -15,12 +15,12 @@ type lockedError struct {
 
 func (e lockedError) Unwrap() error { return e.error }
 
-// endSilent ends the sessions of a load's runs that hold its lock and have waited for their
-// client for StaleAfter. No timeout of PostgreSQL ends one that has received a statement by
-// half, from a client that then fell silent: who wants to take over from its run would wait
-// for the lock until the keepalive of TCP finds out. A transaction of the registry takes no
-// time between two of its messages, so that no run which lives is met; what is ended is
-// rolled back. Errors show in the next attempt at the lock.
+// endSilent ends sessions of a load's runs that hold its lock and have waited for their client
+// for StaleAfter. PostgreSQL has no timeout for a session that received half a statement from a
+// client which then fell silent. A successor would wait for the lock until TCP keepalive
+// detects the dead client. Registry transactions do not pause between two messages, so no live
+// run is affected. The server rolls back the ended transactions. Errors show in the next
+// attempt at the lock.
 func (r *Registry) endSilent(ctx context.Context, load string) {
 	if r.info.Product != server.PostgreSQL {
 		return

@@ -10,20 +10,21 @@ import (
 	"bulkload/loader/server"
 )
 
-// A takeover has three steps, each of which may be the last that its run lives to make:
+// A takeover has three steps. Its run may die after any of them:
 //
-//  1. mark, in one transaction: the claims get a successor, and the run is fenced. From
-//     then on the run writes no ledger row, no checkpoint and no release, and no new
-//     session of it is admitted (see Admit).
-//  2. fence: the run's sessions are ended, by its own name, which stands in the claims
-//     until step 3. What was under way has committed by then, or never will.
-//  3. inherit, in one transaction: what the run committed is recorded, and the claims are
+//  1. mark, in one transaction: the leases get a successor, and their run is fenced. From
+//     then on the run writes no ledger row, no checkpoint and no release, and none of its
+//     new sessions is admitted (see Admitted).
+//  2. fence: the run's sessions are ended. They carry the run's own name, which stays in
+//     the leases until step 3. Afterwards each of its transactions has committed or never
+//     will.
+//  3. inherit, in one transaction: the run's commits are recorded, and its leases are
 //     deleted.
 //
-// Whoever finds a claim with a successor begins again with step 1: nothing but the server's
-// list of sessions tells that step 2 was done. Cancel takes the same steps for all runs.
+// A run that finds a lease with a successor starts again at step 1: only the server's list of
+// sessions shows whether step 2 was done. Cancel takes the same steps for all runs.
 
-// takeOver takes the claims of a run that shows no life from it, for run by.
+// takeOver takes the leases of a dead run, for run by.
 func (r *Registry) takeOver(ctx context.Context, load, run, by string, ledger bool) error {
 	var legacy bool
 	var user string
@@ -49,15 +50,16 @@ func (r *Registry) takeOver(ctx context.Context, load, run, by string, ledger bo
 	return nil
 }
 
-// userOf returns the name of the user whose sessions a run has; empty for a run that an
-// earlier version of the loader began, which did not record it.
+// userOf returns the user who owns a run's sessions. It is empty for a run of an earlier loader
+// version, which did not record the user.
 func (r *Registry) userOf(ctx context.Context, tx pgx.Tx, load, run string) (string, error) {
 	var user string
 	err := tx.QueryRow(ctx, `SELECT COALESCE(max(username), '') FROM loader.runs WHERE load = $1 AND run = $2`, load, run).Scan(&user)
 	return user, err
 }
 
-// fenceRun has a run work no more. The caller has locked the load.
+// fenceRun marks a run as fenced: the run may not work any more. The caller has locked the
+// load.
 func fenceRun(ctx context.Context, tx pgx.Tx, load, run, by string) error {
 	_, err := tx.Exec(ctx, `UPDATE loader.claims SET successor = $3 WHERE load = $1 AND run = $2`, load, run, by)
 	if err == nil {
@@ -66,8 +68,8 @@ func fenceRun(ctx context.Context, tx pgx.Tx, load, run, by string) error {
 	return err
 }
 
-// inherit records what a run whose sessions have ended has committed, and deletes its claims.
-// Without a ledger nobody knows of the rest whether it is in: that stays open.
+// inherit records the commits of a run whose sessions have ended, and deletes its leases.
+// Without a ledger, nothing shows whether the rest was committed: it stays open.
 func (r *Registry) inherit(ctx context.Context, load, run string, ledger bool) error {
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.stateForUpdate(ctx, tx, load)
@@ -75,7 +77,7 @@ func (r *Registry) inherit(ctx context.Context, load, run string, ledger bool) e
 			return err
 		}
 		if b.state == Cancelled {
-			return nil // its claims are the canceller's
+			return nil // its leases belong to Cancel
 		}
 		s := merging{loadState: &b, load: load}
 		for _, c := range b.leases {
@@ -100,9 +102,10 @@ func (r *Registry) inherit(ctx context.Context, load, run string, ledger bool) e
 	})
 }
 
-// AskAdmission returns the query that a new session of a run sends to learn whether the run
-// may still work. Claims are marked before the sessions of their run are listed: a session
-// is in the list, or was made later, and finds the mark.
+// AskAdmission returns the query by which a new session of a run learns whether the run may
+// still work. It returns an empty query if the registry may lack the tables. A takeover marks
+// leases before it lists sessions. So each session of the run either is in the list, or was
+// made later and sees the mark.
 func (r *Registry) AskAdmission(load, run string) string {
 	if r.older.Load() {
 		return ""
@@ -111,7 +114,8 @@ func (r *Registry) AskAdmission(load, run string) string {
 		AND NOT EXISTS (SELECT 1 FROM loader.runs WHERE load = %[1]s AND run = %[2]s AND fenced) THEN 'yes' ELSE 'no' END`, server.QuoteLiteral(load), server.QuoteLiteral(run))
 }
 
-// Admitted judges the answer to AskAdmission: loader.ErrLost says that the run may not work.
+// Admitted judges the answer to AskAdmission. The error is loader.ErrLost if the run may not
+// work.
 func Admitted(load, run string, rows [][][]byte) error {
 	if len(rows) == 1 && len(rows[0]) == 1 && string(rows[0][0]) == "yes" {
 		return nil
@@ -119,8 +123,8 @@ func Admitted(load, run string, rows [][][]byte) error {
 	return fmt.Errorf("run %s of load %s: %w", run, load, loader.ErrLost)
 }
 
-// seesAll reports whether the user sees the sessions of all users. Where the server does not
-// say so, the answer is no.
+// seesAll reports whether the user sees the sessions of all users. It reports false if the
+// server does not tell.
 func (r *Registry) seesAll(ctx context.Context) (bool, error) {
 	if r.info.Product == server.PostgreSQL {
 		return true, nil
@@ -130,14 +134,15 @@ func (r *Registry) seesAll(ctx context.Context) (bool, error) {
 		`SELECT crdb_internal.has_role_option('VIEWACTIVITY')`,
 		`SELECT has_system_privilege('VIEWACTIVITY')`,
 		`SELECT has_system_privilege('VIEWACTIVITYREDACTED')`,
-		// 26.1 tells a role's option to nobody. Who sees one session of others sees all.
+		// CockroachDB 26.1 shows a role's options to nobody. A user who sees one session of
+		// others sees all.
 		`SELECT count(*) > 0 FROM [SHOW CLUSTER SESSIONS] WHERE user_name <> current_user`,
 	} {
 		var yes bool
 		err := r.persist(ctx, func(ctx context.Context) error {
 			err := r.pool.QueryRow(ctx, q, pgx.QueryExecModeExec).Scan(&yes)
 			if server.Code(err) != "" && server.Classify(err) != server.Retry && server.Classify(err) != server.Uncertain {
-				return nil // a version that does not know the question
+				return nil // this version lacks the function
 			}
 			return err
 		})
@@ -148,8 +153,8 @@ func (r *Registry) seesAll(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// hidden returns a user whose sessions do not show in the server's list, among those of
-// runs; the empty one is not known.
+// hidden reports whether the server hides the sessions of one of the given users, who own runs.
+// It returns that user; an empty user is unknown.
 func (r *Registry) hidden(ctx context.Context, users []string) (user string, yes bool, err error) {
 	if r.info.Product == server.PostgreSQL || len(users) == 0 {
 		return "", false, nil

@@ -8,27 +8,26 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Tuning is how a table was loaded best so far: where the next load of the same kind
-// of rows into it begins.
+// A Tuning holds the best known settings for loading a table. The next load of the same kind of
+// rows starts with them.
 type Tuning struct {
-	Target     string // the table, as Load.Target has it
+	Target     string // the table, as in Load.Target
 	Kind       string // points, accounts, csv
 	Chunk      int64  // rows per chunk
 	Workers    int    // zero is automatic
 	Method     string // insert, copy; empty is automatic
 	CommitMode string // statement, transaction; empty is automatic
-	// Origin says who found it: ByBench or ByRun. What a benchmark found is not
-	// replaced by a run.
+	// Origin is ByBench or ByRun. A run does not replace the result of a benchmark.
 	Origin string
 }
 
 // The origins of a tuning.
 const (
 	ByBench = "bench"
-	ByRun   = "auto" // a load that settled on it
+	ByRun   = "auto" // the load's own tuning
 )
 
-// SaveTuning keeps a tuning for its table and kind of rows.
+// SaveTuning saves a tuning for its table and kind of rows.
 func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
 	if err := r.upgrade(ctx); err != nil {
 		return err
@@ -46,8 +45,7 @@ func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
 	return nil
 }
 
-// Tuning returns what is kept for a table and a kind of rows; ok is false where there
-// is nothing.
+// Tuning returns the saved tuning for a table and a kind of rows. ok is false if there is none.
 func (r *Registry) Tuning(ctx context.Context, target, what string) (t Tuning, ok bool, err error) {
 	err = r.pool.QueryRow(ctx, `SELECT target, what, chunk, workers, via, way, origin FROM loader.tuning WHERE target = $1 AND what = $2`, target, what).
 		Scan(&t.Target, &t.Kind, &t.Chunk, &t.Workers, &t.Method, &t.CommitMode, &t.Origin)

@@ -7,10 +7,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// CancelUnused ends a load for good that has put no row in, and that no run works on, where
-// unused agrees: it is called in the transaction, and what it does there happens with the end of
-// the load or not at all. Neither happens where another load of the same target is unfinished. It
-// reports whether the load was ended.
+// CancelUnused cancels a load that has committed no row and has no run at work, if unused
+// returns true. unused runs in the transaction, so its changes commit together with the
+// cancellation or not at all. Nothing happens if another load of the same target is unfinished.
+// ended reports whether the load was cancelled.
 func (r *Registry) CancelUnused(ctx context.Context, load string, unused func(context.Context, pgx.Tx) (bool, error)) (ended bool, err error) {
 	err = r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		ended = false

@@ -1,5 +1,5 @@
-// Package rows holds the rows of one chunk, column by column, in memory that is
-// used again for the next chunk. It neither generates rows nor sends them.
+// Package rows holds the rows of one chunk in columns. The memory is reused for the next chunk.
+// The package neither generates rows nor sends them.
 package rows
 
 import (
@@ -8,7 +8,7 @@ import (
 	"bulkload/chunker"
 )
 
-// A Kind is how a column's values are kept and sent.
+// A Kind is the representation of a column's values, in memory and in messages.
 type Kind int
 
 // The kinds of column.
@@ -18,41 +18,41 @@ const (
 	Text              // text in the database's own input form, or NULL
 )
 
-// A Column names one column of a chunk.
+// A Column describes one column of a chunk.
 type Column struct {
 	Name string // as in the table, not quoted
 	Kind Kind
-	// Type, of a Text column, is what SQL casts the text to; empty is none.
+	// Type, of a Text column, is the SQL type to which the text is cast; empty means no cast.
 	Type string
-	// Stored, of a Text column, is the SQL expression of the value that the table's
-	// column keeps of the text, which %s stands for; empty where the cast gives it.
+	// Stored, of a Text column, is an SQL expression for the value that the table stores, with
+	// %s in place of the text. Empty: the cast gives that value.
 	Stored string
-	// Collation, of a Text column, is by what the table's column compares, as SQL
-	// writes it; empty is the database's own, or none.
+	// Collation, of a Text column, is the collation of the table's column in SQL syntax; empty
+	// means the database's own, or none.
 	Collation string
 }
 
-// Values are the values of one column. Only the slice of the column's kind is
-// used. A Values belongs to its chunk and is good until the chunk's next Reset.
+// Values are the values of one column. Only the slice of the column's kind is used. A Values
+// belongs to its chunk and is valid until the chunk's next Reset.
 type Values struct {
 	Column
 	Ints   []int64
 	Floats []float64
 
-	text  []byte // the texts, one behind the other
+	text  []byte // all texts, concatenated
 	ends  []int  // text i ends at ends[i]
 	nulls []bool // nil, or one per value of a Text column
 	null  bool   // whether any value is NULL
 }
 
-// AppendText adds a value to a Text column; the bytes are copied.
+// AppendText appends a value to a Text column; the bytes are copied.
 func (v *Values) AppendText(b []byte) {
 	v.text = append(v.text, b...)
 	v.ends = append(v.ends, len(v.text))
 	v.nulls = append(v.nulls, false)
 }
 
-// AppendNull adds a NULL to a Text column.
+// AppendNull appends a NULL to a Text column.
 func (v *Values) AppendNull() {
 	v.ends = append(v.ends, len(v.text))
 	v.nulls = append(v.nulls, true)
@@ -84,7 +84,7 @@ func (v *Values) Len() int {
 	}
 }
 
-// TextBytes returns the number of bytes of all texts together.
+// TextBytes returns the total number of bytes of all texts.
 func (v *Values) TextBytes() int { return len(v.text) }
 
 func (v *Values) reset(n int) {
@@ -98,7 +98,7 @@ func (v *Values) reset(n int) {
 	}
 }
 
-// resize returns s with length n, keeping its memory where that is enough.
+// resize returns s with length n, and reuses its memory if it is large enough.
 func resize[T any](s []T, n int) []T {
 	if cap(s) < n {
 		return make([]T, n)
@@ -106,21 +106,22 @@ func resize[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// An Origin knows the records that the rows of a chunk were parsed from.
+// An Origin gives access to the records from which the rows of a chunk were parsed.
 type Origin interface {
-	// Record returns the bytes of row i's record, its end of line included.
+	// Record returns the bytes of row i's record, including its line end.
 	Record(i int) []byte
-	// Place says where row i's record is.
+	// Place returns the place of row i's record.
 	Place(i int) Place
 }
 
-// A Hasher is an Origin that tells the bytes of its records by a hash.
+// A Hasher is an Origin that identifies the bytes of its records by a hash.
 type Hasher interface {
-	// Hash returns text that finds the same bytes again in another input; empty: it cannot.
+	// Hash returns a hash by which the same bytes can be found in another input; empty means
+	// that there is none.
 	Hash() string
 }
 
-// A Place is where a record begins.
+// A Place is the start of a record.
 type Place struct {
 	File     string
 	Line     int64 // from 1
@@ -128,38 +129,35 @@ type Place struct {
 	Position int64 // in the load
 }
 
-// Where returns p. An error that a Place is part of so tells that it is about one
-// record.
+// Where returns p. Errors that embed a Place thereby show that they concern one record.
 func (p Place) Where() Place { return p }
 
 // String returns file:line.
 func (p Place) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
 
-// A Reject is a record that became no row of the table, and why.
+// A Reject is a record that did not become a row of the table, with the reason.
 type Reject struct {
 	Place
-	Record []byte // as it was read; not shared with the chunk
-	Column string // where one is to blame
+	Record []byte // as read; not shared with the chunk
+	Column string // the column at fault; empty if unknown
 	Code   string // SQLSTATE
 	Reason string
 }
 
-// A Chunk holds the rows of one span. Its memory is reused: Reset starts the next
-// span in the same slices. A chunk is used by one goroutine at a time.
+// A Chunk holds the rows of one span. Its memory is reused: Reset starts the next span in the
+// same slices. Only one goroutine at a time may use a chunk.
 type Chunk struct {
 	Span chunker.Span
-	// RowNumbers holds, where the source put the rows in another order than
-	// that of their numbers, the number of each row; else it is nil and row i
-	// of the chunk is row Span.First+i.
+	// RowNumbers holds the number of each row, if the source reordered the rows. If it is
+	// empty, row i of the chunk is row Span.First+i.
 	RowNumbers []int64
-	// Origin, where it is not nil, tells where the rows were read. It belongs to
-	// the source and is good until the chunk is filled again.
+	// Origin, when not nil, tells where the rows were read. It belongs to the source and is
+	// valid until the chunk is filled again.
 	Origin Origin
-	// Rejects are the records of the span that hold no row, where the source
-	// tolerates them.
+	// Rejects are the rejected records of the span, if the source tolerates rejects.
 	Rejects []Reject
-	// Sent says that an attempt whose outcome is not known, of this run or of one that has
-	// ended, may have sent rows of the span. Fill leaves it as it is.
+	// Sent says that an attempt with unknown outcome may have sent rows of the span, in this
+	// run or in an earlier one. Fill does not change it.
 	Sent bool
 
 	cols  []Values
@@ -177,8 +175,8 @@ func NewChunk(columns []Column) *Chunk {
 	return c
 }
 
-// Reset empties the chunk for span. Int and Float columns get n values, to be set
-// by index; Text columns get none, to be appended.
+// Reset empties the chunk for span. Int and Float columns get n values, to be set by index.
+// Text columns get none; append them.
 func (c *Chunk) Reset(span chunker.Span, n int) {
 	c.Span, c.n = span, n
 	c.RowNumbers = c.RowNumbers[:0]
@@ -189,18 +187,17 @@ func (c *Chunk) Reset(span chunker.Span, n int) {
 	}
 }
 
-// SetRaw gives the chunk n rows as the source has them, as text, with the columns left
-// empty until parse fills them. A carrier that takes the text as it is spares both ends
-// of it.
+// SetRaw gives the chunk n rows as the source's own text. The columns stay empty until parse
+// fills them. If the text can be sent unchanged, neither parsing nor encoding is necessary.
 func (c *Chunk) SetRaw(raw []byte, n int, parse func() error) {
 	c.raw, c.n, c.parse = raw, n, parse
 }
 
-// Raw returns the text that SetRaw gave, or nil where the columns hold the rows.
+// Raw returns the text passed to SetRaw, or nil if the columns hold the rows.
 func (c *Chunk) Raw() []byte { return c.raw }
 
-// Parse fills the columns from the raw text, where that has not been done. The error is
-// the source's, as of its Fill.
+// Parse fills the columns from the raw text unless that has been done. The error is the
+// source's, like that of its Fill.
 func (c *Chunk) Parse() error {
 	if c.parse == nil {
 		return nil
@@ -210,7 +207,7 @@ func (c *Chunk) Parse() error {
 	return parse()
 }
 
-// SetLen changes the number of rows, for a source that learns it while it fills
+// SetLen changes the number of rows. A source calls it if it learns the number while it fills
 // Text columns.
 func (c *Chunk) SetLen(n int) { c.n = n }
 
@@ -231,7 +228,7 @@ func (c *Chunk) Row(i int) int64 {
 	return c.Span.First + int64(i)
 }
 
-// CopyRows puts the rows from lo up to hi of c into part, which has the same columns.
+// CopyRows replaces the contents of part by rows lo up to hi of c. part has the same columns.
 func (c *Chunk) CopyRows(part *Chunk, lo, hi int) {
 	part.Reset(c.Span, hi-lo)
 	for i := lo; i < hi; i++ {
@@ -239,7 +236,8 @@ func (c *Chunk) CopyRows(part *Chunk, lo, hi int) {
 	}
 }
 
-// CopyList puts the rows that list names into part, in its order.
+// CopyList replaces the contents of part by the rows of c in list, in list's order. part has
+// the same columns.
 func (c *Chunk) CopyList(part *Chunk, list []int) {
 	part.Reset(c.Span, len(list))
 	for at, i := range list {
@@ -247,7 +245,7 @@ func (c *Chunk) CopyList(part *Chunk, list []int) {
 	}
 }
 
-// copyRow makes row i of c row at of part, which has those in front of it.
+// copyRow copies row i of c to row at of part. The rows before at must be copied first.
 func (c *Chunk) copyRow(part *Chunk, at, i int) {
 	for k := range c.cols {
 		from, to := &c.cols[k], &part.cols[k]

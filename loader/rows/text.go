@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// AppendCopyText appends the rows of c as lines with the given byte between their
-// values: in COPY's text format with a tab, the one that every version of CockroachDB
-// reads right however the messages are cut, and of columns of numbers CSV with a comma.
-// A number's text gives the same bits back; it need not be the shortest that does.
+// AppendCopyText appends the rows of c as lines, and separates values by the given byte. With a
+// tab the result is COPY's text format, which every version of CockroachDB reads correctly
+// however the messages are split. With a comma, columns of numbers become CSV. A number's text
+// gives the same bits back; it need not be the shortest such text.
 func (c *Chunk) AppendCopyText(buf []byte, between byte) []byte {
 	for i := range c.n {
 		for k := range c.cols {
@@ -34,7 +34,7 @@ func (c *Chunk) AppendCopyText(buf []byte, between byte) []byte {
 	return buf
 }
 
-// escapes are what stands behind a backslash for what would end a value or a line
+// escapes maps each byte that would end a value or a line to its letter after a backslash
 // (PostgreSQL documentation, COPY, "Text Format").
 var escapes = [256]byte{'\\': '\\', '\n': 'n', '\r': 'r', '\t': 't'}
 
@@ -49,16 +49,16 @@ func appendEscaped(buf, text []byte) []byte {
 	return append(buf, text[from:]...)
 }
 
-// fractionDigits are, by the number of binary digits that a float64 has behind its point,
-// the decimal digits behind it that tell it from its neighbours: half a unit in the last
-// of them is less than half the distance, 2^-bits, to the next number.
+// fractionDigits maps the number of a float64's binary fraction digits to the number of decimal
+// fraction digits that distinguish it from its neighbours. Half a unit of the last decimal
+// digit is less than half the distance, 2^-bits, to the next number.
 var fractionDigits = [...]int{43: 13, 44: 14, 45: 14, 46: 14, 47: 15, 48: 15, 49: 15, 50: 16, 51: 16, 52: 16}
 
 var powersOfTen = [...]uint64{13: 1e13, 14: 1e14, 15: 1e15, 16: 1e16}
 
-// appendFloat appends the decimal text of f. Between 1 and 1024, where the coordinates of
-// points are but one of a thousand, integers do it exactly and in about half of the time
-// that the shortest text takes, which is most of a client's work for an IMPORT.
+// appendFloat appends the decimal text of f. All but a thousandth of the coordinates of points
+// lie between 1 and 1024. There integer arithmetic is exact and takes about half the time of
+// the shortest text. Formatting floats is most of a client's work for an IMPORT.
 func appendFloat(buf []byte, f float64) []byte {
 	if !(f >= 1 && f < 1024) {
 		return strconv.AppendFloat(buf, f, 'g', -1, 64)
