@@ -55,7 +55,7 @@ type heldLease struct {
 	// confirmed holds the ranges confirmed to this run.
 	confirmed []confirmed
 
-	cutting sync.Mutex // guards spans, whose Next may wait for a disk; taken before the dispatcher's lock
+	cutting sync.Mutex // guards spans (Next may wait for a disk); taken before the dispatcher's lock
 	spans   Spans
 }
 
@@ -165,11 +165,11 @@ func (d *dispatcher) retire(worker int) {
 }
 
 // claimAhead keeps one lease in reserve, so that no worker waits for a claim while there is
-// work. When the queue has no more to give, it is asked again as often as a worker waits.
+// work. When the queue has no more leases, claimAhead asks again whenever a worker waits.
 //
-// Note: tried a channel for what the queue said, beside a condition for the reserve. A
-// lease that came back from a worker that was retired was a reserve for claimAhead, and no
-// word to those that waited for it: they waited for each other.
+// Note: tried a channel for the queue's answers and a condition variable for the reserve. A
+// lease returned by a retired worker filled the reserve for claimAhead, but did not wake the
+// workers waiting for a lease: they waited for each other.
 func (d *dispatcher) claimAhead(ctx context.Context) {
 	for {
 		size := d.size()
