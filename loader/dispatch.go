@@ -50,7 +50,7 @@ type dispatcher struct {
 type heldLease struct {
 	Lease
 	owner int  // the worker that works on it, or nobody if in reserve
-	open  int  // spans in work
+	open  int  // spans taken and not closed yet
 	spent bool // spans is exhausted
 	// confirmed holds the ranges confirmed to this run.
 	confirmed []confirmed

@@ -32,7 +32,7 @@ type Bench struct {
 	// its Settings only the time limits are used.
 	Request func() load.Request
 	Grid    Grid
-	Count   int // runs of each cell; zero is DefaultCount
+	Count   int // runs of each cell; zero means DefaultCount
 	// Budget bounds the time of the measurement. Run starts no run that would probably end
 	// after it, and does not count one that does. Zero means no bound.
 	Budget time.Duration

@@ -222,7 +222,7 @@ func fileProblem(err error) string {
 }
 
 // mayFallBack returns the first remote host for which pgx would try both TLS and plaintext,
-// one after the other, or "" if there is none. A host tried without TLS only has
+// one after the other, or "" if there is none. A host tried only without TLS has
 // sslmode=disable, which is consent.
 func mayFallBack(cfg *pgx.ConnConfig) string {
 	encrypted, plain := map[string]bool{}, map[string]bool{}
