@@ -16,9 +16,9 @@ var libraryVersions = map[int]embedded.PostgresVersion{
 	14: embedded.V14, 15: embedded.V15, 16: embedded.V16, 17: embedded.V17, 18: embedded.V18,
 }
 
-// librarySource returns the Go library embedded-postgres as a source. It knows its repository and respects
-// HTTPS_PROXY; LOADER_PG_REPOSITORY sets the address of a mirror. The library checks each
-// download against the hash that the repository provides with it.
+// librarySource returns the Go library embedded-postgres as a source. The library knows its
+// repository and respects HTTPS_PROXY; LOADER_PG_REPOSITORY sets the address of a mirror. It
+// checks each download against the hash that the repository provides with it.
 func librarySource(major int) (source, error) {
 	version, ok := libraryVersions[major]
 	if !ok {
