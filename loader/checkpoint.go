@@ -10,16 +10,16 @@ import (
 	"bulkload/chunker"
 )
 
-// This file is what the dispatcher tells the queue: what is in, what is in doubt, and which
-// leases are complete.
+// This file holds what the dispatcher reports to the queue: confirmed ranges, uncertain ranges
+// and complete leases.
 
-// A confirmed range is what one event added to the total.
+// A confirmed range holds the amounts that one event added to the total.
 type confirmed struct {
 	chunker.Range
 	rows, already, rejected, conflicts, chunks int64
 }
 
-// without returns the part of list that lies in none of the ranges, and the rest.
+// without splits list into the elements that overlap none of the ranges, and the others.
 func without(list []confirmed, ranges []chunker.Range) (rest, gone []confirmed) {
 	for _, x := range list {
 		if slices.ContainsFunc(ranges, func(g chunker.Range) bool { return g.First < x.End && x.First < g.End }) {
@@ -31,21 +31,21 @@ func without(list []confirmed, ranges []chunker.Range) (rest, gone []confirmed) 
 	return rest, gone
 }
 
-// confirm notes that a span is in. An attempt at a larger chunk that was believed lost may
-// have brought all of whole.
+// confirm records a confirmed span. whole is the larger range that the ledger turned out to
+// hold, from an attempt that was believed lost.
 func (d *dispatcher) confirm(l *heldLease, in confirmed, whole chunker.Range) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l.Done.Add(in.Range)
 	l.confirmed = append(l.confirmed, in)
 	if whole.Len() > in.Len() {
-		// Only halves of a chunk can meet this: the whole was in after all. Its other
-		// parts are counted when they are skipped.
+		// Only halves of a chunk can get here: the whole chunk was committed after all. Its
+		// other parts are counted when they are skipped.
 		l.Done.Add(chunker.Range{First: in.End, End: min(whole.End, l.End)})
 	}
 }
 
-// committed reports whether the ledger turned out to have all of span, from an attempt at a
+// committed reports whether the ledger turned out to hold all of span, from an attempt at a
 // larger chunk that was believed lost.
 func (d *dispatcher) committed(l *heldLease, span chunker.Span) bool {
 	d.mu.Lock()
@@ -53,8 +53,7 @@ func (d *dispatcher) committed(l *heldLease, span chunker.Span) bool {
 	return l.Done.Covers(span.Range())
 }
 
-// maybeSent reports whether an attempt whose outcome is not known may have sent a part of
-// span.
+// maybeSent reports whether an attempt with unknown outcome may have sent a part of span.
 func (d *dispatcher) maybeSent(l *heldLease, span chunker.Span) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -65,8 +64,8 @@ func (d *dispatcher) maybeSent(l *heldLease, span chunker.Span) bool {
 	return free < span.Count
 }
 
-// doubt records that a span was decided by looking, or that it may have been sent, before
-// it counts as anything else.
+// doubt records that a look-up decided a span (looked), or that it may have been sent. The
+// record comes before any other record of the span.
 func (d *dispatcher) doubt(ctx context.Context, l *heldLease, span chunker.Span, looked bool) error {
 	d.mu.Lock()
 	l.Open.Add(span.Range())
@@ -77,8 +76,8 @@ func (d *dispatcher) doubt(ctx context.Context, l *heldLease, span chunker.Span,
 	return nil
 }
 
-// close ends one span of a lease. With the last one the lease is released while the worker
-// goes on.
+// close ends one span of a lease. The last one releases the lease in the background, so that
+// the worker can go on.
 func (d *dispatcher) close(ctx context.Context, l *heldLease) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -100,7 +99,7 @@ func (d *dispatcher) close(ctx context.Context, l *heldLease) {
 	})
 }
 
-// release gives a lease back, and reports as lost what the server does not have any more.
+// release releases a lease, and reports the ranges that the server has lost.
 func (d *dispatcher) release(ctx context.Context, l *heldLease, with Lease) error {
 	err := d.queue.Release(ctx, with)
 	var missing *GoneError
@@ -125,8 +124,8 @@ func (d *dispatcher) lose(gone []confirmed) error {
 	return d.lost(gone)
 }
 
-// releaseAll gives back what the run still holds, so that another can go on at once. No
-// worker is left, and no claimAhead.
+// releaseAll releases the leases that the run still holds, so that another run can continue at
+// once. It requires that all workers and claimAhead have ended.
 func (d *dispatcher) releaseAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
@@ -150,10 +149,10 @@ func (d *dispatcher) held() []Lease {
 	return list
 }
 
-// sending holds the times at which the chunks under way were first sent.
+// sending holds the times at which the chunks in flight were first sent.
 type sending []time.Time
 
-// sent notes that a chunk is under way.
+// sent records that a chunk is in flight.
 func (d *dispatcher) sent() time.Time {
 	now := time.Now()
 	d.mu.Lock()
@@ -162,7 +161,7 @@ func (d *dispatcher) sent() time.Time {
 	return now
 }
 
-// ended notes that a chunk that was sent at start is not under way any more.
+// ended records that the chunk sent at start is no longer in flight.
 func (d *dispatcher) ended(start time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -171,14 +170,14 @@ func (d *dispatcher) ended(start time.Time) {
 	}
 }
 
-// maxQuiet bounds the time without a checkpoint. It is below the time after which others
-// take a run without a sign of life for dead.
+// maxQuiet bounds the time without a checkpoint. It is shorter than the time after which other
+// runs take a run without a heartbeat for dead.
 const maxQuiet = 10 * time.Second
 
-// disturbs reports whether a checkpoint now, after one at last, would be the second that
-// meets a chunk under way. CockroachDB begins a transaction again when the row of the lease
-// that it has read changes: seen on 21.1, a chunk that took longer than the time between two
-// checkpoints was begun again for ever.
+// disturbs reports whether a checkpoint now would be the second one, after the one at last,
+// during the same chunk. CockroachDB restarts a transaction when the lease row that it has
+// read changes. Seen on 21.1: a chunk that took longer than the time between two checkpoints
+// was restarted for ever.
 func (d *dispatcher) disturbs(last time.Time) bool {
 	if time.Since(last) >= maxQuiet {
 		return false
@@ -188,8 +187,8 @@ func (d *dispatcher) disturbs(last time.Time) bool {
 	return slices.ContainsFunc(d.sending, func(t time.Time) bool { return t.Before(last) })
 }
 
-// checkpoints writes checkpoints until the workers have returned. A checkpoint that fails for
-// another reason than a lost lease or lost rows is made up for by the next one.
+// checkpoints writes checkpoints until the workers have returned. A lost lease and lost rows
+// end the run. The next checkpoint makes up for any other failure.
 func (d *dispatcher) checkpoints(ctx context.Context) {
 	tick := time.NewTicker(CheckpointEvery)
 	defer tick.Stop()

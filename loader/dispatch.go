@@ -11,61 +11,61 @@ import (
 	"bulkload/chunker"
 )
 
-// A dispatcher hands out spans to workers, and keeps the queue informed. It claims leases
-// ahead, cuts them, writes checkpoints of what is in, and releases what is complete. It does
-// not know what a worker does with a span. Its methods are called by several goroutines at
-// once. Its lock is never held while it calls anything.
+// A dispatcher hands out spans to workers and keeps the queue informed. It claims leases
+// ahead, cuts them into spans, writes checkpoints of confirmed ranges, and releases complete
+// leases. It does not know how a worker processes a span. Its methods are safe for concurrent
+// use. It never holds its lock during a call to other code.
 type dispatcher struct {
 	queue    Queue
 	inOrder  bool                                // workers take neighbouring spans
 	cut      func(ranges ...chunker.Range) Spans // of the source
 	size     func() int64                        // rows of the next chunk
-	fail     func(error)                         // told of what ends the run
-	lost     func(gone []confirmed) error        // told of spans that the server has no more
+	fail     func(error)                         // called with the error that ends the run
+	lost     func(gone []confirmed) error        // called with ranges that the server has lost
 	activity *activity
-	stop     <-chan struct{} // the user wants no more spans
+	stop     <-chan struct{} // closed when the user wants no more spans
 	halt     <-chan struct{} // closed when the run has failed
 	over     chan struct{}   // closed when the workers have returned
 
 	// queueMu serializes queue writes: a checkpoint must not overtake the release of its
-	// lease, or the lease looks lost. It is a channel of one slot, since it is held while
-	// the network is waited for.
+	// lease, or the lease looks lost. It is a channel of one slot, since its holder waits for
+	// the network.
 	queueMu  chan struct{}
-	releases sync.WaitGroup // of leases that are complete
+	releases sync.WaitGroup // running releases of complete leases
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	leases []*heldLease
-	// changed is closed, and another put in its place, when those who wait should look
-	// again: the workers for a lease, claimAhead for a reason to claim.
+	// changed is closed and replaced to wake the waiting goroutines: workers wait for a lease,
+	// claimAhead for a reason to claim.
 	changed chan struct{}
-	answers int   // of the queue
-	answer  error // the last one; nil gave a lease
-	waiting int   // workers that wait for the next one
-	heard   []int // by worker: the last answer that ended a search of its
+	answers int   // number of answers from the queue
+	answer  error // the last answer; nil means a lease
+	waiting int   // workers waiting for the next answer
+	heard   []int // by worker: the answer that ended its last search
 	sending sending
-	past    []confirmed // of leases that were released
+	past    []confirmed // from released leases
 }
 
-// A heldLease is a lease that workers take spans from.
+// A heldLease is a lease from which workers take spans.
 type heldLease struct {
 	Lease
-	owner int  // the worker that works on it; nobody: it is in reserve
-	open  int  // spans being worked on
-	spent bool // spans has no more
-	// confirmed is what this run was told to be in.
+	owner int  // the worker that works on it, or nobody if in reserve
+	open  int  // spans taken and not closed yet
+	spent bool // spans is exhausted
+	// confirmed holds the ranges confirmed to this run.
 	confirmed []confirmed
 
-	cutting sync.Mutex // guards spans, which may wait for a disk; taken before the dispatcher's
+	cutting sync.Mutex // guards spans (Next may wait for a disk); taken before the dispatcher's lock
 	spans   Spans
 }
 
 // nobody is the owner of a lease in reserve.
 const nobody = -1
 
-// next returns a span to work on: of the worker's own lease, else of a lease that nobody
-// works on, else, where the queue has no more to give, of another worker's. Workers with
-// leases of their own write to different ranges of keys. io.EOF: the run has no more to do;
-// ErrBusy: other runs have.
+// next returns a span to work on: first from the worker's own lease, then from a lease in
+// reserve, and once the queue has no more leases, from another worker's lease. Workers with
+// separate leases write to different key ranges. io.EOF means that the run has nothing left;
+// ErrBusy means that other runs hold the rest.
 func (d *dispatcher) next(ctx context.Context, worker int) (*heldLease, chunker.Span, error) {
 	for {
 		d.mu.Lock()
@@ -93,8 +93,9 @@ func (d *dispatcher) next(ctx context.Context, worker int) (*heldLease, chunker.
 	}
 }
 
-// hears reports whether a worker has not yet ended a search with this answer of the queue.
-// The next search needs another: meanwhile there may be more to have.
+// hears reports whether this answer of the queue is new to the worker's searches. Each answer
+// ends only one search per worker: the next search waits for a newer answer, because more work
+// may become available.
 func (d *dispatcher) hears(worker, answers int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -105,8 +106,8 @@ func (d *dispatcher) hears(worker, answers int) bool {
 	return true
 }
 
-// wait waits until something has changed since the worker saw changed. A worker that
-// waits is a reason to ask the queue. io.EOF: the run has failed.
+// wait waits until a change after the worker read changed. A waiting worker makes claimAhead
+// ask the queue. io.EOF means that the run has failed.
 func (d *dispatcher) wait(ctx context.Context, changed <-chan struct{}) error {
 	d.mu.Lock()
 	if changed != d.changed {
@@ -138,7 +139,7 @@ func (d *dispatcher) wait(ctx context.Context, changed <-chan struct{}) error {
 	}
 }
 
-// wake makes those who wait look again. The dispatcher is locked.
+// wake wakes all waiting goroutines. The caller holds the lock.
 func (d *dispatcher) wake() {
 	close(d.changed)
 	d.changed = make(chan struct{})
@@ -151,7 +152,7 @@ func (d *dispatcher) own(l *heldLease, worker int) {
 	d.wake()
 }
 
-// retire puts the leases of a worker that ends into reserve.
+// retire returns the leases of a retired worker to the reserve.
 func (d *dispatcher) retire(worker int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -164,11 +165,11 @@ func (d *dispatcher) retire(worker int) {
 }
 
 // claimAhead keeps one lease in reserve, so that no worker waits for a claim while there is
-// work. When the queue has no more to give, it is asked again as often as a worker waits.
+// work. When the queue has no more leases, claimAhead asks again whenever a worker waits.
 //
-// Note: tried a channel for what the queue said, beside a condition for the reserve. A
-// lease that came back from a worker that was retired was a reserve for claimAhead, and no
-// word to those that waited for it: they waited for each other.
+// Note: tried a channel for the queue's answers and a condition variable for the reserve. A
+// lease returned by a retired worker filled the reserve for claimAhead, but did not wake the
+// workers waiting for a lease: they waited for each other.
 func (d *dispatcher) claimAhead(ctx context.Context) {
 	for {
 		size := d.size()
@@ -204,7 +205,7 @@ func (d *dispatcher) claimAhead(ctx context.Context) {
 			free := lease.Done.Gaps(lease.Range)
 			l = &heldLease{Lease: lease, owner: nobody, spans: d.cut(free...)}
 			d.mu.Lock()
-			rest, gone := without(d.past, free) // the server may have lost a release too
+			rest, gone := without(d.past, free) // the server may also have lost a release
 			d.past = rest
 			d.mu.Unlock()
 			if err := d.lose(gone); err != nil {
@@ -216,7 +217,7 @@ func (d *dispatcher) claimAhead(ctx context.Context) {
 	}
 }
 
-// wantsLease reports whether the queue should be asked. The dispatcher is locked.
+// wantsLease reports whether to ask the queue. The caller holds the lock.
 func (d *dispatcher) wantsLease() bool {
 	if slices.ContainsFunc(d.leases, func(l *heldLease) bool { return l.owner == nobody && !l.spent }) {
 		return false
@@ -224,7 +225,7 @@ func (d *dispatcher) wantsLease() bool {
 	return d.answer == nil || d.waiting > 0
 }
 
-// answered is told what the queue gave, or said instead.
+// answered records the queue's answer: a lease, or err.
 func (d *dispatcher) answered(l *heldLease, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -236,8 +237,8 @@ func (d *dispatcher) answered(l *heldLease, err error) {
 	d.wake()
 }
 
-// take cuts a span from the first lease that from accepts and that has one left;
-// io.EOF where none has.
+// take cuts a span from the first lease that from accepts and that has a span left. It returns
+// io.EOF if there is none.
 func (d *dispatcher) take(from func(*heldLease) bool) (*heldLease, chunker.Span, error) {
 	for {
 		l := d.choose(from)
@@ -276,12 +277,12 @@ func (d *dispatcher) cutNext(l *heldLease, size int64) (chunker.Span, error) {
 		l.open++
 	case errors.Is(err, io.EOF):
 		l.spent = true
-		d.wake() // it may have been the one in reserve, of a worker that was retired
+		d.wake() // it may have been the lease in reserve, from a retired worker
 	}
 	return span, err
 }
 
-// standing says what those who have nothing to do wait for.
+// standing describes what the waiting workers wait for.
 func (d *dispatcher) standing() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -302,7 +303,7 @@ func (d *dispatcher) standing() string {
 		d.waiting, d.answers+1, said, free, len(d.leases))
 }
 
-// localQueue is the queue of a job without one: all positions, in this process.
+// localQueue is the queue of a job without one. It holds all positions in this process.
 type localQueue struct {
 	mu   sync.Mutex
 	left chunker.Range

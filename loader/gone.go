@@ -6,12 +6,12 @@ import (
 	"bulkload/chunker"
 )
 
-// maxLosses is how many times over the server may lose a job's positions. A crash takes
-// what the last moments confirmed, so that several crashes stay far below it.
+// maxLosses bounds how many times over the server may lose a job's positions. A crash takes
+// only the last confirmed moments, so several crashes stay far below it.
 const maxLosses = 5
 
-// lose takes what the server does not have any more out of the total, and says so. The error
-// says that the server keeps nothing.
+// lose subtracts ranges that the server has lost from the total and reports them. It returns
+// an error if the server lost too much to be trusted.
 func (r *run) lose(gone []confirmed) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -31,13 +31,13 @@ func (r *run) lose(gone []confirmed) error {
 	return nil
 }
 
-// doubted reports whether a round of the run met anything behind which the server may have
-// lost what it had confirmed, so that the queue has work again.
+// doubted reports whether a round had retries, look-ups or losses. The server may then have
+// lost confirmed rows, and the queue may have work again.
 func (r *run) doubted(before Result) bool {
 	return r.Queue != nil && (r.total.Retries > before.Retries || r.total.LookUps > before.LookUps || r.total.Gone > before.Gone)
 }
 
-// further returns the run for another round, with what was counted and learned so far.
+// further returns the run for another round, keeping counts and tuning.
 func (r *run) further() *run {
 	next := newRun(r.Job)
 	next.total, next.lost, next.times, next.tuner = r.total, r.lost, r.times, r.tuner

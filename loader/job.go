@@ -9,64 +9,64 @@ import (
 	"bulkload/chunker"
 )
 
-// A Job is one load. Fill in the fields, then call Run; Check tells beforehand what
-// is wrong with them. A Job is used once.
+// A Job is one load. Fill in the fields, then call Run. Check reports invalid fields
+// beforehand. A Job can be run only once.
 type Job struct {
 	Source    Source
 	Committer Committer
-	// Positions is the size of the load: rows, or bytes of a file.
+	// Positions is the size of the load, in rows or in bytes of a file.
 	Positions int64
-	// Plan says how many rows a chunk holds; MakePlan in package chunker makes
-	// it. A zero RowsPerChunk takes chunker.DefaultRowsPerChunk.
+	// Plan sets the rows per chunk; MakePlan in package chunker makes it. A zero RowsPerChunk
+	// means chunker.DefaultRowsPerChunk.
 	Plan chunker.Plan
-	// AutoTune lets the run change the size of chunks: smaller at once when they are
-	// slow or retried often, up to the plan's again slowly. Without it only a chunk
-	// that the server finds too large, or that exceeds its deadline, makes the
-	// others smaller.
+	// AutoTune lets the run change the chunk size: down at once when chunks are slow or often
+	// retried, slowly up again to the plan's size. Without it, only a chunk that is too large
+	// for the server or exceeds its deadline reduces the size.
 	AutoTune bool
-	// MaxRows is the most rows that AutoTune may let a chunk grow to, where the plan
-	// begins with fewer because an earlier load settled on that; zero is the plan's.
+	// MaxRows is the maximum to which AutoTune may raise the rows per chunk, for a plan that
+	// begins with the smaller size on which an earlier load settled. Zero means the plan's
+	// size.
 	MaxRows int64
-	// FlowControlled says that the server delays writes when it has too many, as
-	// CockroachDB does from 25.1 on. A chunk that took long is then no reason for smaller
-	// ones: its rows would wait as long.
+	// FlowControlled means that the server delays writes under load, as CockroachDB does from
+	// 25.1 on. A slow chunk is then no reason for smaller chunks: the rows would wait as long.
 	FlowControlled bool
-	// Workers is the number of chunks in flight; zero is DefaultWorkers. More than
-	// the server has processors gains nothing that could be measured.
+	// Workers is the number of chunks in flight; zero means DefaultWorkers. More workers than
+	// the server has processors showed no measurable gain.
 	Workers int
-	// MaxWorkers, when it is larger than Workers, lets a run that lasts for more
-	// than some seconds try more of them, and keep those that make it faster.
+	// MaxWorkers, if larger than Workers, lets a run of more than some seconds try more
+	// workers and keep them if they make it faster.
 	MaxWorkers int
-	// InOrder lets the workers take neighbouring spans. Without it each works on
-	// a range of its own, which spares CockroachDB a hot range; PostgreSQL's B-tree
-	// is filled faster at one end.
+	// InOrder lets the workers take neighbouring spans, which fills PostgreSQL's B-tree
+	// faster, at one end. Without it each worker has a range of its own, which avoids a hot
+	// range on CockroachDB.
 	InOrder bool
-	// RowsPerSecond bounds the rate over all workers of this run; zero is no bound.
+	// RowsPerSecond bounds the rate of all workers of this run together; zero means no bound.
 	RowsPerSecond float64
-	// StallTimeout is how long nothing may be under way, neither a chunk, a read of
-	// the source, a call of the queue nor a wait for RowsPerSecond or for other runs,
-	// until the run ends with ErrStalled; zero is DefaultStallTimeout.
+	// StallTimeout bounds the time without any activity, after which the run ends with
+	// ErrStalled. Activity is a chunk, a read of the source, a call of the queue, or a wait
+	// for RowsPerSecond or other runs. Zero means DefaultStallTimeout.
 	StallTimeout time.Duration
-	// Queue hands out the work; nil keeps it in this process, without resume.
+	// Queue hands out the work. With nil, the work list is local to the process and the load
+	// cannot be resumed.
 	Queue Queue
-	// Stop, when it is closed, lets the running chunks finish and starts no
-	// more. Nil never stops. The context of Run, in contrast, ends it at once.
+	// Stop, when closed, starts no more chunks and lets the running ones finish. Nil never
+	// stops. The end of Run's context, in contrast, ends the run at once.
 	Stop <-chan struct{}
-	// Observe, when not nil, is told of each event, one at a time.
+	// Observe, when not nil, is called with each event, one at a time.
 	Observe func(Event)
 }
 
-// DefaultWorkers is the number of workers where nothing else decides.
+// DefaultWorkers is the number of workers if nothing else sets it.
 const DefaultWorkers = 2
 
-// DefaultStallTimeout is the StallTimeout where none is given.
+// DefaultStallTimeout is the default of Job.StallTimeout.
 const DefaultStallTimeout = time.Minute
 
-// CheckpointEvery is the time between two checkpoints of a run. A run that dies
-// repeats the look-up of at most this much work; nothing else depends on it.
+// CheckpointEvery is the time between two checkpoints of a run. After a crash, at most this
+// much work has to be looked up again; nothing else depends on it.
 const CheckpointEvery = time.Second
 
-// Check returns everything that is wrong with the job's fields, or nil.
+// Check returns all faults of the job's fields, or nil.
 func (j *Job) Check() error {
 	var errs []error
 	if j.Source == nil {
@@ -90,10 +90,10 @@ func (j *Job) Check() error {
 	return errors.Join(errs...)
 }
 
-// Run loads everything that the queue has and returns when the server has confirmed
-// it, or with the first error that retrying cannot mend. After any error the load
-// can be resumed unless the error says otherwise. The Result counts what was
-// confirmed, also beside an error.
+// Run loads all positions that the queue hands out. It returns when the server has confirmed
+// them, or with the first error that a retry cannot fix. After an error the load can be
+// resumed unless the error says otherwise. The Result counts the confirmed rows, also if there
+// is an error.
 func (j *Job) Run(ctx context.Context) (Result, error) {
 	if err := j.Check(); err != nil {
 		return Result{}, err

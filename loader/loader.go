@@ -1,11 +1,11 @@
 // Package loader loads rows in chunks, each row exactly once.
 //
-// A Job joins a Source, which computes or parses rows, with a Committer, which
-// makes a chunk of them durable. Job.Run cuts the load into spans, lets workers
-// fill and commit them in parallel, and compares what was confirmed with what was
-// asked for. Package loader generates no rows and sends no SQL itself: sources are
-// in loader/dataset and loader/files, the ways to commit in loader/commit, and the record of loads
-// that makes them resumable in loader/registry.
+// A Job connects a Source, which computes or parses rows, with a Committer, which makes a
+// chunk of them durable. Job.Run cuts the load into spans, lets workers fill and commit them
+// in parallel, and compares the confirmed amount with the requested one. Package loader
+// generates no rows and sends no SQL itself. The sources are in loader/dataset and
+// loader/files, the commit methods in loader/commit, and the registry of resumable loads in
+// loader/registry.
 //
 // This package and package chunker are the stable interface of the module.
 package loader
@@ -21,49 +21,48 @@ import (
 	"bulkload/loader/rows"
 )
 
-// A Source gives the rows of a load. What a span holds never depends on how the
-// load was cut. Both methods are called by several workers at once.
+// A Source provides the rows of a load. The content of a span never depends on how the load
+// was cut. Both methods must be safe for concurrent use.
 //
-// A Source may also be a Cutter, where its positions are not row numbers, a Holder,
-// where it cannot be read twice, and a Placer, where people know its spans by other names.
+// A Source may implement Cutter if its positions are not row numbers, Holder if it cannot be
+// read twice, and Placer if people know its spans by other names.
 type Source interface {
 	// Columns names the columns of every chunk, in order.
 	Columns() []rows.Column
-	// Fill puts the rows of span into c, whose memory is reused. The error
-	// says that the data is bad, with its place.
+	// Fill replaces the contents of c, whose memory is reused, with the rows of span. The
+	// error means that the data is bad, and says where.
 	Fill(c *rows.Chunk, span chunker.Span) error
 }
 
-// A Committer makes the rows of a chunk durable, exactly once, and retries what can
-// be retried. It is called by several workers at once.
+// A Committer makes the rows of a chunk durable, exactly once, and retries transient failures.
+// It must be safe for concurrent use.
 type Committer interface {
-	// Commit returns when the server has confirmed every row of c, or with the
-	// reason why that is not so; then none of the chunk's rows is in, unless
-	// the error wraps ErrUnconfirmed.
+	// Commit returns nil when the server has confirmed every row of c. After an error none of
+	// the chunk's rows is committed, unless the error wraps ErrUnconfirmed.
 	Commit(ctx context.Context, c *rows.Chunk) (Outcome, error)
 }
 
-// An Outcome says how a chunk came to be in the table.
+// An Outcome describes how a chunk was committed.
 type Outcome struct {
-	// AlreadyCommitted is true when the rows were found there, committed by an earlier
-	// attempt whose reply was lost, by an earlier run or by another loader.
+	// AlreadyCommitted is true when the rows were already in the table: committed by an
+	// earlier attempt whose reply was lost, by an earlier run or by another loader.
 	AlreadyCommitted bool
-	Retries          int // attempts that the server refused and that were made again
-	LookUps          int // uncertain outcomes that were decided by looking
-	// Looked is true when equal rows were found and taken for the chunk's. That is to be
-	// settled: the input may hold the same records elsewhere.
+	Retries          int // attempts that the server refused and that were repeated
+	LookUps          int // uncertain outcomes decided by a look-up
+	// Looked is true when a look-up found equal rows and took them for the chunk's. That must
+	// be settled later: the input may hold the same records elsewhere.
 	Looked bool
-	// Throttled is true when the server refused attempts since too many transactions were
-	// open: fewer workers should go on.
+	// Throttled is true when the server refused attempts because too many transactions were
+	// open: the run should continue with fewer workers.
 	Throttled bool
-	// Uncertain is true when rows were sent and it is not known what became of them, also
-	// beside an error, and only a look-up can tell.
+	// Uncertain is true when rows were sent and only a look-up can tell whether they were
+	// committed. It may be set together with an error.
 	Uncertain bool
-	// Rejected is the number of the chunk's records that are not in and were
-	// recorded as such; Conflicts the number of rows whose key was there
-	// before, and that were passed over or took its place.
+	// Rejected is the number of the chunk's records that were not committed but recorded as
+	// rejects. Conflicts is the number of rows whose key already existed, and that were
+	// skipped or replaced the existing row.
 	Rejected, Conflicts int
-	// CommittedRange is, when not empty, a larger range that the ledger has already.
+	// CommittedRange, when not empty, is a larger range that the ledger already holds.
 	CommittedRange chunker.Range
 }
 
@@ -71,66 +70,66 @@ type Outcome struct {
 var (
 	// ErrStopped: Job.Stop was closed and the running chunks were finished.
 	ErrStopped = failure.New(failure.Interrupted, "stopped")
-	// ErrTooLarge, from a Committer: the server refuses a chunk of this size;
-	// none of it is in. The pipeline commits it in halves.
+	// ErrTooLarge, from a Committer: the server refuses a chunk of this size; none of it is
+	// committed. The pipeline commits it in halves.
 	ErrTooLarge = failure.New(failure.Data, "chunk too large for the server")
-	// ErrSlow, from a Committer: a chunk of this size did not go in within its
-	// time; none of it is in, or what is in will be found. The pipeline commits it
-	// in halves.
+	// ErrSlow, from a Committer: a chunk of this size was not committed within its deadline.
+	// None of it is committed, or a look-up will find what is. The pipeline commits it in
+	// halves.
 	ErrSlow = errors.New("chunk took too long")
-	// ErrUnconfirmed: the server confirmed fewer rows than were sent, or it
-	// cannot be found out.
+	// ErrUnconfirmed: the server confirmed fewer rows than were sent, or the number cannot be
+	// determined.
 	ErrUnconfirmed = failure.New(failure.Unconfirmed, "not confirmed")
-	// ErrGaveUp: a chunk could not be committed within the time for retries.
-	// The load can be resumed.
+	// ErrGaveUp: a chunk could not be committed within the time for retries. The load can be
+	// resumed.
 	ErrGaveUp = failure.ErrGaveUp
-	// ErrStalled: nothing was under way for longer than Job.StallTimeout. That is a
-	// fault of the loader. The load can be resumed.
+	// ErrStalled: there was no activity for longer than Job.StallTimeout. That is a bug in the
+	// loader. The load can be resumed.
 	ErrStalled = failure.New(failure.GaveUp, "stalled")
-	// ErrLost: another run has taken over what this one held, or the load was
-	// forgotten.
+	// ErrLost: another run has taken over a lease of this one, or the load was deleted from
+	// the registry.
 	ErrLost = failure.New(failure.Refused, "the load was taken over")
-	// ErrBusy, from a Queue: what is left is held by other runs that live.
+	// ErrBusy, from a Queue: other live runs hold the rest.
 	ErrBusy = errors.New("held by other runs")
 )
 
-// A Lease is a range of positions that one run works on and no other.
+// A Lease is a range of positions held exclusively by one run.
 type Lease struct {
 	chunker.Range
-	// Done holds the ranges within the claim that are in.
+	// Done holds the committed ranges within the lease.
 	Done chunker.Ranges
-	// Open holds the ranges within the claim that an earlier run may have sent without
-	// having recorded them: their rows may be in. It is empty where a ledger tells.
+	// Open holds the ranges within the lease that an earlier run may have sent without
+	// recording them: their rows may be committed. It is empty if a ledger can tell.
 	Open chunker.Ranges
 }
 
-// A Doubter is a Queue that keeps what is in doubt about positions, for the runs to come.
+// A Doubter is a Queue that also records uncertain ranges for later runs.
 type Doubter interface {
-	// Doubt records, before anything else is recorded of it, that a range was decided by
-	// looking (see Outcome.Looked), or that it may have been sent.
+	// Doubt records that a look-up decided a range (looked, see Outcome.Looked), or that it
+	// may have been sent. It precedes any other record of the range.
 	Doubt(ctx context.Context, r chunker.Range, looked bool) error
 }
 
-// A Queue hands out the positions of a load that are not in yet, and keeps what is
-// in. One load may have several runs, on several machines, each with a Queue of its
-// own. Its methods are called by several workers at once.
+// A Queue hands out the positions of a load that are not committed yet, and records those that
+// are. One load may have several runs, on several machines, each with its own Queue. Its
+// methods must be safe for concurrent use.
 type Queue interface {
-	// Claim returns a range that nobody else holds, at most a fair share, and
-	// where it can be no less than a chunk, which has chunkRows rows now; where
-	// positions are no rows, what that comes to is the queue's to know. io.EOF:
-	// everything is in or held by this run. ErrBusy: ask again later.
+	// Claim leases a range that no other run holds. The range is at most a fair share and, if
+	// possible, at least a chunk, which currently has chunkRows rows; if positions are not
+	// rows, the queue converts. io.EOF: all positions are committed or held by this run.
+	// ErrBusy: ask again later.
 	Claim(ctx context.Context, chunkRows int64) (Lease, error)
-	// Checkpoint records what is in of claims that go on. Its cost must not
-	// depend on the number of chunks. ErrLost: a claim is no longer ours.
+	// Checkpoint records the committed ranges of leases that stay held. Its cost must not
+	// depend on the number of chunks. ErrLost: this run no longer holds a lease.
 	Checkpoint(ctx context.Context, claims []Lease) error
-	// Release gives a claim back, with what is in of it. A *GoneError: the claim was
-	// given back, without what the server does not have any more.
+	// Release releases a lease and records its committed ranges. A *GoneError: the lease was
+	// released, without ranges that the server has lost.
 	Release(ctx context.Context, c Lease) error
 }
 
-// A GoneError, from a Queue, says that the server does not have what it had confirmed. A
-// crash may have taken it, where commits are confirmed before they are on disk. What is
-// gone is free again, and the run goes on with it.
+// A GoneError, from a Queue, reports ranges that the server confirmed and then lost. A crash
+// can cause that if the server confirms commits before they are on disk. The lost ranges are
+// free again, and the run goes on with them.
 type GoneError struct{ Ranges []chunker.Range }
 
 func (e *GoneError) Error() string {
@@ -141,43 +140,42 @@ func (e *GoneError) Error() string {
 	return fmt.Sprintf("%d positions that the server had confirmed are gone", n)
 }
 
-// An Event is what happened to one chunk, or why one waits.
+// An Event reports one confirmed chunk, or a message for the user.
 type Event struct {
 	Span    chunker.Span
 	Outcome Outcome
 	Elapsed time.Duration // from the first attempt to the server's confirmation
-	// Note, when not empty, says something that a user should know while the
-	// load goes on; the other fields are then zero.
+	// Note, when not empty, is a message for the user; the other fields except Gone are then
+	// zero.
 	Note string
-	// Gone are ranges of earlier events that the server does not have any more, with
-	// a Note that says so. They are loaded again.
+	// Gone lists ranges of earlier events that the server has lost, with a Note. They are
+	// loaded again.
 	Gone []chunker.Range
 }
 
-// A Result is the total of a run's events.
+// A Result sums up the events of a run.
 type Result struct {
-	Rows                 int64 // rows confirmed by this run, AlreadyCommitted included
-	AlreadyCommittedRows int64 // of these, rows that were found to be there
-	Positions            int64 // rows or bytes of the source that these rows came from
+	Rows                 int64 // rows confirmed by this run, including AlreadyCommittedRows
+	AlreadyCommittedRows int64 // of Rows, those found already committed
+	Positions            int64 // rows or bytes of the source for these rows
 	Chunks               int64 // chunks confirmed
-	Retries              int64 // attempts made again
+	Retries              int64 // attempts repeated
 	LookUps              int64 // uncertain outcomes looked up
-	Halved               int64 // chunks committed in halves because they were too large, or took too long
-	Rejected             int64 // records recorded as bad; not among Rows
-	Conflicts            int64 // of Rows, those whose key was there before
-	Gone                 int64 // rows that the server had confirmed and lost; not among Rows until they are in again
-	// Looked holds the positions that were decided by looking, and that are still to be
-	// settled.
+	Halved               int64 // chunks committed in halves because they were too large or too slow
+	Rejected             int64 // records recorded as rejects; not in Rows
+	Conflicts            int64 // of Rows, those whose key already existed
+	Gone                 int64 // rows confirmed and then lost by the server; not in Rows until committed again
+	// Looked holds the positions decided by look-ups that still have to be settled.
 	Looked chunker.Ranges
-	// RowsPerChunk is the size of chunk that the run ended with.
+	// RowsPerChunk is the chunk size at the end of the run.
 	RowsPerChunk int64
-	// Workers is the number of workers that the run settled on.
+	// Workers is the number of workers on which the run settled.
 	Workers  int
 	Elapsed  time.Duration // of the whole run
-	P50, P99 time.Duration // time of a chunk, first attempt to confirmation
+	P50, P99 time.Duration // latency of a chunk, first attempt to confirmation
 }
 
-// RowsPerSecond returns the rate of the run.
+// RowsPerSecond returns the rate of the run; 0 if Elapsed is 0.
 func (r Result) RowsPerSecond() float64 {
 	if r.Elapsed <= 0 {
 		return 0

@@ -16,29 +16,29 @@ import (
 	"bulkload/loader/rows"
 )
 
-// busyPoll is how often a run that waits for others asks whether they are done.
+// busyPoll is how often a run that waits for other runs asks whether they are done.
 const busyPoll = 200 * time.Millisecond
 
-// releaseTimeout bounds giving the leases back when a run ends; what is not given back is
-// taken over when this run's sessions are gone.
+// releaseTimeout bounds the release of leases at the end of a run. Other runs take over an
+// unreleased lease once this run's sessions are gone.
 const releaseTimeout = 5 * time.Second
 
-// run is the state of one Run: its workers, its total and its failure.
+// run is the state of one Job.Run: workers, total and failure.
 type run struct {
 	*Job
 	dispatch *dispatcher
 	activity activity
-	halt     chan struct{}  // closed with the first failure
+	halt     chan struct{}  // closed at the first failure
 	group    errgroup.Group // of the workers
-	limit    *rate.Limiter  // of rows; nil is none
+	limit    *rate.Limiter  // of rows; nil means no limit
 
-	mu      sync.Mutex // guards what follows; taken before the dispatcher's
+	mu      sync.Mutex // guards the fields below; taken before the dispatcher's lock
 	tuner   tuner
-	working []bool // by worker: it takes spans
+	working []bool // by worker: it is running
 	failure error
-	times   latency.Histogram // of chunks
+	times   latency.Histogram // latencies of chunks
 	total   Result
-	lost    int64 // positions that the server lost, each as often as it did
+	lost    int64 // positions lost by the server, counted at each loss
 }
 
 func newRun(j *Job) *run {
@@ -46,8 +46,8 @@ func newRun(j *Job) *run {
 	r.working = make([]bool, max(r.tuner.workers.size, r.tuner.workers.max))
 	if j.RowsPerSecond > 0 {
 		r.limit = rate.NewLimiter(rate.Limit(j.RowsPerSecond), max(int(j.RowsPerSecond), 1))
-		r.limit.AllowN(time.Now(), r.limit.Burst()) // the first second is like all others
-		r.tuner.workers.max = r.tuner.workers.size  // more workers would wait as well
+		r.limit.AllowN(time.Now(), r.limit.Burst()) // no burst in the first second
+		r.tuner.workers.max = r.tuner.workers.size  // more workers would only wait
 	}
 	r.dispatch = &dispatcher{
 		queue: j.Queue, inOrder: j.InOrder, cut: r.cut, size: r.size, fail: r.fail, lost: r.lose, activity: &r.activity,
@@ -60,8 +60,7 @@ func newRun(j *Job) *run {
 	return r
 }
 
-// run starts the workers and what runs beside them, and returns when all of them have
-// ended.
+// run runs rounds until the queue has no more work. It returns when all goroutines have ended.
 func (r *run) run(ctx context.Context) (Result, error) {
 	start := time.Now()
 	r.tuner.workers.begun(start)
@@ -77,7 +76,7 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	return res, err
 }
 
-// round works until the queue has no more, and gives the leases back.
+// round works until the queue has no more work, then releases the leases.
 func (r *run) round(ctx context.Context) error {
 	r.mu.Lock()
 	r.startWorkers(ctx)
@@ -90,8 +89,8 @@ func (r *run) round(ctx context.Context) error {
 	beside.Go(func() { r.dispatch.claimAhead(claiming) })
 	err := r.group.Wait()
 	close(r.dispatch.over)
-	// A claim under way ends by itself, so that it is known and given back, unless the
-	// server is what failed: it would be asked for as long as retrying lasts.
+	// A running claim may finish, so that its lease can be released. But if the server has
+	// failed, the claim would retry for as long as the retry limit allows.
 	impatient := time.AfterFunc(releaseTimeout, giveUp)
 	beside.Wait()
 	impatient.Stop()
@@ -100,15 +99,15 @@ func (r *run) round(ctx context.Context) error {
 		err = r.failure
 	}
 	if ctx.Err() == nil {
-		// After the end of ctx nothing more is sent: the user wants out, and
-		// the next run finds these leases without living sessions.
+		// After the end of ctx nothing more is sent: the user wants out. The next run finds
+		// these leases without live sessions.
 		err = errors.Join(err, r.dispatch.releaseAll(ctx))
 	}
 	return err
 }
 
-// startWorkers starts missing workers, at most one per chunk: each needs a session. The run
-// is locked.
+// startWorkers starts missing workers, at most one per chunk: each needs a session. The caller
+// holds the lock.
 func (r *run) startWorkers(ctx context.Context) {
 	needed := r.tuner.workers.size
 	if r.Plan.Chunks > 0 {
@@ -117,14 +116,14 @@ func (r *run) startWorkers(ctx context.Context) {
 	for worker := range needed {
 		if !r.working[worker] {
 			r.working[worker] = true
-			// A worker returns no error but that of ctx: a failure of one
-			// lets the others finish their chunks.
+			// A worker returns only the error of ctx: after the failure of one worker, the
+			// others finish their chunks.
 			r.group.Go(func() error { return r.work(ctx, worker) })
 		}
 	}
 }
 
-// retired reports whether a worker is one too many, and puts its leases into reserve.
+// retired reports whether the worker exceeds the wanted number, and then retires it.
 func (r *run) retired(worker int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -136,8 +135,8 @@ func (r *run) retired(worker int) bool {
 	return true
 }
 
-// work is one worker: it takes spans until there are none, or too many workers. Its
-// error is that of ctx; every other failure is the run's.
+// work runs one worker: it takes spans until there are none left or it is retired. It returns
+// only the error of ctx; r.fail records every other failure.
 func (r *run) work(ctx context.Context, worker int) error {
 	c := rows.NewChunk(r.Source.Columns())
 	for !r.retired(worker) {
@@ -182,7 +181,7 @@ func (r *run) work(ctx context.Context, worker int) error {
 	return nil
 }
 
-// pause waits, but not beyond the end of the run.
+// pause waits for d, but not beyond the end of the run.
 func (r *run) pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -194,7 +193,7 @@ func (r *run) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// fail records the first failure and stops the other workers after their chunk.
+// fail records the first failure and stops the other workers after their current chunk.
 func (r *run) fail(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -204,7 +203,7 @@ func (r *run) fail(err error) {
 	}
 }
 
-// load fills and commits one span, when the rate of rows allows it.
+// load fills and commits one span, within the rate limit.
 func (r *run) load(ctx context.Context, c *rows.Chunk, l *heldLease, span chunker.Span) error {
 	c.Sent = r.dispatch.maybeSent(l, span)
 	if err := r.Source.Fill(c, span); err != nil {
@@ -218,15 +217,15 @@ func (r *run) load(ctx context.Context, c *rows.Chunk, l *heldLease, span chunke
 	return r.commit(ctx, c, l, span)
 }
 
-// await waits until n more rows may be sent, but not beyond the end of the run. A chunk
-// larger than a second's worth waits for as long as it takes.
+// await waits until the rate limit allows n more rows, but not beyond the end of the run. A
+// chunk of more rows than one second allows waits accordingly longer.
 func (r *run) await(ctx context.Context, n int) error {
 	for ; n > 0; n -= r.limit.Burst() {
 		r.pause(ctx, r.limit.ReserveN(time.Now(), min(n, r.limit.Burst())).Delay())
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-r.halt: // why is known
+		case <-r.halt: // r.failure is already set
 			return ErrStopped
 		case <-r.Stop:
 			return ErrStopped
@@ -236,8 +235,8 @@ func (r *run) await(ctx context.Context, n int) error {
 	return nil
 }
 
-// commit commits the span that fills c. A chunk that the server finds too large, or that
-// takes too long, is cut in two, and the chunks after it are no larger than its halves.
+// commit commits the span in c. A chunk that is too large for the server or too slow is split
+// in two, and later chunks are no larger than its halves.
 func (r *run) commit(ctx context.Context, c *rows.Chunk, l *heldLease, span chunker.Span) error {
 	start := r.dispatch.sent()
 	out, err := r.Committer.Commit(ctx, c)
@@ -251,7 +250,7 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *heldLease, span chun
 	case err == nil:
 		n := int64(c.Len())
 		if !out.AlreadyCommitted {
-			n -= int64(out.Rejected - len(c.Rejects)) // what was refused of the rows
+			n -= int64(out.Rejected - len(c.Rejects)) // rows rejected by the server
 		}
 		r.confirm(ctx, l, span, n, out, time.Since(start))
 		return nil
@@ -267,7 +266,7 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *heldLease, span chun
 	r.refused(int64(c.Len()), err)
 	parts := r.cut(span.Range())
 	for {
-		// The first half may show that quarters are needed.
+		// The first half may turn out to need quarters.
 		part, err := parts.Next(min(half, r.size()))
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -289,7 +288,7 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *heldLease, span chun
 	}
 }
 
-// doubt records that a span was decided by looking, or that it may have been sent.
+// doubt records that a look-up decided a span, or that it may have been sent.
 func (r *run) doubt(ctx context.Context, l *heldLease, span chunker.Span, looked bool) error {
 	if looked {
 		r.mu.Lock()
@@ -302,17 +301,17 @@ func (r *run) doubt(ctx context.Context, l *heldLease, span chunker.Span, looked
 // cut returns the spans of the given ranges.
 func (r *run) cut(ranges ...chunker.Range) Spans { return Cut(r.Source, ranges...) }
 
-// size returns how many rows the next chunk holds.
+// size returns the rows per chunk for the next chunk.
 func (r *run) size() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.tuner.chunks.size
 }
 
-// place names a span for an error.
+// place formats the position of a span for an error.
 func (r *run) place(span chunker.Span) string { return Place(r.Source, span) }
 
-// Place names a span of a source for an error: rows are counted from 0, as events are.
+// Place formats the position of a span for an error. Row numbers count from 0, as in events.
 func Place(src Source, span chunker.Span) string {
 	if p, ok := src.(Placer); ok {
 		return p.Place(span)
@@ -323,15 +322,15 @@ func Place(src Source, span chunker.Span) string {
 	return fmt.Sprintf("rows %d to %d", span.First, span.End()-1)
 }
 
-// located reports whether an error names the record that it is about, so that the place
-// of its chunk would only be in the way.
+// located reports whether an error already names its record, so that the position of the chunk
+// would only distract.
 func located(err error) bool {
 	var at interface{ Where() rows.Place }
 	return errors.As(err, &at)
 }
 
-// refused makes the following chunks smaller than one of n rows that the server found
-// too large, or did not finish in time.
+// refused reduces the size of later chunks after one of n rows was too large for the server or
+// too slow.
 func (r *run) refused(n int64, why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -344,7 +343,7 @@ func (r *run) refused(n int64, why error) {
 	}
 }
 
-// confirm counts a span that is in.
+// confirm counts a confirmed span.
 func (r *run) confirm(ctx context.Context, l *heldLease, span chunker.Span, n int64, out Outcome, elapsed time.Duration) {
 	in := confirmed{Range: span.Range(), rows: n, rejected: int64(out.Rejected), conflicts: int64(out.Conflicts), chunks: 1}
 	if out.AlreadyCommitted {
@@ -364,7 +363,7 @@ func (r *run) confirm(ctx context.Context, l *heldLease, span chunker.Span, n in
 	r.startWorkers(ctx)
 }
 
-// skip counts a part of a chunk that is not sent, since all of the chunk is in.
+// skip counts a part of a chunk that need not be sent because the whole chunk was committed.
 func (r *run) skip(l *heldLease, part chunker.Span) {
 	in := confirmed{Range: part.Range(), rows: part.Rows, already: part.Rows}
 	r.dispatch.confirm(l, in, chunker.Range{})
@@ -374,7 +373,7 @@ func (r *run) skip(l *heldLease, part chunker.Span) {
 	r.observe(Event{Span: part, Outcome: Outcome{AlreadyCommitted: true}})
 }
 
-// count adds what was confirmed to the total, or with -1 takes it out. The run is locked.
+// count adds confirmed amounts to the total; sign -1 subtracts. The caller holds the lock.
 func (r *run) count(in confirmed, sign int64) {
 	r.total.Rows += sign * in.rows
 	r.total.AlreadyCommittedRows += sign * in.already

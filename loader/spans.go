@@ -8,16 +8,16 @@ import (
 	"bulkload/chunker"
 )
 
-// A Cutter is a Source whose positions are not row numbers, and which therefore
-// cuts its spans itself: a file, whose records end where the scanner finds them.
+// A Cutter is a Source whose positions are not row numbers. It therefore cuts its own spans:
+// in a file, only a scanner finds the ends of records.
 type Cutter interface {
-	// Cut returns the spans of r, which begins and ends between two records.
+	// Cut returns the spans of r, whose ends lie between two records.
 	Cut(r chunker.Range) Spans
 }
 
-// Spans gives one span after the other. It is used by one goroutine at a time.
+// Spans iterates over spans. It is not safe for concurrent use.
 type Spans interface {
-	// Next returns the next span, of at most rows rows; io.EOF behind the last.
+	// Next returns the next span, of at most rows rows, and io.EOF after the last one.
 	Next(rows int64) (chunker.Span, error)
 }
 
@@ -36,7 +36,7 @@ func (s *rowSpans) Next(n int64) (chunker.Span, error) {
 	return span, nil
 }
 
-// Cut returns the spans of the given ranges of a source's positions.
+// Cut returns the spans of the given position ranges of src.
 func Cut(src Source, ranges ...chunker.Range) Spans {
 	if c, ok := src.(Cutter); ok {
 		s := make(chain, len(ranges))
@@ -49,7 +49,7 @@ func Cut(src Source, ranges ...chunker.Range) Spans {
 	return &s
 }
 
-// chain gives the spans of several Spans, one behind the other.
+// chain concatenates several Spans.
 type chain []Spans
 
 func (c *chain) Next(n int64) (chunker.Span, error) {
@@ -63,17 +63,17 @@ func (c *chain) Next(n int64) (chunker.Span, error) {
 	return chunker.Span{}, io.EOF
 }
 
-// A Holder is a Source that holds what cannot be read a second time until its span is
-// committed.
+// A Holder is a Source that cannot be read twice. It retains the data of a span until the span
+// is committed.
 type Holder interface {
-	// Done lets go of what is held for span and for the parts that it was cut
-	// into: all of it is committed.
+	// Done frees the data of span and of the parts that it was cut into: all of it is
+	// committed.
 	Done(span chunker.Span)
 }
 
-// A Placer is a Source that says where a span lies, as people look for it: a file and a
-// line.
+// A Placer is a Source that can name the position of a span as people look for it: a file and
+// a line.
 type Placer interface {
-	// Place is for the beginning of an error about the span.
+	// Place returns the position as the beginning of an error message.
 	Place(span chunker.Span) string
 }

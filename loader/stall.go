@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// An activity counts what is under way in a run: what ends by itself, or has a time limit of
-// its own. Checkpoints are not counted: a run that does nothing else writes them too.
+// An activity counts the running operations of a run: those that end by themselves or have a
+// time limit. Checkpoints are not counted: even a stalled run writes them.
 type activity struct {
 	mu     sync.Mutex
-	active int // under way now
-	begun  int // ever
+	active int // running operations
+	begun  int // operations ever begun
 }
 
-// begin counts something that is under way until done is called.
+// begin counts an operation as running until done is called.
 func (a *activity) begin() (done func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -28,18 +28,18 @@ func (a *activity) begin() (done func()) {
 	}
 }
 
-// now returns how much is under way, and how much has ever been.
+// now returns the number of running operations, and of those ever begun.
 func (a *activity) now() (active, begun int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.active, a.begun
 }
 
-// stallLooks is the number of looks, one behind the other, that must find nothing under
-// way. A process that was stopped for hours makes one of them, not all.
+// stallLooks is the number of consecutive checks that must find no activity. A process that
+// was suspended for hours makes one of these checks, not all.
 const stallLooks = 8
 
-// watch ends a run in which nothing is under way for longer than StallTimeout.
+// watch ends a run that has had no activity for longer than StallTimeout.
 func (r *run) watch(ctx context.Context) {
 	timeout := r.StallTimeout
 	if timeout <= 0 {

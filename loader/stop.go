@@ -2,8 +2,8 @@ package loader
 
 import "context"
 
-// WithStop returns a context that ends with ErrStopped as its cause when stop is closed, and
-// the function that releases it.
+// WithStop returns a context that ends with cause ErrStopped when stop is closed, and a
+// function that releases its resources.
 func WithStop(ctx context.Context, stop <-chan struct{}) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {

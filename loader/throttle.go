@@ -2,13 +2,12 @@ package loader
 
 import "fmt"
 
-// throttledWorkers is the number of workers with which a run goes on, at most, when the
-// server lets few transactions be open at once: CockroachDB without a valid licence five,
-// of which one is for the registry.
+// throttledWorkers is the maximum number of workers once the server limits open transactions.
+// CockroachDB without a valid licence allows five; the registry needs one of them.
 const throttledWorkers = 4
 
-// throttled is told that the server refused a transaction since too many were open. It
-// returns what the user should know. More workers are not tried any more.
+// throttled reduces the workers after the server refused a transaction because too many were
+// open, and ends the search for more. It returns a message for the user, or "".
 func (c *workerTuner) throttled() string {
 	c.done, c.rates = true, [2][]float64{}
 	fewer := min(c.size-1, throttledWorkers)

@@ -9,8 +9,7 @@ import (
 	"bulkload/chunker"
 )
 
-// A tuner decides how many rows the next chunk holds and how many workers there are. The
-// lock of the run guards it.
+// A tuner sets the rows of the next chunk and the number of workers. The run's lock guards it.
 type tuner struct {
 	chunks  chunkSizer
 	workers workerTuner
@@ -31,8 +30,8 @@ func newTuner(j *Job) tuner {
 	return t
 }
 
-// refused is told that a chunk of n rows did not go in: why is ErrTooLarge or ErrSlow. It
-// returns what the user should know.
+// refused handles a chunk of n rows that was not committed, because of ErrTooLarge or ErrSlow.
+// It returns a message for the user, or "".
 func (t *tuner) refused(n int64, why error) string {
 	var note string
 	if errors.Is(why, ErrSlow) {
@@ -47,7 +46,7 @@ func (t *tuner) refused(n int64, why error) string {
 	return note
 }
 
-// confirmed is told of a chunk of n rows that is in. It returns what the user should know.
+// confirmed handles a confirmed chunk of n rows. It returns messages for the user.
 func (t *tuner) confirmed(n int64, elapsed time.Duration, out Outcome) (notes []string) {
 	if note := t.chunks.done(n, elapsed, out.Retries); note != "" {
 		t.workers.reset()
@@ -64,43 +63,41 @@ func (t *tuner) confirmed(n int64, elapsed time.Duration, out Outcome) (notes []
 	return notes
 }
 
-// A chunkSizer decides how many rows the next chunk holds, from what the client alone can
-// see: refusals, retries and the time of a chunk. It begins with the plan's size, which
-// is good where nothing unusual happens; it goes down at once and up slowly. The lock of
-// the run guards it.
+// A chunkSizer sets the rows of the next chunk from what the client can observe: refusals,
+// retries and latency. It begins with the plan's size, which is good under normal conditions.
+// It shrinks at once and grows slowly. The run's lock guards it.
 //
-// Note: tried to climb by the measured rate as well. Chunks of one size differ by more
-// than 30 % on a quiet server, so that the climb was a walk at random; the benchmark,
-// which repeats and interleaves, is the place to look for a better size.
+// Note: tried to grow by the measured rate as well. The rates of equal chunks differ by more
+// than 30 % on a quiet server, so the climb became a random walk. The benchmark repeats and
+// interleaves; use it to find a better size.
 type chunkSizer struct {
 	size  int64 // rows of the next chunk
-	max   int64 // never more: the plan's, or less after a refusal
-	fixed bool  // the user named the size; only a refusal or a deadline changes it
-	flow  bool  // a slow chunk says nothing of its size
+	max   int64 // upper bound: the plan's size or Job.MaxRows, or less after a refusal
+	fixed bool  // the user set the size; only a refusal or a deadline changes it
+	flow  bool  // server has flow control: latency does not depend on size
 
-	quiet   int // chunks since the last retried one or change
+	quiet   int // chunks since the last retried one or the last change
 	retried int // retried chunks among the last retryWindow
 	recent  [retryWindow]bool
 	at      int
 }
 
 const (
-	// slowChunk is the time of a chunk above which it is made smaller: it holds
-	// its locks, and repeats as much after a failure. The deadline of an attempt is
-	// far above it.
+	// slowChunk is the latency above which chunks shrink: a slow chunk holds its locks long
+	// and repeats much work after a failure. The deadline of an attempt is far above it.
 	slowChunk = 2 * time.Second
-	// retryWindow chunks are remembered; when maxRetried of them were retried,
-	// chunks are made smaller, for a smaller transaction collides less.
+	// Of the last retryWindow chunks, maxRetried retried ones make chunks shrink: smaller
+	// transactions conflict less.
 	retryWindow = 16
 	maxRetried  = 4
 	// quietChunks without a retry let the size grow by a quarter.
 	quietChunks = 32
-	// minRows is the size below which only a refusal goes.
+	// minRows is the minimum size, except after a refusal or a missed deadline.
 	minRows = 50
 )
 
-// refused is told that the server found a chunk of n rows too large. It returns what
-// the user should know.
+// refused handles a chunk of n rows that was too large for the server. It returns a message
+// for the user, or "".
 func (p *chunkSizer) refused(n int64) string {
 	half := max((n+1)/2, 1)
 	p.max = min(p.max, half)
@@ -111,9 +108,8 @@ func (p *chunkSizer) refused(n int64) string {
 	return fmt.Sprintf("chunks now hold %d rows", half)
 }
 
-// late is told that a chunk of n rows did not go in within its time. It returns what the
-// user should know. In contrast to a refusal the size may come again: the server may
-// have been busy.
+// late handles a chunk of n rows that missed its deadline. It returns a message for the user,
+// or "". Unlike after a refusal, the size may grow back: the server may have been busy.
 func (p *chunkSizer) late(n int64) string {
 	half := max((n+1)/2, 1)
 	if half >= p.size {
@@ -123,7 +119,7 @@ func (p *chunkSizer) late(n int64) string {
 	return fmt.Sprintf("chunks now hold %d rows", half)
 }
 
-// done is told of a chunk that is in: its rows, its time and how often it was retried.
+// done handles a confirmed chunk: its rows, latency and number of retries.
 func (p *chunkSizer) done(n int64, elapsed time.Duration, retries int) string {
 	if p.fixed {
 		return ""
@@ -160,54 +156,53 @@ func (p *chunkSizer) shrink(why string) string {
 	return fmt.Sprintf("%s; chunks now hold %d rows", why, half)
 }
 
-// A workerTuner decides how many workers a run has, from what the client alone can see: the
-// rate. It begins with what the caller knows to be good, and tries twice as many while
-// the load is long enough to tell the difference: on another machine a worker mostly
-// waits for the network, and the server's processors are not the client's to count.
-// The lock of the run guards it.
+// A workerTuner sets the number of workers from the rate that the client observes. It begins
+// with a number known to be good and tries twice as many if the load lasts long enough to tell
+// the difference. A worker with a remote server mostly waits for the network, and the client
+// does not know the server's processors. The run's lock guards it.
 //
-// A trial is trialPairs windows with the workers of before, and as many with the
-// trial's, in turn, so that a rate that drifts (a table that grows, a neighbour that
-// comes) is not taken for a gain. More workers stay where all of their windows were
-// faster than all others, and by minGain on the average; then twice as many are tried.
-// The first trial that brings less ends the search.
+// A trial alternates trialPairs windows with the old number of workers and as many with the
+// new one, so that a drifting rate (a growing table, a new neighbour) does not look like a
+// gain. The new number stays if each of its windows was faster than all old ones, and the
+// average gain is at least minGain; then the next trial doubles it again. The first trial
+// without such a gain ends the search.
 //
-// Note: tried one long window for each number. On a shared machine with two processors
-// a third of the runs then went to eight workers, whose rate was the same.
+// Note: tried one long window per number. On a shared machine with two processors a third of
+// the runs then settled on eight workers, whose rate was the same.
 type workerTuner struct {
 	size  int // workers that may take another span
-	max   int // never more; size where nothing is to be tried
-	base  int // in a trial: the number that is compared
+	max   int // upper bound; equal to size if there is nothing to try
+	base  int // in a trial: the number to compare with
 	rates [2][]float64
 
-	since  time.Time // begin of the window
+	since  time.Time // start of the window
 	rows   int64
 	chunks int
-	skip   int // chunks that still belong to the window before
+	skip   int // chunks to skip, as they belong to the previous window
 	done   bool
 }
 
 const (
-	// warmUp is how long the first rates of a run say nothing: ranges split,
-	// caches fill, statements are prepared.
+	// warmUp is the time at the start of a run whose rates are ignored: ranges split, caches
+	// fill, statements are prepared.
 	warmUp = 2 * time.Second
-	// trialWindow is the least time of a window, and windowChunks the fewest
-	// chunks for each worker.
+	// trialWindow is the minimum time of a window, and windowChunks the minimum number of
+	// chunks per worker.
 	trialWindow  = time.Second
 	windowChunks = 4
 	trialPairs   = 3
 	minGain      = 1.10
 )
 
-// begun is told when the run begins.
+// begun starts the tuner at the begin of the run.
 func (c *workerTuner) begun(now time.Time) {
 	c.since = now.Add(warmUp)
 	c.done = c.max <= c.size
 	c.base = c.size
 }
 
-// confirmed is told of a chunk that is in. It returns what the user should know; size
-// may be another then.
+// confirmed handles a confirmed chunk. It returns a message for the user, or ""; size may have
+// changed then.
 func (c *workerTuner) confirmed(rows int64, now time.Time) string {
 	switch {
 	case c.done || now.Before(c.since):
@@ -236,14 +231,14 @@ func (c *workerTuner) confirmed(rows int64, now time.Time) string {
 	return ""
 }
 
-// window begins a window with n workers.
+// window starts a window with n workers.
 func (c *workerTuner) window(n int) {
-	// What the workers of the window before have in hand ends in this one.
+	// Chunks in flight from the previous window end in this one.
 	c.skip = max(c.size, n)
 	c.size, c.rows, c.chunks = n, 0, 0
 }
 
-// reset forgets a trial, since something else than the workers changed.
+// reset discards a trial because something other than the workers changed.
 func (c *workerTuner) reset() {
 	if !c.done && len(c.rates[0]) > 0 {
 		c.rates = [2][]float64{}
@@ -270,7 +265,7 @@ func (c *workerTuner) judge() string {
 	return fmt.Sprintf("%d workers load %s; going on with them", tried, compared(gain))
 }
 
-// compared says how one rate is to another.
+// compared describes a gain in words.
 func compared(gain float64) string {
 	switch percent := 100 * (gain - 1); {
 	case percent >= 1:

@@ -1,6 +1,6 @@
-// Package bank does what the tutorial does beside loading: it sets a database and its
-// user up, moves money between the accounts of a table, each transfer exactly once,
-// and checks that none was made or lost. It loads no rows.
+// Package bank does the parts of the tutorial other than loading. It sets up a database and
+// its user, moves money between the accounts of a table, each transfer exactly once, and
+// checks that no money was made or lost. It loads no rows.
 package bank
 
 import (
@@ -20,75 +20,74 @@ import (
 
 // Errors for errors.Is.
 var (
-	// ErrFew: the table has fewer than two accounts, so that nothing can be moved.
+	// ErrFew: the table has fewer than two accounts, so no transfer is possible.
 	ErrFew = failure.New(failure.Data, "a transfer needs two accounts")
-	// ErrFunds: the accounts that were drawn hold too little to give half of it.
+	// ErrFunds: none of the drawn accounts holds enough to give half of it.
 	ErrFunds = failure.New(failure.Data, "insufficient funds")
 	// ErrMoney: money was made or lost, or balances do not follow from the history.
 	ErrMoney = failure.New(failure.Unconfirmed, "the accounts do not add up")
 )
 
-// DefaultRetryFor is how long one transfer is tried where Options do not say.
+// DefaultRetryFor is the default of Options.RetryFor.
 const DefaultRetryFor = 5 * time.Minute
 
-// DefaultAttemptTimeout is the most time for one attempt where Options do not say.
+// DefaultAttemptTimeout is the default of Options.AttemptTimeout.
 const DefaultAttemptTimeout = 30 * time.Second
 
-// Options say what a bank moves and how.
+// Options configure a bank.
 type Options struct {
-	// Table holds the accounts: columns id, the whole primary key, and balance,
-	// both whole numbers. Empty is accounts.
+	// Table is the table of accounts. It needs columns id, the whole primary key, and balance,
+	// both whole numbers. Empty means accounts.
 	Table string
-	// Workers is the number of transfers at once; zero is DefaultWorkers.
+	// Workers is the number of concurrent transfers; zero means DefaultWorkers.
 	Workers int
-	// Seed chooses the accounts: the same seed on the same accounts gives the
-	// same pairs.
+	// Seed chooses the accounts: the same seed with the same accounts gives the same pairs.
 	Seed uint64
-	// RetryFor bounds all attempts at one transfer; zero is DefaultRetryFor.
+	// RetryFor bounds all attempts at one transfer; zero means DefaultRetryFor.
 	RetryFor time.Duration
-	// AttemptTimeout bounds one attempt at a transfer, here and on the server: what a
-	// lost connection left behind holds the locks of two accounts no longer than
-	// that. Zero is DefaultAttemptTimeout.
+	// AttemptTimeout bounds one attempt at a transfer, on the client and the server: after a
+	// lost connection, the locks of two accounts are held no longer than that. Zero means
+	// DefaultAttemptTimeout.
 	AttemptTimeout time.Duration
-	// Stop, when closed, ends the run after the transfers in flight.
+	// Stop, when closed, ends the run after the transfers in flight. Nil never stops.
 	Stop <-chan struct{}
-	// Observe, when not nil, is told of each confirmed transfer. It is called by
-	// one goroutine at a time.
+	// Observe, when not nil, is called with each confirmed transfer, by one goroutine at a
+	// time.
 	Observe func(Transfer)
-	// Note, when not nil, is told what a user should know while transfers are
-	// retried. It may be called by several goroutines at once.
+	// Note, when not nil, receives messages for the user while transfers are retried. It may
+	// be called by several goroutines at once.
 	Note func(string)
-	// SkipVerification writes no history and looks nothing up: a transfer whose reply was
-	// lost is made again. It is for the controls of tests, and for measuring what
-	// the proof costs.
+	// SkipVerification disables the history and its look-ups: a transfer whose reply was lost
+	// is repeated. Tests use it as a control, and benchmarks to measure the cost of
+	// verification.
 	SkipVerification bool
 }
 
-// DefaultWorkers is the number of transfers at once where nobody says.
+// DefaultWorkers is the default of Options.Workers.
 const DefaultWorkers = 4
 
-// A Bank is a table of accounts that money can be moved between. Close it after use.
-// Its methods may be called by one goroutine at a time.
+// A Bank moves money between the accounts of a table. Close it after use. Its methods are not
+// safe for concurrent use.
 type Bank struct {
 	Options
-	// ID names the run in the history.
+	// ID identifies the run in the history.
 	ID string
-	// Accounts is the table.
+	// Accounts describes the table.
 	Accounts *server.Table
-	// Sampled is how many accounts the pairs are drawn from, and All whether these
-	// are all that there are. Both are set by Run.
+	// Sampled is the number of accounts from which the pairs are drawn. All means that these
+	// are all accounts of the table. Run sets both.
 	Sampled int
 	All     bool
 
 	srv      *server.Server
 	pool     *pgxpool.Pool
-	sessions *server.Watch // of pool
+	sessions *server.Watch // watches pool
 	sql      statements
 	ids      []int64
 }
 
-// Open connects to the accounts and describes them. It writes nothing. The error is a
-// *server.TargetError where the table does not fit.
+// Open connects to the server and describes the table of accounts. It writes nothing. The
+// error is a *server.TargetError if the table is unsuitable.
 func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	if o.Table == "" {
 		o.Table = "accounts"
@@ -111,7 +110,7 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	}
 	b := &Bank{Options: o, ID: registry.NewID(), srv: srv, sessions: &server.Watch{Note: o.Note}}
 	b.pool, err = srv.Pool(ctx, server.Sessions{
-		// A connection that has gone silent keeps its place in the pool for a while.
+		// A connection that has gone silent occupies the pool for a while.
 		Name: "loader transfer " + b.ID, Max: 2 * o.Workers, Ready: o.Workers, AttemptTimeout: o.AttemptTimeout, Watch: b.sessions,
 	})
 	if err != nil {
@@ -128,13 +127,13 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	return b, nil
 }
 
-// Close ends the bank's connections.
+// Close closes the bank's connections.
 func (b *Bank) Close() { server.ClosePool(b.pool) }
 
-// wholeNumbers are the types that an id or a balance may have.
+// wholeNumbers lists the types allowed for id and balance.
 var wholeNumbers = []string{"smallint", "integer", "bigint", "numeric"}
 
-// checkAccounts returns an error that names every column that does not fit.
+// checkAccounts returns an error that lists every unsuitable column, or nil.
 func checkAccounts(t *server.Table) error {
 	var faults []string
 	for _, name := range []string{"id", "balance"} {
@@ -157,8 +156,8 @@ func checkAccounts(t *server.Table) error {
 	return nil
 }
 
-// statements are the SQL of one table of accounts. Ids and balances are cast, so that
-// tables of narrower types than the tutorial's are served too.
+// statements holds the SQL for one table of accounts. Casts of ids and balances support
+// narrower types than the tutorial's.
 type statements struct {
 	lock, move, note, look string
 	first, probe, bounds   string
@@ -168,9 +167,9 @@ type statements struct {
 func compose(name pgx.Identifier) statements {
 	t := name.Sanitize()
 	return statements{
-		// Both rows are locked in the order of their ids: two transfers between
-		// the same accounts wait for each other instead of ending in a deadlock,
-		// and the balances are the last ones also at READ COMMITTED.
+		// Both rows are locked in the order of their ids. Two transfers between the same
+		// accounts then wait for each other instead of deadlocking, and the balances are
+		// current even at READ COMMITTED.
 		lock: "SELECT id::INT8, balance::INT8 FROM " + t + " WHERE id IN ($1, $2) ORDER BY id FOR UPDATE",
 		move: "UPDATE " + t + " SET balance = balance + CASE id WHEN $1 THEN -$3::INT8 ELSE $3::INT8 END WHERE id IN ($1, $2)",
 		note: "INSERT INTO loader.transfers (run, n, source, sink, amount, source_had, sink_had) VALUES ($1, $2, $3, $4, $5, $6, $7)",

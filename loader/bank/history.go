@@ -10,11 +10,11 @@ import (
 	"bulkload/loader/server"
 )
 
-// The history stands beside the registry. It is made outside of any transfer, since DDL
-// commits by itself on CockroachDB from 25.1 on. A transfer's row is written in its own
-// transaction: it is there if and only if the money has moved, and its key keeps a
-// transfer that arrives late or twice from being made again. The balances that the
-// transfer found are what Verify checks.
+// history lists the tables of the history, which are next to the registry's. They are created
+// outside of any transfer, since DDL commits implicitly on CockroachDB from 25.1 on. The row
+// of a transfer is written in the transfer's transaction, so it exists if and only if the
+// money has moved. Its key prevents a late or repeated attempt from moving the money again.
+// Verify checks the balances that it records.
 var history = []struct{ name, ddl string }{
 	{"transfer_runs", `CREATE TABLE IF NOT EXISTS loader.transfer_runs (
 		id TEXT NOT NULL PRIMARY KEY,
@@ -37,7 +37,7 @@ var history = []struct{ name, ddl string }{
 		PRIMARY KEY (run, n))`},
 }
 
-// hasHistory reports whether the history is there.
+// hasHistory reports whether the history's tables exist.
 func (b *Bank) hasHistory(ctx context.Context) (bool, error) {
 	var n int
 	err := b.retry(ctx, "look for the history", func(ctx context.Context) error {
@@ -50,8 +50,9 @@ func (b *Bank) hasHistory(ctx context.Context) (bool, error) {
 	return n == len(history), nil
 }
 
-// ensureHistory makes the history where it is missing. A *server.CreateError says that
-// the user may not, a *registry.SchemaError that its schema is another program's.
+// ensureHistory creates the history if it is missing. The error is a *server.CreateError if
+// the user lacks the privilege, and a *registry.SchemaError if the schema belongs to another
+// program.
 func (b *Bank) ensureHistory(ctx context.Context) error {
 	if there, err := b.hasHistory(ctx); err != nil || there {
 		return err
@@ -81,7 +82,7 @@ func (b *Bank) ensureHistory(ctx context.Context) error {
 	return nil
 }
 
-// retryingExecer runs statements, which may be run twice, again while their failure may pass.
+// retryingExecer repeats statements after transient failures. They must be safe to repeat.
 type retryingExecer struct{ *Bank }
 
 func (p retryingExecer) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {

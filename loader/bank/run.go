@@ -18,33 +18,33 @@ import (
 	"bulkload/loader/server"
 )
 
-// MaxSummed is the number of accounts up to which Run adds all balances up before the
-// first transfer and after the last. Beyond it, reading the table twice would take
-// longer than the transfers; Verify adds up any number.
+// MaxSummed is the number of accounts up to which Run sums all balances before the first
+// transfer and after the last. For larger tables, reading the table twice would take longer
+// than the transfers. Verify sums any number.
 const MaxSummed = 10_000_000
 
-// A Total is what the accounts hold together, read in one statement.
+// A Total is the sum of all balances, read in one statement.
 type Total struct {
 	Accounts int64
-	Balance  string // a whole number, which may have more digits than 64 bits hold
+	Balance  string // a whole number, which may exceed 64 bits
 }
 
-// A Result is what a run has done. After an error it holds what was confirmed before.
+// A Result describes a run. After an error it holds what was confirmed before.
 type Result struct {
 	Transfers int64
-	Amount    *big.Int // all that was moved
-	Retries   int64    // attempts that failed, of all transfers
-	LookUps   int64    // uncertain outcomes that the history decided
-	Skipped   int64    // pairs that could not serve
+	Amount    *big.Int // sum of all transfers
+	Retries   int64    // failed attempts, over all transfers
+	LookUps   int64    // uncertain outcomes decided by the history
+	Skipped   int64    // unusable pairs
 	Elapsed   time.Duration
-	P50, P99  time.Duration // of one transfer, first attempt to confirmation
+	P50, P99  time.Duration // latency of a transfer, first attempt to confirmation
 
-	// Before and After are nil where they were not read: the table is larger than
-	// MaxSummed, or the run ended with an error.
+	// Before and After are nil if they were not read: the table is larger than MaxSummed, or
+	// the run ended with an error.
 	Before, After *Total
 }
 
-// PerSecond returns the rate of the run.
+// PerSecond returns the transfers per second; 0 if Elapsed is 0.
 func (r Result) PerSecond() float64 {
 	if r.Elapsed <= 0 {
 		return 0
@@ -52,12 +52,12 @@ func (r Result) PerSecond() float64 {
 	return float64(r.Transfers) / r.Elapsed.Seconds()
 }
 
-// Run makes n transfers, and checks that the accounts hold as much as before. Errors
-// that may be wrapped: ErrFew, ErrFunds, ErrMoney, loader.ErrStopped,
-// loader.ErrGaveUp, loader.ErrUnconfirmed, *server.CreateError.
+// Run makes n transfers and checks that the sum of the balances stayed the same. The error may
+// wrap ErrFew, ErrFunds, ErrMoney, loader.ErrStopped, loader.ErrGaveUp, loader.ErrUnconfirmed
+// or *server.CreateError.
 func (b *Bank) Run(ctx context.Context, n int64) (Result, error) {
 	res := Result{Amount: new(big.Int)}
-	// 1. What there is.
+	// 1. The state before.
 	if err := b.sample(ctx); err != nil {
 		return res, err
 	}
@@ -85,7 +85,7 @@ func (b *Bank) Run(ctx context.Context, n int64) (Result, error) {
 	if err != nil {
 		return res, err
 	}
-	// 3. What there is now, and what the history has.
+	// 3. The state after, and the history.
 	if small {
 		if res.After, err = b.total(ctx); err != nil {
 			return res, fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
@@ -100,7 +100,7 @@ func (b *Bank) Run(ctx context.Context, n int64) (Result, error) {
 	return res, b.finish(ctx, res)
 }
 
-// transfers makes the transfers with all workers.
+// transfers runs the transfers on all workers.
 func (b *Bank) transfers(ctx context.Context, n int64, res *Result) error {
 	var (
 		next    atomic.Int64
@@ -154,7 +154,7 @@ func (b *Bank) transfers(ctx context.Context, n int64, res *Result) error {
 	return err
 }
 
-// begin enters the run in the history.
+// begin records the run in the history.
 func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
 	var accounts *int64
 	var total *string
@@ -162,7 +162,7 @@ func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
 		accounts, total = &before.Accounts, &before.Balance
 	}
 	return b.retry(ctx, "enter the run in the history", func(ctx context.Context) error {
-		// ON CONFLICT, not to fail when the reply of a first attempt was lost.
+		// ON CONFLICT: a first attempt may have succeeded although its reply was lost.
 		_, err := b.pool.Exec(ctx, `INSERT INTO loader.transfer_runs (id, target, table_id, seed, transfers, accounts, total)
 			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`,
 			b.ID, b.Accounts.Display(), int64(b.Accounts.OID), strconv.FormatUint(b.Seed, 10), n, accounts, total)
@@ -170,7 +170,7 @@ func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
 	})
 }
 
-// finish compares the run with its history, and ends it there.
+// finish marks the run as finished in the history, and compares the two.
 func (b *Bank) finish(ctx context.Context, res Result) error {
 	var count int64
 	var amount string
@@ -186,8 +186,8 @@ func (b *Bank) finish(ctx context.Context, res Result) error {
 	if count != res.Transfers || amount != res.Amount.String() {
 		return fmt.Errorf("%w: the run made %d transfers of %s together, and its history has %d of %s", ErrMoney, res.Transfers, res.Amount, count, amount)
 	}
-	// The end of the run is the last of its commits: if every one waited for the standbys,
-	// all did.
+	// The update that marks the run as finished is its last commit. If no commit up to that
+	// one lacked its standby, the run is confirmed.
 	if !b.sessions.Unwaited() {
 		return nil
 	}
@@ -198,8 +198,8 @@ func (b *Bank) finish(ctx context.Context, res Result) error {
 	return err
 }
 
-// small reports whether the table has at most MaxSummed accounts. It reads no more ids
-// than that where the server has statistics.
+// small reports whether the table has at most MaxSummed accounts. It uses the server's
+// statistics if there are any, and otherwise reads at most MaxSummed+1 rows.
 func (b *Bank) small(ctx context.Context) (bool, error) {
 	switch {
 	case b.All:
@@ -214,7 +214,7 @@ func (b *Bank) small(ctx context.Context) (bool, error) {
 	return n <= MaxSummed, err
 }
 
-// total adds all balances up, in one statement and thus in one snapshot.
+// total sums all balances in one statement, thus in one snapshot.
 func (b *Bank) total(ctx context.Context) (*Total, error) {
 	var t Total
 	err := b.withoutTimeout(ctx, "add the balances up", func(conn *pgx.Conn) error {
@@ -223,8 +223,8 @@ func (b *Bank) total(ctx context.Context) (*Total, error) {
 	return &t, err
 }
 
-// retry calls fn, which may safely be called twice, until it succeeds, fails for good,
-// or RetryFor is over. Each call has AttemptTimeout: a connection may have gone silent.
+// retry calls fn, which must be safe to repeat, until it succeeds, fails permanently, or
+// RetryFor is over. Each call is bounded by AttemptTimeout: a connection may have gone silent.
 func (b *Bank) retry(ctx context.Context, step string, fn func(context.Context) error) error {
 	return b.repeat(ctx, step, func() error {
 		ctx, cancel := context.WithTimeout(ctx, b.AttemptTimeout)
@@ -233,8 +233,8 @@ func (b *Bank) retry(ctx context.Context, step string, fn func(context.Context) 
 	})
 }
 
-// withoutTimeout is retry for what reads whole tables, and may take as long as it needs. A
-// connection that has gone silent is found by TCP's keep-alive alone.
+// withoutTimeout is retry for statements that read whole tables and need an unbounded time.
+// Only TCP keepalive detects a connection that has gone silent.
 func (b *Bank) withoutTimeout(ctx context.Context, step string, fn func(*pgx.Conn) error) error {
 	return b.repeat(ctx, step, func() error { return server.WithoutTimeout(ctx, b.pool, fn) })
 }

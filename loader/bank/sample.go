@@ -10,14 +10,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// MaxSampled is how many accounts a run draws its pairs from, at most: few enough to
-// be held and read at once also from a table of 10^9 accounts, and enough that
-// transfers seldom meet.
+// MaxSampled bounds the accounts from which a run draws its pairs. That number is small enough
+// to keep in memory and to read at once even from a table of 10^9 accounts, and large enough
+// that transfers seldom conflict.
 const MaxSampled = 4096
 
-// sample reads the ids that the pairs are drawn from: all of a small table; of a larger
-// one those that follow random places between the lowest id and the highest, so that an
-// id behind a wide gap is chosen more often than others.
+// sample reads the ids from which pairs are drawn. For a small table these are all ids. For a
+// larger one they are the ids that follow random places between the lowest and the highest id,
+// so an id after a wide gap is chosen more often than others.
 func (b *Bank) sample(ctx context.Context) error {
 	var ids []int64
 	err := b.retry(ctx, "read account ids", func(ctx context.Context) error {
@@ -51,14 +51,14 @@ func (b *Bank) sample(ctx context.Context) error {
 	return nil
 }
 
-// probes returns the ids at MaxSampled random places, sorted, each once.
+// probes returns the ids at MaxSampled random places, sorted, without duplicates.
 func (b *Bank) probes(ctx context.Context) ([]int64, error) {
 	var low, high int64
 	if err := b.pool.QueryRow(ctx, b.sql.bounds).Scan(&low, &high); err != nil {
 		return nil, err
 	}
 	rng := rand.New(rand.NewPCG(b.Seed, ^uint64(0)))
-	width := uint64(high) - uint64(low) // right also where the difference overflows
+	width := uint64(high) - uint64(low) // correct even if the signed difference overflows
 	var batch pgx.Batch
 	ids := make([]int64, 0, MaxSampled+2)
 	for range MaxSampled {
@@ -79,14 +79,14 @@ func (b *Bank) probes(ctx context.Context) ([]int64, error) {
 	if err := b.pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return nil, err
 	}
-	// All places may lie behind one wide gap.
+	// All places may lie in the same wide gap.
 	ids = append(ids, low, high)
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
 }
 
-// pairs draws the accounts of transfer n: source and sink, one pair after the other
-// until one serves. They depend on the seed, n and the sampled ids alone.
+// pairs draws candidate pairs of source and sink for one transfer until one is usable. The
+// pairs depend only on the seed, the transfer's number and the sampled ids.
 type pairs struct {
 	ids []int64
 	rng *rand.Rand

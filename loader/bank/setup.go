@@ -15,28 +15,28 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Setup is a database and the user who works in it: what the tutorial makes by hand,
-// as root, before its program runs.
+// A Setup is a database and its user. In the tutorial, root creates them by hand before the
+// program runs.
 type Setup struct {
 	Database string
 	User     string
 }
 
-// A Step is one statement of a set-up.
+// A Step is one statement of a Setup.
 type Step struct {
 	Object string // "database bank", "user maxroach", "grants on database bank"
-	// Database is where SQL must run; empty is any.
+	// Database is the database in which SQL must run; empty means any.
 	Database string
 	SQL      string
-	// Done says that the server has it already: the statement is not sent.
+	// Done means that the object already exists: the statement is not sent.
 	Done bool
 }
 
-// Steps asks the server what there is and returns the statements that the set-up takes,
-// in order. It writes nothing. srv is of a user who may make databases and users.
+// Steps checks what exists on the server and returns the statements of the set-up, in order.
+// It writes nothing. The user of srv must be able to create databases and users.
 func (s Setup) Steps(ctx context.Context, srv *server.Server) ([]Step, error) {
 	if srv.Product == server.CockroachDB {
-		s.User = strings.ToLower(s.User) // as the server itself keeps it, but not in a GRANT
+		s.User = strings.ToLower(s.User) // the server lower-cases it too, but not in a GRANT
 	}
 	haveDatabase, err := exists(ctx, srv.Config, "pg_catalog.pg_database WHERE datname = $1", s.Database)
 	if err != nil {
@@ -51,20 +51,20 @@ func (s Setup) Steps(ctx context.Context, srv *server.Server) ([]Step, error) {
 	if srv.Product == server.PostgreSQL {
 		create, make = "CREATE DATABASE "+database, "CREATE USER "+user
 	}
-	// Grants are not looked up: to repeat one changes nothing.
+	// Grants are not looked up: repeating one changes nothing.
 	steps := []Step{
 		{Object: "database " + s.Database, SQL: create, Done: haveDatabase},
 		{Object: "user " + s.User, SQL: make, Done: haveUser},
 		{Object: "grants on database " + s.Database, SQL: "GRANT ALL ON DATABASE " + database + " TO " + user},
 	}
 	if srv.Product == server.PostgreSQL {
-		// From 15 on, only the owner may make tables in public.
+		// From 15 on, only the owner may create tables in public.
 		steps = append(steps, Step{Object: "grants on schema public", Database: s.Database, SQL: "GRANT ALL ON SCHEMA public TO " + user})
 	}
 	if !haveDatabase {
 		return steps, nil
 	}
-	// Tables that somebody else has made before: those of earlier loads, by root.
+	// Tables that another user created before, such as earlier loads by root.
 	schemas, err := withTables(ctx, srv.Config.WithDatabase(s.Database))
 	if err != nil {
 		return nil, err
@@ -83,8 +83,8 @@ func (s Setup) Steps(ctx context.Context, srv *server.Server) ([]Step, error) {
 	return steps, nil
 }
 
-// Apply sends the steps that are not done, each by itself: not all may stand in one
-// transaction. after is called behind each step, sent or not.
+// Apply executes the steps that are not done, each outside a transaction: some are not allowed
+// in one. It calls after for each step, executed or not.
 func (s Setup) Apply(ctx context.Context, srv *server.Server, steps []Step, after func(Step)) error {
 	for _, step := range steps {
 		if !step.Done {
@@ -105,10 +105,10 @@ func (s Setup) Apply(ctx context.Context, srv *server.Server, steps []Step, afte
 	return nil
 }
 
-// alreadyThere reports whether somebody else has made the same thing meanwhile.
+// alreadyThere reports whether somebody else created the same object meanwhile.
 func alreadyThere(err error) bool {
 	switch server.Code(err) {
-	case pgerrcode.DuplicateDatabase, pgerrcode.DuplicateObject, pgerrcode.UniqueViolation: // the last: two at once
+	case pgerrcode.DuplicateDatabase, pgerrcode.DuplicateObject, pgerrcode.UniqueViolation: // the last: two concurrent creates
 		return true
 	}
 	return false
@@ -125,7 +125,7 @@ func exists(ctx context.Context, cfg *server.Config, from, name string) (bool, e
 	return there, nil
 }
 
-// withTables returns the schemas of a database that have tables, but the server's own.
+// withTables returns the schemas of a database that have tables, except system schemas.
 func withTables(ctx context.Context, cfg *server.Config) ([]string, error) {
 	var schemas []string
 	err := server.With(ctx, cfg, func(conn *pgx.Conn) error {
@@ -144,7 +144,7 @@ func withTables(ctx context.Context, cfg *server.Config) ([]string, error) {
 	return schemas, nil
 }
 
-// asIs adds the step to an error, unless it says itself that there was no connection.
+// asIs adds the step to an error, unless the error says itself that connecting failed.
 func asIs(step string, err error) error {
 	var connect *server.ConnectError
 	if errors.As(err, &connect) {
@@ -153,15 +153,15 @@ func asIs(step string, err error) error {
 	return server.Failed(step, err)
 }
 
-// A ClientCertificate is what a user of a secure CockroachDB cluster logs in with.
+// A ClientCertificate is the log-in of a user of a secure CockroachDB cluster.
 type ClientCertificate struct {
-	Binary   string // path of cockroach
-	CertsDir string // holds ca.crt, and will hold client.USER.crt and client.USER.key
-	CAKey    string // the authority's key
+	Binary   string // path of the cockroach binary
+	CertsDir string // holds ca.crt; Create adds client.USER.crt and client.USER.key
+	CAKey    string // path of the authority's key
 	User     string
 }
 
-// Command returns the command that makes the certificate, for people and for Create. No
+// Command returns the command that Create runs to make the certificate, also for display. No
 // argument is a secret.
 func (c ClientCertificate) Command() []string {
 	return []string{c.Binary, "cert", "create-client", c.User, "--certs-dir=" + c.CertsDir, "--ca-key=" + c.CAKey}
@@ -173,7 +173,7 @@ func (c ClientCertificate) Files() (cert, key string) {
 	return base + ".crt", base + ".key"
 }
 
-// Exists reports whether certificate and key are there.
+// Exists reports whether the certificate and its key exist.
 func (c ClientCertificate) Exists() bool {
 	cert, key := c.Files()
 	_, certErr := os.Stat(cert)
@@ -181,7 +181,7 @@ func (c ClientCertificate) Exists() bool {
 	return certErr == nil && keyErr == nil
 }
 
-// Create makes the certificate. It never overwrites one.
+// Create makes the certificate. It never overwrites an existing one.
 func (c ClientCertificate) Create(ctx context.Context) error {
 	command := c.Command()
 	out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput()

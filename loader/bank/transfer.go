@@ -17,30 +17,30 @@ import (
 
 // A Transfer is one movement of money, confirmed by the server.
 type Transfer struct {
-	N            int64 // its number in the run, from 0
-	Source, Sink int64 // ids of accounts
-	Amount       int64 // half of what the source had, rounded down
-	Retries      int   // attempts that failed before it
-	LookUps      int   // uncertain outcomes that the history decided
-	Skipped      int   // pairs drawn before this one that could not serve: no funds, or gone
+	N            int64 // number in the run, from 0
+	Source, Sink int64 // account ids
+	Amount       int64 // half of the source's balance, rounded down
+	Retries      int   // failed attempts before it
+	LookUps      int   // uncertain outcomes decided by the history
+	Skipped      int   // unusable pairs drawn before this one: no funds, or account deleted
 	Took         time.Duration
 }
 
-// maxSkipped is how many pairs are drawn for one transfer before the run says that
-// there are no funds.
+// maxSkipped is the number of unusable pairs for one transfer after which the run fails with
+// ErrFunds.
 const maxSkipped = 100
 
-// errSkip says that a pair cannot serve: the source has less than 2, or one of the
-// accounts is gone.
+// errSkip means that a pair is unusable: the source has less than 2, or one of the accounts
+// was deleted.
 var errSkip = errors.New("the pair cannot serve")
 
-// insideWaits are the waits before cockroach-go repeats a transaction. They begin longer
-// than those between attempts, since contention does not calm down from the shortest, and
-// end sooner, since the connection may hold locks.
+// insideWaits are the waits before cockroach-go repeats a transaction. They start longer than
+// those between attempts, since the shortest do not reduce contention, and stay shorter, since
+// the connection may hold locks.
 var insideWaits = server.RetryPolicy{First: 20 * time.Millisecond, Last: 320 * time.Millisecond}
 
-// retriesInside is how often cockroach-go repeats a transaction on its connection
-// before it is given back and the whole attempt is made anew.
+// retriesInside is the number of times cockroach-go repeats a transaction on its connection
+// before the connection is released and the whole attempt starts anew.
 const retriesInside = 5
 
 // transfer makes transfer n of the run, once.
@@ -60,8 +60,8 @@ func (b *Bank) transfer(ctx context.Context, n int64) (Transfer, error) {
 	return t, fmt.Errorf("%w: %d sources were drawn one after the other, and none had 2 or more to give half of", ErrFunds, t.Skipped)
 }
 
-// persist makes attempts at a transfer between t's accounts until one is confirmed,
-// cannot serve, or fails for good.
+// persist makes attempts at a transfer between t's accounts until one is confirmed, the pair
+// turns out unusable, or one fails permanently.
 func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 	waits, inside := server.RetryPolicy{For: b.RetryFor, Since: time.Now()}.Waits(), insideWaits.Waits()
 	uncertain, duplicates := false, 0
@@ -84,8 +84,8 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 		case class == server.Uncertain:
 			uncertain = true
 		case class == server.Duplicate && duplicates < 3:
-			// The history has the transfer: an attempt whose reply was lost has
-			// come in behind the look-up. The next look-up finds it.
+			// The history has the transfer: an attempt whose reply was lost was committed
+			// after the look-up. The next look-up finds it.
 			duplicates++
 			uncertain = true
 		default:
@@ -101,9 +101,9 @@ func (b *Bank) persist(ctx context.Context, t *Transfer) error {
 	}
 }
 
-// attempt makes one attempt in a transaction of its own. With look it first asks the
-// history whether an earlier one came in: a definite error needs no answer, but it
-// costs one read on a way that is seldom gone, and no error is definite beyond doubt.
+// attempt makes one attempt in a transaction of its own. With look, it first looks up in the
+// history whether an earlier attempt was committed. After a definite error that is not needed,
+// but it costs only one read on a rare path, and no error is definite beyond doubt.
 func (b *Bank) attempt(ctx context.Context, t *Transfer, look bool, waits *server.Waits) error {
 	ctx, cancel := context.WithTimeout(ctx, b.AttemptTimeout)
 	defer cancel()
@@ -118,12 +118,12 @@ func (b *Bank) attempt(ctx context.Context, t *Transfer, look bool, waits *serve
 		}
 	}
 	if b.srv.Product == server.CockroachDB {
-		// cockroach-go takes the release of the savepoint for the commit. That is
-		// right on CockroachDB only.
+		// cockroach-go treats the release of the savepoint as the commit. That is correct on
+		// CockroachDB only.
 		tries := 0
 		return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, retriesInside), conn.Conn(), pgx.TxOptions{}, func(tx pgx.Tx) error {
 			if tries++; tries > 1 {
-				// cockroach-go repeats at once; under contention that is a storm.
+				// cockroach-go repeats at once, which under contention floods the server.
 				t.Retries++
 				if err := waits.Wait(ctx, nil); err != nil {
 					return err
@@ -132,11 +132,11 @@ func (b *Bank) attempt(ctx context.Context, t *Transfer, look bool, waits *serve
 			return b.move(ctx, tx, t)
 		})
 	}
-	// BeginTxFunc checks COMMIT, at which serialization may fail.
+	// BeginTxFunc checks the result of COMMIT, where serialization may fail.
 	return pgx.BeginTxFunc(ctx, conn.Conn(), pgx.TxOptions{}, func(tx pgx.Tx) error { return b.move(ctx, tx, t) })
 }
 
-// lookUp reports whether the history has the transfer, and takes over what it says.
+// lookUp reports whether the history has the transfer, and copies its accounts and amount.
 func (b *Bank) lookUp(ctx context.Context, conn *pgx.Conn, t *Transfer) (bool, error) {
 	err := conn.QueryRow(ctx, b.sql.look, b.ID, t.N).Scan(&t.Source, &t.Sink, &t.Amount)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -145,8 +145,8 @@ func (b *Bank) lookUp(ctx context.Context, conn *pgx.Conn, t *Transfer) (bool, e
 	return err == nil, err
 }
 
-// move is the body of the transaction: it reads and locks both balances, moves half of
-// the one to the other, and notes it in the history. It may be called again.
+// move is the body of the transaction. It reads and locks both balances, moves half of the
+// source's balance to the sink, and records that in the history. It may be repeated.
 func (b *Bank) move(ctx context.Context, tx pgx.Tx, t *Transfer) error {
 	found, err := tx.Query(ctx, b.sql.lock, t.Source, t.Sink)
 	if err != nil {
@@ -159,7 +159,7 @@ func (b *Bank) move(ctx context.Context, tx pgx.Tx, t *Transfer) error {
 	if err != nil {
 		return err
 	}
-	// A balance of NULL holds nothing, and takes nothing.
+	// An account with balance NULL can neither give nor receive.
 	source, sink := had[t.Source], had[t.Sink]
 	if source == nil || sink == nil || *source < 2 {
 		return errSkip

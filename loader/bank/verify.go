@@ -7,20 +7,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Verification is what Verify has found.
+// A Verification is the result of Verify.
 type Verification struct {
 	Total
 	Transfers int64 // in the history of this table
-	Runs      int64 // that made them
-	Touched   int64 // accounts that they moved money between
-	// Compared is the number of runs that began with as many accounts as there
-	// are now and added them up: their sum must be that of now.
+	Runs      int64 // runs that made them
+	Touched   int64 // accounts in those transfers
+	// Compared is the number of runs that recorded a sum and began with as many accounts as
+	// there are now. Their sum must equal the current one.
 	Compared int64
-	// Made says for the first such run whose sum was another what it was; empty
-	// where there is none.
+	// Made describes the sum of the first such run with a different sum; empty if there is
+	// none.
 	Made string
-	// Broken is the number of touched accounts whose balance does not follow from
-	// the history, and First the lowest of their ids.
+	// Broken is the number of touched accounts whose balance does not follow from the history,
+	// and First the lowest of their ids.
 	Broken, First int64
 }
 
@@ -38,15 +38,15 @@ func (v Verification) Err() error {
 	return fmt.Errorf("%w: they hold %s, and held %s: something other than transfers has changed them", ErrMoney, v.Balance, v.Made)
 }
 
-// chain finds the accounts whose balances do not follow from the history.
+// chain is the query for accounts whose balances do not follow from the history.
 //
-// Each transfer is, for either account, a step from the balance that it found to the
-// one that it left. If all steps happened once, and nothing else did, they form a chain
-// from the first balance to the one that the account has now. So each balance is left
-// as often as it is reached, when the balance of now counts as left once more; only the
-// first balance is left once more than it is reached. The order of the steps need not
-// be known. A transfer that came in twice or in part, or was made from a balance that
-// another had already changed, leaves some balance over.
+// Each transfer is, for either account, a step from the balance it found to the balance it
+// left. If all steps happened exactly once and nothing else changed the account, they form a
+// chain from its first balance to its current one. Then each balance is left as often as it is
+// reached, if the current balance counts as left once more; only the first balance is left
+// once more than it is reached. The order of the steps need not be known. A transfer applied
+// twice or in part, or from a balance that something else had changed, breaks the count for
+// some balance.
 const chain = `WITH mine AS (
 	SELECT t.* FROM loader.transfers t JOIN loader.transfer_runs r ON r.id = t.run WHERE r.target = $1 AND r.table_id = $2
 ), steps AS (
@@ -67,9 +67,10 @@ const chain = `WITH mine AS (
 SELECT (SELECT count(*) FROM mine), (SELECT count(DISTINCT run) FROM mine), (SELECT count(*) FROM touched),
 	(SELECT count(*) FROM broken), (SELECT COALESCE(min(id), 0) FROM broken)`
 
-// Verify adds up what the accounts hold, compares it with what they held before each
-// run, and every balance with the transfers that touched it. It may run while transfers
-// do: each of its reads is of one snapshot. It writes nothing, and reads the whole table.
+// Verify sums the balances, compares the sum with the one before each run, and each balance
+// with the transfers that touched the account. It may run during transfers: each of its reads
+// uses one snapshot. It writes nothing and reads the whole table. Faults do not make it fail;
+// see Verification.Err.
 func (b *Bank) Verify(ctx context.Context) (Verification, error) {
 	var v Verification
 	t, err := b.total(ctx)

@@ -11,38 +11,38 @@ import (
 	"bulkload/loader/server"
 )
 
-// An Advice is what to use, of what was measured.
+// An Advice recommends one of the measured settings.
 type Advice struct {
-	// Use is the setting to use, and Best the fastest that was measured: among the
-	// cells that are no slower for all that can be told, and by no more than 5 %, Use
-	// has the fewest rows in flight. Neither is IMPORT, nor defers indexes, unless
-	// nothing else was measured: those ask for an empty table, or one that nobody
-	// uses meanwhile.
+	// Use is the recommended setting, and Best the fastest one measured. Among the cells that
+	// are not significantly slower than Best, and at most 5 % slower, Use is the current one,
+	// else the one with the fewest rows in flight. Both exclude IMPORT and deferred indexes,
+	// unless nothing else was measured: these need an empty table, or one that nobody uses
+	// meanwhile.
 	Use  Setting `json:"use"`
 	Best Setting `json:"best"`
-	// Keep says that Use is the setting that a load of the table has now.
+	// Keep means that loads of the table already use the setting Use.
 	Keep bool `json:"keep"`
-	// Gain is the rate of Use divided by that of the present setting; zero is unknown.
-	// P is the probability of such a difference by chance.
+	// Gain is the rate of Use divided by the rate of the current setting; zero means unknown.
+	// P is the probability that such a difference occurs by chance.
 	Gain float64 `json:"gain"`
 	P    float64 `json:"p"`
-	// Lines say it to people.
+	// Lines holds the advice as text.
 	Lines []string `json:"lines"`
 }
 
-// slower is the share of the best rate that a setting must have to be advised.
+// slower is the fraction of the best rate that a recommended setting must reach.
 const slower = 0.95
 
-// significant is the probability by chance below which a difference is believed.
+// significant is the p-value below which a difference counts as real.
 const significant = 0.05
 
-// plain reports whether a setting is as good for any table.
+// plain reports whether a setting suits any table.
 func (s Setting) plain() bool { return s.Method != Import && s.Indexes != load.DeferIndexes }
 
-// inFlight returns the rows that a setting has under way at once.
+// inFlight returns the rows in flight at once under a setting.
 func (s Setting) inFlight() int64 { return s.Chunk * int64(s.Workers) }
 
-// fastest returns the cell with the highest rate among those that are accepted.
+// fastest returns the fastest cell among those that accept selects, or nil.
 func (r *Report) fastest(accept func(Setting) bool) *Cell {
 	var best *Cell
 	for _, c := range r.measured() {
@@ -53,12 +53,12 @@ func (r *Report) fastest(accept func(Setting) bool) *Cell {
 	return best
 }
 
-// differ returns the probability that the rates of two cells differ so by chance.
+// differ returns the p-value of the difference between the rates of two cells.
 func differ(a, b *Cell) float64 {
 	return benchmath.AssumeNothing.Compare(sample(a.rates()), sample(b.rates())).P
 }
 
-// current returns the cell of the present setting, if it was measured.
+// current returns the cell of the current setting, or nil if it was not measured.
 func (r *Report) current() *Cell {
 	for _, c := range r.measured() {
 		if c.Current {
@@ -68,7 +68,7 @@ func (r *Report) current() *Cell {
 	return nil
 }
 
-// advise fills in the advice.
+// advise computes the advice.
 func (r *Report) advise() {
 	accept := Setting.plain
 	best := r.fastest(accept)
@@ -100,7 +100,7 @@ func (r *Report) advise() {
 	a.Lines = append([]string{r.headline(use)}, r.asides(use)...)
 }
 
-// headline says what to use.
+// headline recommends the setting in one line.
 func (r *Report) headline(use *Cell) string {
 	flags := r.flags(use.Setting)
 	now := r.current()
@@ -121,8 +121,8 @@ func (r *Report) headline(use *Cell) string {
 	return fmt.Sprintf("use %s: %s × your current setting (%s)", flags, ratio(r.Advice.Gain), r.flags(now.Setting))
 }
 
-// flags returns the flags of a load with a setting, without the way to commit where a
-// load takes that by itself.
+// flags returns the flags of a load with a setting. It omits the commit mode if that is the
+// default of a load.
 func (r *Report) flags(s Setting) string {
 	if s.CommitMode == r.auto.CommitMode {
 		s.CommitMode = ""
@@ -130,7 +130,7 @@ func (r *Report) flags(s Setting) string {
 	return s.String()
 }
 
-// asides says what else was found.
+// asides returns the other findings, one line each.
 func (r *Report) asides(use *Cell) []string {
 	var list []string
 	// 1. The step at the one-phase limit.
@@ -141,7 +141,7 @@ func (r *Report) asides(use *Cell) []string {
 		}
 		list = append(list, fmt.Sprintf("above %d rows the server needs two phases to commit a chunk: %d rows %s (%s)", above.limit(server.OnePhase).MaxRows, above.Chunk, was, above.Name()))
 	}
-	// 2. What is faster, and asks for more.
+	// 2. Faster methods with requirements.
 	for _, special := range []struct {
 		is   func(Setting) bool
 		what string
@@ -164,8 +164,8 @@ func (r *Report) asides(use *Cell) []string {
 	return list
 }
 
-// step returns the cells on both sides of the one-phase limit: of the line of use, else
-// of another; nil where there are none.
+// step returns the cells on either side of the one-phase limit, preferably on the line of use;
+// nil if there are none.
 func (r *Report) step(use *Cell) (below, above *Cell) {
 	for _, line := range r.lines() {
 		for i := 1; i < len(line); i++ {
@@ -181,7 +181,7 @@ func (r *Report) step(use *Cell) (below, above *Cell) {
 	return below, above
 }
 
-// ratio prints a ratio with two digits that count.
+// ratio formats a ratio with about two significant digits.
 func ratio(x float64) string {
 	if x >= 10 {
 		return fmt.Sprintf("%.0f", x)
@@ -192,7 +192,7 @@ func ratio(x float64) string {
 	return fmt.Sprintf("%.1f", x)
 }
 
-// grouped prints a number with three digits that count and blanks between thousands.
+// grouped formats a number with three significant digits and blanks between thousands.
 func grouped(x float64) string {
 	if x <= 0 || math.IsInf(x, 0) || math.IsNaN(x) {
 		return "0"

@@ -1,11 +1,11 @@
-// Package bench measures how fast a server takes the rows of a load under a grid of
-// settings, and says which of them to use. Each run is a load as any other, by package
-// load, into a scratch table like the one that is named; its record is forgotten and its
-// table dropped at its end. The package writes nothing into the named table.
+// Package bench measures the rate of a load under a grid of settings, and recommends one of
+// them. Each run is a normal load, by package load, into a scratch table like the named table.
+// After the run, its registry record and its table are removed. The package writes nothing
+// into the named table.
 //
-// The runs of the cells are interleaved, in another order in each round, so that what
-// else the machine does falls on all cells alike. What was measured can be written as
-// text, JSON, CSV, in the Go benchmark format, and drawn.
+// The runs of the cells are interleaved, in a new random order in each round, so that other
+// activity on the machine affects all cells alike. A report can be written as text, JSON, CSV,
+// HTML, SVG or in the Go benchmark format.
 package bench
 
 import (
@@ -27,39 +27,39 @@ import (
 // A Bench is one measurement. Fill in the fields, then call Run.
 type Bench struct {
 	Server *server.Server
-	// Request returns the load whose rows every run loads, anew for each run: files
-	// are opened by one load only. Its Table names the table that the scratch table
-	// is made like; of its Settings, the time limits are used.
+	// Request returns the load that every run executes. It must return a new one for each
+	// call: a load cannot reuse opened files. The scratch tables are made like its Table. Of
+	// its Settings only the time limits are used.
 	Request func() load.Request
 	Grid    Grid
-	Count   int // runs of each cell; zero is DefaultCount
-	// Budget ends the measurement: no run begins that would probably end behind it,
-	// and one that does is not counted. Zero is no bound.
+	Count   int // runs of each cell; zero means DefaultCount
+	// Budget bounds the time of the measurement. Run starts no run that would probably end
+	// after it, and does not count one that does. Zero means no bound.
 	Budget time.Duration
-	// Stop, when it is closed, ends the measurement after the running chunks. What
-	// was measured is reported.
+	// Stop, when closed, ends the measurement after the running chunks. The report then covers
+	// the runs made so far.
 	Stop <-chan struct{}
-	// Note, when not nil, is told what a user should know meanwhile.
+	// Note, when not nil, receives messages for the user during the measurement.
 	Note func(string)
 	// Loading, when not nil, is called with the load of each run before it runs.
 	Loading func(*load.Load)
-	// Observe, when not nil, is told of the beginning of each run.
+	// Observe, when not nil, is called at the start of each run.
 	Observe func(Progress)
 }
 
-// DefaultCount is the number of runs of each cell: the fewest whose least and largest
-// value bound the median with a confidence of 95 % and more (1 - 2/2^6).
+// DefaultCount is the number of runs of each cell. It is the smallest count for which the
+// range of the values bounds the median with a confidence of at least 95 % (1 - 2/2^6).
 const DefaultCount = 6
 
-// A Progress says how far a measurement is.
+// A Progress describes how far a measurement has come.
 type Progress struct {
-	Done, Total int           // runs, those that warm up included
-	Left        time.Duration // about; zero is unknown
-	Setting     Setting       // of the run that begins
-	Warm        bool          // it warms up
+	Done, Total int           // runs, including warm-up runs
+	Left        time.Duration // estimated time left; zero means unknown
+	Setting     Setting       // of the run that starts
+	Warm        bool          // it is a warm-up run
 }
 
-// ErrNothing: the measurement ended before one run did.
+// ErrNothing: the measurement ended before any run did.
 var ErrNothing = failure.New(failure.Usage, "nothing was measured")
 
 // bench is the state of one Run.
@@ -68,28 +68,28 @@ type bench struct {
 	begun   time.Time
 	report  *Report
 	scratch *scratch
-	stop    chan struct{} // closed by Stop, and at the end of the budget
+	stop    chan struct{} // closed by Stop or at the end of the budget
 	took    map[Setting]time.Duration
 	done    int
 	total   int
 }
 
-// Run measures. It returns a report of what was measured also beside an error that
-// stopped it: loader.ErrStopped after Stop, that of ctx at its end, ErrNothing, and
-// whatever load.New or Run say where no cell could be measured. A *GridError says that
-// the grid cannot be measured, before anything was.
+// Run measures. If an error ends the measurement early, it also returns a report of the runs
+// made so far. The error wraps loader.ErrStopped after Stop, or the error of ctx, or
+// ErrNothing, or is that of load.New or a run if no cell could be measured. A *GridError means
+// that the grid cannot be measured, and precedes any run.
 func (b *Bench) Run(ctx context.Context) (*Report, error) {
 	if err := b.Grid.check(); err != nil {
 		return nil, err
 	}
 	r := &bench{Bench: b, begun: time.Now(), stop: make(chan struct{}), took: map[Setting]time.Duration{}}
-	// 1. A place for the rows.
+	// 1. The place for scratch tables.
 	var err error
 	if r.scratch, err = openScratch(ctx, b); err != nil {
 		return nil, err
 	}
 	defer r.scratch.close(ctx)
-	// 2. What each cell is, and whether the server takes it.
+	// 2. The settings of each cell, and whether the server supports them.
 	if err := r.plan(ctx); err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (b *Bench) Run(ctx context.Context) (*Report, error) {
 	return r.end(r.measure(ctx))
 }
 
-// watch ends the running load with Stop or with the budget.
+// watch stops the running load after Stop or at the end of the budget.
 func (r *bench) watch(over <-chan struct{}) {
 	var budget <-chan time.Time
 	if r.Budget > 0 {
@@ -130,7 +130,7 @@ func (r *bench) stopped() bool {
 	}
 }
 
-// plan makes the report's cells.
+// plan prepares the report and its cells.
 func (r *bench) plan(ctx context.Context) error {
 	count := r.Count
 	if count == 0 {
@@ -150,8 +150,8 @@ func (r *bench) plan(ctx context.Context) error {
 	return nil
 }
 
-// warmUp runs each way once, with chunks of a middle size at the most workers, and forgets
-// what it took but for the estimates.
+// warmUp runs each combination of method, commit mode and indexes once, with a medium chunk
+// size and the most workers. It keeps the times only for estimates.
 func (r *bench) warmUp(ctx context.Context) error {
 	var ways []Setting
 	of := map[Setting][]Setting{}
@@ -189,7 +189,7 @@ func (r *bench) warmUp(ctx context.Context) error {
 	return nil
 }
 
-// measure runs the cells in rounds. Its error is why it ended before the last.
+// measure runs the cells in rounds. An error is the reason why it ended early.
 func (r *bench) measure(ctx context.Context) error {
 	for range r.report.Count {
 		order := rand.Perm(len(r.report.Cells))
@@ -216,15 +216,15 @@ func (r *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-// errBudget: the time is over.
+// errBudget means that the budget is spent.
 var errBudget = errors.New("the budget is spent")
 
-// ended reports whether a run's error ends the measurement, and not one cell.
+// ended reports whether the error of a run ends the whole measurement, not just one cell.
 func ended(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, loader.ErrStopped)
 }
 
-// fail takes a cell out of the grid.
+// fail removes a cell from the grid.
 func (r *bench) fail(s Setting, err error) {
 	if r.report.failure == nil {
 		r.report.failure = err
@@ -237,7 +237,7 @@ func (r *bench) fail(s Setting, err error) {
 	}
 }
 
-// end finishes the report.
+// end completes the report.
 func (r *bench) end(err error) (*Report, error) {
 	r.report.Seconds = time.Since(r.begun).Seconds()
 	r.report.Notes = append(r.report.Notes, r.scratch.notes...)
@@ -247,7 +247,7 @@ func (r *bench) end(err error) (*Report, error) {
 		c.summarize()
 		measured += len(c.Runs)
 		if len(c.Runs) > 0 {
-			r.report.Rows = c.Runs[0].Rows // of files it was an estimate
+			r.report.Rows = c.Runs[0].Rows // for files it was an estimate
 		}
 	}
 	spent := errors.Is(err, errBudget) || errors.Is(err, loader.ErrStopped) && !r.stopped()
@@ -270,7 +270,7 @@ func (r *bench) end(err error) (*Report, error) {
 	return r.report, fmt.Errorf("%w: one run takes longer than the budget of %s; fewer rows or a longer budget let one end", ErrNothing, r.Budget)
 }
 
-// late reports whether a run would end behind the budget.
+// late reports whether a run would end after the budget.
 func (r *bench) late(s Setting) bool {
 	if r.Budget <= 0 {
 		return false
@@ -278,7 +278,7 @@ func (r *bench) late(s Setting) bool {
 	return time.Since(r.begun)+r.about(s) > r.Budget
 }
 
-// about estimates the time of a run, from those of the same cell, else of all.
+// about estimates the time of a run from runs of the same cell, or else of all cells.
 func (r *bench) about(s Setting) time.Duration {
 	if d, ok := r.took[s]; ok {
 		return d
@@ -290,7 +290,7 @@ func (r *bench) about(s Setting) time.Duration {
 	return sum / time.Duration(max(len(r.took), 1))
 }
 
-// left estimates the time of all runs that are left.
+// left estimates the time of all remaining runs.
 func (r *bench) left() time.Duration {
 	var round time.Duration
 	for _, c := range r.report.Cells {
@@ -307,7 +307,7 @@ func (r *bench) note(text string) {
 	}
 }
 
-// tell tells Observe of a run that begins.
+// tell calls Observe at the start of a run.
 func (r *bench) tell(s Setting, warm bool) {
 	if r.Observe == nil {
 		return

@@ -16,14 +16,15 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// The picture: two panels over the rows of a chunk, rows per second above and the p99 of
-// a chunk below; a colour for each way, dashes and points for each number of workers.
+// The chart has two panels over the rows per chunk: rows per second above, p99 of a chunk
+// below. Colours distinguish methods, commit modes and indexes; dashes and points distinguish
+// numbers of workers.
 //
-// gonum.org/v1/plot knows one colour for a thing. Each of ours stands for a custom
-// property of CSS, which has one value on light and one on dark paper; a viewer that
-// knows none of them shows the light one.
+// gonum.org/v1/plot supports one colour per element. Each colour here becomes a CSS custom
+// property with one value for light and one for dark backgrounds. A viewer without support for
+// custom properties shows the light one.
 
-// Size of the picture, in points, and of its parts.
+// Size of the chart and of its parts, in points.
 const (
 	chartWidth  = 760
 	panelHeight = 260
@@ -32,7 +33,7 @@ const (
 	margin      = 10
 )
 
-// WriteSVG writes the picture by itself.
+// WriteSVG writes the chart as an SVG file.
 func (r *Report) WriteSVG(w io.Writer) error {
 	svg, err := r.svg()
 	if err != nil {
@@ -42,7 +43,7 @@ func (r *Report) WriteSVG(w io.Writer) error {
 	return err
 }
 
-// svg returns the picture as an element.
+// svg returns the chart as an SVG element.
 func (r *Report) svg() (string, error) {
 	legend := r.legend()
 	marks := r.marks()
@@ -50,8 +51,8 @@ func (r *Report) svg() (string, error) {
 	if err := r.draw(panels); err != nil {
 		return "", err
 	}
-	panels[0].X.Label.Text = "" // the lower panel has it
-	// 1. How high it is: what stands above the panels depends on what there is.
+	panels[0].X.Label.Text = "" // the lower panel shows it
+	// 1. The height, which depends on the legend and the limits above the panels.
 	columns, width := legendColumns(legend)
 	legendRows := (len(legend) + columns - 1) / columns
 	tiles := draw.Tiles{Rows: 2, Cols: 1, PadY: 8, PadLeft: margin, PadRight: margin}
@@ -67,7 +68,7 @@ func (r *Report) svg() (string, error) {
 	top := vg.Length(margin + rowHeight*(1+legendRows+markRows) + 8)
 	height := top + 2*panelHeight + margin
 
-	// 2. Paper, title, legend.
+	// 2. Background, title, legend.
 	canvas := vgsvg.New(chartWidth, height)
 	dc := draw.New(canvas)
 	dc.SetColor(paper.light)
@@ -114,12 +115,12 @@ func (r *Report) svg() (string, error) {
 	return themed(b.String(), chartWidth, float64(height), r.title()), nil
 }
 
-// title says what the picture shows.
+// title returns the title of the chart.
 func (r *Report) title() string {
 	return fmt.Sprintf("%s %s into a table like %s, %s", thousands(strconv.FormatInt(r.Rows, 10)), r.unit(), r.Table, r.Server)
 }
 
-// legend returns a cell of each line, and those without chunks.
+// legend returns one cell of each line, and the cells without chunks.
 func (r *Report) legend() []*Cell {
 	var list []*Cell
 	for _, l := range r.lines() {
@@ -133,7 +134,7 @@ func (r *Report) legend() []*Cell {
 	return list
 }
 
-// legendColumns returns how many names stand side by side, and the width of each.
+// legendColumns returns the number of legend columns and their width.
 func legendColumns(list []*Cell) (int, vg.Length) {
 	widest := vg.Length(1)
 	for _, c := range list {
@@ -144,17 +145,18 @@ func legendColumns(list []*Cell) (int, vg.Length) {
 	return n, widest
 }
 
-// A placed name of a limit: where it begins, and in which row, counted from the panel.
+// A placed is the position of a limit's name: its left end and its row, counted upwards from
+// the panel.
 type placed struct {
 	text     string
 	x, width vg.Length
 	row      int
 }
 
-// placeMarks lays out the limits' names above the panels. A name stands left of its line,
-// in a row of its own, the leftmost limit's nearest to the panel: so no line crosses a
-// name. Where there is no room to the left, names stand to the right, in the rows above,
-// and what crosses them is left out behind them.
+// placeMarks lays out the limits' names above the panels. Normally a name is left of its line,
+// each in its own row, with the leftmost limit nearest to the panel: then no line crosses a
+// name. If there is no room on the left, the name is on the right, in the rows above, and its
+// background hides the lines behind it.
 func placeMarks(marks []Mark, toX func(float64) vg.Length) []placed {
 	list := make([]placed, len(marks))
 	const gap = 5
@@ -178,7 +180,7 @@ func placeMarks(marks []Mark, toX func(float64) vg.Length) []placed {
 	return list
 }
 
-// at returns where a limit's line stands: between the last size that fits and the next.
+// at returns the position of a limit's line: between the last size that fits and the next.
 func (m Mark) at() float64 { return float64(m.Rows) + 0.5 }
 
 // panel returns an empty panel.
@@ -200,7 +202,7 @@ func (r *Report) panel(what string) *plot.Plot {
 	return p
 }
 
-// draw puts the lines into the panels: medians, with bounds of confidence.
+// draw adds the lines to the panels: medians with confidence intervals.
 func (r *Report) draw(panels []*plot.Plot) error {
 	least, most := math.Inf(1), 0.0
 	for _, c := range r.measured() {
@@ -212,7 +214,7 @@ func (r *Report) draw(panels []*plot.Plot) error {
 		most = max(most, float64(m.Rows))
 	}
 	if most == 0 {
-		least, most = 1, 10 // nothing but IMPORT
+		least, most = 1, 10 // only IMPORT was measured
 	}
 	values := []func(*Cell) Interval{
 		func(c *Cell) Interval { return c.Rate },
@@ -248,7 +250,7 @@ func (r *Report) draw(panels []*plot.Plot) error {
 		}
 		p.X.Min, p.X.Max = least/1.12, most*1.12
 		if i > 0 && low > 0 && p.Y.Max > logFrom*low {
-			// Chunks of 100 and of 10 000 rows differ by two decades.
+			// Times of chunks of 100 and of 10 000 rows differ by two decades.
 			p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(logTicks)
 			p.Y.Min, p.Y.Max = low/1.3, p.Y.Max*1.3
 			continue
@@ -259,11 +261,11 @@ func (r *Report) draw(panels []*plot.Plot) error {
 	return nil
 }
 
-// logFrom is the ratio of the greatest time to the least from which on times are drawn on
-// a logarithmic scale.
+// logFrom is the ratio of the largest time to the smallest above which the times use a
+// logarithmic scale.
 const logFrom = 20
 
-// points are a line's values for gonum's plotters.
+// points holds the values of a line for gonum's plotters.
 type points struct {
 	plotter.XYs
 	plotter.YErrors

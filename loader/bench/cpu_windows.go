@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// processCPU returns the user and system time of this process so far.
+// processCPU returns the user and system time of this process so far; 0 if unknown.
 func processCPU() time.Duration {
 	var created, ended, kernel, user syscall.Filetime
 	p, err := syscall.GetCurrentProcess()
@@ -18,5 +18,5 @@ func processCPU() time.Duration {
 	return time.Duration(ticks(kernel)+ticks(user)) * 100
 }
 
-// ticks returns a time in units of 100 ns; Filetime.Nanoseconds counts from 1970.
+// ticks returns a time in units of 100 ns. Filetime.Nanoseconds would count from 1970.
 func ticks(t syscall.Filetime) int64 { return int64(t.HighDateTime)<<32 | int64(t.LowDateTime) }

@@ -12,8 +12,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// WriteBenchmark writes every run in the Go benchmark format, as benchstat reads it: two
-// files of it are compared by
+// WriteBenchmark writes every run in the Go benchmark format. benchstat compares two such
+// files:
 //
 //	benchstat old.txt new.txt
 func (r *Report) WriteBenchmark(w io.Writer) error {
@@ -54,7 +54,7 @@ func (r *Report) WriteBenchmark(w io.Writer) error {
 	return nil
 }
 
-// benchmark returns the name of a cell's benchmark.
+// benchmark returns the benchmark name of a cell.
 func (c *Cell) benchmark(r *Report) string {
 	name := fmt.Sprintf("Load/what=%s/via=%s", r.Kind, c.Method)
 	if c.CommitMode != "" {
@@ -67,14 +67,14 @@ func (c *Cell) benchmark(r *Report) string {
 	return name + "-" + strconv.Itoa(r.Cores)
 }
 
-// WriteJSON writes all of the report.
+// WriteJSON writes the whole report as JSON.
 func (r *Report) WriteJSON(w io.Writer) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(r)
 }
 
-// WriteCSV writes one line for each run.
+// WriteCSV writes a header and one line per run.
 func (r *Report) WriteCSV(w io.Writer) error {
 	out := csv.NewWriter(w)
 	out.Write([]string{"what", "via", "commit", "indexes", "workers", "chunk", "current", "run", "rows", "seconds", "rows_per_second", "chunks",

@@ -12,23 +12,23 @@ import (
 	"bulkload/loader/server"
 )
 
-// Import is the way past chunks: the server reads the rows itself. Its cells have neither
-// chunks nor workers nor a way to commit.
+// Import is the method without chunks: the server reads the rows itself. Its cells have no
+// chunk size, workers or commit mode.
 const Import = load.Import
 
-// A Grid says which settings are tried: every combination of its lists. Asked names the
-// lists that the user has written; what is in such a list and cannot be measured at all
-// is an error, and not left out with a note.
+// A Grid lists the settings to measure: every combination of its lists. Asked marks the lists
+// that the user gave. If an entry of such a list cannot be measured in any combination, that
+// is an error; otherwise it is left out with a note.
 type Grid struct {
-	Chunks      []int64 // rows; nil are sizes around the server's limits
-	Workers     []int   // zero is what a load takes by itself
+	Chunks      []int64 // rows; nil means sizes around the server's limits
+	Workers     []int   // zero means the default of a load
 	Methods     []commit.Method
-	CommitModes []commit.Mode // empty is what a load takes by itself
+	CommitModes []commit.Mode // empty means the default of a load
 	Indexes     []load.Indexes
 	Asked       struct{ Vias, Ways bool }
 }
 
-// A GridError says that a grid cannot be measured.
+// A GridError reports a grid that cannot be measured.
 type GridError struct{ Reason string }
 
 // ErrorKind implements failure.Kinded.
@@ -36,7 +36,7 @@ func (e *GridError) ErrorKind() failure.Kind { return failure.Usage }
 
 func (e *GridError) Error() string { return e.Reason }
 
-// check finds the faults that need no server.
+// check returns the faults that can be found without a server.
 func (g Grid) check() error {
 	for _, list := range []struct {
 		name string
@@ -52,9 +52,9 @@ func (g Grid) check() error {
 	return nil
 }
 
-// A Setting is one cell of a grid: how rows are loaded.
+// A Setting is one cell of a grid: the parameters of a load.
 type Setting struct {
-	Chunk      int64         `json:"chunk"` // rows; zero where there are no chunks
+	Chunk      int64         `json:"chunk"` // rows; zero if there are no chunks
 	Workers    int           `json:"workers"`
 	Method     commit.Method `json:"via"`
 	CommitMode commit.Mode   `json:"commit"`
@@ -79,15 +79,15 @@ func (s Setting) String() string {
 	return text
 }
 
-// commitMode returns the setting without its numbers.
+// commitMode returns the setting without chunk size and workers.
 func (s Setting) commitMode() Setting {
 	return Setting{Method: s.Method, CommitMode: s.CommitMode, Indexes: s.Indexes}
 }
 
-// line returns the setting without the size of its chunks.
+// line returns the setting without its chunk size.
 func (s Setting) line() Setting { s.Chunk = 0; return s }
 
-// Name returns a line's name for people.
+// Name returns the name of a setting's line, for display.
 func (s Setting) Name() string {
 	name := string(s.Method)
 	if s.Method == Import {
@@ -105,15 +105,15 @@ func (s Setting) Name() string {
 	return fmt.Sprintf("%s, %d workers", name, s.Workers)
 }
 
-// cells tries what the grid names on an empty scratch table and returns the cells that
-// the server takes, that of the present setting included.
+// cells tries the grid's settings on an empty scratch table. It returns the cells that the
+// server supports, including the one of the current setting.
 func (r *bench) cells(ctx context.Context) ([]Cell, error) {
 	table, err := r.scratch.make(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer r.scratch.drop(ctx, table)
-	// 1. What a load does by itself, or by what was found before.
+	// 1. The default settings of a load, or those found earlier.
 	auto, err := r.resolve(ctx, table, Setting{Indexes: load.KeepIndexes})
 	if err != nil {
 		return nil, err
@@ -162,7 +162,7 @@ func (r *bench) cells(ctx context.Context) ([]Cell, error) {
 		r.note(text)
 		r.report.Notes = append(r.report.Notes, text)
 	}
-	// 3. The present setting, to compare with.
+	// 3. The current setting, for comparison.
 	if i := slices.IndexFunc(list, func(c Cell) bool { return c.Setting == current }); i >= 0 {
 		list[i].Current = true
 		return list, nil
@@ -175,7 +175,7 @@ func (r *bench) cells(ctx context.Context) ([]Cell, error) {
 	return append(list, c), nil
 }
 
-// current returns the setting that a load of the named table has now.
+// current returns the setting that loads of the named table use now.
 func (r *bench) current(ctx context.Context, auto Setting) (Setting, error) {
 	if r.scratch.registry == nil {
 		return auto, nil
@@ -196,7 +196,7 @@ func (r *bench) current(ctx context.Context, auto Setting) (Setting, error) {
 	return auto, nil
 }
 
-// commitModes returns the combinations of the grid but for chunks and workers.
+// commitModes returns the combinations of the grid without chunk sizes and workers.
 func (r *bench) commitModes(auto Setting) []Setting {
 	var list []Setting
 	for _, x := range r.Grid.Indexes {
@@ -217,13 +217,13 @@ func (r *bench) commitModes(auto Setting) []Setting {
 	return list
 }
 
-// cellsOf returns the cells of one way. The error is a *load.TableError where the server
-// does not take the way at all, and a *GridError where a size is too large.
+// cellsOf returns the cells of one combination. The error is a *load.TableError if the server
+// does not support the combination, and a *GridError if a size is too large.
 func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([]Cell, error) {
 	first, err := r.resolve(ctx, table, way)
 	var refused *load.TableError
 	if errors.As(err, &refused) && way.CommitMode == "" && way.Method != Import {
-		// What a load takes by itself does not go with every way to send rows.
+		// The default commit mode of a load does not suit every method.
 		way.CommitMode = commit.Transaction
 		if other, otherErr := r.resolve(ctx, table, way); otherErr == nil {
 			first, err = other, nil
@@ -268,12 +268,12 @@ func (r *bench) cellsOf(ctx context.Context, table string, way, auto Setting) ([
 	return list, nil
 }
 
-// resolve asks what a load with the setting would do, and whether it can be done. Zero
-// fields of the setting are set to what the load takes.
+// resolve returns the cell of a load with the setting, or an error if such a load is not
+// possible. It replaces zero fields of the setting by the load's defaults.
 func (r *bench) resolve(ctx context.Context, table string, s Setting) (Cell, error) {
 	req := r.request(table, s)
 	if s.Method != Import {
-		// The record is not needed for that, and indexes are not dropped.
+		// A registry is not needed for this, and no index may be dropped.
 		req.NoRegistry, req.Indexes = true, load.KeepIndexes
 	}
 	l, err := load.New(ctx, r.Server, req)
@@ -312,7 +312,7 @@ func (r *bench) request(table string, s Setting) load.Request {
 	return req
 }
 
-// sizes returns chunk sizes around the limits that a way has.
+// sizes returns chunk sizes around the limits of a cell.
 func sizes(c Cell, rows int64) []int64 {
 	list := []int64{100, 500, 1000, 2000, 5000, 20_000}
 	for _, l := range c.Limits {
@@ -336,6 +336,6 @@ func sizes(c Cell, rows int64) []int64 {
 	return list
 }
 
-// minChunks is the number of chunks a worker should have, for their number not to
-// matter more than their size.
+// minChunks is the minimum number of chunks per worker. With fewer, their number would matter
+// more than their size.
 const minChunks = 2

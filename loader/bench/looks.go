@@ -17,7 +17,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// A tint is a colour on light and on dark paper.
+// A tint is a colour for light and for dark backgrounds.
 type tint struct {
 	name        string
 	light, dark color.NRGBA
@@ -34,8 +34,8 @@ var (
 	limit = tint{"limit", rgb(0x5d646e), rgb(0xa3abb7)}
 )
 
-// series are the colours of ways: near Okabe and Ito's, which people with any kind of
-// colour blindness can tell apart, and with enough contrast to the paper.
+// series are the colours of lines. They are close to Okabe and Ito's, which are
+// distinguishable with any kind of colour blindness, and contrast with the background.
 var series = []tint{
 	{"series-1", rgb(0x0072b2), rgb(0x56b4e9)},
 	{"series-2", rgb(0xd55e00), rgb(0xff8f3f)},
@@ -45,17 +45,17 @@ var series = []tint{
 	{"series-6", rgb(0x44474d), rgb(0xc5c9d0)},
 }
 
-// tints are all colours of the picture.
+// tints returns all colours of the chart.
 func tints() []tint { return append([]tint{paper, ink, faint, limit}, series...) }
 
-// dashes are those of the first, second, … number of workers.
+// dashes lists the dash patterns of the first, second, … number of workers.
 var dashes = [][]vg.Length{nil, {6, 3}, {2, 2}, {8, 3, 2, 3}, {1, 3}}
 
-// glyphs are the points of the same.
+// glyphs lists the points of the first, second, … number of workers.
 var glyphs = []draw.GlyphDrawer{draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.CrossGlyph{}}
 
-// fonts of the picture: Liberation Sans measures as Arial and Helvetica do, so that what
-// fits by gonum's measure fits in a browser.
+// face is the font of the chart. Liberation Sans has the metrics of Arial and Helvetica, so
+// text that fits by gonum's measure also fits in a browser.
 var face = font.Font{Typeface: "Liberation", Variant: "Sans", Size: textSize}
 
 const bold = stdfont.WeightBold
@@ -66,7 +66,7 @@ func style(t tint) text.Style {
 	return text.Style{Color: t.light, Font: face, Handler: plot.DefaultTextHandler, XAlign: text.XLeft, YAlign: text.YBottom}
 }
 
-// looks returns how a line is drawn: colours by way, dashes and points by workers.
+// looks returns the style of a line: the colour by combination, dashes and points by workers.
 func (r *Report) looks(c *Cell) (draw.LineStyle, draw.GlyphStyle) {
 	var ways []Setting
 	var workers []int
@@ -91,8 +91,8 @@ var (
 	svgText  = regexp.MustCompile(`(?s)<text ([^>]*?font-weight:(\w+);[^>]*?font-size:([0-9.]+)px[^>]*)>([^<]*)</text>`)
 )
 
-// fitted gives every text the length that it was laid out with, whatever font the viewer
-// has.
+// fitted sets the length of every text to the one used for the layout, whatever font the
+// viewer has.
 func fitted(svg string) string {
 	return svgText.ReplaceAllStringFunc(svg, func(s string) string {
 		m := svgText.FindStringSubmatch(s)
@@ -108,7 +108,7 @@ func fitted(svg string) string {
 	})
 }
 
-// themed makes gonum's SVG follow light and dark.
+// themed makes gonum's SVG follow the viewer's light or dark mode.
 func themed(svg string, width, height float64, title string) string {
 	names := map[string]string{}
 	var light, dark strings.Builder

@@ -11,10 +11,10 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Measure is what one run took.
+// A Measure holds the results of one run.
 type Measure struct {
 	Rows    int64         `json:"rows"`
-	Elapsed time.Duration `json:"elapsed_ns"` // of Run: claims, indexes made again, all of it
+	Elapsed time.Duration `json:"elapsed_ns"` // of the whole Run, including claims and rebuilding of indexes
 	Chunks  int64         `json:"chunks"`
 	P50     time.Duration `json:"chunk_p50_ns"`
 	P99     time.Duration `json:"chunk_p99_ns"`
@@ -22,16 +22,16 @@ type Measure struct {
 	LookUps int64         `json:"looked_up"`
 	Halved  int64         `json:"halved"`
 	CPU     time.Duration `json:"client_cpu_ns"` // user and system time of this process
-	// Condensed and OnePhase are by how much CockroachDB's metrics
-	// txn.condensed_intent_spans and txn.commits1PC rose on the node that the
-	// measurement is connected to: whatever else it does counts too. -1 is unknown.
+	// Condensed and OnePhase are the increases of CockroachDB's metrics
+	// txn.condensed_intent_spans and txn.commits1PC on the node of the measurement's
+	// connection. They include all other activity of the node. -1 means unknown.
 	Condensed int64 `json:"condensed"`
 	OnePhase  int64 `json:"one_phase_commits"`
 
 	times latency.Histogram // of the chunks
 }
 
-// Rate returns the rows per second.
+// Rate returns the rows per second; 0 if Elapsed is 0.
 func (m Measure) Rate() float64 {
 	if m.Elapsed <= 0 {
 		return 0
@@ -39,7 +39,7 @@ func (m Measure) Rate() float64 {
 	return float64(m.Rows) / m.Elapsed.Seconds()
 }
 
-// run makes one run of a setting: a fresh table, a load as any other, and nothing left.
+// run makes one run of a setting: a new table, a normal load, and a clean-up.
 func (r *bench) run(ctx context.Context, s Setting, warm bool) (Measure, error) {
 	r.tell(s, warm)
 	begun := time.Now()
@@ -71,7 +71,7 @@ func (r *bench) run(ctx context.Context, s Setting, warm bool) (Measure, error) 
 	m.Elapsed, m.CPU = time.Since(start), processCPU()-cpu
 	after := r.metrics(ctx)
 	l.Close()
-	// 3. Nothing stays.
+	// 3. The clean-up.
 	if forgetErr := r.scratch.forget(ctx, l.ID); forgetErr != nil {
 		r.note(fmt.Sprintf("the record of load %s stays: %s", l.ID, server.Reason(forgetErr)))
 	}
@@ -85,13 +85,13 @@ func (r *bench) run(ctx context.Context, s Setting, warm bool) (Measure, error) 
 	return m, nil
 }
 
-// Metrics of a node of CockroachDB.
+// Metrics of a CockroachDB node.
 const (
 	condensedMetric = "txn.condensed_intent_spans"
 	onePhaseMetric  = "txn.commits1PC"
 )
 
-// counters are values of metrics; nil where they cannot be read.
+// counters holds values of metrics; nil if they cannot be read.
 type counters map[string]float64
 
 func (r *bench) metrics(ctx context.Context) counters {
@@ -118,7 +118,7 @@ func (r *bench) metrics(ctx context.Context) counters {
 	return c
 }
 
-// until returns by how much a metric rose; -1 where that is not known.
+// until returns the increase of a metric; -1 if unknown.
 func (c counters) until(later counters, name string) int64 {
 	from, ok := c[name]
 	to, ok2 := later[name]

@@ -16,8 +16,7 @@ var pageText string
 
 var page = template.Must(template.New("page").Parse(pageText))
 
-// WriteHTML writes a page that holds all of the report, the picture included, and loads
-// nothing.
+// WriteHTML writes the whole report, with the chart, as a self-contained page.
 func (r *Report) WriteHTML(w io.Writer) error {
 	svg, err := r.svg()
 	if err != nil {
@@ -37,7 +36,7 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		List      []row
 	}{
 		Report: r, Title: r.title(), Counts: r.counts(), When: r.Begun.Format(time.RFC1123), Cockroach: r.product == server.CockroachDB,
-		SVG: template.HTML(svg), // of this package's own making, names escaped
+		SVG: template.HTML(svg), // made by this package, with names escaped
 	}
 	for i := range r.Cells {
 		c := &r.Cells[i]

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// ParseChunks reads a list of sizes, 100,1000,5000; auto is nil.
+// ParseChunks parses a list of chunk sizes from 1 to most: 100,1000,5000. It returns nil for
+// "auto".
 func ParseChunks(text string, most int64) ([]int64, error) {
 	if text == "auto" {
 		return nil, nil
@@ -19,7 +20,8 @@ func ParseChunks(text string, most int64) ([]int64, error) {
 	return list, nil
 }
 
-// ParseWorkers reads a list of numbers of workers; auto is what a load takes by itself.
+// ParseWorkers parses a list of numbers of workers from 1 to most. For "auto" it returns 0,
+// the default of a load.
 func ParseWorkers(text string, most int64) ([]int, error) {
 	if text == "auto" {
 		return []int{0}, nil
@@ -35,7 +37,7 @@ func ParseWorkers(text string, most int64) ([]int, error) {
 	return workers, nil
 }
 
-// parse reads numbers with commas between them, sorted and each once.
+// parse parses comma-separated numbers and returns them sorted, without duplicates.
 func parse(text string, least, most int64) ([]int64, error) {
 	var list []int64
 	for part := range strings.SplitSeq(text, ",") {

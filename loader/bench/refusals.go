@@ -8,7 +8,7 @@ import (
 	"bulkload/loader/load"
 )
 
-// refusals are the ways that the server does not take.
+// refusals collects the combinations that the server does not support.
 type refusals struct {
 	grid        Grid
 	commitModes []Setting
@@ -19,8 +19,8 @@ func (f *refusals) add(way Setting, err error) {
 	f.commitModes, f.errs = append(f.commitModes, way), append(f.errs, err)
 }
 
-// judge returns an error where something that the user asked for cannot be measured in
-// any combination, or nothing at all.
+// judge returns an error if something that the user asked for cannot be measured in any
+// combination, or if nothing can be measured.
 func (f *refusals) judge(some bool) error {
 	if len(f.errs) > 0 && !some {
 		return f.errs[0]
@@ -44,7 +44,8 @@ func (f *refusals) judge(some bool) error {
 	return nil
 }
 
-// all returns the reason of the first where n refused ways are of a kind.
+// all returns the first error of the refused combinations that of selects, if there are at
+// least n of them.
 func (f *refusals) all(n int, of func(Setting) bool) error {
 	var first error
 	for i, s := range f.commitModes {
@@ -62,7 +63,7 @@ func (f *refusals) all(n int, of func(Setting) bool) error {
 	return first
 }
 
-// notes says what is left out.
+// notes describes what was left out.
 func (f *refusals) notes() []string {
 	var list []string
 	for i, s := range f.commitModes {

@@ -15,58 +15,58 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Report is what was measured, and what to make of it.
+// A Report holds the results of a measurement and the advice.
 type Report struct {
 	Server   string    `json:"server"`
 	Host     string    `json:"host"`
 	Database string    `json:"database"`
-	Table    string    `json:"table"` // the named one; nothing was written into it
+	Table    string    `json:"table"` // the named table; nothing was written into it
 	Kind     string    `json:"what"`
-	Rows     int64     `json:"rows"` // of each run; of files about
+	Rows     int64     `json:"rows"` // per run; an estimate for files
 	Count    int       `json:"count"`
 	Cores    int       `json:"client_cores"`
 	GOOS     string    `json:"client_os"`
 	GOARCH   string    `json:"client_arch"`
 	Begun    time.Time `json:"begun"`
 	Seconds  float64   `json:"seconds"`
-	// Ended says why it ended before every cell had Count runs; empty where all have.
+	// Ended is the reason why it ended before every cell had Count runs; empty if all have.
 	Ended  string   `json:"ended,omitempty"`
 	Cells  []Cell   `json:"cells"`
 	Advice Advice   `json:"advice"`
 	Notes  []string `json:"notes"`
 
 	product  server.Product
-	auto     Setting // what a load takes by itself
-	failure  error   // the first of a cell
+	auto     Setting // the default setting of a load
+	failure  error   // the first failure of a cell
 	registry *registry.Registry
 }
 
-// A Cell is one setting and what its runs took.
+// A Cell is one setting with the results of its runs.
 type Cell struct {
 	Setting
-	// Current says that a load of the table has this setting now.
+	// Current means that loads of the table use this setting now.
 	Current bool `json:"current"`
-	// Limits are the server's, with what one chunk uses of each; nil where there are
-	// no chunks.
+	// Limits are the server's limits, with the use that one chunk makes of each; nil if there
+	// are no chunks.
 	Limits []load.LimitPreview `json:"limits"`
-	Error  string              `json:"error,omitempty"` // why it was not measured, or not any more
+	Error  string              `json:"error,omitempty"` // why it was not measured, or not in all rounds
 	Runs   []Measure           `json:"runs"`
 
-	// Over the runs. P50 and P99 are those of the runs' own, in seconds.
+	// Summaries of the runs. P50 and P99 summarize the runs' quantiles, in seconds.
 	Rate      Interval `json:"rows_per_second"`
 	P50       Interval `json:"chunk_p50_seconds"`
 	P99       Interval `json:"chunk_p99_seconds"`
 	CPU       Interval `json:"client_cpu_seconds_per_row"`
 	Retries   int64    `json:"retries"`   // sum
-	Condensed int64    `json:"condensed"` // sum; -1 is unknown
+	Condensed int64    `json:"condensed"` // sum; -1 means unknown
 
 	rows      int64
-	limitedBy string // the limit that clamps chunks
+	limitedBy string // the limit that bounds the chunk size
 }
 
-// An Interval is a median and bounds that hold it with the given confidence, by the
-// order of the values alone. Fewer than six values cannot give 95 %: the confidence is
-// then what their range has, 1 - 2/2^n. One value has bounds equal to it, and none.
+// An Interval is a median with bounds that contain it with the given confidence, based only on
+// the order of the values. Fewer than six values cannot give 95 %: the confidence is then that
+// of their range, 1 - 2/2^n. For a single value the bounds equal it, and the confidence is 0.
 type Interval struct {
 	Center     float64 `json:"median"`
 	Lo         float64 `json:"low"`
@@ -74,7 +74,7 @@ type Interval struct {
 	Confidence float64 `json:"confidence"`
 }
 
-// maxConfidence is the confidence of intervals where there are enough values.
+// maxConfidence is the confidence of an Interval if there are enough values.
 const maxConfidence = 0.95
 
 func intervalOf(values []float64) Interval {
@@ -105,7 +105,7 @@ func (c *Cell) values(of func(Measure) float64) []float64 {
 	return list
 }
 
-// summarize fills in what is over the runs.
+// summarize computes the summaries of the runs.
 func (c *Cell) summarize() {
 	c.Rate = intervalOf(c.rates())
 	c.P50 = intervalOf(c.values(func(m Measure) float64 { return m.P50.Seconds() }))
@@ -125,8 +125,8 @@ func (c *Cell) summarize() {
 	}
 }
 
-// limit returns the limit of that name and what a chunk uses of it; nil where the server
-// has none.
+// limit returns the limit of that name and a chunk's use of it, or nil if the server has no
+// such limit.
 func (c *Cell) limit(name string) *load.LimitPreview {
 	for i := range c.Limits {
 		if c.Limits[i].Name == name && c.Limits[i].Max > 0 {
@@ -147,13 +147,13 @@ func (r *Report) measured() []*Cell {
 	return list
 }
 
-// A Mark is a limit as it is drawn: the most rows of a chunk that it allows.
+// A Mark is a limit in a chart: the maximum number of rows per chunk that it allows.
 type Mark struct {
 	Name string
 	Rows int64
 }
 
-// marks returns the limits that lie within, or not far above, the measured sizes.
+// marks returns the limits within the measured sizes or not far above them.
 func (r *Report) marks() []Mark {
 	var largest int64
 	for _, c := range r.measured() {
@@ -173,10 +173,10 @@ func (r *Report) marks() []Mark {
 	return list
 }
 
-// marksUpTo times the largest measured chunk is as far as limits are shown.
+// marksUpTo bounds the shown limits, as a multiple of the largest measured chunk.
 const marksUpTo = 4
 
-// lines returns the cells with chunks in lines, each sorted by the size of its chunks.
+// lines groups the cells with chunks into lines, each sorted by chunk size.
 func (r *Report) lines() [][]*Cell {
 	var list [][]*Cell
 	for _, c := range r.measured() {
@@ -196,11 +196,11 @@ func (r *Report) lines() [][]*Cell {
 	return list
 }
 
-// origin is that of tunings which this package saves.
+// origin marks the tunings saved by this package.
 const origin = registry.ByBench
 
-// Save keeps the advice in the registry, where loads of the table with --chunk auto
-// begin from it.
+// Save stores the advice in the registry. Later loads of the table with --chunk auto begin
+// with it.
 func (r *Report) Save(ctx context.Context, reg *registry.Registry) error {
 	s := r.Advice.Use
 	if s == (Setting{}) {

@@ -19,34 +19,34 @@ import (
 	"bulkload/loader/server"
 )
 
-// scratch makes and drops the tables that runs load into. Their names hold the id of the
-// measurement, which its session has too: what a killed one has left is told from what
-// another one uses.
+// scratch makes and drops the tables that runs load into. The table names contain the id of
+// the measurement, as does the name of its session. That distinguishes the leftovers of a
+// killed measurement from tables in use.
 type scratch struct {
 	*Bench
 	id       string
 	pool     *pgxpool.Pool
 	registry *registry.Registry // nil with NoRegistry
-	asked    pgx.Identifier     // the named table as it was asked for
-	like     *server.Table      // the named table; nil where it is missing
-	target   string             // its name as the registry has it
+	asked    pgx.Identifier     // the named table as requested
+	like     *server.Table      // the named table; nil if it does not exist
+	target   string             // name of the named table in the registry
 	made     int
-	there    []string // tables that were made and not dropped
+	there    []string // tables made and not dropped yet
 	notes    []string
 }
 
 const scratchPrefix = "loader_bench_"
 
-// scratchName is that of a scratch table: the id of its measurement, and a number.
+// scratchName matches the name of a scratch table: the id of its measurement, and a number.
 var scratchName = regexp.MustCompile(`loader_bench_([0-9a-z]{8})_\d+`)
 
-// sessionName is the application_name of a measurement's own session.
+// sessionName returns the application_name of a measurement's own session.
 func sessionName(id string) string { return "loader bench " + id }
 
-// cleanTimeout bounds what is done at the end, also after the user's second Ctrl-C.
+// cleanTimeout bounds each clean-up step, also after the user's second Ctrl-C.
 const cleanTimeout = 30 * time.Second
 
-// openScratch looks at the named table and removes what dead measurements have left.
+// openScratch describes the named table and removes the leftovers of dead measurements.
 func openScratch(ctx context.Context, b *Bench) (*scratch, error) {
 	req := b.Request()
 	s := &scratch{Bench: b, id: registry.NewID()}
@@ -90,7 +90,7 @@ func (s *scratch) look(ctx context.Context, req load.Request) error {
 	return s.sweep(ctx)
 }
 
-// creatable returns why a load does not make its table.
+// creatable returns the reason why a load cannot create its table, or nil.
 func (s *scratch) creatable(ctx context.Context, req load.Request) error {
 	d := req.Dataset.Fresh()
 	defer d.Close()
@@ -101,7 +101,7 @@ func (s *scratch) creatable(ctx context.Context, req load.Request) error {
 	return err
 }
 
-// sweep drops the scratch tables of measurements that have no session any more.
+// sweep drops the scratch tables of measurements whose session has ended.
 func (s *scratch) sweep(ctx context.Context) error {
 	found, err := s.pool.Query(ctx, `SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind = 'r' AND c.relname LIKE 'loader\_bench\_%'`)
@@ -127,8 +127,7 @@ func (s *scratch) sweep(ctx context.Context) error {
 		m := scratchName.FindStringSubmatch(text)
 		return m != nil && !slices.Contains(alive, sessionName(m[1]))
 	}
-	// The records first: forgetting one ends the sessions that may still hold its
-	// table.
+	// The records first: forgetting a load ends the sessions that may still lock its table.
 	if s.registry != nil {
 		list, err := s.registry.List(ctx)
 		if err != nil {
@@ -161,7 +160,7 @@ func (s *scratch) say(text string) {
 	}
 }
 
-// alive returns the names of the sessions of measurements.
+// alive returns the session names of the running measurements.
 func (s *scratch) alive(ctx context.Context) ([]string, error) {
 	q := `SELECT COALESCE(application_name, '') FROM pg_catalog.pg_stat_activity WHERE application_name LIKE 'loader bench %'`
 	if s.Server.Product == server.CockroachDB {
@@ -178,7 +177,7 @@ func (s *scratch) alive(ctx context.Context) ([]string, error) {
 	return list, nil
 }
 
-// identifier returns the full name of a scratch table: beside the named one.
+// identifier returns the full name of a scratch table, in the schema of the named table.
 func (s *scratch) identifier(table string) pgx.Identifier {
 	if s.like != nil {
 		return pgx.Identifier{s.like.Name[0], table}
@@ -186,11 +185,11 @@ func (s *scratch) identifier(table string) pgx.Identifier {
 	return append(slices.Clone(s.asked[:len(s.asked)-1]), table)
 }
 
-// name returns it as a request has it.
+// name returns the full name of a scratch table as a request takes it.
 func (s *scratch) name(table string) string { return s.identifier(table).Sanitize() }
 
-// make makes an empty table like the named one. Where there is none, the load itself
-// makes the table.
+// make creates an empty table like the named table. If that does not exist, make only reserves
+// the name: the load creates the table.
 func (s *scratch) make(ctx context.Context) (string, error) {
 	s.made++
 	table := fmt.Sprintf("%s%s_%d", scratchPrefix, s.id, s.made)
@@ -201,7 +200,7 @@ func (s *scratch) make(ctx context.Context) (string, error) {
 	to := s.identifier(table).Sanitize()
 	ddl := "CREATE TABLE " + to + " (LIKE " + s.like.Name.Sanitize() + " INCLUDING ALL)"
 	if s.Server.Product == server.CockroachDB {
-		// LIKE leaves out column families and foreign keys there.
+		// On CockroachDB, LIKE omits column families and foreign keys.
 		var create string
 		if err := s.pool.QueryRow(ctx, `SELECT create_statement FROM [SHOW CREATE TABLE `+s.like.Name.Sanitize()+`]`).Scan(&create); err != nil {
 			return table, fmt.Errorf("read how table %s is made: %w", s.target, err)
@@ -227,7 +226,7 @@ func (s *scratch) make(ctx context.Context) (string, error) {
 	return table, nil
 }
 
-// once keeps a note for the report.
+// once adds a note to the report, unless it is already there.
 func (s *scratch) once(text string) {
 	if !slices.Contains(s.notes, text) {
 		s.notes = append(s.notes, text)
@@ -235,7 +234,7 @@ func (s *scratch) once(text string) {
 	}
 }
 
-// makeBare makes a table as make does, without secondary indexes.
+// makeBare is make without secondary indexes.
 func (s *scratch) makeBare(ctx context.Context) (string, error) {
 	table, err := s.make(ctx)
 	if err != nil || s.like == nil {
@@ -256,8 +255,7 @@ func (s *scratch) makeBare(ctx context.Context) (string, error) {
 	return table, nil
 }
 
-// resolved is told that a scratch table is there, to learn the schema of a named table
-// that is not.
+// resolved learns the schema from a scratch table if the named table does not exist.
 func (s *scratch) resolved(ctx context.Context, table string) error {
 	if s.target != "" {
 		return nil
@@ -270,8 +268,8 @@ func (s *scratch) resolved(ctx context.Context, table string) error {
 	return nil
 }
 
-// settle makes CockroachDB remove the rows of dropped scratch tables soon, not in a day.
-// Where the user may not say so, they stay as long as those of any dropped table.
+// settle makes CockroachDB remove the rows of a dropped scratch table after a minute instead
+// of a day. Without the privilege for that, they stay as long as those of any dropped table.
 func (s *scratch) settle(ctx context.Context, table string) {
 	if s.Server.Product == server.CockroachDB {
 		ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
@@ -280,7 +278,7 @@ func (s *scratch) settle(ctx context.Context, table string) {
 	}
 }
 
-// drop drops a scratch table, also after ctx has ended.
+// drop drops a scratch table, even if ctx has ended.
 func (s *scratch) drop(ctx context.Context, table string) {
 	ctx = context.WithoutCancel(ctx)
 	s.settle(ctx, table)
@@ -297,8 +295,8 @@ func (s *scratch) dropTable(ctx context.Context, name pgx.Identifier) error {
 	return s.exec(ctx, "DROP TABLE IF EXISTS "+name.Sanitize())
 }
 
-// forget removes the record of a load into a scratch table, also of one that has not
-// made its indexes again.
+// forget removes the record of a load into a scratch table, even if the load has not rebuilt
+// its indexes.
 func (s *scratch) forget(ctx context.Context, id string) error {
 	if s.registry == nil || id == "" {
 		return nil
@@ -310,8 +308,8 @@ func (s *scratch) forget(ctx context.Context, id string) error {
 		return err
 	}
 	if rec.Job != 0 && rec.State != registry.Done {
-		// An IMPORT that nobody waits for keeps its table offline. That it has ended
-		// meanwhile is no fault.
+		// An IMPORT that nobody waits for keeps its table offline. An error may only mean that
+		// it has ended meanwhile.
 		_, _ = s.pool.Exec(ctx, fmt.Sprintf("CANCEL JOB %d", rec.Job))
 	}
 	if err := s.registry.Restore(ctx, id, func(registry.Index) error { return nil }); err != nil {
@@ -320,7 +318,7 @@ func (s *scratch) forget(ctx context.Context, id string) error {
 	return s.registry.Forget(ctx, id)
 }
 
-// close drops what is left and ends the session.
+// close drops the remaining tables and closes the session.
 func (s *scratch) close(ctx context.Context) {
 	for _, t := range slices.Clone(s.there) {
 		s.drop(ctx, t)
@@ -328,10 +326,10 @@ func (s *scratch) close(ctx context.Context) {
 	server.ClosePool(s.pool)
 }
 
-// offline is the SQLSTATE of CockroachDB for a table that an IMPORT has taken offline.
+// offline is CockroachDB's SQLSTATE for a table that an IMPORT has taken offline.
 const offline = pgerrcode.ObjectNotInPrerequisiteState
 
-// exec runs a statement that may be run twice, and again where the server says so.
+// exec executes a statement that is safe to repeat, with retries after transient errors.
 func (s *scratch) exec(ctx context.Context, sql string) error {
 	var failed error
 	p := server.RetryPolicy{Judge: func(err error) bool { return server.MayPass(err) || server.Code(err) == offline }}
@@ -340,16 +338,16 @@ func (s *scratch) exec(ctx context.Context, sql string) error {
 		return failed
 	})
 	if err != nil {
-		err = failed // also when ctx ended meanwhile
+		err = failed // also if ctx ended meanwhile
 	}
 	return err
 }
 
-// body returns what follows the name in a CREATE TABLE of CockroachDB, without the
-// statements that may follow it.
+// body returns the text after the name in CockroachDB's CREATE TABLE, without the statements
+// that may follow it.
 func body(create string) string {
 	quoted, start, depth := false, -1, 0
-	var text byte // the quote of a string
+	var text byte // the quote of the current string, or 0
 	for i := 0; i < len(create); i++ {
 		c := create[i]
 		switch {

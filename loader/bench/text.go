@@ -11,7 +11,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// WriteText writes the table, a small chart of at most width columns, and the answer.
+// WriteText writes a table of the cells, a bar chart of at most width columns, and the advice.
 func (r *Report) WriteText(w io.Writer, width int) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s a run, %s; %s\n\n", thousands(fmt.Sprint(r.Rows)), r.unit(), r.Server, r.counts())
@@ -26,7 +26,7 @@ func (r *Report) WriteText(w io.Writer, width int) error {
 	return err
 }
 
-// unit names the rows.
+// unit returns the noun for the rows.
 func (r *Report) unit() string {
 	for _, k := range dataset.Kinds() {
 		if k.Kind == r.Kind && k.Unit == "rows" {
@@ -36,7 +36,7 @@ func (r *Report) unit() string {
 	return "rows of " + strings.ToUpper(r.Kind)
 }
 
-// counts says how many runs each cell has, and what the intervals mean.
+// counts describes the number of runs per cell and the confidence intervals.
 func (r *Report) counts() string {
 	least, most := math.MaxInt, 0
 	confidence := 1.0
@@ -61,7 +61,7 @@ func (r *Report) counts() string {
 	return text
 }
 
-// table writes a line for each cell.
+// table writes one line per cell.
 func (r *Report) table(b *strings.Builder) {
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
 	cockroach := r.product == server.CockroachDB
@@ -92,7 +92,7 @@ func (r *Report) table(b *strings.Builder) {
 		if cockroach {
 			uses, share, condensed := "-", "-", "-"
 			if len(c.Runs) > 0 {
-				condensed = "not readable" // 26.1 refuses its metrics by default
+				condensed = "not readable" // 26.1 refuses access to its metrics by default
 			}
 			if l := c.limit(server.IntentSetting); l != nil {
 				uses, share = fmt.Sprint(l.Uses), percent(l.Share)
@@ -125,7 +125,7 @@ func orDash(s string) string {
 	return s
 }
 
-// millis prints seconds in milliseconds.
+// millis formats seconds as milliseconds.
 func millis(s float64) string {
 	if s >= 0.1 {
 		return thousands(fmt.Sprintf("%.0f", 1000*s))
@@ -133,7 +133,7 @@ func millis(s float64) string {
 	return fmt.Sprintf("%.1f", 1000*s)
 }
 
-// percent prints a share.
+// percent formats a fraction as a percentage.
 func percent(x float64) string {
 	if x < 0.1 {
 		return fmt.Sprintf("%.1f %%", 100*x)
@@ -141,7 +141,7 @@ func percent(x float64) string {
 	return fmt.Sprintf("%.0f %%", 100*x)
 }
 
-// bounds prints an interval's.
+// bounds formats the bounds of an interval.
 func (i Interval) bounds() string {
 	if i.Confidence == 0 {
 		return ""
@@ -149,11 +149,11 @@ func (i Interval) bounds() string {
 	return fmt.Sprintf("[%s to %s]", grouped(i.Lo), grouped(i.Hi))
 }
 
-// eighths are the parts of a block of a bar.
+// eighths are the partial blocks at the end of a bar.
 var eighths = []string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}
 
-// bars draws the rates, a bar for each cell and a line of bars after the other, the
-// limits between the bars that they separate.
+// bars draws the rates line by line, with one bar per cell. A limit is drawn between the bars
+// that it separates.
 func (r *Report) bars(b *strings.Builder, width int) {
 	var most float64
 	for _, c := range r.measured() {
@@ -189,7 +189,7 @@ func (r *Report) bars(b *strings.Builder, width int) {
 	}
 }
 
-// applies reports whether a limit is one of the cell's way.
+// applies reports whether a limit applies to the cell.
 func applies(c *Cell, m Mark) bool {
 	l := c.limit(m.Name)
 	return l != nil && l.MaxRows == m.Rows

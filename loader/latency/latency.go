@@ -1,5 +1,5 @@
-// Package latency keeps times in memory that does not grow with their number, and returns
-// quantiles of them.
+// Package latency records times in a constant amount of memory and computes their quantiles.
+// It measures nothing itself.
 package latency
 
 import (
@@ -8,28 +8,28 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Times up to longest are told apart, to digits significant decimal digits: a quantile is
-// off by less than one in a hundred. Longer ones count as longest.
+// Times up to longest are resolved to digits significant decimal digits, so a quantile is off
+// by less than one in a hundred. Longer times count as longest.
 const (
 	longest = 24 * time.Hour
 	digits  = 2
 )
 
-// A Histogram counts times. The zero value is empty and ready for use. It is for one
-// goroutine at a time.
+// A Histogram counts times. The zero value is empty and ready for use. It is not safe for
+// concurrent use.
 type Histogram struct{ counts *hdrhistogram.Histogram }
 
-// Add counts a time.
+// Add records a time. Negative times count as zero.
 func (h *Histogram) Add(d time.Duration) {
 	if h.counts == nil {
 		h.counts = hdrhistogram.New(1, int64(longest), digits)
 	}
-	// No time from 0 to longest is an error.
+	// RecordValue fails only outside 0 to longest.
 	_ = h.counts.RecordValue(int64(min(max(d, 0), longest)))
 }
 
-// Quantile returns the time that the q-th part of all times, from 0 to 1, does not exceed;
-// zero where there are none.
+// Quantile returns the time that the fraction q of all times, from 0 to 1, does not exceed. It
+// returns zero if there are none.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	if h.counts == nil {
 		return 0

@@ -15,17 +15,17 @@ import (
 	"bulkload/loader/server"
 )
 
-// Data is a database in DefaultDir, whether a server runs on it or not.
+// Data is a database in DefaultDir, running or not.
 type Data struct {
 	Product server.Product
-	Version string // the major version: "15", or "21.1" of CockroachDB
+	Version string // the major version: "15", or "21.1" for CockroachDB
 	Dir     string
 }
 
-// String says what the data is and where: "PostgreSQL 15 in /var/…".
+// String returns product, version and directory: "PostgreSQL 15 in /var/…".
 func (d Data) String() string { return fmt.Sprintf("%s %s in %s", d.Product, d.Version, d.Dir) }
 
-// List returns the databases in a directory; empty is DefaultDir.
+// List returns the databases in dir; an empty dir means DefaultDir.
 func List(dir string) ([]Data, error) {
 	dir, err := baseDir(dir)
 	if err != nil {
@@ -44,13 +44,13 @@ func List(dir string) ([]Data, error) {
 	return list, nil
 }
 
-// The names of the directories of databases, before their versions.
+// Prefixes of the directory names of databases; the version follows.
 const (
 	postgresName  = "postgresql-"
 	cockroachName = "cockroach-v"
 )
 
-// dataOf reads what a directory is from its name.
+// dataOf derives product and version from the name of a directory.
 func dataOf(dir string) (Data, bool) {
 	name := filepath.Base(dir)
 	if v, ok := strings.CutPrefix(name, postgresName); ok {
@@ -60,7 +60,7 @@ func dataOf(dir string) (Data, bool) {
 	return Data{server.CockroachDB, v, dir}, ok
 }
 
-// Made reports whether anything was ever kept in the data.
+// Made reports whether the database was ever initialized.
 func (d Data) Made() bool {
 	name := "data"
 	if d.Product == server.PostgreSQL {
@@ -70,18 +70,18 @@ func (d Data) Made() bool {
 	return err == nil
 }
 
-// choiceName is the file that says which database is meant.
+// choiceName is the file that records the chosen database.
 const choiceName = "choice.json"
 
-// A choice is the content of that file.
+// A choice is the content of the choice file.
 type choice struct {
-	Name string // of the directory
-	Path string // of the binaries that were used
+	Name string // of the database's directory
+	Path string // of the binaries used when it was chosen
 }
 
-// Meant returns the database that Start takes when its options name none: the one that
-// was started first, or that was chosen since with Options.Choose; without a note of
-// that, one that Keep keeps running. It is false where there is neither.
+// Meant returns the database that Start uses if its options name none. That is the database
+// started first, or one chosen later with Options.Choose. If no choice is recorded, it is a
+// database that Keep keeps running. The bool is false if there is neither.
 func Meant(dir string) (Data, bool) {
 	d, _, ok := meant(dir)
 	return d, ok
@@ -95,7 +95,7 @@ func meant(dir string) (Data, choice, bool) {
 	var c choice
 	if base, err := baseDir(dir); err == nil {
 		if b, err := os.ReadFile(filepath.Join(base, choiceName)); err == nil {
-			_ = json.Unmarshal(b, &c) // a damaged one names nothing
+			_ = json.Unmarshal(b, &c) // a damaged file makes no choice
 		}
 	}
 	for _, d := range list {
@@ -111,8 +111,8 @@ func meant(dir string) (Data, choice, bool) {
 	return Data{}, choice{}, false
 }
 
-// binary returns a binary for the data: that of the running server, else one of the same
-// version that is installed or can be fetched.
+// binary returns a server binary for the data: that of the running server, or else one of the
+// same version that is installed or can be fetched.
 func (d Data) binary(ctx context.Context, c choice, r Reporter) (Binary, error) {
 	if s, err := readState(d.Dir); err == nil && s.Path != "" {
 		db := &DB{URL: s.URL}
@@ -150,7 +150,7 @@ func (d Data) binary(ctx context.Context, c choice, r Reporter) (Binary, error) 
 	return Provide(ctx, d.Product, n, r)
 }
 
-// choose writes down which database is meant.
+// choose records the database as the chosen one.
 func (db *DB) choose() error {
 	b, err := json.Marshal(choice{Name: filepath.Base(db.Dir), Path: db.Path})
 	if err != nil {
@@ -167,7 +167,7 @@ func (db *DB) choose() error {
 	return f.Finish()
 }
 
-// baseDir returns the directory of all databases.
+// baseDir returns the directory of all databases; an empty dir means DefaultDir.
 func baseDir(dir string) (string, error) {
 	if dir == "" {
 		return DefaultDir()
@@ -175,7 +175,7 @@ func baseDir(dir string) (string, error) {
 	return dir, nil
 }
 
-// dataDir returns the directory of a binary's data in base.
+// dataDir returns the directory in base for the data of a binary's version.
 func dataDir(base string, b Binary) string {
 	if b.Product == server.PostgreSQL {
 		return filepath.Join(base, postgresName+major(b.Version))
@@ -183,14 +183,14 @@ func dataDir(base string, b Binary) string {
 	return filepath.Join(base, cockroachName+majorMinor(b.Version))
 }
 
-// A Stopped says what became of a database of StopAll.
+// A Stopped is the result of StopAll for one database.
 type Stopped struct {
 	Data
-	Used bool // another command uses it, and stops it when it ends
+	Used bool // another command uses it, and will stop it at its end
 }
 
-// StopAll stops the servers of all databases in a directory; empty is DefaultDir. None of
-// them is kept running any more. It returns those that ran.
+// StopAll stops the servers of all databases in dir and revokes Keep for them. An empty dir
+// means DefaultDir. It returns the databases whose servers ran.
 func StopAll(ctx context.Context, dir string) ([]Stopped, error) {
 	list, err := List(dir)
 	if err != nil {
@@ -208,7 +208,7 @@ func StopAll(ctx context.Context, dir string) ([]Stopped, error) {
 	return stopped, err
 }
 
-// stopKept stops a server and ends its being kept.
+// stopKept revokes Keep and stops the server unless another command uses it.
 func (db *DB) stopKept(ctx context.Context) (ran, used bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
@@ -230,7 +230,7 @@ func (db *DB) stopKept(ctx context.Context) (ran, used bool, err error) {
 	return ran, false, nil
 }
 
-// ran reports whether a server was started in the directory that was not stopped since.
+// ran reports whether a server was started in the directory and not stopped since.
 func (db *DB) ran() bool {
 	pid := filepath.Join(db.data(), "postmaster.pid")
 	if db.Product == server.CockroachDB {
@@ -240,9 +240,9 @@ func (db *DB) ran() bool {
 	return err == nil
 }
 
-// RemoveAll stops the servers of all databases in a directory and deletes the data,
-// whether a server can be started on it or not; empty is DefaultDir. What another command
-// uses stays, which is an error. It returns the directories that are gone.
+// RemoveAll stops the servers of all databases in dir and deletes the data, even if no server
+// can be started on it. An empty dir means DefaultDir. A database in use by another command
+// stays, which is an error. RemoveAll returns the deleted directories.
 func RemoveAll(ctx context.Context, dir string) ([]string, error) {
 	list, err := List(dir)
 	if err != nil {

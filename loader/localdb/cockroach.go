@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// startCockroach starts a single node that listens on the loopback address only, at
-// a port that it keeps over restarts. Without certificates it is insecure: whoever can
-// log in to this machine can reach it.
+// startCockroach starts a single node. The node listens only on the loopback address, at a
+// port that stays the same after a restart. Without certificates it is insecure: anyone who
+// can log in to this machine can connect.
 func (db *DB) startCockroach(ctx context.Context) (*process, error) {
 	if db.port == 0 {
 		db.port = db.lastPort()
@@ -25,7 +25,7 @@ func (db *DB) startCockroach(ctx context.Context) (*process, error) {
 	os.Remove(urlFile)
 	security, host := "--insecure", "127.0.0.1"
 	if db.certsDir != "" {
-		security, host = "--certs-dir="+db.certsDir, "localhost" // the name that is in certificates
+		security, host = "--certs-dir="+db.certsDir, "localhost" // the name in the certificates
 	}
 	cmd := exec.Command(db.Path, "start-single-node", security,
 		"--store", db.data(),
@@ -67,8 +67,8 @@ func (db *DB) startCockroach(ctx context.Context) (*process, error) {
 	return p, db.await(ctx, p, db.log())
 }
 
-// lastPort returns the port that the node had when it ran before, so that a URL that
-// was written down goes on to work; 0 where there is none.
+// lastPort returns the port of the node's previous run, or 0 if there is none. Reusing it
+// keeps saved URLs valid.
 func (db *DB) lastPort() int {
 	b, err := os.ReadFile(filepath.Join(db.Dir, "url"))
 	if err != nil {
@@ -89,14 +89,14 @@ func portOf(rawURL string) (int, error) {
 	return strconv.Atoi(u.Port())
 }
 
-// stopCockroach stops the node whose pid file is in the directory.
+// stopCockroach stops the node of the pid file in the directory.
 func (db *DB) stopCockroach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	return db.endProcess(ctx, filepath.Join(db.Dir, "pid"), interrupt)
 }
 
-// endProcess asks the process of a pid file to end, and ends it if it does not.
+// endProcess asks the process of a pid file to end, and kills it if it does not.
 func (db *DB) endProcess(ctx context.Context, pidFile string, ask func(*os.Process) error) error {
 	b, err := os.ReadFile(pidFile)
 	if err != nil {
@@ -107,7 +107,7 @@ func (db *DB) endProcess(ctx context.Context, pidFile string, ask func(*os.Proce
 	if err != nil {
 		return fmt.Errorf("read the pid file: %w", err)
 	}
-	// The pid may be another process's by now; only the server itself answers.
+	// The pid may have been reused; only the server itself answers.
 	if db.answers(ctx) != nil {
 		return nil
 	}
@@ -122,7 +122,7 @@ func (db *DB) endProcess(ctx context.Context, pidFile string, ask func(*os.Proce
 	for wait := 10 * time.Millisecond; alive(p); wait = min(wait*3/2, 200*time.Millisecond) {
 		select {
 		case <-ctx.Done():
-			// Nothing is lost: what it confirmed is on disk.
+			// Nothing is lost: confirmed data is on disk.
 			return p.Kill()
 		case <-time.After(wait):
 		}

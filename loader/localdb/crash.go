@@ -11,8 +11,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// Crash kills a temporary server as a power cut would, and Restart starts it again
-// over the same data and at the same addresses. For tests.
+// Crash kills a temporary server, like a power failure. Restart starts it again with the same
+// data and addresses. It is for tests.
 func (db *DB) Crash() error {
 	if !db.temporary {
 		return errors.New("only temporary servers are crashed")
@@ -20,9 +20,9 @@ func (db *DB) Crash() error {
 	return db.process.kill()
 }
 
-// Halt stops a temporary server as an administrator does: PostgreSQL fast, which ends
-// every session with 57P01, CockroachDB after it has drained. Restart starts it again.
-// For tests.
+// Halt stops a temporary server like an administrator: PostgreSQL with a fast shutdown, which
+// ends every session with 57P01, CockroachDB with a drain. Restart starts it again. It is for
+// tests.
 func (db *DB) Halt(ctx context.Context) error {
 	if !db.temporary {
 		return errors.New("only temporary servers are halted")
@@ -40,7 +40,7 @@ func (db *DB) Halt(ctx context.Context) error {
 	}
 }
 
-// Running reports whether the process of a temporary server is alive. For tests.
+// Running reports whether the process of a temporary server is alive. It is for tests.
 func (db *DB) Running() bool {
 	select {
 	case <-db.process.ended:
@@ -50,7 +50,7 @@ func (db *DB) Running() bool {
 	}
 }
 
-// Restart starts a temporary server again after Crash or Halt.
+// Restart starts a temporary server again after Crash or Halt. It is for tests.
 func (db *DB) Restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
@@ -65,8 +65,8 @@ func (db *DB) Restart(ctx context.Context) error {
 			db.process = p
 			return nil
 		}
-		// The backends of a postmaster that was killed notice it one by one, and say so
-		// in the same log, where theirs may be the last word.
+		// The backends of a killed postmaster notice its death one by one and write to the
+		// same log, so its last line may be theirs.
 		after, _ := os.ReadFile(db.log())
 		if !bytes.Contains(bytes.TrimPrefix(after, before), []byte("shared memory block")) {
 			return err

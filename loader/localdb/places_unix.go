@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stateDir returns where the user's private database is kept.
+// stateDir returns the directory for the user's private databases.
 func stateDir() (string, error) {
 	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
-		// PostgreSQL does not run as root, and no other user enters root's home.
+		// PostgreSQL does not run as root, and no other user can enter root's home.
 		return "/var/lib/loader", nil
 	}
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
@@ -35,7 +35,7 @@ func stateDir() (string, error) {
 	return home, nil
 }
 
-// cacheDir returns where the user's fetched binaries are kept.
+// cacheDir returns the directory for the user's fetched binaries.
 func cacheDir() (string, error) {
 	if os.Geteuid() == 0 {
 		if runtime.GOOS == "darwin" {
@@ -50,7 +50,7 @@ func cacheDir() (string, error) {
 	return dir, nil
 }
 
-// canMake reports whether a directory is there or can be made, and can be written to.
+// canMake reports whether a directory exists or can be made, and is writable.
 func canMake(dir string) bool {
 	for {
 		info, err := os.Stat(dir)
@@ -65,8 +65,8 @@ func canMake(dir string) bool {
 	}
 }
 
-// homeless returns the place of a user without a home, which is not lost when the machine
-// starts anew. What another user has put there is not used.
+// homeless returns the directory of a user without a home. It survives a reboot. It is an
+// error if another user owns the directory or can write to it.
 func homeless(name string) (string, error) {
 	base := filepath.Join("/var/tmp", fmt.Sprintf("loader-%d", os.Geteuid()))
 	if err := os.Mkdir(base, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

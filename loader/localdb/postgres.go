@@ -18,15 +18,15 @@ import (
 	"bulkload/loader/server"
 )
 
-// longestSocket is the length that a socket's path may have; sockaddr_un has 108
-// bytes on Linux and 104 on macOS, with a terminator.
+// longestSocket is the maximum length of a socket path. sockaddr_un has 108 bytes on Linux and
+// 104 on macOS, including a terminator.
 const longestSocket = 103
 
 func (db *DB) data() string { return filepath.Join(db.Dir, "data") }
 func (db *DB) log() string  { return filepath.Join(db.Dir, "server.log") }
 
-// startPostgres makes the data directory where it is missing, and starts a server
-// that listens on a unix socket in a directory that only its user can enter.
+// startPostgres initializes the data directory if needed, and starts a server that listens on
+// a Unix socket in a directory that only its user can enter.
 func (db *DB) startPostgres(ctx context.Context) (*process, error) {
 	run, err := runner(db.Dir, db.Path)
 	if err != nil {
@@ -73,8 +73,8 @@ func (db *DB) startPostgres(ctx context.Context) (*process, error) {
 	return p, db.await(ctx, p, db.log())
 }
 
-// initdb makes the data directory under another name first, so that it is there as a
-// whole or not at all, and removes what a command that was killed while it did so left.
+// initdb creates the data directory under a temporary name, so that it appears complete or not
+// at all. It also removes the leftovers of a killed command.
 func (db *DB) initdb(ctx context.Context, run asUser) error {
 	left, err := filepath.Glob(filepath.Join(db.Dir, "new-*"))
 	if err != nil {
@@ -108,22 +108,22 @@ func (db *DB) initdb(ctx context.Context, run asUser) error {
 	cmd.Dir = dir
 	run.apply(cmd)
 	detach(cmd, true)
-	runtime.LockOSThread() // to which detach has tied it
+	runtime.LockOSThread() // detach ties initdb to this thread
 	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		return fmt.Errorf("initdb of %s: %s (%w)", db.Binary, lines[len(lines)-1], err)
 	}
-	// What is there without PG_VERSION is not a database.
+	// A directory without PG_VERSION is not a database.
 	if err := os.RemoveAll(db.data()); err != nil {
 		return err
 	}
 	return os.Rename(data, db.data())
 }
 
-// removeLeft removes a directory in which the last child of a killed initdb may still be
-// writing, for the moments that it takes to notice.
+// removeLeft removes a directory. The last child of a killed initdb may still write to it for
+// a moment, so removeLeft retries.
 func removeLeft(ctx context.Context, dir string) error {
 	for {
 		err := os.RemoveAll(dir)
@@ -138,8 +138,8 @@ func removeLeft(ctx context.Context, dir string) error {
 	}
 }
 
-// stopOrphan stops a server that runs in the data directory and that nobody knows how to
-// reach: the command that started it was killed before it could write that down.
+// stopOrphan stops a server that runs in the data directory although no state describes it:
+// the command that started it was killed before it wrote the state.
 func (db *DB) stopOrphan(ctx context.Context) {
 	if db.Product == server.CockroachDB {
 		b, err := os.ReadFile(filepath.Join(db.Dir, "url"))
@@ -150,11 +150,11 @@ func (db *DB) stopOrphan(ctx context.Context) {
 		for end := time.Now().Add(stopTimeout / 2); db.answers(ctx) != nil && time.Now().Before(end) && db.runs(); {
 			time.Sleep(50 * time.Millisecond)
 		}
-		_ = db.stopCockroach(ctx) // whether a server can be started is found out at once
+		_ = db.stopCockroach(ctx) // an error does not matter: the next start shows whether one can run
 		return
 	}
 	if _, err := os.Stat(filepath.Join(db.data(), "postmaster.pid")); err == nil {
-		_ = db.stopPostgres(ctx) // it fails where the file is stale, which the server itself finds out
+		_ = db.stopPostgres(ctx) // it fails for a stale file, which the server detects itself
 	}
 }
 
@@ -176,8 +176,8 @@ func (db *DB) runs() bool {
 	return alive(node)
 }
 
-// stopPostgres stops the server in the data directory, by whomever it was started.
-// pg_ctl knows a stale pid file from a running server.
+// stopPostgres stops the server in the data directory, whoever started it. pg_ctl
+// distinguishes a stale pid file from a running server.
 func (db *DB) stopPostgres(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
@@ -204,21 +204,21 @@ func (db *DB) stopPostgres(ctx context.Context) error {
 	return nil
 }
 
-// stopWithoutBinaries stops a server whose programs are gone, or are not known.
+// stopWithoutBinaries stops a server whose binaries are gone or unknown.
 func (db *DB) stopWithoutBinaries(ctx context.Context) error {
 	pidFile := filepath.Join(db.data(), "postmaster.pid")
 	b, err := os.ReadFile(pidFile)
 	if err != nil {
 		return nil // not running
 	}
-	// pid, data directory, time, port, socket's directory
+	// Lines: pid, data directory, start time, port, socket directory.
 	if lines := strings.Split(string(b), "\n"); db.URL == "" && len(lines) > 4 {
 		db.URL = fmt.Sprintf("postgres://postgres@/postgres?host=%s&port=%s", url.QueryEscape(lines[4]), strings.TrimSpace(lines[3]))
 	}
 	return db.endProcess(ctx, pidFile, func(p *os.Process) error { return p.Signal(os.Interrupt) })
 }
 
-// freePort returns a TCP port of the loopback address that nobody listens on.
+// freePort returns a free TCP port on the loopback address.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

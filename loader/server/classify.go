@@ -11,38 +11,38 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A Class says what an error of the database means for what was sent.
+// A Class is the meaning of a database error for the statement that was sent.
 type Class int
 
-// The classes of error, from facts measured on CockroachDB and PostgreSQL; the
+// The classes of errors. They follow from measurements on CockroachDB and PostgreSQL; the
 // table test of Classify lists the codes.
 const (
-	// Permanent: repeating it would fail again. 42xxx, 0Axxx and whatever has
-	// a definite SQLSTATE that is not listed below.
+	// Permanent: the same statement would fail again. 42xxx, 0Axxx and every SQLSTATE not
+	// listed below.
 	Permanent Class = iota
-	// Retry: definitely not applied, and the same again may succeed.
+	// Retry: definitely not applied; the same statement may succeed later.
 	Retry
-	// Uncertain: it may have been applied. Errors without a SQLSTATE
-	// (transport, deadline), 08xxx, 40003, and sessions that the server ended.
+	// Uncertain: the statement may have been applied. Errors without a SQLSTATE (transport,
+	// deadline), 08xxx, 40003, and sessions that the server ended.
 	Uncertain
-	// TooLarge: definitely not applied, and the same again would fail; half of
-	// it may succeed.
+	// TooLarge: definitely not applied. The same statement would fail again; half of it may
+	// succeed.
 	TooLarge
-	// Duplicate: 23505, a key that is there already. Also the answer to rows
-	// that were applied before, by a statement whose reply was lost.
+	// Duplicate: 23505, the key already exists. Rows applied earlier by a statement whose
+	// reply was lost also give this error.
 	Duplicate
-	// Data: the rows are at fault. 22xxx and 23xxx but 23505.
+	// Data: the rows are at fault. 22xxx, and 23xxx except 23505.
 	Data
 	// Refused: log-in, certificate, privilege or database. 28xxx, 3D000, 42501.
 	Refused
 )
 
-// SQLSTATEs that package pgerrcode does not have.
+// SQLSTATEs missing from package pgerrcode.
 const (
-	// Uncategorized is CockroachDB's for errors without one of their own.
+	// Uncategorized is CockroachDB's code for errors without a SQLSTATE of their own.
 	Uncategorized      = "XXUUU"
 	transactionTimeout = "25P04" // PostgreSQL 17 and later
-	clusterRestarting  = "CR000" // CockroachDB: the statement is to be sent again
+	clusterRestarting  = "CR000" // CockroachDB: the client should send the statement again
 )
 
 // String returns the class in words.
@@ -50,11 +50,10 @@ func (c Class) String() string {
 	return [...]string{"permanent", "retry", "uncertain", "too large", "duplicate", "data", "refused"}[c]
 }
 
-// Classify says what err, returned by pgx, means. nil is not an error and must not
-// be passed. It decides by SQLSTATE; by text only where CockroachDB gives none of
-// its own.
+// Classify returns the class of err, an error returned by pgx. err must not be nil. It decides
+// by SQLSTATE, and by text only where CockroachDB has no SQLSTATE of its own.
 //
-// Note: pgconn.SafeToRetry is not asked. pgx 5.9 to 5.12 answer true for a COMMIT
+// Note: Classify does not use pgconn.SafeToRetry. pgx 5.9 to 5.12 return true for a COMMIT
 // whose reply was lost.
 func Classify(err error) Class {
 	var pg *pgconn.PgError
@@ -99,23 +98,23 @@ func Classify(err error) Class {
 	return Permanent
 }
 
-// Throttled reports whether CockroachDB refused a transaction for its licence: without a
-// valid one a server from 24.3 on lets five be open at once. Other features that need a
-// licence are refused with the same SQLSTATE, which only the text tells apart.
+// Throttled reports whether CockroachDB refused a transaction because of its licence. From
+// 24.3 on, a server without a valid licence allows five open transactions at a time. Other
+// features that need a licence fail with the same SQLSTATE, so the text decides.
 func Throttled(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "XXC02" && strings.Contains(pg.Message, "concurrently open transactions")
 }
 
-// tooLargeText knows the messages for which CockroachDB has no SQLSTATE of its own:
-// the refresh spans of 2.0 to 19.1, the commit deadline, and the raft command.
+// tooLargeText reports whether msg is one of the CockroachDB messages without a SQLSTATE of
+// their own: the refresh spans of 2.0 to 19.1, the commit deadline, and the raft command.
 func tooLargeText(msg string) bool {
 	return strings.Contains(msg, "transaction is too large") ||
 		strings.Contains(msg, "RETRY_COMMIT_DEADLINE_EXCEEDED") ||
 		strings.Contains(msg, "command is too large")
 }
 
-// Code returns the SQLSTATE of err, or "" where it has none.
+// Code returns the SQLSTATE of err, or "" if it has none.
 func Code(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -124,13 +123,13 @@ func Code(err error) string {
 	return ""
 }
 
-// Stopped reports whether err comes from ctx having ended, and not from a deadline
-// that the loader set for one attempt.
+// Stopped reports whether err occurred because ctx ended, as opposed to a deadline that the
+// loader set for one attempt.
 func Stopped(ctx context.Context, err error) bool {
 	return err != nil && ctx.Err() != nil
 }
 
-// KindOf returns the kind of an error of the database that nothing else has given one.
+// KindOf returns the failure kind of a database error that carries no kind of its own.
 func KindOf(err error) failure.Kind {
 	switch class := Classify(err); {
 	case class == Data, class == Duplicate:
@@ -141,6 +140,6 @@ func KindOf(err error) failure.Kind {
 	return failure.GaveUp
 }
 
-// IsReadOnly reports whether err is a server's refusal to write in a session that only reads:
-// that of a standby, or one of default_transaction_read_only.
+// IsReadOnly reports whether the server refused a write because the session is read-only: on a
+// standby, or by default_transaction_read_only.
 func IsReadOnly(err error) bool { return Code(err) == pgerrcode.ReadOnlySQLTransaction }

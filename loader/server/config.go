@@ -15,33 +15,32 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Config says where a server is and how to log in. Make one with Parse. It holds
-// the password: print its Target, never the Config itself.
+// A Config holds the address of a server and the log-in. Parse makes one. It holds the
+// password: print its Target, never the Config itself.
 type Config struct {
 	pgx    *pgx.ConnConfig
-	cert   bool // there is a client's certificate
-	spoken bool // the string itself holds the password
-	// connected is the host that a connection was made to, of a string that names several.
+	cert   bool // a client certificate is configured
+	spoken bool // the connection string itself holds the password
+	// connected is the host in use if the string names several; zero before Open.
 	connected host
 }
 
-// ErrURL is what errors of Parse wrap: the user's URL is at fault, not the server.
+// ErrURL is wrapped by the errors of Parse: the user's URL is at fault, not the server.
 var ErrURL = failure.New(failure.Usage, "bad URL")
 
-// Parse reads a connection string: postgres://, postgresql:// or cockroachdb://
-// URLs, or key=value pairs, with what libpq's environment, service file and passfile
-// add. The word "env" alone takes DATABASE_URL, or else the PG* variables.
+// Parse reads a connection string: a postgres://, postgresql:// or cockroachdb:// URL, or
+// key=value pairs. libpq's environment variables, service file and passfile supply missing
+// settings. The word "env" alone means DATABASE_URL, or else the PG* variables.
 //
-// A host that is not on this machine needs an sslmode that says whether to encrypt:
-// pgx alone would fall back to plaintext without a word. Errors wrap ErrURL and hold no
-// part of the string but the scheme, since any other part may hold the password; a
-// *KeyError holds the path of the key.
+// A remote host needs an sslmode that decides about encryption: pgx alone would fall back to
+// plaintext silently. Errors wrap ErrURL and quote nothing of the string but the scheme, since
+// any other part may hold the password. A *KeyError holds the path of the key.
 func Parse(text string) (*Config, error) { return ParseWithCerts(text, "") }
 
-// ParseWithCerts is Parse with a directory of certificates as cockroach cert makes it.
-// What the string leaves open is taken from there: ca.crt, client.USER.crt and
-// client.USER.key where these are there, and sslmode=verify-full. An empty directory
-// is none.
+// ParseWithCerts is Parse with a certificate directory as made by "cockroach cert". For
+// settings that the string does not make, it uses ca.crt, client.USER.crt and client.USER.key
+// of that directory, if present, and sslmode=verify-full. An empty certsDir means no
+// directory.
 func ParseWithCerts(text, certsDir string) (*Config, error) {
 	if text == "env" {
 		text = os.Getenv("DATABASE_URL")
@@ -75,8 +74,8 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	if err := checkParsed(cfg); err != nil {
 		return nil, err
 	}
-	// What waits for a peer that is gone, without anything of its own to send, finds out
-	// in a minute. The default is some hours.
+	// A connection that only waits detects a dead peer within a minute. The system's default
+	// is some hours.
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}}
 	cfg.DialFunc = dialer.DialContext
 	reportLoginFailure(&cfg.Config)
@@ -84,7 +83,7 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	for name, value := range startSettings {
 		setStart(cfg, name, value)
 	}
-	// The rows are sent by statements that are prepared once per connection.
+	// Statements that send rows are prepared once per connection.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	if host := mayFallBack(cfg); host != "" {
 		why := "the URL names no sslmode"
@@ -106,8 +105,8 @@ func holdsPassword(text string) bool {
 	return setting(text, "password") != ""
 }
 
-// checkForm finds the faults of a string that can be named without parsing it, so
-// that no error needs to quote it.
+// checkForm finds the faults of a string that can be reported without parsing it, so that no
+// error needs to quote it.
 func checkForm(text string) error {
 	scheme, _, ok := strings.Cut(text, "://")
 	switch {
@@ -122,10 +121,10 @@ func checkForm(text string) error {
 	return nil
 }
 
-// parseProblem says what is wrong with a connection string without quoting it.
+// parseProblem describes the fault of a connection string without quoting it.
 func parseProblem(text string, err error) string {
-	// pgx names the faulty setting in front of the cause and never its value
-	// in these cases; everything else may carry parts of the string.
+	// In these cases pgx names the faulty setting before the cause and never prints its value.
+	// Any other message may carry parts of the string.
 	msg := err.Error()
 	for _, known := range []struct{ in, out string }{
 		{"sslmode is invalid", "sslmode must be disable, allow, prefer, require, verify-ca or verify-full"},
@@ -151,10 +150,10 @@ func parseProblem(text string, err error) string {
 	return "it does not parse; write postgres://user@host:port/database?sslmode=… or key=value pairs, and quote values with blanks"
 }
 
-// Database returns the database that the string names; empty where it names none.
+// Database returns the database that the string names, or "" if it names none.
 func (c *Config) Database() string { return c.pgx.Database }
 
-// with returns a Config like c with other settings.
+// with returns a copy of c with other pgx settings.
 func (c *Config) with(settings *pgx.ConnConfig) *Config {
 	copied := *c
 	copied.pgx = settings
@@ -175,11 +174,11 @@ func (c *Config) WithTracer(t pgx.QueryTracer) *Config {
 	return c.with(copied)
 }
 
-// HasPassword reports whether there is a password to log in with.
+// HasPassword reports whether a password for the log-in is known, from any source.
 func (c *Config) HasPassword() bool { return c.pgx.Password != "" }
 
-// PasswordInString reports whether the connection string itself holds the password, and
-// not the environment or a passfile.
+// PasswordInString reports whether the connection string itself holds the password, as opposed
+// to the environment or a passfile.
 func (c *Config) PasswordInString() bool { return c.spoken }
 
 // WithPassword returns a copy that logs in with another password.
@@ -189,22 +188,22 @@ func (c *Config) WithPassword(password string) *Config {
 	return c.with(copied)
 }
 
-// User returns the name to log in with.
+// User returns the user name of the log-in.
 func (c *Config) User() string { return c.pgx.User }
 
-// Host returns host and port as they are printed: "db1:26257", or the directory of
-// a unix socket. Of several hosts it is the one that Open has connected to.
+// Host returns host and port for printing: "db1:26257", or the directory of a Unix socket. If
+// the string names several hosts, it is the one that Open connected to.
 func (c *Config) Host() string { return c.host().String() }
 
-// Local reports whether the server is on this machine, as far as its address says: a
-// unix socket or a loopback address, which may also be the end of a tunnel.
+// Local reports whether the address is on this machine: a Unix socket or a loopback address. A
+// loopback address may also be the end of a tunnel.
 func (c *Config) Local() bool {
 	name := c.host().name
 	return filepath.IsAbs(name) || name == "localhost" || net.ParseIP(name).IsLoopback()
 }
 
-// URLOf returns a URL of the same server for another user and database, without any
-// password or certificate.
+// URLOf returns a URL of the same server for another user and database, without password and
+// certificates.
 func (c *Config) URLOf(user, database string) string {
 	u := url.URL{Scheme: "postgresql", User: url.User(user), Host: c.Host(), Path: "/" + database}
 	q := url.Values{}
@@ -219,8 +218,8 @@ func (c *Config) URLOf(user, database string) string {
 	return u.String()
 }
 
-// visible returns a part of a connection string, which is anybody's text, without its
-// control characters.
+// visible replaces the control characters in a part of a connection string: its text is not
+// trusted.
 func visible(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

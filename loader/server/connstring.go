@@ -15,28 +15,28 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// What a connection string that was mistyped takes for a host, a database or a path may be a
-// part of the password, and these are printed. Such strings are refused without quoting them.
+// In a mistyped connection string, a part of the password may end up as host, database or
+// path, and those are printed. The checks here refuse such strings without quoting them.
 
-// escapes says how special characters are written in a URL.
+// escapes explains how to write special characters in a URL.
 const escapes = "in user, password and values @ is written %40, : %3A, / %2F, ? %3F, # %23, & %26, ; %3B, % %25"
 
-// pairsHelp says how pairs are written.
+// pairsHelp explains how to write key=value pairs.
 const pairsHelp = "pairs have blanks between them, and a value with other characters than letters, digits, dots, dashes and slashes stands in quotes: host=h password='…'"
 
 var (
-	// keyName is the name of a setting.
+	// keyName matches the name of a setting.
 	keyName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
-	// hostName is a name or an address; see also checkHost.
+	// hostName matches a host name or an address; see also isHost.
 	hostName = regexp.MustCompile(`^[\pL\pN._:%-]*$`)
-	// nextPair is a pair that stands within a value.
+	// nextPair matches a key=value pair inside a value.
 	nextPair = regexp.MustCompile(`[;&?,|\s]\s*[A-Za-z_]\w*\s*=`)
 )
 
-// opaque are the settings whose values are never printed, or may look like pairs.
+// opaque lists the settings whose values are never printed, or may look like pairs.
 var opaque = []string{"password", "sslpassword", "options", "application_name", "fallback_application_name"}
 
-// checkString refuses a connection string in which a part may stand in the place of another.
+// checkString refuses a connection string in which one part may have been read as another.
 func checkString(text string) error {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok || strings.ContainsAny(scheme, "= \t") {
@@ -97,7 +97,7 @@ func checkPairs(text string) error {
 	return nil
 }
 
-// environment are the variables whose values are printed.
+// environment lists the variables whose values are printed.
 var environment = []string{"PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLROOTCERT"}
 
 // checkEnvironment is checkString for libpq's variables.
@@ -110,8 +110,7 @@ func checkEnvironment() error {
 	return nil
 }
 
-// checkParsed refuses what pgx has made of a string where that can be no host, user or
-// database.
+// checkParsed refuses a host, user or database that pgx parsed but that cannot be one.
 func checkParsed(cfg *pgx.ConnConfig) error {
 	for _, h := range hostsOf(cfg) {
 		if !isHost(h.name) {
@@ -136,8 +135,8 @@ func isHost(name string) bool {
 	return hostName.MatchString(name)
 }
 
-// unknownSetting hides the name of a setting that the server does not know: it may be a part
-// of a password with blanks.
+// unknownSetting hides the name of a setting that the server does not know: the name may be a
+// part of a password with blanks.
 func unknownSetting(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.Code != pgerrcode.UndefinedObject {

@@ -2,18 +2,18 @@ package server
 
 import "strings"
 
-// A createItem is one line of what SHOW CREATE TABLE prints between the outer
-// brackets: a column, an index, a family or a constraint.
+// A createItem is one item that SHOW CREATE TABLE prints between the outer brackets: a column,
+// an index, a family or a constraint.
 type createItem struct {
 	kind string // "index", "family", "" for all others
-	// prefix are the words before INDEX, "UNIQUE" or "INVERTED"; rest is what
-	// stands behind the name.
+	// prefix holds the words before INDEX, such as "UNIQUE" or "INVERTED"; rest is the text
+	// after the name.
 	prefix, name, rest string
 }
 
-// createItems reads the text of SHOW CREATE TABLE of CockroachDB. The text is cut at
-// the commas outside brackets, quotes and strings, so that neither the line breaks,
-// which differ between versions, nor a name with a comma in it matter.
+// createItems parses the output of CockroachDB's SHOW CREATE TABLE. It splits the text at
+// commas outside brackets, quotes and strings. Line breaks differ between versions and do not
+// matter; nor does a comma inside a name.
 func createItems(text string) []createItem {
 	var items []createItem
 	for _, part := range cutCreate(text) {
@@ -56,7 +56,7 @@ func cutIdentifier(text string) (name, rest string) {
 	return name, strings.TrimSpace(rest)
 }
 
-// identifiers reads a list of names in brackets: (a, "B,c").
+// identifiers parses a list of names in brackets: (a, "B,c").
 func identifiers(text string) []string {
 	text = strings.TrimPrefix(strings.TrimSpace(text), "(")
 	var names []string
@@ -102,8 +102,8 @@ func cutCreate(text string) []string {
 	return parts
 }
 
-// stringEnd returns the position of the quote that ends the string that starts at i.
-// In a string with an e before it a backslash takes the next character with it.
+// stringEnd returns the position of the quote that ends the string starting at i. In a string
+// prefixed with e, a backslash escapes the next character.
 func stringEnd(text string, i int) int {
 	escapes := i > 0 && (text[i-1] == 'e' || text[i-1] == 'E')
 	for i++; i < len(text); i++ {
@@ -119,8 +119,8 @@ func stringEnd(text string, i int) int {
 	return len(text)
 }
 
-// cutWhere returns the condition at the end of an index' definition, which follows a
-// WHERE outside brackets, quotes and strings; empty is none.
+// cutWhere returns the condition at the end of an index definition: the text after a WHERE
+// outside brackets, quotes and strings. It returns "" if there is none.
 func cutWhere(rest string) string {
 	depth := 0
 	for i := 0; i < len(rest); i++ {

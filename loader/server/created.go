@@ -8,12 +8,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// catalogLag is how long a catalogue may not know of a change that the server has confirmed:
-// from 26.1 on CockroachDB answers from a copy of it for a moment.
+// catalogLag bounds how long the catalogue may miss a change that the server has confirmed:
+// CockroachDB from 26.1 on briefly answers from a cached copy.
 const catalogLag = 10 * time.Second
 
-// LookAgain calls look, which asks the catalogue for what was just created, again for a while
-// where it answers that there is no such thing: with an error that wraps missing.
+// LookAgain repeats look, a catalogue query for a new object, while its error wraps missing.
+// It gives up after catalogLag (10 s) and returns the last result of look, or the error of
+// ctx.
 func LookAgain(ctx context.Context, missing error, look func() error) error {
 	end := time.Now().Add(catalogLag)
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
@@ -29,7 +30,7 @@ func LookAgain(ctx context.Context, missing error, look func() error) error {
 	}
 }
 
-// DescribeCreated is Describe of a table that was just created; see LookAgain.
+// DescribeCreated is Describe for a table that was just created; see LookAgain.
 func DescribeCreated(ctx context.Context, db Querier, info Info, name pgx.Identifier) (t *Table, err error) {
 	err = LookAgain(ctx, ErrNoTable, func() error {
 		t, err = Describe(ctx, db, info, name)

@@ -2,12 +2,12 @@ package server
 
 import "fmt"
 
-// Failed returns err, of a database call, behind the step that failed: its text is
-// Reason's, and errors.As finds what the server said.
+// Failed prefixes err, an error of a database call, with the step that failed. Its text is
+// that of Reason; errors.As finds the server's error.
 func Failed(step string, err error) error { return fmt.Errorf("%s: %w", step, Reasoned(err)) }
 
-// Reasoned returns err, of a database call, with the text of Reason. errors.As and errors.Is
-// find what they find in err.
+// Reasoned returns err, an error of a database call, with the text of Reason. errors.As and
+// errors.Is see through it.
 func Reasoned(err error) error { return &reasoned{err} }
 
 type reasoned struct{ err error }

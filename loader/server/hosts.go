@@ -11,14 +11,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A host is one that a connection string names.
+// A host is one host of a connection string.
 type host struct {
 	name string
 	port uint16
 }
 
-// String returns host and port as they are printed: "db1:26257", or the directory of a unix
-// socket.
+// String returns host and port for printing: "db1:26257", or the directory of a Unix socket.
 func (h host) String() string {
 	if filepath.IsAbs(h.name) {
 		return h.name
@@ -26,18 +25,18 @@ func (h host) String() string {
 	return net.JoinHostPort(h.name, fmt.Sprint(h.port))
 }
 
-// hostsOf returns the hosts that a connection string names, in their order.
+// hostsOf returns the hosts that a connection string names, in order.
 func hostsOf(cfg *pgx.ConnConfig) []host {
 	list := []host{{cfg.Host, cfg.Port}}
 	for _, f := range cfg.Fallbacks {
-		if h := (host{f.Host, f.Port}); !slices.Contains(list, h) { // with TLS, and without
+		if h := (host{f.Host, f.Port}); !slices.Contains(list, h) { // pgx lists a host twice: with TLS and without
 			list = append(list, h)
 		}
 	}
 	return list
 }
 
-// Hosts returns all hosts that the connection string names, as they are printed.
+// Hosts returns all hosts that the connection string names, for printing.
 func (c *Config) Hosts() string {
 	var list []string
 	for _, h := range hostsOf(c.pgx) {
@@ -46,7 +45,7 @@ func (c *Config) Hosts() string {
 	return strings.Join(list, ", ")
 }
 
-// host returns the host that was connected to, else the first that the string names.
+// host returns the connected host, or else the first host of the string.
 func (c *Config) host() host {
 	if c.connected.name != "" {
 		return c.connected
@@ -54,8 +53,8 @@ func (c *Config) host() host {
 	return hostsOf(c.pgx)[0]
 }
 
-// at returns a copy that knows to which of its hosts conn is connected. A name that has
-// another address by now is not found: the address stands for it.
+// at returns a copy of c that records which of its hosts conn is connected to. If no host name
+// resolves to the connected address any more, it records the address instead.
 func (c *Config) at(ctx context.Context, conn *pgx.Conn) *Config {
 	list := hostsOf(c.pgx)
 	if len(list) == 1 {
@@ -82,7 +81,7 @@ func (c *Config) at(ctx context.Context, conn *pgx.Conn) *Config {
 	return &found
 }
 
-// resolves reports whether a name stands for an address.
+// resolves reports whether a name resolves to an address.
 func resolves(ctx context.Context, name string, ip net.IP) bool {
 	addresses, err := net.DefaultResolver.LookupHost(ctx, name)
 	return err == nil && slices.ContainsFunc(addresses, func(a string) bool { return ip.Equal(net.ParseIP(a)) })

@@ -9,10 +9,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Product is a database that the loader knows.
+// A Product is a database product that the loader supports.
 type Product int
 
-// The products.
+// The supported products.
 const (
 	PostgreSQL Product = iota
 	CockroachDB
@@ -23,15 +23,15 @@ func (p Product) String() string {
 	return [...]string{"PostgreSQL", "CockroachDB"}[p]
 }
 
-// Info is what a server says it is.
+// Info is the product and version that a server reports.
 type Info struct {
 	Product             Product
-	Version             string // as the server writes it, without leading v: "21.1.5", "15.18"
+	Version             string // as the server prints it, without leading v: "21.1.5", "15.18"
 	Major, Minor, Patch int    // PostgreSQL 15.18 is 15, 18, 0
 	OSS                 bool   // a CockroachDB build without the licensed packages: no IMPORT
 }
 
-// AtLeast reports whether the server is of version major.minor.patch or newer.
+// AtLeast reports whether the server has version major.minor.patch or newer.
 func (i Info) AtLeast(major, minor, patch int) bool {
 	if i.Major != major {
 		return i.Major > major
@@ -50,14 +50,14 @@ var (
 	postgresVersion  = regexp.MustCompile(`^PostgreSQL ((\d+)(?:\.(\d+))?\S*)`)
 )
 
-// ReadInfo asks the server for its version() and reads it. Other servers that speak
-// the protocol are an error.
+// ReadInfo reads the server's version(). It returns an error for other products that speak the
+// protocol.
 func ReadInfo(ctx context.Context, conn *pgx.Conn) (Info, error) {
 	info, _, err := readInfo(ctx, conn)
 	return info, err
 }
 
-// readInfo also returns the process that serves the session, on PostgreSQL.
+// readInfo also returns the process id of the session's backend (meaningful on PostgreSQL).
 func readInfo(ctx context.Context, conn *pgx.Conn) (info Info, pid uint32, err error) {
 	var text string
 	var process int64
@@ -68,7 +68,7 @@ func readInfo(ctx context.Context, conn *pgx.Conn) (info Info, pid uint32, err e
 	return info, uint32(process), err
 }
 
-// ParseInfo reads the text that version() returns.
+// ParseInfo parses the text returned by version().
 func ParseInfo(text string) (Info, error) {
 	if m := cockroachVersion.FindStringSubmatch(text); m != nil {
 		return Info{
@@ -82,7 +82,7 @@ func ParseInfo(text string) (Info, error) {
 	return Info{}, fmt.Errorf("the server is neither CockroachDB nor PostgreSQL: version() says %.60q", text)
 }
 
-// number reads what a \d+ matched; an absent group is 0.
+// number converts a match of \d+; a group that did not match is 0.
 func number(digits string) int {
 	n, _ := strconv.Atoi(digits)
 	return n

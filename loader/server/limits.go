@@ -13,8 +13,8 @@ import (
 const (
 	// OnePhase names the limit below which one INSERT commits in one phase.
 	OnePhase = "the one-phase commit limit"
-	// IntentSetting is the cluster setting that bounds the keys a transaction
-	// may hold before its coordinator condenses them.
+	// IntentSetting is the cluster setting that bounds the bytes of keys a transaction may
+	// track before its coordinator condenses them.
 	IntentSetting = "kv.transaction.max_intents_bytes"
 )
 
@@ -25,35 +25,34 @@ const (
 	batchSetting   = "sql.mutations.mutation_batch_byte_size"                // 21.2 on
 	messageSetting = "sql.conn.max_read_buffer_message_size"
 	raftSetting    = "kv.raft.command.max_size"
-	rowsSetting    = "transaction_rows_written_err" // 21.2 on; of the session
+	rowsSetting    = "transaction_rows_written_err" // 21.2 on; session setting
 	bufferSetting  = "kv.transaction.write_buffering.max_buffer_size"
-	bufferSession  = "kv_transaction_buffered_writes_enabled" // of the session
+	bufferSession  = "kv_transaction_buffered_writes_enabled" // session setting
 )
 
-// onePhaseRows is the number of rows at which an INSERT sends its first batch without
-// the commit: productionMaxBatchSize of pkg/sql/mutations of v21.1.5, and
-// currentBatchSize of pkg/sql/tablewriter.go, which counts rows, not key-value pairs.
-// Measured on 21.1.5: with two secondary indexes 9 999 rows (29 997 pairs) commit in
-// one phase (metric txn.commits1PC), 10 000 do not; nor on 26.1, whose transactions of
-// buffered writes commit in one phase at any number of rows.
+// onePhaseRows is the number of rows at which an INSERT sends its first batch without the
+// commit: productionMaxBatchSize of pkg/sql/mutations of v21.1.5, and currentBatchSize of
+// pkg/sql/tablewriter.go, which counts rows, not key-value pairs. Measured on 21.1.5 with two
+// secondary indexes: 9 999 rows (29 997 pairs) commit in one phase (metric txn.commits1PC), 10
+// 000 do not. 26.1 behaves the same, except that its transactions with buffered writes commit
+// in one phase at any number of rows.
 const onePhaseRows = 10_000
 
-// RaiseNote says what to answer a user who would raise IntentSetting.
+// RaiseNote is the answer to a user who wants to raise IntentSetting.
 const RaiseNote = IntentSetting + " need not be raised for a load: CockroachDB advises against changing such settings without its support " +
 	"(each transaction's coordinator keeps that much in memory), and a smaller chunk usually costs nothing: " +
 	"the rate is flat from about 2,000 rows to the one-phase limit"
 
-// Limits returns what bounds one chunk on the server, read from it as far as the user
-// may; else it is the version's default, and From says so. It makes a few queries and
-// never fails: what cannot be read has a default.
+// Limits returns the limits of one chunk on the server. A limit that the user may not read
+// gets the version's default, and its Origin says so. Limits makes a few queries and never
+// fails.
 func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	parameters := chunker.Limit{Unit: chunker.Parameters, Max: 1<<16 - 1, Name: "bind parameters", Origin: "wire protocol: Bind counts them in 16 bits"}
 	if info.Product == PostgreSQL {
 		return chunker.Limits{
-			// One array is at most that, and so is all but COPY's data
-			// (MaxAllocSize, src/include/utils/memutils.h;
-			// PQ_LARGE_MESSAGE_LIMIT, src/include/libpq/libpq.h). The
-			// message holds a little more than the array.
+			// One array can have at most MaxAllocSize bytes (src/include/utils/memutils.h),
+			// and so can every message except COPY data (PQ_LARGE_MESSAGE_LIMIT,
+			// src/include/libpq/libpq.h). The message is a little larger than the array.
 			{Unit: chunker.MessageBytes, Max: 1<<30 - 1<<20, Name: "the largest message", Origin: "PostgreSQL's MaxAllocSize, 1 GB", Cost: "the server closes the connection"},
 			parameters,
 		}
@@ -71,7 +70,7 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	}
 	if info.AtLeast(21, 2, 0) {
 		l := s.number(batchSetting, 4<<20)
-		l.Max-- // a batch is sent at the value
+		l.Max-- // the server sends a batch when it reaches the value
 		l.Unit, l.Soft, l.Cost = chunker.WriteBytes, true, "the statement is then sent in several batches and commits in two phases"
 		limits = append(limits, l)
 	}
@@ -86,13 +85,13 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	message.Unit, message.Cost = chunker.MessageBytes, "the server refuses the message (SQLSTATE 08P01)"
 	raft := s.number(raftSetting, 64<<20)
 	raft.Unit, raft.Cost = chunker.WriteBytes, `the server answers "command is too large"`
-	// Half of it: what the rows take in a command is known only about.
+	// Half of it: the size of the rows in a command is only an estimate.
 	raft.Max /= 2
 	raft.Origin += ", half of it for what surrounds keys and values"
 	limits = append(limits, parameters, message, raft)
 	if info.AtLeast(21, 2, 0) {
 		if l := s.session(rowsSetting); l.Max > 1 {
-			l.Max-- // the row of the ledger
+			l.Max-- // one row is the ledger's
 			l.Unit, l.Cost = chunker.Rows, "the server rejects the transaction"
 			limits = append(limits, l)
 		}
@@ -105,15 +104,14 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	return limits
 }
 
-// settings reads settings of a CockroachDB.
+// settings reads the settings of a CockroachDB server.
 type settings struct {
 	ctx  context.Context
 	db   Querier
 	info Info
 }
 
-// text returns the only value of a statement as the server prints it; empty when it
-// cannot be read.
+// text returns the only value of a query as the server prints it, or "" if the query fails.
 func (s settings) text(query string) string {
 	rows, err := s.db.Query(s.ctx, query)
 	if err != nil {
@@ -130,7 +128,8 @@ func (s settings) text(query string) string {
 	return fmt.Sprint(values[0])
 }
 
-// limit makes a limit of a text of the server, or of the default when it is empty.
+// limit makes a limit from a value printed by the server, or from the default if text does not
+// parse.
 func (s settings) limit(name, text string, byDefault int64) chunker.Limit {
 	if n, ok := parseBytes(text); ok {
 		return chunker.Limit{Name: name, Max: n, Origin: "read from the server"}
@@ -144,9 +143,9 @@ func (s settings) number(name string, byDefault int64) chunker.Limit {
 
 func (s settings) session(name string) chunker.Limit { return s.limit(name, s.text("SHOW "+name), 0) }
 
-// intents is the bound on the bytes of keys. The server condenses from the value of
-// the setting on (maybeCondense of pkg/kv/kvclient/kvcoord/condensable_span_set.go:
-// bytes < maxBytes is left alone), so a chunk may hold one byte less.
+// intents returns the limit on the bytes of keys. The server condenses once the bytes reach
+// the setting (maybeCondense of pkg/kv/kvclient/kvcoord/condensable_span_set.go leaves bytes <
+// maxBytes alone), so a chunk may hold one byte less.
 func (s settings) intents() chunker.Limit {
 	byDefault := int64(256_000)
 	switch {
@@ -166,9 +165,8 @@ func (s settings) intents() chunker.Limit {
 
 func isOn(text string) bool { return text == "true" || text == "t" || text == "on" }
 
-// parseBytes reads a number, or a size as CockroachDB prints one: "16 MiB". Sizes are
-// printed with two or three digits, so that one that is no round number is read with
-// an error of some percent.
+// parseBytes parses a number, or a size as CockroachDB prints it: "16 MiB". The server prints
+// two or three digits, so a size that is not round is off by some percent.
 func parseBytes(text string) (int64, bool) {
 	number, unit, _ := strings.Cut(strings.TrimSpace(text), " ")
 	scale, ok := map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[unit]

@@ -2,6 +2,6 @@ package server
 
 import "strings"
 
-// QuoteLiteral returns s as a string literal of SQL. s holds no NUL, and the session has
-// standard_conforming_strings on.
+// QuoteLiteral returns s as an SQL string literal. s must not contain NUL, and the session
+// must have standard_conforming_strings on.
 func QuoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

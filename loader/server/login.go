@@ -11,17 +11,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A loginConn hears a server out that ends the connection while the client logs in. In TLS
-// 1.3 the client writes before the server has looked at its certificate: where it is
-// refused, the write may find the connection reset, and its error would stand for the
-// alert that lies in the receive buffer with the reason.
+// A loginConn preserves the server's reason when it closes the connection during log-in. In
+// TLS 1.3 the client writes before the server has checked its certificate. If the server
+// refuses it, that write may fail with a reset, and its error would hide the alert with the
+// reason that waits in the receive buffer.
 type loginConn struct {
 	net.Conn
-	in atomic.Bool // logged in: from now on it is its Conn alone
+	in atomic.Bool // logged in: Conn is used unchanged
 }
 
-// Write takes a connection that is closed by the server for a write that succeeded, while
-// the client logs in. The next Read has what the server said last, or the end.
+// Write reports success on a connection that the server closed during log-in. The next Read
+// then returns the server's last message, or the end.
 func (c *loginConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if err != nil && !c.in.Load() && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)) {
@@ -30,7 +30,7 @@ func (c *loginConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// reportLoginFailure makes cfg's connections report why a server refuses them.
+// reportLoginFailure makes the connections of cfg report why the server refused the log-in.
 func reportLoginFailure(cfg *pgconn.Config) {
 	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {

@@ -7,18 +7,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// An Execer runs statements: a connection, a pool or a transaction of pgx.
+// An Execer executes statements: a connection, a pool or a transaction of pgx.
 type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// createTries is how often something is made that others may be making.
+// createTries bounds the attempts to create an object that others may be creating.
 const createTries = 5
 
-// CreateIfMissing makes a schema or a table, by a statement that has IF NOT EXISTS. That
-// does not keep two loaders from making the same thing at once: PostgreSQL answers one of
-// them with 23505, and it is there at the next attempt. The error is a *CreateError, of
-// what and name.
+// CreateIfMissing creates a schema or a table. ddl must have IF NOT EXISTS. That clause does
+// not cover two loaders creating the same object at once: PostgreSQL answers one of them with
+// 23505, and the object exists at the next attempt. The error is a *CreateError with what and
+// name.
 func CreateIfMissing(ctx context.Context, db Execer, what, name, ddl string) error {
 	var err error
 	for range createTries {
@@ -32,8 +32,8 @@ func CreateIfMissing(ctx context.Context, db Execer, what, name, ddl string) err
 	return nil
 }
 
-// madeByOthers reports whether somebody else may be making the same: a table comes with a
-// type of its name.
+// madeByOthers reports whether somebody else may be creating the same object. A table also
+// creates a type of its name, hence DuplicateObject.
 func madeByOthers(err error) bool {
 	switch Code(err) {
 	case pgerrcode.DuplicateSchema, pgerrcode.DuplicateTable, pgerrcode.DuplicateObject:

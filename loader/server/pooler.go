@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A PooledError says that a connection pooler shares the server's sessions between its
-// clients. Settings of a session would stay for the others, ending a session could end
-// another's, and a late statement could still arrive when an uncertain outcome is looked
-// up. Nothing was written.
+// A PooledError reports that a connection pooler shares the server's sessions between its
+// clients. Through such a pooler, session settings would leak to other clients, ending a
+// session could end another client's, and a late statement could still arrive while the loader
+// looks up an uncertain outcome. Nothing was written.
 type PooledError struct{ Host string }
 
 // ErrorKind implements failure.Kinded.
@@ -29,8 +29,8 @@ const (
 	poolTimeout = 5 * time.Second
 )
 
-// keepsSessions reports whether a pooler leaves each client the session that it has. Two
-// clients ask in turn which process serves them: in the other modes the one gets the
+// keepsSessions reports whether the pooler keeps one session for each client. Two clients ask
+// in turn for the process that serves them: in the other pool modes, one client gets the
 // session that the other has just given back.
 func (c *Config) keepsSessions(ctx context.Context, first *pgx.Conn) bool {
 	ctx, cancel := context.WithTimeout(ctx, poolTimeout)
@@ -56,10 +56,10 @@ func (c *Config) keepsSessions(ctx context.Context, first *pgx.Conn) bool {
 	return true
 }
 
-// pooledKey marks a connection whose session a pooler gives to another client afterwards.
+// pooledKey marks a connection whose session a pooler will give to another client.
 const pooledKey = "loader pooled"
 
-// discard leaves nothing of ours in a session that a pooler may give to another client.
+// discard resets a session that a pooler may give to another client.
 func discard(conn *pgx.Conn) {
 	if conn.IsClosed() {
 		return // the pooler ends such a session

@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Reason says in one line why a database call failed: the server's own message with
-// its SQLSTATE, or the network's. It never holds the connection string, and not the
-// error's Detail, which may quote a row.
+// Reason returns one line that says why a database call failed: the server's message with its
+// SQLSTATE, or the network error. It contains neither the connection string nor the error's
+// Detail, which may quote a row.
 func Reason(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -59,8 +59,8 @@ func Reason(err error) string {
 	case deadline:
 		return "no answer before the deadline"
 	}
-	// The innermost cause is the network's own words; outer layers of pgx add
-	// user, database and address, which the caller prints already.
+	// The innermost error is the network's own. The outer layers of pgx add user, database and
+	// address, which the caller prints already.
 	for {
 		next := errors.Unwrap(err)
 		if next == nil {
@@ -70,8 +70,8 @@ func Reason(err error) string {
 	}
 }
 
-// Message returns the server's message in one line, without its SQLSTATE, or else
-// Reason.
+// Message returns the server's message in one line without its SQLSTATE. For other errors it
+// returns Reason.
 func Message(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -90,10 +90,10 @@ func isCertificate(err error) bool {
 	return errors.As(err, &unknown) || errors.As(err, &host) || errors.As(err, &invalid) || errors.As(err, &verify)
 }
 
-// isAlert reports whether the server ended the TLS connection with a reason of its own.
+// isAlert reports whether the server ended the TLS connection with an alert.
 func isAlert(err error) bool {
 	var remote *net.OpError
-	return errors.As(err, &remote) && remote.Op == "remote error" // as crypto/tls wraps every alert
+	return errors.As(err, &remote) && remote.Op == "remote error" // crypto/tls wraps every alert so
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -9,25 +9,25 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A Remake is what makes a secondary index again, with all that belongs to it: comments,
-// targets of statistics, its tablespace, its part in CLUSTER and REPLICA IDENTITY.
+// A Remake holds the statements that recreate a secondary index with all that belongs to it:
+// comments, statistics targets, tablespace, CLUSTER and REPLICA IDENTITY.
 type Remake struct {
 	Name string `json:"-"`
 	Drop string `json:"-"`
-	// Tablespace, on PostgreSQL, is where the index lies; empty is the database's own,
-	// whatever default_tablespace says.
+	// Tablespace, on PostgreSQL, is the tablespace of the index. Empty means the database's
+	// default, whatever default_tablespace says.
 	Tablespace string `json:"tablespace,omitempty"`
 	Create     string `json:"create"`
-	// Then are statements that give the index what belongs to it. Repeated they change
+	// Then holds statements that restore what belongs to the index. Repeating them changes
 	// nothing.
 	Then []string `json:"then,omitempty"`
-	// Identity says that the index is the table's replica identity.
+	// Identity is set if the index is the table's replica identity.
 	Identity bool `json:"identity,omitempty"`
-	// Refusal, when it is not empty, says why the index cannot be made again as it is.
+	// Refusal is the reason why the index cannot be recreated as it is; empty if it can be.
 	Refusal string `json:"-"`
 }
 
-// Remakes reads what makes the secondary indexes of t again. It writes nothing.
+// Remakes returns a Remake for each secondary index of t. It writes nothing.
 func Remakes(ctx context.Context, pool *pgxpool.Pool, info Info, t *Table) ([]Remake, error) {
 	var list []Remake
 	for _, x := range t.Indexes {
@@ -64,12 +64,12 @@ func Remakes(ctx context.Context, pool *pgxpool.Pool, info Info, t *Table) ([]Re
 	return list, nil
 }
 
-// qualified has PostgreSQL write every name that is not its own with its schema, and times
-// with their offset, so that a statement means the same in every session.
+// qualified makes PostgreSQL print names with their schema, unless they are in pg_catalog, and
+// times with their offset, so that a statement means the same in every session.
 const qualified = `SELECT set_config('search_path', 'pg_catalog', true), set_config('DateStyle', 'ISO', true), set_config('extra_float_digits', '3', true)`
 
-// postgresRemake reads what hangs on an index in PostgreSQL's catalog. What is not known
-// here and depends on the index is a reason to leave it alone.
+// postgresRemake reads the objects that belong to an index from PostgreSQL's catalog. A
+// dependent object of an unknown kind is a reason to leave the index alone.
 func (t *Table) postgresRemake(ctx context.Context, tx pgx.Tx, r *Remake) error {
 	if _, err := tx.Exec(ctx, qualified); err != nil {
 		return err
@@ -124,7 +124,7 @@ func (t *Table) postgresRemake(ctx context.Context, tx pgx.Tx, r *Remake) error 
 	return nil
 }
 
-// cockroachRemake reads what hangs on an index of CockroachDB.
+// cockroachRemake reads the objects that belong to an index of CockroachDB.
 func (t *Table) cockroachRemake(ctx context.Context, tx pgx.Tx, r *Remake) error {
 	name := t.Name.Sanitize() + "@" + pgx.Identifier{r.Name}.Sanitize()
 	var comment *string
@@ -151,8 +151,8 @@ func (t *Table) cockroachRemake(ctx context.Context, tx pgx.Tx, r *Remake) error
 	if err := tx.QueryRow(ctx, `SELECT target FROM [SHOW ZONE CONFIGURATION FROM INDEX `+name+`]`).Scan(&zone); err != nil {
 		return err
 	}
-	// A view or function that names an index is dropped with it by CASCADE, or keeps it
-	// from being dropped.
+	// CASCADE drops a view or function that names the index. Without it, such an object
+	// prevents the drop.
 	var view *string
 	id := int64(-1)
 	for _, x := range t.Indexes {

@@ -16,37 +16,36 @@ import (
 	"bulkload/loader/failure"
 )
 
-// Bounds of the wait between two attempts, where a RetryPolicy has none of its own.
+// Default bounds of the wait between two attempts.
 const (
 	firstWait = 10 * time.Millisecond
 	lastWait  = 2 * time.Second
 )
 
-// A RetryPolicy is how the loader makes an attempt again that failed. The wait after a
-// failed attempt doubles from First to Last. Each wait is a random part of that, between
-// half and the whole, so that those who failed together do not come back together. The
-// zero value is ready for use.
+// A RetryPolicy controls how failed attempts are repeated. The wait doubles from First to
+// Last. Each wait is randomized between half of that and the whole, so that clients that
+// failed together do not retry together. The zero value is ready for use.
 type RetryPolicy struct {
-	// First and Last bound the waits; zero is 10 ms and 2 s.
+	// First and Last bound the waits; zero means 10 ms and 2 s.
 	First, Last time.Duration
-	// For is the time after which no attempt is made any more; zero is no bound but the
-	// context. It counts from Since, or, where that is zero, from the first failure: the
-	// time of the first attempt is no reason to give up.
+	// For is the time after which no further attempt is made; zero means no bound but the
+	// context. It counts from Since or, if Since is zero, from the first failure: a long first
+	// attempt is no reason to give up.
 	For   time.Duration
 	Since time.Time
-	// Judge reports whether another attempt may succeed; nil is MayPass.
+	// Judge reports whether another attempt may succeed; nil means MayPass.
 	Judge func(error) bool
 }
 
-// MayPass reports whether another attempt may succeed: Classify says Retry or Uncertain.
+// MayPass reports whether another attempt may succeed: Classify returns Retry or Uncertain.
 func MayPass(err error) bool {
 	c := Classify(err)
 	return c == Retry || c == Uncertain
 }
 
-// Do calls fn, which must be safe to call again, until it succeeds or the policy ends it.
-// It then returns fn's last error, which wraps failure.ErrGaveUp when the time was over, or
-// that of ctx when it ended during a wait.
+// Do calls fn, which must be safe to repeat, until it succeeds or the policy ends the series.
+// It returns fn's last error, which wraps failure.ErrGaveUp if the time was over, or the error
+// of ctx if ctx ended during a wait.
 func (p RetryPolicy) Do(ctx context.Context, fn func() error) error {
 	if p.Judge == nil {
 		p.Judge = MayPass
@@ -63,15 +62,15 @@ func (p RetryPolicy) Do(ctx context.Context, fn func() error) error {
 	}
 }
 
-// Waits are the waits of one series of attempts. They are for one goroutine.
+// Waits holds the waits of one series of attempts. It is not safe for concurrent use.
 type Waits struct {
 	policy RetryPolicy
 	wait   retry.Backoff
 	end    time.Time
 }
 
-// Waits returns the waits of a new series, for attempts that decide more than whether to
-// go on. The policy's Judge is not asked.
+// Waits starts a series for callers that decide themselves whether to go on. It does not use
+// Judge.
 func (p RetryPolicy) Waits() *Waits {
 	if p.First == 0 {
 		p.First = firstWait
@@ -79,7 +78,7 @@ func (p RetryPolicy) Waits() *Waits {
 	if p.Last == 0 {
 		p.Last = lastWait
 	}
-	// Three quarters, and a third of that more or less: from half to the whole.
+	// 3/4 of the wait ± 33% of that: from half to the whole.
 	wait := retry.WithCappedDuration(p.Last*3/4, retry.NewExponential(p.First*3/4))
 	w := &Waits{policy: p, wait: retry.WithJitterPercent(33, wait)}
 	if p.For > 0 && !p.Since.IsZero() {
@@ -88,8 +87,9 @@ func (p RetryPolicy) Waits() *Waits {
 	return w
 }
 
-// Wait waits before the next attempt. The error is that of ctx, or wraps failure.ErrGaveUp
-// and err, the failure of the last attempt, when the time for attempts would be over.
+// Wait waits before the next attempt. It returns the error of ctx, or, if the next attempt
+// would start too late, an error that wraps failure.ErrGaveUp and err, the failure of the last
+// attempt.
 func (w *Waits) Wait(ctx context.Context, err error) error {
 	next, _ := w.wait.Next()
 	now := time.Now()
@@ -109,17 +109,17 @@ func (w *Waits) Wait(ctx context.Context, err error) error {
 	}
 }
 
-// Bounds of RetryOpening: a fault of the network is given a few attempts, a server that
-// says that it is starting or full some seconds.
+// Bounds of RetryOpening: a few attempts after a network fault, some seconds for a server that
+// is starting or has no free connection.
 const (
 	openingAttempts = 4
 	openingWait     = 10 * time.Second
 )
 
-// RetryOpening calls fn, which opens something and may safely be called twice, until it
-// succeeds or fails for a reason that does not pass. A connection that breaks while a load
-// is being opened costs an attempt, not the load. It waits no more than some seconds:
-// nothing has been written yet, and the user is there.
+// RetryOpening calls fn until it succeeds or fails for a reason that will not pass. fn opens
+// something and must be safe to repeat. A connection that breaks while a load is being opened
+// thus costs an attempt, not the load. The retries end after a few attempts or some seconds:
+// nothing has been written yet, and the user is waiting.
 func RetryOpening(ctx context.Context, fn func() error) error {
 	start, attempts := time.Now(), 0
 	p := RetryPolicy{Judge: func(err error) bool {
@@ -137,14 +137,14 @@ func RetryOpening(ctx context.Context, fn func() error) error {
 	return err
 }
 
-// passes reports whether an error is the server's or the network's own, and may be gone
-// at the next attempt. Errors of this project without either in their chain do not.
+// passes reports whether an error of the server or the network may be gone at the next
+// attempt. It returns false for this project's errors that wrap neither.
 func passes(err error) bool {
 	if Code(err) != "" {
 		c := Classify(err)
 		return c == Retry || c == Uncertain
 	}
-	// Another address or certificate would help, more likely than another moment.
+	// These need another address or certificate rather than another attempt.
 	if isCertificate(err) || isAlert(err) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
 		return false
 	}

@@ -1,6 +1,6 @@
-// Package server connects to CockroachDB or PostgreSQL, finds out which of them it
-// is and what it allows, describes tables and says what errors mean. It changes
-// nothing but the existence of databases, and writes no rows.
+// Package server connects to CockroachDB or PostgreSQL, detects product, version and limits,
+// describes tables and classifies errors. It may create a database, schema or table; it
+// changes nothing else and writes no rows.
 package server
 
 import (
@@ -18,21 +18,21 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// ConnectTimeout bounds one attempt to connect where the connection string sets no
+// ConnectTimeout bounds one attempt to connect if the connection string sets no
 // connect_timeout.
 const ConnectTimeout = 10 * time.Second
 
-// A Server is a database that was reached once: what it is, and how to reach it
-// again. It holds no connection and is safe for concurrent use.
+// A Server holds product, version and address of a database that was reached once. It holds no
+// connection and is safe for concurrent use.
 type Server struct {
 	Info
 	Config *Config
 
-	pooled      bool // a pooler stands before it
-	sessionPool bool // which gives each client a session of its own
+	pooled      bool // connections go through a pooler
+	sessionPool bool // the pooler keeps one session for each client
 }
 
-// A ConnectError says that a server could not be reached or let nobody in. Its text
+// A ConnectError reports a server that could not be reached or refused the log-in. Its text
 // holds user, database and host, never the password.
 type ConnectError struct {
 	Host, User, Database string
@@ -49,9 +49,9 @@ func (e *ConnectError) Error() string {
 
 func (e *ConnectError) Unwrap() error { return e.Err }
 
-// Open connects, again where the connection breaks (see Again), asks the server what it is, and closes the connection. When
-// the config names no database, defaultDatabase is taken and, where missing,
-// created. The error is a *ConnectError, or says that the database cannot be
+// Open connects, asks the server for its product and version, and closes the connection. It
+// retries as RetryOpening does. If the config names no database, Open uses defaultDatabase and
+// creates it if missing. The error is a *ConnectError, or says that the database cannot be
 // created.
 func Open(ctx context.Context, c *Config, defaultDatabase string) (srv *Server, err error) {
 	err = RetryOpening(ctx, func() error {
@@ -79,7 +79,7 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 		return nil, Failed("ask the server what it is", err)
 	}
 	if info.Product == CockroachDB {
-		// It lets one connect to a database that is not there.
+		// CockroachDB accepts connections to a database that does not exist.
 		var one int
 		if err := conn.QueryRow(ctx, `SELECT 1 FROM pg_catalog.pg_namespace LIMIT 1`).Scan(&one); err != nil {
 			return nil, &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: err}
@@ -92,9 +92,9 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 	return srv, nil
 }
 
-// OpenExisting is Open, but creates nothing: where the config names no database and
-// defaultDatabase is not there, it connects to one that every server has, and says
-// which is missing.
+// OpenExisting is Open, but creates nothing. If the config names no database and
+// defaultDatabase does not exist, it connects to a database that every server has and returns
+// defaultDatabase as missing.
 func OpenExisting(ctx context.Context, c *Config, defaultDatabase string) (srv *Server, missing string, err error) {
 	if c.Database() != "" {
 		srv, err = Open(ctx, c, "")
@@ -126,7 +126,7 @@ func (c *Config) connect(ctx context.Context) (*pgx.Conn, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = ConnectTimeout
 	}
-	// Each statement is sent once. Behind a pooler one that is prepared would stay.
+	// Each statement is sent once. Behind a pooler, a prepared one would stay in the session.
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
@@ -135,16 +135,16 @@ func (c *Config) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// ensureDatabase creates the database name where it is missing, over a connection
-// to the one that every server has.
+// ensureDatabase creates the database if it is missing, over a connection to a database that
+// every server has.
 func ensureDatabase(ctx context.Context, c *Config, name string) error {
-	conn, err := c.connect(ctx) // most often it is there already
+	conn, err := c.connect(ctx) // usually this works
 	if err == nil {
 		defer conn.Close(context.WithoutCancel(ctx))
 	}
 	var pg *pgconn.PgError
 	if err != nil && errors.As(err, &pg) && pg.Code == pgerrcode.InvalidCatalogName {
-		// PostgreSQL takes the user's name for a database that is not named.
+		// If none is named, PostgreSQL uses the user's name as the database.
 		conn, err = c.WithDatabase("postgres").connect(ctx)
 		if err == nil {
 			defer conn.Close(context.WithoutCancel(ctx))
@@ -164,7 +164,7 @@ func ensureDatabase(ctx context.Context, c *Config, name string) error {
 	return nil
 }
 
-// A CreateError says that the server refused to create a database, schema or table.
+// A CreateError reports that the server refused to create a database, schema or table.
 type CreateError struct {
 	Kind, Name string
 	Err        error
@@ -179,41 +179,40 @@ func (e *CreateError) Error() string {
 
 func (e *CreateError) Unwrap() error { return e.Err }
 
-// Sessions configures the connections of one run.
+// Sessions configures the sessions of one run.
 type Sessions struct {
-	// Name is the application_name, by which a later run finds and ends the
-	// sessions of this one. At most 63 bytes.
+	// Name is the application_name. A later run uses it to find and end the sessions of this
+	// one. At most 63 bytes.
 	Name string
-	// Max is the most connections open at once; Ready of them are made at once,
-	// zero is all.
+	// Max bounds the connections open at once; less than 1 means 1. Ready of them are opened
+	// at once; zero means all.
 	Max, Ready int
-	// AttemptTimeout is how long the client tries before it ends a connection. A
-	// statement and an idle transaction end on the server before that, so that its
-	// reason arrives with its SQLSTATE, and so that what a lost connection left
-	// behind does not hold its locks for ever. Zero is the server's own settings.
+	// AttemptTimeout is the client's bound on one attempt, after which it closes the
+	// connection. The server's timeouts for statements and idle transactions are a tenth
+	// shorter: its reason then arrives with a SQLSTATE, and a lost connection does not hold
+	// its locks for ever. Zero leaves the server's own settings.
 	AttemptTimeout time.Duration
 	// ReadOnly makes the server refuse every write of these sessions.
 	ReadOnly bool
-	// Prepare is called on each new connection, for type registration.
+	// Prepare is called on each new connection, to register types.
 	Prepare func(*pgx.Conn)
-	// Settings are those that give texts their meaning, as an earlier pool's Watch had
-	// them. Where it is nil, all sessions have them as the first session has them.
+	// Settings fixes the settings that determine the meaning of texts, as recorded by an
+	// earlier pool's Watch. If nil, all sessions follow the first one.
 	Settings map[string]string
-	// Watch, when not nil, learns what the sessions have and what they warn of.
+	// Watch, when not nil, records the sessions' settings and warnings.
 	Watch *Watch
-	// Ask, when not nil, returns one more query for each new session, or nothing. It
-	// travels with the settings, in one round trip and one implicit transaction, when the
-	// server lists the session already. Answered, when not nil, is given its rows as text,
-	// a NULL as nil; its error, or one of the query's, closes the connection and is the
-	// pool's.
+	// Ask, when not nil, returns one more query for each new session, or "". The query is sent
+	// with the settings, in one round trip and one implicit transaction; the server lists the
+	// session by then. Answered, when not nil, receives its rows as text, with nil for NULL.
+	// An error of the query or of Answered closes the connection and becomes the pool's error.
 	Ask      func() string
 	Answered func(conn *pgx.Conn, rows [][][]byte) error
 }
 
-// Pool opens a pool of connections with the settings of s and begins to connect. A bad
-// connection is thrown away when it is given back, and made anew when it is needed. A
-// *PooledError says that a pooler shares the server's sessions; a *SettingsError, of the
-// first use, that a session cannot have o.Settings.
+// Pool opens a pool of connections configured by o and begins to connect. A broken connection
+// is discarded on release and replaced when needed. The error is a *PooledError if a pooler
+// shares the server's sessions. Acquiring a connection fails with a *SettingsError if the
+// session cannot have o.Settings.
 func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	if s.pooled && !s.sessionPool {
 		return nil, &PooledError{Host: s.Config.Host()}
@@ -228,7 +227,7 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	}
 	setStart(cfg.ConnConfig, "application_name", o.Name)
 	cfg.MaxConns = int32(max(o.Max, 1))
-	// They are made beside what is asked first: a run will need them.
+	// They connect while the first queries run: the run will need them.
 	cfg.MinConns = cfg.MaxConns
 	if o.Ready > 0 {
 		cfg.MinConns = min(int32(o.Ready), cfg.MaxConns)
@@ -269,7 +268,7 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// begin tells a new session of a pool what it is to be like.
+// begin applies the settings of o to a new session.
 func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions) error {
 	want := maps.Clone(fixedSettings)
 	if s.Product == PostgreSQL {
@@ -311,16 +310,15 @@ func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions) error {
 		if tries > 1 {
 			return &SettingsError{errors.New(differs)}
 		}
-		// Another session was the first meanwhile, and has other settings.
+		// Another session came first meanwhile, with other settings.
 	}
 }
 
-// closeTimeout bounds the good-byes to the server: a connection that has gone silent
-// would take 15 s.
+// closeTimeout bounds the goodbyes to the server: on a silent connection they would take 15 s.
 const closeTimeout = time.Second
 
-// ClosePool closes a pool, whose connections must have been given back. It waits for
-// silent ones no longer than a second; they end by themselves later.
+// ClosePool closes a pool whose connections were all released. It waits at most one second for
+// silent connections; they end by themselves later.
 func ClosePool(pool *pgxpool.Pool) {
 	closed := make(chan struct{})
 	go func() {
@@ -333,7 +331,7 @@ func ClosePool(pool *pgxpool.Pool) {
 	}
 }
 
-// With calls fn with a connection that is closed afterwards. Its error is fn's, or a
+// With calls fn with a new connection and closes it afterwards. The error is fn's, or a
 // *ConnectError.
 func With(ctx context.Context, c *Config, fn func(*pgx.Conn) error) error {
 	conn, err := c.connect(ctx)
@@ -344,8 +342,8 @@ func With(ctx context.Context, c *Config, fn func(*pgx.Conn) error) error {
 	return fn(conn)
 }
 
-// WithDedicatedConn calls fn with a connection taken out of a pool for good, whose settings fn may
-// change: it is closed afterwards. Its error is fn's or the pool's.
+// WithDedicatedConn calls fn with a connection removed from the pool and closes it afterwards,
+// so that fn may change its settings. The error is fn's or the pool's.
 func WithDedicatedConn(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) error {
 	c, err := pool.Acquire(ctx)
 	if err != nil {
@@ -361,8 +359,8 @@ func WithDedicatedConn(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Con
 	return fn(conn)
 }
 
-// WithoutTimeout is WithDedicatedConn for statements that may take as long as they need, beyond the pool's
-// statement timeout: those that read or change whole tables.
+// WithoutTimeout is WithDedicatedConn without the pool's statement timeout, for statements
+// that read or change whole tables.
 func WithoutTimeout(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) error {
 	return WithDedicatedConn(ctx, pool, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
@@ -372,8 +370,8 @@ func WithoutTimeout(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) 
 	})
 }
 
-// Count returns the number of rows of a table. The error wraps ErrNoTable where there is
-// no such table.
+// Count returns the number of rows of a table. The error wraps ErrNoTable if the table does
+// not exist.
 func Count(ctx context.Context, s *Server, name pgx.Identifier) (n int64, err error) {
 	err = With(ctx, s.Config, func(conn *pgx.Conn) error {
 		return conn.QueryRow(ctx, "SELECT count(*) FROM "+name.Sanitize()).Scan(&n)
@@ -384,8 +382,8 @@ func Count(ctx context.Context, s *Server, name pgx.Identifier) (n int64, err er
 	return n, err
 }
 
-// Run runs one statement and returns its rows as text, NULL as "NULL". It is for
-// people who look at a few rows.
+// Run executes one statement and returns its rows as text, with "NULL" for NULL. It is meant
+// for a few rows shown to people.
 func Run(ctx context.Context, c *Config, statement string) (columns []string, found [][]string, err error) {
 	conn, err := c.connect(ctx)
 	if err != nil {

@@ -16,29 +16,27 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// startSettings travel in the start-up message of every connection. Poolers keep these for
-// each client, and with them every statement arrives as it was written. The loader sends
-// UTF-8, whatever encoding a file has.
+// startSettings are sent in the start-up message of every connection. Poolers keep these for
+// each client, and they make every statement arrive as written. The loader always sends UTF-8,
+// whatever the encoding of the file.
 var startSettings = map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on"}
 
-// fixedSettings are the same in every session of a pool, whatever server, database, role
-// and connection string say: how values are written as text, and how texts of values are
-// read.
+// fixedSettings are the same in every session of a pool, whatever the server, database, role
+// and connection string set. They control how values are printed as text and parsed from it.
 var fixedSettings = map[string]string{
 	"bytea_output": "hex",
-	// 3 is the shortest exact text of a float on CockroachDB and from PostgreSQL 12 on,
+	// 3 prints the shortest exact text of a float on CockroachDB and from PostgreSQL 12 on,
 	// and an exact one before.
 	"extra_float_digits":    "3",
 	"quote_all_identifiers": "off",
 	"array_nulls":           "on",
 	"xmloption":             "content",
-	// CockroachDB from 22.2 on: COPY outside a transaction is one.
+	// CockroachDB from 22.2 on: makes COPY outside a transaction atomic.
 	"copy_from_atomic_enabled": "on",
 }
 
-// chosenSettings give texts a meaning that is the user's to choose. All sessions of a load
-// have them as its first session had them. Those of CockroachDB that allow others come
-// first.
+// chosenSettings determine the meaning of texts and are the user's choice. All sessions of a
+// load copy them from its first session. CockroachDB's settings that enable others come first.
 var chosenSettings = []string{
 	"datestyle_enabled", "intervalstyle_enabled",
 	"datestyle", "intervalstyle", "timezone", "timezone_abbreviations",
@@ -47,7 +45,7 @@ var chosenSettings = []string{
 	"session_replication_role", // whether triggers fire
 }
 
-// setEnvironment adds what libpq takes from the environment and pgx does not.
+// setEnvironment adds the settings that libpq reads from the environment and pgx does not.
 func setEnvironment(cfg *pgx.ConnConfig) {
 	for variable, name := range map[string]string{"PGDATESTYLE": "datestyle", "PGTZ": "timezone", "PGGEQO": "geqo"} {
 		value := os.Getenv(variable)
@@ -56,7 +54,7 @@ func setEnvironment(cfg *pgx.ConnConfig) {
 		}
 		if _, said := runtimeParam(cfg, name); strings.EqualFold(value, "default") {
 			if variable == "PGTZ" && said == value {
-				delete(cfg.RuntimeParams, name) // libpq: the server's own
+				delete(cfg.RuntimeParams, name) // libpq: the server's default
 			}
 		} else if said == "" {
 			cfg.RuntimeParams[name] = value
@@ -64,7 +62,8 @@ func setEnvironment(cfg *pgx.ConnConfig) {
 	}
 }
 
-// runtimeParam returns a start-up setting by its name in lower case, and as it is spelled.
+// runtimeParam finds a start-up setting by its lower-case name and returns its spelling and
+// value.
 func runtimeParam(cfg *pgx.ConnConfig, name string) (spelled, value string) {
 	for k, v := range cfg.RuntimeParams {
 		if strings.EqualFold(k, name) {
@@ -74,7 +73,7 @@ func runtimeParam(cfg *pgx.ConnConfig, name string) (spelled, value string) {
 	return "", ""
 }
 
-// setStart makes a start-up setting have a value, however it is spelled.
+// setStart sets a start-up setting, replacing it in any spelling.
 func setStart(cfg *pgx.ConnConfig, name, value string) {
 	if spelled, _ := runtimeParam(cfg, name); spelled != "" {
 		delete(cfg.RuntimeParams, spelled)
@@ -82,8 +81,8 @@ func setStart(cfg *pgx.ConnConfig, name, value string) {
 	cfg.RuntimeParams[name] = value
 }
 
-// customSettings returns the names of the settings with a dot in their name that the user
-// gave: triggers and expressions may read them.
+// customSettings returns the names of the settings with a dot in their name that the user set:
+// triggers and expressions may read them.
 func (c *Config) customSettings() []string {
 	var names []string
 	add := func(name string) {
@@ -112,7 +111,7 @@ func (c *Config) customSettings() []string {
 	return slices.Compact(names)
 }
 
-// A SettingsError says that the server refuses a setting that a session must have.
+// A SettingsError reports that the server refuses a required session setting.
 type SettingsError struct{ Err error }
 
 // ErrorKind implements failure.Kinded.
@@ -124,12 +123,12 @@ func (e *SettingsError) Error() string {
 
 func (e *SettingsError) Unwrap() error { return e.Err }
 
-// asked is a setting of a session: its value when it was asked, and now.
+// asked holds the value of a session's setting before and after settle.
 type asked struct{ was, is string }
 
-// settle makes the settings of a session those in want, where the server knows them, and
-// returns these and the names in read. more is another query, whose rows it returns as
-// text. Both are one message, and so one round trip.
+// settle sets the settings in want that the server knows, and returns them and those named in
+// read. more is another query, or ""; settle returns its rows as text. Both are sent as one
+// message, which saves a round trip.
 func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]string, read []string, more string) (map[string]asked, [][][]byte, error) {
 	var values []string
 	for _, name := range read {
@@ -144,8 +143,8 @@ func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]str
 		}
 		values = append(values, "("+quote(name)+", "+value+")")
 	}
-	// Where a pooler shares the session, the settings end with the query. CockroachDB
-	// refuses to be asked for some that only PostgreSQL has.
+	// If a pooler shares the session, the settings are local to the query. CockroachDB rejects
+	// the names of some PostgreSQL settings.
 	session, now, local := "current_setting('session_id', true)", "CASE WHEN p.name IS NOT NULL OR s.n LIKE '%.%' THEN current_setting(s.n, true) END", "false"
 	from := " LEFT JOIN pg_catalog.pg_settings AS p ON p.name = s.n"
 	if s.Product == PostgreSQL {
@@ -171,7 +170,7 @@ func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]str
 			rows = append(rows, row)
 		}
 		if _, err := r.Close(); err != nil {
-			break // Close has it
+			break // Close returns the error
 		}
 		answers = append(answers, rows)
 	}
@@ -197,7 +196,7 @@ func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]str
 	return found, answer, nil
 }
 
-// inOrder returns the names of settings as they are to be set.
+// inOrder returns the names of settings in the order in which to set them.
 func inOrder(want map[string]string) []string {
 	names := slices.Sorted(maps.Keys(want))
 	slices.SortStableFunc(names, func(a, b string) int { return placeOf(a) - placeOf(b) })
@@ -211,7 +210,7 @@ func placeOf(name string) int {
 	return len(chosenSettings)
 }
 
-// refusedSetting reports whether err says that a setting cannot have a value.
+// refusedSetting reports whether err means that the server refused the value of a setting.
 func refusedSetting(err error) bool {
 	switch Code(err) {
 	case pgerrcode.InvalidParameterValue, pgerrcode.InvalidTextRepresentation, pgerrcode.InsufficientPrivilege, pgerrcode.UndefinedObject,
@@ -221,10 +220,10 @@ func refusedSetting(err error) bool {
 	return false
 }
 
-// quote writes a text as SQL, where standard_conforming_strings is on.
+// quote returns s as an SQL literal for standard_conforming_strings = on.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
-// traced tells the connection's tracer of a query that goes past pgx's own.
+// traced reports a query to the connection's tracer: pgx does not report raw queries.
 func traced(ctx context.Context, conn *pgx.Conn, sql string) (context.Context, func(error)) {
 	t := conn.Config().Tracer
 	if t == nil {

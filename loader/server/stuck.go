@@ -8,12 +8,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// orphanedSessions keeps the sessions whose connections broke, for the next use of the pool to end
-// them on the server. A server that hears nothing any more believes that its client is
-// slow: it keeps the transaction open, and with it the locks that the next attempt needs.
-// Neither statement_timeout nor idle_in_transaction_session_timeout ends one that waits
-// for the rest of a COPY or of a pipeline (seen on PostgreSQL 15); its keepalive takes
-// two hours.
+// orphanedSessions collects the sessions whose connections broke. The next use of the pool
+// ends them on the server. A server that no longer hears from its client takes it for slow: it
+// keeps the transaction open, with the locks that the next attempt needs. Neither
+// statement_timeout nor idle_in_transaction_session_timeout ends a session that waits for the
+// rest of a COPY or of a pipeline (observed on PostgreSQL 15); the TCP keepalive takes two
+// hours.
 type orphanedSessions struct {
 	product Product
 
@@ -21,11 +21,11 @@ type orphanedSessions struct {
 	sessions []string
 }
 
-// watch hooks the list into a pool's configuration.
+// watch installs the hooks in a pool's configuration.
 func (l *orphanedSessions) watch(cfg *pgxpool.Config) {
 	cfg.BeforeClose = func(conn *pgx.Conn) {
 		if !conn.IsClosed() {
-			return // it says good-bye
+			return // it says goodbye itself
 		}
 		if id := SessionID(conn); id != "" {
 			l.mu.Lock()
@@ -56,22 +56,22 @@ func (l *orphanedSessions) take() []string {
 	return list
 }
 
-// sessionKey is where a pool's connection keeps its session's id: settle puts it there.
+// sessionKey is the CustomData key of a connection's session id; settle sets it.
 const sessionKey = "loader session"
 
-// SessionID returns the server's id of the session of a pool's connection: CockroachDB's
-// session_id, PostgreSQL's process, which behind a pooler is not that of the protocol; or
-// nothing.
+// SessionID returns the server's id of a pool connection's session, or "" if unknown. It is
+// session_id on CockroachDB and the backend's process id on PostgreSQL, which behind a pooler
+// differs from the one in the protocol.
 func SessionID(conn *pgx.Conn) string {
 	id, _ := conn.PgConn().CustomData()[sessionKey].(string)
 	return id
 }
 
-// end ends those of the sessions that are still there. A process id may belong to
-// another by now: only sessions of the same name are ours to end.
+// end ends the listed sessions that still exist. A process id may have been reused, so it ends
+// only sessions with our application_name.
 //
-// Note: tried to leave that to the timeouts alone. A transaction that went silent in its
-// COPY kept the ledger row of its chunk locked until the load gave up.
+// Note: tried to rely on the timeouts alone. A transaction that went silent in its COPY kept
+// the ledger row of its chunk locked until the load gave up.
 func (l *orphanedSessions) end(ctx context.Context, conn *pgx.Conn, list []string) error {
 	if l.product == CockroachDB {
 		for _, id := range list {

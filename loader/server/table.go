@@ -11,104 +11,103 @@ import (
 	"bulkload/chunker/keysize"
 )
 
-// A Table is the target of a load as the server describes it. It is not changed
-// after Describe and may be read by several goroutines.
+// A Table describes the target of a load as the server reports it. It does not change after
+// Describe, so several goroutines may read it.
 type Table struct {
 	Name    pgx.Identifier // schema and table
 	Kind    string         // pg_class.relkind: r, or p for a partitioned table of PostgreSQL
-	Columns []Column       // in the table's order, hidden ones too
-	// Primary are the columns of the primary key, in order: also the hidden
-	// rowid that CockroachDB gives a table without one, and the hidden computed
-	// column of a hash-sharded key. Nil is no primary key (PostgreSQL).
+	Columns []Column       // in the table's order, including hidden ones
+	// Primary holds the columns of the primary key, in order. It includes the hidden rowid of
+	// a CockroachDB table declared without a key, and the hidden computed column of a
+	// hash-sharded key. Nil means no primary key (PostgreSQL).
 	Primary []string
-	// Deferrable says that the primary key is checked at COMMIT only.
+	// Deferrable means that the primary key can be checked at COMMIT.
 	Deferrable bool
 	Indexes    []TableIndex // the primary key first, then by name
-	// ForeignKeys are those of the table's own columns, ReferencedBy those of
-	// other tables that point to it.
+	// ForeignKeys are declared on this table; ReferencedBy are those of other tables that
+	// reference it.
 	ForeignKeys, ReferencedBy []ForeignKey
-	Triggers                  []string // names of those that users made, enabled ones only
-	// OnInsert are those of them that an INSERT fires, of the table or a partition.
+	Triggers                  []string // names of enabled triggers made by users
+	// OnInsert holds the names of those that an INSERT fires, on the table or a partition.
 	OnInsert    []string
 	Rules       bool // PostgreSQL: has rewrite rules
 	RowSecurity bool // has row-level security
-	Temporary   bool // seen by one session only
+	Temporary   bool // visible to one session only
 	Partition   bool // PostgreSQL: is itself a partition of another table
 	Identity
-	// EstimatedRows is the number of rows by the server's statistics; -1 where
-	// there are none.
+	// EstimatedRows is the number of rows by the server's statistics; -1 if there are none.
 	EstimatedRows int64
-	// Empty says that the table had no row. It is true only for certain:
-	// EmptyErr says why it could not be found out.
+	// Empty means that the table certainly had no rows. EmptyErr is the reason why that could
+	// not be determined.
 	Empty    bool
 	EmptyErr error
-	// Keys is the table as far as the sizes of its keys go; only CockroachDB's
-	// limits depend on them.
+	// Keys describes the table for computing the sizes of its keys. Only CockroachDB's limits
+	// depend on them.
 	Keys keysize.Schema
-	// Notes are what could not be read, one line each.
+	// Notes lists what could not be read, one line each.
 	Notes []string
 }
 
-// An Identity tells a table from another of its name, and from itself with other rows.
+// An Identity tells a table from another one of the same name, and from the same table with
+// replaced rows.
 type Identity struct {
-	OID uint32 // on CockroachDB the table's id in its keys
-	// Storage names where the rows are, those of partitions too. TRUNCATE changes it, and
-	// so does what writes all rows anew: VACUUM FULL, CLUSTER, some ALTER TABLE; on
-	// CockroachDB ALTER PRIMARY KEY. Empty is not known.
+	OID uint32 // on CockroachDB the table id in its keys
+	// Storage identifies the storage of the rows, including partitions. TRUNCATE changes it,
+	// as does every rewrite of all rows: VACUUM FULL, CLUSTER, some ALTER TABLE, and on
+	// CockroachDB ALTER PRIMARY KEY. Empty means unknown.
 	Storage string
-	// Unlogged says that a crash of the server empties the table or a partition of it.
+	// Unlogged means that a server crash empties the table or a partition of it.
 	Unlogged bool
 }
 
-// A Column is a column of a table as the server describes it.
+// A Column describes a column as the server reports it.
 type Column struct {
 	Name    string
 	Type    string // as format_type prints it: "bigint", "double precision"
 	SQLType string // as CockroachDB prints it: "INT8"; elsewhere Type
 	TypeOID uint32
-	// Base, on PostgreSQL, is Type, or the type under a domain.
+	// Base, on PostgreSQL, is Type, or the base type if Type is a domain.
 	Base string
-	// Collation, on PostgreSQL, is that of the column where it is not the database's
-	// own, as SQL writes it; Nondeterministic says that it takes texts for equal that
-	// are not the same.
+	// Collation, on PostgreSQL, is the column's collation in SQL; empty if it is the
+	// database's default. Nondeterministic means that it compares some different texts as
+	// equal.
 	Collation        string
 	Nondeterministic bool
 	NotNull          bool
 	Default          bool // has a default, an identity or a generated value
-	// Expr is the default, or how the column is generated; empty for an
-	// identity.
+	// Expr is the default or the generation expression; empty for an identity column.
 	Expr      string
-	Generated bool // computed from other columns: nothing can be written to it
+	Generated bool // computed from other columns: cannot be written
 	Identity  bool // an identity column
-	Always    bool // GENERATED ALWAYS AS IDENTITY: written with OVERRIDING SYSTEM VALUE only
+	Always    bool // GENERATED ALWAYS AS IDENTITY: writable only with OVERRIDING SYSTEM VALUE
 	Hidden    bool // CockroachDB: not in SELECT *
-	Labels    int  // of an ENUM type; else zero
+	Labels    int  // number of labels of an ENUM type; else zero
 }
 
-// A TableIndex is one index of a table.
+// A TableIndex describes an index of a table.
 type TableIndex struct {
 	Name    string
-	ID      int64 // CockroachDB's number; zero where the server does not say
+	ID      int64 // CockroachDB's index id; zero if unknown
 	Primary bool
 	Unique  bool
-	// Columns are the key columns in order, an expression being "". Implicit of
-	// them, from the first on, are not written in the index: the computed
-	// column of a hash-sharded index, the region of REGIONAL BY ROW.
+	// Columns holds the key columns in order, with "" for an expression. The first Implicit
+	// columns are not written in the index definition: the computed column of a hash-sharded
+	// index, the region of REGIONAL BY ROW.
 	Columns  []string
-	Desc     []bool   // for each column
-	Exprs    []string // for each column the expression, else empty
+	Desc     []bool   // per column
+	Exprs    []string // the expression per column, or ""
 	Implicit int
 	Storing  []string // STORING, or INCLUDE
 	Where    bool     // a partial index
-	// Condition is what a partial index holds the rows of, as SQL.
+	// Condition is the WHERE condition of a partial index, as SQL.
 	Condition string
-	Inverted  bool   // CockroachDB: one entry for each element
+	Inverted  bool   // CockroachDB: one entry per element
 	Method    string // PostgreSQL: btree, hash, gin, …; CockroachDB: btree, inverted, vector
-	// Constraint says that a constraint of this name owns the index (PostgreSQL:
-	// UNIQUE or EXCLUDE), and Deferrable that it can be checked at COMMIT.
+	// Constraint means that a constraint of the same name owns the index (PostgreSQL: UNIQUE
+	// or EXCLUDE). Deferrable means that it can be checked at COMMIT.
 	Constraint, Deferrable bool
-	// Create and Drop are the statements that make the index again and remove
-	// it; empty for a primary key.
+	// Create and Drop are the statements that recreate and drop the index; empty for a primary
+	// key.
 	Create, Drop string
 }
 
@@ -125,9 +124,9 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Describe reads what the server knows of a table. The error is a *TargetError when
-// the name is not that of a table, and wraps ErrNoTable when there is nothing of that
-// name. Describe writes nothing.
+// Describe reads the server's description of a table. The error is a *TargetError if the name
+// is not that of a loadable table; it wraps ErrNoTable if no relation has the name. Describe
+// writes nothing.
 func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (*Table, error) {
 	t := &Table{EstimatedRows: -1}
 	if err := t.find(ctx, db, info, name); err != nil {
@@ -135,7 +134,7 @@ func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (
 	}
 	why, ok := notTables[t.Kind]
 	if t.Kind == "v" && info.Product == PostgreSQL {
-		// A trigger may take the rows of a view.
+		// An INSTEAD OF INSERT trigger makes a view insertable.
 		if err := db.QueryRow(ctx, `SELECT NOT EXISTS (SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = $1::INT8::OID AND tgenabled <> 'D' AND tgtype::INT8 & $2::INT8 = $2::INT8)`,
 			int64(t.OID), int64(triggerOnInsert|triggerInstead)).Scan(&ok); err != nil {
 			return nil, fmt.Errorf("describe the triggers of %s: %w", Display(t.Name), err)
@@ -166,7 +165,7 @@ func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (
 	err := db.QueryRow(ctx, "SELECT 1 FROM "+t.Name.Sanitize()+" LIMIT 1").Scan(&one)
 	t.Empty = errors.Is(err, pgx.ErrNoRows)
 	if err != nil && !t.Empty {
-		if Code(err) == "" { // the connection, not a privilege
+		if Code(err) == "" { // the connection failed, not a privilege check
 			return nil, fmt.Errorf("look whether %s is empty: %w", Display(t.Name), err)
 		}
 		t.EmptyErr = err
@@ -174,7 +173,7 @@ func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (
 	return t, nil
 }
 
-// find finds the relation of that name, as an SQL statement would.
+// find finds the relation of that name by the rules of an SQL statement.
 func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identifier) error {
 	if len(name) == 0 {
 		return noTable(name, "the name is empty")
@@ -200,14 +199,14 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 	if len(parts) == 2 {
 		schemas = []string{parts[0]}
 		if info.Product == CockroachDB && parts[0] == database {
-			schemas = append(schemas, "public") // database.table, CockroachDB's old form
+			schemas = append(schemas, "public") // database.table is CockroachDB's old form
 		}
 	}
 	table := parts[len(parts)-1]
 	err := t.look(ctx, db, info, named, table, schemas)
 	if errors.Is(err, pgx.ErrNoRows) && info.Product == CockroachDB {
-		// Without rights on the database its schemas are not in pg_namespace,
-		// while the table can be used.
+		// Without privileges on the database, pg_namespace does not list its schemas,
+		// although the table can be used.
 		for _, schema := range schemas {
 			var oid int64
 			if db.QueryRow(ctx, `SELECT $1::TEXT::REGCLASS::OID::INT8`, pgx.Identifier{schema, table}.Sanitize()).Scan(&oid) != nil {
@@ -226,13 +225,12 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 		return fmt.Errorf("describe table %s: %w", Display(name), err)
 	}
 	if info.Product == CockroachDB {
-		t.EstimatedRows = -1 // SHOW STATISTICS has it
+		t.EstimatedRows = -1 // SHOW STATISTICS is read later
 	}
 	return nil
 }
 
-// look reads what pg_class says of the first relation that fits, in the order of
-// schemas.
+// look reads the pg_class entry of the first matching relation, in the order of schemas.
 func (t *Table) look(ctx context.Context, db Querier, info Info, which string, what any, schemas []string) error {
 	var oid int64
 	var schema, table, persistence string
@@ -251,14 +249,14 @@ func (t *Table) look(ctx context.Context, db Querier, info Info, which string, w
 	}
 	t.OID, t.Name, t.Temporary = uint32(oid), pgx.Identifier{schema, table}, persistence == "t"
 	t.Storage, t.Unlogged = strings.CutPrefix(t.Storage, unlogged)
-	// PostgreSQL says -1, before 14 0, for a table that was never analysed.
+	// PostgreSQL has -1, before 14 0, for a table that was never analysed.
 	if estimate != nil && *estimate > 0 {
 		t.EstimatedRows = int64(*estimate)
 	}
 	return nil
 }
 
-// foreignKeys reads the references from the table and to it.
+// foreignKeys reads the foreign keys of the table and those that reference it.
 func (t *Table) foreignKeys(ctx context.Context, db Querier) error {
 	found, err := db.Query(ctx, `SELECT conname, conrelid = $1::INT8::OID, confrelid = $1::INT8::OID, conrelid::REGCLASS::TEXT, confrelid::REGCLASS::TEXT, pg_get_constraintdef(oid)
 		FROM pg_catalog.pg_constraint WHERE contype = 'f' AND (conrelid = $1::INT8::OID OR confrelid = $1::INT8::OID) ORDER BY conname`, int64(t.OID))
@@ -279,7 +277,7 @@ func (t *Table) foreignKeys(ctx context.Context, db Querier) error {
 	return err
 }
 
-// triggers reads the names of the triggers that users made and that are enabled.
+// triggers reads the names of the enabled triggers made by users.
 func (t *Table) triggers(ctx context.Context, db Querier) error {
 	found, err := db.Query(ctx, `SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1::INT8::OID AND NOT tgisinternal AND tgenabled <> 'D' ORDER BY tgname`, int64(t.OID))
 	if err != nil {
@@ -292,15 +290,15 @@ func (t *Table) triggers(ctx context.Context, db Querier) error {
 	return err
 }
 
-// triggerOnInsert is the bit of pg_trigger.tgtype of triggers that an INSERT fires
-// (PostgreSQL, src/include/catalog/pg_trigger.h).
+// triggerOnInsert is the bit of pg_trigger.tgtype for triggers fired by INSERT (PostgreSQL,
+// src/include/catalog/pg_trigger.h).
 const triggerOnInsert = 4
 
-// triggerInstead is that of triggers that take the place of the statement.
+// triggerInstead is the bit for INSTEAD OF triggers, from the same source.
 const triggerInstead = 64
 
-// onInsert reads the names of the triggers that rows of the table fire when they are
-// inserted, wherever they end up.
+// onInsert reads the names of the triggers fired by inserting rows into the table or its
+// partitions.
 func (t *Table) onInsert(ctx context.Context, db Querier) ([]string, error) {
 	within := `SELECT $1::INT8::OID AS oid`
 	if t.Kind == "p" {
@@ -327,8 +325,8 @@ func (t *Table) Column(name string) *Column {
 	return nil
 }
 
-// HiddenKey reports whether the primary key is the hidden rowid that CockroachDB
-// gives a table without one: its values are not the client's to know.
+// HiddenKey reports whether the primary key is the hidden rowid of a CockroachDB table
+// declared without a key: the client cannot know its values.
 func (t *Table) HiddenKey() bool {
 	if len(t.Primary) != 1 {
 		return false

@@ -14,8 +14,8 @@ import (
 	"bulkload/chunker/keysize"
 )
 
-// cockroachColumns reads the columns from information_schema, which knows hidden
-// ones and CockroachDB's own names of types, and from pg_attribute.
+// cockroachColumns reads the columns from pg_attribute and information_schema. The latter has
+// hidden columns and CockroachDB's own type names.
 func (t *Table) cockroachColumns(ctx context.Context, db Querier) error {
 	found, err := db.Query(ctx, `SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.atttypid::INT8, c.crdb_sql_type, c.is_nullable = 'NO',
 			COALESCE(c.column_default, ''), COALESCE(c.generation_expression, ''), COALESCE(c.is_identity, 'NO') = 'YES',
@@ -43,10 +43,9 @@ func (t *Table) cockroachColumns(ctx context.Context, db Querier) error {
 	return err
 }
 
-// cockroachIndexes reads indexes and column families, and what the sizes of the
-// table's keys depend on. Nothing of it needs crdb_internal, which is refused by
-// default from 26.1 on: where the numbers of the indexes cannot be read, the sizes are
-// bounds.
+// cockroachIndexes reads indexes, column families and whatever the sizes of the table's keys
+// depend on. It does not require crdb_internal, which 26.1 and later refuse by default: if the
+// index ids cannot be read, the sizes are upper bounds.
 func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) error {
 	// 1. The columns of each index.
 	found, err := db.Query(ctx, `SELECT index_name, non_unique, column_name, direction, storing, implicit
@@ -67,16 +66,15 @@ func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) err
 		return err
 	}
 
-	// 2. What only the text of SHOW CREATE TABLE tells: kinds, WHERE, families,
-	// and how to make the index again.
+	// 2. Facts that only the text of SHOW CREATE TABLE holds: kinds, WHERE, families, and the
+	// statement that recreates the index.
 	var create string
 	if err := db.QueryRow(ctx, `SELECT create_statement FROM [SHOW CREATE TABLE `+t.Name.Sanitize()+`]`).Scan(&create); err != nil {
 		return err
 	}
 	families := t.readCreate(create)
 
-	// 3. The primary key. Its index is the one that SHOW CREATE has no INDEX for,
-	// where the catalog does not say it.
+	// 3. The primary key, by the catalog: SHOW CREATE TABLE may print no INDEX for it.
 	var primary string
 	err = db.QueryRow(ctx, `SELECT c.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
 		WHERE x.indrelid = $1::INT8::OID AND x.indisprimary`, int64(t.OID)).Scan(&primary)
@@ -92,7 +90,7 @@ func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) err
 	}
 	slices.SortStableFunc(t.Indexes, func(a, b TableIndex) int { return rank(b) - rank(a) })
 
-	// 4. Numbers, statistics, tenant.
+	// 4. Index ids, statistics, tenant.
 	t.statistics(ctx, db)
 	t.indexIDs(ctx, db, info)
 	t.Keys = keysize.Schema{TableID: int64(t.OID), Columns: len(t.Columns), TenantID: t.tenant(ctx, db)}
@@ -107,11 +105,11 @@ func rank(x TableIndex) int {
 	return 0
 }
 
-// add takes one line of SHOW INDEXES. Implicit columns before the first written one
-// belong to the index, those behind it are of the primary key.
+// add adds one line of SHOW INDEXES. Implicit columns before the first explicit one belong to
+// the index; later ones come from the primary key.
 func (x *TableIndex) add(column, direction string, storing, implicit bool) {
 	switch {
-	case storing && !implicit: // from 26.1 on columns of the primary key are listed as both
+	case storing && !implicit: // from 26.1 on, primary key columns are listed as both
 		x.Storing = append(x.Storing, column)
 	case implicit && (storing || len(x.Columns) > x.Implicit):
 	default:
@@ -126,9 +124,9 @@ func (x *TableIndex) add(column, direction string, storing, implicit bool) {
 	}
 }
 
-// readCreate takes from SHOW CREATE TABLE what it says of the indexes, and returns
-// the column families, numbered from 0: their real numbers are not shown, but take
-// the same bytes up to 109.
+// readCreate sets the fields of the indexes that need the text of SHOW CREATE TABLE. It
+// returns the column families, numbered from 0: the text does not show their real ids, which
+// have the same encoded size up to 109.
 func (t *Table) readCreate(create string) []keysize.Family {
 	var families []keysize.Family
 	table := t.Name.Sanitize()
@@ -154,23 +152,23 @@ func (t *Table) readCreate(create string) []keysize.Family {
 		x.Create = "CREATE " + strings.TrimSpace(item.prefix+" INDEX") + " " + name + " ON " + table + " " + item.rest
 		x.Drop = "DROP INDEX " + table + "@" + name
 		if x.Unique {
-			x.Drop += " CASCADE" // a UNIQUE constraint goes with its index only so
+			x.Drop += " CASCADE" // required to drop the index of a UNIQUE constraint
 		}
 	}
 	return families
 }
 
-// manyRows is the number of rows above which a table may have so many ranges that listing
-// them takes long.
+// manyRows is the number of rows above which a table may have so many ranges that listing them
+// is slow.
 const manyRows = 5_000_000
 
-// indexIDs reads the numbers of the indexes, where the server lets it: from 26.1 on from the
-// list of the table's ranges, since crdb_internal is refused there by default.
+// indexIDs reads the index ids if the server permits it. From 26.1 on it lists the table's
+// ranges, since crdb_internal is refused by default.
 func (t *Table) indexIDs(ctx context.Context, db Querier, info Info) {
 	query, args := `SELECT index_name, index_id FROM crdb_internal.table_indexes WHERE descriptor_id = $1`, []any{int64(t.OID)}
 	if info.AtLeast(26, 1, 0) {
 		if t.EstimatedRows > manyRows {
-			return // it would list every range
+			return // the query would list every range
 		}
 		query, args = `SELECT DISTINCT index_name, index_id FROM [SHOW RANGES FROM TABLE `+t.Name.Sanitize()+` WITH INDEXES]`, nil
 	}
@@ -192,7 +190,7 @@ func (t *Table) indexIDs(ctx context.Context, db Querier, info Info) {
 	}
 }
 
-// statistics reads the number of rows of the newest statistics.
+// statistics sets EstimatedRows from the newest statistics.
 func (t *Table) statistics(ctx context.Context, db Querier) {
 	var n int64
 	err := db.QueryRow(ctx, `SELECT row_count FROM [SHOW STATISTICS FOR TABLE `+t.Name.Sanitize()+`] ORDER BY created DESC LIMIT 1`).Scan(&n)
@@ -201,9 +199,9 @@ func (t *Table) statistics(ctx context.Context, db Querier) {
 	}
 }
 
-// tenant returns the tenant for the size of its prefix: the system tenant, which
-// alone has the table system.tenants, has none; of any other the id cannot be read
-// and is taken to be as long as it can be.
+// tenant returns the tenant id, which determines the size of the key prefix. Only the system
+// tenant has the table system.tenants, and its keys have no prefix. The id of any other tenant
+// cannot be read, so the longest possible one is assumed.
 func (t *Table) tenant(ctx context.Context, db Querier) uint64 {
 	var oid int64
 	if err := db.QueryRow(ctx, `SELECT 'system.public.tenants'::REGCLASS::OID::INT8`).Scan(&oid); err == nil {
@@ -212,11 +210,11 @@ func (t *Table) tenant(ctx context.Context, db Querier) uint64 {
 	return math.MaxUint32
 }
 
-// shardColumn matches the hidden column of a hash-sharded index, which holds 0 to
-// one less than its buckets.
+// shardColumn matches the hidden column of a hash-sharded index and its number of buckets n.
+// The column's values are 0 to n-1.
 var shardColumn = regexp.MustCompile(`^crdb_internal_.*shard_(\d+)$`)
 
-// keys fills t.Keys' families and indexes.
+// keys sets the families and indexes of t.Keys.
 func (t *Table) keys(families []keysize.Family, interleaved bool) {
 	for i := range families {
 		families[i].NotNull = slices.ContainsFunc(families[i].Columns, func(name string) bool {
@@ -242,8 +240,8 @@ func (t *Table) keys(families []keysize.Family, interleaved bool) {
 	}
 }
 
-// maxAncestors is taken for an interleaved table: SHOW CREATE names the nearest one
-// only. Interleaving ended with 21.2.
+// maxAncestors is assumed for an interleaved table: SHOW CREATE TABLE names only the nearest
+// ancestor. Interleaving ended with 21.2.
 const maxAncestors = 4
 
 func (t *Table) keyColumn(name, expr string) keysize.KeyColumn {

@@ -36,7 +36,7 @@ func (t *Table) postgresColumns(ctx context.Context, db Querier) error {
 	return err
 }
 
-// postgresIndexes reads the indexes with the statements that make them again.
+// postgresIndexes reads the indexes and the statements that recreate them.
 func (t *Table) postgresIndexes(ctx context.Context, db Querier) error {
 	found, err := db.Query(ctx, `SELECT c.relname, x.indisprimary, x.indisunique, COALESCE(k.condeferrable, false), k.conname IS NOT NULL,
 			COALESCE(pg_get_constraintdef(k.oid), ''), pg_get_indexdef(c.oid), x.indpred IS NOT NULL, COALESCE(pg_get_expr(x.indpred, x.indrelid), ''), m.amname, x.indnkeyatts,

@@ -12,13 +12,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrNoTable is wrapped by Describe's error when there is no such table.
+// ErrNoTable is wrapped by the error of Describe if no table has the name.
 var ErrNoTable = errors.New("no such table")
 
-// A TargetError says that a name is not that of a table that rows can be loaded
-// into. Nothing was written. Its text is one line.
+// A TargetError reports a name that is not that of a loadable table. Nothing was written. Its
+// text is one line.
 type TargetError struct {
-	Name   string // as Display writes it
+	Name   string // as formatted by Display
 	Reason string // "no such table", "is a view", …
 	err    error
 }
@@ -39,7 +39,7 @@ func noTable(name pgx.Identifier, hint string) error {
 	return &TargetError{Name: Display(name), Reason: hint, err: ErrNoTable}
 }
 
-// notTables says why a relation of a pg_class.relkind takes no rows.
+// notTables maps the pg_class.relkind of relations that accept no rows to the reason.
 var notTables = map[string]string{
 	"v": "is a view without an INSTEAD OF INSERT trigger; name the table under it",
 	"m": "is a materialized view, which is filled by REFRESH; name the table under it",
@@ -50,14 +50,14 @@ var notTables = map[string]string{
 	"c": "is a type, not a table",
 }
 
-// maxPostgresName is the most bytes of a name on PostgreSQL, which cuts longer ones
-// (NAMEDATALEN-1, src/include/pg_config_manual.h). CockroachDB has no limit.
+// maxPostgresName is the maximum length of a name on PostgreSQL in bytes; longer names are
+// truncated (NAMEDATALEN-1, src/include/pg_config_manual.h). CockroachDB has no limit.
 const maxPostgresName = 63
 
-// ParseTable reads a table name as users write it in SQL: table, schema.table or
-// database.schema.table, each part plain or in double quotes, where "" is a quote.
-// A plain part is lower-cased, the letters A to Z only, as PostgreSQL does, and may
-// else hold anything but a dot: it never becomes SQL but through pgx.Identifier.
+// ParseTable parses a table name as written in SQL: table, schema.table or
+// database.schema.table, each part plain or in double quotes, with "" for a quote. A plain
+// part is lower-cased, A to Z only, as in PostgreSQL. It may hold any other character except a
+// dot, since names reach SQL only through pgx.Identifier.
 func ParseTable(text string) (pgx.Identifier, error) {
 	fault := func(what string) (pgx.Identifier, error) {
 		return nil, fmt.Errorf("table name %q: %s; write table, schema.table, or \"any name\" in double quotes", text, what)
@@ -98,7 +98,7 @@ func ParseTable(text string) (pgx.Identifier, error) {
 	return parts, nil
 }
 
-// cutQuoted cuts a quoted name from the start of text: "" in it is a quote.
+// cutQuoted cuts a quoted name from the start of text; "" in it stands for a quote.
 func cutQuoted(text string) (name, rest string, closed bool) {
 	var b strings.Builder
 	for i := 1; ; {
@@ -125,7 +125,7 @@ func lowerASCII(s string) string {
 	}, s)
 }
 
-// cutName cuts a name to at most 63 bytes of whole characters.
+// cutName truncates a name to at most 63 bytes at a character boundary.
 func cutName(s string) string {
 	if len(s) <= maxPostgresName {
 		return s
@@ -139,8 +139,8 @@ func cutName(s string) string {
 
 var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
-// Display returns a name for people: quoted only where a part has other characters
-// than lower-case letters, digits and underscores. SQL takes Sanitize.
+// Display formats a name for people. A part is quoted only if it has characters other than
+// lower-case letters, digits and underscores. For SQL use Sanitize.
 func Display(name pgx.Identifier) string {
 	parts := make([]string, len(name))
 	for i, p := range name {

@@ -10,30 +10,29 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A TimeoutPool is a pool whose calls end when they are not answered within Timeout: a
-// connection may have gone silent. Their errors then wrap context.DeadlineExceeded, which
-// [Classify] takes for uncertain. What is not among its own methods is the pool's, without
-// a bound.
+// A TimeoutPool is a pool whose calls end after Timeout without an answer: a connection may
+// have gone silent. The errors then wrap context.DeadlineExceeded, which [Classify] treats as
+// uncertain. Methods promoted from Pool have no timeout.
 type TimeoutPool struct {
 	*pgxpool.Pool
 	Timeout time.Duration
-	// Heard, when not nil, is called with each answer of the server's.
+	// Heard, when not nil, is called at each answer from the server.
 	Heard func()
 }
 
-// heard calls Heard where err, of a call, shows that the server has answered.
+// heard calls Heard if err, the result of a call, shows that the server answered.
 func (b TimeoutPool) heard(err error) {
 	if b.Heard != nil && (err == nil || errors.Is(err, pgx.ErrNoRows) || Code(err) != "") {
 		b.Heard()
 	}
 }
 
-// Deadline returns a context that ends when a call that begins now must have ended.
+// Deadline returns a context that ends Timeout from now.
 func (b TimeoutPool) Deadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, b.Timeout)
 }
 
-// Exec is the pool's.
+// Exec is Pool.Exec with the timeout.
 func (b TimeoutPool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	ctx, cancel := b.Deadline(ctx)
 	defer cancel()
@@ -42,13 +41,13 @@ func (b TimeoutPool) Exec(ctx context.Context, sql string, args ...any) (pgconn.
 	return tag, err
 }
 
-// QueryRow is the pool's.
+// QueryRow is Pool.QueryRow with the timeout, which runs until Scan.
 func (b TimeoutPool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	ctx, cancel := b.Deadline(ctx)
 	return timeoutRow{b.Pool.QueryRow(ctx, sql, args...), b, cancel}
 }
 
-// Query is the pool's. The time is that until the rows are closed.
+// Query is Pool.Query with the timeout, which runs until the rows are closed.
 func (b TimeoutPool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	ctx, cancel := b.Deadline(ctx)
 	found, err := b.Pool.Query(ctx, sql, args...)

@@ -13,36 +13,35 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A Watch knows what the sessions of one pool have in common, and which commits of theirs
-// the server did not confirm wholly. The zero value is ready; it is safe for concurrent
-// use.
+// A Watch records the settings that the sessions of one pool share, and counts commits that
+// may lack a standby's confirmation. The zero value is ready; it is safe for concurrent use.
 type Watch struct {
-	// Note, when not nil, is told what a user should know. Set it before use.
+	// Note, when not nil, receives messages for the user. Set it before use.
 	Note func(string)
 
 	mu       sync.Mutex
-	settings map[string]string // nil until the first session is there
+	settings map[string]string // nil until the first session is open
 	notes    []string
 	unwaited int // warnings so far
 }
 
-// Settings returns the settings that give texts their meaning, as all sessions of the pool
-// have them; nil before the first session.
+// Settings returns the settings that determine the meaning of texts, the same in all sessions
+// of the pool; nil before the first session.
 func (w *Watch) Settings() map[string]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.settings)
 }
 
-// Notes are what the user should know of the sessions.
+// Notes returns messages about the sessions for the user.
 func (w *Watch) Notes() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]string(nil), w.notes...)
 }
 
-// adopt makes what a session was found to have the settings of all, if it is the first. It
-// returns a setting in which the session differs from all, or nothing.
+// adopt records the settings of the first session for all. For a later session it returns a
+// description of one setting that differs, or "".
 func (w *Watch) adopt(found map[string]asked, names []string) (differs string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -66,7 +65,7 @@ func (w *Watch) adopt(found map[string]asked, names []string) (differs string) {
 	return ""
 }
 
-// notice hears what the server says beside its answers.
+// notice handles a notice from the server.
 func (w *Watch) notice(_ *pgconn.PgConn, n *pgconn.Notice) {
 	if !unwaited(n) {
 		return
@@ -80,12 +79,12 @@ func (w *Watch) notice(_ *pgconn.PgConn, n *pgconn.Notice) {
 	}
 }
 
-// unwaited reports whether a warning may say that a commit is in on this server, and that
-// its standby was not waited for: SyncRepWaitForLSN (src/backend/replication/syncrep.c)
-// says 01000 where the statement was cancelled or timed out, and 57P01 where the session
-// was ended. Its text is in the server's language. 01000 is every warning's default; what
-// functions of the user's RAISE has it too, and is not meant. Any other warning is taken
-// for one: all it costs is one more commit.
+// unwaited reports whether a warning may mean that a commit was applied on this server without
+// waiting for its standby. SyncRepWaitForLSN (src/backend/replication/syncrep.c) warns with
+// 01000 if the statement was cancelled or timed out, and with 57P01 if the session was ended.
+// The text is in the server's language, so it cannot decide. 01000 is the default of every
+// warning; a RAISE in a user's function has it too and is excluded. Any other such warning
+// counts: a false match costs one more commit.
 func unwaited(n *pgconn.Notice) bool {
 	severity := n.SeverityUnlocalized
 	if severity == "" {
@@ -106,14 +105,15 @@ func (w *Watch) warnings() int {
 	return w.unwaited
 }
 
-// ErrUnwaited says that the standby of a server was not waited for.
+// ErrUnwaited means that a commit did not wait for the server's standby.
 var ErrUnwaited = errors.New("the server's standby may lack what was committed")
 
-// Confirm makes a small commit on PostgreSQL that waits for the standbys that commits wait
-// for, again until one did or within has passed. The log is in order: every earlier commit
-// has then arrived as well. attempt bounds each. The error wraps ErrUnwaited.
+// Confirm makes a small commit on PostgreSQL that waits for the standbys required by
+// synchronous commits. It repeats that until one commit waited or within has passed; attempt
+// bounds each try. The log is ordered, so every earlier commit has then arrived as well. The
+// error wraps ErrUnwaited, or is that of ctx.
 func (w *Watch) Confirm(ctx context.Context, pool *pgxpool.Pool, attempt, within time.Duration) error {
-	var failed error // of the last attempt; nil: no standby was waited for
+	var failed error // of the last attempt; nil means it committed without waiting
 	p := RetryPolicy{For: within, Since: time.Now(), Judge: func(err error) bool { return errors.Is(err, ErrUnwaited) || MayPass(err) }}
 	err := p.Do(ctx, func() error {
 		before := w.warnings()
