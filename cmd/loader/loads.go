@@ -348,8 +348,8 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 			return load.Resume(c.Context, srv, id, load.Settings{Input: files.NewInput(p.stdin), Stop: p.stop, Note: note, Mend: true})
 		}
 		if c.Bool("remove-rows") {
-			// Refuse the whole command before any change. Opening ends the sessions of the
-			// cancelled load.
+			// Refuse the whole command before any change. Cancelling ends the load's sessions,
+			// so the load is opened again afterwards.
 			l, err := open()
 			if err == nil {
 				err = l.Removable(c.Context)

@@ -143,10 +143,10 @@ func (d *Dataset) Cost(cost chunker.Cost) chunker.Cost {
 }
 
 // rawSpanBytes is the size of a chunk whose text goes to PostgreSQL unparsed. Measured on 15:
-// larger chunks save commits, but beyond this size nothing. Such a chunk ends one record beyond
-// this size and is at most as large as a record may be: the size limit of a record is checked
-// by parsing any larger chunk. DefaultSpanBytes is better where text is parsed or bad rows are
-// searched for.
+// larger chunks save commits, but there is no gain beyond this size. A chunk ends one record
+// beyond this size, and should not exceed the maximum size of a record: a larger chunk is parsed,
+// to find a record over that maximum. DefaultSpanBytes is better where text is parsed or bad rows
+// are searched for.
 const rawSpanBytes = DefaultMaxRecordBytes - 128<<10
 
 // takesRaw reports whether chunks go to the server whole and unparsed, without a search for bad

@@ -68,7 +68,7 @@ type CSV struct {
 	buf     []byte                   // spare memory for cutting, or nil
 }
 
-// Defaults of CSV.
+// Defaults of CSV, in bytes.
 const (
 	DefaultSpanBytes      = 1 << 20
 	DefaultMaxRecordBytes = 4 << 20

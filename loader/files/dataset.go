@@ -63,7 +63,8 @@ const (
 	HeaderNo   Header = "no"
 )
 
-// A Tolerance bounds the rejects of a load: a number of records, or a share of them.
+// A Tolerance bounds the rejects of a load: a number of records, or a share of them if Percent is
+// positive. The zero value tolerates none.
 type Tolerance struct {
 	Records int64   `json:"records,omitempty"`
 	Percent float64 `json:"percent,omitempty"`
@@ -133,7 +134,7 @@ type Dataset struct {
 	limit  *tolerance
 	spec   *spec
 	source *CSV
-	// reading holds the source's settings while Reread is off.
+	// reading saves the source's settings while Reread is on.
 	reading struct{ tolerate, raw bool }
 }
 

@@ -20,7 +20,7 @@ type ctxReader struct {
 	err     error // of the last read; returned when left is empty
 }
 
-// got is what a read returned.
+// got is the result of a read.
 type got struct {
 	n   int
 	err error

@@ -129,7 +129,7 @@ func (o *opening) nameURLs(ctx context.Context, s *importer.State) (why string, 
 	return why, err
 }
 
-// partBytes is the size of an uploaded file before compression, which about halves it: the
+// partBytes is the size of an uploaded file before compression, which halves it: the
 // documentation advises against files much above 15 MB.
 const partBytes = 32 << 20
 

@@ -124,7 +124,7 @@ func (o *opening) connect(ctx context.Context) error {
 // ready returns the number of sessions opened at the start: one for the opening and then the
 // first worker, and one for a second worker if the load has several chunks. Others are opened
 // when a worker needs them. PostgreSQL starts a process for each session, which takes longer
-// than loading a few rows.
+// than loading the rows of a small load.
 func (o *opening) ready() int {
 	if o.dataset == nil {
 		return 1 // a resumed load may have few rows left

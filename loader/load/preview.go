@@ -172,7 +172,7 @@ func (p *Preview) fill(o *opening) {
 		p.Indexes = append(p.Indexes, x)
 	}
 	if o.srv.Product == server.PostgreSQL {
-		// PostgreSQL has no limit on keys.
+		// No PostgreSQL limit counts keys.
 		for _, x := range o.table.Indexes {
 			p.Indexes = append(p.Indexes, IndexPreview{Name: x.Name, Primary: x.Primary, RowsPerChunkWithout: p.RowsPerChunk})
 		}
