@@ -146,7 +146,7 @@ func benched(g generator) requests {
 	}
 }
 
-// benchedFiles is the requests of files.
+// benchedFiles implements requests for files.
 func (p *program) benchedFiles(c *cli.Context, s load.Settings) (func() load.Request, error) {
 	inOrder, err := readOrder(c)
 	if err != nil {

@@ -72,7 +72,7 @@ func character(name, text string) (byte, error) {
 	case `\`:
 		return '\\', nil
 	}
-	if code, ok := strings.CutPrefix(text, `\`); ok { // \001 or \x01, for characters that a shell cannot type
+	if code, ok := strings.CutPrefix(text, `\`); ok { // \001 or \x01, for shells that cannot write such characters
 		base := 8
 		if code, ok = strings.CutPrefix(code, "x"); ok {
 			base = 16

@@ -107,8 +107,8 @@ func (d *Dataset) Advice() string {
 	return "the file has the whole primary key: --commit statement would commit each chunk in one phase, without a ledger row, at about twice the rate (218 000 against 61 000 to 86 000 rows/s of points when it was measured on 21.1). It is for files whose values the table stores as they are given: what is uncertain is looked up and compared"
 }
 
-// checkStatement makes the server check the statement that computes columns before the first
-// row.
+// checkStatement makes the server check the statement that computes columns. It runs before the
+// first row.
 func (d *Dataset) checkStatement(ctx context.Context, o *dataset.Opening) error {
 	ctx, cancel := context.WithTimeout(ctx, server.ConnectTimeout)
 	defer cancel()

@@ -110,7 +110,7 @@ func (s *CSV) spans(i int, r chunker.Range) *spans {
 	return c
 }
 
-// bodyLine returns the line of the first record, which r's text precedes.
+// bodyLine returns the line of the first record; r is the text in front of it.
 func (c *spans) bodyLine(r io.Reader) int64 {
 	head := make([]byte, c.file.Data)
 	if _, err := io.ReadFull(r, head); err != nil {

@@ -65,7 +65,7 @@ func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
 	return nil
 }
 
-// Touch sets the time of a plain file to the present time.
+// Touch records the present modification time of a plain file in f.
 func (in *Input) Touch(f *File) error {
 	if f.Name == Stdin || isURL(f.Name) {
 		return nil

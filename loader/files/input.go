@@ -18,8 +18,9 @@ import (
 
 // An Input opens the files of a load. It buffers the beginning of Stdin, so that Inspect and
 // Head can look at it. It is not safe for concurrent use, with two exceptions: different files
-// may be opened at the same time, and so may their readers be read. A read that waits for a
-// pipe or a network ends with the context of the call, also of Open's reader.
+// may be opened at the same time, and the readers that Open returned may be read at the same
+// time. A read that waits for a pipe or a network ends with the context of the call, also a read
+// of Open's reader.
 type Input struct {
 	// IdleTimeout is the maximum time without data from a server. Zero is DefaultIdleTimeout.
 	IdleTimeout time.Duration

@@ -50,7 +50,7 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 		has := targets[i]
 		feeds := usedIn(c.Set, name)
 		if has != nil && feeds && slices.ContainsFunc(c.Set, func(a commit.Assignment) bool { return columnOf(t, a.Column) == has }) {
-			has = nil // the name is an input of the column's expression
+			has = nil // the field is an input of the column's expression
 		}
 		switch {
 		case has == nil && !mapped && feeds:
