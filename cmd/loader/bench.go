@@ -35,7 +35,7 @@ func (p *program) benchCommand() *cli.Command {
 		})
 	}
 	files := csvFlags()
-	// What belongs to one load, or has a list in its place.
+	// Flags of a single load, and flags that take a list here.
 	files = slices.DeleteFunc(files, func(f cli.Flag) bool {
 		return slices.Contains([]string{"table", "max-errors", "rejects", "indexes", "no-registry"}, f.Names()[0])
 	})
@@ -86,7 +86,7 @@ func (p *program) benchFlags(table string) []cli.Flag {
 	}, p.commonFlags()...)
 }
 
-// list reads a flag of words with commas between them, each of which must be known.
+// list reads a flag with a comma-separated list of known words.
 func list[T ~string](c *cli.Context, flag string, known ...T) ([]T, error) {
 	var found []T
 	for part := range strings.SplitSeq(c.String(flag), ",") {
@@ -132,11 +132,11 @@ func grid(c *cli.Context) (bench.Grid, error) {
 	return g, err
 }
 
-// requests reads the flags that say what is loaded, and returns what makes a request of it
-// anew for each run.
+// requests reads the flags that select the rows to load. It returns a function that makes a new
+// request for each run.
 type requests func(c *cli.Context, s load.Settings) (func() load.Request, error)
 
-// benched is requests for generated rows.
+// benched returns the requests of generated rows.
 func benched(g generator) requests {
 	return func(c *cli.Context, s load.Settings) (func() load.Request, error) {
 		n, seed, err := rowsAndSeed(c, g)
@@ -146,7 +146,7 @@ func benched(g generator) requests {
 	}
 }
 
-// benchedFiles is requests for files.
+// benchedFiles implements requests for files.
 func (p *program) benchedFiles(c *cli.Context, s load.Settings) (func() load.Request, error) {
 	inOrder, err := readOrder(c)
 	if err != nil {
@@ -166,7 +166,7 @@ func (p *program) benchedFiles(c *cli.Context, s load.Settings) (func() load.Req
 	}, err
 }
 
-// bench is the command bench.
+// bench runs the command bench.
 func (p *program) bench(c *cli.Context, read requests) error {
 	if err := p.begin(c); err != nil {
 		return err
@@ -211,7 +211,7 @@ func (p *program) bench(c *cli.Context, read requests) error {
 	return p.measure(c, b, outputs)
 }
 
-// measure runs a benchmark and writes its report, also of one that was stopped.
+// measure runs a benchmark and writes its report, even if the benchmark was stopped.
 func (p *program) measure(c *cli.Context, b *bench.Bench, outputs outputs) error {
 	p.note("target: %s at %s, database %s, user %s", b.Server.Info, b.Server.Config.Host(), b.Server.Config.Database(), b.Server.Config.User())
 	r := p.grid()
@@ -221,7 +221,7 @@ func (p *program) measure(c *cli.Context, b *bench.Bench, outputs outputs) error
 	if report == nil || len(report.Advice.Lines) == 0 {
 		return err
 	}
-	// What was measured is written, whatever ended it.
+	// The report is written however the benchmark ended.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), server.ConnectTimeout)
 	defer cancel()
 	if c.Bool("save") && err == nil {
@@ -241,7 +241,7 @@ func (p *program) measure(c *cli.Context, b *bench.Bench, outputs outputs) error
 	return errors.Join(err, p.writeOutputs(outputs, report))
 }
 
-// save keeps the recommendation.
+// save stores the recommendation in the registry.
 func (p *program) save(ctx context.Context, srv *server.Server, report *bench.Report) error {
 	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 1})
 	if err != nil {
@@ -259,8 +259,7 @@ func (p *program) save(ctx context.Context, srv *server.Server, report *bench.Re
 	return nil
 }
 
-// An output is a file that a report is written to. It has another name until it is
-// complete.
+// An output is a file for a report. It has a temporary name until it is complete.
 type output struct {
 	path  string
 	file  *atomicfile.File
@@ -269,8 +268,8 @@ type output struct {
 
 type outputs []*output
 
-// openOutputs makes the files that the flags name before anything is measured: a
-// measurement is not lost for a path that is wrong.
+// openOutputs creates the files named by flags before anything is measured: a wrong path must
+// not cost a measurement.
 func openOutputs(c *cli.Context) (outputs, error) {
 	var list outputs
 	for _, o := range []output{
@@ -297,7 +296,7 @@ func openOutputs(c *cli.Context) (outputs, error) {
 	return list, nil
 }
 
-// discard removes the files that were not written.
+// discard removes the unfinished files.
 func (l outputs) discard() {
 	for _, o := range l {
 		if o.file != nil {

@@ -10,8 +10,8 @@ import (
 	"bulkload/loader/bench"
 )
 
-// A gridReporter shows how a benchmark goes on: a bar on a terminal, elsewhere a line
-// every few seconds, nothing when quiet.
+// A gridReporter shows the progress of a benchmark: a bar on a terminal, otherwise a line every
+// few seconds, nothing with --quiet.
 type gridReporter struct {
 	p    *program
 	bar  *progressbar.ProgressBar
@@ -21,7 +21,7 @@ type gridReporter struct {
 // grid starts a reporter. Its methods are called by one goroutine at a time.
 func (p *program) grid() *gridReporter { return &gridReporter{p: p} }
 
-// observe is a bench.Bench's Observe.
+// observe implements bench.Bench's Observe.
 func (r *gridReporter) observe(at bench.Progress) {
 	what := at.Setting.Name()
 	if at.Setting.Chunk > 0 {
@@ -41,7 +41,7 @@ func (r *gridReporter) observe(at bench.Progress) {
 			r.bar = progressbar.NewOptions(at.Total,
 				progressbar.OptionSetWriter(r.p.stderr.File),
 				progressbar.OptionShowCount(),
-				progressbar.OptionSetPredictTime(false), // the runs differ; at.Left knows
+				progressbar.OptionSetPredictTime(false), // the runs differ in length; at.Left has the estimate
 				progressbar.OptionFullWidth(),
 				progressbar.OptionClearOnFinish(),
 				progressbar.OptionUseANSICodes(os.Getenv("NO_COLOR") == ""),

@@ -23,8 +23,8 @@ func (p *program) countCommand() *cli.Command {
 	}
 }
 
-// existing opens the target's server, whose database must be there: the URL's, or
-// else the one named.
+// existing connects to the target's server and an existing database: the URL's, or the named
+// one if the URL names none.
 func (p *program) existing(c *cli.Context, database string) (srv *server.Server, done func(), err error) {
 	cfg, done, err := p.target(c.Context, c)
 	if err != nil {

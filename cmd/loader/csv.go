@@ -62,7 +62,7 @@ func csvFlags() []cli.Flag {
 	}
 }
 
-// character reads a flag of one ASCII character.
+// character reads a flag's value of one ASCII character.
 func character(name, text string) (byte, error) {
 	switch text {
 	case "tab", `\t`:
@@ -72,7 +72,7 @@ func character(name, text string) (byte, error) {
 	case `\`:
 		return '\\', nil
 	}
-	if code, ok := strings.CutPrefix(text, `\`); ok { // \001 or \x01, for shells that cannot write them
+	if code, ok := strings.CutPrefix(text, `\`); ok { // \001 or \x01, for shells that cannot write such characters
 		base := 8
 		if code, ok = strings.CutPrefix(code, "x"); ok {
 			base = 16
@@ -96,7 +96,7 @@ func pair(flag, text string) (name, value string, err error) {
 	return name, strings.TrimSpace(value), nil
 }
 
-// names reads a list of names, quoted as CSV where one holds a comma.
+// names reads a list of names, quoted as CSV if a name holds a comma.
 func names(flag, text string) ([]string, error) {
 	if text == "" {
 		return nil, nil
@@ -113,8 +113,8 @@ func names(flag, text string) ([]string, error) {
 	return list, nil
 }
 
-// columnTypes reads --types: COLUMN=TYPE with commas between them, which types may have in brackets;
-// the word text makes all others TEXT.
+// columnTypes reads --types: a comma-separated list of COLUMN=TYPE. Types may hold commas in
+// brackets; the word text makes all other columns TEXT.
 func columnTypes(text string) (map[string]string, bool, error) {
 	if text == "" {
 		return nil, false, nil
@@ -143,13 +143,13 @@ func columnTypes(text string) (map[string]string, bool, error) {
 	return list, all, nil
 }
 
-// typeName is what a type looks like: it becomes a part of CREATE TABLE.
+// typeName matches the accepted types: a type becomes a part of CREATE TABLE.
 var typeName = regexp.MustCompile(`^\s*[A-Za-z_"][A-Za-z0-9_ ."]*(\(\s*[0-9]+\s*(,\s*-?[0-9]+\s*)?\))?[A-Za-z ]*(\[\])*\s*$`)
 
 // tolerance reads --max-errors.
 func tolerance(text string) (files.Tolerance, error) {
 	if text == "" {
-		return files.Tolerance{}, nil // a command without the flag
+		return files.Tolerance{}, nil // the command has no such flag
 	}
 	if share, ok := strings.CutSuffix(text, "%"); ok {
 		f, err := strconv.ParseFloat(share, 64)
@@ -162,7 +162,7 @@ func tolerance(text string) (files.Tolerance, error) {
 	return files.Tolerance{Records: n}, err
 }
 
-// readTolerance reads the flags by which a resumed load takes other records than before.
+// readTolerance reads the flags that change which records a resumed load accepts.
 func readTolerance(c *cli.Context, in *files.Input) error {
 	if c.IsSet("max-errors") {
 		t, err := tolerance(c.String("max-errors"))
@@ -195,7 +195,7 @@ func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 	return req, err
 }
 
-// files reads the flags that say what files hold and where it goes.
+// files reads the flags that describe the files and their target.
 func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.Dataset, error) {
 	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Once: !c.Bool("again"), Settings: s}
 	var err error
@@ -256,7 +256,7 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.D
 	}
 	f.Map = map[string]string{}
 	for _, text := range c.StringSlice("map") {
-		i := strings.LastIndexByte(text, '=') // a field may have any name
+		i := strings.LastIndexByte(text, '=') // the name of a field may hold =
 		if i < 0 {
 			return req, nil, &usageError{fmt.Sprintf("--map takes FIELD=COLUMN, not %q", text)}
 		}
@@ -291,7 +291,7 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.D
 	return req, d, err
 }
 
-// loadCSV is the command csv.
+// loadCSV runs the command csv.
 func (p *program) loadCSV(c *cli.Context) error {
 	req, err := p.csvRequest(c)
 	if err != nil {
@@ -301,7 +301,7 @@ func (p *program) loadCSV(c *cli.Context) error {
 	return p.start(c, req)
 }
 
-// planCSV is plan csv.
+// planCSV runs plan csv.
 func (p *program) planCSV(c *cli.Context) error {
 	req, err := p.csvRequest(c)
 	if err != nil {

@@ -55,7 +55,7 @@ func (p *program) dbCommand() *cli.Command {
 	}
 }
 
-// withDB calls f with the running local database, and ends its use.
+// withDB calls f with the running local database, and releases it afterwards.
 func (p *program) withDB(ctx context.Context, o localdb.Options, f func(*localdb.DB) error) error {
 	db, err := p.startLocal(ctx, o)
 	if err != nil {
@@ -81,7 +81,7 @@ func (p *program) dbStart(c *cli.Context) error {
 	})
 }
 
-// chosen reads which database is to be started.
+// chosen reads which database to start.
 func (p *program) chosen(c *cli.Context) (o localdb.Options, err error) {
 	major := c.Int("postgres")
 	switch {
@@ -174,8 +174,7 @@ func (p *program) dbSQL(c *cli.Context) error {
 	})
 }
 
-// printRows prints a result as a table; tabs and line ends in values are shown as
-// blanks.
+// printRows prints a result as a table. Tabs and line ends in values become blanks.
 func printRows(out io.Writer, columns []string, found [][]string) {
 	if len(columns) == 0 {
 		return

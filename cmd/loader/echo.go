@@ -17,21 +17,21 @@ import (
 	"bulkload/loader/server"
 )
 
-// How much of a statement, of one argument and of a list of values is echoed.
+// Maximum lengths of an echoed statement and argument, in characters, and of a list of values.
 const (
 	maxSQL      = 1000
 	maxArgument = 40
 	maxValues   = 3
 )
 
-// An echo writes each statement when it has ended: how long it took, its text, its
-// arguments, and what the server answered.
+// An echo writes each statement after its end: its time, text and arguments, and the server's
+// answer.
 type echo struct {
 	mu  sync.Mutex
 	out io.Writer
 }
 
-// tracer returns what a connection tells of its statements.
+// tracer returns the tracer that sends a connection's statements to Log.
 func (e *echo) tracer() pgx.QueryTracer {
 	return &tracelog.TraceLog{Logger: e, LogLevel: tracelog.LogLevelInfo}
 }
@@ -60,7 +60,7 @@ func (e *echo) Log(_ context.Context, _ tracelog.LogLevel, what string, data map
 			return // the statement itself follows
 		}
 		b.WriteString("prepare " + shortSQL(sql))
-	default: // the end of a batch, whose statements were told
+	default: // the end of a batch, whose statements are logged one by one
 		return
 	}
 	if tag, _ := data["commandTag"].(string); tag != "" {
@@ -78,7 +78,7 @@ func shortSQL(sql string) string {
 	return cut(redact(strings.Join(strings.Fields(sql), " ")), maxSQL)
 }
 
-// shortArgs returns a statement's arguments, none of them where any may be a secret.
+// shortArgs returns a statement's arguments shortened; none if one of them may be a secret.
 func shortArgs(sql string, args []any) string {
 	if secretStatement.MatchString(sql) {
 		return "[…]"
@@ -86,7 +86,7 @@ func shortArgs(sql string, args []any) string {
 	var short []string
 	for _, a := range args {
 		switch a.(type) {
-		case pgx.QueryExecMode, pgx.QueryResultFormats: // for pgx, not for the server
+		case pgx.QueryExecMode, pgx.QueryResultFormats: // options for pgx, not arguments for the server
 		default:
 			short = append(short, shortArg(a))
 		}
@@ -131,7 +131,7 @@ func shortArg(a any) string {
 	return cut(redact(fmt.Sprint(a)), maxArgument)
 }
 
-// shortList returns the first values of a list, and how many there are.
+// shortList returns the first values of a list, and its length.
 func shortList[T any](list []T) string {
 	first := make([]string, 0, maxValues)
 	for _, v := range list[:min(len(list), maxValues)] {
@@ -164,8 +164,8 @@ var (
 	}
 )
 
-// redact replaces what may be a secret in a text: all that gives access in URLs, passwords
-// of users, and what is named like a secret.
+// redact removes possible secrets from a text: credentials in URLs, users' passwords, and
+// values named like a secret.
 func redact(s string) string {
 	s = importer.RedactAll(s)
 	for _, r := range secrets {

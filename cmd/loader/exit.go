@@ -59,8 +59,8 @@ func (p *program) code(err error) int {
 	return exitCodes[kind]
 }
 
-// kindOf returns the kind of an error. One of the database that nobody has judged is what its
-// SQLSTATE says, and anything else is a fault of the loader.
+// kindOf returns the kind of an error. The SQLSTATE decides for a database error without a
+// kind; any other error is a fault of the loader.
 func kindOf(err error) failure.Kind {
 	var pg *pgconn.PgError
 	switch kind := failure.Of(err); {
@@ -72,14 +72,14 @@ func kindOf(err error) failure.Kind {
 	return failure.Fault
 }
 
-// exit prints the result, reports err, if any, and returns the exit code. ctx is that of the
-// command. Called again it reports nothing more.
+// exit prints the result, reports err, if any, and returns the exit code. ctx is the command's
+// context. A second call reports nothing.
 func (p *program) exit(ctx context.Context, err error) int {
 	p.exited.Do(func() { p.exitCode = p.reportEnd(ctx, err) })
 	return p.exitCode
 }
 
-// reportEnd is exit, once.
+// reportEnd implements exit, for its first call.
 func (p *program) reportEnd(ctx context.Context, err error) int {
 	err = oneReason(cause(ctx, err))
 	if err == nil || p.json {
@@ -87,7 +87,7 @@ func (p *program) reportEnd(ctx context.Context, err error) int {
 	}
 	switch failed := p.stdout.failed("result"); {
 	case failed == nil:
-	case err == nil, errors.Is(err, errors.Unwrap(errors.Unwrap(failed))): // what a writer returned
+	case err == nil, errors.Is(err, errors.Unwrap(errors.Unwrap(failed))): // err came from a failed writer
 		err = failed
 	case errors.Is(err, errRejected):
 		err = errors.Join(err, failed)
@@ -106,7 +106,7 @@ func (p *program) reportEnd(ctx context.Context, err error) int {
 	return code
 }
 
-// asJSON returns what the JSON document of a command says of the error that it ends with.
+// asJSON returns the error of a command for its JSON document, or nil.
 func (p *program) asJSON(err error) *errorJSON {
 	if err == nil {
 		return nil
@@ -115,8 +115,7 @@ func (p *program) asJSON(err error) *errorJSON {
 	return &errorJSON{printable(p.describe(err)), code, p.resume(err, code)}
 }
 
-// resume returns the command that goes on with the load, without its URL; empty where there is
-// none.
+// resume returns the command that resumes the load, without its URL; empty if there is none.
 func (p *program) resume(err error, code int) string {
 	if p.resumeID == "" || errors.Is(err, load.ErrTable) || errors.Is(err, load.ErrDropped) || errors.Is(err, importer.ErrDiffers) || code == exitData && p.inStatements {
 		return ""
@@ -137,13 +136,13 @@ func (p *program) resume(err error, code int) string {
 	return resume
 }
 
-// isRecord reports whether err is the fault of a record, which the load can set aside.
+// isRecord reports whether a record caused err, so that the load can reject it and go on.
 func isRecord(err error) bool {
 	var file *files.FileError
 	return !errors.As(err, &file)
 }
 
-// hints returns the lines behind an error that lead on.
+// hints returns the hint lines for an error.
 func (p *program) hints(err error, code int) []string {
 	var list []string
 	var create *server.CreateError
@@ -182,8 +181,8 @@ func (p *program) hints(err error, code int) []string {
 	return list
 }
 
-// oneReason returns, of several errors of a command that was stopped, the one that says so:
-// what else failed did for that alone.
+// oneReason returns, of several errors of a stopped command, only the one of the stop: the
+// others are its consequences.
 func oneReason(err error) error {
 	many, ok := err.(interface{ Unwrap() []error })
 	if !ok || failure.Of(err) != failure.Interrupted {
@@ -194,7 +193,7 @@ func oneReason(err error) error {
 		texts = append(texts, part.Error())
 	}
 	if strings.Join(texts, "\n") != err.Error() {
-		return err // one sentence
+		return err // a single error
 	}
 	for _, part := range many.Unwrap() {
 		if failure.Of(part) == failure.Interrupted {
@@ -211,8 +210,8 @@ func (p *program) sameURL() string {
 	return ""
 }
 
-// describe returns the error in one line. The server's detail, which may quote a row,
-// is added with --verbose only.
+// describe returns the error in one line. The server's detail, which may quote a row, appears
+// only with --verbose.
 func (p *program) describe(err error) string {
 	var pg *pgconn.PgError
 	text := strings.Join(strings.Fields(err.Error()), " ")

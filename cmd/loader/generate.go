@@ -20,7 +20,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// A generator is a kind of generated rows, as a command.
+// A generator is a kind of generated rows with its own command.
 type generator struct {
 	dataset.Facts
 	usage    string
@@ -30,7 +30,7 @@ type generator struct {
 	new      func(rows int64, seed uint64) dataset.Dataset
 }
 
-// generators are the kinds of generated rows that have a command.
+// generators returns the kinds of generated rows with a command.
 func generators() []generator {
 	return []generator{
 		{
@@ -52,7 +52,7 @@ func generators() []generator {
 	}
 }
 
-// databases returns where each kind of rows goes, for URLs that name no database.
+// databases returns the database of each kind of rows, for URLs without a database.
 func databases() []string {
 	var list []string
 	for _, k := range dataset.Kinds() {
@@ -61,7 +61,7 @@ func databases() []string {
 	return list
 }
 
-// generateCommand is the command of a kind of generated rows.
+// generateCommand returns the command of a kind of generated rows.
 func (p *program) generateCommand(g generator) *cli.Command {
 	return &cli.Command{
 		Name:        g.Kind,
@@ -72,7 +72,8 @@ func (p *program) generateCommand(g generator) *cli.Command {
 	}
 }
 
-// Numbers are read as text, so that a fault is told in one line that names the range.
+// generateFlags returns the flags of a command for generated rows. Numbers are read as text, so
+// that an error is one line that names the range.
 func (p *program) generateFlags(n int64, table string) []cli.Flag {
 	return append(append([]cli.Flag{
 		&cli.StringFlag{Name: "n", Value: strconv.FormatInt(n, 10), Usage: "rows to load"},
@@ -84,7 +85,7 @@ func (p *program) generateFlags(n int64, table string) []cli.Flag {
 	}, p.runFlags()...), p.commonFlags()...)
 }
 
-// runFlags are those of every run of a load; they may differ from run to run.
+// runFlags are the flags of every run of a load; their values may differ from run to run.
 func (p *program) runFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "chunk", Value: "auto", Usage: "rows per chunk, or auto"},
@@ -102,7 +103,7 @@ func orderFlag() cli.Flag {
 	return &cli.StringFlag{Name: "order", Value: "auto", Usage: "how chunks follow each other: auto, or file for the order of the input"}
 }
 
-// readOrder reports whether chunks follow each other in the order of the input.
+// readOrder reports whether chunks must be committed in the order of the input.
 func readOrder(c *cli.Context) (bool, error) {
 	switch x := c.String("order"); x {
 	case "auto":
@@ -201,7 +202,7 @@ func (p *program) request(c *cli.Context, g generator) (req load.Request, seed u
 	return load.Request{Dataset: g.new(n, seed), Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Indexes: indexes, Settings: s}, seed, nil
 }
 
-// readIndexes reads what becomes of secondary indexes.
+// readIndexes reads whether secondary indexes are kept or deferred.
 func readIndexes(c *cli.Context) (load.Indexes, error) {
 	switch x := load.Indexes(c.String("indexes")); x {
 	case load.KeepIndexes, load.DeferIndexes:
@@ -211,7 +212,7 @@ func readIndexes(c *cli.Context) (load.Indexes, error) {
 	}
 }
 
-// rowsAndSeed reads the flags that say which rows are generated.
+// rowsAndSeed reads the flags that select the generated rows.
 func rowsAndSeed(c *cli.Context, g generator) (n int64, seed uint64, err error) {
 	if c.Args().Present() {
 		return 0, 0, &usageError{fmt.Sprintf("%s takes no argument %q", g.Kind, c.Args().First())}
@@ -240,14 +241,13 @@ func (p *program) generate(c *cli.Context, g generator) error {
 	return p.start(c, req)
 }
 
-// lateReporter passes events on to a reporter that is made after the job.
+// lateReporter passes events to a reporter that is created after the job.
 type lateReporter struct{ r *reporter }
 
 func (l *lateReporter) note(s string)          { l.r.note(s) }
 func (l *lateReporter) observe(e loader.Event) { l.r.observe(e) }
 
-// runLoad runs a load and prints its result. in is the number of rows that are in
-// already.
+// runLoad runs a load and prints its result. in is the number of rows already loaded.
 func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load, r *lateReporter, in int64, local bool) error {
 	p.note("target: %s at %s, database %s, table %s, user %s", srv.Info, srv.Config.Host(), srv.Config.Database(), l.Table.Display(), srv.Config.User())
 	id := "without a record: it cannot be resumed"
@@ -279,7 +279,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	boundMemory(l)
 	total, unit := size.Positions, facts.Noun
 	if size.Endless {
-		total, in, unit = -1, 0, "rows" // nobody knows the end of a stream
+		total, in, unit = -1, 0, "rows" // the length of a stream is unknown
 	}
 	r.r = p.report(total, in, unit)
 	res, err := l.Run(ctx)
@@ -302,17 +302,17 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	return fmt.Errorf("%w: %d", errRejected, rejected)
 }
 
-// boundMemory bounds what a load of files takes.
+// boundMemory bounds the memory of a load of files.
 func boundMemory(l *load.Load) {
 	if l.Dataset.Facts().BoundedMemory {
 		limitMemory(l.Workers.Max)
 	}
 }
 
-// limitMemory has garbage collected in time for what is promised of files: 64 MiB and a
-// chunk of at most 4 for each worker. Long records are there several times on their way:
-// as text, value and message. What the limit does not count, the program itself among
-// it, takes some 20 MiB. It is no bound on what is in use.
+// limitMemory sets the garbage collector's memory limit for the documented memory of loads of
+// files: 64 MiB, and a chunk of at most 4 MiB for each worker. A long record exists several
+// times at once: as text, value and message. Memory outside the limit, such as the program
+// itself, is about 20 MiB. The limit does not bound the memory in use.
 func limitMemory(workers int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(36<<20 + int64(workers)*4<<20)

@@ -14,7 +14,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// handoffFlags are those of loads by IMPORT.
+// handoffFlags are the flags of loads by IMPORT.
 func handoffFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "handoff", Value: "auto", Usage: "import: how the server reaches the rows: auto, serve (from this command over HTTP), upload (over the SQL connection), or the URLs where copies of the files are, with commas between them"},
@@ -62,7 +62,7 @@ func readHandoff(c *cli.Context) (importer.Options, error) {
 	return o, nil
 }
 
-// outJSON is the JSON form of what --out has written.
+// outJSON is the JSON form of the result of --out.
 type outJSON struct {
 	Kind      string   `json:"what"`
 	Rows      int64    `json:"rows"`
@@ -104,7 +104,7 @@ func (p *program) writeOut(c *cli.Context, req load.Request, seed uint64, patter
 	if err != nil {
 		return err
 	}
-	// Where the files will be is the user's to say.
+	// The user decides where the files will be.
 	for _, n := range out.Names {
 		out.Statement.Files = append(out.Statement.Files, "nodelocal://1/"+filepath.Base(n))
 	}

@@ -35,7 +35,7 @@ Examples:
 	}
 }
 
-// setUp reads the flags of init: what is to be made, but for the server.
+// setUp reads the flags of init, except the server's: the objects to create.
 func (p *program) setUp(c *cli.Context) (bank.Setup, *bank.ClientCertificate, error) {
 	s := bank.Setup{Database: c.String("database"), User: c.String("user")}
 	switch {
@@ -127,7 +127,7 @@ func (p *program) init(c *cli.Context) error {
 	return nil
 }
 
-// initResult is the JSON form of what init has done, or would do.
+// initResult is the JSON form of init's result, or of its dry run.
 type initResult struct {
 	Server      string     `json:"server"`
 	Host        string     `json:"host"`
@@ -194,7 +194,7 @@ func (p *program) makeCertificate(c *cli.Context, cert *bank.ClientCertificate, 
 	return nil
 }
 
-// A certificateError says that cockroach made no certificate.
+// A certificateError reports that cockroach failed to make a certificate.
 type certificateError struct{ err error }
 
 // ErrorKind implements failure.Kinded.
@@ -203,7 +203,7 @@ func (e *certificateError) ErrorKind() failure.Kind { return failure.Target }
 func (e *certificateError) Error() string { return e.err.Error() }
 func (e *certificateError) Unwrap() error { return e.err }
 
-// shellLine returns a command as it is typed.
+// shellLine returns a command as typed in a shell.
 func shellLine(command []string) string {
 	words := make([]string, len(command))
 	for i, w := range command {

@@ -21,7 +21,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// errVerify says that verification found rows that are not as they should be.
+// errVerify: verification found wrong or missing rows.
 var errVerify = failure.New(failure.Unconfirmed, "verification failed")
 
 func (p *program) loadsCommand() *cli.Command {
@@ -78,8 +78,8 @@ Example:
 	}
 }
 
-// registries calls f with the registry of the URL's database, or of each of the
-// tutorial's databases where the URL names none, until f says to stop.
+// registries calls f with the registry of the URL's database. If the URL names none, it calls f
+// with the registry of each of the tutorial's databases, until f returns stop.
 func (p *program) registries(c *cli.Context, f func(*server.Server, *registry.Registry) (stop bool, err error)) error {
 	cfg, done, err := p.target(c.Context, c)
 	if err != nil {
@@ -261,11 +261,11 @@ type verifyJSON struct {
 	Conflicting int64  `json:"foreign"`
 	Want        string `json:"checksum_want,omitempty"` // of generated rows
 	Checksum    string `json:"checksum,omitempty"`
-	First       string `json:"first,omitempty"` // of files: the first record that differs
+	First       string `json:"first,omitempty"` // of files: the first differing record
 	Repeated    int64  `json:"repeated,omitempty"`
 	Order       int64  `json:"order,omitempty"`
-	There       *int64 `json:"there,omitempty"` // where rows were only counted
-	// Unknown is what was not compared, or cannot be told.
+	There       *int64 `json:"there,omitempty"` // set if rows were only counted
+	// Unknown lists what could not be compared.
 	Unknown []string `json:"unknown,omitempty"`
 }
 
@@ -348,8 +348,8 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 			return load.Resume(c.Context, srv, id, load.Settings{Input: files.NewInput(p.stdin), Stop: p.stop, Note: note, Mend: true})
 		}
 		if c.Bool("remove-rows") {
-			// Whether that can be done is known before anything is. The sessions of the load
-			// that is cancelled end.
+			// Refuse the whole command before any change. Cancelling ends the load's sessions,
+			// so the load is opened again afterwards.
 			l, err := open()
 			if err == nil {
 				err = l.Removable(c.Context)
@@ -366,7 +366,7 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 		if err := reg.Cancel(c.Context, id); err != nil {
 			return err
 		}
-		// Neither its files nor its table need to be there any more.
+		// The load's files and table may already be gone.
 		if err := load.RestoreIndexes(c.Context, srv, reg, rec, note); err != nil {
 			return err
 		}
@@ -396,7 +396,7 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 	})
 }
 
-// removeRows removes the rows of a load that was cancelled.
+// removeRows removes the rows of a cancelled load.
 func (p *program) removeRows(ctx context.Context, l *load.Load, in int64) error {
 	r := p.report(in, 0, l.Dataset.Facts().Unit+" looked at")
 	n, err := l.RemoveRows(ctx, r.set)

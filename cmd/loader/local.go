@@ -14,7 +14,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// A localError says that no private local database could be had.
+// A localError says that no private local database is available.
 type localError struct{ err error }
 
 // ErrorKind implements failure.Kinded.
@@ -23,8 +23,8 @@ func (e *localError) ErrorKind() failure.Kind { return failure.Target }
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
 
-// startLocal starts the private local database, and draws a bar for what it downloads. The
-// first signal ends the wait for it.
+// startLocal starts the private local database, with a bar for its download. The first signal
+// ends the wait.
 func (p *program) startLocal(ctx context.Context, o localdb.Options) (*localdb.DB, error) {
 	return withDownload(ctx, p, func(ctx context.Context, r localdb.Reporter) (*localdb.DB, error) {
 		o.Report = r
@@ -32,7 +32,7 @@ func (p *program) startLocal(ctx context.Context, o localdb.Options) (*localdb.D
 	})
 }
 
-// withDownload calls f, which may download.
+// withDownload calls f with a reporter for its downloads.
 func withDownload[T any](ctx context.Context, p *program, f func(context.Context, localdb.Reporter) (T, error)) (T, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -66,7 +66,7 @@ func withDownload[T any](ctx context.Context, p *program, f func(context.Context
 				)
 			}
 			if total > 0 {
-				done = min(done, total-1) // the bar ends with the download, not before
+				done = min(done, total-1) // the bar must not end before the download
 			}
 			bar.Set64(done)
 		},
@@ -97,7 +97,7 @@ func (p *program) localTarget(ctx context.Context) (cfg *server.Config, done fun
 		}
 	}
 	done = p.atEnd(func() {
-		// Also after Ctrl-C: the server must not stay behind.
+		// Also after Ctrl-C: the server must not keep running.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
 		if err := db.Stop(ctx); err != nil {
@@ -111,9 +111,9 @@ func (p *program) localTarget(ctx context.Context) (cfg *server.Config, done fun
 	return cfg, done, err
 }
 
-// noteOthers names the local databases that are not used.
+// noteOthers names the unused local databases.
 func (p *program) noteOthers(db *localdb.DB) {
-	list, _ := localdb.List("") // the one that is used was found there
+	list, _ := localdb.List("") // the used database was found there
 	var others []string
 	for _, d := range list {
 		if d.Dir != db.Dir && d.Made() {
@@ -125,7 +125,7 @@ func (p *program) noteOthers(db *localdb.DB) {
 	}
 }
 
-// startCommand returns the command that goes over to a database.
+// startCommand returns the command that switches to a database.
 func startCommand(d localdb.Data) string {
 	if d.Product == server.CockroachDB {
 		return "loader db start --cockroach"
@@ -133,7 +133,7 @@ func startCommand(d localdb.Data) string {
 	return "loader db start --postgres " + d.Version
 }
 
-// cockroachPath returns where cockroach is; empty where there is none.
+// cockroachPath returns the path of cockroach; empty if there is none.
 func cockroachPath() string {
 	name := os.Getenv("COCKROACH_BINARY")
 	if name == "" {

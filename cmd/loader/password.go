@@ -10,8 +10,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// withPassword returns cfg with the password that the user types where the server asks
-// for one, none is known, and there is a terminal to type it at.
+// withPassword asks the user for a password and returns cfg with it, if the server wants one,
+// none is known, and stdin is a terminal.
 func (p *program) withPassword(ctx context.Context, cfg *server.Config) (*server.Config, error) {
 	if cfg.HasPassword() || !isTerminal(p.stdin) || !server.WantsPassword(ctx, cfg) {
 		return cfg, nil
@@ -25,7 +25,7 @@ func (p *program) withPassword(ctx context.Context, cfg *server.Config) (*server
 	return cfg.WithPassword(password), nil
 }
 
-// readPassword reads a line without echo. A signal ends it.
+// readPassword reads a line without echo. A signal ends the wait.
 func (p *program) readPassword(ctx context.Context) (string, error) {
 	fd := int(p.stdin.Fd())
 	before, err := term.GetState(fd)
@@ -37,7 +37,7 @@ func (p *program) readPassword(ctx context.Context) (string, error) {
 		err  error
 	}
 	typed := make(chan answer, 1)
-	go func() { // ends with the process: a read of a terminal cannot be broken off
+	go func() { // runs until the process ends: a read of a terminal cannot be cancelled
 		b, err := term.ReadPassword(fd)
 		typed <- answer{b, err}
 	}()

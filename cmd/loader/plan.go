@@ -44,7 +44,7 @@ func (p *program) plan(c *cli.Context, g generator) error {
 	return p.preview(c, req)
 }
 
-// preview prints what a load would do.
+// preview prints the plan of a load.
 func (p *program) preview(c *cli.Context, req load.Request) error {
 	cfg, done, err := p.target(c.Context, c)
 	if err != nil {
@@ -142,7 +142,7 @@ func (p *program) printPreview(v *load.Preview) {
 	}
 }
 
-// printFilesPreview says how files are read.
+// printFilesPreview prints how files are read.
 func printFilesPreview(out io.Writer, f *dataset.Reading) {
 	size := "of unknown length"
 	if f.Bytes >= 0 {
@@ -188,7 +188,7 @@ func printFilesPreview(out io.Writer, f *dataset.Reading) {
 	fmt.Fprintln(out)
 }
 
-// short quotes a value for a table, its beginning only where it is long.
+// short quotes a value for a table. It cuts a long value.
 func short(s string) string {
 	const most = 24
 	if r := []rune(s); len(r) > most {

@@ -15,28 +15,28 @@ import (
 	"bulkload/loader/server"
 )
 
-// program is what the commands share.
+// program is the state shared by the commands.
 type program struct {
 	stdin     *os.File
 	stdout    *streamWriter
 	stderr    *streamWriter
 	stop      chan struct{} // closed by the first signal
-	importing atomic.Bool   // a job of the server's is at work
+	importing atomic.Bool   // an IMPORT job is running on the server
 	mu        sync.Mutex    // guards cleanups
 	cleanups  []func()      // see atEnd
 	exited    sync.Once
-	exitCode  int          // what exit returned
-	document  []byte       // the result as JSON, which is still to be printed
+	exitCode  int          // the result of exit
+	document  []byte       // the result as JSON, not yet printed
 	signal    atomic.Value // the os.Signal
-	rejects   string       // where they go; empty names them after the file
-	resumeID  string       // of the load that was running, for the hint
-	further   string       // the command that goes on with what is not a load; empty: there is none
-	tolerate  string       // the flag that lets it pass over more bad records; empty: none does
-	// inStatements: files are committed by statement, which sets no record aside and keeps no
-	// hashes by which a mended file would be known.
+	rejects   string       // base name of the rejects' files; empty: after the input file
+	resumeID  string       // id of the running load, for the hint
+	further   string       // the command that continues work other than a load; empty if there is none
+	tolerate  string       // the flag that accepts more bad records; empty if there is none
+	// inStatements: files are committed by statement. That mode rejects no records, and keeps
+	// no hashes by which to recognise a changed file.
 	inStatements bool
-	keyed        bool // the load's URLs must be given to each run
-	handed       bool // files are handed off, all of them or none
+	keyed        bool // the load's URLs must be given again for each run
+	handed       bool // the load hands off all of its files
 	byFlag       bool // the target was named by --url
 	json         bool
 	quiet        bool
@@ -55,12 +55,12 @@ func (p *program) app() *cli.App {
 		Usage:                     "load rows into CockroachDB and PostgreSQL in chunks, each row exactly once",
 		Version:                   version(),
 		HideHelpCommand:           true,
-		DisableSliceFlagSeparator: true, // --set takes any expression
+		DisableSliceFlagSeparator: true, // --set takes any expression, with commas
 		EnableBashCompletion:      true,
 		Suggest:                   false,
 		Writer:                    p.stdout,
 		ErrWriter:                 p.stderr,
-		// The exit code is chosen in one place, p.exit.
+		// p.exit alone chooses the exit code.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
 		Commands:       append(loads, p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.benchCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()),
@@ -102,8 +102,8 @@ func setUsage(commands []*cli.Command) {
 }
 
 func usage(c *cli.Context, err error, _ bool) error {
-	// A value that does not parse is quoted by package flag; it may be a secret
-	// only for --url, whose value is any text and always parses.
+	// Package flag quotes a value that does not parse. Only the value of --url may be a secret,
+	// and it always parses, as any text.
 	return &usageError{strings.TrimPrefix(err.Error(), "flag provided but not defined: ") + hintFor(err)}
 }
 
@@ -114,7 +114,7 @@ func hintFor(err error) string {
 	return ""
 }
 
-// A usageError is a command line that cannot be carried out.
+// A usageError reports an invalid command line.
 type usageError struct{ text string }
 
 // ErrorKind implements failure.Kinded.
@@ -140,7 +140,7 @@ func version() string {
 	return fmt.Sprintf("%s%s %s", v, commit, info.GoVersion)
 }
 
-// note writes a line for people to stderr.
+// note writes a line for the user to stderr, unless --quiet is set.
 func (p *program) note(format string, args ...any) {
 	if !p.quiet {
 		fmt.Fprintln(p.stderr, printable(fmt.Sprintf(format, args...)))
@@ -152,7 +152,7 @@ func (p *program) always(format string, args ...any) {
 	fmt.Fprintln(p.stderr, printable(fmt.Sprintf(format, args...)))
 }
 
-// commonFlags are those of every command that reaches a database.
+// commonFlags are the flags of every command that uses a database.
 func (p *program) commonFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "url", Usage: "where to load: postgres://, postgresql:// or cockroachdb:// URL, or key=value pairs; env takes DATABASE_URL or PG*; without it LOADER_URL names it"},
@@ -176,8 +176,8 @@ func (p *program) begin(c *cli.Context) error {
 	return nil
 }
 
-// target says where the server is that --url names, or LOADER_URL, or starts a private
-// local one. done must be called when it is no longer used.
+// target returns the server named by --url or LOADER_URL, or starts a private local one. The
+// caller must call done after use.
 func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Config, done func(), err error) {
 	done = func() {}
 	certs := c.String("certs-dir")
@@ -201,8 +201,8 @@ func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Confi
 	return cfg, done, err
 }
 
-// connection returns the connection string that the user gives; empty where there is none.
-// The flag itself does not know LOADER_URL: IsSet would not tell who named the server.
+// connection returns the user's connection string; empty if there is none. The flag itself does
+// not read LOADER_URL, because IsSet could then not tell the two apart.
 func connection(c *cli.Context) string {
 	if c.IsSet("url") {
 		return c.String("url")

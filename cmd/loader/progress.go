@@ -13,8 +13,8 @@ import (
 	"bulkload/loader"
 )
 
-// A reporter shows how a load goes on: a bar on a terminal, a line every few seconds
-// elsewhere, nothing when quiet.
+// A reporter shows the progress of a load: a bar on a terminal, otherwise a line every few
+// seconds, nothing with --quiet.
 type reporter struct {
 	p     *program
 	total int64
@@ -22,7 +22,7 @@ type reporter struct {
 
 	mu      sync.Mutex
 	done    int64
-	before  int64 // of done, not by this run: not in its rate
+	before  int64 // the part of done from earlier runs; not in the rate
 	retries int
 	start   time.Time
 	bar     *progressbar.ProgressBar
@@ -30,11 +30,11 @@ type reporter struct {
 	over    chan struct{}
 }
 
-// lineEvery is the time between two lines of progress where there is no terminal.
+// lineEvery is the interval of progress lines without a terminal.
 const lineEvery = 5 * time.Second
 
-// report starts a reporter of total rows, of which done are in already; a negative total
-// is not known.
+// report starts a reporter of total rows, with done of them already loaded. A negative total is
+// unknown.
 func (p *program) report(total, done int64, unit string) *reporter {
 	r := &reporter{p: p, total: total, unit: unit, done: done, before: done, start: time.Now(), over: make(chan struct{})}
 	switch {
@@ -62,7 +62,7 @@ func (p *program) report(total, done int64, unit string) *reporter {
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
-// observe is a loader.Job's Observe.
+// observe implements loader.Job's Observe.
 func (r *reporter) observe(e loader.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,7 +95,7 @@ func (r *reporter) observe(e loader.Event) {
 	}
 }
 
-// set tells how much is done, for work that is not made of events.
+// set sets the finished amount, for work without events.
 func (r *reporter) set(done int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +105,7 @@ func (r *reporter) set(done int64) {
 	}
 }
 
-// note is called from within a commit that is retried.
+// note writes a line beside the progress. Commits call it from within a retried attempt.
 func (r *reporter) note(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -149,7 +149,7 @@ func (r *reporter) lines() {
 	}
 }
 
-// end removes the bar, or ends the lines.
+// end removes the bar or stops the lines.
 func (r *reporter) end() {
 	if r.bar != nil {
 		r.bar.Finish()
@@ -161,7 +161,7 @@ func (r *reporter) end() {
 	}
 }
 
-// add tells of n more that are done, after some retries.
+// add reports n more finished rows, after some retries.
 func (r *reporter) add(n int64, retries int) {
 	r.observe(loader.Event{Span: chunker.RowSpan(0, n), Outcome: loader.Outcome{Retries: retries}})
 }

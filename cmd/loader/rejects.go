@@ -19,11 +19,11 @@ import (
 	"bulkload/loader/rows"
 )
 
-// errRejected: the load is complete, but for records that became no row.
+// errRejected: the load is complete, but rejected some records.
 var errRejected = errors.New("bad records were left out")
 
-// writeRejects writes the records that became no row, so that they can be mended and
-// loaded again, and beside them what is wrong with each. It returns their number.
+// writeRejects writes the rejects to one file, for correction and another load, and their
+// errors to a second file. It returns their number.
 func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error) {
 	n, err := l.Rejects(ctx)
 	if err != nil || n == 0 {
@@ -47,15 +47,15 @@ func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error)
 	return n, nil
 }
 
-// The ends of the names of the two files.
+// Suffixes of the two files' names.
 const (
 	recordsSuffix = ".rejects.csv"
 	reasonsSuffix = ".errors.csv"
 )
 
-// writeRejectFiles writes the two files, which only their owner can read. Files that are there
-// hold the rejects of an earlier load, or something else: the error is then fs.ErrExist, unless
-// all of their lines are in the new ones, as those of an earlier run of the same load are.
+// writeRejectFiles writes the two files, readable only by their owner. Existing files may hold
+// the rejects of another load, or something else: then the error is fs.ErrExist. Files of an
+// earlier run of the same load are replaced: all of their lines are in the new files.
 func writeRejectFiles(base, header string, each func(func(rows.Reject) error) error) error {
 	recordsName, reasonsName := base+recordsSuffix, base+reasonsSuffix
 	records, err := atomicfile.Create(recordsName)
@@ -85,7 +85,7 @@ func writeRejectFiles(base, header string, each func(func(rows.Reject) error) er
 		return err
 	}
 	for name, file := range map[string]*atomicfile.File{recordsName: records, reasonsName: reasons} {
-		if err := file.Chmod(0o600); err != nil { // whatever the umask
+		if err := file.Chmod(0o600); err != nil { // independent of the umask
 			return failure.Writing(name, err)
 		}
 		switch held, err := holds(file.Name(), name); {
@@ -98,7 +98,8 @@ func writeRejectFiles(base, header string, each func(func(rows.Reject) error) er
 	return errors.Join(failure.Writing(recordsName, finish(records, recordsName)), failure.Writing(reasonsName, finish(reasons, reasonsName)))
 }
 
-// finish gives a file its name, in place of a file that was found to be held in it.
+// finish gives a file its name. An old file of that name is replaced: holds has found all of its
+// lines in the new one.
 func finish(f *atomicfile.File, name string) error {
 	if _, err := os.Lstat(name); err == nil {
 		return f.Finish()
@@ -106,8 +107,7 @@ func finish(f *atomicfile.File, name string) error {
 	return f.FinishNew()
 }
 
-// holds reports whether all lines of the file old, if there is one, are in the new file, in
-// their order.
+// holds reports whether the new file has all lines of an existing old file, in order.
 func holds(name, old string) (bool, error) {
 	was, err := os.Open(filepath.Clean(old))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -7,18 +7,17 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// reorder moves the flags of each command in front of its arguments, so that they may
-// stand anywhere before "--": urfave/cli, like package flag, takes everything behind
-// the first argument for arguments, without a word. Which flags take a value is read
-// from the flag tables. A last flag without its value is a usage error: moved, it would
-// take an argument for its value.
+// reorder moves the flags of each command in front of its arguments, so that they may stand
+// anywhere before "--": urfave/cli, like package flag, silently takes everything behind the
+// first argument for arguments. The flag tables say which flags take a value. A last flag
+// without its value is a usage error: once moved, it would take an argument for its value.
 func reorder(app *cli.App, args []string) ([]string, error) {
 	if len(args) == 0 {
 		return args, nil
 	}
 	out := []string{args[0]}
 	commands, flags := app.Commands, app.Flags
-	var pending []string // flags seen before the command that they belong to
+	var pending []string // flags seen before their command
 	rest := args[1:]
 	// Walk down the commands; flags may stand in front of a subcommand.
 	for {
@@ -77,12 +76,12 @@ func reorder(app *cli.App, args []string) ([]string, error) {
 	return append(append(out, pending...), arguments...), nil
 }
 
-// valueMissing is the error of a flag that is the last argument and takes a value.
+// valueMissing returns the error of a last argument that is a flag without its value.
 func valueMissing(flag string) error {
 	return &usageError{fmt.Sprintf("%s needs a value", printable(flag))}
 }
 
-// allFlags returns a command's flags and those of the commands below it.
+// allFlags returns the flags of a command and of all its subcommands.
 func allFlags(flags []cli.Flag, commands []*cli.Command) []cli.Flag {
 	all := append([]cli.Flag(nil), flags...)
 	for _, c := range commands {

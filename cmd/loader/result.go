@@ -13,7 +13,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// A loadResult is what the JSON form of a finished load begins with.
+// A loadResult begins the JSON form of a finished load.
 type loadResult struct {
 	Load     string `json:"load,omitempty"`
 	Kind     string `json:"what"`
@@ -23,7 +23,7 @@ type loadResult struct {
 	Table    string `json:"table"`
 }
 
-// A runResult is what it says of the run that finished it.
+// A runResult is the part about the run that finished the load.
 type runResult struct {
 	RunRows          int64   `json:"rows_this_run"`
 	AlreadyCommitted int64   `json:"rows_already_there"`
@@ -87,7 +87,7 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 	return nil
 }
 
-// joined is one JSON object of the fields of several.
+// joined is one JSON object with the fields of several values.
 type joined []any
 
 // MarshalJSON implements json.Marshaler.
@@ -105,7 +105,7 @@ func (j joined) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, "{%s}", bytes.Join(fields, []byte(","))), nil
 }
 
-// hintRows says how to look at what was loaded.
+// hintRows prints a query that shows the loaded rows.
 func (p *program) hintRows(srv *server.Server, query string, local bool) {
 	if local {
 		flag := ""
@@ -117,7 +117,7 @@ func (p *program) hintRows(srv *server.Server, query string, local bool) {
 	fmt.Fprintf(p.stdout, "look at them: %s\n", query)
 }
 
-// summary says how a load went, in one line.
+// summary describes a finished load in one line.
 func summary(l *load.Load, res loader.Result) string {
 	if l.Method == load.Import {
 		return counted(res.Chunks, "IMPORT job", "IMPORT jobs") + "; the table is online, its constraints as before"
@@ -126,7 +126,7 @@ func summary(l *load.Load, res loader.Result) string {
 		counted(res.Retries, "retry", "retries"), counted(res.LookUps, "uncertain outcome", "uncertain outcomes"))
 }
 
-// counted returns a number with its noun.
+// counted returns a number and its noun.
 func counted(n int64, one, many string) string {
 	if n == 1 {
 		many = one

@@ -11,12 +11,12 @@ import (
 	"unicode"
 )
 
-// A streamWriter is stdout or stderr, with what a terminal would act on made printable. It keeps
-// the first error of a write, so that a result that did not arrive, on a full disk or in a
-// closed pipe, is not taken for one that did. It is safe for concurrent use.
+// A streamWriter is stdout or stderr; it makes terminal control characters printable. It keeps
+// the first write error, so that a result that a full disk or a closed pipe lost does not count
+// as delivered. It is safe for concurrent use.
 type streamWriter struct {
 	*os.File
-	raw bool // the writers make what they write printable
+	raw bool // the callers make their text printable
 
 	mu  sync.Mutex // guards err
 	err error
@@ -41,23 +41,23 @@ func (o *streamWriter) Write(b []byte) (int, error) {
 // WriteString is Write, for io.WriteString.
 func (o *streamWriter) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
 
-// printJSON has v printed to stdout at the end of the command, with the error that it ends
-// with, if any, in the same document.
+// printJSON prints v to stdout at the end of the command. The command's error, if any, becomes
+// a part of the same document.
 func (p *program) printJSON(v any) error {
 	b, err := json.Marshal(v)
 	p.document = b
 	return err
 }
 
-// errorJSON is what a document has of the error that a command ends with.
+// errorJSON is the error of a command in its document.
 type errorJSON struct {
 	Error  string `json:"error"`
 	Code   int    `json:"exit_code"`
 	Resume string `json:"resume,omitempty"`
 }
 
-// printDocument prints the document, if there is one, and what is said of an error. A document
-// that is a list stays as it is: the error is on stderr alone.
+// printDocument prints the document, if there is one, with the error in it. A list stays
+// unchanged: its error appears only on stderr.
 func (p *program) printDocument(failed *errorJSON) {
 	b := bytes.TrimSpace(p.document)
 	p.document = nil
@@ -73,7 +73,7 @@ func (p *program) printDocument(failed *errorJSON) {
 	}
 }
 
-// failed returns the error that says that what was written did not arrive.
+// failed returns the error for lost output, or nil.
 func (o *streamWriter) failed(what string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -83,15 +83,15 @@ func (o *streamWriter) failed(what string) error {
 	return &writeError{fmt.Errorf("the %s could not be written: %w", what, o.err)}
 }
 
-// A writeError says that a load is in, but not what it has to say: resuming it says that
-// again.
+// A writeError says that the load is complete but its result was lost. Resuming the load prints
+// the result again.
 type writeError struct{ err error }
 
 func (e *writeError) Error() string { return e.err.Error() }
 func (e *writeError) Unwrap() error { return e.err }
 
-// printable returns text for a terminal: control characters, which may come from a file's
-// header, a row or a server's message, are written as Go does in quotes.
+// printable returns text for a terminal. Control characters, which may come from a file's
+// header, a row or a server's message, appear as in Go's quoted strings.
 func printable(text string) string {
 	if strings.IndexFunc(text, hidden) < 0 {
 		return text
@@ -107,7 +107,7 @@ func printable(text string) string {
 	return b.String()
 }
 
-// hidden holds for what a terminal acts on, or shows in another order than it is.
+// hidden reports whether a terminal would act on r, or reorder the text around it.
 func hidden(r rune) bool {
 	return unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
 }

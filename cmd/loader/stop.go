@@ -12,22 +12,22 @@ import (
 	"bulkload/loader/failure"
 )
 
-// The steps of a stop. The first signal lets what is under way end, for stopGrace; then, or at
-// a second signal, all waiting is cancelled. What does not end within exitGrace of that, or
-// before a third signal, is left behind: a read of a disk that hangs cannot be broken off.
+// The steps of a stop. The first signal lets running work end, for stopGrace; then, or at a
+// second signal, all waiting is cancelled. Work that does not end within exitGrace after that,
+// or before a third signal, is abandoned: a read of a hanging disk cannot be cancelled.
 const (
 	stopGrace = 5 * time.Second
 	exitGrace = 3 * time.Second
 )
 
 var (
-	// errAtOnce: the user did not wait for what was under way.
+	// errAtOnce: the user did not wait for the running work.
 	errAtOnce = failure.New(failure.Interrupted, "stopped at once")
-	// errHung: what was under way did not end by itself.
+	// errHung: the running work did not end by itself.
 	errHung = failure.New(failure.Interrupted, fmt.Sprintf("stopped: what was under way did not end within %v", stopGrace))
 )
 
-// listen turns the signals into the steps of a stop, until ended is closed.
+// listen translates signals into the steps of a stop, until ended is closed.
 func (p *program) listen(signals <-chan os.Signal, cancel context.CancelCauseFunc, ended <-chan struct{}) {
 	var s os.Signal
 	select {
@@ -61,8 +61,8 @@ func (p *program) listen(signals <-chan os.Signal, cancel context.CancelCauseFun
 	}
 }
 
-// hung returns a channel that is closed when what is under way has had its time. An IMPORT job
-// that is being cancelled has as long as the server answers; its runner sees to that.
+// hung returns a channel that is closed when the running work's time is up. Cancelling an
+// IMPORT job may last as long as the server responds; the job's runner watches that.
 func (p *program) hung(ended <-chan struct{}) <-chan struct{} {
 	over := make(chan struct{})
 	go func() {
@@ -81,7 +81,7 @@ func (p *program) hung(ended <-chan struct{}) <-chan struct{} {
 	return over
 }
 
-// cause returns the reason why ctx has ended in place of an error that says that alone.
+// cause replaces an error that only says that ctx was cancelled with the reason of the stop.
 func cause(ctx context.Context, err error) error {
 	if err == nil || !errors.Is(err, context.Canceled) {
 		return err
@@ -92,8 +92,8 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// atEnd has f called once: by the function that it returns, or when the program ends without
-// waiting for what is under way.
+// atEnd registers f for one call: by the returned function, or at an end of the program that
+// abandons running work.
 func (p *program) atEnd(f func()) (now func()) {
 	once := sync.OnceFunc(f)
 	p.mu.Lock()
@@ -102,7 +102,7 @@ func (p *program) atEnd(f func()) (now func()) {
 	return once
 }
 
-// cleanUp calls what atEnd was given.
+// cleanUp calls the functions registered with atEnd.
 func (p *program) cleanUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// maxListed is how many transfers are listed one by one; the history has them all.
+// maxListed is the maximum number of transfers listed one by one; the history has them all.
 const maxListed = 20
 
 func (p *program) transferCommand() *cli.Command {
@@ -129,7 +129,7 @@ func (p *program) transfer(c *cli.Context) error {
 	return nil
 }
 
-// printTransfers writes what a run has done.
+// printTransfers prints the transfers of a run.
 func (p *program) printTransfers(b *bank.Bank, res bank.Result, list []bank.Transfer) {
 	out := p.stdout
 	if res.Transfers <= maxListed {
@@ -154,7 +154,7 @@ func (p *program) printTransfers(b *bank.Bank, res bank.Result, list []bank.Tran
 	fmt.Fprintf(out, "seed %d, run %s\n", b.Seed, b.ID)
 }
 
-// printVerified writes what Verify found, all of it well.
+// printVerified prints a successful result of Verify.
 func (p *program) printVerified(v bank.Verification) {
 	sums := "no run to compare the sum with"
 	if v.Compared > 0 {
@@ -164,7 +164,7 @@ func (p *program) printVerified(v bank.Verification) {
 	fmt.Fprintf(p.stdout, "verified: the balances of %d accounts follow from %d transfers of %d runs, each made once\n", v.Touched, v.Transfers, v.Runs)
 }
 
-// transferJSON is the JSON form of what transfer has done.
+// transferJSON is the JSON form of transfer's result.
 type transferJSON struct {
 	Server   string        `json:"server"`
 	Host     string        `json:"host"`

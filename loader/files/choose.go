@@ -14,7 +14,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// keysCSV returns the primary key where the files bring all of it.
+// keys returns the primary key's columns; nil unless the files supply all of them.
 func (d *Dataset) keys() []string {
 	for _, k := range d.table.Primary {
 		if !slices.ContainsFunc(d.spec.Fields, func(f mappedField) bool { return f.Column && f.Name == k }) {
@@ -85,12 +85,12 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 	return asked, nil
 }
 
-// Ordered implements dataset.Dataset: the last record of a key takes the place of the others,
-// or the first keeps it.
+// Ordered implements dataset.Dataset. Load order decides which of several records with one key
+// the table keeps: the last one replaces the others, or the first one stays.
 //
-// Note: measured on PostgreSQL 15. Where no key is repeated, two workers were 1.4 times as fast
-// as one; where chunks have keys in common, several times slower, for each waited for the
-// other's locks, and for deadlocks.
+// Note: measured on PostgreSQL 15. Without repeated keys, two workers were 1.4 times as fast as
+// one. With keys shared between chunks they were several times slower, because workers waited
+// for each other's locks and for deadlocks.
 func (d *Dataset) Ordered() string {
 	if d.spec.Conflict == "" {
 		return ""
@@ -98,8 +98,8 @@ func (d *Dataset) Ordered() string {
 	return fmt.Sprintf("with --on-conflict %s chunks are committed in the order of the input", d.spec.Conflict)
 }
 
-// Advice implements dataset.Dataset: what the statement way would gain, which files take only
-// when they are told to.
+// Advice implements dataset.Dataset: it tells the gain of the statement mode, which loads of
+// files use only on request.
 func (d *Dataset) Advice() string {
 	if d.choice.Mode != commit.Transaction || d.info.Product != server.CockroachDB || d.keys() == nil || d.spec.Conflict != "" || !d.spec.MaxErrors.none() {
 		return ""
@@ -107,7 +107,7 @@ func (d *Dataset) Advice() string {
 	return "the file has the whole primary key: --commit statement would commit each chunk in one phase, without a ledger row, at about twice the rate (218 000 against 61 000 to 86 000 rows/s of points when it was measured on 21.1). It is for files whose values the table stores as they are given: what is uncertain is looked up and compared"
 }
 
-// checkStatement has the server look at the statement that computes columns, before the
+// checkStatement makes the server check the statement that computes columns. It runs before the
 // first row.
 func (d *Dataset) checkStatement(ctx context.Context, o *dataset.Opening) error {
 	ctx, cancel := context.WithTimeout(ctx, server.ConnectTimeout)
@@ -121,13 +121,13 @@ func (d *Dataset) checkStatement(ctx context.Context, o *dataset.Opening) error 
 	opts.Table, opts.Mode, opts.Method = d.table.Name, d.choice.Mode, d.choice.Method
 	_, err = conn.Conn().PgConn().Prepare(ctx, "", commit.Compose(opts, d.info.Product), nil)
 	if err == nil || server.Code(err) == pgerrcode.UndefinedTable {
-		return nil // for a plan, the table is still to be made
+		return nil // a plan does not create the table
 	}
 	switch server.Classify(err) {
 	case server.Permanent, server.Data:
 		return &dataset.TableError{Reason: "--set: " + server.Reason(err)}
 	}
-	return nil // what else there may be, the load meets
+	return nil // other errors surface during the load
 }
 
 // Cost implements dataset.Dataset.
@@ -142,28 +142,28 @@ func (d *Dataset) Cost(cost chunker.Cost) chunker.Cost {
 	return cost
 }
 
-// Bytes of a chunk whose text goes to PostgreSQL as it is: measured on 15, larger ones
-// spare commits, and more than these gain nothing. They end one record beyond this, and
-// are as large as a record may be at most: what is larger is parsed, to see whether a
-// record is. Where bad rows are searched for, and where text is parsed,
-// DefaultSpanBytes is better.
+// rawSpanBytes is the size of a chunk whose text goes to PostgreSQL unparsed. Measured on 15:
+// larger chunks save commits, but there is no gain beyond this size. A chunk ends one record
+// beyond this size, and should not exceed the maximum size of a record: a larger chunk is parsed,
+// to find a record over that maximum. DefaultSpanBytes is better where text is parsed or bad rows
+// are searched for.
 const rawSpanBytes = DefaultMaxRecordBytes - 128<<10
 
-// takesRaw reports whether chunks will go to the server as they are in the files, and
-// whole: with no row to be searched for.
+// takesRaw reports whether chunks go to the server whole and unparsed, without a search for bad
+// rows.
 func (d *Dataset) takesRaw() bool {
 	c := d.spec
 	return d.info.Product == server.PostgreSQL && d.choice.Method == commit.Copy && c.Dialect.Quote != 0 && c.wholeRecords() && c.MaxErrors.none()
 }
 
-// chunkBytes returns the bytes of a chunk where no limit is near: fewer for files that would
-// not give each worker some.
+// chunkBytes returns the bytes of a chunk where no limit applies. Small files get smaller
+// chunks, so that each worker has some.
 func (d *Dataset) chunkBytes() int64 {
 	size := d.Size()
 	if !d.takesRaw() || size.Rows == 0 {
 		return DefaultSpanBytes
 	}
-	const chunks = 4 * 2 // for each of the workers that a run begins with
+	const chunks = 4 * 2 // for each of a run's initial workers
 	return min(max(size.Positions/chunks, DefaultSpanBytes), rawSpanBytes)
 }
 
@@ -179,8 +179,7 @@ func (d *Dataset) ChunkRows() int64 {
 }
 
 // Planned implements dataset.Dataset: it bounds the bytes of a span, so that every limit holds
-// whatever the length of its records. The plan's rows are for those at the beginning of the
-// files.
+// for any record length. The plan's rows fit the records at the beginning of the files.
 func (d *Dataset) Planned(p chunker.Plan, maxRows int64) {
 	size := d.chunkBytes()
 	for _, limit := range p.Limits {
@@ -194,8 +193,8 @@ func (d *Dataset) Planned(p chunker.Plan, maxRows int64) {
 	d.source.SpanBytes, d.source.SpanRows = int(size), p.RowsPerChunk
 }
 
-// RowInfo implements dataset.Dataset. Longer records may follow than those that were looked
-// at, and with more elements. They make keys larger than planned only in inverted indexes.
+// RowInfo implements dataset.Dataset. Later records may be longer than the sampled ones and
+// have more elements. They make keys larger than planned only in inverted indexes.
 func (d *Dataset) RowInfo() keysize.RowInfo {
 	g := keysize.RowInfo{Major: d.info.Major, Minor: d.info.Minor, MaxRecordBytes: d.spec.Longest, MaxElements: d.spec.Elements}
 	for _, c := range d.table.Columns {

@@ -19,9 +19,9 @@ import (
 	"bulkload/loader/rows"
 )
 
-// A CSV is a source of the rows of CSV files. Its positions are bytes: those of the
-// first file, then those of the next. It is also the loader.Cutter that cuts them, and
-// safe for concurrent use; Close it after use.
+// A CSV is a source of the rows of CSV files. Its positions are the bytes of the first file,
+// then those of the next. It is also the loader.Cutter of these positions. It is safe for
+// concurrent use; Close it after use.
 type CSV struct {
 	Files   []File
 	Dialect csv.Dialect
@@ -33,23 +33,23 @@ type CSV struct {
 	Fields []int
 	// SpanBytes is the size at which a span ends. Zero is DefaultSpanBytes.
 	SpanBytes int
-	// SpanRows is the number of rows that spans will be asked for, so that Fit can
-	// cut them already. Zero: it cuts by SpanBytes alone.
+	// SpanRows is the number of rows per span that callers of Cut will ask for, so that Fit can
+	// cut these spans already. Zero: Fit cuts by SpanBytes alone.
 	SpanRows int64
-	// MaxRecordBytes bounds a record: what one unclosed quote may cost. Zero is
+	// MaxRecordBytes bounds a record, and so the damage of one unclosed quote. Zero is
 	// DefaultMaxRecordBytes.
 	MaxRecordBytes int
-	// Tolerate makes a record that cannot be parsed one of the chunk's Rejects
-	// instead of an error.
+	// Tolerate adds a record that does not parse to the chunk's Rejects instead of returning an
+	// error.
 	Tolerate bool
 	// Raw leaves chunks unparsed; see rows.Chunk.SetRaw. Every field is then a
 	// column, in order.
 	Raw bool
-	// Tail says that each record ends with a delimiter behind its last field. ShortRows takes
-	// a record that ends early for one whose last fields are NULL.
+	// Tail says that a delimiter follows the last field of each record. ShortRows reads a
+	// missing end of a record as NULL fields.
 	Tail, ShortRows bool
-	// Expected are the forms that values must have, by field: those of the first records,
-	// where a type was guessed from them. Zero is any.
+	// Expected are the forms that values must have, by field. Where a type was guessed from the
+	// first records, it is their form. Zero is any.
 	Expected []Form
 	// Guard finds quoted fields that may hold whole records.
 	Guard Guard
@@ -57,24 +57,24 @@ type CSV struct {
 	Input *Input
 
 	mu      sync.Mutex
-	ended   error             // that Interrupt was given
-	stopped chan struct{}     // closed with that; see over
+	ended   error             // the cause that Interrupt got
+	stopped chan struct{}     // closed by Interrupt; see over
 	open    map[int]*openFile // plain files, by their index
-	uses    int64             // of plain files
+	uses    int64             // counts uses of plain files
 	streams map[int]*stream
 	held    map[int64]heldSpan
 	lines   map[int][]mark
-	cuts    map[int64][]chunker.Span // that Fit found, by the First of its range
-	buf     []byte                   // memory to cut with, when nobody does
+	cuts    map[int64][]chunker.Span // cached by Fit, by the First of its range
+	buf     []byte                   // spare memory for cutting, or nil
 }
 
-// Defaults of CSV.
+// Defaults of CSV, in bytes.
 const (
 	DefaultSpanBytes      = 1 << 20
 	DefaultMaxRecordBytes = 4 << 20
 )
 
-// A DataError says that a record is bad, and where.
+// A DataError reports a bad record and its position.
 type DataError struct {
 	rows.Place
 	Reason string
@@ -96,9 +96,8 @@ func (s *CSV) Positions() int64 {
 // Columns implements loader.Source.
 func (s *CSV) Columns() []rows.Column { return s.Cols }
 
-// Interrupt ends the reading of streams, also reads that wait for a pipe or a network, and
-// has it fail with the cause. What is held is still filled and cut, and so are plain files,
-// unless a read of one hangs.
+// Interrupt ends reads of streams with cause, also reads that wait for a pipe or a network.
+// Held spans and plain files can still be cut and filled, unless a read of a plain file hangs.
 func (s *CSV) Interrupt(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +112,7 @@ func (s *CSV) Interrupt(cause error) {
 	}
 }
 
-// interrupted returns what Interrupt was given, or nil.
+// interrupted returns the cause that Interrupt got, or nil.
 func (s *CSV) interrupted() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,8 +140,8 @@ func (s *CSV) file(position int64) (int, *File) {
 	return i, &s.Files[i]
 }
 
-// unchanged returns ErrChanged when the file was written to since it was inspected: one
-// that grows may end in the middle of a record.
+// unchanged returns ErrChanged if the file was written to after its inspection: a growing file
+// may end in the middle of a record.
 func (s *CSV) unchanged(f *os.File, i int) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -171,7 +170,7 @@ func (s *CSV) maxRecord() int {
 	return DefaultMaxRecordBytes
 }
 
-// record is where a row's record lies in the origin's text.
+// A record is the position of a row's record in the origin's text.
 type record struct{ start, end int }
 
 // origin is the text of a chunk; see rows.Origin.
@@ -190,7 +189,7 @@ func (o *origin) Record(i int) []byte { return o.raw[o.records[i].start:o.record
 
 func (o *origin) Place(i int) rows.Place { return o.place(o.records[i].start) }
 
-// place says where the byte at of raw is.
+// place returns the place of byte at of raw.
 func (o *origin) place(at int) rows.Place {
 	i, f := o.src.file(o.span.First)
 	p := rows.Place{File: f.Base(), Position: o.span.First + o.skipped + int64(at)}
@@ -268,9 +267,10 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 	return nil
 }
 
-// Rewrites reports whether records do not go to PostgreSQL's COPY as they are, which would read
-// them otherwise: a quote is within a field, or the first line has a CR that COPY may take for its
-// end. Nor do they where a quoted field may hold whole records, which nobody can tell.
+// Rewrites reports whether records must be rewritten for PostgreSQL's COPY, which would read
+// them differently: a quote stands within a field, or the first line has a CR that COPY may
+// take for the line's end. Records are also rewritten where a quoted field may hold whole
+// records, because nobody can tell which reading is right.
 func (s *CSV) Rewrites(text []byte) bool {
 	if i := bytes.IndexByte(text, '\r'); i >= 0 && !s.Dialect.CR && !bytes.HasPrefix(text[i+1:], []byte{'\n'}) {
 		return true
@@ -281,7 +281,7 @@ func (s *CSV) Rewrites(text []byte) bool {
 	return scan.Stray || scan.Multiline && s.Guard.On
 }
 
-// unclosed says that the span's only record does not end.
+// unclosed returns the error of a span whose only record does not end.
 func (s *CSV) unclosed(span chunker.Span) error {
 	_, f := s.file(span.First)
 	if span.End() == f.End() || !f.Stream && f.End()-span.First <= int64(s.maxRecord()) {
@@ -290,8 +290,7 @@ func (s *CSV) unclosed(span chunker.Span) error {
 	return fmt.Errorf("%w within the %d bytes of a record (--max-record-bytes); the record begins here, and --quote none takes quotes for text", csv.ErrUnclosed, s.maxRecord())
 }
 
-// read puts the bytes of the origin's span into raw, those in front of the first
-// record left out.
+// read reads the text of the origin's span into raw, from the first record on.
 func (s *CSV) read(o *origin) error {
 	i, f := s.file(o.span.First)
 	o.skipped = 0
@@ -310,10 +309,10 @@ func (s *CSV) read(o *origin) error {
 	}
 	n := o.span.Count - o.skipped
 	if most := int64(s.maxRecord()); o.span.Rows == 1 && n > most {
-		n = most + 1 // a line longer than any record: its beginning tells enough
+		n = most + 1 // a line longer than any record: its beginning suffices
 	}
 	if int64(cap(o.raw)) < n {
-		o.raw = nil // before there are two
+		o.raw = nil // frees the old memory first
 		o.raw = make([]byte, max(n, int64(s.spanBytes())+spanSlack))
 	}
 	o.raw = o.raw[:n]
@@ -334,7 +333,7 @@ func (s *CSV) read(o *origin) error {
 		return nil
 	})
 	if left {
-		o.raw = nil // is still written to
+		o.raw = nil // an abandoned read still writes to it
 	}
 	return err
 }
@@ -349,8 +348,7 @@ func (s *CSV) Place(span chunker.Span) string {
 	return fmt.Sprintf("%s:%d: chunk of %d rows", f.Base(), line, span.Rows)
 }
 
-// Done implements loader.Holder: it lets go of what was held for the span, and for the
-// parts that it was cut into.
+// Done implements loader.Holder: it frees the text held for the span and for its parts.
 func (s *CSV) Done(span chunker.Span) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -361,15 +359,15 @@ func (s *CSV) Done(span chunker.Span) {
 	}
 }
 
-// Fit moves the end of a range, whose First is between two records, to where a claim
-// may end: to the next end of a record, or of a stream.
+// Fit moves the end of a range, whose First is between two records, to a possible end of a
+// lease: the next end of a record, or of a stream.
 func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
 	i, f := s.file(r.First)
 	if r.End >= s.Positions() {
 		r.End = s.Positions()
 	}
 	if j, last := s.file(r.End - 1); j != i {
-		// Whole files, as many as there is room for.
+		// Whole files, as many as fit.
 		if r.End == last.End() {
 			return r, nil
 		}
@@ -410,15 +408,15 @@ func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
 	return r, nil
 }
 
-// Bounds of what is kept of Fit's work: spans of one range, and ranges. A range that
-// another run takes is never asked for here.
+// Bounds of the cache of Fit's spans: spans of one range, and ranges. Ranges that another run
+// leases are never asked for here.
 const (
 	maxCuts       = 4096
 	maxCachedCuts = 8
 )
 
-// cacheCuts keeps spans that follow each other for the next Cut of them, which then need not
-// read what Fit has read.
+// cacheCuts caches consecutive spans for their next Cut, which then need not read the text that
+// Fit has read.
 func (s *CSV) cacheCuts(cuts []chunker.Span) {
 	if len(cuts) == 0 {
 		return
@@ -431,7 +429,7 @@ func (s *CSV) cacheCuts(cuts []chunker.Span) {
 	s.cuts[cuts[0].First] = cuts
 }
 
-// cachedCuts returns the spans that cacheCuts kept from a position on, once.
+// cachedCuts returns, once, the cached spans from a position on.
 func (s *CSV) cachedCuts(first int64) []chunker.Span {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"bulkload/loader/failure"
 )
 
-// Cut implements loader.Cutter. The spans of a stream are read from it one after the
-// other, and their bytes held until Done.
+// Cut implements loader.Cutter. The spans of a stream are read in order, and their text is held
+// until Done.
 func (s *CSV) Cut(r chunker.Range) loader.Spans {
 	var list manySpans
 	for r.First < r.End {
@@ -30,7 +30,7 @@ func (s *CSV) Cut(r chunker.Range) loader.Spans {
 	return &list
 }
 
-// manySpans opens one part after the other.
+// manySpans cuts several parts, one after the other.
 type manySpans []func() loader.Spans
 
 func (m *manySpans) Next(n int64) (chunker.Span, error) {
@@ -47,8 +47,7 @@ func (m *manySpans) Next(n int64) (chunker.Span, error) {
 	return chunker.Span{}, io.EOF
 }
 
-// cachedSpans gives spans that were found before, as long as they are no larger than they
-// may be, and cuts the rest.
+// cachedSpans returns cached spans while they are within the requested size, and cuts the rest.
 type cachedSpans struct {
 	src   *CSV
 	index int
@@ -79,16 +78,16 @@ type spans struct {
 	index  int
 	file   *File
 	in     io.Reader
-	stream *stream // that in reads, if it does
-	hold   bool    // what was read cannot be read again, and is held until Done
-	text   []byte  // that is held and cut again; textAt is its position
+	stream *stream // the stream that in reads, or nil
+	hold   bool    // the input cannot be read again: text is held until Done
+	text   []byte  // held text that is cut again; textAt is its position
 	textAt int64
 
-	at, end int64 // what is left, in positions
-	line    int64 // at at; zero is unknown
+	at, end int64 // the rest of the range, in positions
+	line    int64 // line at position at; zero is unknown
 	buf     []byte
 	base    int64 // position of buf[0]
-	eof     bool  // buf holds all that is left
+	eof     bool  // buf holds all of the rest
 	err     error
 }
 
@@ -111,7 +110,7 @@ func (s *CSV) spans(i int, r chunker.Range) *spans {
 	return c
 }
 
-// bodyLine returns the line of the first record, given what is in front of it.
+// bodyLine returns the line of the first record; r is the text in front of it.
 func (c *spans) bodyLine(r io.Reader) int64 {
 	head := make([]byte, c.file.Data)
 	if _, err := io.ReadFull(r, head); err != nil {
@@ -120,7 +119,7 @@ func (c *spans) bodyLine(r io.Reader) int64 {
 	return 1 + c.src.Dialect.CountLines(head)
 }
 
-// fill reads until buf holds n bytes or all there is.
+// fill reads until buf holds n bytes or the input ends.
 func (c *spans) fill(n int) error {
 	if c.eof || len(c.buf) >= n {
 		return nil
@@ -147,7 +146,7 @@ func (c *spans) fill(n int) error {
 			}
 			var file *FileError
 			if cause := c.src.interrupted(); errors.As(err, &file) || cause != nil && errors.Is(err, cause) {
-				c.buf = nil // may still be written to
+				c.buf = nil // an abandoned read may still write to it
 				return err
 			}
 			if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -159,7 +158,7 @@ func (c *spans) fill(n int) error {
 	return nil
 }
 
-// free gives the memory of what is read back; c cuts no more.
+// free returns the read buffer to the source; c cuts no more.
 func (c *spans) free() {
 	if c.buf != nil {
 		c.src.mu.Lock()
@@ -169,7 +168,7 @@ func (c *spans) free() {
 	}
 }
 
-// spare returns memory that free gave back, or nil.
+// spare returns a buffer from free, or nil.
 func (s *CSV) spare() []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,7 +198,7 @@ func (c *spans) Next(n int64) (chunker.Span, error) {
 			return c.take(span, scan.At, scan.Lines), nil
 		}
 		switch {
-		case len(c.buf) == 0: // nothing behind the last record
+		case len(c.buf) == 0: // no record follows
 			return c.take(span, 0, 0), nil
 		case !c.eof && len(c.buf) <= c.src.maxRecord():
 			// A record longer than a span, or than any may be.
@@ -213,18 +212,18 @@ func (c *spans) Next(n int64) (chunker.Span, error) {
 	}
 }
 
-// spanSlack is how much more than a span is read at a time, so that the record in which
-// it ends is mostly at hand.
+// spanSlack is the number of bytes read beyond a span, so that the record at its end is mostly
+// in memory.
 const spanSlack = 256 << 10
 
-// broken ends the span with the first line, which opens a quote that is not closed or
-// goes on beyond every bound. What follows is read as if the line were not there.
+// broken ends the span behind its first line, which opens an unclosed quote or exceeds every
+// bound. The rest is read as if the line were absent.
 func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
 	line := c.src.Dialect.LineLen(c.buf)
 	if line < len(c.buf) || c.eof {
 		return c.take(span, line, 1), nil
 	}
-	// The line has no end in sight: it is passed over, but for its beginning.
+	// No end of the line is in sight: skip it, but keep its beginning.
 	kept := bytes.Clone(c.buf)
 	for {
 		c.base += int64(len(c.buf))
@@ -246,12 +245,12 @@ func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
 func (c *spans) take(span chunker.Span, n int, lines int64) chunker.Span {
 	next := c.base + int64(n)
 	if c.eof && n == len(c.buf) {
-		next = c.end // of a stream: what is left of its space
+		next = c.end // of a stream: the rest of its space
 	}
 	span.Count = next - span.First
 	switch {
 	case !c.hold:
-	case c.text != nil: // a part of what is held already
+	case c.text != nil: // a part of text that is held already
 		at := c.base - c.textAt
 		c.src.hold(span, c.text[at:at+int64(n)])
 	default:

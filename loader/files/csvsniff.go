@@ -11,8 +11,8 @@ import (
 // bom is the byte order mark of UTF-8.
 const bom = "\xef\xbb\xbf"
 
-// Records parses the first records of a file, at most most of them. With whole, head is
-// all of the file; else a record that head may have cut is left out.
+// Records parses the first records of a file, at most most of them. whole says that head is all
+// of the file; otherwise the last record is left out, because head may cut it.
 func Records(head []byte, whole bool, d csv.Dialect, most int64) [][]csv.Field {
 	s := csv.Scanner{Dialect: d, Buf: head, EOF: whole}
 	var list [][]csv.Field
@@ -26,8 +26,8 @@ func Records(head []byte, whole bool, d csv.Dialect, most int64) [][]csv.Field {
 	return list
 }
 
-// Skipped returns the length of what stands in front of the header: a byte order mark,
-// and lines lines.
+// Skipped returns the length of the text in front of the header: a byte order mark, and lines
+// lines.
 func Skipped(head []byte, lines int, d csv.Dialect) int64 {
 	at := 0
 	if strings.HasPrefix(string(head[:min(3, len(head))]), bom) {
@@ -39,8 +39,8 @@ func Skipped(head []byte, lines int, d csv.Dialect) int64 {
 	return int64(at)
 }
 
-// Valid reports whether head is UTF-8, a character that is cut at its end aside where
-// it is not whole.
+// Valid reports whether head is UTF-8. Unless head is the whole file, its last character may be
+// cut.
 func Valid(head []byte, whole bool) bool {
 	if whole {
 		return utf8.Valid(head)

@@ -11,7 +11,7 @@ import (
 	"bulkload/loader/failure"
 )
 
-// A heldSpan is the text of a span of a stream, until it is committed.
+// A heldSpan is the text of a span of a stream. It is held until the span is committed.
 type heldSpan struct {
 	span chunker.Span
 	data []byte
@@ -29,15 +29,15 @@ func (s *CSV) hold(span chunker.Span, data []byte) {
 // A stream is a file that is read once, from its beginning.
 type stream struct {
 	io.ReadCloser
-	cancel context.CancelCauseFunc // ends reads, and the opening
-	at     int64                   // decoded bytes that were read
-	line   int64                   // at the end of what a spans has taken of it
+	cancel context.CancelCauseFunc // ends reads and the opening
+	at     int64                   // decoded bytes read so far
+	line   int64                   // line at the end of the cut text
 }
 
 func (t *stream) Close() error {
 	t.cancel(nil)
 	if t.ReadCloser == nil {
-		return nil // was not opened yet
+		return nil // not opened yet
 	}
 	return t.ReadCloser.Close()
 }
@@ -48,7 +48,7 @@ func (t *stream) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// stream returns the stream of file i, not beyond an offset.
+// stream returns the stream of file i, reopened if it has read beyond offset.
 func (s *CSV) stream(i int, offset int64) (*stream, error) {
 	s.mu.Lock()
 	old := s.streams[i]
@@ -66,7 +66,7 @@ func (s *CSV) stream(i int, offset int64) (*stream, error) {
 	if old != nil {
 		old.Close()
 	}
-	// Not under the lock, which others need while this waits for a server.
+	// Opening may wait for a server; the lock must stay free meanwhile.
 	body, err := s.Input.Open(ctx, &s.Files[i])
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,8 +82,8 @@ func (s *CSV) stream(i int, offset int64) (*stream, error) {
 	return t, nil
 }
 
-// follow makes c read the range from the file's stream: from the bytes that are held
-// of it, when it is cut again, else from where the stream stands.
+// follow makes c read the range: from held text when the range is cut again, otherwise from the
+// stream's present position.
 func (c *spans) follow(r chunker.Range) {
 	c.hold = true
 	if c.replayHeld(r) {
@@ -94,7 +94,7 @@ func (c *spans) follow(r chunker.Range) {
 		c.err = err
 		return
 	}
-	// What comes before is read over; after a stop, a second time.
+	// Skip the text in front of the range; a resumed load skips again.
 	buf := make([]byte, HeadBytes)
 	for left := c.base - c.file.First - t.at; left > 0; {
 		n, err := io.ReadFull(t, buf[:min(left, int64(len(buf)))])
@@ -116,7 +116,7 @@ func (c *spans) follow(r chunker.Range) {
 	c.in = io.LimitReader(t, r.End-c.base)
 }
 
-// replayHeld makes c read what is held of the range, if it is.
+// replayHeld makes c read the range from held text, and reports whether that text exists.
 func (c *spans) replayHeld(r chunker.Range) bool {
 	c.src.mu.Lock()
 	defer c.src.mu.Unlock()

@@ -17,36 +17,36 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Request says what files hold and where it goes. Its zero values are guessed from the
+// A Request names the files, their format and their target. Zero values are guessed from the
 // files and the table.
 type Request struct {
-	Names []string // as Expand gives them
+	Names []string // as Expand returns them
 	Input *Input   // opens them
-	// Delimiter, Quote and Escape are as in csv.Dialect; a zero Delimiter is
-	// guessed. NoQuote says that nothing is quoted.
+	// Delimiter, Quote and Escape are as in csv.Dialect; a zero Delimiter is guessed. NoQuote
+	// turns quoting off.
 	Delimiter, Quote, Escape byte
 	NoQuote                  bool
 	Null                     string
-	Encoding                 string // zero is UTF-8, or what a byte order mark says
+	Encoding                 string // zero is UTF-8, or the encoding of a byte order mark
 	Header                   Header
 	Skip                     int // lines in front of the header
-	// Columns names the fields of a record, in order; nil takes the header, or
-	// the table's columns in order.
+	// Columns names the fields of a record, in order; nil takes the header's names, or the
+	// table's columns in order.
 	Columns []string
-	// Map gives a field's name the column it goes to; an empty one drops it.
+	// Map gives the target column by the field's name; an empty column drops the field.
 	Map map[string]string
-	// Set are columns that are computed in SQL from the fields.
+	// Set are columns computed in SQL from the fields.
 	Set      []commit.Assignment
 	Conflict commit.Conflict
-	// MaxErrors bounds the records that become no row. Zero tolerates none.
+	// MaxErrors bounds the rejects. Zero tolerates none.
 	MaxErrors Tolerance
 	// MaxRecordBytes bounds one record; zero is DefaultMaxRecordBytes.
 	MaxRecordBytes int
-	// ShortRows takes records that end early for ones whose last fields are NULL.
+	// ShortRows reads a missing end of a record as NULL fields.
 	ShortRows bool
-	// CreateTable makes a missing table, of types that give each value of the files back as
-	// it is. Key is then its primary key; Types are the types of columns where others are
-	// wanted, and Text makes all others TEXT.
+	// CreateTable creates a missing table with types that return each value of the files
+	// unchanged. Key is its primary key. Types overrides the types of single columns; Text
+	// makes all others TEXT.
 	CreateTable bool
 	Key         []string
 	Types       map[string]string
@@ -63,7 +63,8 @@ const (
 	HeaderNo   Header = "no"
 )
 
-// A Tolerance bounds the rejects of a load: a number of records, or a share of them.
+// A Tolerance bounds the rejects of a load: a number of records, or a share of them if Percent is
+// positive. The zero value tolerates none.
 type Tolerance struct {
 	Records int64   `json:"records,omitempty"`
 	Percent float64 `json:"percent,omitempty"`
@@ -79,7 +80,7 @@ func (t Tolerance) String() string {
 	return fmt.Sprint(t.Records)
 }
 
-// spec is what the record keeps of a load of files.
+// spec is the part of a load's record that describes its files.
 type spec struct {
 	Files     []File              `json:"files"`
 	Dialect   csv.Dialect         `json:"dialect"`
@@ -90,56 +91,56 @@ type spec struct {
 	MaxErrors Tolerance           `json:"max_errors,omitzero"`
 	MaxRecord int                 `json:"max_record"`
 	Header    string              `json:"header,omitempty"`   // its text, for files of rejects
-	RowBytes  int64               `json:"row_bytes"`          // mean of the first records, in the file
+	RowBytes  int64               `json:"row_bytes"`          // mean size of the first records, in the file
 	Longest   int64               `json:"longest,omitempty"`  // bytes of the longest of them
-	Elements  int64               `json:"elements,omitempty"` // most commas in a field of theirs, and one
-	// Began is when the load began, as commit.Stamp gives it.
+	Elements  int64               `json:"elements,omitempty"` // most commas in one of their fields, plus one
+	// Began is the time at which the load began, as commit.Stamp returns it.
 	Began string `json:"began,omitempty"`
-	// Rules is the number of the rules by which the files are read; see csv.Rules.
+	// Rules is the version of the rules for reading the files; see csv.Rules.
 	Rules     int    `json:"rules,omitempty"`
 	Guard     Guard  `json:"guard,omitzero"`
 	Tail      bool   `json:"tail,omitempty"`
 	ShortRows bool   `json:"short_rows,omitempty"`
 	Expected  []Form `json:"expected,omitempty"` // see CSV.Expected
 
-	header  Header   // that files have; HeaderAuto is still to be seen by the table
+	header  Header   // of the files; HeaderAuto: the table still has to decide
 	names   []string // of the fields
-	made    []string // columns that --create-table makes of the fields; nil: there is a table
+	made    []string // columns of the table that --create-table makes; nil: the table exists
 	sample  [][]csv.Field
-	sampled string    // the file that sample is from
-	tied    []reading // of which the table may choose one
-	guessed bool      // the delimiter
-	told    []string  // what was guessed
+	sampled string    // the file of the sample
+	tied    []reading // readings among which the table may choose
+	guessed bool      // the delimiter is a guess
+	told    []string  // the guesses, as messages
 }
 
-// A mappedField is a field that is used.
+// A mappedField is a field that the load uses.
 type mappedField struct {
 	Field  int    `json:"field"`
-	Name   string `json:"name"`             // of the column, or of a field that Set uses
+	Name   string `json:"name"`             // name of the column, or of a field used by Set
 	Column bool   `json:"column,omitempty"` // goes into the column of its name
 }
 
-// A Dataset is what files hold, as a dataset.Dataset.
+// A Dataset is the dataset.Dataset of files.
 type Dataset struct {
 	Request
 
 	input  *Input
 	info   server.Info
 	note   func(string)
-	tell   func(string) // a guess that a value depends on
+	tell   func(string) // reports a guess that affects values
 	table  *server.Table
 	choice dataset.Choice
-	// limit counts the rejects; nil: none are tolerated.
+	// limit counts the rejects; nil: the first reject fails the load.
 	limit  *tolerance
 	spec   *spec
 	source *CSV
-	// reading is how the source reads when Reread does not ask for something else.
+	// reading saves the source's settings while Reread is on.
 	reading struct{ tolerate, raw bool }
 }
 
 var _ dataset.Dataset = (*Dataset)(nil)
 
-// facts are those of files.
+// facts are those of files as a dataset.
 var facts = dataset.Facts{Kind: "csv", Database: "files", Unit: "bytes", Noun: "bytes", Texts: true, BoundedMemory: true}
 
 // Kind opens recorded loads of files.
@@ -147,13 +148,13 @@ var Kind = dataset.Kind{Facts: facts, Open: reopen}
 
 func init() { dataset.Register(Kind) }
 
-// New returns the dataset of new files.
+// New returns the dataset of a new load of files.
 func New(r Request) *Dataset { return &Dataset{Request: r, input: r.Input} }
 
 // Fresh implements dataset.Dataset.
 func (d *Dataset) Fresh() dataset.Dataset { return New(d.Request) }
 
-// specRecord is the part of a load's record that is the files'.
+// specRecord is the files' part of a load's record.
 type specRecord struct {
 	CSV *spec `json:"csv"`
 }
@@ -175,7 +176,7 @@ func (d *Dataset) Facts() dataset.Facts { return facts }
 // Record implements dataset.Dataset.
 func (d *Dataset) Record() (json.RawMessage, error) { return json.Marshal(specRecord{d.spec}) }
 
-// begin takes over what an opening gives.
+// begin copies the fields of an opening.
 func (d *Dataset) begin(o *dataset.Opening) {
 	d.info, d.note, d.tell = o.Info, o.Note, o.Guess
 	if in, ok := o.Input.(*Input); ok && in != nil {
@@ -183,7 +184,8 @@ func (d *Dataset) begin(o *dataset.Opening) {
 	}
 }
 
-// Inspect implements dataset.Dataset: it looks at form, dialect, header and first records.
+// Inspect implements dataset.Dataset: it inspects compression, dialect, header and first
+// records.
 func (d *Dataset) Inspect(ctx context.Context, o *dataset.Opening) error {
 	d.begin(o)
 	reading, done := loader.WithStop(ctx, o.Stop)
@@ -193,8 +195,8 @@ func (d *Dataset) Inspect(ctx context.Context, o *dataset.Opening) error {
 	return beforeRows(err)
 }
 
-// Reopen implements dataset.Dataset. Its error wraps ErrChanged or ErrOnce where the files
-// are others now.
+// Reopen implements dataset.Dataset. Its error wraps ErrChanged or ErrOnce if the files are no
+// longer the recorded ones.
 func (d *Dataset) Reopen(ctx context.Context, o *dataset.Opening) error {
 	d.begin(o)
 	if d.input == nil {
@@ -225,8 +227,8 @@ func (d *Dataset) Reopen(ctx context.Context, o *dataset.Opening) error {
 	return nil
 }
 
-// Fit implements dataset.Dataset: it decides which field goes to which column, and for a
-// resumed load finds the columns again.
+// Fit implements dataset.Dataset: it maps fields to columns. For a resumed load it finds the
+// recorded columns again.
 func (d *Dataset) Fit(ctx context.Context, o *dataset.Opening) error {
 	d.table = o.Table
 	if o.Resumed == "" {
@@ -239,7 +241,7 @@ func (d *Dataset) Fit(ctx context.Context, o *dataset.Opening) error {
 	return d.open()
 }
 
-// beforeRows says that a load was stopped before it had begun.
+// beforeRows returns the error of a load that was stopped before its first row.
 func beforeRows(err error) error {
 	if errors.Is(err, loader.ErrStopped) {
 		return fmt.Errorf("%w before the first row; nothing was loaded", err)
@@ -257,7 +259,7 @@ func (d *Dataset) open() error {
 	}
 	for _, field := range c.Fields {
 		col := rows.Column{Name: field.Name, Kind: rows.Text, Type: "TEXT"}
-		// A table without columns is one that an earlier run's job has offline.
+		// A table without columns is offline, by the job of an earlier run.
 		if field.Column && len(d.table.Columns) > 0 {
 			has := d.table.Column(field.Name)
 			if has == nil {
@@ -272,13 +274,13 @@ func (d *Dataset) open() error {
 	return nil
 }
 
-// Reserve implements dataset.Dataset: the files have the keys that they have.
+// Reserve implements dataset.Dataset. It does nothing: the files bring their own keys.
 func (d *Dataset) Reserve(context.Context, *dataset.Opening) error { return nil }
 
 // Size implements dataset.Dataset.
 func (d *Dataset) Size() dataset.Size {
 	if d.spec == nil {
-		return dataset.Size{} // not known before Inspect
+		return dataset.Size{} // unknown before Inspect
 	}
 	s := dataset.Size{Positions: (&CSV{Files: d.spec.Files}).Positions(), Rows: d.spec.estimate()}
 	s.Endless = s.Rows == 0
@@ -286,7 +288,7 @@ func (d *Dataset) Size() dataset.Size {
 	return s
 }
 
-// Title implements dataset.Dataset: it names the files, and their bytes where these are known.
+// Title implements dataset.Dataset: it names the files and, if known, their bytes.
 func (d *Dataset) Title() string {
 	list := d.spec.Files
 	var bytes int64
@@ -305,14 +307,14 @@ func (d *Dataset) Title() string {
 	return fmt.Sprintf("%s, %d bytes", name, bytes)
 }
 
-// Source implements dataset.Dataset. Chunks are raw where the server takes the text as it is.
+// Source implements dataset.Dataset. Chunks are raw where the server takes the text unparsed.
 func (d *Dataset) Source() loader.Source { return d.source }
 
-// Keys implements dataset.Dataset: rows of others may have keys between those of the files.
+// Keys implements dataset.Dataset. It is empty: other rows may have keys between those of the
+// files.
 func (d *Dataset) Keys() chunker.Range { return chunker.Range{} }
 
-// Bounds of a claim on the bytes of files: finding where it may end costs reading it once
-// more.
+// Bounds of a lease on the bytes of files: finding its end costs one more read of it.
 const (
 	maxLeaseBytes = 64 << 20
 	minLeaseBytes = 4 << 20
@@ -326,7 +328,7 @@ func (d *Dataset) Leases() dataset.Leases {
 // Raw implements dataset.Dataset.
 func (d *Dataset) Raw(on bool) { d.source.Raw = on }
 
-// Reread implements dataset.Dataset: what cannot be parsed is among the rejects.
+// Reread implements dataset.Dataset: while it is on, records that do not parse are rejects.
 func (d *Dataset) Reread(on bool) {
 	if on {
 		d.reading.tolerate, d.reading.raw = d.source.Tolerate, d.source.Raw
@@ -360,7 +362,8 @@ func (d *Dataset) Close() {
 	}
 }
 
-// Verification implements dataset.Dataset. What --set computed a column from may be gone.
+// Verification implements dataset.Dataset. The inputs of a column computed with --set may no
+// longer exist.
 func (d *Dataset) Verification() dataset.Verification {
 	how := dataset.Verification{Records: true, Keyless: d.keys() == nil}
 	for _, a := range d.spec.Set {
@@ -369,20 +372,20 @@ func (d *Dataset) Verification() dataset.Verification {
 	return how
 }
 
-// Rejects implements dataset.Dataset: rejects are named after the first file, and begin with
-// its header.
+// Rejects implements dataset.Dataset: the rejects' name is that of the first file, and their
+// header is its header.
 func (d *Dataset) Rejects() (name, header string) {
 	name, _, _ = strings.Cut(d.spec.Files[0].Base(), ".")
 	return name, d.spec.Header
 }
 
-// outcomeJSON is what JSON shows of a finished load of files.
+// outcomeJSON is the JSON form of a finished load of files.
 type outcomeJSON struct {
 	Files     int   `json:"files"`
 	Bytes     int64 `json:"bytes_this_run"`
 	Conflicts int64 `json:"conflicts_this_run"`
 	Rejected  int64 `json:"rejected"`
-	// Guesses are those about how the files are read.
+	// Guesses are the guesses about reading the files.
 	Guesses []string `json:"guesses,omitempty"`
 }
 
@@ -390,7 +393,7 @@ type outcomeJSON struct {
 func (d *Dataset) Outcome(t *server.Table, r loader.Result, rejected int64) dataset.Outcome {
 	bytes := r.Positions
 	if d.Size().Endless {
-		bytes = 0 // of streams it is not known
+		bytes = 0 // unknown for streams
 	}
 	o := dataset.Outcome{
 		JSON:  outcomeJSON{len(d.spec.Files), bytes, int64(r.Conflicts), rejected, d.spec.told},

@@ -13,7 +13,7 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// form returns how a file is compressed, by its first bytes.
+// form returns the compression of a file, by its first bytes; empty is none.
 func form(head []byte) string {
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}):
@@ -28,8 +28,8 @@ func form(head []byte) string {
 	return ""
 }
 
-// archive says what a file is that holds other files, or what is no text, by its first bytes, and
-// how it is loaded nevertheless; empty: it may be text.
+// archive names an archive or binary format by a file's first bytes, with a way to load it;
+// empty: the file may be text.
 func archive(name string, head []byte) string {
 	base := shown(name)
 	switch {
@@ -62,7 +62,7 @@ func archive(name string, head []byte) string {
 	return ""
 }
 
-// marked returns the encoding that a byte order mark names, if it is not UTF-8.
+// marked returns the encoding of a byte order mark, unless it is UTF-8.
 func marked(head []byte) string {
 	switch {
 	case bytes.HasPrefix(head, []byte{0xff, 0xfe}):
@@ -73,7 +73,7 @@ func marked(head []byte) string {
 	return ""
 }
 
-// decode unpacks and decodes what is stored.
+// decode decompresses and decodes the stored bytes.
 func decode(stored io.ReadCloser, f *File) (io.ReadCloser, error) {
 	d := &decoded{Reader: stored, close: []func(){func() { stored.Close() }}}
 	switch f.Form {
@@ -114,7 +114,7 @@ func decode(stored io.ReadCloser, f *File) (io.ReadCloser, error) {
 	return d, nil
 }
 
-// decoded closes everything that was opened, the last first.
+// decoded closes all opened readers, the last one first.
 type decoded struct {
 	io.Reader
 	close []func()

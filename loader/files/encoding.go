@@ -22,8 +22,8 @@ import (
 	"bulkload/loader/failure"
 )
 
-// encodings are names that neither the web nor IANA knows: PostgreSQL's (its manual, 24.3) and
-// code pages of DOS and Windows, without signs and in small letters.
+// encodings are names that neither the web nor IANA registers: PostgreSQL's (its manual, 24.3)
+// and code pages of DOS and Windows. They are in lower case and without punctuation.
 var encodings = map[string]encoding.Encoding{
 	"latin1": charmap.ISO8859_1, "iso88591": charmap.ISO8859_1, "l1": charmap.ISO8859_1, "cp819": charmap.ISO8859_1, "latin2": charmap.ISO8859_2, "latin3": charmap.ISO8859_3, "latin4": charmap.ISO8859_4,
 	"latin5": charmap.ISO8859_9, "latin6": charmap.ISO8859_10, "latin7": charmap.ISO8859_13, "latin8": charmap.ISO8859_14,
@@ -49,7 +49,7 @@ var encodings = map[string]encoding.Encoding{
 	"mac": charmap.Macintosh, "macroman": charmap.Macintosh,
 }
 
-// encodingOf returns the encoding of a name; nil is UTF-8.
+// encodingOf returns the encoding with a name; nil is UTF-8.
 func encodingOf(name string) (encoding.Encoding, error) {
 	plain := strings.NewReplacer("-", "", "_", "", " ", "").Replace(strings.ToLower(name))
 	switch plain {
@@ -75,8 +75,8 @@ func encodingOf(name string) (encoding.Encoding, error) {
 	return nil, failure.New(failure.Usage, fmt.Sprintf("encoding %q is not known; utf-8, utf-16, latin1, win1252, cp850, shift_jis and gbk are among those that are", name))
 }
 
-// decodeText returns text in UTF-8. What is not valid in its encoding is an error with line and
-// byte; no character stands for it.
+// decodeText returns text in UTF-8. Invalid input is an error with line and byte; no
+// replacement character stands for it.
 func decodeText(r io.Reader, charset string) (io.Reader, error) {
 	e, err := encodingOf(charset)
 	if err != nil || e == nil {
@@ -85,25 +85,25 @@ func decodeText(r io.Reader, charset string) (io.Reader, error) {
 	return &strictReader{in: r, e: e, d: e.NewDecoder(), charset: charset, line: 1, buf: make([]byte, 16<<10), dst: make([]byte, 64<<10)}, nil
 }
 
-// A strictReader decodes text, and takes a replacement character that is not in the text for an
-// error: decoders put it where they can read nothing.
+// A strictReader decodes text, and returns an error where a decoder writes a replacement
+// character for invalid input. A replacement character in the text itself is valid.
 type strictReader struct {
 	in      io.Reader
 	e       encoding.Encoding
 	d       *encoding.Decoder
 	charset string
 
-	at   int64 // bytes of in that were decoded
+	at   int64 // decoded bytes of in
 	line int64
 	buf  []byte
-	src  []byte // read and not decoded, in buf
+	src  []byte // read but not decoded, in buf
 	dst  []byte
-	out  []byte // decoded and not returned, in dst
+	out  []byte // decoded but not returned, in dst
 	eof  bool
 	err  error
 }
 
-// mostCharBytes is more than any encoding has for one character.
+// mostCharBytes exceeds the longest character of any encoding.
 const mostCharBytes = 64
 
 func (s *strictReader) Read(b []byte) (int, error) {
@@ -118,7 +118,7 @@ func (s *strictReader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// decode reads and decodes some more. What it returns with an error is good.
+// decode reads and decodes more text. Text returned beside an error is valid.
 func (s *strictReader) decode() ([]byte, error) {
 	if !s.eof && len(s.src) < mostCharBytes {
 		s.src = s.buf[:copy(s.buf, s.src)]
@@ -149,12 +149,12 @@ func (s *strictReader) decode() ([]byte, error) {
 	return out, nil
 }
 
-// invalid returns the place of the first byte that does not come back as it was when what is
-// read is written again. A text that has the character U+FFFD itself does.
+// invalid returns the place of the first byte of read that does not survive decoding and
+// encoding again. The character U+FFFD itself does survive.
 func (s *strictReader) invalid(read []byte) (int, bool) {
 	d := s.e.NewDecoder()
 	for i := 0; i < len(read); {
-		// One character: the fewest bytes that give one.
+		// The next character: the fewest bytes that decode to one.
 		n := 1
 		for ; n <= 4 && i+n <= len(read); n++ {
 			text, err := d.Bytes(read[i : i+n])

@@ -9,12 +9,13 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Form is a set of ways in which a text is written so that a type of the server gives the
-// same value back: every digit, sign and leading zero of a number, the same instant of a time.
+// A Form is a set of notations of a text. A notation belongs to a type of the server that
+// returns the same value: every digit, sign and leading zero of a number, the same instant of a
+// time.
 type Form uint16
 
-// The forms, the narrower first. What a number holds beside its digits are forms as well: they
-// do not make a type, and forbid some.
+// The forms, the narrowest first. A number's point and exponent are tracked as well: they do
+// not select a type, but exclude some.
 const (
 	boolForm    Form = 1 << iota // true or false in any case
 	intForm                      // of 64 bits, as the server writes it
@@ -27,7 +28,7 @@ const (
 	allForms = uuidForm<<1 - 1
 )
 
-// types are those of forms, in the order in which they are tried, by server.
+// types are the types of forms, by server, in the order of trial.
 var types = []struct {
 	form                Form
 	cockroach, postgres string
@@ -41,7 +42,7 @@ var types = []struct {
 	{uuidForm, "UUID", "UUID"},
 }
 
-// sqlType returns the type of a column whose values all have one of the forms.
+// sqlType returns the type of a column whose values all have one form.
 func (f Form) sqlType(p server.Product) string {
 	for _, t := range types {
 		if f&t.form != 0 {
@@ -57,20 +58,21 @@ func (f Form) sqlType(p server.Product) string {
 	return "TEXT"
 }
 
-// mostDigits bounds a number, and mostExponent its exponent: what is longer is text, whatever a
-// server's own limit is (PostgreSQL's NUMERIC has 131072 digits, and 16383 behind the point).
+// mostDigits bounds a number's digits, and mostExponent its exponent: longer numbers are text,
+// whatever a server's own limit is (PostgreSQL's NUMERIC has 131072 digits, and 16383 behind
+// the point).
 const (
 	mostDigits   = 300
 	mostExponent = 300
 )
 
-// FormOf returns the forms of a text; zero: it is text and nothing else.
+// FormOf returns the forms of a text; zero is plain text.
 func FormOf(b []byte) Form {
 	f, _ := formOf(b)
 	return f
 }
 
-// A number says what a text of numberForm has.
+// A number describes a text of numberForm.
 type number struct{ point, exponent bool }
 
 func formOf(b []byte) (Form, number) {
@@ -100,8 +102,8 @@ func formOf(b []byte) (Form, number) {
 	return 0, number{}
 }
 
-// numberOf returns the forms of a number. One with a plus sign, with a leading zero, or that is
-// a negative zero is text: the server gives 7 for each of +7 and 007, and 0 for -0.
+// numberOf returns the forms of a number. A number with a plus sign or a leading zero, or a
+// negative zero, is text: the server returns 7 for +7 and for 007, and 0 for -0.
 func numberOf(b []byte) (Form, number) {
 	digits := b
 	if digits[0] == '-' {
@@ -149,7 +151,7 @@ func numberOf(b []byte) (Form, number) {
 	if len(rest) == 0 {
 		return numberForm, n
 	}
-	// An exponent, with a sign where there is no point: 12E4 is the name of a part.
+	// An exponent. Without a point it needs a sign: 12E4 is a part number.
 	if rest[0] != 'e' && rest[0] != 'E' || len(rest) < 2 || zero {
 		return 0, number{}
 	}
@@ -171,7 +173,7 @@ func numberOf(b []byte) (Form, number) {
 	return numberForm, n
 }
 
-// two returns the number of two digits at the beginning of b, or 100.
+// two returns the number of the two digits at the beginning of b, or 100 without two digits.
 func two(b []byte) int {
 	if len(b) < 2 || b[0]-'0' > 9 || b[1]-'0' > 9 {
 		return 100
@@ -179,21 +181,22 @@ func two(b []byte) int {
 	return int(b[0]-'0')*10 + int(b[1]-'0')
 }
 
-// momentOf returns the form of a date, or of a date with a time of day. The date is one of the
-// calendar.
+// momentOf returns the form of a date, or of a date with a time of day. The date must exist in
+// the calendar.
 func momentOf(b []byte) Form {
 	century, year, month, day := two(b), two(b[2:]), two(b[5:]), two(b[8:])
 	if century > 99 || year > 99 || b[4] != '-' || b[7] != '-' || month < 1 || month > 12 || day < 1 {
 		return 0
 	}
-	// Year 0 is none of PostgreSQL's, and an offset may lead from year 1 to it.
+	// PostgreSQL has no year 0, and an offset may move year 1 into it.
 	if y := century*100 + year; y < 2 || day > 28 && day > time.Date(y, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day() {
 		return 0
 	}
 	if len(b) == 10 {
 		return dateForm
 	}
-	// The time of day: minutes, perhaps seconds, perhaps up to six digits of a fraction.
+	// The time of day: hours and minutes, optional seconds, optionally a fraction of up to six
+	// digits.
 	if len(b) < 16 || b[10] != ' ' && b[10] != 'T' || two(b[11:]) > 23 || b[13] != ':' || two(b[14:]) > 59 {
 		return 0
 	}
@@ -240,11 +243,11 @@ func isUUID(b []byte) bool {
 	return true
 }
 
-// A Column is what is known of the values of one column.
+// A Column describes the values of one column.
 type Column struct {
 	forms Form
-	// any says that there is a value; point, that a number has one; bare, that a number has an
-	// exponent and no point, which makes it a name unless others have points.
+	// any: there is a value. point: a number has a point. bare: a number has an exponent but no
+	// point, and is text unless other numbers have points.
 	any, point, bare bool
 }
 
@@ -256,7 +259,7 @@ func newColumns(n int) []Column {
 	return list
 }
 
-// add takes one more value in.
+// add includes one more value.
 func (c *Column) add(text []byte) {
 	c.any = true
 	if c.forms == 0 {
@@ -268,13 +271,13 @@ func (c *Column) add(text []byte) {
 	c.bare = c.bare || n.exponent && !n.point
 }
 
-// merge takes the values of another in.
+// merge includes the values of another Column.
 func (c *Column) merge(x Column) {
 	c.forms &= x.forms
 	c.any, c.point, c.bare = c.any || x.any, c.point || x.point, c.bare || x.bare
 }
 
-// form returns the narrowest form that all values have; zero is text.
+// form returns the narrowest form of all values; zero is text.
 func (c *Column) form() Form {
 	switch {
 	case !c.any || c.forms == 0, c.forms&numberForm != 0 && c.bare && !c.point:

@@ -7,21 +7,22 @@ import (
 	"bulkload/chunker/csv"
 )
 
-// A Guard finds quoted fields that hold whole records of the file, as one does whose quote is a
-// mark of inches and no bracket. Both readings are then possible, and nobody but the user knows
-// which is meant. The zero value finds none.
+// A Guard finds quoted fields that hold whole records of the file, for example because the
+// quote means inches and does not enclose a field. Both readings are then possible, and only
+// the user knows the right one. The zero value finds none.
 type Guard struct {
-	// On says that the quote is guessed. One that the user named is a quote.
+	// On says that the quote is guessed. A quote named by the user is trusted.
 	On bool `json:"on,omitempty"`
-	// Forms are those of the fields in the first records; a line is a record where it fits.
+	// Forms are those of the fields in the first records; a line counts as a record if it
+	// matches them.
 	Forms []Form `json:"forms,omitempty"`
 }
 
 // errSwallowed: a quoted field may hold whole records.
 var errSwallowed = errors.New(`a quoted field from here on holds lines that may be records of their own; --quote none takes quotes for text, --quote '"' takes the field as it is`)
 
-// swallows reports whether each line of a record, its end aside, is a record by itself where
-// quotes are text.
+// swallows reports whether each line of a record, the end of the last one aside, is a record by
+// itself when quotes are text.
 func (g *Guard) swallows(record []byte, d csv.Dialect, width int) bool {
 	if !g.On || d.Quote == 0 || width < 2 {
 		return false

@@ -20,8 +20,8 @@ const (
 	contradictory
 )
 
-// byForms looks whether the fields of the first record have the form of the column below: a
-// header has words where the others have numbers or dates.
+// byForms compares the forms of the first record's fields with those of the columns below: a
+// header has words above numbers or dates.
 func (c *spec) byForms() verdict {
 	if len(c.sample) < 2 {
 		return unknown
@@ -46,13 +46,13 @@ func (c *spec) byForms() verdict {
 	return v
 }
 
-// errHeader says that nobody knows what the first record is.
+// errHeader asks the user whether the first record is a header.
 func (c *spec) errHeader() error {
 	return failure.Reading(c.Files[0].Name, fmt.Errorf("it is not clear whether its first record, %s, is a header: --header yes takes it for names, --header no for a row", strings.Join(shortened(c.sample[0]), ", ")))
 }
 
-// headerOfNew decides whether files have a header whose table is still to be made: they do,
-// unless a field of the first record has the form of the column below it.
+// headerOfNew decides whether files have a header when their table does not exist yet. They
+// have one, unless a field of the first record has the form of the column below it.
 func (c *spec) headerOfNew(f *Request) (Header, error) {
 	if c.header != HeaderAuto {
 		return c.header, nil
@@ -62,7 +62,7 @@ func (c *spec) headerOfNew(f *Request) (Header, error) {
 		return "", c.errHeader()
 	}
 	if v == unknown && f.Columns != nil {
-		// The names are given: a first record that has none of them is a row.
+		// The names are given: a first record without any of them is a row.
 		if v = data; c.named(f.Columns) > 0 {
 			v = header
 		}
@@ -73,7 +73,7 @@ func (c *spec) headerOfNew(f *Request) (Header, error) {
 	return HeaderYes, nil
 }
 
-// named returns how many of the first record's fields are one of the names, in any spelling.
+// named returns how many fields of the first record are one of the names, in any spelling.
 func (c *spec) named(names []string) (n int) {
 	for _, name := range namesOf(c.sample[0]) {
 		if slices.ContainsFunc(names, func(x string) bool { return sameName(x, name) }) {
@@ -83,8 +83,8 @@ func (c *spec) named(names []string) (n int) {
 	return n
 }
 
-// headerOf decides whether files have a header, by the names of the table's columns and those
-// that flags give, in any spelling, and by the types of what is below.
+// headerOf decides whether files have a header: by the names of the table's columns and of the
+// flags, in any spelling, and by the types of the columns below.
 func (c *spec) headerOf(t *server.Table, f *Request) (Header, error) {
 	if c.header != HeaderAuto {
 		return c.header, nil
@@ -110,7 +110,7 @@ func (c *spec) headerOf(t *server.Table, f *Request) (Header, error) {
 	return HeaderNo, nil
 }
 
-// spelling returns a name without case, blanks and signs: First Name and first_name are the same.
+// spelling returns a name without case, blanks and punctuation: First Name equals first_name.
 func spelling(name string) string {
 	return strings.Map(func(r rune) rune {
 		switch r {
@@ -123,15 +123,16 @@ func spelling(name string) string {
 
 func sameName(a, b string) bool { s := spelling(a); return s != "" && s == spelling(b) }
 
-// mostNameBytes is how long a name may be (PostgreSQL, NAMEDATALEN 64, which it cuts silently).
+// mostNameBytes is the maximum length of a name (PostgreSQL, NAMEDATALEN 64; longer names are
+// cut silently).
 const mostNameBytes = 63
 
-// systemNames are those of columns that every table has (PostgreSQL, ddl-system-columns;
-// CockroachDB has the last two beside tableoid).
+// systemNames are the names of every table's system columns (PostgreSQL, ddl-system-columns;
+// CockroachDB has the last two, and tableoid).
 var systemNames = []string{"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "rowid", "crdb_internal_mvcc_timestamp", "crdb_internal_origin_id", "crdb_internal_origin_timestamp"}
 
-// usable returns names that columns can have, one for each name of a header: an empty one is
-// called by its place, a long one is cut, one that is reserved or there already gets an ending.
+// usable returns one valid column name for each name of a header: an empty name becomes the
+// column's place, a long name is cut, a reserved or repeated name gets an ending.
 func usable(names []string) []string {
 	list := make([]string, 0, len(names))
 	for i, n := range names {
@@ -152,7 +153,7 @@ func usable(names []string) []string {
 	return list
 }
 
-// cutName cuts a name between two characters so that it has room for an ending.
+// cutName cuts a name between two characters, to leave room for an ending.
 func cutName(name, ending string) string {
 	for len(name)+len(ending) > mostNameBytes {
 		name = name[:len(name)-1]
@@ -160,8 +161,8 @@ func cutName(name, ending string) string {
 	return strings.ToValidUTF8(name, "") + ending
 }
 
-// firstIsOdd returns an error where no other record has as many fields as the first: it is a
-// title, or the others end with a delimiter.
+// firstIsOdd returns an error if no other record has as many fields as the first: the first is
+// a title, or the others end with a delimiter.
 func (c *spec) firstIsOdd(f *Request) error {
 	width, counts, most := len(c.sample[0]), map[int]int{}, 0
 	for _, r := range c.sample[1:] {

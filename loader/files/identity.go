@@ -19,15 +19,15 @@ const (
 	sampleBytes = 64 << 10
 )
 
-// sample returns the SHA-256 of blocks spread over the file, its first and its last
-// among them, and of the whole of a file of up to 4 MiB. Reading all of a large one
-// would cost about as much as the load.
+// sample returns the SHA-256 of blocks spread over the file, including its first and last one.
+// Files of up to 4 MiB are hashed whole. Reading all of a large file would cost about as much
+// as the load.
 func sample(r io.ReaderAt, size int64) (string, error) {
 	h := sha256.New()
 	buf := make([]byte, sampleBytes)
 	step := max((size-sampleBytes)/(samples-1), sampleBytes)
 	for at := int64(0); at < size; at += step {
-		if size-at < step { // the last one ends with the file
+		if size-at < step { // the last block ends with the file
 			at = max(at-sampleBytes, 0, size-sampleBytes)
 			step = size
 		}
@@ -40,9 +40,9 @@ func sample(r io.ReaderAt, size int64) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
 }
 
-// Same returns ErrChanged, with what is different, where the file is not the one that
-// was inspected. A file whose time alone is another is taken for changed unless
-// anyTime: its samples are equal, which says little of what lies between them.
+// Same returns ErrChanged, with the difference, if the file is not the inspected one. A
+// different time alone counts as a change unless anyTime is set: equal samples say little about
+// the bytes between them.
 func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
 	switch {
 	case f.Name == Stdin:
@@ -65,7 +65,7 @@ func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
 	return nil
 }
 
-// Touch takes the present time of a plain file for its own.
+// Touch records the present modification time of a plain file in f.
 func (in *Input) Touch(f *File) error {
 	if f.Name == Stdin || isURL(f.Name) {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// createDDL returns the statement that makes a table of types that fit the files, and its
-// columns. It decides what the first record is, and judges the records behind it.
+// createDDL returns a CREATE TABLE statement with types that fit the files, and its columns. It
+// decides whether the first record is a header, and judges the other records.
 func (d *Dataset) createDDL(ctx context.Context, p server.Product, name pgx.Identifier) (string, []server.Column, error) {
 	c, f := d.spec, &d.Request
 	if len(c.sample) == 0 {
@@ -29,7 +29,7 @@ func (d *Dataset) createDDL(ctx context.Context, p server.Product, name pgx.Iden
 	if err != nil {
 		return "", nil, err
 	}
-	// A field without a name and without any value is what a last delimiter leaves.
+	// A column without name and values comes from a delimiter at the end of each record.
 	if last := len(c.names) - 1; last > 0 && c.names[last] == "" && !columns[last].any {
 		c.Tail = true
 		c.Width--

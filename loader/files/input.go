@@ -16,31 +16,30 @@ import (
 	"bulkload/loader/failure"
 )
 
-// An Input opens the files of a load. Stdin is read through it, so that its beginning
-// can be looked at. It is not safe for concurrent use, but that different files may be
-// opened, and what Open returned be read, at once. A read that waits for a pipe or a
-// network ends with the context of the call, also of Open's reader.
+// An Input opens the files of a load. It buffers the beginning of Stdin, so that Inspect and
+// Head can look at it. It is not safe for concurrent use, with two exceptions: different files
+// may be opened at the same time, and the readers that Open returned may be read at the same
+// time. A read that waits for a pipe or a network ends with the context of the call, also a read
+// of Open's reader.
 type Input struct {
-	// IdleTimeout is how long a server may send nothing while it is waited for. Zero is
-	// DefaultIdleTimeout.
+	// IdleTimeout is the maximum time without data from a server. Zero is DefaultIdleTimeout.
 	IdleTimeout time.Duration
-	// MaxErrors and MaxRecordBytes, where they are given, take the place of those on record
-	// of a load that is resumed.
+	// MaxErrors and MaxRecordBytes, if set, replace the recorded values of a resumed load.
 	MaxErrors      *Tolerance
 	MaxRecordBytes int
 
 	stdin *ctxReader
 }
 
-// HeadBytes is how much of a file is looked at to know its form, and mostly more than
-// its first records.
+// HeadBytes is the size of the beginning of a file that shows its form. It mostly covers more
+// than the first records.
 const HeadBytes = 64 << 10
 
 // NewInput returns an Input that reads Stdin from r.
 func NewInput(r io.Reader) *Input { return &Input{stdin: newCtxReader(r)} }
 
-// Inspect looks at the named files and lays them out one behind the other. charset
-// names their encoding; empty is UTF-8, or what a byte order mark says.
+// Inspect inspects the named files and assigns their positions, one file after the other.
+// charset names their encoding; empty is UTF-8, or the encoding of a byte order mark.
 func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([]File, error) {
 	if charset != "" {
 		if _, err := encodingOf(charset); err != nil {
@@ -86,7 +85,7 @@ func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([
 	return files, nil
 }
 
-// shown returns a name for messages, without what gives access in an address.
+// shown returns a name for messages, without an address's credentials.
 func shown(name string) string {
 	if !isURL(name) {
 		return name
@@ -99,7 +98,7 @@ func shown(name string) string {
 	return u.String()
 }
 
-// splitURL takes the query out of the name.
+// splitURL moves the query out of the name.
 func (f *File) splitURL() error {
 	u, err := url.Parse(f.Name)
 	name, query, _ := strings.Cut(f.Name, "?")
@@ -115,7 +114,7 @@ func (f *File) splitURL() error {
 	return nil
 }
 
-// peek reads the stored beginning of a file and what identifies it.
+// peek reads the beginning of a stored file, and its identity.
 func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 	switch {
 	case f.Name == Stdin:
@@ -138,7 +137,7 @@ func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 		}
 		return head, nil
 	}
-	info, err := os.Stat(f.Name) // to open a pipe would wait for its writer
+	info, err := os.Stat(f.Name) // opening a pipe would wait for its writer
 	switch {
 	case err != nil:
 		return nil, failure.Reading(f.Name, err)
@@ -190,7 +189,7 @@ func (in *Input) Open(ctx context.Context, f *File) (io.ReadCloser, error) {
 	return r, nil
 }
 
-// get asks a server for a file. The first time, what identifies it is kept in f.
+// get requests a file from a server. The first request stores the file's identity in f.
 func (in *Input) get(ctx context.Context, f *File) (io.ReadCloser, error) {
 	silence := in.IdleTimeout
 	if silence <= 0 {
@@ -212,11 +211,11 @@ func request(ctx context.Context, f *File) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, errors.New("is not a URL")
 	}
-	// Compression of the transfer would hide the file's own length.
+	// A compressed transfer would hide the file's own length.
 	req.Header.Set("Accept-Encoding", "identity")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, errors.Unwrap(err) // without the address, which may hold what gives access
+		return nil, errors.Unwrap(err) // without the address, which may hold credentials
 	}
 	if res.StatusCode != http.StatusOK {
 		res.Body.Close()
@@ -233,11 +232,11 @@ func request(ctx context.Context, f *File) (io.ReadCloser, error) {
 	return res.Body, nil
 }
 
-// Head returns the first decoded bytes of a file, at most most of them, and whether that
-// is all of it. Stdin can still be read from its beginning afterwards.
+// Head returns the first decoded bytes of a file, at most most of them, and whether they are
+// the whole file. Stdin can still be read from its beginning afterwards.
 func (in *Input) Head(ctx context.Context, f *File, most int) (head []byte, whole bool, err error) {
 	var r io.ReadCloser
-	ended := false // stdin, within what can be looked at of it
+	ended := false // stdin ended within its buffered beginning
 	if f.Name == Stdin {
 		stored, err := in.stdin.peek(ctx, most)
 		if ended = errors.Is(err, io.EOF); err != nil && !ended {
@@ -253,10 +252,10 @@ func (in *Input) Head(ctx context.Context, f *File, most int) (head []byte, whol
 	head, err = io.ReadAll(io.LimitReader(r, int64(most)))
 	switch {
 	case err == nil:
-		// What was looked at of stdin may be cut anywhere.
+		// The buffered beginning of stdin may be cut anywhere.
 		return head, len(head) < most && (f.Name != Stdin || ended), nil
 	case len(head) > 0:
-		return head, false, nil // a fault behind is told when it is met
+		return head, false, nil // the load reports later errors when it reaches them
 	}
 	return nil, false, failure.Reading(f.Name, err)
 }

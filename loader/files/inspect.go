@@ -16,7 +16,7 @@ import (
 	"bulkload/loader/failure"
 )
 
-// inspect looks at the files: form, dialect, header, sample.
+// inspect inspects the files: compression, dialect, header, sample.
 func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 	c := &spec{Set: slices.Clone(f.Set), Conflict: f.Conflict, MaxErrors: f.MaxErrors, MaxRecord: f.MaxRecordBytes, header: f.Header}
 	if c.header == "" {
@@ -35,9 +35,9 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 	if c.Dialect.Quote == 0 && !f.NoQuote {
 		c.Dialect.Quote = '"'
 	}
-	// The first file that has a record decides for all.
+	// The first file with a record decides for all files.
 	guessed := f.Delimiter == 0
-	ends := map[bool]*File{} // by whether they are CRs alone
+	ends := map[bool]*File{} // by whether a line ends with CR alone
 	for i := range c.Files {
 		file := &c.Files[i]
 		var list [][]csv.Field
@@ -113,8 +113,8 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 	return c, nil
 }
 
-// head returns the beginning of a file, more of it as long as it is not enough: up to
-// the most bytes that a record has.
+// head returns the beginning of a file. It reads more until enough is satisfied, at most the
+// maximum size of a record.
 func (c *spec) head(ctx context.Context, f *Request, file *File, enough func(head []byte, whole bool) (bool, error)) (head []byte, whole bool, err error) {
 	for most := HeadBytes; ; most = c.MaxRecord + HeadBytes {
 		if head, whole, err = f.Input.Head(ctx, file, most); err != nil {
@@ -129,7 +129,8 @@ func (c *spec) head(ctx context.Context, f *Request, file *File, enough func(hea
 // oneField reports whether records have one field.
 func (c *spec) oneField() bool { return len(c.sample) == 0 || len(c.sample[0]) < 2 }
 
-// notUTF8 says where a file is not UTF-8, and what may help.
+// notUTF8 returns the error of a file with invalid UTF-8: the position, and a flag that may
+// help.
 func notUTF8(head []byte) error {
 	at := 0
 	for at < len(head) {
@@ -146,7 +147,8 @@ func notUTF8(head []byte) error {
 	return fmt.Errorf("is not UTF-8: byte %d is 0x%02x, in line %d; name its encoding, for example --encoding %s", at, head[min(at, len(head)-1)], 1+bytes.Count(head[:at], []byte{'\n'}), likely)
 }
 
-// foreign returns what a file is in place of a CSV, by how it begins.
+// foreign recognises a file that is not CSV by its first bytes, and returns an error that names
+// its format.
 func foreign(body []byte) error {
 	text := bytes.ToLower(bytes.TrimLeft(body[:min(len(body), 512)], " \t\r\n"))
 	switch {
@@ -162,7 +164,7 @@ func foreign(body []byte) error {
 
 var jsonBegin = regexp.MustCompile(`^(\{\s*("([^"\\\\]|\\\\.)*"\s*:|\})|\[\s*[{\[])`)
 
-// sampleRecords is the number of records that are looked at before a load.
+// sampleRecords is the number of records sampled before a load.
 const sampleRecords = 1000
 
 // recordBytes returns the mean length of the records at the beginning of a file.
@@ -174,8 +176,8 @@ func recordBytes(body []byte, whole bool, d csv.Dialect) int64 {
 	return int64(s.At) / s.Rows
 }
 
-// longest returns the bytes of the longest record, and the most elements that a field
-// may have as an array or a JSON document.
+// longest returns the bytes of the longest record, and the maximum number of elements that a
+// field may have as an array or a JSON document.
 func longest(records [][]csv.Field) (most, elements int64) {
 	for _, r := range records {
 		var n int64
@@ -188,7 +190,7 @@ func longest(records [][]csv.Field) (most, elements int64) {
 	return most, elements
 }
 
-// estimate returns about how many rows plain files hold; zero is unknown.
+// estimate returns the approximate number of rows in plain files; zero is unknown.
 func (c *spec) estimate() int64 {
 	var n int64
 	for i := range c.Files {

@@ -14,10 +14,10 @@ import (
 	"bulkload/chunker/csv"
 )
 
-// judged returns what is known of the columns of files: of those on a disk by all of their
-// records, of others by the first ones. all says that there are no others.
+// judged describes the columns of the files: for files on a disk by all of their records, for
+// others by the first records. all says that all files are on a disk.
 //
-// Judging reads the files once more than loading them. It stops as soon as all columns are text.
+// Judging reads the files once more than loading them. It stops when all columns are text.
 func (c *spec) judged(ctx context.Context, in *Input) (columns []Column, all bool, err error) {
 	columns = newColumns(c.Width)
 	for _, r := range c.sample {
@@ -40,7 +40,7 @@ func (c *spec) judged(ctx context.Context, in *Input) (columns []Column, all boo
 		ranges = append(ranges, chunker.Range{First: f.First, End: f.End()})
 	}
 	var mu sync.Mutex
-	text := func() bool { // all columns are
+	text := func() bool { // all columns are text
 		mu.Lock()
 		defer mu.Unlock()
 		for i := range columns {
@@ -53,7 +53,7 @@ func (c *spec) judged(ctx context.Context, in *Input) (columns []Column, all boo
 	workers := runtime.GOMAXPROCS(0)
 	work := make(chan chunker.Span, workers)
 	group, ctx := errgroup.WithContext(ctx)
-	// 1. Cut: the spans of a file in their order.
+	// 1. Cut: the spans of a file, in order.
 	group.Go(func() error {
 		defer close(work)
 		for _, r := range ranges {
@@ -75,7 +75,7 @@ func (c *spec) judged(ctx context.Context, in *Input) (columns []Column, all boo
 		}
 		return nil
 	})
-	// 2. Judge. A record that cannot be read is told when it is loaded.
+	// 2. Judge. The load reports records that cannot be read.
 	for range workers {
 		group.Go(func() error {
 			mine := newColumns(c.Width)
@@ -102,7 +102,7 @@ func (c *spec) judged(ctx context.Context, in *Input) (columns []Column, all boo
 	return columns, all, group.Wait()
 }
 
-// judge takes the records of a span in. Its error is a record of which nobody knows what it is.
+// judge includes the records of a span. An ambiguous record is an error.
 func (c *spec) judge(columns []Column, o *origin) error {
 	scan := csv.Scanner{Dialect: c.Dialect, Buf: o.raw, EOF: true}
 	for at := 0; at < len(o.raw); at = scan.At {
@@ -128,7 +128,7 @@ func (c *spec) judge(columns []Column, o *origin) error {
 	return nil
 }
 
-// sampled returns the columns of records that are at hand.
+// sampled describes the columns of parsed records.
 func sampled(records [][]csv.Field, width int) []Column {
 	columns := newColumns(width)
 	for _, r := range records {
@@ -150,7 +150,7 @@ func formsOf(columns []Column) []Form {
 	return list
 }
 
-// formNames say forms to people.
+// String names the forms in messages.
 func (f Form) String() string {
 	for _, x := range []struct {
 		form Form

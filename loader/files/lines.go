@@ -6,11 +6,11 @@ import (
 	"sort"
 )
 
-// A mark is a line number that is known.
+// A mark is the known line number of an offset.
 type mark struct{ offset, line int64 }
 
-// line returns the line of a plain file at an offset, counting from the nearest place
-// that is known. Zero is unknown.
+// line returns the line of a plain file at an offset, counted from the nearest mark. Zero is
+// unknown.
 func (s *CSV) line(i int, offset int64) int64 {
 	s.mu.Lock()
 	from := mark{0, 1}
@@ -28,7 +28,7 @@ func (s *CSV) line(i int, offset int64) int64 {
 	for {
 		n, err := r.Read(buf)
 		if n > 0 && buf[n-1] == '\r' && err == nil && n > 1 {
-			// Whether it is an end of its own, the next byte tells.
+			// The next byte decides whether the CR ends a line of its own.
 			n--
 			r.Seek(-1, io.SeekCurrent)
 		}

@@ -14,7 +14,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// typeOf returns the type of a column as its server prints it, without a domain.
+// typeOf returns the type of a column as its server prints it. For a domain it returns the type
+// below.
 func typeOf(c *server.Column, p server.Product) string {
 	switch {
 	case p == server.CockroachDB:
@@ -25,9 +26,11 @@ func typeOf(c *server.Column, p server.Product) string {
 	return c.Type
 }
 
-// storedAs returns the SQL expression of the value that a column keeps of a text, which %s
-// stands for; empty where the cast to castType gives it. What is too long for the column is
-// left as it is: no row holds it.
+// storedAs returns the SQL expression of the value that a column stores for a text; %s stands
+// for the text. Empty: the cast to castType returns it. A text that is too long for the column
+// stays unchanged: no row holds it.
+//
+// Note: a cast to the column's type would cut a value that an assignment refuses.
 //
 // Note: a cast to the column's type would cut what an assignment refuses.
 func storedAs(c *server.Column, p server.Product) string {
@@ -45,7 +48,7 @@ func storedAs(c *server.Column, p server.Product) string {
 		}
 		return "CAST(%s AS " + typ + ")"
 	}
-	// An assignment cuts blanks beyond the length, and refuses anything else there.
+	// An assignment cuts blanks beyond the length, and refuses other characters there.
 	const fits = "char_length(rtrim(%%s, ' ')) <= %d"
 	switch {
 	case base == "character varying" && length:
@@ -60,8 +63,8 @@ func storedAs(c *server.Column, p server.Product) string {
 	return "CAST(%s AS " + typ + ")"
 }
 
-// unsure returns a reason why a look-up cannot tell for certain whether the rows of files
-// are in the table as they were written; empty where it can.
+// unsure returns why a look-up cannot prove that the files' rows are in the table as written;
+// empty if it can.
 func (d *Dataset) unsure() string {
 	t := d.table
 	switch {
@@ -92,8 +95,7 @@ func (d *Dataset) unsure() string {
 	return ""
 }
 
-// unsureRepeats returns why it cannot be told whether two records have the same key; empty
-// where it can.
+// unsureRepeats returns why the server cannot compare the keys of two records; empty if it can.
 func (d *Dataset) unsureRepeats() string {
 	for _, k := range d.keys() {
 		if why := unsureType(d.table.Column(k), d.info.Product, true); why != "" {
@@ -103,8 +105,8 @@ func (d *Dataset) unsureRepeats() string {
 	return ""
 }
 
-// unsureType returns why values of a column cannot be compared with the texts that they
-// were made of.
+// unsureType returns why the values of a column cannot be compared with the texts they come
+// from.
 func unsureType(c *server.Column, p server.Product, key bool) string {
 	typ := typeOf(c, p)
 	base, mod, ok := strings.Cut(typ, "(")
@@ -112,7 +114,7 @@ func unsureType(c *server.Column, p server.Product, key bool) string {
 	switch name := strings.ToLower(strings.TrimSuffix(base, "[]")); {
 	case name == "money":
 		return "whose text depends on the server's lc_monetary"
-	// CockroachDB rounds elements when it stores them, and not as a cast does (seen on 21.1).
+	// CockroachDB rounds stored elements differently from a cast (seen on 21.1).
 	case array && ok && (p == server.CockroachDB || strings.Contains(name, "char") || name == "bit"):
 		return fmt.Sprintf("whose elements are cut to (%s", strings.TrimSuffix(mod, "[]"))
 	case key && p == server.CockroachDB && (name == "interval" || array || !ok && (name == "decimal" || name == "numeric")):
@@ -125,8 +127,8 @@ func unsureType(c *server.Column, p server.Product, key bool) string {
 	return ""
 }
 
-// unsureKeys returns why the server cannot tell whether two records have the same key; empty
-// where it can. Nothing of the table is read.
+// unsureKeys returns why the server cannot compare the keys of two records; empty if it can. It
+// reads nothing of the table.
 func (d *Dataset) unsureKeys(ctx context.Context, o *dataset.Opening) (string, error) {
 	opts := d.Options()
 	opts.Table, opts.Mode, opts.Method = d.table.Name, d.choice.Mode, d.choice.Method

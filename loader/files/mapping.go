@@ -16,12 +16,12 @@ import (
 	"bulkload/loader/server"
 )
 
-// mapFields decides whether there is a header, and which field goes to which column.
-// The error is a *dataset.TableError that names everything that is wrong.
+// mapFields decides whether there is a header, and maps fields to columns. The error is a
+// *dataset.TableError that names every fault.
 func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 	t := d.table
 	if len(c.sample) == 0 {
-		// Nothing but empty files: any mapping will do.
+		// All files are empty: any mapping will do.
 		c.names = writable(t)
 		c.Width = len(c.names)
 	} else if c.made == nil {
@@ -37,8 +37,8 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 		return err
 	}
 	var faults []string
-	flags := false               // a fault is one of the flags
-	given := map[string]string{} // column → what gives it
+	flags := false               // a flag is at fault
+	given := map[string]string{} // column → the field or flag that supplies it
 	for i, name := range c.names {
 		column, mapped := f.Map[name]
 		if mapped && column == "" {
@@ -50,7 +50,7 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 		has := targets[i]
 		feeds := usedIn(c.Set, name)
 		if has != nil && feeds && slices.ContainsFunc(c.Set, func(a commit.Assignment) bool { return columnOf(t, a.Column) == has }) {
-			has = nil // it is what the column is computed from
+			has = nil // the field is an input of the column's expression
 		}
 		switch {
 		case has == nil && !mapped && feeds:
@@ -114,15 +114,15 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 	return nil
 }
 
-// maxFaults bounds an error about a header of many fields; maxName, in bytes, one about
-// a name that is none, because a quote is missing perhaps.
+// maxFaults bounds an error about a header of many fields. maxName, in bytes, bounds one about
+// an invalid name, perhaps the result of a missing quote.
 const (
 	maxFaults = 10
 	maxName   = 100
 )
 
-// settle chooses the delimiter where the beginning of the files alone could not: the table's
-// columns are evidence, if there is one.
+// settle chooses the delimiter where the beginning of the files alone could not: an existing
+// table's columns are evidence.
 func (c *spec) settle(t *server.Table, f *Request) error {
 	list := c.tied
 	if len(list) > 1 && t != nil {
@@ -142,8 +142,8 @@ func (c *spec) settle(t *server.Table, f *Request) error {
 	return nil
 }
 
-// guess tells what was guessed, also to those who want to hear little where more than one answer
-// was possible.
+// guess reports a guess. An unsure guess, one of several possible answers, is also reported in
+// quiet mode.
 func (d *Dataset) guess(sure bool, text string) {
 	d.spec.told = append(d.spec.told, text)
 	if sure || d.tell == nil {
@@ -153,8 +153,8 @@ func (d *Dataset) guess(sure bool, text string) {
 	d.tell(text)
 }
 
-// readHeader decides whether the first record is a header, and names the fields. There is no
-// table yet where t is nil.
+// readHeader decides whether the first record is a header, and names the fields. t is nil while
+// there is no table.
 func (c *spec) readHeader(ctx context.Context, d *Dataset, t *server.Table) error {
 	f := &d.Request
 	first := c.sample[0]
@@ -228,8 +228,8 @@ func (c *spec) readHeader(ctx context.Context, d *Dataset, t *server.Table) erro
 	return nil
 }
 
-// tails reports whether each record has one field more than n, the last of them NULL: it ends
-// with a delimiter. That field is then none.
+// tails reports whether each record has n fields and one more NULL, because it ends with a
+// delimiter. That NULL is not a field.
 func (c *spec) tails(body [][]csv.Field, n int) bool {
 	if n < 1 || c.Width != n+1 || len(body) == 0 {
 		return false
@@ -243,8 +243,8 @@ func (c *spec) tails(body [][]csv.Field, n int) bool {
 	return true
 }
 
-// skipHeader counts the header of every file to what is in front of its records. The
-// headers must be the same.
+// skipHeader adds the header of every file to the text in front of its records. The headers
+// must be the same.
 func (c *spec) skipHeader(ctx context.Context, f *Request) error {
 	for i := range c.Files {
 		file := &c.Files[i]
@@ -278,7 +278,7 @@ func (c *spec) skipHeader(ctx context.Context, f *Request) error {
 	return nil
 }
 
-// targets returns the column to which each field goes by its name; nil: there is none.
+// targets returns, for each field, the column with its name, or nil.
 func (c *spec) targets(t *server.Table, f *Request) ([]*server.Column, error) {
 	list := make([]*server.Column, len(c.names))
 	names := usable(c.names)
@@ -293,11 +293,11 @@ func (c *spec) targets(t *server.Table, f *Request) ([]*server.Column, error) {
 			list[i] = columnOf(t, to)
 		default:
 			if list[i] = columnOf(t, name); list[i] == nil || slices.Contains(list[:i], list[i]) {
-				// As --create-table names it.
+				// The name that --create-table gives the column.
 				list[i] = t.Column(names[i])
 			}
 			if list[i] != nil && slices.Contains(list[:i], list[i]) {
-				list[i] = nil // which of the two is meant, nobody knows
+				list[i] = nil // two fields match the column
 			}
 			switch {
 			case list[i] != nil || usedIn(c.Set, name) && name != "":
@@ -311,8 +311,8 @@ func (c *spec) targets(t *server.Table, f *Request) ([]*server.Column, error) {
 	return list, nil
 }
 
-// orderOf returns the place in a header of each field of the first file's header; nil where it
-// has not the same names, each once.
+// orderOf returns, for each field of the first file's header, its place in another header; nil
+// unless both have the same names, each once.
 func (c *spec) orderOf(header []byte) []int {
 	fields, _, err := c.Dialect.Fields(header, nil, nil)
 	want, got := namesOf(c.sample[0]), namesOf(fields)
@@ -330,7 +330,7 @@ func (c *spec) orderOf(header []byte) []int {
 	return order
 }
 
-// usedIn reports whether an expression may use the field of that name.
+// usedIn reports whether an expression may use the field with that name.
 func usedIn(set []commit.Assignment, name string) bool {
 	at := regexp.MustCompile(`(?i)(^|[^\pL\pN_])` + regexp.QuoteMeta(name) + `($|[^\pL\pN_])`)
 	return slices.ContainsFunc(set, func(a commit.Assignment) bool { return at.MatchString(a.Expr) })
@@ -364,7 +364,7 @@ func columnOf(t *server.Table, name string) *server.Column {
 	return found
 }
 
-// writable returns the names of the columns that rows are written to, in order.
+// writable returns the names of the columns that a load may write, in order.
 func writable(t *server.Table) []string {
 	var names []string
 	for _, c := range t.Columns {
@@ -375,7 +375,7 @@ func writable(t *server.Table) []string {
 	return names
 }
 
-// quoteIf quotes a name that is not plain to see.
+// quoteIf quotes a name with unusual characters.
 func quoteIf(name string) string {
 	if len(name) > maxName {
 		return fmt.Sprintf("%q… (%d bytes)", name[:maxName], len(name))
@@ -388,7 +388,7 @@ func quoteIf(name string) string {
 
 var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// suggest returns what may have been meant by the name of a column that there is not.
+// suggest returns a hint for the unknown name of a column.
 func suggest(name string, t *server.Table, field string) string {
 	best, least := "", 1+len(name)/3
 	if len(name) > maxName {
@@ -410,7 +410,7 @@ func suggest(name string, t *server.Table, field string) string {
 	return fmt.Sprintf("; it has %s", strings.Join(writable(t), ", "))
 }
 
-// distance is the number of characters to insert, delete or replace (Levenshtein).
+// distance is the number of characters to insert, delete or replace (Levenshtein distance).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

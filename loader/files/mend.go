@@ -21,24 +21,24 @@ import (
 	"bulkload/loader/failure"
 )
 
-// A load goes on with a file that was changed, where all of its chunks that are in stand in the
-// file unchanged and in their order, wherever they have moved to. What lies between them is
-// loaded. Chunks are told by the hashes that they were recorded with.
+// A load can be resumed with a changed file if the file still has all committed chunks,
+// unchanged and in order, at any position. The text between them is loaded. The recorded hashes
+// identify the chunks.
 
-// maxAnchor is the most bytes of the first line that an anchor is made of.
+// maxAnchor bounds the part of the first line that an anchor hashes, in bytes.
 const maxAnchor = 4096
 
-// Hash implements rows.Hasher: the number of bytes of the chunk, that of its lines, their hash,
-// and that of its first line, by which it is looked for.
+// Hash implements rows.Hasher: the number of bytes and lines of the chunk, the hash of its
+// text, and the anchor, a hash of its first line, by which a search finds it.
 func (o *origin) Hash() string {
 	if int64(len(o.raw)) > int64(o.src.maxRecord()) && o.span.Rows == 1 {
-		return "" // the rest of a record without an end was not read
+		return "" // the rest of an unclosed record was not read
 	}
 	sum := sha256.Sum256(o.raw)
 	return fmt.Sprintf("%d %d %s %s", len(o.raw), o.src.Dialect.CountLines(o.raw), hex.EncodeToString(sum[:16]), anchor(firstLine(o.raw)))
 }
 
-// firstLine returns the first line of text, or its beginning.
+// firstLine returns the first line of text, at most maxAnchor bytes.
 func firstLine(text []byte) []byte {
 	text = text[:min(len(text), maxAnchor)]
 	if i := bytes.IndexByte(text, '\n'); i >= 0 {
@@ -52,7 +52,7 @@ func anchor(line []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// A hashed chunk is what Hash tells of one.
+// A hashed chunk is the parsed result of Hash.
 type hashed struct {
 	bytes, lines int64
 	hash, anchor string
@@ -71,7 +71,7 @@ func parseHashed(text string) (h hashed, err error) {
 	return h, err
 }
 
-// Reads implements dataset.Reader: whether one of the files is one of the recorded load's.
+// Reads implements dataset.Reader: it reports whether the recorded load has one of the files.
 func (d *Dataset) Reads(record json.RawMessage) (name string, yes bool) {
 	var r specRecord
 	if json.Unmarshal(record, &r) != nil || r.CSV == nil {
@@ -125,7 +125,7 @@ func (d *Dataset) Mend(ctx context.Context, o *dataset.Opening, in []dataset.Com
 	return moved, nil
 }
 
-// find finds the chunks of a file in the file as it is now.
+// find finds the chunks of a file in the changed file.
 func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Committed) (moved []dataset.Committed, err error) {
 	body, err := d.input.Open(ctx, now)
 	if err != nil {
@@ -136,7 +136,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 	changed := func(format string, args ...any) error {
 		return failure.With(failure.Refused, failure.Reading(now.Name, fmt.Errorf("%w: %s", ErrChanged, fmt.Sprintf(format, args...))))
 	}
-	// The header stands where it stood.
+	// The header is at its old place.
 	head, err := s.take(was.Data)
 	if err != nil {
 		return nil, failure.Reading(now.Name, err)
@@ -160,7 +160,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 			return nil, changed("%d lines behind line %d are in, and are not there as they were", max(h.lines, 1), line-1)
 		}
 		start := s.at - h.bytes
-		// What was the end of the file has an end of line now.
+		// The former end of the file has an end of line now.
 		if err := s.passEnd(); err != nil {
 			return nil, failure.Reading(now.Name, err)
 		}
@@ -175,7 +175,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 		}
 		moved = append(moved, dataset.Committed{Range: to, Hash: c.Hash, Records: c.Records, Shift: now.First + start - rawWas})
 	}
-	// The last span of a stream covers what is left of its space.
+	// The last span of a stream covers the unused rest of its space.
 	rest, err := s.peek(1)
 	if err != nil {
 		return nil, failure.Reading(now.Name, err)
@@ -190,21 +190,22 @@ func endsLine(text []byte) bool {
 	return bytes.HasSuffix(text, []byte("\n")) || bytes.HasSuffix(text, []byte("\r"))
 }
 
-// A search goes through a file once, from its beginning.
+// A search reads a file once, from its beginning.
 type search struct {
 	in  *bufio.Reader
 	ctx context.Context
 	// dialect says whether a carriage return alone ends a line.
 	dialect csv.Dialect
-	buf     []byte // was read, and not passed
-	at      int64  // of what was passed
-	line    int64  // at at
-	// cut says that the chunk that was found last had no end of line, cr that it ends with a
+	buf     []byte // read but not passed
+	at      int64  // number of bytes passed
+	line    int64  // line at position at
+	// cut says that the last chunk found had no end of line; cr says that it ends with a
 	// carriage return.
 	cut, cr bool
 }
 
-// ends reports whether a record can end behind the next n bytes, which end with a line, or not.
+// ends reports whether a record can end behind the next n bytes; line says that they end with a
+// line.
 func (s *search) ends(n int64, line bool) (bool, error) {
 	if line {
 		return true, nil
@@ -214,7 +215,7 @@ func (s *search) ends(n int64, line bool) (bool, error) {
 	return len(behind) == 0 || behind[0] == '\n' || behind[0] == '\r' && (s.dialect.CR || len(behind) == 1 || behind[1] == '\n'), err
 }
 
-// passEnd passes the end of line that the chunk that was found last has now and had not.
+// passEnd passes the end of line that the file has added behind the last chunk found.
 func (s *search) passEnd() error {
 	text, err := s.peek(2)
 	if err != nil || len(text) == 0 {
@@ -259,8 +260,8 @@ func (s *search) take(n int64) ([]byte, error) {
 	return text, err
 }
 
-// find passes all in front of a chunk, and the chunk. It reports whether that is there. A chunk
-// begins with a line.
+// find passes the text in front of a chunk, and the chunk. It reports whether the chunk exists.
+// A chunk begins with a line.
 func (s *search) find(h hashed) (bool, error) {
 	for {
 		line, err := s.peek(min(h.bytes, maxAnchor))

@@ -15,10 +15,9 @@ func isURL(name string) bool {
 	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
 }
 
-// Expand returns the names of files that arguments stand for: a path, a pattern of
-// path/filepath where no file has that very name, Stdin, a URL, and @list for a file
-// that names one of these a line. The names are absolute, and in the order given; the
-// matches of a pattern are sorted.
+// Expand returns the file names for arguments: a path, a pattern of path/filepath if no file
+// has that very name, Stdin, a URL, or @list for a file with one of these a line. The names are
+// absolute, and in the given order; the matches of a pattern are sorted.
 func Expand(args []string) ([]string, error) {
 	var names []string
 	for _, a := range args {
@@ -88,8 +87,8 @@ func expand(arg string, lists bool) ([]string, error) {
 	return []string{abs}, nil
 }
 
-// sameFiles refuses names of one file, by a hard link or a symbolic one: its rows would be
-// loaded twice. Faults of the names are found when they are opened.
+// sameFiles refuses two names of one file, by a hard or symbolic link: its rows would be loaded
+// twice. Other faults of the names surface when the files are opened.
 func sameFiles(names []string) error {
 	var infos []os.FileInfo
 	for i, name := range names {

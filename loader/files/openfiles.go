@@ -7,8 +7,8 @@ import (
 	"bulkload/loader/failure"
 )
 
-// maxOpenFiles is the number of plain files that are kept open while nobody reads from them.
-// A load has few of them in work at a time.
+// maxOpenFiles is the number of unused plain files that stay open. A load uses few of them at a
+// time.
 const maxOpenFiles = 128
 
 // openFile is a plain file that is open, or is being opened.
@@ -16,16 +16,17 @@ type openFile struct {
 	*os.File
 	opened chan struct{} // closed when File or err is set
 	err    error
-	users  int   // that read from it
-	last   int64 // CSV.uses when the last of them came
+	users  int   // readers at present
+	last   int64 // CSV.uses when the last reader came
 }
 
-// diskGrace is how long a read of a plain file may take after Interrupt. A disk that hangs
-// knows no deadlines: the read is left behind, and ends with the process.
+// diskGrace bounds a read of a plain file after Interrupt. A read of a hanging disk has no
+// deadline: it is abandoned, and ends with the process.
 const diskGrace = 2 * time.Second
 
-// use calls f with file i, which is open meanwhile, and mostly stays so. Its error is a
-// *FileError, f's, or what Interrupt was given; then left is true, and f is still running.
+// use calls f with file i, open, and usually leaves it open. Its error is a *FileError, the
+// error of f, or the cause that Interrupt got. In the last case left is true, and f is still
+// running.
 func (s *CSV) use(i int, f func(*os.File) error) (left bool, err error) {
 	ended := make(chan error, 1)
 	go func() {
@@ -64,8 +65,8 @@ func (s *CSV) over() <-chan struct{} {
 	return s.stopped
 }
 
-// acquire returns file i, and opens it where it is not open. That is not done under the lock: a
-// file that hangs must not stop the others.
+// acquire returns file i, and opens it if necessary. It opens without the lock: a hanging file
+// must not stop the others.
 func (s *CSV) acquire(i int) (*openFile, error) {
 	s.mu.Lock()
 	file := s.open[i]
@@ -95,7 +96,7 @@ func (s *CSV) acquire(i int) (*openFile, error) {
 	case err != nil:
 		delete(s.open, i)
 		file.err = failure.Reading(s.Files[i].Name, err)
-	case s.open[i] != file: // closed meanwhile
+	case s.open[i] != file: // closed in the meantime
 		f.Close()
 		file.err = failure.Reading(s.Files[i].Name, os.ErrClosed)
 	default:
@@ -110,8 +111,8 @@ func (s *CSV) release(f *openFile) {
 	f.users--
 }
 
-// closeOldest closes the file that has not been read from for the longest time, if there
-// is one that nobody reads from. s is locked.
+// closeOldest closes the unused file that was read least recently, if there is one. s is
+// locked.
 func (s *CSV) closeOldest() {
 	oldest := -1
 	for i, f := range s.open {
@@ -125,7 +126,7 @@ func (s *CSV) closeOldest() {
 	}
 }
 
-// plainFile reads file index of src, which need not be open in between.
+// plainFile reads file index of src, which may be closed and reopened between reads.
 type plainFile struct {
 	src   *CSV
 	index int
@@ -138,7 +139,7 @@ func (p plainFile) ReadAt(b []byte, at int64) (int, error) {
 		return err
 	})
 	if left {
-		return 0, err // n is still to be written
+		return 0, err // an abandoned read still sets n
 	}
 	return n, err
 }

@@ -16,8 +16,8 @@ import (
 	"bulkload/loader/importer/virtual"
 )
 
-// asIs looks whether the server reads the files as this command does. It returns how many
-// records it is to pass over in front of the data, or why it cannot read them.
+// asIs finds out whether the server reads the files as this command does. It returns the number
+// of records that the server must skip in front of the data, or why it cannot read the files.
 func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why string, err error) {
 	c := d.spec
 	switch {
@@ -26,7 +26,7 @@ func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why s
 	case !c.wholeRecords():
 		return 0, "IMPORT INTO takes every field of a file, in its order; --handoff serve leaves some out", nil
 	}
-	var first *File // that has data
+	var first *File // the first file with data
 	for i := range c.Files {
 		f := &c.Files[i]
 		if f.Encoding != "" || f.Form == "zstd" {
@@ -37,7 +37,7 @@ func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why s
 			return 0, "", err
 		}
 		if int64(len(head)) <= f.Data {
-			continue // whatever is passed over of it, there are no rows
+			continue // no rows, whatever is skipped
 		}
 		n, why := inFront(head[:f.Data], c.Dialect)
 		if why != "" {
@@ -53,7 +53,7 @@ func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why s
 	return skip, "", nil
 }
 
-// importOptions are those of files that the server reads as they are.
+// importOptions are the options for files that the server reads unchanged.
 func (d *Dataset) importOptions(skip int) []virtual.Option {
 	dialect := d.spec.Dialect
 	list := []virtual.Option{{Key: "nullif", Value: dialect.Null}}
@@ -120,9 +120,9 @@ func (d *Dataset) count(r chunker.Range) (int64, error) {
 	}
 }
 
-// inFront returns how many records the server is to pass over to be behind front, or why
-// it cannot. Seen on 21.1: it counts records, as does its reader, which knows no blank ones
-// and no ends of lines but LF and CRLF.
+// inFront returns the number of records that the server must skip to reach the end of front, or
+// why it cannot. Seen on 21.1: it counts records, and its reader knows neither blank records
+// nor ends of lines other than LF and CRLF.
 func inFront(front []byte, d csv.Dialect) (n int, why string) {
 	body := front[Skipped(front, 0, d):]
 	if len(body) == 0 && len(front) > 0 {

@@ -13,7 +13,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// delimiters are those that are tried.
+// delimiters are the candidates.
 var delimiters = []byte{',', '\t', ';', '|'}
 
 // A reading is one way to read the beginning of a file.
@@ -21,7 +21,7 @@ type reading struct {
 	delimiter byte
 	records   [][]csv.Field
 	width     int     // of most records
-	share     float64 // of the records that have that width
+	share     float64 // of the records with that width
 	quoted    int     // records with a field in quotes
 	stray     int     // records with a quote within a field
 }
@@ -29,7 +29,7 @@ type reading struct {
 // possible reports whether all records have the same number of fields, more than one.
 func (r *reading) possible() bool { return r.width > 1 && r.share == 1 }
 
-// readingOf reads the beginning of a file.
+// readingOf parses the beginning of a file with a dialect.
 func readingOf(head []byte, whole bool, d csv.Dialect) reading {
 	r := reading{delimiter: d.Delimiter}
 	s := csv.Scanner{Dialect: d, Buf: head, EOF: whole}
@@ -52,7 +52,7 @@ func readingOf(head []byte, whole bool, d csv.Dialect) reading {
 	}
 	last := len(r.records)
 	for last > 1 && blank(r.records[last-1]) {
-		last-- // lines at the end without anything say nothing
+		last-- // empty lines at the end are no evidence
 	}
 	widths := map[int]int{}
 	for _, fields := range r.records[:last] {
@@ -79,9 +79,9 @@ func quotedField(record []byte, d csv.Dialect) bool {
 	return record[0] == d.Quote || bytes.Contains(record, []byte{d.Delimiter, d.Quote})
 }
 
-// readings returns the ways to read the file that begins with head from which the evidence in
-// it cannot choose, the likelier first; one: it is clear. d has what is known, its Delimiter
-// aside. The file's name is evidence as well.
+// readings returns the readings of the file that begins with head between which the evidence
+// cannot decide, the likeliest first; one reading is certain. d has the known settings, except
+// for Delimiter. The file's name is evidence as well.
 func readings(name string, head []byte, whole bool, d csv.Dialect) []reading {
 	var all, list []reading
 	for _, c := range delimiters {
@@ -98,7 +98,7 @@ func readings(name string, head []byte, whole bool, d csv.Dialect) []reading {
 	if len(list) == 0 {
 		return likeliest(all)
 	}
-	// 1. Fields in quotes are those of the right reading; elsewhere quotes stand within fields.
+	// 1. The right reading has fields in quotes; wrong ones have quotes within fields.
 	if slices.ContainsFunc(list, func(r reading) bool { return r.quoted > 0 && r.stray == 0 }) {
 		list = slices.DeleteFunc(list, func(r reading) bool { return r.stray > 0 || r.quoted == 0 })
 	}
@@ -122,7 +122,7 @@ func readings(name string, head []byte, whole bool, d csv.Dialect) []reading {
 	return list
 }
 
-// unpacked returns a name without the ending of a compressed file.
+// unpacked returns a name without the suffix of a compressed file.
 func unpacked(name string) string {
 	for _, ext := range []string{".gz", ".zst", ".bz2", ".xz"} {
 		name = strings.TrimSuffix(name, ext)
@@ -130,8 +130,9 @@ func unpacked(name string) string {
 	return name
 }
 
-// likeliest returns the reading in which the most records have the same number of fields, where
-// none is possible: some records are bad, or there is one field. Several are a tie.
+// likeliest returns the reading with the largest share of records of equal width, where no
+// reading is possible because some records are bad, or there is one field. Several readings are
+// a tie.
 func likeliest(all []reading) (list []reading) {
 	best := 0.0
 	for _, r := range all {
@@ -150,7 +151,7 @@ func likeliest(all []reading) (list []reading) {
 	return list
 }
 
-// decimalCommas reports whether each comma of the records is that of a number, and there is one.
+// decimalCommas reports whether there are commas in the records, all of them in numbers.
 func (r *reading) decimalCommas() bool {
 	some := false
 	for _, fields := range r.records {
@@ -169,8 +170,8 @@ func (r *reading) decimalCommas() bool {
 	return some
 }
 
-// takes reports whether a table takes the values of a reading: its header names columns, or
-// each column takes what would go there.
+// takes reports whether a reading fits a table: its header names columns, or each column
+// accepts its values.
 func (r *reading) takes(t *server.Table, f *Request) bool {
 	if len(r.records) == 0 {
 		return false
@@ -216,7 +217,8 @@ func (r *reading) takes(t *server.Table, f *Request) bool {
 	return true
 }
 
-// plausible reports whether a column of a type may take a text: one of numbers takes numbers.
+// plausible reports whether a column with a type may accept a text: numeric columns accept
+// numbers.
 func plausible(typ string, text []byte) bool {
 	text = bytes.TrimSpace(text)
 	base, _, _ := strings.Cut(typ, "(")
@@ -231,7 +233,7 @@ func plausible(typ string, text []byte) bool {
 	return true
 }
 
-// errTie says that a file can be read in several ways.
+// errTie returns the error of a file with several readings.
 func errTie(name string, list []reading) error {
 	var ways []string
 	for _, r := range list {
@@ -247,7 +249,7 @@ func errTie(name string, list []reading) error {
 	return failure.Reading(name, fmt.Errorf("it is not clear what is between its fields; %s", strings.Join(ways, "; ")))
 }
 
-// shortened returns the first fields of a record, for messages.
+// shortened returns the first fields of a record, shortened for messages.
 func shortened(r []csv.Field) (list []string) {
 	for _, f := range r[:min(len(r), 3)] {
 		list = append(list, fmt.Sprintf("%q", f.Text[:min(len(f.Text), 30)]))
@@ -255,7 +257,7 @@ func shortened(r []csv.Field) (list []string) {
 	return list
 }
 
-// flagOf returns a delimiter as the flag takes it in a shell.
+// flagOf returns a delimiter as a value of the flag, quoted for a shell.
 func flagOf(c byte) string {
 	switch c {
 	case '\t':
@@ -264,7 +266,7 @@ func flagOf(c byte) string {
 	return "'" + string(rune(c)) + "'"
 }
 
-// namesOf returns the names in a header.
+// namesOf returns the names of a header.
 func namesOf(r []csv.Field) []string {
 	list := make([]string, len(r))
 	for i := range r {

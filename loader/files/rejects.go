@@ -13,25 +13,26 @@ import (
 	"bulkload/loader/server"
 )
 
-// A tolerance keeps count of the rejects and the records of a load, over all of its runs.
+// A tolerance counts the rejects and the records of a load, over all of its runs.
 type tolerance struct {
 	Tolerance
 
 	mu      sync.Mutex
-	rejects int64 // of earlier runs, and of chunks
-	read    int64 // records of earlier runs, and of chunks that are in or have told their rejects
-	// chunks are those of this run that have rejects, by their first position.
+	rejects int64 // of earlier runs and this run's chunks
+	read    int64 // records of earlier runs, and of committed or counted chunks
+	// chunks are this run's chunks with rejects, by their first position.
 	chunks map[int64]toldChunk
 }
 
-// toldChunk is what a chunk has told.
+// A toldChunk is the counted part of a chunk.
 type toldChunk struct{ rejects, read int64 }
 
-// shareRecords is the number of records from which on a share of them says something.
+// shareRecords is the minimum number of records to which a share applies: fewer records count
+// as this many.
 const shareRecords = 1000
 
-// allowed returns how many rejects there may be so far. A share is one of the records that
-// were read until now, so that it means the same whether the end of the input is known or not.
+// allowed returns the number of rejects allowed so far. A share refers to the records read so
+// far, so that it means the same with and without a known end of the input.
 func (t *tolerance) allowed() int64 {
 	if t.Percent > 0 {
 		return int64(t.Percent / 100 * float64(max(t.read, shareRecords)))
@@ -39,8 +40,8 @@ func (t *tolerance) allowed() int64 {
 	return t.Records
 }
 
-// add counts the rejects of a chunk that is about to be committed, and its records. An attempt
-// at the same chunk counts once.
+// add counts the rejects and records of a chunk before its commit. Repeated attempts at a chunk
+// count once.
 func (t *tolerance) add(span chunker.Span, n int) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,14 +59,14 @@ func (t *tolerance) add(span chunker.Span, n int) error {
 	return fmt.Errorf("%d bad rows%s are more than --max-errors %s allows", t.rejects, of, t.Tolerance)
 }
 
-// observe counts the records of chunks that are in.
+// observe counts the records of committed chunks.
 func (t *tolerance) observe(e loader.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if told, ok := t.chunks[e.Span.First]; !ok || e.Span.Rows > told.read {
 		t.read += e.Span.Rows - told.read
 	}
-	// The rejects of what is gone will be counted again.
+	// The rejects of undone chunks will be counted again.
 	for first, told := range t.chunks {
 		if slices.ContainsFunc(e.Gone, func(x chunker.Range) bool { return x.First <= first && first < x.End }) {
 			t.rejects -= told.rejects
@@ -85,7 +86,7 @@ func (d *Dataset) MoreErrors() string {
 	}
 }
 
-// Begin implements dataset.Dataset: it begins to count rejects and rows.
+// Begin implements dataset.Dataset: it starts counting rejects and records.
 func (d *Dataset) Begin(ctx context.Context, counted func(context.Context) (rejected, read int64, err error)) error {
 	c := d.spec
 	switch {
@@ -117,15 +118,15 @@ func (d *Dataset) Options() commit.Options {
 	return o
 }
 
-// overriding reports whether a column is GENERATED ALWAYS AS IDENTITY: COPY writes to it, and
-// INSERT where it is told to.
+// overriding reports whether a column is GENERATED ALWAYS AS IDENTITY. COPY writes to such a
+// column; INSERT needs OVERRIDING SYSTEM VALUE.
 func (d *Dataset) overriding() bool {
 	return d.info.Product == server.PostgreSQL && slices.ContainsFunc(d.table.Columns, func(c server.Column) bool {
 		return c.Always && slices.ContainsFunc(d.spec.Fields, func(f mappedField) bool { return f.Column && f.Name == c.Name })
 	})
 }
 
-// wholeRecords reports whether each field goes into a column, in the columns' order.
+// wholeRecords reports whether each field goes into a column, in the order of the columns.
 func (c *spec) wholeRecords() bool {
 	for i, f := range c.Fields {
 		if f.Field != i || !f.Column {

@@ -7,8 +7,8 @@ import (
 	"bulkload/chunker/csv"
 )
 
-// shaped returns the fields of a record without what a last delimiter leaves, and with those
-// that it ends without, as far as the flags allow that.
+// shaped returns the fields of a record as the flags shape them: without the empty field behind
+// a last delimiter, and with NULL for missing fields.
 func (s *CSV) shaped(fields []csv.Field) []csv.Field {
 	if s.Tail && len(fields) == s.Width+1 && fields[s.Width].Null {
 		fields = fields[:s.Width]
@@ -23,7 +23,7 @@ func (s *CSV) widthError(got []csv.Field) error {
 	switch {
 	case len(got) == 1 && got[0].Null && s.Dialect.Null == "":
 		return fmt.Errorf("an empty line; records have %d fields", s.Width)
-	case s.Tolerate: // what may help is for who loads all of the file
+	case s.Tolerate: // hints are for a load of the whole file
 		return fmt.Errorf("%d fields; records have %d", len(got), s.Width)
 	case s.Tail && len(got) == s.Width+1:
 		return fmt.Errorf("%d fields, and the header names %d; the last has no name: --columns names them all", len(got), s.Width)
@@ -35,7 +35,7 @@ func (s *CSV) widthError(got []csv.Field) error {
 	return fmt.Errorf("%d fields; records have %d; --skip N passes over N lines in front of the header, --delimiter and --quote say how fields are written", len(got), s.Width)
 }
 
-// unexpected returns the first field that has not the form that its type was guessed by, or -1.
+// unexpected returns the first field without the form of its guessed type, or -1.
 func (s *CSV) unexpected(fields []csv.Field) int {
 	for i, f := range s.Expected {
 		if f != 0 && i < len(fields) && !fields[i].Null && FormOf(fields[i].Text)&f == 0 {
@@ -56,8 +56,8 @@ func (s *CSV) unexpectedError(fields []csv.Field) error {
 	return fmt.Errorf("column %s: %q is not %s, as in the first records, from which the type was guessed; load into another table with --types %s=TEXT, or from a file on a disk", name, fields[i].Text[:min(len(fields[i].Text), maxName)], s.Expected[i], quoteIf(name))
 }
 
-// withoutBlank returns the end of a file without the blank lines behind its last record. Where
-// records have one field, a blank line is one.
+// withoutBlank returns the end of a file without the blank lines behind its last record. With
+// one field per record, a blank line is a record.
 func (s *CSV) withoutBlank(text []byte) []byte {
 	if s.Width < 2 {
 		return text
@@ -69,7 +69,7 @@ func (s *CSV) withoutBlank(text []byte) []byte {
 	return text[:kept+s.Dialect.LineLen(text[kept:])]
 }
 
-// ordered returns the fields of a record in the order of the first file's.
+// ordered returns the fields of a record in the order of the first file.
 func (s *CSV) ordered(o *origin) []csv.Field {
 	_, f := s.file(o.span.First)
 	if f.Order == nil || len(o.fields) != len(f.Order) {

@@ -9,9 +9,9 @@ import (
 	"bulkload/loader/server"
 )
 
-// castType returns the type to which SQL casts the text of a column: its own, or the one
-// under its domain, without length or precision. A cast to those would cut what the column
-// refuses, and COPY would not.
+// castType returns the type to which SQL casts a column's text: the column's type, or the type
+// below its domain, without length or precision. A cast with length or precision would cut
+// values that the column refuses; COPY would not cut them.
 func castType(c *server.Column, p server.Product) string {
 	t := typeOf(c, p)
 	for {
@@ -25,7 +25,7 @@ func castType(c *server.Column, p server.Product) string {
 		}
 		t = t[:open] + t[open+n+1:]
 	}
-	// Without a length these two mean one of 1.
+	// Without a length, these two types have length 1.
 	switch base, array := strings.TrimSuffix(t, "[]"), strings.HasSuffix(t, "[]"); strings.ToLower(base) {
 	case "bit":
 		t = "varbit"
@@ -44,8 +44,8 @@ func castType(c *server.Column, p server.Product) string {
 	return t
 }
 
-// store returns the assignments of a load of files; nil where each field goes into
-// the column of its name.
+// store returns the assignments of a load of files; nil if each field goes into the column with
+// its name.
 func (d *Dataset) store() []commit.Assignment {
 	c := d.spec
 	if len(c.Set) == 0 {
@@ -60,9 +60,9 @@ func (d *Dataset) store() []commit.Assignment {
 	return append(list, c.Set...)
 }
 
-// unescaped returns a column whose values may hold a backslash or a tab that COPY would
-// change. Seen on 21.1.5: COPY undoes the escapes of its text format for strings, bytes,
-// UUIDs and times only, so that "\n" in a JSONB arrives as "\\n".
+// unescaped returns a column whose values may hold a backslash or a tab that COPY would change;
+// nil if there is none. Seen on 21.1.5: COPY undoes the escapes of its text format only for
+// strings, bytes, UUIDs and times, so that "\n" in a JSONB arrives as "\\n".
 func (d *Dataset) unescaped() *server.Column {
 	if d.info.Product != server.CockroachDB {
 		return nil

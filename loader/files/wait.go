@@ -14,13 +14,13 @@ import (
 type ctxReader struct {
 	from    io.Reader
 	buf     []byte
-	left    bytes.Buffer // was read, and not taken
+	left    bytes.Buffer // read but not yet returned
 	reading bool         // a goroutine reads into buf
 	got     chan got
-	err     error // of the last read, to be told behind left
+	err     error // of the last read; returned when left is empty
 }
 
-// got is what a read returned.
+// got is the result of a read.
 type got struct {
 	n   int
 	err error
@@ -28,7 +28,7 @@ type got struct {
 
 func newCtxReader(r io.Reader) *ctxReader { return &ctxReader{from: r, got: make(chan got, 1)} }
 
-// more reads once, and adds to left what came.
+// more reads once, and appends the result to left.
 func (p *ctxReader) more(ctx context.Context) error {
 	if p.err != nil {
 		return p.err
@@ -53,7 +53,7 @@ func (p *ctxReader) more(ctx context.Context) error {
 	}
 }
 
-// peek returns the next n bytes, which are not taken; fewer beside an error.
+// peek returns the next n bytes without consuming them; fewer beside an error.
 func (p *ctxReader) peek(ctx context.Context, n int) ([]byte, error) {
 	for p.left.Len() < n {
 		if err := p.more(ctx); err != nil {
@@ -63,12 +63,12 @@ func (p *ctxReader) peek(ctx context.Context, n int) ([]byte, error) {
 	return p.left.Bytes()[:n], nil
 }
 
-// until returns a reader of what is left, whose reads end with ctx and its cause.
+// until returns a reader of the remaining input. Its reads end with ctx and return its cause.
 func (p *ctxReader) until(ctx context.Context) io.Reader {
 	return readerFunc(func(b []byte) (int, error) {
 		for p.left.Len() == 0 {
 			if p.left.Cap() > 4*HeadBytes {
-				p.left = bytes.Buffer{} // more was looked at than is read at a time
+				p.left = bytes.Buffer{} // peek grew left beyond the size of one read
 			}
 			if err := p.more(ctx); err != nil {
 				return 0, err
@@ -82,10 +82,11 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-// DefaultIdleTimeout is how long a server may send nothing of a file that is waited for.
+// DefaultIdleTimeout is the default maximum time without data from a server.
 const DefaultIdleTimeout = 2 * time.Minute
 
-// An idleTimeoutReader is the body of a server's answer. Reading it fails when the server is silent for too long.
+// An idleTimeoutReader is the body of a server's response. Reading it fails if the server sends
+// nothing for too long.
 type idleTimeoutReader struct {
 	io.ReadCloser
 	timeout time.Duration
@@ -94,8 +95,8 @@ type idleTimeoutReader struct {
 	cancel  context.CancelCauseFunc
 }
 
-// withIdleTimeout asks by request for a body, under a context that ends when the server is silent
-// for too long. Its errors are then the reason why it ended.
+// withIdleTimeout makes a request for a body. Its context ends if the server sends nothing for
+// too long; the errors are then that cause.
 func withIdleTimeout(ctx context.Context, silence time.Duration, request func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	h := &idleTimeoutReader{timeout: silence, cancel: cancel, cause: func() error { return context.Cause(ctx) }}

@@ -1,6 +1,6 @@
-// Package indexes drops the secondary indexes of an empty table before a load, and makes them
-// again after the last row. The registry has the statements that make them again before the
-// first index is dropped. The package loads no rows.
+// Package indexes drops the secondary indexes of an empty table before a load, and creates them
+// again after the last row. The statements that create them again are in the registry before
+// the first index is dropped. The package loads no rows.
 package indexes
 
 import (
@@ -23,9 +23,9 @@ import (
 	"bulkload/loader/server"
 )
 
-// Deferrable returns what makes the secondary indexes of a table again. The error is a
-// *dataset.TableError where they cannot be deferred: each must come back with all that
-// belongs to it.
+// Deferrable returns the statements that drop and create again the secondary indexes of a
+// table. The error is a *dataset.TableError if they cannot be deferred: each must come back
+// with everything that belongs to it.
 func Deferrable(ctx context.Context, db *pgxpool.Pool, info server.Info, t *server.Table, conflict commit.Conflict) ([]server.Remake, error) {
 	name := t.Display()
 	switch {
@@ -52,11 +52,11 @@ func Deferrable(ctx context.Context, db *pgxpool.Pool, info server.Info, t *serv
 	return list, nil
 }
 
-// stays reports whether an index is not dropped: the primary key's, and CockroachDB's vector
-// indexes. To make one of those anew takes longer than to fill it beside the rows.
+// stays reports whether an index is not dropped: the primary key, and CockroachDB's vector
+// indexes, which are slower to build anew than to maintain during the load.
 func stays(x server.TableIndex) bool { return x.Primary || x.Method == "vector" }
 
-// Without returns a table as it is when its secondary indexes are dropped.
+// Without returns the description of a table without its secondary indexes.
 func Without(t *server.Table) *server.Table {
 	bare := *t
 	bare.Indexes = slices.DeleteFunc(slices.Clone(t.Indexes), func(x server.TableIndex) bool { return !stays(x) })
@@ -66,7 +66,7 @@ func Without(t *server.Table) *server.Table {
 	return &bare
 }
 
-// A Deferral is the indexes that one load defers.
+// A Deferral describes the deferred indexes of one load.
 type Deferral struct {
 	ID       string // of the load
 	Server   *server.Server
@@ -77,8 +77,8 @@ type Deferral struct {
 	Unique []Unique
 }
 
-// Drop records the statements that make the indexes again, and drops the indexes. It returns a
-// note for the user.
+// Drop records the statements that create the indexes again, and drops the indexes. It returns
+// a note for the user.
 func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string, err error) {
 	records := make([]registry.Index, len(list))
 	for i, x := range list {
@@ -103,7 +103,7 @@ func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string,
 	return fmt.Sprintf("%s of %s dropped, and made again after the last row%s", Count(len(list), "is", "are"), name, identity), nil
 }
 
-// remake decodes a record of the registry. Earlier versions recorded a single statement.
+// remake decodes an index from the registry. Earlier versions recorded a single statement.
 func remake(x registry.Index) (server.Remake, error) {
 	r := server.Remake{Name: x.Name, Create: x.Create}
 	if !strings.HasPrefix(x.Create, "{") {
@@ -113,7 +113,7 @@ func remake(x registry.Index) (server.Remake, error) {
 	return r, err
 }
 
-// Count counts secondary indexes in words, with a verb.
+// Count returns a number of secondary indexes in words, with a verb.
 func Count(n int, one, many string) string {
 	if n == 1 {
 		return "the secondary index " + one
@@ -121,11 +121,11 @@ func Count(n int, one, many string) string {
 	return fmt.Sprintf("%d secondary indexes %s", n, many)
 }
 
-// An Error says that a deferred index could not be made again. Its statement stays
-// in the registry: resuming the load tries again.
+// An Error reports that a deferred index could not be created again. Its statement stays in the
+// registry: resuming the load tries again.
 type Error struct {
 	Name       string
-	Duplicates []string // for a unique index, some of the keys that rows share
+	Duplicates []string // for a unique index, some of the repeated keys
 	Err        error
 }
 
@@ -139,8 +139,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Restore makes the deferred indexes of the load again, if there are any and the table still
-// exists. The error is an *Error, or that of a connection.
+// Restore creates the load's deferred indexes again, if there are any and the table still
+// exists. The error is an *Error, or a connection's.
 func (d *Deferral) Restore(ctx context.Context, note func(string)) error {
 	return d.Registry.Restore(ctx, d.ID, func(x registry.Index) error {
 		r, err := remake(x)
@@ -179,12 +179,12 @@ func (d *Deferral) hasIndex(ctx context.Context, name string) (bool, error) {
 	return slices.ContainsFunc(t.Indexes, func(x server.TableIndex) bool { return x.Name == name }), nil
 }
 
-// pendingPoll is the interval of retries while an older run's statement is at work.
+// pendingPoll is the interval of retries while an older run's statement is running.
 const pendingPoll = 200 * time.Millisecond
 
-// makeIndex makes an index again. The statement of a run that died may still be at
-// work: PostgreSQL goes on with it until it has something to send, CockroachDB hands it
-// to a job that outlives the session. Its end is waited for, however long it takes.
+// makeIndex creates an index again. The statement of a run that died may still be running:
+// PostgreSQL continues it until it has something to send, and CockroachDB runs it as a job that
+// outlives the session. makeIndex waits for its end without a time limit.
 func (d *Deferral) makeIndex(ctx context.Context, x server.Remake, note func(string)) error {
 	for said := false; ; {
 		err := d.create(ctx, x)
@@ -209,8 +209,8 @@ func (d *Deferral) makeIndex(ctx context.Context, x server.Remake, note func(str
 	}
 }
 
-// pending reports whether CREATE INDEX was refused only because an index of the name is
-// on its way in or out: 42P07 while CockroachDB adds it, 55000 while it drops it.
+// pending reports whether CREATE INDEX was refused only because an index of that name is being
+// added or dropped: 42P07 while CockroachDB adds it, 55000 while it drops it.
 func pending(err error) bool {
 	switch server.Code(err) {
 	case pgerrcode.DuplicateTable, pgerrcode.ObjectNotInPrerequisiteState, pgerrcode.SerializationFailure, pgerrcode.DeadlockDetected, pgerrcode.LockNotAvailable:
@@ -252,10 +252,10 @@ func (d *Deferral) equip(ctx context.Context, x server.Remake) error {
 	})
 }
 
-// duplicatesShown is the number of shared keys that an error names.
+// duplicatesShown is the number of repeated keys that an error names.
 const duplicatesShown = 3
 
-// duplicates names some keys that keep a unique index from being made.
+// duplicates returns some of the keys that prevent a unique index.
 func (d *Deferral) duplicates(ctx context.Context, x server.Remake, err error) []string {
 	if server.Classify(err) != server.Duplicate {
 		return nil
@@ -291,7 +291,7 @@ func (d *Deferral) duplicates(ctx context.Context, x server.Remake, err error) [
 	var shared []string
 	var key string
 	var n int64
-	// Duplicates are an addition to the index's own error.
+	// The duplicates only complete the index's own error.
 	_, _ = pgx.ForEachRow(found, []any{&key, &n}, func() error {
 		shared = append(shared, fmt.Sprintf("(%s) = %s, %d times", strings.Join(u.names(), ", "), key, n))
 		return nil
@@ -299,7 +299,7 @@ func (d *Deferral) duplicates(ctx context.Context, x server.Remake, err error) [
 	return shared
 }
 
-// A Unique is the definition of a unique index, to name its duplicates.
+// A Unique is the definition of a unique index, used to name its duplicates.
 type Unique struct {
 	Name    string   `json:"name"`
 	Columns []string `json:"columns"`         // an expression is ""
@@ -307,7 +307,7 @@ type Unique struct {
 	Where   string   `json:"where,omitempty"` // of a partial index
 }
 
-// names returns the columns and expressions of the index, for people.
+// names returns the columns and expressions of the index, for messages.
 func (u Unique) names() []string {
 	list := slices.Clone(u.Columns)
 	for i, c := range list {
@@ -334,7 +334,7 @@ func (u Unique) sql() []string {
 func UniqueOf(t *server.Table) []Unique {
 	var list []Unique
 	for _, x := range t.Indexes {
-		// The column of a hash-sharded index says nothing.
+		// The column of a hash-sharded index is left out: it has no meaning for users.
 		u := Unique{Name: x.Name, Columns: x.Columns[x.Implicit:], Where: x.Condition}
 		known := x.Unique && !x.Primary
 		for i, expr := range x.Exprs[x.Implicit:] {

@@ -1,8 +1,7 @@
-// Package load opens a load on a server, runs it, and says whether its rows are in. Opening
-// finds or makes the table, plans, draws the keys, enters the load in the registry, and joins
-// source, committer and queue to a runner: New, Resume and NewPreview take the same steps.
-// The rows are made by package dataset or files, and sent by a loader.Job or by package
-// importer.
+// Package load opens a load on a server, runs it, and reports whether its rows are committed.
+// Opening finds or creates the table, plans, reserves keys, enters the load in the registry, and
+// connects source, committer and queue to a runner. New, Resume and NewPreview share these steps.
+// Package dataset or files produces the rows; a loader.Job or package importer sends them.
 package load
 
 import (
@@ -26,21 +25,21 @@ import (
 	"bulkload/loader/verify"
 )
 
-// A Load is ready to run or to be verified. Close it after use. All fields are set when it is
-// opened, and are valid for every kind of rows.
+// A Load is ready to run or to be verified. Close it after use. Opening sets all fields; they
+// are valid for every kind of rows.
 type Load struct {
 	ID      string // in the registry; empty without a record
 	Dataset dataset.Dataset
 	Table   *server.Table
-	// Plan says how the rows are cut. The plan of a load by IMPORT has no chunks.
+	// Plan says how the rows are cut into chunks. The plan of a load by IMPORT has no chunks.
 	Plan chunker.Plan
-	// CommitMode and Method say how chunks are committed and how they travel. A load by
-	// IMPORT has the Method Import, and no CommitMode.
+	// CommitMode and Method say how chunks are committed and sent. A load by IMPORT has the
+	// Method Import, and no CommitMode.
 	CommitMode commit.Mode
 	Method     commit.Method
 	Workers    WorkerCount
-	// Notes are what the user should know before the first row. Guesses are what was guessed
-	// about the input, where a value depends on it.
+	// Notes are messages for the user before the first row. Guesses are the guesses about the
+	// input that affect values.
 	Notes, Guesses []string
 
 	settings  Settings
@@ -52,8 +51,8 @@ type Load struct {
 	verifier  *verify.Verifier
 	committer *commit.Committer
 	runner    runner
-	// tunes says that the run may change the size of chunks, and that the registry records
-	// the size that it settled on.
+	// tunes says that the run may change the size of chunks, and that the registry records the
+	// final size.
 	tunes bool
 }
 
@@ -62,8 +61,8 @@ type runner interface {
 	Run(context.Context) (loader.Result, error)
 }
 
-// Run loads what is not in yet. When it returns no error the server has confirmed every row
-// of the load, of this run and of others. It is called once.
+// Run loads the missing rows. A nil error means that the server has confirmed every row of the
+// load, from this run and others. Run must be called at most once.
 func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	l.record.running.Store(l.record.kept())
 	defer dataset.ReadUntil(ctx, l.Dataset, l.settings.Stop)()
@@ -85,10 +84,10 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	return res, nil
 }
 
-// settle makes sure that no record of a verified chunk is repeated in the input: a row that was
-// found in the table, after an uncertain outcome, may be another record's of the same key, and
+// settle makes sure that no record of a verified chunk is repeated in the input. After an
+// uncertain outcome, a row found in the table may come from another record with the same key;
 // then one of the two records is missing. A repeated record is an error, and the load is not
-// complete. settle reads the input again, and the server says which keys are equal.
+// complete. settle reads the input again; the server decides which keys are equal.
 func (l *Load) settle(ctx context.Context, res loader.Result) error {
 	looked := res.Looked
 	if l.record.kept() && l.committer.LooksUp() {
@@ -114,8 +113,8 @@ func (l *Load) settle(ctx context.Context, res loader.Result) error {
 	return nil
 }
 
-// complete makes sure that the registry has the load as complete, for other runs may have loaded
-// parts of it, and checks the table once more.
+// complete makes sure that the registry has the load as complete, because other runs may have
+// loaded parts of it, and checks the table once more.
 func (l *Load) complete(ctx context.Context, res loader.Result) error {
 	if !l.record.kept() {
 		return l.check.atEnd(ctx, l.record.spec.Identity, res)
@@ -127,15 +126,15 @@ func (l *Load) complete(ctx context.Context, res loader.Result) error {
 	if rec.State != registry.Done {
 		return fmt.Errorf("%w: the registry has %d of %d %s", loader.ErrUnconfirmed, rec.Done.Len(), rec.Positions, l.Dataset.Facts().Unit)
 	}
-	var now spec // other runs may have changed it
+	var now spec // other runs may have changed the specification
 	if err := json.Unmarshal(rec.Spec, &now); err != nil {
 		return unconfirmed(err)
 	}
 	return l.check.atEnd(ctx, now.Identity, res)
 }
 
-// unconfirmed returns the error of a read of the registry as ErrUnconfirmed: it is not known
-// whether the load is complete. The error of a load that was cancelled meanwhile stays as it is.
+// unconfirmed wraps the error of a read of the registry in ErrUnconfirmed: it is unknown
+// whether the load is complete. The error of a load cancelled in the meantime stays unchanged.
 func unconfirmed(err error) error {
 	if failure.Of(err) == failure.Refused {
 		return err
@@ -143,8 +142,8 @@ func unconfirmed(err error) error {
 	return fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 }
 
-// remember records the size of chunks and number of workers that a run settled on, where they
-// differ from those that it began with.
+// remember records the run's final size of chunks and number of workers, if they differ from
+// the initial ones.
 func (l *Load) remember(ctx context.Context, res loader.Result) error {
 	if !l.record.kept() || !l.tunes || res.Chunks == 0 || res.RowsPerChunk == l.Plan.RowsPerChunk && res.Workers == l.Workers.Start {
 		return nil
@@ -159,7 +158,7 @@ func (l *Load) remember(ctx context.Context, res loader.Result) error {
 		workers = fmt.Sprintf(" and %d workers", res.Workers)
 	}
 	if err := l.record.registry.SaveTuning(ctx, t); err != nil {
-		// The rows are in. The next load begins from the plan again.
+		// The rows are committed. The next load starts from the plan again.
 		l.settings.note(server.Reason(err))
 		return nil
 	}
@@ -167,7 +166,7 @@ func (l *Load) remember(ctx context.Context, res loader.Result) error {
 	return nil
 }
 
-// restoreIndexes makes the indexes again that the load has deferred.
+// restoreIndexes creates the load's deferred indexes again.
 func (l *Load) restoreIndexes(ctx context.Context, _ loader.Result) error {
 	if !l.record.kept() {
 		return nil
@@ -175,10 +174,9 @@ func (l *Load) restoreIndexes(ctx context.Context, _ loader.Result) error {
 	return l.record.deferral(l.srv, l.pool).Restore(ctx, l.settings.note)
 }
 
-// confirm makes sure that the standbys that the server waits for have all commits of the load.
-// The last release of a lease is behind all other commits in the order of the log: when the
-// server waited for it, all are confirmed. A run that had nothing to load, and a run without a
-// registry, have no such release.
+// confirm makes sure that all synchronous standbys have the commits of the load. The last
+// release of a lease follows all other commits in the log: if the server waited for it, all are
+// confirmed. A run with nothing to load, and a run without a registry, have no such release.
 func (l *Load) confirm(ctx context.Context, res loader.Result) error {
 	if l.srv.Product != server.PostgreSQL {
 		return nil
@@ -193,8 +191,9 @@ func (l *Load) confirm(ctx context.Context, res loader.Result) error {
 	return err
 }
 
-// Verify compares every row of a complete load with the table. observe, when not nil, is told the
-// number of positions compared so far, by several goroutines at once. The load needs a record.
+// Verify compares every row of a complete load with the table. observe, if not nil, gets the
+// number of positions compared so far; several goroutines call it at once. The load needs a
+// record.
 func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) {
 	rec, err := l.record.registry.Get(ctx, l.ID)
 	if err != nil {
@@ -209,10 +208,10 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 	return l.verifier.All(ctx, observe)
 }
 
-// A Report says how the rows in the table compare with those of the dataset.
+// A Report compares the table's rows with the dataset's.
 type Report = verify.Report
 
-// ErrIncomplete is wrapped by Verify's error when the load is not complete yet.
+// Verify's error wraps ErrIncomplete if the load is not complete yet.
 var ErrIncomplete = failure.New(failure.Unconfirmed, "the load is not complete")
 
 // Rejects returns the number of rejected records of the load.
@@ -229,8 +228,8 @@ func (l *Load) EachReject(ctx context.Context, f func(rows.Reject) error) error 
 	return l.record.registry.EachReject(ctx, l.ID, f)
 }
 
-// Handoff says how the server reaches the rows of a load by IMPORT, for people; empty of
-// others.
+// Handoff describes, for messages, how the server reaches the rows of a load by IMPORT; empty
+// for other loads.
 func (l *Load) Handoff() string {
 	s := l.record.spec.Import
 	if s == nil {

@@ -13,11 +13,11 @@ import (
 	"bulkload/loader/server"
 )
 
-// ErrDropped: the load put no row in, and the table that was made for it is dropped again. The
+// ErrDropped: the load committed no row, and the table created for it was dropped again. The
 // load is cancelled.
 var ErrDropped = errors.New("no row is in, and the table that was made for the load is dropped again")
 
-// A droppedError is why a load failed whose table is dropped again.
+// A droppedError is the error of a load whose table was dropped again.
 type droppedError struct{ err error }
 
 func (e *droppedError) Error() string { return fmt.Sprintf("%v; %v", e.err, ErrDropped) }
@@ -27,7 +27,7 @@ func (e *droppedError) Unwrap() []error { return []error{e.err, ErrDropped} }
 // ErrorKind implements failure.Kinded.
 func (e *droppedError) ErrorKind() failure.Kind { return kindOf(e.err) }
 
-// kindOf returns the kind of an error, judged or not.
+// kindOf returns the kind of an error, also of a database error without a kind.
 func kindOf(err error) failure.Kind {
 	if k := failure.Of(err); k != failure.None {
 		return k
@@ -38,13 +38,12 @@ func kindOf(err error) failure.Kind {
 	return failure.None
 }
 
-// dropTimeout bounds the end of a load whose table is dropped again.
+// dropTimeout bounds the cleanup that drops a table again.
 const dropTimeout = 20 * time.Second
 
-// unmake drops the table that the load made where it failed, for a reason that a resume does
-// not mend, before it put a row in: the next attempt is to find the table missing again. The
-// table is dropped only while it is empty, still the one that was made, and no other load's. It
-// returns why the load failed.
+// unmake drops a table that a failed load created, if no row was committed and a resume cannot
+// help: the next attempt should find the table missing again. It drops the table only if it is
+// empty, still the created one, and used by no other load. It returns the load's error.
 func (r *record) unmake(ctx context.Context, srv *server.Server, pool *pgxpool.Pool, table *server.Table, err error) error {
 	if r.spec.Made == 0 || table == nil || err == nil {
 		return err
@@ -67,7 +66,8 @@ func (r *record) unmake(ctx context.Context, srv *server.Server, pool *pgxpool.P
 	case kept && srv.Product == server.PostgreSQL:
 		dropped, failed = r.registry.CancelUnused(ctx, r.load, drop)
 	case kept:
-		// CockroachDB drops nothing in a transaction that has locked a row: the load ends first.
+		// CockroachDB cannot drop a table in a transaction that has locked a row: the load ends
+		// first.
 		dropped, failed = r.registry.CancelUnused(ctx, r.load, func(ctx context.Context, tx pgx.Tx) (bool, error) { return isEmpty(ctx, tx, name, r.spec.Made) })
 	}
 	if failed == nil && dropped == kept && !(kept && srv.Product == server.PostgreSQL) {
@@ -77,13 +77,13 @@ func (r *record) unmake(ctx context.Context, srv *server.Server, pool *pgxpool.P
 		})
 	}
 	if failed != nil || !dropped {
-		return err // the table stays, as one that somebody else made would
+		return err // the table stays, like a table that someone else created
 	}
 	r.spec.Made = 0
 	return &droppedError{err}
 }
 
-// dropEmpty drops a table, if it is the one with that OID, and empty.
+// dropEmpty drops a table if it is empty and has the given OID.
 func dropEmpty(ctx context.Context, tx pgx.Tx, product server.Product, name string, oid uint32) (bool, error) {
 	if product == server.PostgreSQL {
 		if _, err := tx.Exec(ctx, "LOCK TABLE "+name+" IN ACCESS EXCLUSIVE MODE NOWAIT"); err != nil {
@@ -97,7 +97,7 @@ func dropEmpty(ctx context.Context, tx pgx.Tx, product server.Product, name stri
 	return err == nil, err
 }
 
-// isEmpty reports whether a table is the one with that OID, and empty.
+// isEmpty reports whether a table is empty and has the given OID.
 func isEmpty(ctx context.Context, tx pgx.Tx, name string, oid uint32) (ok bool, err error) {
 	err = tx.QueryRow(ctx, "SELECT $1::TEXT::REGCLASS::OID::INT8 = $2::INT8 AND NOT EXISTS (SELECT 1 FROM "+name+" LIMIT 1)", name, int64(oid)).Scan(&ok)
 	return ok, err

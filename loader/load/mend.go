@@ -10,8 +10,8 @@ import (
 	"bulkload/loader/registry"
 )
 
-// reopen finds out whether what a recorded load reads is still the same. What the flags of this
-// run say otherwise is recorded: what one run rejects is rejected for all.
+// reopen checks that the input of a recorded load is unchanged. Flags of this run that differ
+// from the record are recorded: the same rejects apply to all runs.
 func (o *opening) reopen(ctx context.Context) error {
 	err := o.dataset.Reopen(ctx, o.forDataset())
 	if err != nil {
@@ -27,8 +27,8 @@ func (o *opening) reopen(ctx context.Context) error {
 	return err
 }
 
-// mend goes on with a file that was changed since the load began, which is why, if all that is
-// in of the load stands in it unchanged. The record then says where.
+// mend resumes the load with a changed file, if the file still has all committed chunks
+// unchanged; why is the detected change. The record then has their new positions.
 func (o *opening) mend(ctx context.Context, why error) error {
 	r := o.record
 	m, ok := o.dataset.(dataset.Mender)

@@ -14,14 +14,14 @@ import (
 	"bulkload/loader/server"
 )
 
-// slowRows is the number of rows from which on IMPORT is the default where chunks are slow. A
-// job itself takes about half a second, and statistics are gathered after it. Measured on 21.1
-// with two cores: chunks with ledger rows or secondary indexes load 25 000 to 90 000 rows/s; for
-// 100 000 accounts IMPORT takes 0.7 s, and chunks take 1.7 s.
+// slowRows is the minimum number of rows for which IMPORT is the default where chunks are slow.
+// A job itself takes about half a second, and statistics are gathered after it. Measured on
+// 21.1 with two cores: chunks with ledger rows or secondary indexes load 25 000 to 90 000
+// rows/s; for 100 000 accounts IMPORT takes 0.7 s, and chunks take 1.7 s.
 const slowRows = 100_000
 
-// minRows is the number of rows from which on IMPORT is the default of this load: any number
-// where loader bench found IMPORT the fastest.
+// minRows is the minimum number of rows for which IMPORT is this load's default: any number if
+// loader bench found IMPORT the fastest.
 func (o *opening) minRows() int64 {
 	if o.byImport {
 		return 1
@@ -33,8 +33,8 @@ func (o *opening) minRows() int64 {
 	return slowRows
 }
 
-// chooseImport decides whether IMPORT loads the rows: where the user asks for it, or by default
-// where it is faster and the table is empty.
+// chooseImport decides whether IMPORT loads the rows: if the user asks for it, or by default if
+// it is faster and the table is empty.
 func (o *opening) chooseImport(ctx context.Context) error {
 	asked := o.req.Method == Import
 	switch {
@@ -67,7 +67,8 @@ func (o *opening) chooseImport(ctx context.Context) error {
 	return nil
 }
 
-// inChunks leaves IMPORT, which is an error where the user asks for it. err is passed on.
+// inChunks chooses chunks in place of IMPORT. It returns an error if the user asked for IMPORT,
+// and passes err on.
 func (o *opening) inChunks(why string, err error) error {
 	switch {
 	case err != nil:
@@ -112,7 +113,7 @@ func (o *opening) refuseImport(ctx context.Context) (string, error) {
 	return importer.Refuses(ctx, o.pool, o.srv.Info, o.table)
 }
 
-// nameURLs notes the URLs that the server reads. It returns why it cannot read them.
+// nameURLs records the URLs that the server reads. It returns why the server cannot read them.
 func (o *opening) nameURLs(ctx context.Context, s *importer.State) (why string, err error) {
 	for _, f := range o.req.ImportOptions.Files {
 		if err := importer.CheckURL(f); err != nil {
@@ -132,8 +133,8 @@ func (o *opening) nameURLs(ctx context.Context, s *importer.State) (why string, 
 // documentation advises against files much above 15 MB.
 const partBytes = 32 << 20
 
-// openImport begins to serve the rows where the server reads from here, and decides the files
-// and batches of a new load.
+// openImport starts the file server if the server reads from this process, and decides the
+// files and batches of a new load.
 func (o *opening) openImport(ctx context.Context) error {
 	s := o.imported
 	if s == nil {
@@ -143,7 +144,7 @@ func (o *opening) openImport(ctx context.Context) error {
 		s.Streams = 1
 		if n, ok := importer.Nodes(ctx, o.pool); ok {
 			s.Streams = n
-		} else if s.Mode != importer.URLs { // where it is the number of files that are there
+		} else if s.Mode != importer.URLs { // for URLs it is the number of existing files
 			s.Streams = importer.UncountedStreams
 			o.tell(fmt.Sprintf("the number of nodes is not readable: %d streams; --streams sets another number, one a node is best", s.Streams))
 		}
@@ -168,8 +169,8 @@ func (o *opening) openImport(ctx context.Context) error {
 			group = importer.DefaultBatchBytes
 		}
 		part, group = part/m.RowBytes, max(group/m.RowBytes, 1)
-		// Several jobs are not all or nothing, and a later job must not collide with the
-		// rows of an earlier one.
+		// Several jobs are not atomic, and a later job must not collide with the rows of an
+		// earlier one.
 		if group < positions && m.OwnKeys {
 			s.Batch = group
 		}
@@ -186,8 +187,8 @@ func (o *opening) openImport(ctx context.Context) error {
 	return nil
 }
 
-// attach finds the running job of an earlier run of a resumed load, which has the table
-// offline, and serves the files at the address that the job reads from.
+// attach finds the running job of a resumed load's earlier run, which keeps the table offline,
+// and serves the files at the job's address.
 func (o *opening) attach(ctx context.Context) error {
 	s := o.record.spec.Import
 	o.imported = s
@@ -198,7 +199,7 @@ func (o *opening) attach(ctx context.Context) error {
 		return fmt.Errorf("load %s: %w: the queries of its URLs may hold credentials and are not kept; name them again with --handoff", o.record.load, dataset.ErrOnce)
 	}
 	if s.Mode == importer.Serve && s.Addr != "" {
-		// At the same address, which a running job reads from.
+		// The running job reads from this very address.
 		srv, err := serve.Listen(s.Addr, "", o.req.ImportOptions.CertFile, o.req.ImportOptions.KeyFile, s.Secret)
 		if err != nil {
 			// Another run may serve there. If none does, the job fails and a new one begins.

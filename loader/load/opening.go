@@ -17,56 +17,56 @@ import (
 	"bulkload/loader/server"
 )
 
-// A purpose is what a load is opened for.
+// A purpose is the reason for opening a load.
 type purpose uint8
 
 // The purposes, as a set of bits.
 const (
 	toCreate  purpose = 1 << iota // a new load
-	toResume                      // to go on with a recorded load, or to verify it
-	toPreview                     // a new load that is only planned: nothing is written
+	toResume                      // to resume or verify a recorded load
+	toPreview                     // to plan a new load: nothing is written
 	toAll     = toCreate | toResume | toPreview
 )
 
-// An opening becomes a Load, step by step. What a flag says, what the record of a resumed load
-// says and what is automatic meet here and nowhere else; req is never changed.
+// An opening becomes a Load, step by step. It alone combines flags, the record of a resumed
+// load, and automatic choices; req never changes.
 type opening struct {
 	purpose purpose
 	req     Request
 	srv     *server.Server
-	// missing, of a preview, names a database that is not there yet.
+	// missing, of a preview, names a database that does not exist yet.
 	missing string
 
 	dataset  dataset.Dataset
 	table    *server.Table
-	ddl      string // of a preview: the statement that would make the table
+	ddl      string // of a preview: the CREATE TABLE statement of a missing table
 	pool     *pgxpool.Pool
 	sessions *server.Watch
 	record   *record
-	entered  bool // the registry has the record of a new load
+	entered  bool // the registry has a new load's record
 	state    registry.State
 	check    *tableCheck
-	// deferred is what makes the secondary indexes again that are dropped.
+	// deferred are the secondary indexes to drop, with the statements that create them again.
 	deferred []server.Remake
 
-	tuned    registry.Tuning // what the registry recommends for chunks; zero is nothing
-	byImport bool            // loader bench found IMPORT the best for this table
-	choice   dataset.Choice  // what was chosen; Method may be Import
-	imported *importer.State // nil: the rows go in chunks
-	serving  *serve.Server   // where the server reads from, if it does
-	attached bool            // the job of an earlier run has the table offline
+	tuned    registry.Tuning // the registry's recommendation for chunks; zero is none
+	byImport bool            // loader bench found IMPORT the fastest for this table
+	choice   dataset.Choice  // the final choice; Method may be Import
+	imported *importer.State // nil: the rows are loaded in chunks
+	serving  *serve.Server   // the file server that the server reads from, or nil
+	attached bool            // an earlier run's job keeps the table offline
 	plan     chunker.Plan
 	notes    []string
-	guesses  []string // about the input, on which values depend
+	guesses  []string // about the input; values depend on them
 }
 
 // tell adds a note for the user before the first row.
 func (o *opening) tell(text string) { o.notes = append(o.notes, text) }
 
-// guess adds what was guessed about the input.
+// guess adds a guess about the input.
 func (o *opening) guess(text string) { o.guesses = append(o.guesses, text) }
 
-// forDataset returns what the dataset may use.
+// forDataset returns the parts of the opening that the dataset may use.
 func (o *opening) forDataset() *dataset.Opening {
 	d := &dataset.Opening{
 		DB: o.pool, Info: o.srv.Info, Table: o.table, Stop: o.req.Stop, Note: o.tell, Guess: o.guess, AnyTime: o.req.AnyTime, Workers: o.req.Workers,
@@ -82,12 +82,12 @@ func (o *opening) forDataset() *dataset.Opening {
 	return d
 }
 
-// asked returns how chunks are committed and how they travel, as far as that is said: by the
-// record of a resumed load, by a flag or, where recalled says so, by what loader bench found.
+// asked returns the requested commit mode and method: from the record of a resumed load, from
+// flags or, if recalled is set, from the result of loader bench.
 func (o *opening) asked() (c dataset.Choice, recalled bool) {
 	c = dataset.Choice{Mode: o.req.CommitMode, Method: o.req.Method}
 	if c.Method == Import {
-		c.Method = "" // chunks, where IMPORT does not take the rows or is only planned
+		c.Method = "" // for chunks: IMPORT may refuse the rows, or only be planned
 	}
 	if o.purpose == toResume {
 		c.Mode = o.record.spec.CommitMode
@@ -121,10 +121,10 @@ func (o *opening) connect(ctx context.Context) error {
 	return err
 }
 
-// ready returns the number of sessions that are made at once: one for the opening and then the
-// first worker, and one for a second worker where the load has several chunks. Others are made
-// when a worker needs them. PostgreSQL makes a process for each session, which takes longer than
-// the rows of a small load.
+// ready returns the number of sessions opened at the start: one for the opening and then the
+// first worker, and one for a second worker if the load has several chunks. Others are opened
+// when a worker needs them. PostgreSQL starts a process for each session, which takes longer
+// than loading the rows of a small load.
 func (o *opening) ready() int {
 	if o.dataset == nil {
 		return 1 // a resumed load may have few rows left
@@ -135,13 +135,13 @@ func (o *opening) ready() int {
 	return 2
 }
 
-// restoreSession gives the sessions of a resumed load the settings that it began with. The
-// settings decide the meaning of a time without a zone, and of a date's numbers.
+// restoreSession gives a resumed load's sessions the settings of its first run. They decide the
+// meaning of a time without a zone, and of a date's numbers.
 func (o *opening) restoreSession(ctx context.Context) error {
 	was, now := o.record.spec.Session, o.sessions.Settings()
 	switch {
 	case was == nil:
-		if o.dataset.Facts().Texts { // numbers have one meaning
+		if o.dataset.Facts().Texts { // numbers are unambiguous
 			o.tell(fmt.Sprintf("this load was begun by a version that did not record its session's settings; it goes on with time zone %s and date style %s, which must be those that it began with", now["timezone"], now["datestyle"]))
 		}
 		return nil
@@ -169,7 +169,7 @@ func (o *opening) tableName() (pgx.Identifier, error) {
 	return id, nil
 }
 
-// close releases everything that a failed opening holds.
+// close releases the resources of a failed opening.
 func (o *opening) close() {
 	if o.serving != nil {
 		o.serving.Close()

@@ -14,7 +14,7 @@ import (
 	"bulkload/loader/verify"
 )
 
-// options returns how the load's chunks are committed.
+// options returns the options for committing the load's chunks.
 func (o *opening) options() commit.Options {
 	c := o.dataset.Options()
 	c.Table, c.Load, c.Run = o.table.Name, o.record.load, o.record.run
@@ -24,7 +24,7 @@ func (o *opening) options() commit.Options {
 	return c
 }
 
-// join makes the Load of what the steps before have found and decided.
+// join makes the Load from the results of the other steps.
 func (o *opening) join(ctx context.Context) (*Load, error) {
 	r := o.record
 	var counted func(context.Context) (rejected, read int64, err error)
@@ -73,7 +73,7 @@ func (o *opening) join(ctx context.Context) (*Load, error) {
 	return l, nil
 }
 
-// job returns what loads the rows in chunks.
+// job returns the loader.Job for a load in chunks.
 func (o *opening) job(l *Load) *loader.Job {
 	s, r := &l.settings, o.record
 	job := &loader.Job{
@@ -98,7 +98,7 @@ func (o *opening) job(l *Load) *loader.Job {
 	return job
 }
 
-// importRunner returns what loads the rows by IMPORT.
+// importRunner returns the runner for a load by IMPORT.
 func (o *opening) importRunner(l *Load) *importer.Runner {
 	s, r := &l.settings, o.record
 	run := &importer.Runner{
@@ -123,7 +123,7 @@ func (o *opening) importRunner(l *Load) *importer.Runner {
 		run.Input.CSV = m.Options(o.imported.Skip)
 	}
 	if !r.kept() {
-		run.ID = r.run // a load without a record has no id of its own
+		run.ID = r.run // a load without a record has only the run's id
 		return run
 	}
 	q := r.registry.Queue(r.load, r.run)
@@ -135,7 +135,7 @@ func (o *opening) importRunner(l *Load) *importer.Runner {
 	return run
 }
 
-// countKeys counts the rows of the table that have keys of a range.
+// countKeys counts the rows of the table with keys in a range.
 func (o *opening) countKeys(ctx context.Context, r chunker.Range) (n int64, err error) {
 	key := pgx.Identifier{o.dataset.Options().Key}.Sanitize()
 	err = o.pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE %s >= $1 AND %s < $2", o.table.Name.Sanitize(), key, key), r.First, r.End).Scan(&n)
@@ -145,10 +145,10 @@ func (o *opening) countKeys(ctx context.Context, r chunker.Range) (n int64, err 
 	return n, err
 }
 
-// firstRepeat says which record of the load is the first whose key an earlier one has; empty
-// where there is none, or where the server makes the keys.
+// firstRepeat names the first record with the key of an earlier one; empty if there is none, or
+// if the server makes the keys.
 func (o *opening) firstRepeat(ctx context.Context, v verify.Verifier) (string, error) {
-	if o.attached { // the job had the table offline
+	if o.attached { // the job kept the table offline
 		t, err := server.Describe(ctx, o.pool, o.srv.Info, o.table.Name)
 		if err != nil {
 			return "", err

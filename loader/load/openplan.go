@@ -12,7 +12,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// workers returns the workers of the run.
+// workers returns the number of workers of the run.
 func (o *opening) workers() WorkerCount {
 	switch near := min(max(runtime.NumCPU(), minWorkers), nearWorkers); {
 	case o.dataset.Ordered() != "":
@@ -32,8 +32,8 @@ func (o *opening) workers() WorkerCount {
 }
 
 // recall reads the best settings that an earlier load or loader bench found for the table. They
-// are the defaults of settings without a flag. A preview has none where the user may not read
-// the registry.
+// are the defaults of settings without a flag. A preview does without them if the user may not
+// read the registry.
 func (o *opening) recall(ctx context.Context) error {
 	if !o.record.kept() || o.imported != nil || o.req.Chunk != 0 {
 		return nil
@@ -46,9 +46,9 @@ func (o *opening) recall(ctx context.Context) error {
 	case err != nil || !found:
 		return err
 	case asked.Mode != "" && t.CommitMode != "" && string(asked.Mode) != t.CommitMode, o.req.Method != "" && t.Method != "" && string(o.req.Method) != t.Method:
-		return nil // found for another way of loading
+		return nil // measured for another commit mode or method
 	case t.Method == string(Import):
-		// For chunks nothing is known.
+		// Nothing is known for chunks.
 		o.byImport = o.req.Method == ""
 		return nil
 	}
@@ -64,13 +64,13 @@ func (o *opening) recall(ctx context.Context) error {
 	return nil
 }
 
-// unread notes that the settings of earlier loads cannot be read.
+// unread notes that the settings of earlier loads are unreadable.
 func (o *opening) unread(err error) {
 	o.tell("what earlier loads of this table settled on cannot be read: " + server.Reason(err))
 }
 
-// choose decides how chunks are committed and how they travel. A load by IMPORT has no chunks,
-// but its preview shows them.
+// choose decides how chunks are committed and sent. A load by IMPORT has no chunks, but its
+// preview shows them.
 func (o *opening) choose(ctx context.Context) error {
 	if o.imported != nil && o.purpose != toPreview {
 		o.choice.Method = Import
@@ -82,7 +82,7 @@ func (o *opening) choose(ctx context.Context) error {
 	return err
 }
 
-// committed returns the commit mode and method of the committer. Of a load by IMPORT the
+// committed returns the commit mode and method of the committer. In a load by IMPORT, the
 // committer only compares rows.
 func (o *opening) committed() (commit.Mode, commit.Method) {
 	if o.choice.Method == Import {
@@ -103,7 +103,7 @@ func (o *opening) makePlan(ctx context.Context) error {
 	}
 	chunk := o.req.Chunk
 	if chunk == 0 && o.tuned.Origin == registry.ByBench {
-		chunk = o.tuned.Chunk // measured, so that no advice is above it
+		chunk = o.tuned.Chunk // measured: advice must not exceed it
 	}
 	var err error
 	if o.plan, err = o.planFor(chunk, o.preferred(), o.cost(o.table.Keys), limits); err != nil {
@@ -118,7 +118,7 @@ func (o *opening) planFor(chunk, preferred int64, cost chunker.Cost, limits chun
 	return chunker.MakePlan(o.dataset.Size().Rows, chunk, preferred, o.dataset.RecordBytes(), cost, limits)
 }
 
-// preferred returns the rows of a chunk where no limit is near.
+// preferred returns the rows of a chunk where no limit applies.
 func (o *opening) preferred() int64 {
 	if o.tuned.Chunk > 0 {
 		return o.tuned.Chunk
@@ -131,15 +131,15 @@ func (o *opening) cost(keys keysize.Schema) chunker.Cost {
 	return o.dataset.Cost(keys.Cost(o.dataset.RowInfo()))
 }
 
-// limits reads the server's limits, as far as the user may.
+// limits reads those of the server's limits that the user may read.
 func (o *opening) limits(ctx context.Context) chunker.Limits {
 	ctx, cancel := context.WithTimeout(ctx, server.ConnectTimeout)
 	defer cancel()
 	return server.Limits(ctx, o.pool, o.srv.Info)
 }
 
-// maxRows returns the number of rows to which chunks may grow: that of the plan by default, also
-// where an earlier load settled on fewer.
+// maxRows returns the number of rows to which chunks may grow; zero is the plan's. Where an
+// earlier load settled on fewer rows, chunks may still grow to the automatic plan's.
 func (o *opening) maxRows() int64 {
 	if o.tuned.Origin != registry.ByRun {
 		return 0
@@ -151,7 +151,7 @@ func (o *opening) maxRows() int64 {
 	return p.RowsPerChunk
 }
 
-// maxMessage returns the bytes of rows that a message may carry; zero is any number.
+// maxMessage returns the maximum bytes of rows in a message; zero is any number.
 func (o *opening) maxMessage() int64 {
 	for _, limit := range o.plan.Limits {
 		if limit.Unit == chunker.MessageBytes && limit.Max > commit.FixedMessageBytes {

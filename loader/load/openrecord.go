@@ -11,8 +11,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// openRegistry opens the registry. A new load makes it where it is missing, and a preview does
-// without where there is none or the user may not read it.
+// openRegistry opens the registry. A new load creates a missing registry. A preview does
+// without it if it is missing or the user may not read it.
 func (o *opening) openRegistry(ctx context.Context) error {
 	get := registry.Open
 	switch {
@@ -32,7 +32,7 @@ func (o *opening) openRegistry(ctx context.Context) error {
 		}
 		return err
 	}
-	// Its calls end as chunks do.
+	// Registry calls have the time limits of chunks.
 	if o.req.RetryFor > 0 {
 		r.RetryFor = o.req.RetryFor
 	}
@@ -46,7 +46,7 @@ func (o *opening) openRegistry(ctx context.Context) error {
 	return nil
 }
 
-// readRecord reads the record of a load that is resumed, and opens its dataset.
+// readRecord reads the record of a resumed load, and opens its dataset.
 func (o *opening) readRecord(ctx context.Context) error {
 	id := o.record.load
 	rec, err := o.record.registry.Get(ctx, id)
@@ -69,18 +69,18 @@ func (o *opening) readRecord(ctx context.Context) error {
 	case by != "" && by != Import && imported:
 		return dataset.Contradict("load %s was begun by IMPORT and goes on by it: it does not go with --via %s", id, by)
 	case !imported && o.req.CommitMode != "" && o.req.CommitMode != mode:
-		// The ledger does not have the rows of statements.
+		// Rows committed by statement are not in the ledger.
 		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", id, mode)}
 	}
 	return o.restoreSession(ctx)
 }
 
-// reserve makes sure that no row of others has a key of a new load.
+// reserve makes sure that no existing row has a key of a new load.
 func (o *opening) reserve(ctx context.Context) error {
 	return o.dataset.Reserve(ctx, o.forDataset())
 }
 
-// enter records a new load. An opening that fails afterwards is undone; see undo.
+// enter records a new load. undo reverts it if a later step fails.
 func (o *opening) enter(ctx context.Context) error {
 	r := o.record
 	r.spec.Table, r.spec.InOrder, r.spec.Empty = o.table.Name, o.req.InOrder, o.table.Empty
@@ -104,10 +104,10 @@ func (o *opening) enter(ctx context.Context) error {
 	return nil
 }
 
-// undo removes the record of a load whose opening failed, for no row is in, and makes dropped
-// indexes again. It returns cause. Where the server is unreachable, the returned error says how
-// the user makes the indexes again, and server.RetryOpening does not retry it: another attempt would
-// find a table without indexes and not know of them.
+// undo removes the record of a load whose opening failed, since no row is committed, and
+// creates dropped indexes again. It returns cause. If the server is unreachable, the returned
+// error says how the user creates the indexes again, and server.RetryOpening does not retry it:
+// another attempt would find a table without indexes and not know of them.
 func (o *opening) undo(ctx context.Context, cause error) error {
 	if !o.entered {
 		return cause
@@ -121,8 +121,8 @@ func (o *opening) undo(ctx context.Context, cause error) error {
 }
 
 func (o *opening) takeBack(ctx context.Context) error {
-	// A DROP INDEX of a broken connection may still arrive: all sessions of the load are ended
-	// before the indexes are read.
+	// A DROP INDEX of a broken connection may still arrive: end all sessions of the load before
+	// reading the indexes.
 	server.ClosePool(o.pool)
 	pool, err := restorePool(ctx, o.srv, o.record)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// inspect looks at the input. The input of a resumed load must not have changed.
+// inspect inspects the input. The input of a resumed load must not have changed.
 func (o *opening) inspect(ctx context.Context) error {
 	if o.purpose != toResume {
 		return o.dataset.Inspect(ctx, o.forDataset())
@@ -26,8 +26,8 @@ func (o *opening) inspect(ctx context.Context) error {
 	return nil
 }
 
-// waitOnline waits for the end of a job of another run, which has the table offline. The error
-// says that it is none of that.
+// waitOnline waits until the table is online again after another run's job, at most retryFor.
+// The error says why the table cannot be read.
 func (o *opening) waitOnline(ctx context.Context) error {
 	ctx, done := loader.WithStop(ctx, o.req.Stop)
 	defer done()
@@ -41,7 +41,7 @@ func (o *opening) waitOnline(ctx context.Context) error {
 func (o *opening) findTable(ctx context.Context) error {
 	var err error
 	switch {
-	case o.attached: // it cannot be described before the job has ended
+	case o.attached: // the table cannot be described before the job has ended
 		o.table = &server.Table{Name: o.record.spec.Table}
 		return nil
 	case o.purpose == toResume:
@@ -83,7 +83,7 @@ func (o *opening) findTable(ctx context.Context) error {
 	if err := server.CreateIfMissing(ctx, o.pool, "table", name.Sanitize(), ddl); err != nil {
 		return err
 	}
-	if o.dataset.Facts().Table == "" { // not the tutorial's
+	if o.dataset.Facts().Table == "" { // a table outside the tutorial
 		o.tell("table created: " + ddl)
 	}
 	o.table, err = server.DescribeCreated(ctx, o.pool, o.srv.Info, name)
@@ -93,8 +93,8 @@ func (o *opening) findTable(ctx context.Context) error {
 	return err
 }
 
-// otherCase returns the name, as --table takes it, of a table that is called as name is but for
-// the case of letters; empty where there is none, or more than one.
+// otherCase returns the table name, as --table takes it, that differs from name only in case;
+// empty if there is none, or more than one.
 func otherCase(ctx context.Context, db *pgxpool.Pool, name pgx.Identifier) string {
 	schema := ""
 	if len(name) > 1 {
@@ -104,12 +104,12 @@ func otherCase(ctx context.Context, db *pgxpool.Pool, name pgx.Identifier) strin
 	if err := db.QueryRow(ctx, `SELECT array_agg(quote_ident(c.relname)) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = lower($1) AND n.nspname = CASE $2 WHEN '' THEN current_schema() ELSE $2 END`,
 		name[len(name)-1], schema).Scan(&other); err != nil || len(other) != 1 {
-		return "" // a hint, and no reason to fail
+		return "" // only a hint: no reason to fail
 	}
 	return other[0]
 }
 
-// asTableError makes a *TableError of a name that is no table's.
+// asTableError makes a *TableError of the error for an unknown table name.
 func asTableError(err error) error {
 	var target *server.TargetError
 	if errors.As(err, &target) {
@@ -118,10 +118,10 @@ func asTableError(err error) error {
 	return err
 }
 
-// fit lets the dataset decide which value goes to which column.
+// fit lets the dataset map its values to columns.
 func (o *opening) fit(ctx context.Context) error { return o.dataset.Fit(ctx, o.forDataset()) }
 
-// identify notes the identity of the table. A load is not resumed into another table.
+// identify records the identity of the table. A load cannot be resumed into another table.
 func (o *opening) identify(ctx context.Context) error {
 	o.check = &tableCheck{record: o.record, table: o.table}
 	switch {
@@ -136,7 +136,7 @@ func (o *opening) identify(ctx context.Context) error {
 	return nil
 }
 
-// findIndexes finds the secondary indexes to drop. The plan is made for the table without them.
+// findIndexes finds the secondary indexes to drop. The plan is for the table without them.
 func (o *opening) findIndexes(ctx context.Context) error {
 	if o.req.Indexes != DeferIndexes || o.imported != nil {
 		return nil
@@ -156,8 +156,8 @@ func (o *opening) findIndexes(ctx context.Context) error {
 	return nil
 }
 
-// dropIndexes drops the secondary indexes. The statements that make them again are recorded
-// first.
+// dropIndexes drops the secondary indexes. It first records the statements that create them
+// again.
 func (o *opening) dropIndexes(ctx context.Context) error {
 	if len(o.deferred) == 0 {
 		return nil

@@ -15,54 +15,54 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Preview says what a load would do and why, without doing it.
+// A Preview describes a load and the reasons of its plan, without running it.
 type Preview struct {
 	Server    string `json:"server"`
 	Database  string `json:"database"`
 	Table     string `json:"table"`
-	Create    string `json:"create,omitempty"` // the statement that would make the table
+	Create    string `json:"create,omitempty"` // the CREATE TABLE statement of a missing table
 	Empty     bool   `json:"empty"`
-	Estimated int64  `json:"estimated_rows"` // by the server's statistics; -1 is unknown
+	Estimated int64  `json:"estimated_rows"` // from the server's statistics; -1 is unknown
 
 	Kind         string        `json:"what"`
 	Rows         int64         `json:"rows"`
 	RowsPerChunk int64         `json:"rows_per_chunk"`
 	Chunks       int64         `json:"chunks"`
 	Workers      int           `json:"workers"`
-	MaxWorkers   int           `json:"workers_most"` // that a longer run may try
+	MaxWorkers   int           `json:"workers_most"` // the maximum that a longer run may try
 	WorkersWhy   string        `json:"workers_why"`
 	CommitMode   commit.Mode   `json:"commit"`
 	Method       commit.Method `json:"via"`
-	Statement    string        `json:"statement"` // that carries a chunk's rows
+	Statement    string        `json:"statement"` // the statement that sends a chunk's rows
 	LimitedBy    string        `json:"binds"`     // the limit that decided, or why none did
 
 	Indexes []IndexPreview `json:"indexes"`
-	// Deferred are the statements that would make indexes again after the load.
+	// Deferred are the statements that create indexes again after the load.
 	Deferred []string       `json:"deferred,omitempty"`
 	Limits   []LimitPreview `json:"limits"`
-	// Exact says that the bytes of key are exact, not a bound.
+	// Exact says that the bytes of keys are exact, not an upper bound.
 	Exact bool     `json:"exact"`
 	Notes []string `json:"notes"`
-	// Files is how files are read; nil where rows are generated.
+	// Files describes how files are read; nil for generated rows.
 	Files *dataset.Reading `json:"files,omitempty"`
 }
 
-// An IndexPreview is what one row adds to an index, and what the plan would be without
-// that index.
+// An IndexPreview shows the size of one row's entries in an index, and the plan without that
+// index.
 type IndexPreview struct {
 	Name     string `json:"name"`
 	Primary  bool   `json:"primary"`
 	KeyBytes int64  `json:"key_bytes_per_row"` // over all its key-value pairs; zero on PostgreSQL
 	KVs      int64  `json:"kvs_per_row"`
 	Exact    bool   `json:"exact"`
-	// WithoutRows is the number of rows per chunk without the index, zero for the
-	// primary one.
+	// RowsPerChunkWithout is the number of rows per chunk without the index; zero for the
+	// primary index.
 	RowsPerChunkWithout int64 `json:"rows_per_chunk_without,omitempty"`
-	// MaxRowsWithout is the most rows that the clamping limits would then allow.
+	// MaxRowsWithout is the maximum that the clamping limits would allow without the index.
 	MaxRowsWithout int64 `json:"most_rows_without,omitempty"`
 }
 
-// A LimitPreview is a limit and how much of it a chunk uses.
+// A LimitPreview is a limit and a chunk's use of it.
 type LimitPreview struct {
 	Name    string  `json:"name"`
 	Unit    string  `json:"unit"`
@@ -71,12 +71,12 @@ type LimitPreview struct {
 	Soft    bool    `json:"advice"`
 	Uses    int64   `json:"chunk_uses"`
 	Share   float64 `json:"share"`     // Uses / Max
-	MaxRows int64   `json:"most_rows"` // rows that would fit it; zero is any number
+	MaxRows int64   `json:"most_rows"` // rows within the limit; zero is any number
 }
 
-// NewPreview plans a load and writes nothing: its sessions are read-only. srv may be
-// connected to another database when the load's own is not there yet; missing then
-// names it. The errors are those of New.
+// NewPreview plans a load and writes nothing: its sessions are read-only. srv may be connected
+// to another database if the load's own does not exist yet; missing then names the load's
+// database. The errors are those of New.
 func NewPreview(ctx context.Context, srv *server.Server, req Request, missing string) (p *Preview, err error) {
 	ctx, done := loader.WithStop(ctx, req.Stop)
 	defer done()
@@ -93,7 +93,7 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 	return p, err
 }
 
-// asPreview says what the load would be.
+// asPreview describes the load.
 func (o *opening) asPreview() *Preview {
 	p := &Preview{
 		Server: o.srv.Info.String(), Database: o.srv.Config.Database(), Table: o.table.Display(), Create: o.ddl, Empty: o.table.Empty, Estimated: o.table.EstimatedRows,
@@ -122,7 +122,7 @@ func (o *opening) asPreview() *Preview {
 	return p
 }
 
-// asImport makes a plan of chunks one of IMPORT.
+// asImport turns a preview of chunks into one of IMPORT.
 func (p *Preview) asImport(o *opening) {
 	st := importer.Statement{Table: o.table.Name, Format: o.imported.Format, Files: o.req.ImportOptions.Files}
 	for _, c := range o.dataset.Source().Columns() {
@@ -137,7 +137,7 @@ func (p *Preview) asImport(o *opening) {
 	p.LimitedBy = "nothing (IMPORT INTO writes no intents; indexes and limits below are those of chunks)"
 }
 
-// fill adds indexes, limits and what they mean.
+// fill adds indexes, limits and their effects.
 func (p *Preview) fill(o *opening) {
 	switch {
 	case o.plan.LimitedBy != nil:
@@ -172,7 +172,7 @@ func (p *Preview) fill(o *opening) {
 		p.Indexes = append(p.Indexes, x)
 	}
 	if o.srv.Product == server.PostgreSQL {
-		// No limit of PostgreSQL's counts keys.
+		// No PostgreSQL limit counts keys.
 		for _, x := range o.table.Indexes {
 			p.Indexes = append(p.Indexes, IndexPreview{Name: x.Name, Primary: x.Primary, RowsPerChunkWithout: p.RowsPerChunk})
 		}
@@ -204,7 +204,7 @@ func (p *Preview) fill(o *opening) {
 	}
 }
 
-// most returns the most rows of a chunk that the limits allow which clamp or advise;
+// most returns the maximum number of rows of a chunk under the limits that clamp or advise;
 // zero is any number.
 func most(cost chunker.Cost, record int64, limits chunker.Limits) int64 {
 	var least int64

@@ -17,27 +17,27 @@ import (
 	"bulkload/loader/server"
 )
 
-// A spec is the recorded specification of a load, without the part of its dataset.
+// A spec is the recorded specification of a load, without its dataset's part.
 type spec struct {
 	Table      []string    `json:"table"`
 	CommitMode commit.Mode `json:"way"`
-	// InOrder says that the user wanted the order of the input.
+	// InOrder says that the user asked for the order of the input.
 	InOrder bool `json:"in_order,omitempty"`
 	// Unique are the deferred unique indexes, to name duplicates.
 	Unique []indexes.Unique `json:"unique,omitempty"`
-	// Made is the OID of the table that the load made; zero: it was there.
+	// Made is the OID of the table that the load created; zero: the table existed.
 	Made  uint32 `json:"made,omitempty"`
-	Empty bool   `json:"empty,omitempty"` // the table had no row when the load began
+	Empty bool   `json:"empty,omitempty"` // the table was empty when the load began
 	importer.Kept
-	// Identity is that of the table; older versions did not keep it.
+	// Identity identifies the table; nil in a record of an older version.
 	Identity *identity `json:"identity,omitempty"`
-	// Session are the session settings that decide the meaning of texts, from the beginning
-	// of the load; nil of a load that an older version recorded.
+	// Session are the session settings that decide the meaning of texts, from the load's first
+	// run; nil in a record of an older version.
 	Session map[string]string `json:"session,omitempty"`
 }
 
-// An identity is the recorded identity of the table: a resume must not take another table, or
-// the same table without its rows, for the loaded one.
+// An identity is the recorded identity of the table. It keeps a resume from taking another
+// table, or the same table without its rows, for the loaded one.
 type identity struct {
 	OID     uint32 `json:"oid"`
 	Storage string `json:"storage,omitempty"` // see server.Identity
@@ -51,20 +51,20 @@ func (i *identity) marker() string {
 	return i.Marker
 }
 
-// A record is the registry's record of a load, for one run of it. registry is nil where the load
+// A record is one run's view of the load's record in the registry. registry is nil if the load
 // has no record.
 type record struct {
 	load, run string // their ids
 	registry  *registry.Registry
 	spec      spec
-	text      json.RawMessage // the specification as the registry has it
-	was       registry.Load   // of a load that is resumed: the record as it was read
-	dataset   dataset.Dataset // keeps a part of it
-	// running says that the run has begun: the registry then admits new sessions.
+	text      json.RawMessage // the specification as stored in the registry
+	was       registry.Load   // of a resumed load: the record as first read
+	dataset   dataset.Dataset // owns a part of the specification
+	// running says that the run has begun: the registry then checks new sessions.
 	running atomic.Bool
 }
 
-// kept reports whether there is a record.
+// kept reports whether the registry has a record of the load.
 func (r *record) kept() bool { return r.registry != nil }
 
 // read reads the specification of a recorded load.
@@ -96,7 +96,7 @@ func (r *record) encode() (json.RawMessage, error) {
 	return json.Marshal(all)
 }
 
-// replace records the specification as it is now, unless another run was faster.
+// replace records the present specification, unless another run has changed it first.
 func (r *record) replace(ctx context.Context) error {
 	text, err := r.encode()
 	if err != nil {
@@ -120,9 +120,9 @@ func (r *record) SetJob(ctx context.Context, id int64) error {
 	return r.registry.SetJob(ctx, r.load, r.run, id)
 }
 
-// askAdmission returns the query that refuses a new session of a fenced run: another run has
-// taken its leases over while its process was suspended. A run that has not begun has no leases
-// to lose.
+// askAdmission returns a query that refuses a new session of a fenced run: another run took
+// over its leases while its process was suspended. A run that has not begun has no leases to
+// lose.
 func (r *record) askAdmission() string {
 	if !r.running.Load() {
 		return ""

@@ -15,8 +15,8 @@ import (
 	"bulkload/loader/rows"
 )
 
-// Removable returns why the rows of a load that was opened by Resume cannot be removed, or nil.
-// They are told by their whole key and content.
+// Removable returns why the rows of a load opened by Resume cannot be removed; nil if they can.
+// Rows are identified by their whole key and content.
 func (l *Load) Removable(ctx context.Context) error {
 	refuse := func(why string) error {
 		return &dataset.ResumeError{Reason: fmt.Sprintf("load %s: its rows cannot be removed: %s; nothing was changed", l.ID, why)}
@@ -45,12 +45,12 @@ func (l *Load) Removable(ctx context.Context) error {
 	return err
 }
 
-// removeRows is the number of rows that are removed at once.
+// removeRows is the number of rows removed at once.
 const removeRows = 5000
 
-// RemoveRows deletes the rows of a cancelled load from the table, in chunks. Rows that were
-// changed since stay. It may be stopped anywhere, and called again. observe, when not nil, is
-// told the number of positions so far.
+// RemoveRows deletes the rows of a cancelled load from the table, in chunks. Rows changed since
+// the load stay. It may be stopped anywhere, and called again. observe, if not nil, gets the
+// number of positions processed so far.
 func (l *Load) RemoveRows(ctx context.Context, observe func(int64)) (total commit.Removed, err error) {
 	rec, err := l.record.registry.Get(ctx, l.ID)
 	if err != nil {
@@ -109,7 +109,7 @@ func (l *Load) RemoveRows(ctx context.Context, observe func(int64)) (total commi
 	return total, nil
 }
 
-// removeSpan removes the rows of a chunk that were not rejected.
+// removeSpan removes the rows of a chunk, except for rejects.
 func (l *Load) removeSpan(ctx context.Context, c, part *rows.Chunk, rejected []int64) (commit.Removed, error) {
 	if c.Origin != nil && len(rejected) > 0 {
 		var kept []int

@@ -7,8 +7,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// steps are what opens a load, in order, and for which purposes. A preview leaves out the steps
-// that write; a resumed load has decided some before.
+// steps are the steps of opening a load, in order, with their purposes. A preview skips steps
+// that write; a resumed load skips decisions that its record has made.
 var steps = []struct {
 	of purpose
 	do func(*opening, context.Context) error
@@ -35,9 +35,9 @@ var steps = []struct {
 	{toCreate, (*opening).dropIndexes},
 }
 
-// takeSteps takes the steps of an opening's purpose, and then end, which may make a Load of it. It
-// begins anew with another opening where a connection breaks; what an opening that fails has
-// begun is taken back.
+// takeSteps takes the steps of an opening's purpose, and then calls end, which may make a Load
+// of it. After a broken connection it starts over with a new opening. A failed opening is
+// undone.
 func takeSteps(ctx context.Context, begin func() *opening, end func(*opening) error) error {
 	return server.RetryOpening(ctx, func() error {
 		o := begin()
@@ -54,7 +54,7 @@ func takeSteps(ctx context.Context, begin func() *opening, end func(*opening) er
 	})
 }
 
-// take takes the steps.
+// take takes the steps for the opening's purpose.
 func (o *opening) take(ctx context.Context) error {
 	for _, s := range steps {
 		if s.of&o.purpose == 0 {
@@ -67,7 +67,7 @@ func (o *opening) take(ctx context.Context) error {
 	return nil
 }
 
-// openLoad opens a load that will run.
+// openLoad opens a load to run.
 func openLoad(ctx context.Context, begin func() *opening) (l *Load, err error) {
 	err = takeSteps(ctx, begin, func(o *opening) (err error) {
 		l, err = o.join(ctx)
@@ -76,23 +76,23 @@ func openLoad(ctx context.Context, begin func() *opening) (l *Load, err error) {
 	return l, err
 }
 
-// New makes the table where it is missing, checks that it fits, and enters the load
-// in the registry. It writes no row of the load, and begins anew where a connection
-// breaks meanwhile; see server.RetryOpening. Errors: *TableError,
-// *server.CreateError, *server.ConnectError, and those of the statements in between.
+// New creates a missing table, checks that the table fits, and enters the load in the registry.
+// It writes no row of the load. It starts over after a broken connection; see
+// server.RetryOpening. Errors: *TableError, *server.CreateError, *server.ConnectError, and
+// those of its statements.
 func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 	return openLoad(ctx, func() *opening { return newOpening(toCreate, srv, req) })
 }
 
-// newOpening begins to open a new load.
+// newOpening returns the opening of a new load.
 func newOpening(p purpose, srv *server.Server, req Request) *opening {
 	o := &opening{purpose: p, srv: srv, req: req, dataset: req.Dataset.Fresh()}
 	o.record = &record{load: registry.NewID(), run: registry.NewID(), dataset: o.dataset}
 	return o
 }
 
-// Resume opens a recorded load to go on with it, or to verify it. Its error wraps
-// registry.ErrNoLoad or registry.ErrNoRegistry where there is none.
+// Resume opens a recorded load to run it again or to verify it. Its error wraps
+// registry.ErrNoLoad or registry.ErrNoRegistry if there is no such record.
 func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Load, error) {
 	return openLoad(ctx, func() *opening {
 		return &opening{purpose: toResume, srv: srv, req: Request{Settings: s}, record: &record{load: id, run: registry.NewID()}}

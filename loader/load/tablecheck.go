@@ -17,30 +17,29 @@ import (
 )
 
 // ErrTable: the table does not have the recorded rows. It is another table of the same name, or
-// rows are gone. An error that also wraps loader.ErrUnconfirmed is of the end of a run; else the
-// load was not resumed.
+// rows are gone. With loader.ErrUnconfirmed in the same error, the end of a run found this;
+// otherwise the load was not resumed.
 var ErrTable = failure.New(failure.Refused, "the table is not as it was loaded")
 
-// A tableCheck finds out whether the table is the one that the load's rows went into, and
-// whether they are still there: when a load is resumed, before its run, and at the end.
+// A tableCheck verifies that the table is the one with the load's rows, and still has them:
+// when a load is resumed, before its run, and at the end.
 type tableCheck struct {
 	record *record
 	table  *server.Table
-	// storage is that of the table when this run began, or when the rows were last found
-	// there.
+	// storage is the table's storage at this run's beginning, or when the rows were last found.
 	storage string
-	doubt   string // why the rows on record may be gone; empty for none
+	doubt   string // why recorded rows may be gone; empty is no doubt
 
-	// Of a run:
+	// Only for a run:
 	info     server.Info
 	pool     *pgxpool.Pool
 	verifier *verify.Verifier
 	queue    *registry.Queue // nil without a record
-	marks    bool            // a run that writes no ledger marks its claims
+	marks    bool            // a run without a ledger marks its leases
 	note     func(string)
 }
 
-// atStart notes for the record what the table is. It returns a note for the user, or nothing.
+// atStart records the identity of the table. It returns a note for the user; empty is none.
 func (t *tableCheck) atStart() (note string) {
 	t.storage = t.table.Storage
 	t.record.spec.Identity = &identity{OID: t.table.OID, Storage: t.table.Storage}
@@ -53,7 +52,7 @@ func (t *tableCheck) atStart() (note string) {
 	return fmt.Sprintf("%s is UNLOGGED: a crash of the server empties it, and the load with it is not confirmed (ALTER TABLE … SET LOGGED before the load)", t.table.Display())
 }
 
-// mark sets the marker of a load into an UNLOGGED table. A crash removes it with the rows.
+// mark stores the load's marker in an UNLOGGED table. A crash removes it with the rows.
 func (t *tableCheck) mark(ctx context.Context) error {
 	r := t.record
 	marker := r.spec.Identity.marker()
@@ -69,8 +68,8 @@ func (t *tableCheck) mark(ctx context.Context) error {
 	return nil
 }
 
-// atResume refuses another table of the recorded table's name, and a table that a crash has
-// emptied. beforeRun checks what the catalogue does not show.
+// atResume refuses another table of the recorded name, and a table emptied by a crash.
+// beforeRun checks facts outside the catalogue.
 func (t *tableCheck) atResume(ctx context.Context) error {
 	r := t.record
 	was := r.spec.Identity
@@ -100,18 +99,19 @@ func (t *tableCheck) atResume(ctx context.Context) error {
 	return nil
 }
 
-// refused returns why a load is not resumed, and what the user can do.
+// refused returns the error of a load that cannot be resumed, with the user's options.
 func (t *tableCheck) refused(why string) error {
 	id := t.record.load
 	return fmt.Errorf("%w: load %s: %s; loader loads forget %s removes the record (loads cancel %s first, if indexes are deferred), then load again", ErrTable, id, why, id, id)
 }
 
-// beforeRun compares the rows on record with the table where they may be gone, before anything
-// is sent, and prepares the queue's markers.
+// beforeRun prepares the queue's markers. If recorded rows may be gone, it compares them with
+// the table before anything is sent.
 func (t *tableCheck) beforeRun(ctx context.Context) error {
 	r := t.record
 	if t.queue != nil && t.marks {
-		// Without the privilege to create them the queue relies on the server's confirmations.
+		// Without the privilege to create markers, the queue relies on the server's
+		// confirmations.
 		err := r.registry.MakeMarkers(ctx)
 		var create *server.CreateError
 		if err != nil && !errors.As(err, &create) {
@@ -140,7 +140,7 @@ func (t *tableCheck) beforeRun(ctx context.Context) error {
 	return t.recognise(ctx, t.table.Identity)
 }
 
-// recognise records the identity of a table that has the rows on record.
+// recognise records the identity of a table that has the recorded rows.
 func (t *tableCheck) recognise(ctx context.Context, now server.Identity) error {
 	spec := &t.record.spec
 	was := spec.Identity
@@ -160,7 +160,7 @@ func (t *tableCheck) recognise(ctx context.Context, now server.Identity) error {
 	return t.record.replace(ctx)
 }
 
-// atEnd checks the table at the end of a successful run: it must be the loaded one, and still
+// atEnd checks the table at the end of a successful run: it must be the loaded one and still
 // have the rows. was is the recorded identity.
 func (t *tableCheck) atEnd(ctx context.Context, was *identity, res loader.Result) error {
 	err := server.RetryOpening(ctx, func() error { return t.lookNow(ctx, was, res) })
@@ -209,7 +209,7 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 	return err
 }
 
-// differs returns the error of a run whose table does not have the rows.
+// differs returns the error of a run whose table lacks recorded rows.
 func (t *tableCheck) differs(why string) error {
 	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w: %s", loader.ErrUnconfirmed, ErrTable, why))
 }
@@ -222,7 +222,7 @@ func (t *tableCheck) emptied(err error) error {
 	return fmt.Errorf("%w: %s: %w; ALTER TABLE … SET LOGGED, then load again", ErrTable, t.table.Display(), err)
 }
 
-// lost explains an error of the run by the loss of confirmed rows, where that is its cause.
+// lost explains an error of the run by a loss of confirmed rows, if that is its cause.
 func (t *tableCheck) lost(res loader.Result, err error) error {
 	ordered := t.record.dataset.Ordered()
 	if errors.Is(err, registry.ErrGaps) {
@@ -238,7 +238,7 @@ func (t *tableCheck) lost(res loader.Result, err error) error {
 	return t.emptied(err)
 }
 
-// outOfOrder returns why a load whose rows were not committed in order cannot be resumed.
+// outOfOrder returns why a load cannot be resumed if its rows were not committed in order.
 func (t *tableCheck) outOfOrder(ordered string) error {
 	id := t.record.load
 	return &dataset.ResumeError{Reason: fmt.Sprintf("load %s was begun by a version of loader that did not keep the order of the input: %v, but %s; loads cancel %s, remove its rows and load the file again",

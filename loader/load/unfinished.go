@@ -6,8 +6,8 @@ import (
 	"bulkload/loader/dataset"
 )
 
-// findUnfinished refuses to begin anew with an input of which an earlier load has a part in the
-// table: its rows would be there twice, or collide.
+// findUnfinished refuses a new load of an input if an unfinished load of it has rows in the
+// table: its rows would be duplicated, or collide.
 func (o *opening) findUnfinished(ctx context.Context) error {
 	r, ok := o.dataset.(dataset.Reader)
 	if !ok || !o.req.Once || !o.record.kept() {

@@ -12,8 +12,7 @@ import (
 	"bulkload/loader/rows"
 )
 
-// computedRows compares the computed rows of the given ranges, each of which has a key of its
-// own.
+// computedRows compares the computed rows of the given ranges. Each row has its own key.
 func (v *Verifier) computedRows(ctx context.Context, ranges []chunker.Range, observe func(int64)) (Report, error) {
 	total := Report{First: -1}
 	var spans []chunker.Range

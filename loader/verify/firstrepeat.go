@@ -12,8 +12,8 @@ import (
 	"bulkload/loader/rows"
 )
 
-// FirstRepeat says which record is the first whose key an earlier one has; empty where there
-// is none. The keys are sorted on disk. Nothing of the table is read.
+// FirstRepeat names the first record with the key of an earlier one; empty if there is none.
+// The keys are sorted on disk. Nothing of the table is read.
 func (v *Verifier) FirstRepeat(ctx context.Context) (string, error) {
 	v.note("reading the files once more, to see whether a key is repeated")
 	var keys extsort.Sorter
@@ -22,7 +22,7 @@ func (v *Verifier) FirstRepeat(ctx context.Context) (string, error) {
 	err := v.eachKey(ctx, all, func(c *rows.Chunk, i int, key commit.KeyHash) error {
 		return keys.Add(record(key, c.Origin.Place(i).Position))
 	})
-	// later is the first record that repeats another, at earlier.
+	// later is the first record with the key of an earlier one, at earlier.
 	earlier, later := int64(-1), int64(-1)
 	if err == nil {
 		err = groups(&keys, func(positions []int64) error {

@@ -19,14 +19,14 @@ import (
 // all is the range of the whole load.
 func (v *Verifier) all() chunker.Range { return chunker.Range{End: v.Dataset.Size().Positions} }
 
-// release lets a source go of what it holds of a span.
+// release frees the text that a source holds for a span.
 func release(src loader.Source, span chunker.Span) {
 	if h, ok := src.(loader.Holder); ok {
 		h.Done(span)
 	}
 }
 
-// countRecords counts the records of ranges, without those that were rejected.
+// countRecords counts the records of ranges, except for rejects.
 func (v *Verifier) countRecords(ctx context.Context, ranges []chunker.Range) (n int64, err error) {
 	rejected, err := v.rejected(ctx)
 	if err != nil {
@@ -53,8 +53,7 @@ func (v *Verifier) countRecords(ctx context.Context, ranges []chunker.Range) (n 
 	return n, nil
 }
 
-// recordRanges compares the records of the given ranges, one by one, with the rows of their
-// keys.
+// recordRanges compares each record of the given ranges with the row of its key.
 func (v *Verifier) recordRanges(ctx context.Context, ranges []chunker.Range) (Report, error) {
 	rejected, err := v.rejected(ctx)
 	if err != nil {
@@ -99,7 +98,7 @@ func (v *Verifier) recordRanges(ctx context.Context, ranges []chunker.Range) (Re
 	return total, err
 }
 
-// compareRecords compares the rows of a chunk that were not rejected.
+// compareRecords compares the rows of a chunk, except for rejects.
 func (v *Verifier) compareRecords(ctx context.Context, c, kept *rows.Chunk, rejected []int64) (commit.Verdict, error) {
 	sum := commit.Verdict{First: -1}
 	from := 0

@@ -40,8 +40,8 @@ type recordVerifier struct {
 }
 
 // allRecords reads the records once more and compares each with the row of its key. Columns
-// that SQL computed are not compared: the values that they were made from may be gone. The
-// keys are sorted on disk, which shows those that records share.
+// computed by SQL are not compared: their inputs may be gone. Sorting the keys on disk finds
+// repeated keys.
 func (w *Verifier) allRecords(ctx context.Context, observe func(int64)) (Report, error) {
 	v := &recordVerifier{Verifier: w, how: w.Dataset.Verification(), src: w.Dataset.Source(), observe: observe, passes: 1, total: Report{First: -1}}
 	var err error
@@ -86,8 +86,8 @@ func (v *recordVerifier) unknown() {
 	}
 }
 
-// each calls f with the records that were not rejected, from several goroutines at once: their
-// rows and places, and the positions of losers among them.
+// each calls f with the accepted records: their rows and places, and the positions of losers
+// among them. Several goroutines call f at once.
 func (v *recordVerifier) each(ctx context.Context, f func(ctx context.Context, c *rows.Chunk, places []rows.Place, losers map[int64]bool) error) error {
 	spans := loader.Cut(v.src, v.all())
 	var dealing sync.Mutex // guards spans and v.next
@@ -161,14 +161,14 @@ func (v *recordVerifier) losersUntil(end int64) (map[int64]bool, error) {
 	}
 }
 
-// record is a key and a number.
+// record encodes a key and a number.
 func record(key commit.KeyHash, n int64) (r extsort.Record) {
 	copy(r[:], key[:])
 	binary.BigEndian.PutUint64(r[len(key):], uint64(n))
 	return r
 }
 
-// addKeys enters the keys of rows for sorting.
+// addKeys adds the keys of rows to the sorter.
 func (v *recordVerifier) addKeys(ctx context.Context, c *rows.Chunk, places []rows.Place) error {
 	keys, err := v.Committer.KeyHashes(ctx, c)
 	if err != nil {
@@ -184,7 +184,7 @@ func (v *recordVerifier) addKeys(ctx context.Context, c *rows.Chunk, places []ro
 	return nil
 }
 
-// groups calls f with the numbers of each key of s, ascending.
+// groups calls f for each key of s, with the key's numbers, ascending.
 func groups(s *extsort.Sorter, f func(numbers []int64) error) error {
 	sorted, err := s.Sorted()
 	if err != nil {
@@ -211,7 +211,7 @@ func groups(s *extsort.Sorter, f func(numbers []int64) error) error {
 	}
 }
 
-// unique compares records of which each is a row.
+// unique compares records without --on-conflict: each of them is a row.
 func (v *recordVerifier) unique(ctx context.Context) error {
 	sorts := true
 	if err := v.Committer.CheckKeys(ctx); err != nil {
@@ -272,7 +272,7 @@ func (v *recordVerifier) add(s commit.RowState, at rows.Place) {
 	}
 }
 
-// placeOf names the record at a position as the first that differs.
+// placeOf records the record at a position as the first that differs.
 func (v *recordVerifier) placeOf(ctx context.Context, position int64) error {
 	v.total.First = position
 	err := v.eachRow(ctx, []chunker.Range{v.all()}, func(c *rows.Chunk) error {
@@ -292,11 +292,12 @@ func (v *recordVerifier) placeOf(ctx context.Context, position int64) error {
 	return err
 }
 
-// conflicts compares records of which the last record of a key, or the first, is its row.
+// conflicts compares records loaded with --on-conflict: the last record of a key, or the first,
+// is its row.
 func (v *recordVerifier) conflicts(ctx context.Context) error {
 	v.passes = 2
 	update := v.Dataset.Options().Conflict == commit.UpdateRow
-	// 1. The losers: records that lost against another one of their key.
+	// 1. The losers: records that another record of their key replaced or prevented.
 	err := v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, _ map[int64]bool) error {
 		if c.Len() == 0 {
 			return nil
@@ -366,7 +367,8 @@ func (v *recordVerifier) conflicts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// 3. A row that is a loser is a wrong record of the input; another row is of others.
+	// 3. A row equal to a loser is a wrong record of the input; any other row is from
+	// elsewhere.
 	err = groups(&v.clashes, func(numbers []int64) error {
 		if numbers[0] == 0 && numbers[len(numbers)-1] == 1 {
 			v.total.Order++
@@ -380,7 +382,7 @@ func (v *recordVerifier) conflicts(ctx context.Context) error {
 	return err
 }
 
-// count compares the number of rows: without keys nothing else can be compared.
+// count compares only the number of rows: without keys, rows cannot be compared.
 func (v *recordVerifier) count(ctx context.Context) error {
 	err := v.each(ctx, func(_ context.Context, c *rows.Chunk, _ []rows.Place, _ map[int64]bool) error {
 		v.mu.Lock()

@@ -13,11 +13,11 @@ import (
 	"bulkload/loader/server"
 )
 
-// repeatKeys is the number of keys that Repeats remembers at once: about 64 MiB.
+// repeatKeys is the maximum number of keys that Repeats keeps in memory: about 64 MiB.
 const repeatKeys = 1 << 20
 
-// Repeats returns an error that names the first record found whose key another one in
-// the given ranges has.
+// Repeats returns an error that names the first record found in the given ranges whose key
+// another record of the input has; nil if there is none.
 func (v *Verifier) Repeats(ctx context.Context, ranges []chunker.Range) error {
 	seen := map[commit.KeyHash]int64{} // positions, by key
 	compare := func() error {
@@ -47,8 +47,8 @@ func (v *Verifier) Repeats(ctx context.Context, ranges []chunker.Range) error {
 	return err
 }
 
-// repeated returns the error of two records with the same key: one within ranges, at a
-// position, and another.
+// repeated returns the error of two records with the same key: one within ranges, at position,
+// and another.
 func (v *Verifier) repeated(ctx context.Context, ranges []chunker.Range, position int64, other rows.Place, key string) error {
 	found := rows.Place{Position: -1}
 	err := v.eachRow(ctx, ranges, func(c *rows.Chunk) error {

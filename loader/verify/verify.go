@@ -1,6 +1,6 @@
-// Package verify reads the rows of a load a second time, and compares them with those of the
-// table, or with each other. It changes nothing, and it does not decide what becomes of a load
-// that differs.
+// Package verify reads the rows of a load a second time, and compares them with the rows of the
+// table, or with each other. It changes nothing, and leaves the consequences of a difference to
+// the caller.
 package verify
 
 import (
@@ -15,7 +15,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Verifier compares the rows of one load. Its methods are called one after the other.
+// A Verifier compares the rows of one load. Its methods must not be called concurrently.
 type Verifier struct {
 	ID        string // of the load; empty without a record
 	Dataset   dataset.Dataset
@@ -23,51 +23,49 @@ type Verifier struct {
 	Server    *server.Server
 	Registry  *registry.Registry // nil without a record
 	Table     *server.Table
-	// Workers is the number of spans that are compared at a time; zero is one.
+	// Workers is the number of spans compared at the same time; zero is one.
 	Workers int
-	// WasEmpty says that the table had no row before the load.
+	// WasEmpty says that the table was empty before the load.
 	WasEmpty bool
-	// Elsewhere says that the server read the rows from files that the dataset only has copies
-	// of: they can be counted, not compared.
+	// Elsewhere says that the server read the rows from files of which the dataset has only
+	// copies: the rows can be counted, but not compared.
 	Elsewhere bool
-	// Stop ends a comparison with loader.ErrStopped when it is closed; nil never does.
+	// Stop, when closed, ends a comparison with loader.ErrStopped; nil never does.
 	Stop <-chan struct{}
-	// Note tells the user something; nil drops it.
+	// Note receives messages for the user; nil drops them.
 	Note func(string)
 }
 
-// A Report says how the rows in the table compare with those of the dataset.
+// A Report compares the table's rows with the dataset's.
 type Report struct {
-	Rows        int64  // rows that should be there: those that the registry has as loaded
-	Same        int64  // there with all their content
-	Changed     int64  // there with other content
+	Rows        int64  // expected rows: those that the registry has as loaded
+	Same        int64  // present with the expected content
+	Changed     int64  // present with other content
 	Missing     int64  // not there
-	Conflicting int64  // rows of others in the load's range of keys
+	Conflicting int64  // rows from elsewhere in the load's range of keys
 	First       int64  // position of the first row that is changed or missing; -1 for none
 	FirstKey    int64  // its key; of computed rows only
-	Place       string // of records: the first chunk with such a row
-	Want        uint64 // checksum of the computed rows: see commit.Checksum; zero of records
-	Got         uint64 // checksum of what the table has of them; zero of records
+	Place       string // of records: the first chunk with a changed or missing row
+	Want        uint64 // checksum of the computed rows: see commit.Checksum; zero for records
+	Got         uint64 // checksum of their rows in the table; zero for records
 
-	// Repeated is the number of records whose key an earlier one has: one row cannot be
-	// both. With --on-conflict they are as they should be, and are not Rows.
+	// Repeated is the number of records with the key of an earlier record: one row cannot be
+	// both. With --on-conflict such records are valid and not counted in Rows.
 	Repeated int64
-	// Order is the number of keys whose row holds another record of the input than
-	// --on-conflict says.
+	// Order is the number of keys whose row is another record of the input than the one that
+	// --on-conflict selects.
 	Order int64
-	// Others is the number of keys that were skipped, and whose row is of no record of the
-	// input.
+	// Others is the number of skipped keys whose row is no record of the input.
 	Others int64
-	// Counted says that rows were only counted: There is how many the table has, and
-	// Alone that nobody else was seen to write it.
+	// Counted says that rows were only counted. There is the number of the table's rows, and
+	// Alone says that no other writer of the table was seen.
 	Counted, Alone bool
 	There          int64
-	// Unknown says, a sentence each, what was not compared or cannot be told.
+	// Unknown lists, a sentence each, what could not be compared or decided.
 	Unknown []string
 }
 
-// OK reports whether nothing was found that should be otherwise. What cannot be told is in
-// Unknown.
+// OK reports whether no difference was found. Undecided questions are in Unknown.
 func (r Report) OK() bool {
 	if r.Counted {
 		return r.There == r.Rows || r.There > r.Rows && !r.Alone
@@ -75,8 +73,8 @@ func (r Report) OK() bool {
 	return r.Same+r.Others == r.Rows && r.Conflicting == 0 && r.Want == r.Got && r.Repeated == 0 && r.Order == 0
 }
 
-// add adds what was found of a chunk, and reports whether it has the first row so far that
-// differs.
+// add adds the result of a chunk, and reports whether the chunk has the first differing row so
+// far.
 func (r *Report) add(v commit.Verdict) bool {
 	r.Same += v.Same
 	r.Changed += v.Changed
@@ -90,11 +88,11 @@ func (r *Report) add(v commit.Verdict) bool {
 	return false
 }
 
-// spanRows is the number of rows that are compared at once.
+// spanRows is the number of rows compared at once.
 const spanRows = 5000
 
-// All compares every row of a complete load. observe, when not nil, is told the number of
-// positions compared so far, by several goroutines at once.
+// All compares every row of a complete load. observe, if not nil, gets the number of positions
+// compared so far; several goroutines call it at once.
 func (v *Verifier) All(ctx context.Context, observe func(int64)) (Report, error) {
 	if v.Dataset.Verification().Records {
 		return v.allRecords(ctx, observe)
@@ -116,9 +114,9 @@ func (v *Verifier) All(ctx context.Context, observe func(int64)) (Report, error)
 	return total, nil
 }
 
-// Gone says which rows of the given ranges are not in the table, or are other rows there;
-// empty: all are there. Rows are compared by key and content where they bring keys, else
-// counted. atLeast is the number of rows of the ranges; -1 is unknown.
+// Gone describes the rows of the given ranges that are missing from the table or have other
+// content; empty if there are none. Rows with keys are compared by key and content, others are
+// only counted. atLeast is the number of rows of the ranges; -1 is unknown.
 func (v *Verifier) Gone(ctx context.Context, ranges []chunker.Range, atLeast int64) (gone string, err error) {
 	if len(ranges) == 0 {
 		return "", nil
@@ -137,7 +135,7 @@ func (v *Verifier) Gone(ctx context.Context, ranges []chunker.Range, atLeast int
 		return v.Fewer(ctx, atLeast)
 	case how.Records:
 		if found, err = v.recordRanges(ctx, ranges); err == nil && v.Dataset.Options().Conflict != "" {
-			found.Same, found.Changed = found.Same+found.Changed, 0 // whose content wins is another question
+			found.Same, found.Changed = found.Same+found.Changed, 0 // with --on-conflict, other content is no loss
 		}
 	default:
 		found, err = v.computedRows(ctx, ranges, nil)
@@ -151,8 +149,8 @@ func (v *Verifier) Gone(ctx context.Context, ranges []chunker.Range, atLeast int
 	return fmt.Sprintf("of %d rows that were in, %d are gone and %d have other content", found.Rows, found.Missing, found.Changed), nil
 }
 
-// Fewer says what is gone if the table has fewer rows than atLeast. Rows of others may hide
-// it.
+// Fewer describes the loss if the table has fewer rows than atLeast; empty if it has not. Other
+// loads' rows may hide a loss.
 func (v *Verifier) Fewer(ctx context.Context, atLeast int64) (gone string, err error) {
 	n, err := server.Count(ctx, v.Server, v.Table.Name)
 	if err != nil {

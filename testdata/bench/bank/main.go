@@ -1,10 +1,10 @@
-// Command bank times the bank on a server that runs: transfers beside a bare loop
-// of the same statements and cockroach workload, and loading accounts beside a psycopg2
-// program. The sides take turns; it prints the medians, and the ratios within a turn.
+// Command bank times the bank on a running server: transfers beside a bare loop of the same
+// statements and cockroach workload, and loading accounts beside a psycopg2 program. The sides
+// take turns. It prints the medians, and the ratios within a turn.
 //
 //	go run ./testdata/bench/bank --url 'postgres://root@localhost:26257/?sslmode=disable'
 //
-// It drops and makes the databases bank_bench and workload_bench on the server.
+// It drops and creates the databases bank_bench and workload_bench on the server.
 package main
 
 import (
@@ -47,8 +47,8 @@ func main() {
 	})
 }
 
-// A program is timed: its reset is run before each time, and rate returns what it did in
-// a second.
+// A program is timed repeatedly. Its reset statements run before each run; rate runs it and
+// returns its operations per second.
 type program struct {
 	name  string
 	reset []string
@@ -83,7 +83,7 @@ func compare(ctx context.Context) error {
 		if _, err := output(loader, "accounts", "--n", str(*accounts), "--seed", "1", "--url", db); err != nil {
 			return err
 		}
-		if _, err := output(loader, "transfer", "--url", db); err != nil { // makes the history
+		if _, err := output(loader, "transfer", "--url", db); err != nil { // creates the history
 			return err
 		}
 		fresh := []string{"DELETE FROM loader.transfers", "UPDATE accounts SET balance = 1000000000000"}
@@ -137,7 +137,7 @@ func compare(ctx context.Context) error {
 		}
 	}
 	if *only != "transfer" {
-		if _, err := output(loader, "accounts", "--n", "1", "--url", db); err != nil { // makes table and registry
+		if _, err := output(loader, "accounts", "--n", "1", "--url", db); err != nil { // creates table and registry
 			return err
 		}
 		whole := func(name string, args ...string) func() (float64, error) {
@@ -162,7 +162,7 @@ func compare(ctx context.Context) error {
 	return measure.Drop(ctx, srv, "bank_bench", "workload_bench")
 }
 
-// turns runs all programs in turn, the first turn to warm up, and prints their rates.
+// turns runs all programs in turn and prints their rates. The first turn is a warm-up.
 func turns(ctx context.Context, srv *server.Server, db, what string, all []*program) error {
 	for i := range *count + 1 {
 		for _, p := range all {
@@ -187,13 +187,13 @@ func turns(ctx context.Context, srv *server.Server, db, what string, all []*prog
 
 func str(n int64) string { return strconv.FormatInt(n, 10) }
 
-// output runs a program and returns what it writes to stdout.
+// output runs a program and returns its stdout.
 func output(name string, args ...string) ([]byte, error) {
 	out, _, err := measure.Process(exec.Command(name, args...))
 	return out, err
 }
 
-// bareLoop sends what loader transfer sends, with no retry, no look-up and no check,
+// bareLoop sends the same statements as loader transfer, without retries, look-ups and checks,
 // and prints its rate.
 func bareLoop(ctx context.Context) error {
 	conns := make([]*pgx.Conn, *workers)

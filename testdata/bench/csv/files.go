@@ -14,8 +14,8 @@ import (
 	"bulkload/chunker/csv"
 )
 
-// makeFiles writes the file to load, sample.csv with the data set once, and with text
-// the same records in the text format of COPY.
+// makeFiles writes the file to load, and sample.csv with the data set once. With text it also
+// writes the same records in the text format of COPY.
 func makeFiles(dir string, text bool) (fileSet, error) {
 	set := fileSet{csv: filepath.Join(dir, "load.csv"), text: filepath.Join(dir, "load.txt")}
 	data, err := os.ReadFile(filepath.Join("testdata", "csv", *file))
@@ -96,10 +96,10 @@ func makeFiles(dir string, text bool) (fileSet, error) {
 	return set, nil
 }
 
-// plain are the names that need no quotes anywhere.
+// plain matches names that never need quotes.
 var plain = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
-// out is a file that is written.
+// out is an output file.
 type out struct {
 	*bufio.Writer
 	text, once bool

@@ -1,12 +1,12 @@
-// Command csv times loader csv beside other programs that load the same file, on a
-// server that runs, interleaved, and prints the medians and the ratios of one run. The
-// file is a data set of testdata/csv, its records repeated up to a size. From the root
-// of the repository:
+// Command csv times loader csv beside other programs that load the same file, on a running
+// server, interleaved, and prints the medians and the ratios of one run. The file is a data set
+// of testdata/csv, with its records repeated up to a given size. From the root of the
+// repository:
 //
 //	go run ./testdata/bench/csv --url 'postgres://postgres@localhost:5432/?sslmode=disable' --file seattle-weather.csv
 //
-// It drops and makes the database loader_csvbench on the server. The CPU time of the
-// server is read from /proc, so that it must run on this machine.
+// It drops and creates the database loader_csvbench on the server. It reads the server's CPU
+// time from /proc, so the server must run on this machine.
 package main
 
 import (
@@ -40,7 +40,7 @@ var (
 
 func main() { measure.Main("csv", compare) }
 
-// A contender is a program that is timed.
+// A contender is a timed program.
 type contender struct {
 	name    string
 	command func() *exec.Cmd
@@ -49,7 +49,7 @@ type contender struct {
 	peak                 []int64
 }
 
-// A fileSet is the file to load, in the forms that the programs read.
+// A fileSet is the file to load, in the formats that the programs read.
 type fileSet struct {
 	csv, text string // text: in the text format of COPY, without a header
 	rows      int64
@@ -86,7 +86,7 @@ func compare(ctx context.Context) error {
 			return err
 		}
 	}
-	// The loader makes the table, of the types that it finds in the data set.
+	// The loader creates the table, with the types that it finds in the data set.
 	create := []string{"csv", filepath.Join(work, "sample.csv"), "--table", "t", "--create-table", "--url", db, "--quiet"}
 	if *key {
 		create = append(create, "--key", "record")
@@ -110,7 +110,7 @@ func compare(ctx context.Context) error {
 	return measure.Drop(ctx, srv, "loader_csvbench")
 }
 
-// contenders returns the programs that are there.
+// contenders returns the installed programs.
 func contenders(loader, db string, set fileSet, cockroach bool) []*contender {
 	w := strconv.Itoa(max(*workers, 1))
 	args := append([]string{"csv", set.csv, "--table", "t", "--url", db, "--quiet"}, strings.Fields(*extra)...)
@@ -140,7 +140,7 @@ func contenders(loader, db string, set fileSet, cockroach bool) []*contender {
 	return all
 }
 
-// run times the contender once: whole processes, start and end included.
+// run times the contender once, as a whole process from start to end.
 func (c *contender) run(ctx context.Context, db string, rows int64, counts, cockroach bool) error {
 	reset := []string{"TRUNCATE t"}
 	if !cockroach {
@@ -191,7 +191,7 @@ func report(srv *server.Server, set fileSet, all []*contender) {
 	}
 }
 
-// postmaster returns the process of a PostgreSQL server.
+// postmaster returns the process ID of a PostgreSQL server.
 func postmaster(ctx context.Context) (int, error) {
 	text, err := measure.Value[string](ctx, *measure.Target, "SELECT pg_read_file('postmaster.pid')")
 	if err != nil {
@@ -201,8 +201,7 @@ func postmaster(ctx context.Context) (int, error) {
 	return strconv.Atoi(line)
 }
 
-// cpuOf returns the CPU seconds of a process, of its children, and of those that have
-// ended.
+// cpuOf returns the CPU seconds of a process and its children, including ended children.
 func cpuOf(pid int) (float64, error) {
 	if pid == 0 {
 		return 0, nil
@@ -220,7 +219,7 @@ func cpuOf(pid int) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if n, err := ticks(child, false); err == nil { // it may have ended
+		if n, err := ticks(child, false); err == nil { // the child may have ended
 			sum += n
 		}
 	}
@@ -228,7 +227,7 @@ func cpuOf(pid int) (float64, error) {
 	return float64(sum) / ticksPerSecond, nil
 }
 
-// ticks reads the times of a process: proc_pid_stat(5), fields 14 to 17.
+// ticks reads the CPU times of a process: proc_pid_stat(5), fields 14 to 17.
 func ticks(pid int, waited bool) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

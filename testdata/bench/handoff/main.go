@@ -1,10 +1,10 @@
-// Command handoff times loads by IMPORT beside a bare IMPORT INTO of the same rows from
-// files that are ready, served by a static file server, interleaved on a CockroachDB that
-// runs, and prints the medians. It builds the loader itself:
+// Command handoff times loads by IMPORT beside a bare IMPORT INTO of the same rows. The bare
+// IMPORT reads existing files from a static file server. The runs are interleaved on a running
+// CockroachDB. It prints the medians, and builds the loader itself:
 //
 //	go run ./testdata/bench/handoff --url 'postgres://root@localhost:26257/?sslmode=disable' --rows 1000000
 //
-// It drops and makes the database loader_bench on the server.
+// It drops and creates the database loader_bench on the server.
 package main
 
 import (
@@ -33,7 +33,7 @@ var (
 
 func main() { measure.Main("handoff", compare) }
 
-// A way is something that is timed.
+// A way is one timed method.
 type way struct {
 	name string
 	run  func() (sample, error)
@@ -41,8 +41,8 @@ type way struct {
 	samples []sample
 }
 
-// A sample is one run: rows per second from begin to confirmation, of the process as a
-// whole, and what the process took.
+// A sample is one run: rows per second until confirmation and for the whole process, and the
+// process's CPU time and memory.
 type sample struct {
 	rate, whole, cpu float64
 	peak             int64 // KiB
@@ -118,7 +118,7 @@ func compare(ctx context.Context) error {
 		ways = append(ways, &way{name: "loader --via import --handoff upload", run: by("--handoff", "upload")})
 	}
 	for i := range *count {
-		// Each way comes first in its turn: what one leaves to compact slows the next.
+		// Each way comes first in one of the turns: one way's compaction slows the next.
 		for k := range ways {
 			w := ways[(i+k)%len(ways)]
 			if err := empty(); err != nil {

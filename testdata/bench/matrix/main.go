@@ -1,5 +1,5 @@
-// Command matrix writes which tests ran on which version of which server, as a page. It reads
-// the files that LOADER_TEST_RAN names while tests run:
+// Command matrix writes a page of the tests run on each version of each server. It reads the
+// files that tests write as LOADER_TEST_RAN says:
 //
 //	export LOADER_TEST_RAN=/tmp/ran
 //	LOADER_TEST_SERVERS=cockroach-26.1,postgres-18 go test ./loader/...
@@ -34,10 +34,10 @@ func main() {
 	m.write(os.Stdout)
 }
 
-// A kind is a column of the page.
+// A kind is a group of tests: a column of the page.
 type kind struct {
 	name    string
-	pattern *regexp.Regexp // of package and test; the first that matches
+	pattern *regexp.Regexp // matches package and test; the first match wins
 }
 
 var kinds = []kind{
@@ -47,10 +47,10 @@ var kinds = []kind{
 	{"suite", regexp.MustCompile(``)},
 }
 
-// columns is their order on the page.
+// columns is the order of the kinds on the page.
 var columns = []string{"suite", "faults", "IMPORT", "plan"}
 
-// released are the versions that the page names, run or not.
+// released are the versions listed on the page, with or without a run.
 var released = map[string][]string{
 	"CockroachDB": {"21.1", "21.2", "22.1", "22.2", "23.1", "23.2", "24.1", "24.2", "24.3", "25.1", "25.2", "25.3", "25.4", "26.1", "26.2"},
 	"PostgreSQL":  {"14", "15", "16", "17", "18"},
@@ -61,7 +61,7 @@ type matrix map[server]map[string]string
 
 type server struct{ product, version string }
 
-// family is the version as it is released: 21.1, or 15.
+// family is the version as released: 21.1, or 15.
 func (s server) family() string {
 	parts := strings.Split(s.version, ".")
 	if s.product == "PostgreSQL" || len(parts) < 2 {
@@ -147,7 +147,7 @@ different.
 	}
 }
 
-// notRun is the cell of what was not run, or is not there.
+// notRun is the cell of tests that were not run or do not exist.
 func notRun(s server, kind string) string {
 	if s.product == "PostgreSQL" && kind == "IMPORT" {
 		return "has none"

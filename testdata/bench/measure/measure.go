@@ -1,5 +1,5 @@
-// Package measure is what the programs share that time the loader beside others: whole
-// processes, and the statements around them.
+// Package measure holds the shared parts of the programs that time the loader beside others:
+// whole processes, and the statements around them.
 package measure
 
 import (
@@ -21,10 +21,10 @@ import (
 	"bulkload/loader/server"
 )
 
-// Target is --url, which every program takes.
+// Target is the flag --url of every program.
 var Target = flag.String("url", "", "server, with a user who may create databases")
 
-// Main parses the flags and runs a program; its name stands in front of what goes wrong.
+// Main parses the flags and runs a program. The program's name precedes its errors.
 func Main(name string, run func(context.Context) error) {
 	flag.Parse()
 	if *Target == "" {
@@ -37,7 +37,7 @@ func Main(name string, run func(context.Context) error) {
 	}
 }
 
-// Open returns the target, and the URL of a database on it that is made anew.
+// Open returns the target, and the URL of a freshly created database on it.
 func Open(ctx context.Context, database string) (*server.Server, string, error) {
 	cfg, err := server.Parse(*Target)
 	if err != nil {
@@ -54,7 +54,7 @@ func Open(ctx context.Context, database string) (*server.Server, string, error) 
 	return srv, db, Fresh(ctx, srv, database)
 }
 
-// Fresh makes a database of the target's anew.
+// Fresh drops a database of the target and creates it again.
 func Fresh(ctx context.Context, srv *server.Server, database string) error {
 	if err := Drop(ctx, srv, database); err != nil {
 		return err
@@ -62,7 +62,7 @@ func Fresh(ctx context.Context, srv *server.Server, database string) error {
 	return Exec(ctx, *Target, "CREATE DATABASE "+database)
 }
 
-// Drop drops databases of the target's, where they are there, with what is in them.
+// Drop drops databases of the target with their contents; missing ones are ignored.
 func Drop(ctx context.Context, srv *server.Server, databases ...string) error {
 	for _, name := range databases {
 		drop := "DROP DATABASE IF EXISTS " + name
@@ -86,15 +86,15 @@ func BuildLoader(dir string) (string, error) {
 	return path, nil
 }
 
-// A Use is what a process took from its start to its end.
+// A Use is the resource use of a process from start to end.
 type Use struct {
 	Elapsed time.Duration
-	CPU     time.Duration // of user and system
-	PeakKiB int64         // of resident memory
+	CPU     time.Duration // user and system time
+	PeakKiB int64         // resident memory
 }
 
-// Process runs a command and returns what it wrote to stdout. The error, which wraps
-// that of cmd.Run, holds what it wrote to both.
+// Process runs a command and returns its stdout. The error wraps that of cmd.Run, and holds the
+// text of stdout and stderr.
 func Process(cmd *exec.Cmd) ([]byte, Use, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -119,7 +119,7 @@ func WithDatabase(server, name string) (string, error) {
 	return u.String(), nil
 }
 
-// Exec runs statements at a URL, over a connection of their own.
+// Exec runs statements at a URL, over a new connection.
 func Exec(ctx context.Context, url string, statements ...string) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -134,7 +134,7 @@ func Exec(ctx context.Context, url string, statements ...string) error {
 	return nil
 }
 
-// Value reads the one value of a query at a URL.
+// Value returns the single value of a query at a URL.
 func Value[T any](ctx context.Context, url, query string) (v T, err error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -145,15 +145,15 @@ func Value[T any](ctx context.Context, url, query string) (v T, err error) {
 	return v, err
 }
 
-// Median returns the value in the middle; of an even number the upper of the two.
+// Median returns the middle value; of an even number of values the upper one of the two.
 func Median[T int64 | float64](list []T) T {
 	s := slices.Clone(list)
 	slices.Sort(s)
 	return s[len(s)/2]
 }
 
-// Ratios returns the quotients of the values of the same turns: a noisy machine slows
-// what runs side by side.
+// Ratios returns the quotients of the values of the same turns: noise of the machine affects
+// the runs of a turn alike.
 func Ratios(of, to []float64) []float64 {
 	list := make([]float64, len(to))
 	for i := range list {
@@ -162,7 +162,7 @@ func Ratios(of, to []float64) []float64 {
 	return list
 }
 
-// Spread prints the median of values with the least and the most, by a verb such as %.2f.
+// Spread prints the median of values with the minimum and the maximum, by a verb such as %.2f.
 func Spread(verb string, list []float64) string {
 	return fmt.Sprintf(strings.ReplaceAll("% (% to %)", "%", verb), Median(list), slices.Min(list), slices.Max(list))
 }

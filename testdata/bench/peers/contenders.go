@@ -14,26 +14,26 @@ import (
 	"bulkload/testdata/bench/measure"
 )
 
-// bench is what the contenders are made of.
+// A bench holds the inputs of the contenders.
 type bench struct {
 	dir, self, loader string
 	db                string // URL of the database with the table points
 	srv               *server.Server
 }
 
-// A contender is a program that is timed.
+// A contender is a timed program.
 type contender struct {
 	name, version string
 	missing       string   // why it is not timed
-	rows          int64    // of a run
-	fills         bool     // the table points
-	against       string   // the contender that loads the same, to compare with
+	rows          int64    // per run
+	fills         bool     // it fills the table points
+	against       string   // the contender with the same load, for comparison
 	reset         []string // statements before each run
 	command       func() *exec.Cmd
 
 	rate, cpu []float64
 	peak      []int64
-	said      string // the last line of a run that failed
+	said      string // the last line of a failed run
 }
 
 // Names of the loader's own runs.
@@ -43,7 +43,7 @@ const (
 	importing  = "loader points --via import"
 )
 
-// contenders returns the programs for the server, those that are missing included.
+// contenders returns the programs for the server, also missing ones.
 func (b *bench) contenders() []*contender {
 	n, w := strconv.FormatInt(*nRows, 10), strconv.Itoa(*workers)
 	csv, tsv := filepath.Join(b.dir, "points.csv"), filepath.Join(b.dir, "points.tsv")
@@ -76,7 +76,7 @@ func (b *bench) contenders() []*contender {
 	loop := map[bool]string{true: "insert", false: "copy"}[cockroach]
 	add("a bare loop of the same "+loop, generating, b.self, "", empty, "--bare", loop, "--url", b.db, "--rows", n, "--workers", w, "--chunk", strconv.FormatInt(*chunk, 10))
 	if cockroach {
-		// Its COPY misreads CSV that is cut within a record.
+		// psql's COPY misreads CSV that is cut within a record.
 		add(`psql \copy, of the same rows as text`, reading, "psql", "--version", empty, "-q", b.db, "-c", `\copy points from '`+tsv+`'`)
 	} else {
 		add(`psql \copy, of the same CSV`, reading, "psql", "--version", empty, "-q", b.db, "-c", `\copy points from '`+csv+`' csv`)
@@ -106,7 +106,7 @@ func (b *bench) contenders() []*contender {
 	return all
 }
 
-// libpq returns a URL as arguments of pgbench, which takes no URL.
+// libpq returns a URL as arguments of pgbench, which does not accept URLs.
 func libpq(text string) []string {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -130,7 +130,7 @@ func versionOf(path, flag string) string {
 	return strings.Trim(strings.TrimPrefix(version.FindString(string(out)), "v"), `"`)
 }
 
-// run times the contender once: whole processes, start and end included.
+// run times the contender once, as a whole process from start to end.
 func (c *contender) run(ctx context.Context, db string, counts bool) error {
 	if err := measure.Exec(ctx, db, c.reset...); err != nil {
 		return err
@@ -142,7 +142,7 @@ func (c *contender) run(ctx context.Context, db string, counts bool) error {
 		return err
 	}
 	if c.fills {
-		// Success is not taken at its word.
+		// Check the rows: a successful exit is not enough.
 		n, err := measure.Value[int64](ctx, db, "SELECT count(*) FROM points")
 		if err != nil {
 			return err

@@ -1,11 +1,11 @@
-// Command peers times the loader beside bare loops and other programs on a server that
-// runs, whole processes, interleaved, and writes the medians and the ratios as a table in
+// Command peers times the loader beside bare loops and other programs on a running server. It
+// times whole processes, interleaved, and writes the medians and the ratios as a table in
 // Markdown. It builds the loader itself:
 //
 //	go run ./testdata/bench/peers --url 'postgres://root@localhost:26257/?sslmode=disable' --rows 400000
 //
-// Programs that are not installed are named as missing, and those that the server does not
-// take with the reason. It drops and makes the databases loader_bench and bank on the
+// It lists programs that are not installed as missing, and programs that the server does not
+// support with the reason. It drops and creates the databases loader_bench and bank on the
 // server.
 package main
 
@@ -63,8 +63,8 @@ func compare(ctx context.Context) error {
 			return err
 		}
 	}
-	// 2. The loader makes its table and its registry; every program then fills the
-	// same empty table, but for those that make their own.
+	// 2. The loader makes its table and its registry. Every program then fills the same empty
+	// table, except programs that make their own.
 	if b.srv, b.db, err = measure.Open(ctx, "loader_bench"); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func compare(ctx context.Context) error {
 	all := slices.DeleteFunc(b.contenders(), func(c *contender) bool {
 		return !strings.HasPrefix(c.name, "loader") && !strings.Contains(c.name, *only)
 	})
-	// 3. The first round warms up, and shows who does not run here.
+	// 3. The first round warms up, and shows which programs do not run here.
 	for i := range *count + 1 {
 		for _, c := range all {
 			if c.missing != "" {
@@ -99,7 +99,7 @@ func compare(ctx context.Context) error {
 	return nil
 }
 
-// print writes the table.
+// print prints the table.
 func (b *bench) print(all []*contender) {
 	rate := map[string][]float64{}
 	for _, c := range all {
@@ -122,7 +122,7 @@ func (b *bench) print(all []*contender) {
 	}
 }
 
-// short prints a rate with blanks between thousands.
+// short formats a rate, with blanks between thousands.
 func short(x float64) string {
 	s := strconv.FormatInt(int64(x/100+.5)*100, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -131,7 +131,7 @@ func short(x float64) string {
 	return s
 }
 
-// memory returns the machine's memory, where Linux says it.
+// memory returns the machine's memory, from Linux; empty elsewhere.
 func memory() string {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {

@@ -23,8 +23,8 @@ func points() dataset.PointSource {
 	return dataset.PointSource{Seed: 7, Keys: dataset.KeyLayout{Base: dataset.MinKeyBase, Rows: *nRows}}
 }
 
-// writeRows writes the points to a file, in small parts: a child's peak memory is
-// counted from that of this process on.
+// writeRows writes the points to a file, in small parts: a child's peak memory starts from this
+// process's memory.
 func writeRows(path string, separator byte) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -52,8 +52,8 @@ func writeRows(path string, separator byte) error {
 	return f.Close()
 }
 
-// bareLoop sends what the loader sends, with no registry, no look-up, no ledger, no
-// retry and no check.
+// bareLoop sends the same rows as the loader, without registry, look-up, ledger, retries and
+// checks.
 func bareLoop(ctx context.Context) error {
 	size := *chunk
 	if size == 0 {

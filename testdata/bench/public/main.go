@@ -1,10 +1,10 @@
-// Command public loads files with --create-table and no other flag, and compares each cell of the
-// tables with what a reader of its own reads in the files: numbers as exact decimals with their
-// signs and zeros, times as instants, all else byte for byte.
+// Command public loads files with --create-table and no other flag, and compares each cell of
+// the tables with its own reading of the files: numbers as exact decimals with their signs and
+// zeros, times as instants, everything else byte for byte.
 //
 //	go run ./testdata/bench/public --url 'postgres://postgres@localhost:5432/postgres?sslmode=disable' DIRECTORY…
 //
-// It loads each .csv and .tsv below the directories. It ends with 1 where a cell is another.
+// It loads each .csv and .tsv below the directories. It ends with 1 if a cell differs.
 package main
 
 import (
@@ -40,7 +40,7 @@ func main() {
 	}
 }
 
-// A tally counts files by what became of them.
+// A tally counts files by outcome, and their cells.
 type tally struct{ files, loaded, named, unnamed, changed, cells int }
 
 func run(ctx context.Context, directories []string) error {
@@ -90,10 +90,10 @@ func (t *tally) print(name string) {
 		name, t.files, t.loaded, 100*float64(t.loaded)/float64(max(t.files, 1)), t.named, t.unnamed, t.cells, t.changed)
 }
 
-// file loads one file and compares.
+// file loads one file and compares its table.
 func (t *tally) file(ctx context.Context, conn *pgx.Conn, path string) error {
 	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-		return err // nothing is in it, and no table can be made of that
+		return err // the file is empty: no table can be made of it
 	}
 	t.files++
 	if _, err := conn.Exec(ctx, "DROP TABLE IF EXISTS public_run"); err != nil {
@@ -123,7 +123,7 @@ func (t *tally) file(ctx context.Context, conn *pgx.Conn, path string) error {
 	}
 	said := out.String()
 	if regexp.MustCompile(`is utf-16`).MatchString(said) {
-		return nil // the reader reads UTF-8
+		return nil // this program's reader reads only UTF-8
 	}
 	records, err := read(text, delimiterOf(path, text))
 	if err != nil {
@@ -143,7 +143,7 @@ func (t *tally) file(ctx context.Context, conn *pgx.Conn, path string) error {
 	return err
 }
 
-// delimiterOf is how people see a delimiter: it is in the first line.
+// delimiterOf finds the delimiter in the first line, as a person would.
 func delimiterOf(path string, text []byte) byte {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	line = regexp.MustCompile(`"[^"]*"`).ReplaceAll(line, nil)
@@ -159,8 +159,8 @@ func delimiterOf(path string, text []byte) byte {
 	return best
 }
 
-// differ compares the rows of the table, as a set that may have a row more than once, with
-// records. It returns the first difference in words.
+// differ compares the rows of the table with records, as multisets. It returns the first
+// difference in words.
 func differ(ctx context.Context, conn *pgx.Conn, records [][]cell) (string, int, error) {
 	rows, err := conn.Query(ctx, "SELECT * FROM public_run", pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
@@ -226,8 +226,8 @@ func differ(ctx context.Context, conn *pgx.Conn, records [][]cell) (string, int,
 
 var written = regexp.MustCompile(`^-?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?$`)
 
-// value returns a value in one form, whoever wrote it. What is written as no server would is left
-// as it is, so that it differs.
+// value returns a value in a normal form, for values of the file and of the server alike. A
+// notation that no server writes stays unchanged, so that it differs.
 func value(typ, text string, file bool) string {
 	switch typ {
 	case "int8", "numeric":

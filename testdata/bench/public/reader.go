@@ -6,14 +6,14 @@ import (
 	"fmt"
 )
 
-// A cell is one field: a text, or NULL where nothing stands between two delimiters.
+// A cell is one field: a text, or NULL for nothing between two delimiters.
 type cell struct {
 	text string
 	null bool
 }
 
-// read reads a file by RFC 4180 and nothing else: a quote is one at the beginning of a field, and
-// two quotes within such a field are one. It shares no code with the loader.
+// read parses a file by RFC 4180 alone: a quote opens a field only at its beginning, and two
+// quotes within such a field are one. It shares no code with the loader.
 func read(text []byte, delimiter byte) (records [][]cell, err error) {
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	end := byte('\n')
