@@ -312,7 +312,7 @@ var guards = []guard{
 		"./loader", "TestRunGoesOnWithWhatIsGone", "got 1[0-9]00 rows", false},
 	{"a server that keeps nothing ends a run", "loader/gone.go",
 		"r.lost > maxLosses*r.Positions", "false",
-		"./loader", "TestServerThatKeepsNothing", "want none, unconfirmed", false},
+		"./loader", "TestServerThatKeepsNothing", "want it unconfirmed", false},
 	{"a crash empties UNLOGGED tables", "loader/registry/marker.go",
 		"return permanentError{ErrEmptied}", "return nil",
 		"./loader/load", "TestCrashEmptiesAnUnloggedTable/keyless", "got <nil>, want the table emptied", false},
