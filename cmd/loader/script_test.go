@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -18,7 +20,11 @@ import (
 func TestMain(m *testing.M) {
 	// testscript runs this binary again as the command loader; only the outer
 	// run has servers to stop.
-	testscript.Main(mainFunc(func() int { return loadertest.Run(m) }), map[string]func(){
+	testscript.Main(mainFunc(func() int {
+		// A command that is begun where SIGHUP is ignored, as by nohup, ignores it too.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+		return loadertest.Run(m)
+	}), map[string]func(){
 		"loader": main,
 	})
 }

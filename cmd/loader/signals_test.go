@@ -4,9 +4,7 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -70,10 +68,6 @@ func (how stopping) held(t *testing.T, url string) (held string, free func(), be
 // TestSignals stops each kind of load. The command says so in a line and what to go on
 // with, and that makes it exact; nothing is left.
 func TestSignals(t *testing.T) {
-	// A command that is begun where SIGHUP is ignored, as by nohup, ignores it too.
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	for _, how := range append(stoppings, hanging) {
 		t.Run(how.name, func(t *testing.T) {
 			if how.name == hanging.name {

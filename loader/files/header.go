@@ -123,9 +123,9 @@ func spelling(name string) string {
 
 func sameName(a, b string) bool { s := spelling(a); return s != "" && s == spelling(b) }
 
-// mostNameBytes is the maximum length of a name (PostgreSQL, NAMEDATALEN 64; longer names are
+// maxNameBytes is the maximum length of a name (PostgreSQL, NAMEDATALEN 64; longer names are
 // cut silently).
-const mostNameBytes = 63
+const maxNameBytes = 63
 
 // systemNames are the names of every table's system columns (PostgreSQL, ddl-system-columns;
 // CockroachDB has the last two, and tableoid).
@@ -133,20 +133,20 @@ var systemNames = []string{"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "
 
 // usable returns one valid column name for each name of a header: an empty name becomes the
 // column's place, a long name is cut, a reserved or repeated name gets an ending.
-func usable(names []string) []string {
+func usable(names []string, maxBytes int) []string {
 	list := make([]string, 0, len(names))
 	for i, n := range names {
 		n = strings.ToValidUTF8(strings.ReplaceAll(n, "\x00", ""), "")
 		if n == "" {
 			n = fmt.Sprintf("column%d", i+1)
 		}
-		n = cutName(n, "")
+		n = cutName(n, "", maxBytes)
 		if slices.Contains(systemNames, n) {
 			n += "_"
 		}
 		plain := n
 		for k := 2; slices.Contains(list, n) || n != plain && slices.Contains(names, n); k++ {
-			n = cutName(plain, fmt.Sprintf("_%d", k))
+			n = cutName(plain, fmt.Sprintf("_%d", k), maxBytes)
 		}
 		list = append(list, n)
 	}
@@ -154,8 +154,8 @@ func usable(names []string) []string {
 }
 
 // cutName cuts a name between two characters, to leave room for an ending.
-func cutName(name, ending string) string {
-	for len(name)+len(ending) > mostNameBytes {
+func cutName(name, ending string, maxBytes int) string {
+	for len(name)+len(ending) > maxBytes {
 		name = name[:len(name)-1]
 	}
 	return strings.ToValidUTF8(name, "") + ending
@@ -181,7 +181,7 @@ func (c *spec) firstIsOdd(f *Request) error {
 	file := &File{Name: c.sampled}
 	at := slices.IndexFunc(c.sample, func(r []csv.Field) bool { return len(r) == most })
 	if most == width+1 && !slices.ContainsFunc(c.sample[1:], func(r []csv.Field) bool { return len(r) == most && !r[width].Null }) {
-		names := strings.Join(append(usable(namesOf(c.sample[0])), "x"), ",")
+		names := strings.Join(append(usable(namesOf(c.sample[0]), maxNameBytes), "x"), ",")
 		return failure.Reading(file.Name, fmt.Errorf("its first record has %d fields, and the others end with a delimiter more; --skip %d --header no --columns %s --map x= reads them so", width, f.Skip+1, names))
 	}
 	if most < width {

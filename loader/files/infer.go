@@ -3,6 +3,7 @@ package files
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -35,7 +36,11 @@ func (d *Dataset) createDDL(ctx context.Context, p server.Product, name pgx.Iden
 		c.Width--
 		c.names, columns = c.names[:last], columns[:last]
 	}
-	c.made = usable(c.names)
+	limit := maxNameBytes
+	if p == server.CockroachDB {
+		limit = math.MaxInt // it has no limit of its own
+	}
+	c.made = usable(c.names, limit)
 	var defs, given []string
 	var list []server.Column
 	forms := formsOf(columns)

@@ -281,7 +281,7 @@ func (c *spec) skipHeader(ctx context.Context, f *Request) error {
 // targets returns, for each field, the column with its name, or nil.
 func (c *spec) targets(t *server.Table, f *Request) ([]*server.Column, error) {
 	list := make([]*server.Column, len(c.names))
-	names := usable(c.names)
+	names := usable(c.names, maxNameBytes)
 	for i, name := range c.names {
 		to, mapped := f.Map[name]
 		switch {
