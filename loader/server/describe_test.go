@@ -316,24 +316,27 @@ func TestOnePhaseCountsRows(t *testing.T) {
 	}
 	// Other transactions of the node commit in one phase too, so that only a
 	// metric that stands still says anything: it does for the larger statement
-	// in one of some attempts, and never for the smaller one.
-	still := func(rows int64) bool {
-		for range 5 {
+	// in one of some attempts. For the smaller one it moves in most: now and then
+	// its rows lie in two ranges.
+	still := func(rows int64, attempts, times int) bool {
+		for range attempts {
 			exec(t, conn, "TRUNCATE t")
 			before := count()
 			if _, err := conn.Exec(context.Background(), "INSERT INTO t SELECT g, g, g FROM generate_series(1, $1::INT8) AS g", rows); err != nil {
 				t.Fatal(err)
 			}
 			if count() == before {
-				return true
+				if times--; times == 0 {
+					return true
+				}
 			}
 		}
 		return false
 	}
-	if still(limit.Max) {
+	if still(limit.Max, 5, 3) {
 		t.Errorf("%d rows with %d pairs do not commit in one phase", limit.Max, 3*limit.Max)
 	}
-	if !still(limit.Max + 1) {
+	if !still(limit.Max+1, 20, 1) {
 		t.Errorf("%d rows commit in one phase", limit.Max+1)
 	}
 }
