@@ -65,7 +65,7 @@ func TestLoadsOfEarlierVersions(t *testing.T) {
 						url := registered(t, s)
 						sub.fresh(t, url)
 						_, before := entered(t, url, 0)
-						z := startZombie(t, command(url, sub.command("--chunk", "20", "--workers", "2")...))
+						z := startZombie(t, command(url, sub.command("--chunk", "20", "--workers", "2", "--rate", "3000")...))
 						loadertest.Eventually(t, "rows", func() bool {
 							return loadertest.Value[int64](t, url, "SELECT count(*) FROM "+sub.table) >= 500
 						})
