@@ -62,12 +62,8 @@ func (p *program) code(err error) int {
 // kindOf returns the kind of an error. The SQLSTATE decides for a database error without a
 // kind; any other error is a fault of the loader.
 func kindOf(err error) failure.Kind {
-	var pg *pgconn.PgError
-	switch kind := failure.Of(err); {
-	case kind != failure.None:
+	if kind := server.ErrorKind(err); kind != failure.None {
 		return kind
-	case errors.As(err, &pg):
-		return server.KindOf(err)
 	}
 	return failure.Fault
 }

@@ -22,16 +22,6 @@ func eachCockroach(t *testing.T, test func(t *testing.T, srv loadertest.Server))
 	t.Run("newest", func(t *testing.T) { test(t, loadertest.NewestCockroachServer(t)) })
 }
 
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
-}
-
 // refused is what Refuses says of a table.
 func refused(t *testing.T, conn *pgx.Conn, table string) string {
 	t.Helper()
@@ -60,7 +50,7 @@ func TestProbeIsAsked(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if err := importer.Probe(context.Background(), s, connect(t, srv.NewDatabase(t))); err != nil {
+		if err := importer.Probe(context.Background(), s, loadertest.Connect(t, srv.NewDatabase(t))); err != nil {
 			t.Error(err)
 		}
 	})
@@ -69,7 +59,7 @@ func TestProbeIsAsked(t *testing.T) {
 // TestAnswerIsReadByNames reads answers to IMPORT INTO of several versions: columns are
 // added, moved, and NULL.
 func TestAnswerIsReadByNames(t *testing.T) {
-	conn := connect(t, loadertest.CockroachServer(t).NewDatabase(t))
+	conn := loadertest.Connect(t, loadertest.CockroachServer(t).NewDatabase(t))
 	for _, x := range []struct {
 		columns string
 		fails   bool
@@ -124,7 +114,7 @@ func TestTablesThatImportRefuses(t *testing.T) {
 		loadertest.Exec(t, db, "DROP EXTERNAL CONNECTION itself")
 	})
 
-	admin, owner, there := connect(t, db), connect(t, as), connect(t, other)
+	admin, owner, there := loadertest.Connect(t, db), loadertest.Connect(t, as), loadertest.Connect(t, other)
 	for _, x := range []struct {
 		conn        *pgx.Conn
 		table, want string
@@ -160,11 +150,11 @@ func mustParse(t *testing.T, text string) *url.URL {
 // default.
 func TestNodesThatCannotBeCounted(t *testing.T) {
 	url := loadertest.NewestCockroachServer(t).NewDatabase(t)
-	conn := connect(t, url+"&options=-c%20allow_unsafe_internals%3Doff")
+	conn := loadertest.Connect(t, url+"&options=-c%20allow_unsafe_internals%3Doff")
 	if n, ok := importer.Nodes(context.Background(), conn); ok {
 		t.Errorf("got %d nodes where they cannot be counted", n)
 	}
-	conn = connect(t, url) // later: a plan that was once allowed is kept
+	conn = loadertest.Connect(t, url) // later: a plan that was once allowed is kept
 	if n, ok := importer.Nodes(context.Background(), conn); n != 1 || !ok {
 		t.Errorf("got %d nodes, %t; want 1, which can be counted", n, ok)
 	}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/text/encoding/charmap"
 
 	"bulkload/loader"
@@ -133,8 +132,8 @@ func TestGuessesChangeNoValue(t *testing.T) {
 			guesses, err := guess(t, srv, name, write(t, file, c.file), c)
 			switch {
 			case c.err != "":
-				if err == nil || !strings.Contains(err.Error(), c.err) || kindOf(err) != c.kind {
-					t.Errorf("%s: got %v (%v), want %s (%v)", c.name, err, kindOf(err), c.err, c.kind)
+				if err == nil || !strings.Contains(err.Error(), c.err) || server.ErrorKind(err) != c.kind {
+					t.Errorf("%s: got %v (%v), want %s (%v)", c.name, err, server.ErrorKind(err), c.err, c.kind)
 				}
 				if n := tableRows(t, url, name); n > 0 || c.table == "" && n == 0 {
 					t.Errorf("%s: the table has %d rows", c.name, n)
@@ -180,22 +179,10 @@ func guess(t *testing.T, srv *server.Server, name, path string, c guessCase) ([]
 	return l.Guesses, err
 }
 
-func kindOf(err error) failure.Kind {
-	if k := failure.Of(err); k != failure.None {
-		return k
-	}
-	return server.KindOf(err)
-}
-
 // tableRows returns the number of rows of a table; -1: there is none.
 func tableRows(t *testing.T, url, name string) (n int) {
 	t.Helper()
-	conn, err := pgx.Connect(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	if conn.QueryRow(context.Background(), "SELECT count(*) FROM "+name).Scan(&n) != nil {
+	if loadertest.Connect(t, url).QueryRow(context.Background(), "SELECT count(*) FROM "+name).Scan(&n) != nil {
 		return -1
 	}
 	return n
@@ -286,7 +273,7 @@ func TestTableOfAFailedLoadIsDropped(t *testing.T) {
 		req := fileRequest("t", bad)
 		filesOf(req).CreateTable, req.Method = true, commit.Insert
 		l := newLoad(t, url, req)
-		if _, err := l.Run(ctx); !errors.Is(err, load.ErrDropped) || kindOf(err) != failure.Data {
+		if _, err := l.Run(ctx); !errors.Is(err, load.ErrDropped) || server.ErrorKind(err) != failure.Data {
 			t.Errorf("got %v, want that the table is dropped", err)
 		}
 		if n := tableRows(t, url, "t"); n != -1 {

@@ -25,18 +25,7 @@ func (e *droppedError) Error() string { return fmt.Sprintf("%v; %v", e.err, ErrD
 func (e *droppedError) Unwrap() []error { return []error{e.err, ErrDropped} }
 
 // ErrorKind implements failure.Kinded.
-func (e *droppedError) ErrorKind() failure.Kind { return kindOf(e.err) }
-
-// kindOf returns the kind of an error, also of a database error without a kind.
-func kindOf(err error) failure.Kind {
-	if k := failure.Of(err); k != failure.None {
-		return k
-	}
-	if server.Code(err) != "" {
-		return server.KindOf(err)
-	}
-	return failure.None
-}
+func (e *droppedError) ErrorKind() failure.Kind { return server.ErrorKind(e.err) }
 
 // dropTimeout bounds the cleanup that drops a table again.
 const dropTimeout = 20 * time.Second
@@ -48,7 +37,7 @@ func (r *record) unmake(ctx context.Context, srv *server.Server, pool *pgxpool.P
 	if r.spec.Made == 0 || table == nil || err == nil {
 		return err
 	}
-	switch kindOf(err) {
+	switch server.ErrorKind(err) {
 	case failure.Data, failure.Target, failure.Usage:
 	default:
 		return err
@@ -61,20 +50,23 @@ func (r *record) unmake(ctx context.Context, srv *server.Server, pool *pgxpool.P
 	drop := func(ctx context.Context, tx pgx.Tx) (bool, error) {
 		return dropEmpty(ctx, tx, srv.Product, name, r.spec.Made)
 	}
-	kept := r.text != nil
+	dropAlone := func() (ok bool, err error) {
+		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { ok, err = drop(ctx, tx); return err })
+		return ok, err
+	}
 	switch {
-	case kept && srv.Product == server.PostgreSQL:
+	case r.text == nil: // no record in the registry
+		dropped, failed = dropAlone()
+	case srv.Product == server.PostgreSQL:
 		dropped, failed = r.registry.CancelUnused(ctx, r.load, drop)
-	case kept:
+	default:
 		// CockroachDB cannot drop a table in a transaction that has locked a row: the load ends
 		// first.
-		dropped, failed = r.registry.CancelUnused(ctx, r.load, func(ctx context.Context, tx pgx.Tx) (bool, error) { return isEmpty(ctx, tx, name, r.spec.Made) })
-	}
-	if failed == nil && dropped == kept && !(kept && srv.Product == server.PostgreSQL) {
-		failed = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) (err error) {
-			dropped, err = drop(ctx, tx)
-			return err
-		})
+		var ended bool
+		ended, failed = r.registry.CancelUnused(ctx, r.load, func(ctx context.Context, tx pgx.Tx) (bool, error) { return isEmpty(ctx, tx, name, r.spec.Made) })
+		if failed == nil && ended {
+			dropped, failed = dropAlone()
+		}
 	}
 	if failed != nil || !dropped {
 		return err // the table stays, like a table that someone else created

@@ -82,6 +82,17 @@ func giveBack(ctx context.Context, url string, c *pgx.Conn) error {
 	return c.Close(ctx)
 }
 
+// Connect returns a connection of its own to a URL, which the end of the test closes.
+func Connect(t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
 // Open reaches the server at a URL, or fails the test. A database of NewDatabase is asked
 // once what it is; through a proxy each call connects.
 func Open(t testing.TB, url string) *server.Server {

@@ -140,6 +140,19 @@ func KindOf(err error) failure.Kind {
 	return failure.GaveUp
 }
 
+// ErrorKind returns the kind that err carries, or else that of the database error in it.
+// failure.None: it has neither.
+func ErrorKind(err error) failure.Kind {
+	var pg *pgconn.PgError
+	switch kind := failure.Of(err); {
+	case kind != failure.None:
+		return kind
+	case errors.As(err, &pg):
+		return KindOf(err)
+	}
+	return failure.None
+}
+
 // IsReadOnly reports whether the server refused a write because the session is read-only: on a
 // standby, or by default_transaction_read_only.
 func IsReadOnly(err error) bool { return Code(err) == pgerrcode.ReadOnlySQLTransaction }

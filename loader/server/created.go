@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/failure"
 )
 
 // catalogLag bounds how long the catalogue may miss a change that the server has confirmed:
@@ -16,16 +18,17 @@ const catalogLag = 10 * time.Second
 // It gives up after catalogLag (10 s) and returns the last result of look, or the error of
 // ctx.
 func LookAgain(ctx context.Context, missing error, look func() error) error {
-	end := time.Now().Add(catalogLag)
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	waits := RetryPolicy{First: 20 * time.Millisecond, Last: time.Second, For: catalogLag}.Waits()
+	for {
 		err := look()
-		if !errors.Is(err, missing) || time.Now().Add(wait).After(end) {
+		if !errors.Is(err, missing) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
+		switch over := waits.Wait(ctx, err); {
+		case errors.Is(over, failure.ErrGaveUp):
+			return err
+		case over != nil:
+			return over
 		}
 	}
 }

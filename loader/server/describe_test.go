@@ -237,7 +237,7 @@ func TestDescribeOnCockroachDB(t *testing.T) {
 func TestDescribeWithoutRights(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		address := s.NewDatabase(t)
-		conn := connectTo(t, address)
+		conn := loadertest.Connect(t, address)
 		exec(t, conn, "CREATE TABLE t (id INT8 PRIMARY KEY, v TEXT)", "CREATE INDEX i ON t (v)", "DROP USER IF EXISTS poor", "CREATE USER poor"+map[bool]string{false: " PASSWORD 'p'"}[s.Cockroach], "GRANT INSERT ON t TO poor")
 		t.Cleanup(func() { exec(t, conn, "DROP TABLE t", "DROP USER poor") })
 		u, err := url.Parse(address)
@@ -248,7 +248,7 @@ func TestDescribeWithoutRights(t *testing.T) {
 		if !s.Cockroach {
 			u.User = url.UserPassword("poor", "p")
 		}
-		poor := connectTo(t, u.String())
+		poor := loadertest.Connect(t, u.String())
 		got := describe(t, poor, "t")
 		if got.Empty || server.Code(got.EmptyErr) != "42501" || len(got.Indexes) != 2 {
 			t.Errorf("got %+v", got)

@@ -16,17 +16,7 @@ func TestMain(m *testing.M) { loadertest.Main(m) }
 // the test.
 func connect(t *testing.T, s loadertest.Server) *pgx.Conn {
 	t.Helper()
-	return connectTo(t, s.NewDatabase(t))
-}
-
-func connectTo(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
+	return loadertest.Connect(t, s.NewDatabase(t))
 }
 
 func exec(t *testing.T, conn *pgx.Conn, statements ...string) {

@@ -157,7 +157,7 @@ const attempts = 4
 func TestProof(t *testing.T) {
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
-	conn, watch := connectTo(t, url), connectTo(t, url)
+	conn, watch := loadertest.Connect(t, url), loadertest.Connect(t, url)
 	const budget = 32 << 10
 	setBudget(t, watch, budget)
 	info := infoOf(t, conn)
@@ -232,7 +232,7 @@ func burnIDs(t *testing.T, conn *pgx.Conn) {
 func TestProofAtTheDefault(t *testing.T) {
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
-	conn, watch := connectTo(t, url), connectTo(t, url)
+	conn, watch := loadertest.Connect(t, url), loadertest.Connect(t, url)
 	exec(t, watch, "SET CLUSTER SETTING sql.stats.automatic_collection.enabled = false")
 	exec(t, conn, "CREATE TABLE points (id INT8 PRIMARY KEY DEFAULT unique_rowid(), x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL)")
 	table := describe(t, conn, "points")
@@ -346,7 +346,7 @@ func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget in
 func TestBoundOfJSON(t *testing.T) {
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
-	conn, watch := connectTo(t, url), connectTo(t, url)
+	conn, watch := loadertest.Connect(t, url), loadertest.Connect(t, url)
 	const budget = 48 << 10
 	setBudget(t, watch, budget)
 	exec(t, conn, "CREATE TABLE t (id INT8 PRIMARY KEY, j JSONB, INVERTED INDEX i (j))")

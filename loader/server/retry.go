@@ -141,8 +141,7 @@ func RetryOpening(ctx context.Context, fn func() error) error {
 // attempt. It returns false for this project's errors that wrap neither.
 func passes(err error) bool {
 	if Code(err) != "" {
-		c := Classify(err)
-		return c == Retry || c == Uncertain
+		return MayPass(err)
 	}
 	// These need another address or certificate rather than another attempt.
 	if isCertificate(err) || isAlert(err) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {

@@ -64,7 +64,7 @@ func TestSessionsWriteValuesInOneWay(t *testing.T) {
 		want := map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on", "bytea_output": "hex", "extra_float_digits": "3"}
 		asked := []string{"bytea_output", "escape", "extra_float_digits", "0"}
 		if !s.Cockroach {
-			conn := connectTo(t, address)
+			conn := loadertest.Connect(t, address)
 			exec(t, conn, "CREATE ROLE other SUPERUSER LOGIN PASSWORD 'p'")
 			t.Cleanup(func() { exec(t, conn, "DROP ROLE other") })
 			for name, v := range map[string]string{"client_encoding": "LATIN1", "standard_conforming_strings": "off", "quote_all_identifiers": "on", "array_nulls": "off", "xmloption": "document"} {
@@ -93,7 +93,7 @@ func TestSessionsWriteValuesInOneWay(t *testing.T) {
 func TestSessionsOfAPoolAgree(t *testing.T) {
 	s := loadertest.PostgreSQLServer(t)
 	address := s.NewDatabase(t)
-	conn := connectTo(t, address)
+	conn := loadertest.Connect(t, address)
 	zone := func(z string) {
 		exec(t, conn, "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET timezone = ''"+z+"'''; END $$")
 	}
