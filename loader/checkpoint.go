@@ -70,8 +70,8 @@ func (d *dispatcher) doubt(ctx context.Context, l *heldLease, span chunker.Span,
 	d.mu.Lock()
 	l.Open.Add(span.Range())
 	d.mu.Unlock()
-	if q, ok := d.queue.(Doubter); ok {
-		return q.Doubt(ctx, span.Range(), looked)
+	if q, ok := d.queue.(InDoubtQueue); ok {
+		return q.RecordInDoubt(ctx, span.Range(), looked)
 	}
 	return nil
 }

@@ -49,9 +49,9 @@ type Outcome struct {
 	AlreadyCommitted bool
 	Retries          int // attempts that the server refused and that were repeated
 	LookUps          int // uncertain outcomes decided by a look-up
-	// Looked is true when a look-up found equal rows and took them for the chunk's. That must
+	// LookedUp is true when a look-up found equal rows and took them for the chunk's. That must
 	// be settled later: the input may hold the same records elsewhere.
-	Looked bool
+	LookedUp bool
 	// Throttled is true when the server refused attempts because too many transactions were
 	// open: the run should continue with fewer workers.
 	Throttled bool
@@ -103,11 +103,11 @@ type Lease struct {
 	Open chunker.Ranges
 }
 
-// A Doubter is a Queue that also records uncertain ranges for later runs.
-type Doubter interface {
-	// Doubt records that a look-up decided a range (looked, see Outcome.Looked), or that it
+// A InDoubtQueue is a Queue that also records uncertain ranges for later runs.
+type InDoubtQueue interface {
+	// RecordInDoubt records that a look-up decided a range (looked, see Outcome.Looked), or that it
 	// may have been sent. It precedes any other record of the range.
-	Doubt(ctx context.Context, r chunker.Range, looked bool) error
+	RecordInDoubt(ctx context.Context, r chunker.Range, looked bool) error
 }
 
 // A Queue hands out the positions of a load that are not committed yet, and records those that
@@ -165,8 +165,8 @@ type Result struct {
 	Rejected             int64 // records recorded as rejects; not in Rows
 	Conflicts            int64 // of Rows, those whose key already existed
 	Gone                 int64 // rows confirmed and then lost by the server; not in Rows until committed again
-	// Looked holds the positions decided by look-ups that still have to be settled.
-	Looked chunker.Ranges
+	// LookedUp holds the positions decided by look-ups that still have to be settled.
+	LookedUp chunker.Ranges
 	// RowsPerChunk is the chunk size at the end of the run.
 	RowsPerChunk int64
 	// Workers is the number of workers on which the run settled.

@@ -241,7 +241,7 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *heldLease, span chun
 	start := r.dispatch.sent()
 	out, err := r.Committer.Commit(ctx, c)
 	r.dispatch.ended(start)
-	if out.Looked || err != nil && out.Uncertain {
+	if out.LookedUp || err != nil && out.Uncertain {
 		if doubt := r.doubt(ctx, l, span, err == nil); doubt != nil {
 			return errors.Join(err, doubt)
 		}
@@ -292,7 +292,7 @@ func (r *run) commit(ctx context.Context, c *rows.Chunk, l *heldLease, span chun
 func (r *run) doubt(ctx context.Context, l *heldLease, span chunker.Span, looked bool) error {
 	if looked {
 		r.mu.Lock()
-		r.total.Looked.Add(span.Range())
+		r.total.LookedUp.Add(span.Range())
 		r.mu.Unlock()
 	}
 	return r.dispatch.doubt(ctx, l, span, looked)

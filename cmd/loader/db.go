@@ -77,7 +77,7 @@ func (p *program) dbStart(c *cli.Context) error {
 		p.note("%s, data in %s; loader db stop stops it", db.Binary, db.Dir)
 		p.noteOthers(db)
 		fmt.Fprintln(p.stdout, db.URL)
-		return db.Keep(true)
+		return db.Retain(true)
 	})
 }
 
@@ -122,7 +122,7 @@ func (p *program) dbStop(c *cli.Context) error {
 }
 
 func (p *program) dbURL(c *cli.Context) error {
-	if d, ok := localdb.Meant(""); !ok || !localdb.Kept(d.Dir) {
+	if d, ok := localdb.Meant(""); !ok || !localdb.Retained(d.Dir) {
 		return &localError{errors.New("the local database is not running; loader db start starts it")}
 	}
 	return p.withDB(c.Context, localdb.Options{}, func(db *localdb.DB) error {

@@ -157,7 +157,7 @@ type placed struct {
 // each in its own row, with the leftmost limit nearest to the panel: then no line crosses a
 // name. If there is no room on the left, the name is on the right, in the rows above, and its
 // background hides the lines behind it.
-func placeMarks(marks []Mark, toX func(float64) vg.Length) []placed {
+func placeMarks(marks []LimitMark, toX func(float64) vg.Length) []placed {
 	list := make([]placed, len(marks))
 	const gap = 5
 	var left, right []int
@@ -181,7 +181,7 @@ func placeMarks(marks []Mark, toX func(float64) vg.Length) []placed {
 }
 
 // at returns the position of a limit's line: between the last size that fits and the next.
-func (m Mark) at() float64 { return float64(m.Rows) + 0.5 }
+func (m LimitMark) at() float64 { return float64(m.Rows) + 0.5 }
 
 // panel returns an empty panel.
 func (r *Report) panel(what string) *plot.Plot {

@@ -147,29 +147,29 @@ func (r *Report) measured() []*Cell {
 	return list
 }
 
-// A Mark is a limit in a chart: the maximum number of rows per chunk that it allows.
-type Mark struct {
+// A LimitMark is a limit in a chart: the maximum number of rows per chunk that it allows.
+type LimitMark struct {
 	Name string
 	Rows int64
 }
 
 // marks returns the limits within the measured sizes or not far above them.
-func (r *Report) marks() []Mark {
+func (r *Report) marks() []LimitMark {
 	var largest int64
 	for _, c := range r.measured() {
 		largest = max(largest, c.Chunk)
 	}
-	var list []Mark
+	var list []LimitMark
 	for _, c := range r.measured() {
 		for _, l := range c.Limits {
-			m := Mark{l.Name, l.MaxRows}
+			m := LimitMark{l.Name, l.MaxRows}
 			if m.Rows == 0 || m.Rows > marksUpTo*largest || slices.Contains(list, m) || l.Name == server.OnePhase && c.CommitMode != commit.Statement {
 				continue
 			}
 			list = append(list, m)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b Mark) int { return int(a.Rows - b.Rows) })
+	slices.SortStableFunc(list, func(a, b LimitMark) int { return int(a.Rows - b.Rows) })
 	return list
 }
 

@@ -190,7 +190,7 @@ func (r *Report) bars(b *strings.Builder, width int) {
 }
 
 // applies reports whether a limit applies to the cell.
-func applies(c *Cell, m Mark) bool {
+func applies(c *Cell, m LimitMark) bool {
 	l := c.limit(m.Name)
 	return l != nil && l.MaxRows == m.Rows
 }

@@ -148,7 +148,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 		}
 		switch {
 		case found.ours == chunk.Len():
-			p.out.AlreadyCommitted, p.out.Looked = true, c.LooksUp()
+			p.out.AlreadyCommitted, p.out.LookedUp = true, c.LooksUp()
 			return nil
 		case found.conflicting > 0:
 			return &DuplicateError{Key: found.firstConflicting}

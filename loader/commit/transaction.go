@@ -148,7 +148,7 @@ func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows
 		case err != nil:
 			return err
 		case found.ours == chunk.Len() && found.repeated == 0:
-			p.out.Looked = c.LooksUp()
+			p.out.LookedUp = c.LooksUp()
 			return errAlready
 		case found.ours+found.conflicting > 0:
 			return &DuplicateError{Key: found.firstConflicting}

@@ -89,10 +89,10 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 // then one of the two records is missing. A repeated record is an error, and the load is not
 // complete. settle reads the input again; the server decides which keys are equal.
 func (l *Load) settle(ctx context.Context, res loader.Result) error {
-	looked := res.Looked
+	looked := res.LookedUp
 	if l.record.kept() && l.committer.LooksUp() {
 		var err error
-		if looked, err = l.record.registry.Looked(ctx, l.ID); err != nil {
+		if looked, err = l.record.registry.LookedUp(ctx, l.ID); err != nil {
 			return fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 		}
 	}

@@ -147,7 +147,7 @@ func TestLoadsInDoubtAreSettled(t *testing.T) {
 			l := newLoad(t, proxy.URL(), byStatement(t, repeats(500, 0), via, 50))
 			proxy.Add(&loadertest.Fault{When: rowsInto(s, via), Nth: 2, Do: loadertest.SwallowReply, Times: 3})
 			res, err := l.Run(context.Background())
-			if err != nil || res.Looked.Len() == 0 || res.Rows != 500 {
+			if err != nil || res.LookedUp.Len() == 0 || res.Rows != 500 {
 				t.Errorf("by %s: %+v, %v, want it looked up", via, res, err)
 			}
 			checkSettled(t, url, l)

@@ -155,7 +155,7 @@ var guards = []guard{
 		"state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $4 END`", "state = $4`",
 		"./loader/load", "TestRepeatedRecords/PostgreSQL", "the load is done", false},
 	{"what was decided by looking is recorded", "loader/run.go",
-		"if out.Looked || err != nil && out.Uncertain {", "if false {",
+		"if out.LookedUp || err != nil && out.Uncertain {", "if false {",
 		"./loader/load", "TestRepeatedRecordsInDoubt/PostgreSQL", "want the duplicate k=0", false},
 	{"what a dead run may have sent is recorded", "loader/registry/takeover.go",
 		"s.open.Add(c.Range)", "_ = c.Range",

@@ -81,7 +81,7 @@ type choice struct {
 
 // Meant returns the database that Start uses if its options name none. That is the database
 // started first, or one chosen later with Options.Choose. If no choice is recorded, it is a
-// database that Keep keeps running. The bool is false if there is neither.
+// database that Retain keeps running. The bool is false if there is neither.
 func Meant(dir string) (Data, bool) {
 	d, _, ok := meant(dir)
 	return d, ok
@@ -104,7 +104,7 @@ func meant(dir string) (Data, choice, bool) {
 		}
 	}
 	for _, d := range list {
-		if Kept(d.Dir) {
+		if Retained(d.Dir) {
 			return d, choice{}, true
 		}
 	}
@@ -189,7 +189,7 @@ type Stopped struct {
 	Used bool // another command uses it, and will stop it at its end
 }
 
-// StopAll stops the servers of all databases in dir and revokes Keep for them. An empty dir
+// StopAll stops the servers of all databases in dir and revokes Retain for them. An empty dir
 // means DefaultDir. It returns the databases whose servers ran.
 func StopAll(ctx context.Context, dir string) ([]Stopped, error) {
 	list, err := List(dir)
@@ -199,7 +199,7 @@ func StopAll(ctx context.Context, dir string) ([]Stopped, error) {
 	var stopped []Stopped
 	for _, d := range list {
 		db := &DB{Binary: Binary{Product: d.Product}, Dir: d.Dir}
-		ran, used, err2 := db.stopKept(ctx)
+		ran, used, err2 := db.stopRetained(ctx)
 		if ran {
 			stopped = append(stopped, Stopped{d, used})
 		}
@@ -208,8 +208,8 @@ func StopAll(ctx context.Context, dir string) ([]Stopped, error) {
 	return stopped, err
 }
 
-// stopKept revokes Keep and stops the server unless another command uses it.
-func (db *DB) stopKept(ctx context.Context) (ran, used bool, err error) {
+// stopRetained revokes Retain and stops the server unless another command uses it.
+func (db *DB) stopRetained(ctx context.Context) (ran, used bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
 	unlock, err := db.lockStart(ctx)
@@ -217,7 +217,7 @@ func (db *DB) stopKept(ctx context.Context) (ran, used bool, err error) {
 		return false, false, err
 	}
 	defer unlock()
-	if err := db.Keep(false); err != nil {
+	if err := db.Retain(false); err != nil {
 		return false, false, err
 	}
 	ran = db.ran()

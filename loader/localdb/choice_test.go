@@ -42,7 +42,7 @@ func TestCockroachAppears(t *testing.T) {
 	o := localdb.Options{Dir: openDir(t)}
 	first := start(t, o)
 	query(t, first.URL, "CREATE TABLE t AS SELECT 'kept'::TEXT AS a")
-	if err := first.Keep(true); err != nil {
+	if err := first.Retain(true); err != nil {
 		t.Fatal(err)
 	}
 	stop(t, first)
@@ -78,7 +78,7 @@ func TestCockroachAppears(t *testing.T) {
 	check("stopped")
 	// As it was with an earlier loader, which wrote no choice down.
 	db := start(t, o)
-	if err := db.Keep(true); err != nil {
+	if err := db.Retain(true); err != nil {
 		t.Fatal(err)
 	}
 	stop(t, db)
@@ -100,7 +100,7 @@ func TestStopAllWithTwo(t *testing.T) {
 	var dbs []*localdb.DB
 	each(t, func(t *testing.T, b localdb.Binary) {
 		db := start(t, localdb.Options{Binary: b, Dir: dir, Choose: true})
-		if err := db.Keep(true); err != nil {
+		if err := db.Retain(true); err != nil {
 			t.Fatal(err)
 		}
 		stop(t, db)
@@ -139,7 +139,7 @@ func TestServerWithoutItsPrograms(t *testing.T) {
 	hideCockroach(t)
 	o := localdb.Options{Dir: openDir(t)}
 	db := start(t, o)
-	if err := db.Keep(true); err != nil {
+	if err := db.Retain(true); err != nil {
 		t.Fatal(err)
 	}
 	stop(t, db)
@@ -171,7 +171,7 @@ func TestServerWithoutItsPrograms(t *testing.T) {
 	// A server of which nothing is written down, after a kill -9 of its command.
 	t.Setenv("LOADER_PG_BIN", db.Path)
 	db = start(t, o)
-	if err := db.Keep(true); err != nil {
+	if err := db.Retain(true); err != nil {
 		t.Fatal(err)
 	}
 	stop(t, db)

@@ -194,7 +194,7 @@ func (db *DB) startTemporary(ctx context.Context) error {
 	return err
 }
 
-// Stop ends this process's use of the server. The last user stops it, unless Keep is set; the
+// Stop ends this process's use of the server. The last user stops it, unless Retain is set; the
 // data stays. A temporary server is stopped and deleted.
 func (db *DB) Stop(ctx context.Context) error {
 	if db.temporary {
@@ -209,7 +209,7 @@ func (db *DB) Stop(ctx context.Context) error {
 	if err := db.users.Unlock(); err != nil {
 		return fmt.Errorf("unlock %s: %w", db.users.Path(), err)
 	}
-	if Kept(db.Dir) {
+	if Retained(db.Dir) {
 		return nil
 	}
 	if err := db.stopUnused(ctx); !errors.Is(err, errUsed) {
@@ -251,14 +251,14 @@ func (db *DB) stopUnused(ctx context.Context) error {
 	return nil
 }
 
-// Kept reports whether the server in dir stays when its last user leaves.
-func Kept(dir string) bool {
+// Retained reports whether the server in dir stays when its last user leaves.
+func Retained(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, "keep"))
 	return err == nil
 }
 
-// Keep sets whether the server stays when its last user leaves.
-func (db *DB) Keep(keep bool) error {
+// Retain sets whether the server stays when its last user leaves.
+func (db *DB) Retain(keep bool) error {
 	path := filepath.Join(db.Dir, "keep")
 	if keep {
 		return os.WriteFile(path, nil, 0o600)

@@ -13,8 +13,8 @@ import (
 // not settled yet.
 const unsettled = `EXISTS (SELECT 1 FROM loader.doubts WHERE load = $1 AND looked)`
 
-// Doubt records that the outcome of a range is unknown, or was decided by a lookup; see
-// loader.Doubter. A looked range keeps the load from being done until Settle.
+// RecordInDoubt records that the outcome of a range is unknown, or was decided by a lookup; see
+// loader.InDoubtQueue. A looked range keeps the load from being done until Settle.
 func (q *Queue) Doubt(ctx context.Context, r chunker.Range, looked bool) error {
 	err := q.reg.exec(ctx, `INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (load, lo, hi) DO UPDATE SET looked = loader.doubts.looked OR excluded.looked`, q.load, r.First, r.End, looked)
@@ -35,8 +35,8 @@ func (r *Registry) doubts(ctx context.Context, db querier, load string, lookedAl
 	return err
 }
 
-// Looked returns the positions of a load that a lookup decided and that must be settled.
-func (r *Registry) Looked(ctx context.Context, load string) (chunker.Ranges, error) {
+// LookedUp returns the positions of a load that a lookup decided and that must be settled.
+func (r *Registry) LookedUp(ctx context.Context, load string) (chunker.Ranges, error) {
 	var in chunker.Ranges
 	if r.older.Load() {
 		return in, nil
