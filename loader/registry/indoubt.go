@@ -15,7 +15,7 @@ const unsettled = `EXISTS (SELECT 1 FROM loader.doubts WHERE load = $1 AND looke
 
 // RecordInDoubt records that the outcome of a range is unknown, or was decided by a lookup; see
 // loader.InDoubtQueue. A looked range keeps the load from being done until Settle.
-func (q *Queue) Doubt(ctx context.Context, r chunker.Range, looked bool) error {
+func (q *Queue) RecordInDoubt(ctx context.Context, r chunker.Range, looked bool) error {
 	err := q.reg.exec(ctx, `INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (load, lo, hi) DO UPDATE SET looked = loader.doubts.looked OR excluded.looked`, q.load, r.First, r.End, looked)
 	if err != nil {

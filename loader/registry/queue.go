@@ -14,6 +14,10 @@ import (
 	"bulkload/loader"
 )
 
+// The run asks whether its queue records ranges in doubt: a method that no longer fits must not
+// go unnoticed.
+var _ loader.InDoubtQueue = (*Queue)(nil)
+
 // A Queue leases the positions of one load to one run; see loader.Queue. It is safe for
 // concurrent use.
 type Queue struct {
