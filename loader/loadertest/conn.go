@@ -33,6 +33,10 @@ type conn struct {
 
 	holes [2]chan struct{} // black holes of this connection, guarded by Proxy.mu
 
+	far    distance
+	links  [2]*link // by the sending side; nil without a distance
+	course course
+
 	mu    sync.Mutex
 	turns []*turn // in flight, oldest first
 
@@ -60,6 +64,7 @@ func (c *conn) run() {
 	if !c.attach(nil) {
 		return
 	}
+	c.newLinks()
 	var pumps sync.WaitGroup
 	defer pumps.Wait()
 	defer c.close(false)
@@ -102,6 +107,9 @@ func (p *Proxy) forget(c *conn) {
 // close ends both sides, once; a later close does nothing.
 func (c *conn) close(rst bool) {
 	c.once.Do(func() {
+		if !rst {
+			c.drain()
+		}
 		c.p.mu.Lock()
 		close(c.done)
 		sides := []net.Conn{c.client, c.server}
@@ -206,6 +214,7 @@ func (c *conn) fromClient() {
 		}
 		kind, sql := c.understand(g.buf[from:])
 		g.add(from, kind, sql)
+		c.asks(kind, sql)
 		switch kind {
 		case MsgParse, MsgBind, MsgDescribe, MsgExecute, MsgClose:
 			continue // up to Sync
@@ -292,6 +301,8 @@ func (c *conn) reply(frame []byte) bool {
 	if m.Kind == "" {
 		m.Kind = Kind(frame[:1])
 	}
+
+	c.answers(m.Kind)
 
 	// 1. Which turn it belongs to, and what that turn makes of it.
 	what := pass

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,8 @@ type Proxy struct {
 	faults []*Fault
 	conns  map[*conn]struct{}
 	stats  Stats
+	trips  trips
+	far    distance
 	mode
 }
 
@@ -51,6 +54,12 @@ type Stats struct {
 	BytesToServer  int64
 	BytesToClient  int64
 	Faults         map[string]int // how often each action happened, by Action.String
+
+	// Trips counts the round trips of all connections, and Chain the longest chain of trips of
+	// which each waited for the one before; see Proxy.Distance. Asked holds what was sent in each
+	// trip, with the number of the connection.
+	Trips, Chain int
+	Asked        []string
 }
 
 // Injected returns the number of faults that happened.
@@ -145,6 +154,7 @@ func (p *Proxy) Stats() Stats {
 	defer p.mu.Unlock()
 	s := p.stats
 	s.Open = len(p.conns)
+	s.Trips, s.Chain, s.Asked = p.trips.number, p.trips.chain, slices.Clone(p.trips.asked)
 	s.Frontend, s.Backend, s.Faults = maps.Clone(s.Frontend), maps.Clone(s.Backend), maps.Clone(s.Faults)
 	return s
 }
@@ -248,7 +258,7 @@ func (p *Proxy) accept() {
 		}
 		p.mu.Lock()
 		p.stats.Connections++
-		c := &conn{p: p, n: p.stats.Connections, client: nc, done: make(chan struct{})}
+		c := &conn{p: p, n: p.stats.Connections, client: nc, done: make(chan struct{}), far: p.far}
 		turnedAway := p.refuse || p.closed
 		if p.refuse {
 			p.stats.Refused++

@@ -45,6 +45,7 @@ const pieces = 20
 
 func (w wire) Write(b []byte) (int, error) {
 	c, written := w.c, 0
+	chain := c.departs(w.from)
 	to := c.server
 	if w.from == Backend {
 		to = c.client
@@ -68,7 +69,7 @@ func (w wire) Write(b []byte) (int, error) {
 		if rate > 0 {
 			piece = piece[:min(len(piece), max(1, rate/pieces))]
 		}
-		n, err := to.Write(piece)
+		n, err := w.put(to, piece, chain)
 		if written += n; err != nil {
 			if w.from == Frontend {
 				c.pause(time.Second) // the other pump passes on what the server said last, and ends
@@ -80,4 +81,17 @@ func (w wire) Write(b []byte) (int, error) {
 		}
 	}
 	return written, nil
+}
+
+// put sends b to the other side, at once or over the link.
+func (w wire) put(to net.Conn, b []byte, chain int) (int, error) {
+	l := w.c.links[w.from]
+	if l == nil {
+		w.c.arrives(w.from, chain)
+		return to.Write(b)
+	}
+	if !l.send(w.c, b, chain) {
+		return 0, net.ErrClosed
+	}
+	return len(b), nil
 }
