@@ -1,118 +1,192 @@
 package bench
 
 import (
-	"bytes"
+	_ "embed"
 	"fmt"
-	"image/color"
+	"html/template"
 	"io"
 	"math"
 	"slices"
 	"strconv"
-
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
+	"strings"
 )
 
 // The chart has two panels over the rows per chunk: rows per second above, p99 of a chunk
 // below. Colours distinguish methods, commit modes and indexes; dashes and points distinguish
 // numbers of workers.
 //
-// gonum.org/v1/plot supports one colour per element. Each colour here becomes a CSS custom
-// property with one value for light and one for dark backgrounds. A viewer without support for
-// custom properties shows the light one.
+// A template of the standard library writes the SVG. Note: gonum.org/v1/plot drew it before. It
+// was a quarter of the binary, had one colour per element, no light and dark, no titles, and its
+// output had to be rewritten. The other plotting libraries for Go draw pixels, or pages that load
+// JavaScript. What is left to do without one is two scales and their ticks.
 
-// Size of the chart and of its parts, in points.
-const (
-	chartWidth  = 760
-	panelHeight = 260
-	textSize    = 10
-	rowHeight   = 15 // of the legend and of the limits' names
-	margin      = 10
+// A layout holds the sizes of a chart in pixels.
+type layout struct {
+	name         string
+	width        float64
+	upper, lower float64 // heights of the panels
+}
+
+// wide suits screens and README files, narrow suits telephones.
+var (
+	wide   = layout{"wide", 960, 260, 190}
+	narrow = layout{"narrow", 400, 220, 180}
 )
+
+// Sizes common to all layouts, in pixels.
+const (
+	textSize  = 12.0
+	rowHeight = 18.0 // of the legend and of the limits' names
+	margin    = 14.0
+	keyWidth  = 34.0 // of the sample of a line in the legend
+)
+
+// A chart is what the template draws: shapes in their order, then texts.
+type chart struct {
+	Name               string // distinguishes the charts of a page
+	Width, Height      px
+	Title, Description string
+	Style              template.CSS
+	Shapes             []shape
+	Texts              []label
+
+	headed bool // whether the title is drawn
+	layout layout
+	report *Report
+}
+
+// px is a length or position in pixels.
+type px float64
+
+func (p px) String() string {
+	return strconv.FormatFloat(math.Round(float64(p)*10)/10, 'f', -1, 64)
+}
+
+type shape struct {
+	Class, Path string
+	Tip         string // shown by browsers under the pointer
+}
+
+type label struct {
+	Class       string
+	X, Y, Width px // Y is the base line
+	Text        string
+}
+
+// An align is where a text is, relative to its position.
+type align float64
+
+const (
+	start  align = 0
+	middle align = -0.5
+	end    align = -1
+)
+
+func (c *chart) text(class string, x, y float64, a align, text string) {
+	w := textWidth(text, strings.Contains(class, "heading"))
+	c.Texts = append(c.Texts, label{class, px(x + float64(a)*w), px(y), px(w), text})
+}
+
+func (c *chart) path(class, path, tip string) {
+	c.Shapes = append(c.Shapes, shape{class, path, tip})
+}
+
+func (c *chart) segment(class string, x1, y1, x2, y2 float64) {
+	c.path(class, fmt.Sprintf("M%s,%sL%s,%s", px(x1), px(y1), px(x2), px(y2)), "")
+}
+
+//go:embed chart.svg
+var chartText string
+
+var chartTemplate = template.Must(template.New("chart.svg").Parse(chartText))
 
 // WriteSVG writes the chart as an SVG file.
 func (r *Report) WriteSVG(w io.Writer) error {
-	svg, err := r.svg()
-	if err != nil {
+	if _, err := io.WriteString(w, `<?xml version="1.0" encoding="UTF-8"?>`+"\n"); err != nil {
 		return err
 	}
-	_, err = io.WriteString(w, `<?xml version="1.0" encoding="UTF-8"?>`+"\n"+svg)
-	return err
+	return chartTemplate.ExecuteTemplate(w, "chart", r.chart(wide, true))
 }
 
-// svg returns the chart as an SVG element.
-func (r *Report) svg() (string, error) {
-	legend := r.legend()
-	marks := r.marks()
-	panels := []*plot.Plot{r.panel("rows per second"), r.panel("p99 of a chunk, milliseconds")}
-	if err := r.draw(panels); err != nil {
-		return "", err
-	}
-	panels[0].X.Label.Text = "" // the lower panel shows it
-	// 1. The height, which depends on the legend and the limits above the panels.
-	columns, width := legendColumns(legend)
-	legendRows := (len(legend) + columns - 1) / columns
-	tiles := draw.Tiles{Rows: 2, Cols: 1, PadY: 8, PadLeft: margin, PadRight: margin}
-	frame := draw.Canvas{Rectangle: vg.Rectangle{Max: vg.Point{X: chartWidth, Y: 2 * panelHeight}}}
-	aligned := plot.Align([][]*plot.Plot{{panels[0]}, {panels[1]}}, tiles, frame)
-	data := panels[0].DataCanvas(aligned[0][0])
-	toX, _ := panels[0].Transforms(&data)
-	labels := placeMarks(marks, toX)
-	markRows := 0
-	for _, l := range labels {
-		markRows = max(markRows, l.row+1)
-	}
-	top := vg.Length(margin + rowHeight*(1+legendRows+markRows) + 8)
-	height := top + 2*panelHeight + margin
+// A quantity is what a panel shows of each cell.
+type quantity struct {
+	name   string
+	unit   string
+	chunks bool // whether it is one of chunks, which IMPORT has not
+	value  func(*Cell) Interval
+}
 
-	// 2. Background, title, legend.
-	canvas := vgsvg.New(chartWidth, height)
-	dc := draw.New(canvas)
-	dc.SetColor(paper.light)
-	dc.Fill(dc.Rectangle.Path())
-	at := func(row vg.Length) vg.Length { return height - margin - rowHeight*(row+1) + 3 }
-	title := style(ink)
-	title.Font.Weight = bold
-	title.Font.Size = textSize + 1
-	dc.FillText(title, vg.Point{X: margin, Y: at(0)}, r.title())
-	for i, l := range legend {
-		x, y := margin+vg.Length(i%columns)*width, at(vg.Length(1+i/columns))
-		line, glyph := r.looks(l)
-		dc.StrokeLine2(line, x, y+3.5, x+30, y+3.5)
-		dc.DrawGlyph(glyph, vg.Point{X: x + 15, Y: y + 3.5})
-		dc.FillText(style(ink), vg.Point{X: x + 36, Y: y}, l.Name())
-	}
+var quantities = [2]quantity{
+	{"rows per second", "rows/s", false, func(c *Cell) Interval { return c.Rate }},
+	{"p99 of a chunk, milliseconds", "ms", true, func(c *Cell) Interval {
+		return Interval{Center: 1000 * c.P99.Center, Lo: 1000 * c.P99.Lo, Hi: 1000 * c.P99.Hi, Confidence: c.P99.Confidence}
+	}},
+}
 
-	// 3. The panels, below the names of the limits.
-	body := draw.Crop(dc, 0, 0, margin, -top)
-	aligned = plot.Align([][]*plot.Plot{{panels[0]}, {panels[1]}}, tiles, body)
-	upper := panels[0].DataCanvas(aligned[0][0])
-	lower := panels[1].DataCanvas(aligned[1][0])
-	toX, _ = panels[0].Transforms(&upper)
-	labels = placeMarks(marks, toX)
-	base := func(l placed) vg.Length { return upper.Max.Y + 6 + rowHeight*vg.Length(l.row) }
-	line := draw.LineStyle{Color: limit.light, Width: 1, Dashes: []vg.Length{4, 3}}
-	for i, l := range labels {
-		x := toX(marks[i].at())
-		dc.StrokeLine2(line, x, lower.Min.Y, x, lower.Max.Y)
-		dc.StrokeLine2(line, x, upper.Min.Y, x, base(l)+textSize)
-	}
-	for _, l := range labels {
-		dc.SetColor(paper.light)
-		dc.Fill(vg.Rectangle{Min: vg.Point{X: l.x - 2, Y: base(l) - 3}, Max: vg.Point{X: l.x + l.width + 2, Y: base(l) + textSize}}.Path())
-		dc.FillText(style(limit), vg.Point{X: l.x, Y: base(l)}, l.text)
-	}
-	panels[0].Draw(aligned[0][0])
-	panels[1].Draw(aligned[1][0])
+// A panel is one of the two coordinate systems.
+type panel struct {
+	quantity
+	y      scale
+	ticksY []tick
+}
 
-	var b bytes.Buffer
-	if _, err := canvas.WriteTo(&b); err != nil {
-		return "", fmt.Errorf("draw the chart: %w", err)
+// chart lays out the chart.
+func (r *Report) chart(l layout, headed bool) *chart {
+	c := &chart{
+		Name: l.name, Width: px(l.width), Title: r.title(), Style: stylesheet(), layout: l, report: r,
+		Description: "Over the rows per chunk, on a logarithmic scale: rows per second above, p99 of a chunk below. " + strings.Join(r.Advice.Lines, "; ") + ".",
 	}
-	return themed(b.String(), chartWidth, float64(height), r.title()), nil
+	// 1. The scales, but for the position of the panels: the labels of the y axes determine the
+	// left end of the x axis, which determines the rows of the limits' names.
+	panels := [2]panel{r.panel(quantities[0], l.upper), r.panel(quantities[1], l.lower)}
+	left := 0.0
+	for _, p := range panels {
+		for _, t := range p.ticksY {
+			left = max(left, textWidth(t.label, false))
+		}
+	}
+	left += margin + 8
+	x := r.scaleX(left+12, l.width-margin-8)
+	marks := r.placeMarks(x, l.width)
+
+	// 2. Title and legend.
+	y := margin
+	if headed {
+		for _, line := range wrap(c.Title, l.width-2*margin, true) {
+			c.text("ink heading", margin, y+textSize, start, line)
+			y += rowHeight
+		}
+		y += 4
+	}
+	y = c.legend(y)
+
+	// 3. The panels, the limits' names above the upper one.
+	heading := y + 26
+	c.text("ink heading over", margin, heading, start, panels[0].name)
+	rows := 0
+	for _, m := range marks {
+		rows = max(rows, m.row+1)
+	}
+	top := heading + 10 + rowHeight*float64(rows)
+	panels[0].move(top, l.upper)
+	below := top + l.upper + 54 // tick labels, then the next heading
+	panels[1].move(below, l.lower)
+	c.text("ink heading over", margin, below-12, start, panels[1].name)
+	for _, p := range panels {
+		c.axes(p, x, left)
+	}
+	for _, m := range marks {
+		base := top - 8 - rowHeight*float64(m.row)
+		c.segment("limit mark", m.at, base-textSize, m.at, panels[0].y.from)
+		c.segment("limit mark", m.at, panels[1].y.to, m.at, panels[1].y.from)
+		c.Texts = append(c.Texts, label{"limit over", px(m.x), px(base), px(m.width), m.text})
+	}
+	for _, p := range panels {
+		c.curves(p, x)
+	}
+	c.text("ink", (left+l.width-margin)/2, below+l.lower+38, middle, "rows per chunk")
+	c.Height = px(below + l.lower + 38 + margin)
+	return c
 }
 
 // title returns the title of the chart.
@@ -120,219 +194,175 @@ func (r *Report) title() string {
 	return fmt.Sprintf("%s %s into a table like %s, %s", thousands(strconv.FormatInt(r.Rows, 10)), r.unit(), r.Table, r.Server)
 }
 
-// legend returns one cell of each line, and the cells without chunks.
-func (r *Report) legend() []*Cell {
+// legend draws the legend from y on, and returns its lower end.
+func (c *chart) legend(y float64) float64 {
+	r := c.report
 	var list []*Cell
 	for _, l := range r.lines() {
 		list = append(list, l[0])
 	}
-	for _, c := range r.measured() {
-		if c.Chunk == 0 {
-			list = append(list, c)
+	for _, x := range r.measured() {
+		if x.Chunk == 0 {
+			list = append(list, x)
 		}
 	}
-	return list
-}
-
-// legendColumns returns the number of legend columns and their width.
-func legendColumns(list []*Cell) (int, vg.Length) {
-	widest := vg.Length(1)
-	for _, c := range list {
-		widest = max(widest, style(ink).Width(c.Name()))
+	names := make([]string, len(list))
+	for i, x := range list {
+		names[i] = x.Name()
 	}
-	widest += 36 + 18
-	n := min(max(int((chartWidth-2*margin)/widest), 1), max(len(list), 1))
-	return n, widest
-}
-
-// A placed is the position of a limit's name: its left end and its row, counted upwards from
-// the panel.
-type placed struct {
-	text     string
-	x, width vg.Length
-	row      int
-}
-
-// placeMarks lays out the limits' names above the panels. Normally a name is left of its line,
-// each in its own row, with the leftmost limit nearest to the panel: then no line crosses a
-// name. If there is no room on the left, the name is on the right, in the rows above, and its
-// background hides the lines behind it.
-func placeMarks(marks []LimitMark, toX func(float64) vg.Length) []placed {
-	list := make([]placed, len(marks))
-	const gap = 5
-	var left, right []int
-	for i, m := range marks {
-		name := fmt.Sprintf("%s: %s rows", m.Name, thousands(strconv.FormatInt(m.Rows, 10)))
-		width := style(limit).Width(name)
-		x := toX(m.at()) - gap - width
-		if x < margin {
-			right = append(right, i)
-			x += width + 2*gap
+	if r.recommended() != nil {
+		names = append(names, "recommended")
+	}
+	widest := 1.0
+	for _, n := range names {
+		widest = max(widest, textWidth(n, false))
+	}
+	room := c.layout.width - 2*margin
+	columns := max(int((room+20)/(keyWidth+widest+20)), 1)
+	columns = min(columns, max(len(names), 1))
+	for i, name := range names {
+		x, base := margin+float64(i%columns)*(keyWidth+widest+20), y+textSize+rowHeight*float64(i/columns)
+		mid := base - 4
+		if i < len(list) {
+			color, dash, glyph := r.looks(list[i])
+			c.segment(color+" line "+dash, x, mid, x+keyWidth-8, mid)
+			if list[i].Chunk > 0 {
+				c.path(color+" area", glyph(x+(keyWidth-8)/2, mid), "")
+			}
 		} else {
-			left = append(left, i)
+			c.path("ink chosen", circle(x+(keyWidth-8)/2, mid, 6), "")
 		}
-		list[i] = placed{text: name, x: x, width: width}
+		c.text("ink", x+keyWidth, base, start, name)
 	}
-	slices.Reverse(right)
-	for row, i := range append(left, right...) {
-		list[i].row = row
-	}
-	return list
+	return y + rowHeight*float64((len(names)+columns-1)/columns)
 }
 
-// at returns the position of a limit's line: between the last size that fits and the next.
-func (m LimitMark) at() float64 { return float64(m.Rows) + 0.5 }
-
-// panel returns an empty panel.
-func (r *Report) panel(what string) *plot.Plot {
-	p := plot.New()
-	p.BackgroundColor = color.Transparent
-	for _, a := range []*plot.Axis{&p.X, &p.Y} {
-		a.Color = ink.light
-		a.Width = 0.8
-		a.Label.TextStyle.Color, a.Label.TextStyle.Font = ink.light, face
-		a.Tick.Label.Color, a.Tick.Label.Font = ink.light, face
-		a.Tick.Color, a.Tick.Width, a.Tick.Length = ink.light, 0.8, 4
-		a.Padding = 3
+// recommended returns the measured cell with chunks that the advice names, or nil.
+func (r *Report) recommended() *Cell {
+	for _, c := range r.measured() {
+		if c.Chunk > 0 && c.Setting == r.Advice.Use {
+			return c
+		}
 	}
-	p.X.Label.Text, p.Y.Label.Text = "rows per chunk", what
-	p.X.Scale = plot.LogScale{}
-	p.X.Tick.Marker = plot.TickerFunc(logTicks)
-	p.Y.Tick.Marker = plot.TickerFunc(linearTicks)
-	return p
+	return nil
 }
 
-// draw adds the lines to the panels: medians with confidence intervals.
-func (r *Report) draw(panels []*plot.Plot) error {
-	least, most := math.Inf(1), 0.0
+// scaleX returns the x axis between two positions.
+func (r *Report) scaleX(from, to float64) scale {
+	low, high := math.Inf(1), 0.0
 	for _, c := range r.measured() {
 		if c.Chunk > 0 {
-			least, most = min(least, float64(c.Chunk)), max(most, float64(c.Chunk))
+			low, high = min(low, float64(c.Chunk)), max(high, float64(c.Chunk))
 		}
 	}
 	for _, m := range r.marks() {
-		most = max(most, float64(m.Rows))
+		low, high = min(low, m.at()), max(high, m.at())
 	}
-	if most == 0 {
-		least, most = 1, 10 // only IMPORT was measured
+	switch {
+	case high == 0:
+		low, high = 1, 10 // only IMPORT was measured
+	case high < 2*low:
+		low, high = low/1.5, high*1.5
 	}
-	values := []func(*Cell) Interval{
-		func(c *Cell) Interval { return c.Rate },
-		func(c *Cell) Interval {
-			return Interval{Center: 1000 * c.P99.Center, Lo: 1000 * c.P99.Lo, Hi: 1000 * c.P99.Hi, Confidence: c.P99.Confidence}
-		},
-	}
-	for i, p := range panels {
-		grid := plotter.NewGrid()
-		grid.Vertical.Color, grid.Horizontal.Color = faint.light, faint.light
-		grid.Vertical.Width, grid.Horizontal.Width = 0.6, 0.6
-		p.Add(grid)
-		low := math.Inf(1)
-		for _, line := range r.lines() {
-			if err := r.addLine(p, line, values[i]); err != nil {
-				return err
-			}
-			for _, c := range line {
-				low = min(low, values[i](c).Lo)
-			}
+	return scale{low: low, high: high, from: from, to: to, log: true}
+}
+
+// panel returns a panel whose place is not yet known.
+func (r *Report) panel(q quantity, height float64) panel {
+	low, high := math.Inf(1), 0.0
+	for _, c := range r.measured() {
+		if i := q.value(c); c.Chunk > 0 || !q.chunks {
+			low, high = min(low, i.Lo), max(high, i.Hi)
 		}
-		for _, c := range r.measured() {
-			if c.Chunk > 0 || i > 0 {
-				continue
-			}
-			style, _ := r.looks(c)
-			level, err := plotter.NewLine(plotter.XYs{{X: least, Y: values[i](c).Center}, {X: most, Y: values[i](c).Center}})
-			if err != nil {
-				return fmt.Errorf("draw the chart: %w", err)
-			}
-			level.LineStyle = style
-			p.Add(level)
-		}
-		p.X.Min, p.X.Max = least/1.12, most*1.12
-		if i > 0 && low > 0 && p.Y.Max > logFrom*low {
-			// Times of chunks of 100 and of 10 000 rows differ by two decades.
-			p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(logTicks)
-			p.Y.Min, p.Y.Max = low/1.3, p.Y.Max*1.3
-			continue
-		}
-		p.Y.Min = 0
-		p.Y.Max = max(p.Y.Max*1.05, 1e-3)
 	}
-	return nil
+	p := panel{quantity: q}
+	if q.chunks && low > 0 && high > logFrom*low {
+		// Times of chunks of 100 and of 10 000 rows differ by two decades.
+		p.y = scale{low: low / 1.3, high: high * 1.3, log: true}
+	} else {
+		p.y = scale{low: 0, high: max(high*1.08, 1e-3)}
+	}
+	p.move(0, height)
+	p.ticksY = p.y.ticks(func(string) float64 { return rowHeight })
+	return p
 }
 
 // logFrom is the ratio of the largest time to the smallest above which the times use a
 // logarithmic scale.
 const logFrom = 20
 
-// points holds the values of a line for gonum's plotters.
-type points struct {
-	plotter.XYs
-	plotter.YErrors
+// move places the panel below a position.
+func (p *panel) move(top, height float64) { p.y.from, p.y.to = top+height, top }
+
+// axes draws the grid, the axes and their labels.
+func (c *chart) axes(p panel, x scale, left float64) {
+	right := c.layout.width - margin
+	ticksX := x.ticks(func(s string) float64 { return textWidth(s, false) + 12 })
+	for _, t := range ticksX {
+		if at := x.at(t.value); t.label != "" {
+			c.segment("faint thin", at, p.y.to, at, p.y.from)
+			c.text("ink", at, p.y.from+18, middle, t.label)
+		}
+	}
+	for _, t := range p.ticksY {
+		if at := p.y.at(t.value); t.label != "" {
+			c.segment("faint thin", left, at, right, at)
+			c.text("ink", left-8, at+4, end, t.label)
+		}
+	}
+	c.segment("ink thin", left, p.y.from, right, p.y.from)
+	for _, t := range ticksX {
+		long := 3.0
+		if t.label != "" {
+			long = 5
+		}
+		c.segment("ink thin", x.at(t.value), p.y.from, x.at(t.value), p.y.from+long)
+	}
 }
 
-func (r *Report) addLine(p *plot.Plot, line []*Cell, value func(*Cell) Interval) error {
-	var data points
-	for _, c := range line {
-		v := value(c)
-		data.XYs = append(data.XYs, plotter.XY{X: float64(c.Chunk), Y: v.Center})
-		data.YErrors = append(data.YErrors, struct{ Low, High float64 }{v.Center - v.Lo, v.Hi - v.Center})
+// curves draws medians, their intervals, and the recommended setting.
+func (c *chart) curves(p panel, x scale) {
+	r := c.report
+	for _, cell := range r.measured() {
+		if v := p.value(cell); cell.Chunk == 0 && !p.chunks {
+			// Without chunks there is one value for all sizes.
+			color, _, _ := r.looks(cell)
+			c.path(color+" band", p.band(scale{from: x.from, to: x.to, low: 0, high: 1}, []float64{0, 1}, []Interval{v, v}), "")
+			c.segment(color+" line", x.from, p.y.at(v.Center), x.to, p.y.at(v.Center))
+		}
 	}
-	l, s, err := plotter.NewLinePoints(data.XYs)
-	if err != nil {
-		return fmt.Errorf("draw the chart: %w", err)
-	}
-	bars, err := plotter.NewYErrorBars(data)
-	if err != nil {
-		return fmt.Errorf("draw the chart: %w", err)
-	}
-	l.LineStyle, s.GlyphStyle = r.looks(line[0])
-	bars.LineStyle = draw.LineStyle{Color: l.LineStyle.Color, Width: 0.9}
-	bars.CapWidth = 5
-	p.Add(bars, l, s)
-	return nil
-}
-
-// logTicks marks 1, 2 and 5 times the powers of ten.
-func logTicks(low, high float64) []plot.Tick {
-	var list []plot.Tick
-	few := high/low > 3000 // no room for all numbers
-	for decade := math.Pow(10, math.Floor(math.Log10(low))); decade <= high; decade *= 10 {
-		for i := 1; i < 10; i++ {
-			x := float64(i) * decade
-			if x < low || x > high {
-				continue
+	for _, line := range r.lines() {
+		color, dash, glyph := r.looks(line[0])
+		var at []float64
+		var values []Interval
+		path := ""
+		for i, cell := range line {
+			at, values = append(at, float64(cell.Chunk)), append(values, p.value(cell))
+			path += fmt.Sprintf("%s%s,%s", map[bool]string{true: "M", false: "L"}[i == 0], px(x.at(at[i])), px(p.y.at(values[i].Center)))
+		}
+		c.path(color+" band", p.band(x, at, values), "")
+		c.path(color+" line "+dash, path, "")
+		for i, v := range values {
+			if px(p.y.at(v.Lo)) != px(p.y.at(v.Hi)) {
+				atX, lo, hi := px(x.at(at[i])), px(p.y.at(v.Lo)), px(p.y.at(v.Hi))
+				c.path(color+" thin", fmt.Sprintf("M%s,%sh6M%s,%sV%sM%s,%sh6", atX-3, lo, atX, lo, hi, atX-3, hi), "")
 			}
-			t := plot.Tick{Value: x}
-			if i == 1 || !few && (i == 2 || i == 5) {
-				t.Label = thousands(strconv.FormatFloat(x, 'f', max(0, -int(math.Floor(math.Log10(decade)+1e-9))), 64))
-			}
-			list = append(list, t)
+			tip := fmt.Sprintf("%s, chunks of %s rows: %s %s", line[i].Name(), thousands(fmt.Sprint(line[i].Chunk)), grouped(v.Center), p.unit)
+			c.path(color+" area", glyph(x.at(at[i]), p.y.at(v.Center)), strings.TrimSpace(tip+" "+v.bounds()))
 		}
 	}
-	return list
+	if cell := r.recommended(); cell != nil {
+		c.path("ink chosen", circle(x.at(float64(cell.Chunk)), p.y.at(p.value(cell).Center), 7), "recommended: "+cell.Setting.String())
+	}
 }
 
-// linearTicks marks about five round numbers.
-func linearTicks(low, high float64) []plot.Tick {
-	step := math.Pow(10, math.Floor(math.Log10((high-low)/4)))
-	for _, times := range []float64{1, 2, 2.5, 5, 10} {
-		if (high-low)/(step*times) <= 6 {
-			step *= times
-			break
-		}
+// band returns the area of the intervals around a line.
+func (p panel) band(x scale, at []float64, values []Interval) string {
+	var upper, lower []string
+	for i, v := range values {
+		upper = append(upper, fmt.Sprintf("%s,%s", px(x.at(at[i])), px(p.y.at(v.Hi))))
+		lower = append(lower, fmt.Sprintf("%s,%s", px(x.at(at[i])), px(p.y.at(v.Lo))))
 	}
-	var list []plot.Tick
-	decimals := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
-	if math.Abs(step*math.Pow10(decimals)-math.Round(step*math.Pow10(decimals))) > 1e-9 {
-		decimals++ // steps of 2.5
-	}
-	for i := math.Ceil(low / step); i*step <= high; i++ {
-		label := strconv.FormatFloat(i*step, 'f', decimals, 64)
-		if decimals == 0 {
-			label = thousands(label)
-		}
-		list = append(list, plot.Tick{Value: i * step, Label: label})
-	}
-	return list
+	slices.Reverse(lower)
+	return "M" + strings.Join(append(upper, lower...), "L") + "z"
 }

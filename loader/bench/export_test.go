@@ -17,7 +17,7 @@ func Finish(r *Report, p server.Product, auto Setting) *Report {
 func Tints() map[string][2]string {
 	m := map[string][2]string{}
 	for _, t := range tints() {
-		m[t.name] = [2]string{hex(t.light), hex(t.dark)}
+		m[t.name] = [2]string{t.light, t.dark}
 	}
 	return m
 }

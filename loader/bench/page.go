@@ -14,21 +14,19 @@ import (
 //go:embed page.html
 var pageText string
 
-var page = template.Must(template.New("page").Parse(pageText))
+var page = template.Must(template.Must(chartTemplate.Clone()).New("page").Parse(pageText))
 
 // WriteHTML writes the whole report, with the chart, as a self-contained page.
 func (r *Report) WriteHTML(w io.Writer) error {
-	svg, err := r.svg()
-	if err != nil {
-		return err
-	}
 	type row struct {
 		Chunk, Workers, Via, Commit, Indexes, Rate, Bounds, P50, P99, Retries, CPU, Runs, Intents, Condensed string
 		Current, Use                                                                                         bool
 	}
 	data := struct {
 		*Report
-		SVG       template.HTML
+		Wide      *chart
+		Narrow    *chart
+		Colors    struct{ Light, Dark template.CSS }
 		Title     string
 		Counts    string
 		When      string
@@ -36,7 +34,11 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		List      []row
 	}{
 		Report: r, Title: r.title(), Counts: r.counts(), When: r.Begun.Format(time.RFC1123), Cockroach: r.product == server.CockroachDB,
-		SVG: template.HTML(svg), // made by this package, with names escaped
+		Wide: r.chart(wide, false), Narrow: r.chart(narrow, false),
+	}
+	for _, t := range tints() {
+		data.Colors.Light += template.CSS(fmt.Sprintf("--%s:%s;", t.name, t.light))
+		data.Colors.Dark += template.CSS(fmt.Sprintf("--%s:%s;", t.name, t.dark))
 	}
 	for i := range r.Cells {
 		c := &r.Cells[i]

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"html"
+	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -56,6 +58,17 @@ func TestPageIsWhole(t *testing.T) {
 				t.Fatal(err)
 			}
 			text := strings.ReplaceAll(b.String(), "http://www.w3.org/2000/svg", "")
+			b.Reset()
+			if err := r.WriteSVG(&b); err != nil {
+				t.Fatal(err)
+			}
+			for d := xml.NewDecoder(&b); ; {
+				if _, err := d.Token(); err == io.EOF {
+					break
+				} else if err != nil {
+					t.Fatalf("the picture is no XML: %v", err)
+				}
+			}
 			for _, bad := range []string{"http:", "https:", "src=", "url(", "@import", "<script", "<link", "<b>", "ZgotmplZ"} {
 				if strings.Contains(text, bad) {
 					t.Errorf("the page has %s", bad)
@@ -67,28 +80,39 @@ func TestPageIsWhole(t *testing.T) {
 
 // inspection is what the script below finds in a page that a browser has laid out.
 type inspection struct {
-	Name     string
-	Dark     bool
-	Paper    string
-	Overlaps []string
-	Outside  []string
-	Colors   map[string]string // of texts, by their text
-	Texts    int
+	Name      string
+	Width     float64
+	Scrolling float64 // width of what a reader scrolls over
+	Charts    int     // visible ones
+	Labels    []string
+	Dark      bool
+	Paper     string
+	Overlaps  []string
+	Outside   []string
+	Small     []string
+	Colors    map[string]string // of texts, by their text
+	Texts     int
 }
 
-// inspector looks at each text of the pages' pictures: which others it overlaps, and its
-// colour. The pages are in frames, each with its own policy, which lets no script run.
+// inspector looks at each text of the pages' pictures: which others it overlaps, its size and
+// its colour. The pages are in frames, each with its own policy, which lets no script run.
 const inspector = `<script>
 window.onload = () => {
   const all = [...document.querySelectorAll('iframe')].map(f => {
     const d = f.contentDocument, style = f.contentWindow.getComputedStyle;
-    const out = {name: f.title, dark: f.contentWindow.matchMedia('(prefers-color-scheme: dark)').matches, overlaps: [], outside: [], colors: {}};
+    const out = {name: f.title, dark: f.contentWindow.matchMedia('(prefers-color-scheme: dark)').matches, overlaps: [], outside: [], small: [], colors: {}};
     out.paper = style(d.body).backgroundColor;
-    const frame = d.querySelector('.chart').getBoundingClientRect();
-    const list = [...d.querySelectorAll('.chart text')].map(e => ({text: e.textContent, box: e.getBoundingClientRect(), e}));
+    out.width = f.contentWindow.innerWidth;
+    out.scrolling = d.documentElement.scrollWidth;
+    const charts = [...d.querySelectorAll('.chart')].filter(e => e.getBoundingClientRect().width > 0);
+    out.charts = charts.length;
+    out.labels = charts[0].getAttribute('aria-labelledby').split(' ').map(id => d.getElementById(id).textContent);
+    const frame = charts[0].getBoundingClientRect();
+    const list = [...charts[0].querySelectorAll('text')].map(e => ({text: e.textContent, box: e.getBoundingClientRect(), e}));
     out.texts = list.length;
     list.forEach((a, i) => {
       out.colors[a.text] = style(a.e).fill;
+      if (a.box.height < 10) out.small.push(a.text + ' ' + a.box.height);
       if (a.box.left < frame.left - 1 || a.box.right > frame.right + 1 || a.box.top < frame.top - 1 || a.box.bottom > frame.bottom + 1) out.outside.push(a.text);
       list.slice(i + 1).forEach(b => {
         const w = Math.min(a.box.right, b.box.right) - Math.max(a.box.left, b.box.left);
@@ -104,9 +128,30 @@ window.onload = () => {
 };
 </script>`
 
-// TestPageInBrowser opens the pages in Chromium, on light and on dark paper: no text
-// covers another or leaves the picture, and every one has enough contrast. With -v and
-// -artifacts, pages and screenshots are kept.
+// TestPictureIsOfToday: the picture that README shows has the style of those that bench draws.
+func TestPictureIsOfToday(t *testing.T) {
+	kept, err := os.ReadFile("../../testdata/bench/chunks.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := sample(1).WriteSVG(&b); err != nil {
+		t.Fatal(err)
+	}
+	style := func(svg string) string {
+		_, rest, _ := strings.Cut(svg, "<style>")
+		text, _, _ := strings.Cut(rest, "</style>")
+		return text
+	}
+	if got := style(string(kept)); got == "" || got != style(b.String()) {
+		t.Error("testdata/bench/chunks.svg is of an earlier loader; make it again: loader bench points --n 100000 --chunks 100,500,1000,2000,5000,9999,10000,20000 --count 7 --budget 5m --svg testdata/bench/chunks.svg")
+	}
+}
+
+// TestPageInBrowser opens the pages in Chromium, as wide as a screen and as a telephone, with
+// light and with dark colours: no text covers another or leaves the picture, each is large
+// enough and has enough contrast, and nobody has to scroll sideways for the picture. With -v
+// and -artifacts, pages and screenshots are kept.
 func TestPageInBrowser(t *testing.T) {
 	loadertest.Long(t)
 	browser := ""
@@ -120,14 +165,17 @@ func TestPageInBrowser(t *testing.T) {
 		loadertest.Skip(t, "no chromium on PATH")
 	}
 	dir := t.ArtifactDir()
-	frames := ""
+	frames, pages := "", 0
 	for name, r := range reports() {
 		var b bytes.Buffer
 		if err := r.WriteHTML(&b); err != nil {
 			t.Fatal(err)
 		}
 		write(t, filepath.Join(dir, name+".html"), b.String())
-		frames += fmt.Sprintf(`<iframe title="%s" width="1240" height="1500" srcdoc="%s"></iframe>`, name, html.EscapeString(b.String()))
+		for _, width := range []int{1240, 400} {
+			frames += fmt.Sprintf(`<iframe title="%s" width="%d" height="1500" style="border:0" srcdoc="%s"></iframe>`, name, width, html.EscapeString(b.String()))
+			pages++
+		}
 	}
 	probe := filepath.Join(dir, "probe.html")
 	write(t, probe, `<!DOCTYPE html><meta charset="utf-8"><meta name="color-scheme" content="light dark">`+frames+inspector)
@@ -137,7 +185,7 @@ func TestPageInBrowser(t *testing.T) {
 			defer cancel()
 			cmd := exec.CommandContext(ctx, browser, append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 				"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--user-data-dir=" + t.TempDir(),
-				"--blink-settings=preferredColorScheme=" + number, "--window-size=1240,1500"}, args...)...)
+				"--blink-settings=preferredColorScheme=" + number}, args...)...)
 			cmd.WaitDelay = 5 * time.Second
 			out, err := cmd.Output()
 			if err != nil {
@@ -145,17 +193,21 @@ func TestPageInBrowser(t *testing.T) {
 			}
 			return string(out)
 		}
-		dom := open("--dump-dom", "file://"+probe)
+		dom := open("--window-size=1700,1500", "--dump-dom", "file://"+probe)
 		_, rest, _ := strings.Cut(dom, `<pre id="out">`)
 		text, _, ok := strings.Cut(rest, "</pre>")
 		var list []inspection
-		if err := json.Unmarshal([]byte(html.UnescapeString(text)), &list); !ok || err != nil || len(list) != len(reports()) {
+		if err := json.Unmarshal([]byte(html.UnescapeString(text)), &list); !ok || err != nil || len(list) != pages {
 			t.Fatalf("the page did not answer: %v: %.200s", err, dom)
 		}
 		for _, got := range list {
-			t.Run(got.Name+" "+scheme, func(t *testing.T) { got.check(t, scheme) })
+			name := fmt.Sprintf("%s %g %s", got.Name, got.Width, scheme)
+			t.Run(name, func(t *testing.T) { got.check(t, scheme) })
 			if testing.Verbose() {
-				open("--screenshot="+filepath.Join(dir, got.Name+" "+scheme+".png"), "file://"+filepath.Join(dir, got.Name+".html"))
+				// A window is at least 500 wide: a frame is not.
+				one := filepath.Join(dir, "frame.html")
+				write(t, one, fmt.Sprintf(`<!DOCTYPE html><meta charset="utf-8"><meta name="color-scheme" content="light dark"><body style="margin:0"><iframe width="%g" height="1500" style="border:0" src="%s.html"></iframe>`, got.Width, got.Name))
+				open(fmt.Sprintf("--window-size=%g,1500", max(got.Width, 500)), "--screenshot="+filepath.Join(dir, name+".png"), "file://"+one)
 			}
 		}
 	}
@@ -177,6 +229,15 @@ func (got inspection) check(t *testing.T, scheme string) {
 	}
 	if len(got.Overlaps) > 0 || len(got.Outside) > 0 {
 		t.Errorf("texts over each other: %q; outside: %q", got.Overlaps, got.Outside)
+	}
+	if len(got.Small) > 0 {
+		t.Errorf("texts are too small to read: %q", got.Small)
+	}
+	if got.Charts != 1 || got.Scrolling > got.Width {
+		t.Errorf("%d charts; %g pixels of %g wide", got.Charts, got.Scrolling, got.Width)
+	}
+	if len(got.Labels) != 2 || len(got.Labels[0]) < 10 || len(got.Labels[1]) < 10 {
+		t.Errorf("the picture is described by %q", got.Labels)
 	}
 	for what, color := range got.Colors {
 		if c := contrast(t, cssColor(t, color), cssColor(t, got.Paper)); c < 4.5 {
