@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
@@ -21,15 +24,11 @@ var (
 	varies = regexp.MustCompile(`load [0-9a-z]{8}|verify [0-9a-z]{8}|data in \S+|at /\S+?,|PostgreSQL [0-9.]+( \([^)]*\)[^)]*\))?( \(\S+\))?|[0-9]+(\.[0-9]+)?`)
 )
 
-// TestReadme runs the README's blocks: those marked sh as they stand, those marked
+// TestReadme runs the blocks of the README and of the pages: those marked sh as they stand, those marked
 // console command by command, comparing what each prints.
 func TestReadme(t *testing.T) {
 	loadertest.Binary(t, server.PostgreSQL)
 	root, err := filepath.Abs(filepath.Join("..", ".."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,19 +59,119 @@ func TestReadme(t *testing.T) {
 		return out.String()
 	}
 	blocks := 0
-	for _, m := range block.FindAllStringSubmatch(string(text), -1) {
-		switch m[1] {
-		case "sh":
-			shell(m[2])
-			shell(mustLookPath("loader") + " db remove")
-			blocks++
-		case "console":
-			session(t, m[2], shell)
-			blocks++
+	for _, page := range pages(t, root) {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range block.FindAllStringSubmatch(string(text), -1) {
+			switch m[1] {
+			case "sh":
+				shell(m[2])
+				shell(mustLookPath("loader") + " db remove")
+				blocks++
+			case "console":
+				session(t, m[2], shell)
+				blocks++
+			}
 		}
 	}
 	if blocks < 2 {
 		t.Errorf("%d blocks were run; the README has more", blocks)
+	}
+}
+
+// pages returns the README and the pages beside the packages, relative to root.
+func pages(t *testing.T, root string) []string {
+	t.Helper()
+	var list []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(path) == ".md" {
+			rel, err := filepath.Rel(root, path)
+			if err != nil {
+				return err
+			}
+			list = append(list, rel)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+var (
+	link = regexp.MustCompile(`\]\(([^)#]+)\)|src="([^"]+)"|srcset="([^"]+)"`)
+	// A command of ours in a block or in a line of text.
+	ours      = regexp.MustCompile(`loader (points|accounts|csv|rows|transfer|count|init|plan|bench|loads|db) [^\n|]*`)
+	aFlag     = regexp.MustCompile(`(?:^|\s|'|\x60)--([a-z][a-z-]*)`)
+	measuring = regexp.MustCompile(`\./testdata/bench/[a-z]+`)
+)
+
+// TestPages follows the links of every page: they lead to files that are there, and from the
+// README to each page. The measuring programs that pages name are there too, and so are the
+// flags.
+func TestPages(t *testing.T) {
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{"help": true, "version": true}
+	var learn func(list []*cli.Command)
+	learn = func(list []*cli.Command) {
+		for _, c := range list {
+			learn(c.Subcommands)
+			for _, f := range c.Flags {
+				for _, n := range f.Names() {
+					known[n] = true
+				}
+			}
+		}
+	}
+	learn((&program{}).app().Commands)
+	linked := map[string]bool{"README.md": true, filepath.Join("testdata", "csv", "SOURCES.md"): true}
+	list := pages(t, root)
+	for _, page := range list {
+		b, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(b)
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			to := m[1] + m[2] + m[3]
+			if strings.Contains(to, "://") {
+				continue
+			}
+			target := filepath.Join(filepath.Dir(page), to)
+			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
+				t.Errorf("%s links to %s: %v", page, to, err)
+			}
+			linked[target] = true
+		}
+		for _, p := range measuring.FindAllString(text, -1) {
+			if _, err := os.Stat(filepath.Join(root, p)); err != nil {
+				t.Errorf("%s names a program: %v", page, err)
+			}
+		}
+		for _, command := range ours.FindAllString(text, -1) {
+			for _, m := range aFlag.FindAllStringSubmatch(command, -1) {
+				if !known[m[1]] {
+					t.Errorf("%s: no command has --%s: %s", page, m[1], command)
+				}
+			}
+		}
+	}
+	for _, page := range list {
+		if !linked[page] {
+			t.Errorf("nothing links to %s", page)
+		}
 	}
 }
 

@@ -15,19 +15,18 @@ import (
 	"bulkload/loader/loadertest"
 )
 
-// TestWalkThrough runs the commands of the README's table beside the tutorial, each as
+// TestWalkThrough runs the commands of the table beside the tutorial, each as
 // it stands, on secure servers and on an insecure CockroachDB.
 func TestWalkThrough(t *testing.T) {
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	text, err := os.ReadFile(filepath.Join(root, "loader", "bank", "TUTORIAL.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n## The tutorial, step by step\n")
-	section, _, _ = strings.Cut(section, "\n## ")
+	section := string(text)
 	var exports []string
 	for _, m := range block.FindAllStringSubmatch(section, -1) {
 		exports = append(exports, m[2])
@@ -37,7 +36,7 @@ func TestWalkThrough(t *testing.T) {
 		steps = append(steps, m[1])
 	}
 	if len(exports) != 2 || len(steps) < 8 {
-		t.Fatalf("found %d blocks and %d steps in the README", len(exports), len(steps))
+		t.Fatalf("found %d blocks and %d steps in TUTORIAL.md", len(exports), len(steps))
 	}
 	// walk runs the steps in a directory, behind what sets the variables.
 	walk := func(t *testing.T, dir, setup string, skip string) {
