@@ -50,7 +50,6 @@ type chart struct {
 	Shapes             []shape
 	Texts              []label
 
-	headed bool // whether the title is drawn
 	layout layout
 	report *Report
 }
