@@ -153,7 +153,7 @@ func (p *program) benchedFiles(c *cli.Context, s load.Settings) (func() load.Req
 		return nil, err
 	}
 	s.InOrder = inOrder
-	req, d, err := p.files(c, s)
+	req, d, err := p.files(c, s, "")
 	if err == nil && slices.Contains(d.Names, files.Stdin) {
 		err = &usageError{"standard input cannot be read for every run; bench csv takes files"}
 	}
@@ -193,6 +193,9 @@ func (p *program) bench(c *cli.Context, read requests) error {
 		return &usageError{"--indexes defer needs the registry, which --no-registry gives up"}
 	}
 	if b.Request, err = read(c, s); err != nil {
+		return err
+	}
+	if err := b.Check(); err != nil {
 		return err
 	}
 	outputs, err := openOutputs(c)

@@ -188,16 +188,20 @@ func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 	if err != nil {
 		return load.Request{}, err
 	}
-	req, _, err := p.files(c, s)
-	if err == nil {
-		req.Indexes, err = readIndexes(c)
+	indexes, err := readIndexes(c)
+	if err != nil {
+		return load.Request{}, err
 	}
+	if c.IsSet("rejects") && !c.IsSet("max-errors") {
+		return load.Request{}, &usageError{"--rejects names the files of bad records, and none may be bad: --max-errors N or N% allows some"}
+	}
+	req, _, err := p.files(c, s, indexes)
 	return req, err
 }
 
 // files reads the flags that describe the files and their target.
-func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.Dataset, error) {
-	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Once: !c.Bool("again"), Settings: s}
+func (p *program) files(c *cli.Context, s load.Settings, indexes load.Indexes) (load.Request, *files.Dataset, error) {
+	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Indexes: indexes, Once: !c.Bool("again"), Settings: s}
 	var err error
 	if !c.Args().Present() {
 		return req, nil, &usageError{"csv takes the names of files, or - for standard input"}
@@ -248,9 +252,6 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.D
 	if f.Types, f.Text, err = columnTypes(c.String("types")); err != nil {
 		return req, nil, err
 	}
-	if c.String("types") != "" && !f.CreateTable {
-		return req, nil, &usageError{"--types needs --create-table: a table that is there has its types"}
-	}
 	if f.Key, err = names("key", c.String("key")); err != nil {
 		return req, nil, err
 	}
@@ -287,6 +288,10 @@ func (p *program) files(c *cli.Context, s load.Settings) (load.Request, *files.D
 		return req, nil, err
 	}
 	f.MaxRecordBytes = int(most)
+	f.Names = c.Args().Slice()
+	if err := req.Check(); err != nil { // without a look at the files
+		return req, nil, err
+	}
 	f.Names, err = files.Expand(c.Args().Slice())
 	return req, d, err
 }
@@ -312,6 +317,9 @@ func (p *program) planCSV(c *cli.Context) error {
 
 // start runs a load.
 func (p *program) start(c *cli.Context, req load.Request) error {
+	if err := req.Check(); err != nil {
+		return err
+	}
 	cfg, done, err := p.target(c.Context, c)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ var walkedPackages = []string{"cmd/loader", "loader", "loader/load", "loader/fil
 // makers are the functions that make an error of a text, and which of their arguments that is.
 var makers = map[string]int{
 	"errors.New": 0, "fmt.Errorf": 0, "failure.New": 1, "dataset.Refuse": 0, "dataset.Contradict": 0, "Refuse": 0, "Contradict": 0, "server.Failed": 0,
+	"say": 1, // of Check: a contradiction
 }
 
 // errorTypes are the types of errors that are made of a text: by a field, or the first one.
@@ -33,6 +34,8 @@ func madeErrors(t *testing.T, root, pkg string) []string {
 		t.Fatal(err)
 	}
 	var list []string
+	var code []*ast.File
+	texts := map[string]ast.Expr{} // constants
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
 			continue
@@ -41,6 +44,24 @@ func madeErrors(t *testing.T, root, pkg string) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
+		code = append(code, file)
+		for _, d := range file.Decls {
+			if g, ok := d.(*ast.GenDecl); ok && g.Tok == token.CONST {
+				for _, s := range g.Specs {
+					for i, v := range s.(*ast.ValueSpec).Values {
+						texts[s.(*ast.ValueSpec).Names[i].Name] = v
+					}
+				}
+			}
+		}
+	}
+	literalOf := func(e ast.Expr) string {
+		if id, ok := e.(*ast.Ident); ok && texts[id.Name] != nil {
+			e = texts[id.Name]
+		}
+		return literalOf(e)
+	}
+	for _, file := range code {
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:

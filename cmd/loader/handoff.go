@@ -49,8 +49,8 @@ func readHandoff(c *cli.Context) (importer.Options, error) {
 	if (o.CertFile == "") != (o.KeyFile == "") {
 		return o, &usageError{"--serve-cert and --serve-key go together"}
 	}
-	if o.Mode == importer.Upload && (o.Addr != "" || o.CertFile != "") {
-		return o, &usageError{fmt.Sprintf("--serve-addr and --serve-cert are for --handoff serve, not %s", o.Mode)}
+	if (o.Mode == importer.Upload || o.Mode == importer.URLs) && (o.Addr != "" || o.CertFile != "") {
+		return o, &usageError{"--serve-addr and --serve-cert are for --handoff serve alone"}
 	}
 	if text := c.String("streams"); text != "auto" {
 		n, err := number("streams", text, 1, maxStreams)
@@ -75,8 +75,12 @@ type outJSON struct {
 
 // writeOut writes the rows of a load to files.
 func (p *program) writeOut(c *cli.Context, req load.Request, seed uint64, pattern string) error {
-	if req.Method != "" || c.IsSet("url") {
-		return &usageError{"--out writes files and reaches no server: it does not go with --url or --via"}
+	for _, flag := range []string{
+		"url", "certs-dir", "echo", "via", "commit", "chunk", "chunk-timeout", "retry-for", "rate", "order", "indexes", "no-registry", "handoff", "serve-addr", "serve-cert", "serve-key",
+	} {
+		if c.IsSet(flag) {
+			return &usageError{fmt.Sprintf("--out writes files and reaches no server: it does not go with --%s", flag)}
+		}
 	}
 	if req.ImportOptions.Streams > 1 && !strings.Contains(filepath.Base(pattern), "*") {
 		return &usageError{fmt.Sprintf("--streams %d writes as many files, and --out %q names one: a * in it becomes a number", req.ImportOptions.Streams, pattern)}

@@ -226,16 +226,19 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	s.Input, s.AnyTime, s.Mend = files.NewInput(p.stdin), c.Bool("any-time"), true
+	if err := readTolerance(c, s.Input); err != nil {
+		return err
+	}
+	if err := (&load.Request{Settings: s}).Check(); err != nil {
+		return err
+	}
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
 		if rec.State == registry.Cancelled {
 			return fmt.Errorf("%w: %s; loader loads cancel %s --remove-rows removes its rows, and a new load begins again", registry.ErrCancelled, id, id)
 		}
 		r := &lateReporter{}
 		s.Note, s.Observe = r.note, r.observe
-		s.Input, s.AnyTime, s.Mend = files.NewInput(p.stdin), c.Bool("any-time"), true
-		if err := readTolerance(c, s.Input); err != nil {
-			return err
-		}
 		p.rejects = c.String("rejects")
 		l, err := load.Resume(c.Context, srv, id, s)
 		if err != nil {

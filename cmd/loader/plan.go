@@ -46,6 +46,9 @@ func (p *program) plan(c *cli.Context, g generator) error {
 
 // preview prints the plan of a load.
 func (p *program) preview(c *cli.Context, req load.Request) error {
+	if err := req.Check(); err != nil {
+		return err
+	}
 	cfg, done, err := p.target(c.Context, c)
 	if err != nil {
 		return err

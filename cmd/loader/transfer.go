@@ -69,6 +69,9 @@ func (p *program) transfer(c *cli.Context) error {
 	}
 	verify := c.Bool("verify")
 	makes := !verify || c.IsSet("n")
+	if !makes && (c.IsSet("workers") || c.IsSet("seed")) {
+		return &usageError{"--workers and --seed are for making transfers, and --verify makes none without --n"}
+	}
 
 	srv, done, err := p.existing(c, dataset.BankDatabase)
 	if err != nil {

@@ -103,6 +103,32 @@ func (b *Bench) Run(ctx context.Context) (*Report, error) {
 	return r.end(r.measure(ctx))
 }
 
+// Check returns a *GridError if the grid cannot be measured, or the contradiction of the request
+// where no combination of the grid is without one. It asks no server.
+func (b *Bench) Check() error {
+	if err := b.Grid.check(); err != nil {
+		return err
+	}
+	var first error
+	for _, method := range b.Grid.Methods {
+		for _, mode := range b.Grid.CommitModes {
+			if method == Import {
+				mode = "" // it has none
+			}
+			req := b.Request()
+			req.Method, req.CommitMode = method, mode
+			err := req.Check()
+			if err == nil {
+				return nil
+			}
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	return first
+}
+
 // watch stops the running load after Stop or at the end of the budget.
 func (r *bench) watch(over <-chan struct{}) {
 	var budget <-chan time.Time

@@ -74,10 +74,20 @@ func (a *Accounts) Reserve(ctx context.Context, o *Opening) error {
 	return nil
 }
 
+// Check implements Checker.
+func (a *Accounts) Check(asked Asked) []string {
+	if asked.Mode != commit.Statement {
+		return nil
+	}
+	return []string{noStatements}
+}
+
+const noStatements = "accounts cannot be loaded by --commit statement: an id that is taken is drawn again, which needs a transaction"
+
 // Choose implements Dataset.
 func (a *Accounts) Choose(ctx context.Context, o *Opening, asked Choice) (Choice, error) {
 	if asked.Mode == commit.Statement {
-		return asked, Refuse("accounts cannot be loaded by --commit statement: an id that is taken is drawn again, which needs a transaction")
+		return asked, Contradict(noStatements)
 	}
 	return a.Generated.Choose(ctx, o, asked)
 }

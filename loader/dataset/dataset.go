@@ -247,6 +247,24 @@ type Outcome struct {
 	Query  string
 }
 
+// A Checker is a Dataset that knows contradictions within its own request, and between it and
+// the settings of its load. It looks at no input and asks no server.
+type Checker interface {
+	// Check returns the contradictions, one text each.
+	Check(Asked) []string
+}
+
+// Asked are the settings of a load that the user asks for.
+type Asked struct {
+	Mode       commit.Mode   // empty is automatic
+	Method     commit.Method // empty is automatic
+	NoRegistry bool
+	Import     bool // the server's IMPORT loads the rows
+}
+
+// NotByImport is the format of the contradiction between a flag and IMPORT.
+const NotByImport = "%s cannot be used with IMPORT: one server job reads all rows"
+
 // A TableError says that the target does not fit the load. Nothing was written.
 type TableError struct {
 	Reason string

@@ -43,7 +43,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 	}
 	switch {
 	case asked.Method == commit.Copy && (c.Set != nil || c.Conflict != ""):
-		return asked, dataset.Contradict("--via copy can neither compute columns (--set) nor pass over rows (--on-conflict); use --via insert")
+		return asked, dataset.Contradict(copyIsPlain)
 	case c.Conflict != "" && d.keys() == nil:
 		return asked, dataset.Refuse("--on-conflict %s needs the whole primary key of %s in the file", c.Conflict, name)
 	case asked.Mode != commit.Statement:
@@ -51,7 +51,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 		asked.Mode = commit.Transaction
 		d.choice = asked
 	case c.Conflict != "" || !c.MaxErrors.none():
-		return asked, dataset.Contradict("--on-conflict and --max-errors need --commit transaction")
+		return asked, dataset.Contradict(needsTransaction)
 	default:
 		why := d.unsure()
 		if why == "" {

@@ -70,7 +70,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 				c.Dialect.Delimiter = c.tied[0].delimiter
 			}
 			if err := c.Dialect.Check(); err != nil {
-				return false, &dataset.TableError{Reason: err.Error()}
+				return false, dataset.Contradict("%v", err)
 			}
 			list = Records(body, whole, c.Dialect, sampleRecords)
 			return len(list) > 0, nil
@@ -96,7 +96,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 		c.Dialect.Delimiter = ','
 	}
 	if err := c.Dialect.Check(); err != nil {
-		return nil, &dataset.TableError{Reason: err.Error()}
+		return nil, dataset.Contradict("%v", err)
 	}
 	c.guessed = guessed && len(c.sample) > 0
 	for _, file := range c.Files {

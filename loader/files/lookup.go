@@ -31,8 +31,6 @@ func typeOf(c *server.Column, p server.Product) string {
 // stays unchanged: no row holds it.
 //
 // Note: a cast to the column's type would cut a value that an assignment refuses.
-//
-// Note: a cast to the column's type would cut what an assignment refuses.
 func storedAs(c *server.Column, p server.Product) string {
 	typ := typeOf(c, p)
 	base, mod, ok := strings.Cut(typ, "(")
@@ -79,9 +77,9 @@ func (d *Dataset) unsure() string {
 	case t.RowSecurity:
 		return fmt.Sprintf("cannot tell which rows are in: row-level security of %s may hide them", t.Display())
 	case slices.ContainsFunc(d.spec.Files, func(f File) bool { return f.Once }):
-		return "may have to read its input once more, which standard input does not allow"
+		return readAgain
 	case len(d.spec.Set) > 0:
-		return "cannot tell which rows are in: nothing is there to compare what --set computes with"
+		return computed
 	}
 	for _, f := range d.spec.Fields {
 		c := t.Column(f.Name)

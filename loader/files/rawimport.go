@@ -12,6 +12,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
+	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
 	"bulkload/loader/importer/virtual"
 )
@@ -81,19 +82,10 @@ func (d *Dataset) Import() dataset.Import {
 
 // refuseImport returns why IMPORT cannot take the files.
 func (d *Dataset) refuseImport() string {
-	given := func(flag string) string {
-		return fmt.Sprintf("%s cannot be used with IMPORT: one server job reads all rows", flag)
-	}
 	c := d.spec
-	switch {
-	case len(c.Set) > 0:
-		return given("--set")
-	case c.Conflict != "":
-		return given("--on-conflict")
-	case !c.MaxErrors.none():
-		return given("--max-errors")
-	case slices.ContainsFunc(c.Files, func(f File) bool { return f.Name == Stdin }):
-		return "standard input cannot be read a second time, as the server may want to"
+	stdin := slices.ContainsFunc(c.Files, func(f File) bool { return f.Name == Stdin })
+	if list := notByImport(c.Set, c.Conflict, c.MaxErrors, stdin); len(list) > 0 {
+		return list[0]
 	}
 	for _, f := range c.Fields {
 		if has := d.table.Column(f.Name); has != nil && has.Hidden {
@@ -101,6 +93,22 @@ func (d *Dataset) refuseImport() string {
 		}
 	}
 	return ""
+}
+
+// notByImport returns the settings of a load of files that IMPORT does not take.
+func notByImport(set []commit.Assignment, c commit.Conflict, t Tolerance, stdin bool) (list []string) {
+	for _, x := range []struct {
+		given bool
+		flag  string
+	}{{len(set) > 0, "--set"}, {c != "", "--on-conflict"}, {!t.none(), "--max-errors"}} {
+		if x.given {
+			list = append(list, fmt.Sprintf(dataset.NotByImport, x.flag))
+		}
+	}
+	if stdin {
+		list = append(list, "standard input cannot be read a second time, as the server may want to")
+	}
+	return list
 }
 
 // count counts the records of a range of the files.

@@ -93,7 +93,7 @@ func (d *Dataset) Begin(ctx context.Context, counted func(context.Context) (reje
 	case c.MaxErrors.none():
 		return nil
 	case counted == nil:
-		return dataset.Contradict("--max-errors keeps bad rows in the registry, which --no-registry gives up")
+		return dataset.Contradict(rejectsNeedRecord)
 	}
 	rejected, read, err := counted(ctx)
 	if err != nil {

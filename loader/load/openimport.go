@@ -84,7 +84,7 @@ func (o *opening) inChunks(why string, err error) error {
 // refuseImport returns why IMPORT cannot take the load.
 func (o *opening) refuseImport(ctx context.Context) (string, error) {
 	given := func(flag string) string {
-		return fmt.Sprintf("%s cannot be used with IMPORT: one server job reads all rows", flag)
+		return fmt.Sprintf(dataset.NotByImport, flag)
 	}
 	asked := o.req.Method == Import
 	switch {

@@ -141,9 +141,6 @@ func (o *opening) findIndexes(ctx context.Context) error {
 	if o.req.Indexes != DeferIndexes || o.imported != nil {
 		return nil
 	}
-	if o.req.NoRegistry {
-		return dataset.Contradict("--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry")
-	}
 	list, err := indexes.Deferrable(ctx, o.pool, o.srv.Info, o.table, o.dataset.Options().Conflict)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ var steps = []struct {
 	of purpose
 	do func(*opening, context.Context) error
 }{
+	{toAll, (*opening).contradict},
 	{toAll, (*opening).connect},
 	{toResume, (*opening).openRegistry},
 	{toResume, (*opening).readRecord},

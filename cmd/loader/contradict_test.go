@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"bulkload/loader/loadertest"
+)
+
+// nowhere names a server that nobody can reach, which is known at once.
+const nowhere = "host=/nonexistent"
+
+// inProcess runs the command and returns its exit code and its stderr.
+func inProcess(t *testing.T, args ...string) (int, string) {
+	t.Helper()
+	said, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	code := run(append([]string{"loader"}, args...), null, null, said)
+	text, err := os.ReadFile(said.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code, string(text)
+}
+
+// settingPairs are commands, settings that each of them takes alone, and the pairs that
+// contradict each other: by the places of the two among the settings.
+var settingPairs = []struct {
+	command  string
+	settings []string
+	against  map[[2]int]string // what is said
+}{
+	{
+		command: "csv ok.csv --table t",
+		settings: []string{
+			0: "--no-registry", 1: "--max-errors 5", 2: "--max-errors 1%", 3: "--via copy", 4: "--via insert", 5: "--via import", 6: "--on-conflict skip", 7: "--on-conflict update",
+			8: "--set v=upper(v)", 9: "--commit statement", 10: "--commit transaction", 11: "--indexes defer", 12: "--create-table", 13: "--handoff upload", 14: "--handoff s3://b/x.csv",
+			15: "--serve-addr localhost:0", 16: "--streams 3", 17: "--chunk 10", 18: "--workers 3", 19: "--rate 100", 20: "--order file", 21: "--columns id,v", 22: "--map v=w",
+			23: "--map x=v", 24: "--quote none", 25: "--delimiter ;", 26: "--null ;", 27: "--encoding latin1", 28: "--again", 29: "--short-rows null",
+			30: "--header no", 31: "--skip 1", 32: "--chunk-timeout 1s", 33: "--retry-for 1s", 34: "--format json", 35: "--quiet", 36: "--verbose", 37: "--echo", 38: "--set v=1",
+		},
+		against: map[[2]int]string{
+			{0, 1}: "--no-registry", {0, 2}: "--no-registry", {0, 11}: "--no-registry",
+			{1, 9}: "need --commit transaction", {2, 9}: "need --commit transaction", {6, 9}: "need --commit transaction", {7, 9}: "need --commit transaction",
+			{3, 6}: "use --via insert", {3, 7}: "use --via insert", {3, 8}: "use --via insert", {3, 38}: "use --via insert",
+			{8, 9}: "--set computes", {9, 38}: "--set computes",
+			{3, 13}: "for --via import", {3, 14}: "for --via import", {3, 15}: "for --via import", {3, 16}: "for --via import",
+			{4, 13}: "for --via import", {4, 14}: "for --via import", {4, 15}: "for --via import", {4, 16}: "for --via import",
+			{13, 15}: "for --handoff serve alone", {14, 15}: "for --handoff serve alone",
+			{21, 23}: "--columns has id, v", {8, 23}: "column v is given twice", {23, 38}: "column v is given twice",
+			{25, 26}: "cannot hold the delimiter", {8, 38}: "--set gives column v twice",
+		},
+	},
+	{
+		command:  "csv ok.csv --table t --create-table",
+		settings: []string{0: "--key id", 1: "--key id,id", 2: "--types v=INT8", 3: "--types text"},
+		against:  map[[2]int]string{{0, 1}: "--key names id twice", {1, 2}: "--key names id twice", {1, 3}: "--key names id twice"},
+	},
+	{
+		command:  "csv - --table t",
+		settings: []string{0: "--commit statement", 1: "--via insert", 2: "--max-errors 1"},
+		against: map[[2]int]string{
+			{0, 1}: "standard input does not allow", {0, 2}: "standard input does not allow",
+		},
+	},
+	{
+		command: "points --n 10",
+		settings: []string{
+			0: "--no-registry", 1: "--indexes defer", 2: "--via copy", 3: "--via insert", 4: "--via import", 5: "--handoff serve", 6: "--commit statement", 7: "--commit transaction", 8: "--rate 5",
+			9: "--seed 1", 10: "--chunk 5", 11: "--workers 2", 12: "--order file", 13: "--streams 2",
+		},
+		against: map[[2]int]string{
+			{0, 1}: "--no-registry", {2, 5}: "for --via import", {3, 5}: "for --via import", {2, 13}: "for --via import", {3, 13}: "for --via import",
+		},
+	},
+	{
+		command:  "accounts --n 10 --commit statement",
+		settings: []string{0: "--via insert", 1: "--workers 2"},
+		against:  map[[2]int]string{{0, 1}: "which needs a transaction"},
+	},
+	{
+		command:  "plan csv ok.csv --table t",
+		settings: []string{0: "--no-registry", 1: "--max-errors 5", 2: "--via copy", 3: "--on-conflict skip"},
+		against:  map[[2]int]string{{0, 1}: "--no-registry", {2, 3}: "use --via insert"},
+	},
+	{
+		command:  "bench csv ok.csv --table t",
+		settings: []string{0: "--via copy", 1: "--on-conflict skip", 2: "--commit statement", 3: "--set v=1", 4: "--commit statement,transaction", 5: "--via copy,insert"},
+		against: map[[2]int]string{
+			{0, 1}: "use --via insert", {0, 3}: "use --via insert", {1, 2}: "need --commit transaction", {2, 3}: "--set computes",
+		},
+	},
+	{
+		command:  "loads resume abc",
+		settings: []string{0: "--max-errors 1", 1: "--commit statement", 2: "--commit transaction", 3: "--via copy", 4: "--handoff upload", 5: "--via import"},
+		against:  map[[2]int]string{{0, 1}: "--max-errors needs --commit transaction", {3, 4}: "for --via import"},
+	},
+	{
+		command:  "transfer --verify",
+		settings: []string{0: "--n 1", 1: "--workers 2", 2: "--seed 1"},
+		against:  map[[2]int]string{{1, 2}: "--verify makes none"},
+	},
+}
+
+// TestContradictions gives each command each pair of its settings, against a server that nobody
+// reaches: those that contradict each other are a fault of usage that names them, and all others
+// are not.
+func TestContradictions(t *testing.T) {
+	t.Setenv("LOADER_URL", "")
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("ok.csv", []byte("id,v\n1,a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range settingPairs {
+		pairs := 0
+		for i := range c.settings {
+			for j := i + 1; j < len(c.settings); j++ {
+				a, b := c.settings[i], c.settings[j]
+				says, wrong := c.against[[2]int{i, j}]
+				if strings.Fields(a)[0] == strings.Fields(b)[0] && !wrong && a[:5] != "--map" && a[:5] != "--set" {
+					continue // the same flag twice: the last one counts
+				}
+				want := exitTarget
+				if wrong {
+					want = exitUsage
+				}
+				if pairs++; !wrong && !loadertest.Chaos && pairs%8 != 0 {
+					continue
+				}
+				line := fmt.Sprintf("%s %s %s", c.command, a, b)
+				code, said := inProcess(t, append(strings.Fields(line), "--url", nowhere)...)
+				if code != want || !strings.Contains(said, says) {
+					t.Errorf("%s: exit code %d, want %d: %s, want %q", line, code, want, said, says)
+				}
+			}
+		}
+		t.Logf("%s: %d pairs", c.command, pairs)
+	}
+	// Single settings that contradict the command, and three that go with no other.
+	for line, says := range map[string]string{
+		"csv ok.csv --table t --key id":                             "--key needs --create-table",
+		"csv ok.csv --table t --types text":                         "--types needs --create-table",
+		"csv ok.csv --table t --rejects r":                          "--max-errors N or N% allows some",
+		"csv ok.csv --table t --encoding nosuch":                    `encoding "nosuch" is not known`,
+		"csv ok.csv --table a.b.c.d":                                "4 parts",
+		"csv ok.csv --table t --quote none --escape !":              "an escape works within quotes only",
+		"csv ok.csv --table t --columns a,a":                        "--columns names a twice",
+		"csv none*.csv --table t --no-registry --max-errors 1":      "--no-registry",
+		"points --n 5 --out x.csv --rate 5":                         "does not go with --rate",
+		"points --n 5 --out x.csv --no-registry":                    "does not go with --no-registry",
+		"csv ok.csv --table t --map a=v --map b=v":                  "--map gives column v twice",
+		"csv ok.csv --table t --no-registry --max-errors 1 --key v": "--key needs --create-table: a table that is there has its key; --max-errors",
+	} {
+		args := strings.Fields(line)
+		if !slices.Contains(args, "--out") {
+			args = append(args, "--url", nowhere)
+		}
+		if code, said := inProcess(t, args...); code != exitUsage || !strings.Contains(said, says) {
+			t.Errorf("%s: exit code %d, want %d: %s, want %q", line, code, exitUsage, said, says)
+		}
+	}
+}
+
+// TestContradictionsOfImport: what contradicts IMPORT, which CockroachDB alone has, is said
+// before there is a table.
+func TestContradictionsOfImport(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		t.Chdir(t.TempDir())
+		if err := os.WriteFile("ok.csv", []byte("id,v\n1,a\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s.Cockroach {
+			for _, more := range []string{"--rate 1000", "--commit transaction", "--indexes defer", "--on-conflict skip", "--max-errors 1", "--set v=1"} {
+				code, said := inProcess(t, append(strings.Fields("csv ok.csv --table t --create-table --via import "+more), "--url", url)...)
+				if flag, _, _ := strings.Cut(more, " "); code != exitUsage || !strings.Contains(said, flag) || !strings.Contains(said, "cannot be used with IMPORT") {
+					t.Errorf("--via import %s: exit code %d, want %d: %s", more, code, exitUsage, said)
+				}
+			}
+		}
+		for _, more := range []string{"--via copy --on-conflict skip", "--max-errors 5 --no-registry"} {
+			for _, create := range []string{" --create-table", ""} {
+				if code, said := inProcess(t, append(strings.Fields("csv ok.csv --table t "+more+create), "--url", url)...); code != exitUsage {
+					t.Errorf("%s: exit code %d, want %d: %s", more, code, exitUsage, said)
+				}
+			}
+		}
+		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM information_schema.tables WHERE table_schema IN ('public', 'loader')"); n != 0 {
+			t.Errorf("%d tables were made", n)
+		}
+	})
+}

@@ -1,0 +1,61 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
+	"bulkload/loader/importer"
+	"bulkload/loader/server"
+)
+
+// Check returns a *TableError that names all contradictions within the request which need no
+// server to be seen. New, Resume and NewPreview find them too, before they look at the table. A
+// command calls Check before it connects, or starts a server.
+func (r *Request) Check() error { return r.contradictions(false) }
+
+// contradictions implements Check. byImport says that IMPORT loads the rows, as the user asks;
+// only CockroachDB has it.
+func (r *Request) contradictions(byImport bool) error {
+	var list []string
+	say := func(wrong bool, format string, args ...any) {
+		if wrong {
+			list = append(list, fmt.Sprintf(format, args...))
+		}
+	}
+	opts := &r.ImportOptions
+	handed := opts.Mode != "" && opts.Mode != importer.Auto || opts.Addr != "" || opts.CertFile != "" || opts.Streams > 0
+	say(handed && r.Method != "" && r.Method != Import, "--handoff, --serve-addr, --serve-cert, --serve-key and --streams are for --via import, not --via %s", r.Method)
+	say(r.Indexes == DeferIndexes && r.NoRegistry, "--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry")
+	say(r.Input != nil && r.CommitMode == commit.Statement && r.Input.Tolerates(), "--max-errors needs --commit transaction")
+	if byImport {
+		for _, x := range []struct {
+			given bool
+			flag  string
+		}{{r.CommitMode != "", "--commit"}, {r.Rate > 0, "--rate"}, {r.Indexes == DeferIndexes, "--indexes defer"}} {
+			say(x.given, "--via import: "+dataset.NotByImport, x.flag)
+		}
+	}
+	if r.Dataset != nil {
+		if r.Table != "" {
+			_, err := server.ParseTable(r.Table)
+			say(err != nil, "%v", err)
+		}
+		if c, ok := r.Dataset.(dataset.Checker); ok {
+			list = append(list, c.Check(dataset.Asked{Mode: r.CommitMode, Method: r.Method, NoRegistry: r.NoRegistry, Import: byImport})...)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	slices.Sort(list)
+	return &TableError{Reason: strings.Join(slices.Compact(list), "; "), Flags: true}
+}
+
+// contradict returns the contradictions within the request, before anything is looked at.
+func (o *opening) contradict(context.Context) error {
+	return o.req.contradictions(o.purpose != toResume && o.req.Method == Import && o.srv.Product == server.CockroachDB)
+}
