@@ -22,17 +22,30 @@ type Dialect struct {
 	Escape    byte   // before a Quote or Escape within quotes; zero means Quote
 	Null      string // the unquoted text that is NULL
 	CR        bool   `json:",omitempty"` // a lone CR ends a record
+	// Text is the text format of PostgreSQL's COPY: nothing is quoted, and a backslash escapes
+	// the next character, also a delimiter or a line end; \n, \t, \x41 and \101 are characters. A
+	// raw field equal to Null is NULL. A line of \. ends the data: see Unmarked.
+	Text bool `json:",omitempty"`
 }
 
-// Rules is the version of these rules. It changes whenever a file is read as other records,
-// fields or values. In version 1 a quote within a field started a quoted part, and a lone CR
-// ended a record in every file.
-const Rules = 2
+// Rules returns the version of the rules by which the dialect is read. It changes whenever a
+// file is read as other records, fields or values. In version 1 a quote within a field started a
+// quoted part, and a lone CR ended a record in every file. The text format came with version 3.
+func (d Dialect) Rules() int {
+	if d.Text {
+		return 3
+	}
+	return 2
+}
 
 // Check returns an error if the dialect is invalid.
 func (d Dialect) Check() error {
 	special := func(b byte) bool { return b == '\n' || b == '\r' || b == 0 || b >= 0x80 }
 	switch {
+	case d.Text && (d.Quote != 0 || d.Escape != 0):
+		return errors.New("the text format has neither quote nor escape but the backslash")
+	case d.Text && (d.Delimiter == '\\' || d.Delimiter == '.' || d.Delimiter >= '0' && d.Delimiter <= '9' || d.Delimiter|0x20 >= 'a' && d.Delimiter|0x20 <= 'z'):
+		return fmt.Errorf("the text format cannot have %q as delimiter: it may follow a backslash", d.Delimiter)
 	case special(d.Delimiter):
 		return errors.New("the delimiter is one ASCII character, and no end of line")
 	case d.Quote != 0 && special(d.Quote), d.Escape != 0 && special(d.Escape):

@@ -20,8 +20,11 @@ var (
 
 // Fields splits a record, with or without its line end, and appends its values to list. Values
 // without escapes share the record's memory; the others are appended to text. Both slices are
-// returned. The error is ErrUnclosed or ErrBehind.
+// returned. The error is ErrUnclosed or ErrBehind; for the text format ErrEscape or ErrMark.
 func (d Dialect) Fields(record []byte, list []Field, text []byte) ([]Field, []byte, error) {
+	if d.Text {
+		return d.textFields(record, list, text)
+	}
 	record = trimEnd(record)
 	if d.Quote == 0 || bytes.IndexByte(record, d.Quote) < 0 {
 		for {

@@ -34,6 +34,9 @@ type Scanner struct {
 // It reports whether it found any. If not, Buf does not hold the whole record; with EOF set and
 // At before the end of Buf, a quote is not closed.
 func (s *Scanner) Skip(rows int64, size int) bool {
+	if s.Text {
+		return s.skipText(rows, size)
+	}
 	from := s.Rows
 	for {
 		stray := s.skip(rows, size, from)

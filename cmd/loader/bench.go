@@ -56,7 +56,7 @@ Examples:
    loader bench csv orders.csv --table orders --indexes keep,defer`,
 		Action: func(c *cli.Context) error { return p.bench(c, benched(list[0])) },
 		Subcommands: append(commands, &cli.Command{
-			Name: "csv", Usage: "measure loads of CSV or TSV files", ArgsUsage: "FILE…", Flags: append(append(shared, files...), orderFlag()),
+			Name: "csv", Usage: "measure loads of CSV or TSV files", ArgsUsage: "FILE…", Flags: fileFormat(append(append(shared, files...), orderFlag())),
 			Action: func(c *cli.Context) error { return p.bench(c, p.benchedFiles) },
 		}),
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,7 @@ func (p *program) csvCommand() *cli.Command {
 		Name:      "csv",
 		Usage:     "load CSV or TSV files into a table",
 		ArgsUsage: "FILE…",
-		Flags:     append(append(csvFlags(), p.runFlags()...), p.commonFlags()...),
+		Flags:     fileFormat(append(append(csvFlags(), p.runFlags()...), p.commonFlags()...)),
 		Description: `A FILE is a path, a pattern such as 'orders-*.csv.gz', - for standard input, an
 http:// or https:// address, or @LIST, a file that names one of these a line. gzip,
 zstd, bzip2, xz and UTF-16 are known by their content.
@@ -33,6 +34,34 @@ Examples:
    loader plan csv orders.csv --table orders`,
 		Action: p.loadCSV,
 	}
+}
+
+// fileFormat returns flags in which --format says the form of the files as well.
+func fileFormat(flags []cli.Flag) []cli.Flag {
+	list := slices.Clone(flags)
+	for i, f := range list {
+		if slices.Contains(f.Names(), "format") {
+			list[i] = &cli.StringFlag{Name: "format", Value: "csv", Usage: "files as csv, or text for COPY's text format; json for the result as JSON; text,json for both"}
+		}
+	}
+	return list
+}
+
+// readFileFormat reads --format of csv.
+func (p *program) readFileFormat(text string) error {
+	p.json, p.copyText = false, false
+	for _, f := range strings.Split(text, ",") {
+		switch strings.TrimSpace(f) {
+		case "csv":
+		case "json":
+			p.json = true
+		case "text":
+			p.copyText = true
+		default:
+			return &usageError{fmt.Sprintf("--format is csv, text (COPY's text format), json (the result), or text,json, not %q", text)}
+		}
+	}
+	return nil
 }
 
 func csvFlags() []cli.Flag {
@@ -209,7 +238,7 @@ func (p *program) files(c *cli.Context, s load.Settings, indexes load.Indexes) (
 	if req.Table == "" {
 		return req, nil, &usageError{"csv takes --table, the table to load into"}
 	}
-	d := files.New(files.Request{Null: c.String("null"), Encoding: c.String("encoding"), CreateTable: c.Bool("create-table"), Input: files.NewInput(p.stdin)})
+	d := files.New(files.Request{Null: c.String("null"), Encoding: c.String("encoding"), CopyText: p.copyText, CreateTable: c.Bool("create-table"), Input: files.NewInput(p.stdin)})
 	f := &d.Request
 	req.Dataset = d
 	if text := c.String("delimiter"); text != "auto" {
@@ -228,6 +257,9 @@ func (p *program) files(c *cli.Context, s load.Settings, indexes load.Indexes) (
 		if f.Escape, err = character("escape", text); err != nil {
 			return req, nil, err
 		}
+	}
+	if f.CopyText && (f.Quote != 0 || f.NoQuote || f.Escape != 0) {
+		return req, nil, &usageError{"--format text has no quotes: a backslash escapes; leave --quote and --escape out"}
 	}
 	switch f.Header = files.Header(c.String("header")); f.Header {
 	case files.HeaderAuto, files.HeaderYes, files.HeaderNo:

@@ -39,6 +39,7 @@ type program struct {
 	handed       bool // the load hands off all of its files
 	byFlag       bool // the target was named by --url
 	json         bool
+	copyText     bool // the files are in COPY's text format
 	quiet        bool
 	verbose      bool
 	echo         bool
@@ -167,6 +168,9 @@ func (p *program) commonFlags() []cli.Flag {
 // begin reads the common flags.
 func (p *program) begin(c *cli.Context) error {
 	p.quiet, p.verbose, p.echo = c.Bool("quiet"), c.Bool("verbose"), c.Bool("echo")
+	if c.Command.Name == "csv" {
+		return p.readFileFormat(c.String("format"))
+	}
 	switch f := c.String("format"); f {
 	case "text", "json":
 		p.json = f == "json"

@@ -242,7 +242,7 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 			case err == nil && s.unexpected(o.fields) >= 0:
 				err = s.unexpectedError(o.fields)
 			case err != nil:
-				err = fmt.Errorf("%w; --quote none takes quotes for text, --quote and --escape name others", err)
+				err = fieldsError(err)
 			case s.Guard.swallows(o.raw[at:scan.At], s.Dialect, s.Width):
 				err = errSwallowed
 			}

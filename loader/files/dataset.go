@@ -22,6 +22,10 @@ import (
 type Request struct {
 	Names []string // as Expand returns them
 	Input *Input   // opens them
+	// CopyText reads the text format of PostgreSQL's COPY: fields end with a tab unless Delimiter
+	// names another character, and an empty Null means \N. Nothing is guessed about it but the
+	// header.
+	CopyText bool
 	// Delimiter, Quote and Escape are as in csv.Dialect; a zero Delimiter is guessed. NoQuote
 	// turns quoting off.
 	Delimiter, Quote, Escape byte
@@ -96,7 +100,7 @@ type spec struct {
 	Elements  int64               `json:"elements,omitempty"` // most commas in one of their fields, plus one
 	// Began is the time at which the load began, as commit.Stamp returns it.
 	Began string `json:"began,omitempty"`
-	// Rules is the version of the rules for reading the files; see csv.Rules.
+	// Rules is the version of the rules for reading the files; see csv.Dialect.Rules.
 	Rules     int    `json:"rules,omitempty"`
 	Guard     Guard  `json:"guard,omitzero"`
 	Tail      bool   `json:"tail,omitempty"`
@@ -210,8 +214,8 @@ func (d *Dataset) Reopen(ctx context.Context, o *dataset.Opening) error {
 	}
 	reading, done := loader.WithStop(ctx, o.Stop)
 	defer done()
-	if d.spec.Rules != csv.Rules {
-		return &dataset.ResumeError{Reason: fmt.Sprintf("load %s was begun under rules of reading CSV of number %d, and these are number %d: the same file may have other records now; finish it with the version that began it, or loads cancel %s", o.Resumed, max(d.spec.Rules, 1), csv.Rules, o.Resumed)}
+	if rules := d.spec.Dialect.Rules(); d.spec.Rules != rules {
+		return &dataset.ResumeError{Reason: fmt.Sprintf("load %s was begun under rules of reading CSV of number %d, and these are number %d: the same file may have other records now; finish it with the version that began it, or loads cancel %s", o.Resumed, max(d.spec.Rules, 1), rules, o.Resumed)}
 	}
 	for i := range d.spec.Files {
 		f := &d.spec.Files[i]

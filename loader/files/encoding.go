@@ -41,7 +41,7 @@ var encodings = map[string]encoding.Encoding{
 	"cp1253": charmap.Windows1253, "cp1254": charmap.Windows1254, "cp1255": charmap.Windows1255, "cp1256": charmap.Windows1256,
 	"cp1257": charmap.Windows1257, "cp1258": charmap.Windows1258,
 	"cp932": japanese.ShiftJIS, "sjis": japanese.ShiftJIS, "mskanji": japanese.ShiftJIS, "win932": japanese.ShiftJIS, "windows932": japanese.ShiftJIS,
-	"eucjp": japanese.EUCJP, "eucjis2004": japanese.EUCJP,
+	"eucjp": japanese.EUCJP,
 	"cp936": simplifiedchinese.GBK, "win936": simplifiedchinese.GBK, "windows936": simplifiedchinese.GBK, "gb18030": simplifiedchinese.GB18030,
 	"euccn": simplifiedchinese.GBK,
 	"cp949": korean.EUCKR, "uhc": korean.EUCKR, "win949": korean.EUCKR, "windows949": korean.EUCKR, "euckr": korean.EUCKR,
@@ -65,6 +65,9 @@ func encodingOf(name string) (encoding.Encoding, error) {
 	}
 	if e := encodings[plain]; e != nil {
 		return e, nil
+	}
+	if part, ok := strings.CutPrefix(plain, "iso8859"); ok {
+		name = "iso-8859-" + part // PostgreSQL writes ISO_8859_5
 	}
 	if e, err := htmlindex.Get(name); err == nil {
 		return e, nil

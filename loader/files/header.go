@@ -67,8 +67,8 @@ func (c *spec) headerOfNew(f *Request) (Header, error) {
 			v = header
 		}
 	}
-	if v == data {
-		return HeaderNo, nil
+	if v == data || v == unknown && c.Dialect.Text {
+		return HeaderNo, nil // COPY's text format has seldom a header
 	}
 	return HeaderYes, nil
 }
@@ -166,7 +166,7 @@ func cutName(name, ending string, maxBytes int) string {
 func (c *spec) firstIsOdd(f *Request) error {
 	width, counts, most := len(c.sample[0]), map[int]int{}, 0
 	for _, r := range c.sample[1:] {
-		if !blank(r) {
+		if !c.blank(r) {
 			counts[len(r)]++
 		}
 	}

@@ -25,18 +25,28 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 	if c.MaxRecord == 0 {
 		c.MaxRecord = DefaultMaxRecordBytes
 	}
-	c.Rules, c.ShortRows = csv.Rules, f.ShortRows
-	c.Guard.On = !f.NoQuote && f.Quote == 0
+	c.ShortRows = f.ShortRows
+	c.Guard.On = !f.NoQuote && f.Quote == 0 && !f.CopyText
 	var err error
 	if c.Files, err = f.Input.Inspect(ctx, f.Names, f.Encoding); err != nil {
 		return nil, err
 	}
 	c.Dialect = csv.Dialect{Delimiter: f.Delimiter, Quote: f.Quote, Escape: f.Escape, Null: f.Null}
-	if c.Dialect.Quote == 0 && !f.NoQuote {
+	switch {
+	case f.CopyText:
+		c.Dialect.Text = true
+		if c.Dialect.Delimiter == 0 {
+			c.Dialect.Delimiter = '\t'
+		}
+		if c.Dialect.Null == "" {
+			c.Dialect.Null = `\N`
+		}
+	case c.Dialect.Quote == 0 && !f.NoQuote:
 		c.Dialect.Quote = '"'
 	}
+	c.Rules = c.Dialect.Rules()
 	// The first file with a record decides for all files.
-	guessed := f.Delimiter == 0
+	guessed := c.Dialect.Delimiter == 0
 	ends := map[bool]*File{} // by whether a line ends with CR alone
 	for i := range c.Files {
 		file := &c.Files[i]
@@ -56,6 +66,9 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 				return false, failure.Reading(file.Name, notUTF8(head))
 			}
 			body := head[file.Data:]
+			if whole {
+				body = c.Dialect.Unmarked(body)
+			}
 			if what := archive(file.Name, head); what != "" {
 				return false, failure.Reading(file.Name, errors.New(what))
 			}
@@ -70,7 +83,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 				c.Dialect.Delimiter = c.tied[0].delimiter
 			}
 			if err := c.Dialect.Check(); err != nil {
-				return false, dataset.Contradict("%v", err)
+				return false, dataset.Contradict("%v; --delimiter, --quote, --escape and --null say how fields are written", err)
 			}
 			list = Records(body, whole, c.Dialect, sampleRecords)
 			return len(list) > 0, nil
@@ -79,14 +92,20 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 			return nil, err
 		}
 		body := head[file.Data:]
+		if whole {
+			body = c.Dialect.Unmarked(body)
+		}
 		if c.sample != nil || len(body) == 0 {
 			continue
 		}
 		if len(list) == 0 {
+			if err := firstError(body, whole, c.Dialect); err != nil {
+				return nil, failure.Reading(file.Name, fmt.Errorf("line %d, its first record: %w", 1+c.Dialect.CountLines(head[:file.Data]), err))
+			}
 			return nil, failure.Reading(file.Name, fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head)))
 		}
 		c.sample, c.sampled = list, file.Name
-		for last := len(list); !c.oneField() && last > 1 && blank(list[last-1]); last-- {
+		for last := len(list); !c.oneField() && last > 1 && c.blank(list[last-1]); last-- {
 			c.sample = list[:last-1]
 		}
 		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
@@ -96,12 +115,16 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 		c.Dialect.Delimiter = ','
 	}
 	if err := c.Dialect.Check(); err != nil {
-		return nil, dataset.Contradict("%v", err)
+		return nil, dataset.Contradict("%v; --delimiter, --quote, --escape and --null say how fields are written", err)
 	}
 	c.guessed = guessed && len(c.sample) > 0
 	for _, file := range c.Files {
 		if what := strings.TrimSpace(file.Form + " " + file.Encoding); what != "" {
-			d.note(fmt.Sprintf("%s is %s (by its content)", file.Base(), what))
+			how := " (by its content)"
+			if f.Encoding != "" {
+				how = ""
+			}
+			d.note(fmt.Sprintf("%s is %s%s", file.Base(), what, how))
 		}
 		switch {
 		case file.Name == Stdin:
@@ -111,6 +134,24 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 		}
 	}
 	return c, nil
+}
+
+// firstError returns why the fields of the first record cannot be told, or nil.
+func firstError(body []byte, whole bool, d csv.Dialect) error {
+	s := csv.Scanner{Dialect: d, Buf: body, EOF: whole}
+	if !s.Skip(1, math.MaxInt) {
+		return nil
+	}
+	_, _, err := d.Fields(body[:s.At], nil, nil)
+	return fieldsError(err)
+}
+
+// fieldsError returns an error of Fields with the flags that may help.
+func fieldsError(err error) error {
+	if err == nil || errors.Is(err, csv.ErrMark) || errors.Is(err, csv.ErrEscape) {
+		return err
+	}
+	return fmt.Errorf("%w; --quote none takes quotes for text, --quote and --escape name others", err)
 }
 
 // head returns the beginning of a file. It reads more until enough is satisfied, at most the

@@ -182,6 +182,11 @@ func (c *spec) readHeader(ctx context.Context, d *Dataset, t *server.Table) erro
 		sure := header == HeaderYes && t != nil && f.Columns == nil && c.named(writable(t)) > 0
 		d.guess(sure, what+" detected (override with --header yes or no)")
 	}
+	if !c.Dialect.Text && c.Dialect.Null == "" && slices.ContainsFunc(c.sample, func(r []csv.Field) bool {
+		return slices.ContainsFunc(r, func(x csv.Field) bool { return string(x.Text) == `\N` })
+	}) {
+		d.guess(false, `\N is text here (--null '\N' takes it for NULL, and --format text reads the text format of COPY)`)
+	}
 	c.header = header
 	var body [][]csv.Field
 	switch {

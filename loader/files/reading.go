@@ -74,6 +74,11 @@ func (r *reading) broken() int { return max(r.stray-len(r.records), 0) }
 // blank reports whether a record is an empty line.
 func blank(r []csv.Field) bool { return len(r) == 1 && r[0].Null && len(r[0].Text) == 0 }
 
+// blank is blank for the dialect of the files.
+func (c *spec) blank(r []csv.Field) bool {
+	return blank(r) || c.Dialect.Text && len(r) == 1 && len(r[0].Text) == 0
+}
+
 // quotedField reports whether a field of a record is in quotes.
 func quotedField(record []byte, d csv.Dialect) bool {
 	return record[0] == d.Quote || bytes.Contains(record, []byte{d.Delimiter, d.Quote})

@@ -21,7 +21,7 @@ func (s *CSV) shaped(fields []csv.Field) []csv.Field {
 
 func (s *CSV) widthError(got []csv.Field) error {
 	switch {
-	case len(got) == 1 && got[0].Null && s.Dialect.Null == "":
+	case len(got) == 1 && len(got[0].Text) == 0 && (s.Dialect.Text && !got[0].Null || got[0].Null && s.Dialect.Null == ""):
 		return fmt.Errorf("an empty line; records have %d fields", s.Width)
 	case s.Tolerate: // hints are for a load of the whole file
 		return fmt.Errorf("%d fields; records have %d", len(got), s.Width)
@@ -56,9 +56,10 @@ func (s *CSV) unexpectedError(fields []csv.Field) error {
 	return fmt.Errorf("column %s: %q is not %s, as in the first records, from which the type was guessed; load into another table with --types %s=TEXT, or from a file on a disk", name, fields[i].Text[:min(len(fields[i].Text), maxName)], s.Expected[i], quoteIf(name))
 }
 
-// withoutBlank returns the end of a file without the blank lines behind its last record. With
-// one field per record, a blank line is a record.
+// withoutBlank returns the end of a file without the blank lines behind its last record, and
+// without an end-of-data mark. With one field per record, a blank line is a record.
 func (s *CSV) withoutBlank(text []byte) []byte {
+	text = s.Dialect.Unmarked(text)
 	if s.Width < 2 {
 		return text
 	}

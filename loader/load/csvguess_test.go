@@ -97,6 +97,9 @@ var guessCases = []guessCase{
 	{name: "bzip2", file: bzipped, want: []string{`"1"|"a"|`}},
 	{name: "xz", file: xzipped, want: []string{`"1"|"a"|`}},
 	{name: "a DOS file", file: dos("id,name\n1,Müller\n"), set: func(f *files.Request) { f.Encoding = "cp850" }, want: []string{`"1"|"Müller"|`}},
+	{name: "text behind a quote of the header", file: "id,\"n\"x\n1,a\n", err: "line 1, its first record: text follows a closing quote", kind: failure.Data},
+	{name: "NULL of COPY's text format", file: "id\tn\n1\t\\N\n", want: []string{`"1"|"\\N"|`}, told: "--null '\\N' takes it for NULL, and --format text"},
+	{name: "an encoding as PostgreSQL calls it", file: "id,n\n1,\xb1\n", set: func(f *files.Request) { f.Encoding = "ISO_8859_5" }, want: []string{`"1"|"Б"|`}},
 	{name: "not of its encoding", file: "id,name\n1,ok\n2,z\x81\xfe\x81\n", set: func(f *files.Request) { f.Encoding = "cp932" }, err: "line 3: byte 16, 0x81, is not valid in cp932", kind: failure.Data},
 }
 
@@ -291,6 +294,12 @@ func TestTableOfAFailedLoadIsDropped(t *testing.T) {
 		}
 		if n := tableRows(t, url, "t"); n != 2 {
 			t.Errorf("the table has %d rows, want 2", n)
+		}
+		// An unfinished load of a former table of the name is no load of this one.
+		loadertest.Exec(t, url, "DROP TABLE IF EXISTS t")
+		l = newLoad(t, url, req)
+		if _, err := l.Run(ctx); !errors.Is(err, load.ErrDropped) {
+			t.Errorf("got %v, want that the table is dropped beside a load of a former table", err)
 		}
 		// 3. Somebody else has put a row in: it stays.
 		loadertest.Exec(t, url, "DROP TABLE IF EXISTS t")

@@ -58,12 +58,12 @@ func (r *record) unmake(ctx context.Context, srv *server.Server, pool *pgxpool.P
 	case r.text == nil: // no record in the registry
 		dropped, failed = dropAlone()
 	case srv.Product == server.PostgreSQL:
-		dropped, failed = r.registry.CancelUnused(ctx, r.load, drop)
+		dropped, failed = r.registry.CancelUnused(ctx, r.load, r.spec.Made, drop)
 	default:
 		// CockroachDB cannot drop a table in a transaction that has locked a row: the load ends
 		// first.
 		var ended bool
-		ended, failed = r.registry.CancelUnused(ctx, r.load, func(ctx context.Context, tx pgx.Tx) (bool, error) { return isEmpty(ctx, tx, name, r.spec.Made) })
+		ended, failed = r.registry.CancelUnused(ctx, r.load, r.spec.Made, func(ctx context.Context, tx pgx.Tx) (bool, error) { return isEmpty(ctx, tx, name, r.spec.Made) })
 		if failed == nil && ended {
 			dropped, failed = dropAlone()
 		}

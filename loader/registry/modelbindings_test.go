@@ -95,7 +95,6 @@ var bindings = []binding{
 	{sql: "UPDATE loader.loads SET … WHERE id = $1 AND EXISTS (SELECT 1 FROM loader.claims", why: "of IMPORT, whose rows one job of the server makes"},
 	{sql: "CREATE UNLOGGED TABLE IF NOT EXISTS loader.markers ", why: crashes},
 	{sql: "DELETE FROM loader.markers ", why: crashes},
-	{sql: "SELECT count(*) FROM loader.loads WHERE id <> $1 AND state NOT IN ($2, $3) AND target = (SELECT target FROM loader.loads WHERE id = $1)", why: onlyReads},
 	{sql: "INSERT INTO loader.markers ", why: crashes},
 	{sql: "SELECT 1 FROM loader.markers ", why: crashes},
 	{sql: "UPDATE loader.loads SET spec = $3 WHERE id = $1 AND spec = $2", why: notOfRows},

@@ -2,16 +2,19 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // CancelUnused cancels a load that has committed no row and has no run at work, if unused
 // returns true. unused runs in the transaction, so its changes commit together with the
-// cancellation or not at all. Nothing happens if another load of the same target is unfinished.
+// cancellation or not at all. Nothing happens if another load of the table is unfinished; a load
+// of a former table of that name, with another OID, is none of these.
 // ended reports whether the load was cancelled.
-func (r *Registry) CancelUnused(ctx context.Context, load string, unused func(context.Context, pgx.Tx) (bool, error)) (ended bool, err error) {
+func (r *Registry) CancelUnused(ctx context.Context, load string, table uint32, unused func(context.Context, pgx.Tx) (bool, error)) (ended bool, err error) {
 	err = r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		ended = false
 		b, err := r.stateForUpdate(ctx, tx, load)
@@ -21,13 +24,14 @@ func (r *Registry) CancelUnused(ctx context.Context, load string, unused func(co
 		if b.state == Done || b.state == Cancelled || len(b.leases) > 0 || b.done.Len() > 0 || b.open.Len() > 0 {
 			return nil
 		}
-		var others int
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM loader.loads WHERE id <> $1 AND state NOT IN ($2, $3)
-			AND target = (SELECT target FROM loader.loads WHERE id = $1)`, load, string(Done), string(Cancelled)).Scan(&others); err != nil {
+		found, err := tx.Query(ctx, `SELECT spec FROM loader.loads WHERE id <> $1 AND state NOT IN ($2, $3)
+			AND target = (SELECT target FROM loader.loads WHERE id = $1)`, load, string(Done), string(Cancelled))
+		if err != nil {
 			return err
 		}
-		if others > 0 {
-			return nil
+		others, err := pgx.CollectRows(found, pgx.RowTo[string])
+		if err != nil || slices.ContainsFunc(others, func(spec string) bool { return mayUse(spec, table) }) {
+			return err
 		}
 		ok, err := unused(ctx, tx)
 		if err != nil || !ok {
@@ -41,4 +45,15 @@ func (r *Registry) CancelUnused(ctx context.Context, load string, unused func(co
 		return false, fmt.Errorf("cancel load %s: %w", load, err)
 	}
 	return ended, nil
+}
+
+// mayUse reports whether the load of a specification may be of the table with that OID. A
+// specification of an older version has no OID.
+func mayUse(spec string, table uint32) bool {
+	var s struct {
+		Identity *struct {
+			OID uint32 `json:"oid"`
+		} `json:"identity"`
+	}
+	return json.Unmarshal([]byte(spec), &s) != nil || s.Identity == nil || s.Identity.OID == table
 }
