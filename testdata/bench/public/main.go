@@ -143,7 +143,8 @@ func (t *tally) file(ctx context.Context, conn *pgx.Conn, path string) error {
 	return err
 }
 
-// delimiterOf finds the delimiter in the first line, as a person would.
+// delimiterOf finds the delimiter: the one that gives all records the same number of fields, the
+// most. Where none does it is the most frequent one of the first line.
 func delimiterOf(path string, text []byte) byte {
 	line, _, _ := bytes.Cut(text, []byte("\n"))
 	line = regexp.MustCompile(`"[^"]*"`).ReplaceAll(line, nil)
@@ -155,6 +156,15 @@ func delimiterOf(path string, text []byte) byte {
 		if n := bytes.Count(line, []byte{c}); n > most {
 			best, most = c, n
 		}
+	}
+	width := 1
+	for _, c := range []byte(",\t;|") {
+		records, err := read(text, c)
+		if err != nil || len(records) == 0 || len(records[0]) <= width ||
+			slices.ContainsFunc(records, func(r []cell) bool { return len(r) != len(records[0]) }) {
+			continue
+		}
+		best, width = c, len(records[0])
 	}
 	return best
 }
