@@ -44,7 +44,7 @@ func (p *program) benchCommand() *cli.Command {
 	})
 	return &cli.Command{
 		Name:  "bench",
-		Usage: "measure which chunk size, which way and how many workers load fastest, and recommend",
+		Usage: "measure which chunk size, method and number of workers load fastest, and recommend one",
 		Flags: p.benchFlags(list[0].Kind),
 		Description: `Loads the same rows under each setting of a grid into a scratch table like the
 named one, which is dropped at the end; the named table is not written. bench alone
@@ -64,25 +64,25 @@ Examples:
 
 func (p *program) benchFlags(table string) []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "n", Value: "200000", Usage: "rows of each run"},
-		&cli.StringFlag{Name: "seed", Usage: "what the rows are made from; a new one is drawn without it"},
-		&cli.StringFlag{Name: "table", Value: table, Usage: "table that the scratch table is made like; the tutorial's when it is missing"},
-		&cli.StringFlag{Name: "chunks", Value: "auto", Usage: "rows per chunk, as 100,1000,5000; auto is sizes around the server's limits"},
-		&cli.StringFlag{Name: "workers", Value: "auto", Usage: "chunks in flight, as 1,2,4; auto is what a load takes"},
-		&cli.StringFlag{Name: "via", Value: "insert,copy", Usage: "how rows travel: insert, copy, import"},
-		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "how a chunk is committed: auto, statement, transaction"},
-		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, defer"},
+		&cli.StringFlag{Name: "n", Value: "200000", Usage: "rows per run"},
+		&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn)"},
+		&cli.StringFlag{Name: "table", Value: table, Usage: "table that the scratch table is made like (default: the tutorial's)"},
+		&cli.StringFlag{Name: "chunks", Value: "auto", Usage: "rows per chunk, such as 100,1000,5000; auto takes sizes around the server's limits"},
+		&cli.StringFlag{Name: "workers", Value: "auto", Usage: "chunks loaded at once, such as 1,2,4; auto takes what a load would"},
+		&cli.StringFlag{Name: "via", Value: "insert,copy", Usage: "methods: insert, copy, import"},
+		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "commit mode: auto, statement or transaction"},
+		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep or defer"},
 		&cli.StringFlag{Name: "count", Value: strconv.Itoa(bench.DefaultCount), Usage: "runs of each setting"},
-		&cli.DurationFlag{Name: "budget", Value: 2 * time.Minute, Usage: "most time for all of it; 0s is no bound"},
-		&cli.BoolFlag{Name: "save", Usage: "keep the recommendation: loads of the table with --chunk auto begin from it"},
-		&cli.StringFlag{Name: "out", Usage: "file for the runs in the Go benchmark format, which benchstat compares"},
-		&cli.StringFlag{Name: "json", Usage: "file for all of the report as JSON"},
-		&cli.StringFlag{Name: "csv", Usage: "file for the runs as CSV"},
-		&cli.StringFlag{Name: "html", Usage: "file for a page with the curves, which loads nothing else"},
-		&cli.StringFlag{Name: "svg", Usage: "file for the curves"},
-		&cli.DurationFlag{Name: "chunk-timeout", Value: commit.DefaultChunkTimeout, Usage: "most time for one attempt at a chunk"},
-		&cli.DurationFlag{Name: "retry-for", Value: commit.DefaultRetryFor, Usage: "most time for all attempts at a chunk"},
-		&cli.BoolFlag{Name: "no-registry", Usage: "load without records in schema loader, and measure that"},
+		&cli.DurationFlag{Name: "budget", Value: 2 * time.Minute, Usage: "maximum time of the whole bench; 0s for none"},
+		&cli.BoolFlag{Name: "save", Usage: "store the recommendation; loads of the table with --chunk auto begin from it"},
+		&cli.StringFlag{Name: "out", Usage: "write the runs to this file in the Go benchmark format, for benchstat"},
+		&cli.StringFlag{Name: "json", Usage: "write the whole report to this file as JSON"},
+		&cli.StringFlag{Name: "csv", Usage: "write the runs to this file as CSV"},
+		&cli.StringFlag{Name: "html", Usage: "write a page with the curves to this file"},
+		&cli.StringFlag{Name: "svg", Usage: "write the curves to this file"},
+		&cli.DurationFlag{Name: "chunk-timeout", Value: commit.DefaultChunkTimeout, Usage: "maximum time of one attempt at a chunk"},
+		&cli.DurationFlag{Name: "retry-for", Value: commit.DefaultRetryFor, Usage: "maximum time of all attempts at a chunk"},
+		&cli.BoolFlag{Name: "no-registry", Usage: "measure loads that are not recorded in schema loader"},
 	}, p.commonFlags()...)
 }
 

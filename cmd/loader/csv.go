@@ -41,7 +41,7 @@ func fileFormat(flags []cli.Flag) []cli.Flag {
 	list := slices.Clone(flags)
 	for i, f := range list {
 		if slices.Contains(f.Names(), "format") {
-			list[i] = &cli.StringFlag{Name: "format", Value: "csv", Usage: "files as csv, or text for COPY's text format; json for the result as JSON; text,json for both"}
+			list[i] = &cli.StringFlag{Name: "format", Value: "csv", Usage: "format of the files: csv, or text for COPY's text format; json also prints the result as JSON (text,json: both)"}
 		}
 	}
 	return list
@@ -67,27 +67,27 @@ func (p *program) readFileFormat(text string) error {
 func csvFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "table", Usage: "table to load into"},
-		&cli.StringFlag{Name: "delimiter", Value: "auto", Usage: "character between fields: auto, tab, itself, or \\x01 by its number"},
-		&cli.StringFlag{Name: "quote", Value: "auto", Usage: "character around fields, or none; \" without it"},
-		&cli.StringFlag{Name: "escape", Usage: "character before a quote within quotes; the quote itself without it"},
-		&cli.StringFlag{Name: "null", Usage: "unquoted text that is NULL; the empty one without it"},
-		&cli.StringFlag{Name: "header", Value: "auto", Usage: "whether files begin with names: auto, yes, no"},
-		&cli.StringFlag{Name: "skip", Value: "0", Usage: "lines to pass over in front of the header"},
-		&cli.StringFlag{Name: "encoding", Usage: "of the files, as latin1; UTF-8, or by a byte order mark, without it"},
+		&cli.StringFlag{Name: "delimiter", Value: "auto", Usage: "field separator: auto, tab, a character, or its number as in \\x01"},
+		&cli.StringFlag{Name: "quote", Value: "auto", Usage: "character around fields: auto, a character, or none"},
+		&cli.StringFlag{Name: "escape", Usage: "character that escapes a quote inside quotes (default: the quote itself)"},
+		&cli.StringFlag{Name: "null", Usage: "unquoted text that means NULL (default: the empty text)"},
+		&cli.StringFlag{Name: "header", Value: "auto", Usage: "first record is a header: auto, yes or no"},
+		&cli.StringFlag{Name: "skip", Value: "0", Usage: "lines to skip before the header"},
+		&cli.StringFlag{Name: "encoding", Usage: "encoding of the files, such as latin1 (default: UTF-8, or UTF-16 with a byte order mark)"},
 		&cli.StringFlag{Name: "columns", Usage: "names of the fields, in order: id,name,…"},
-		&cli.StringSliceFlag{Name: "map", Usage: "FIELD=COLUMN: the column of a field that has another name; FIELD= drops it"},
-		&cli.StringSliceFlag{Name: "set", Usage: "COLUMN=EXPRESSION: a column that SQL computes from the fields"},
+		&cli.StringSliceFlag{Name: "map", Usage: "FIELD=COLUMN: load FIELD into COLUMN; FIELD= drops the field"},
+		&cli.StringSliceFlag{Name: "set", Usage: "COLUMN=EXPRESSION: compute COLUMN in SQL, from the fields"},
 		&cli.StringFlag{Name: "on-conflict", Value: "fail", Usage: "when the primary key exists: fail, skip or update the row"},
-		&cli.StringFlag{Name: "max-errors", Value: "0", Usage: "records that may be bad: N or N%; they are written to files of rejects"},
-		&cli.StringFlag{Name: "rejects", Usage: "where the rejects go: PATH.rejects.csv and PATH.errors.csv, with the load's id in their names where these are there; named after file and load without it"},
-		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(files.DefaultMaxRecordBytes), Usage: "most bytes of a record: what a quote that is not closed may cost"},
-		&cli.StringFlag{Name: "short-rows", Value: "error", Usage: "records with fewer fields than the header: error, or null for NULL in their place"},
-		&cli.BoolFlag{Name: "create-table", Usage: "make the table where it is missing, of types that give each value of the files back"},
-		&cli.StringFlag{Name: "types", Usage: "for --create-table: COLUMN=TYPE,… or text, for all of TEXT"},
+		&cli.StringFlag{Name: "max-errors", Value: "0", Usage: "bad records to set aside before the load stops: N or N%"},
+		&cli.StringFlag{Name: "rejects", Usage: "write rejects to PATH.rejects.csv and PATH.errors.csv; existing files are kept (default: named after file and load)"},
+		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(files.DefaultMaxRecordBytes), Usage: "maximum size of a record, in bytes"},
+		&cli.StringFlag{Name: "short-rows", Value: "error", Usage: "records with fewer fields than the header: error, or null to load NULL for the missing ones"},
+		&cli.BoolFlag{Name: "create-table", Usage: "create the table if it is missing, with types that return every value of the files unchanged"},
+		&cli.StringFlag{Name: "types", Usage: "types for --create-table: COLUMN=TYPE,… or text for TEXT everywhere"},
 		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
-		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer to after the last row (empty tables only)"},
-		&cli.BoolFlag{Name: "again", Usage: "load a file although an unfinished load of it into this table has rows in"},
-		&cli.BoolFlag{Name: "no-registry", Usage: "keep no record of the load in schema loader: it cannot be resumed"},
+		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
+		&cli.BoolFlag{Name: "again", Usage: "load a file again although an unfinished load of it into this table has rows in it"},
+		&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed"},
 	}
 }
 

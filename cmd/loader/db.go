@@ -33,15 +33,15 @@ func (p *program) dbCommand() *cli.Command {
 	sql.ArgsUsage = "STATEMENT…"
 	return &cli.Command{
 		Name:  "db",
-		Usage: "start, stop, look at and remove the private local database",
+		Usage: "start, stop, query and remove the private local database",
 		Description: `Examples:
    loader db sql 'SELECT count(*) FROM points'
    psql "$(loader db start)"
    loader db start --postgres 16      go over to PostgreSQL 16; its data is its own`,
 		Subcommands: []*cli.Command{
 			sub("start", "start it and keep it running; prints its URL", []cli.Flag{
-				&cli.IntFlag{Name: "postgres", Usage: fmt.Sprintf("go over to this major version of PostgreSQL, which is fetched where it is not installed (%d to %d)", localdb.OldestMajor, localdb.NewestMajor)},
-				&cli.BoolFlag{Name: "cockroach", Usage: "go over to the CockroachDB on PATH, or of COCKROACH_BINARY"},
+				&cli.IntFlag{Name: "postgres", Usage: fmt.Sprintf("change to this major version of PostgreSQL (%d to %d), which is fetched if it is not installed", localdb.OldestMajor, localdb.NewestMajor)},
+				&cli.BoolFlag{Name: "cockroach", Usage: "change to the CockroachDB on PATH, or in COCKROACH_BINARY"},
 			}, p.dbStart),
 			sub("stop", "stop it, and every other that was started; the data stays", nil, p.dbStop),
 			sub("url", "print its URL, where it runs", nil, p.dbURL),

@@ -77,10 +77,10 @@ func (p *program) generateCommand(g generator) *cli.Command {
 func (p *program) generateFlags(n int64, table string) []cli.Flag {
 	return append(append([]cli.Flag{
 		&cli.StringFlag{Name: "n", Value: strconv.FormatInt(n, 10), Usage: "rows to load"},
-		&cli.StringFlag{Name: "seed", Usage: "what the rows are made from; a new one is drawn and printed without it"},
-		&cli.StringFlag{Name: "table", Value: table, Usage: "table to load into; created when missing"},
-		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer to after the last row (empty tables only)"},
-		&cli.BoolFlag{Name: "no-registry", Usage: "keep no record of the load in schema loader: it cannot be resumed or verified"},
+		&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn and printed)"},
+		&cli.StringFlag{Name: "table", Value: table, Usage: "table to load into; created if missing"},
+		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
+		&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed or verified"},
 		&cli.StringFlag{Name: "out", Usage: "write the rows to files instead, for an IMPORT INTO that you run: dir/" + table + "-*.csv, where * becomes a number (--streams files); .gz and .zst compress"},
 	}, p.runFlags()...), p.commonFlags()...)
 }
@@ -89,18 +89,18 @@ func (p *program) generateFlags(n int64, table string) []cli.Flag {
 func (p *program) runFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "chunk", Value: "auto", Usage: "rows per chunk, or auto"},
-		&cli.StringFlag{Name: "workers", Value: "auto", Usage: "chunks in flight, or auto"},
-		&cli.StringFlag{Name: "via", Value: "auto", Usage: "how rows travel: auto, insert, copy, or import for the server's own IMPORT INTO"},
-		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "how a chunk is committed: auto, statement, transaction"},
-		&cli.DurationFlag{Name: "chunk-timeout", Value: commit.DefaultChunkTimeout, Usage: "most time for one attempt at a chunk"},
+		&cli.StringFlag{Name: "workers", Value: "auto", Usage: "chunks loaded at once, or auto"},
+		&cli.StringFlag{Name: "via", Value: "auto", Usage: "method: auto, insert, copy, or import for CockroachDB's IMPORT INTO"},
+		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "commit mode: auto, statement or transaction"},
+		&cli.DurationFlag{Name: "chunk-timeout", Value: commit.DefaultChunkTimeout, Usage: "maximum time of one attempt at a chunk"},
 		&cli.StringFlag{Name: "rate", Usage: "maximum rows per second"},
 		orderFlag(),
-		&cli.DurationFlag{Name: "retry-for", Value: commit.DefaultRetryFor, Usage: "most time for all attempts at a chunk"},
+		&cli.DurationFlag{Name: "retry-for", Value: commit.DefaultRetryFor, Usage: "maximum time of all attempts at a chunk"},
 	}, handoffFlags()...)
 }
 
 func orderFlag() cli.Flag {
-	return &cli.StringFlag{Name: "order", Value: "auto", Usage: "how chunks follow each other: auto, or file for the order of the input"}
+	return &cli.StringFlag{Name: "order", Value: "auto", Usage: "order of the chunks: auto, or file for the order of the input"}
 }
 
 // readOrder reports whether chunks must be committed in the order of the input.

@@ -17,11 +17,11 @@ import (
 // handoffFlags are the flags of loads by IMPORT.
 func handoffFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "handoff", Value: "auto", Usage: "import: how the server reaches the rows: auto, serve (from this command over HTTP), upload (over the SQL connection), or the URLs where copies of the files are, with commas between them"},
-		&cli.StringFlag{Name: "serve-addr", Usage: "import: HOST:PORT to serve at, where the server can reach it; a free port of the loopback address without it"},
-		&cli.StringFlag{Name: "serve-cert", Usage: "import: certificate (PEM) to serve over TLS with"},
-		&cli.StringFlag{Name: "serve-key", Usage: "import: key (PEM) of --serve-cert"},
-		&cli.StringFlag{Name: "streams", Value: "auto", Usage: "import: files that the rows are read from, or auto for one a node"},
+		&cli.StringFlag{Name: "handoff", Value: "auto", Usage: "how the server gets the rows: auto, serve (over HTTP from this command), upload (over the SQL connection), or the URLs of files, separated by commas"},
+		&cli.StringFlag{Name: "serve-addr", Usage: "HOST:PORT to serve at, which the server can reach (default: a free port of the loopback address)"},
+		&cli.StringFlag{Name: "serve-cert", Usage: "certificate (PEM), to serve over TLS"},
+		&cli.StringFlag{Name: "serve-key", Usage: "private key (PEM) of --serve-cert"},
+		&cli.StringFlag{Name: "streams", Value: "auto", Usage: "number of files that the rows are split into, or auto for one per node"},
 	}
 }
 

@@ -18,12 +18,12 @@ import (
 func (p *program) initCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "init",
-		Usage: "make a database, a user who may do everything in it, and the user's certificate",
+		Usage: "create a database, a user with all rights in it, and the user's certificate",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "database", Usage: "database to make; without it the URL's, or bank"},
-			&cli.StringFlag{Name: "user", Value: "maxroach", Usage: "user to make"},
-			&cli.StringFlag{Name: "ca-key", Usage: "key of the CockroachDB cluster's authority: makes the user's certificate in --certs-dir"},
-			&cli.BoolFlag{Name: "dry-run", Usage: "print the SQL and the commands, and run none"},
+			&cli.StringFlag{Name: "database", Usage: "database to create (default: the URL's, else bank)"},
+			&cli.StringFlag{Name: "user", Value: "maxroach", Usage: "user to create"},
+			&cli.StringFlag{Name: "ca-key", Usage: "CA key of the CockroachDB cluster, to create the user's certificate in --certs-dir"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "print the SQL and the commands instead of running them"},
 		}, p.commonFlags()...),
 		Description: `The URL is of a user who may make databases and users, root or postgres. What is
 there already is left as it is: to run it again changes nothing.

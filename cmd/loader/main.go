@@ -30,8 +30,6 @@ func run(args []string, stdin *os.File, stdout, stderr *os.File) int {
 	// A write to a closed pipe must fail instead of ending the program.
 	//
 	// Note: signal.Ignore would also affect the programs that this one starts.
-	//
-	// Note: signal.Ignore would do that for the programs that this one starts too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ended := make(chan struct{})
 	defer close(ended)

@@ -25,7 +25,7 @@ func (p *program) planCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "plan",
-		Usage: "say how many rows a chunk of a load would hold, and why; writes nothing",
+		Usage: "show what a load would do and why; writes nothing",
 		Description: `Put plan in front of a load command, with the same flags.
 Example:
    loader plan points --n 1000000 --url 'postgres://root@localhost:26257/pointstore?sslmode=disable'`,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -64,7 +65,7 @@ func (p *program) app() *cli.App {
 		// p.exit alone chooses the exit code.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
-		Commands:       append(loads, p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.benchCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand()),
+		Commands:       append(loads, p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.benchCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand(), p.manCommand()),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q; loader --help lists them", c.Args().First())}
@@ -90,6 +91,7 @@ rejected; 130, 143, 129 stopped by a signal.`,
 	}
 	cli.VersionPrinter = func(c *cli.Context) { fmt.Fprintln(c.App.Writer, "loader", c.App.Version) }
 	setUsage(app.Commands)
+	groupFlags(app.Commands)
 	return app
 }
 
@@ -138,7 +140,13 @@ func version() string {
 	if v == "" {
 		v = "(devel)"
 	}
-	return fmt.Sprintf("%s%s %s", v, commit, info.GoVersion)
+	text := fmt.Sprintf("%s%s %s", v, commit, info.GoVersion)
+	for _, m := range info.Deps {
+		if name := path.Base(path.Dir(m.Path)); strings.HasPrefix(m.Path, "github.com/jackc/pgx/") || strings.HasPrefix(m.Path, "github.com/cockroachdb/cockroach-go/") {
+			text += fmt.Sprintf(" %s %s", name, m.Version)
+		}
+	}
+	return text
 }
 
 // note writes a line for the user to stderr, unless --quiet is set.
@@ -156,12 +164,12 @@ func (p *program) always(format string, args ...any) {
 // commonFlags are the flags of every command that uses a database.
 func (p *program) commonFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "url", Usage: "where to load: postgres://, postgresql:// or cockroachdb:// URL, or key=value pairs; env takes DATABASE_URL or PG*; without it LOADER_URL names it"},
-		&cli.StringFlag{Name: "certs-dir", Usage: "directory of certificates as cockroach cert makes it, for what the URL does not name"},
-		&cli.BoolFlag{Name: "echo", Usage: "write every statement to stderr when it has ended, with its arguments shortened and its time"},
-		&cli.StringFlag{Name: "format", Value: "text", Usage: "result as text or json"},
-		&cli.BoolFlag{Name: "quiet", Usage: "write nothing but the result and errors"},
-		&cli.BoolFlag{Name: "verbose", Usage: "say more, details of the server's errors included, which may quote rows"},
+		&cli.StringFlag{Name: "url", Usage: "server: a postgres://, postgresql:// or cockroachdb:// URL, key=value pairs, or env for DATABASE_URL and PG* (default: LOADER_URL, else a private local database)"},
+		&cli.StringFlag{Name: "certs-dir", Usage: "directory of certificates, as made by cockroach cert, for what the URL does not name"},
+		&cli.BoolFlag{Name: "echo", Usage: "write every finished statement to stderr, with its time and shortened arguments"},
+		&cli.StringFlag{Name: "format", Value: "text", Usage: "format of the result: text or json"},
+		&cli.BoolFlag{Name: "quiet", Usage: "print only the result and errors"},
+		&cli.BoolFlag{Name: "verbose", Usage: "print more, with details of server errors, which may quote rows"},
 	}
 }
 

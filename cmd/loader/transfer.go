@@ -24,8 +24,8 @@ func (p *program) transferCommand() *cli.Command {
 		Usage: "move money between accounts: half of one balance to another account, each transfer exactly once",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "n", Value: "1", Usage: "transfers to make"},
-			&cli.StringFlag{Name: "workers", Value: "auto", Usage: "transfers at once, or auto"},
-			&cli.StringFlag{Name: "seed", Usage: "what the accounts are chosen by; a new one is drawn and printed without it"},
+			&cli.StringFlag{Name: "workers", Value: "auto", Usage: "transfers made at once, or auto"},
+			&cli.StringFlag{Name: "seed", Usage: "seed of the choice of accounts (default: drawn and printed)"},
 			&cli.StringFlag{Name: "table", Value: dataset.BankTable, Usage: "table of accounts (id, balance)"},
 			&cli.DurationFlag{Name: "retry-for", Value: bank.DefaultRetryFor, Usage: "most time for all attempts at a transfer"},
 			&cli.BoolFlag{Name: "verify", Usage: "compare all balances with the recorded transfers; without --n, make none"},
