@@ -1,11 +1,57 @@
 // Package loader loads rows in chunks, each row exactly once.
 //
-// A Job connects a Source, which computes or parses rows, with a Committer, which makes a
-// chunk of them durable. Job.Run cuts the load into spans, lets workers fill and commit them
+// A [Job] connects a [Source], which computes or parses rows, with a [Committer], which makes
+// a chunk of them durable. Job.Run cuts the load into spans, lets workers fill and commit them
 // in parallel, and compares the confirmed amount with the requested one. Package loader
-// generates no rows and sends no SQL itself. The sources are in loader/dataset and
-// loader/files, the commit methods in loader/commit, and the registry of resumable loads in
-// loader/registry.
+// generates no rows and sends no SQL itself.
+//
+// # The way of a row
+//
+// A dataset ([bulkload/loader/dataset], [bulkload/loader/files]) says what is loaded. Package
+// [bulkload/loader/load] opens a load of it: it finds or creates the table, plans the chunks
+// with [bulkload/chunker], enters the load in the registry, and connects source, committer and
+// queue. From there on a row passes these functions:
+//
+//  1. The dispatcher leases a range of positions from the [Queue] and cuts it into spans.
+//  2. A worker takes a span, and Source.Fill puts its rows into the worker's chunk. Nothing
+//     else holds rows, so that memory is one chunk for each worker.
+//  3. Committer.Commit sends the chunk and returns when the server has confirmed each row, or
+//     an error that says that none is committed, or [ErrUnconfirmed].
+//  4. The dispatcher records the confirmed range in the queue: a checkpoint of the lease, and
+//     its release when it is complete.
+//  5. When the last worker has returned, Run compares what was confirmed with the plan.
+//
+// IMPORT INTO goes another way: [bulkload/loader/importer] hands the same rows to the server's
+// own reader, and follows its job.
+//
+// # The two ways to commit
+//
+// Package [bulkload/loader/commit] has two modes. By statement, a chunk is one INSERT outside
+// of BEGIN and COMMIT; if its outcome is unknown, the keys and the content of its rows are looked
+// up. By transaction, a chunk is a row of the ledger and the rows in one transaction; if its
+// outcome is unknown, the row of the ledger decides.
+//
+// # Who holds which lock
+//
+//   - A run holds leases, rows of loader.claims that carry its name. It renews them by
+//     heartbeats. Another run takes over a lease after it has ended the sessions of its holder.
+//   - A transaction of the registry locks the load's row in loader.loads, for a few statements.
+//     It never reads a file meanwhile.
+//   - A chunk's transaction locks its rows as any INSERT does. The statement that writes the row
+//     of the ledger also reads the lease, so that a run that has lost it cannot commit: on
+//     PostgreSQL it locks the lease's row, and CockroachDB's transactions are serializable.
+//   - Within the process the dispatcher has one mutex, and holds it during no other call.
+//     queueMu serializes what is written to the queue.
+//
+// # What is there after a kill -9
+//
+// All of it is in the database: the load with its definition and committed ranges
+// (loader.loads), the leases of the dead run with their checkpoints (loader.claims), a row for
+// each chunk that was committed by transaction since (loader.ledger), ranges whose outcome was
+// unknown (loader.doubts), rejected records (loader.rejects), and the definitions of indexes
+// that were dropped (loader.indexes). The next run ends the dead run's sessions, adds up what is
+// committed, and loads the rest. On disk are at most files of rejects, which the next run
+// completes from loader.rejects.
 //
 // This package and package chunker are the stable interface of the module.
 package loader
@@ -103,7 +149,7 @@ type Lease struct {
 	Open chunker.Ranges
 }
 
-// A InDoubtQueue is a Queue that also records uncertain ranges for later runs.
+// An InDoubtQueue is a Queue that also records uncertain ranges for later runs.
 type InDoubtQueue interface {
 	// RecordInDoubt records that a look-up decided a range (looked, see Outcome.Looked), or that it
 	// may have been sent. It precedes any other record of the range.
