@@ -81,7 +81,8 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 				url := registered(t, s)
 				whole := make([]time.Duration, len(list))
 				for round := 0; k.kills < k.want; round++ {
-					if round == k.want+len(list) {
+					// A load may end before its moment, above all where it is short.
+					if round == 4*k.want+len(list) {
 						t.Fatalf("%d loads were killed %d times, want %d", round, k.kills, k.want)
 					}
 					i := round % len(list)
