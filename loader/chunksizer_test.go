@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 // scripted is a Committer whose answers a test writes; the sizes of the chunks that it
 // was given are kept.
 type scripted struct {
+	mu     sync.Mutex // workers share a Committer
 	sizes  []int
 	answer func(n int) (loader.Outcome, error)
 }
@@ -24,6 +26,8 @@ type scripted struct {
 func (s *scripted) Commit(_ context.Context, c *rows.Chunk) (loader.Outcome, error) {
 	out, err := s.answer(c.Len())
 	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.sizes = append(s.sizes, c.Len())
 	}
 	return out, err
