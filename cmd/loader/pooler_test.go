@@ -2,13 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net"
-	"net/url"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,75 +9,6 @@ import (
 
 	"bulkload/loader/loadertest"
 )
-
-// pgbouncer starts a pooler before the server of a URL, and returns the URL through it.
-func pgbouncer(t *testing.T, address, settings string) string {
-	t.Helper()
-	binary, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		if binary, err = exec.LookPath("/usr/sbin/pgbouncer"); err != nil {
-			loadertest.Skip(t, "no pgbouncer on PATH")
-		}
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal("the URL does not parse")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	dir, err := os.MkdirTemp("", "pooler")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	password, _ := u.User.Password()
-	users, config := filepath.Join(dir, "users"), filepath.Join(dir, "pgbouncer.ini")
-	for name, text := range map[string]string{
-		users: fmt.Sprintf("%q %q\n", u.User.Username(), password),
-		config: fmt.Sprintf("[databases]\n* = host=127.0.0.1 port=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\nauth_type = trust\nauth_file = %s\n%s\n",
-			u.Port(), port, users, settings),
-	} {
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{config}
-	if os.Getuid() == 0 { // which it does not run as
-		if _, err := user.Lookup("nobody"); err != nil {
-			loadertest.Skip(t, "no user for pgbouncer")
-		}
-		args = append(args, "-u", "nobody")
-	}
-	var out strings.Builder
-	cmd := exec.Command(binary, args...)
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Log(out.String())
-		}
-	})
-	u.Host = fmt.Sprintf("127.0.0.1:%d", port)
-	loadertest.Eventually(t, "pgbouncer", func() bool {
-		conn, err := net.Dial("tcp", u.Host)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-	return u.String()
-}
 
 // checkNothingStays asks several sessions of a pool, as a client that knows nothing of the
 // loader, what they have.
@@ -136,7 +60,7 @@ func TestPoolersKeepNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			direct := s.NewDatabase(t)
 			loadertest.Exec(t, direct, "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET synchronous_commit = local'; END $$")
-			pooled := pgbouncer(t, direct, c.settings)
+			pooled := loadertest.Pooler(t, direct, c.settings)
 			other := strings.Replace(pooled, "?", "?application_name=loadertest&", 1)
 			out := runTo(t, c.done, command(pooled, "points", "--n", "1000", "--workers", "2"))
 			if refused := strings.Contains(out, "is a connection pooler") && strings.Contains(out, "database server itself"); refused != (c.done == exitTarget) {
