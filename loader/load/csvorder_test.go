@@ -35,7 +35,7 @@ func TestRateBoundsTheRows(t *testing.T) {
 // is asked for, and on CockroachDB chunks that lie apart where it is not.
 func TestOrderOfTheFile(t *testing.T) {
 	s := loadertest.CockroachServer(t)
-	const chunk, width = 100, 4000
+	const chunk, width = 50, 4000
 	path := write(t, "x.csv", strings.Repeat("1,"+strings.Repeat("x", width-3)+"\n", 12<<20/width))
 	for _, inOrder := range []bool{false, true} {
 		url := s.NewDatabase(t)
@@ -57,11 +57,14 @@ func TestOrderOfTheFile(t *testing.T) {
 		if _, err := l.Run(context.Background()); err != nil {
 			t.Fatal(err)
 		}
+		// A worker that waits for the machine falls some chunks behind the other. Chunks that lie
+		// apart begin many chunks ahead.
 		ahead := fmt.Sprintf("chunks were up to %.1f chunks ahead", float64(far)/(chunk*width))
-		if inOrder && far > 4*chunk*width {
+		if inOrder && far > 10*chunk*width {
 			t.Errorf("in the file's order %s", ahead)
 		}
-		if !inOrder && far < 4*chunk*width {
+		t.Logf("in order %t: %s", inOrder, ahead)
+		if !inOrder && far < 10*chunk*width {
 			t.Errorf("in no order %s", ahead)
 		}
 	}
