@@ -131,7 +131,7 @@ func (d *dispatcher) releaseAll(ctx context.Context) error {
 	defer cancel()
 	for i, c := range d.held() {
 		if err := d.release(ctx, d.leases[i], c); err != nil && !errors.Is(err, ErrLost) {
-			return fmt.Errorf("give back what is not loaded: %w", err)
+			return fmt.Errorf("release unloaded rows: %w", err)
 		}
 	}
 	return nil

@@ -196,7 +196,7 @@ func (d *dispatcher) claimAhead(ctx context.Context) {
 		done()
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, ErrBusy) {
 			if ctx.Err() == nil {
-				d.fail(fmt.Errorf("claim rows: %w", err))
+				d.fail(fmt.Errorf("lease rows: %w", err))
 			}
 			return
 		}
@@ -292,14 +292,14 @@ func (d *dispatcher) standing() string {
 			free++
 		}
 	}
-	said := "gave rows"
+	said := "granted rows"
 	switch {
 	case d.answers == 0:
-		said = "has not answered"
+		said = "did not answer"
 	case d.answer != nil:
-		said = fmt.Sprintf("said: %v", d.answer)
+		said = fmt.Sprintf("answered: %v", d.answer)
 	}
-	return fmt.Sprintf("%d workers wait for the next of %d claims, the queue last %s, and %d of the %d claims that are held are free",
+	return fmt.Sprintf("%d workers wait for lease number %d; the queue last %s; %d of %d held leases are free",
 		d.waiting, d.answers+1, said, free, len(d.leases))
 }
 

@@ -24,9 +24,9 @@ func (r *run) lose(gone []confirmed) error {
 		ranges = append(ranges, x.Range)
 	}
 	r.total.Gone += n
-	r.observe(Event{Gone: ranges, Note: fmt.Sprintf("after a crash of the server %d rows that it had confirmed are gone or in doubt; they are loaded again", n)})
+	r.observe(Event{Gone: ranges, Note: fmt.Sprintf("a crash of the server lost %d confirmed rows or left them in doubt; they are loaded again", n)})
 	if r.Positions > 0 && r.lost > maxLosses*r.Positions {
-		return fmt.Errorf("%w: the server does not keep what it confirms: %d rows were sent again, and are gone again", ErrUnconfirmed, r.total.Gone)
+		return fmt.Errorf("%w: the server does not keep the rows that it confirms: %d rows were loaded again and are gone again", ErrUnconfirmed, r.total.Gone)
 	}
 	return nil
 }

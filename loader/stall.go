@@ -61,5 +61,5 @@ func (r *run) watch(ctx context.Context) {
 		}
 		seen = begun
 	}
-	r.fail(fmt.Errorf("%w: nothing was under way for %s; %s", ErrStalled, timeout, r.dispatch.standing()))
+	r.fail(fmt.Errorf("%w: no chunk was running for %s; %s", ErrStalled, timeout, r.dispatch.standing()))
 }

@@ -15,5 +15,5 @@ func (c *workerTuner) throttled() string {
 		return ""
 	}
 	c.base, c.size, c.max = fewer, fewer, fewer
-	return fmt.Sprintf("the server refuses more open transactions: going on with %d workers", fewer)
+	return fmt.Sprintf("the server refuses more open transactions; continuing with %d workers", fewer)
 }

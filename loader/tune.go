@@ -255,14 +255,14 @@ func (c *workerTuner) judge() string {
 	if gain < minGain || slices.Min(with) <= slices.Max(before) {
 		c.done = true
 		c.window(c.base)
-		return fmt.Sprintf("settled on %d workers: %d load %s", c.base, tried, compared(gain))
+		return fmt.Sprintf("settled on %d workers: %d workers load %s", c.base, tried, compared(gain))
 	}
 	c.base = tried
 	c.window(tried)
 	if c.done = tried == c.max; c.done {
-		return fmt.Sprintf("settled on %d workers: they load %s, and more are not tried", tried, compared(gain))
+		return fmt.Sprintf("settled on %d workers, the maximum: they load %s", tried, compared(gain))
 	}
-	return fmt.Sprintf("%d workers load %s; going on with them", tried, compared(gain))
+	return fmt.Sprintf("%d workers load %s; keeping them", tried, compared(gain))
 }
 
 // compared describes a gain in words.
@@ -273,7 +273,7 @@ func compared(gain float64) string {
 	case percent <= -1:
 		return fmt.Sprintf("%.0f %% fewer rows/s", -percent)
 	}
-	return "no more rows/s"
+	return "the same rows/s"
 }
 
 func mean(list []float64) float64 {

@@ -80,7 +80,7 @@ func TestTransferResult(t *testing.T) {
 			}
 		}
 		text := mustRun(t, url, "transfer", "--verify")
-		if !strings.Contains(text, "verified: the balances of ") || !strings.Contains(text, "follow from 15 transfers of 1 runs, each made once") {
+		if !strings.Contains(text, "verified: the balances of ") || !strings.Contains(text, "follow from 15 transfers of 1 run, each made once") {
 			t.Errorf("verify says %s", text)
 		}
 		loadertest.Exec(t, url, "UPDATE accounts SET balance = balance + 1 WHERE id = (SELECT min(source) FROM loader.transfers)")

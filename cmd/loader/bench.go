@@ -46,9 +46,10 @@ func (p *program) benchCommand() *cli.Command {
 		Name:  "bench",
 		Usage: "measure which chunk size, method and number of workers load fastest, and recommend one",
 		Flags: p.benchFlags(list[0].Kind),
-		Description: `Loads the same rows under each setting of a grid into a scratch table like the
-named one, which is dropped at the end; the named table is not written. bench alone
-measures points. Ctrl-C ends it, with a report of what was measured.
+		Description: `Loads the same rows with each setting into a scratch table that has the definition of
+the named table. The scratch table is dropped at the end; the named table is not
+written. Without points, accounts or csv, points are measured. Ctrl-C ends the
+measurement and prints the report so far.
 
 Examples:
    loader bench --chunks 100,1000,5000 --via insert,copy --html bench.html
@@ -66,7 +67,7 @@ func (p *program) benchFlags(table string) []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "n", Value: "200000", Usage: "rows per run"},
 		&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn)"},
-		&cli.StringFlag{Name: "table", Value: table, Usage: "table that the scratch table is made like (default: the tutorial's)"},
+		&cli.StringFlag{Name: "table", Value: table, Usage: "table whose definition the scratch table gets; need not exist"},
 		&cli.StringFlag{Name: "chunks", Value: "auto", Usage: "rows per chunk, such as 100,1000,5000; auto takes sizes around the server's limits"},
 		&cli.StringFlag{Name: "workers", Value: "auto", Usage: "chunks loaded at once, such as 1,2,4; auto takes what a load would"},
 		&cli.StringFlag{Name: "via", Value: "insert,copy", Usage: "methods: insert, copy, import"},
@@ -74,12 +75,12 @@ func (p *program) benchFlags(table string) []cli.Flag {
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep or defer"},
 		&cli.StringFlag{Name: "count", Value: strconv.Itoa(bench.DefaultCount), Usage: "runs of each setting"},
 		&cli.DurationFlag{Name: "budget", Value: 2 * time.Minute, Usage: "maximum time of the whole bench; 0s for none"},
-		&cli.BoolFlag{Name: "save", Usage: "store the recommendation; loads of the table with --chunk auto begin from it"},
+		&cli.BoolFlag{Name: "save", Usage: "store the recommendation: loads of the table with --chunk auto start from it"},
 		&cli.StringFlag{Name: "out", Usage: "write the runs to this file in the Go benchmark format, for benchstat"},
 		&cli.StringFlag{Name: "json", Usage: "write the whole report to this file as JSON"},
 		&cli.StringFlag{Name: "csv", Usage: "write the runs to this file as CSV"},
-		&cli.StringFlag{Name: "html", Usage: "write a page with the curves to this file"},
-		&cli.StringFlag{Name: "svg", Usage: "write the curves to this file"},
+		&cli.StringFlag{Name: "html", Usage: "write an HTML page with the chart to this file"},
+		&cli.StringFlag{Name: "svg", Usage: "write the chart to this file as SVG"},
 		&cli.DurationFlag{Name: "chunk-timeout", Value: commit.DefaultChunkTimeout, Usage: "maximum time of one attempt at a chunk"},
 		&cli.DurationFlag{Name: "retry-for", Value: commit.DefaultRetryFor, Usage: "maximum time of all attempts at a chunk"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "measure loads that are not recorded in schema loader"},
@@ -96,7 +97,7 @@ func list[T ~string](c *cli.Context, flag string, known ...T) ([]T, error) {
 			for i, k := range known {
 				words[i] = string(k)
 			}
-			return nil, &usageError{fmt.Sprintf("--%s takes some of %s with commas between them, not %q", flag, strings.Join(words, ", "), c.String(flag))}
+			return nil, &usageError{fmt.Sprintf("--%s takes a comma-separated list of %s, not %q", flag, strings.Join(words, ", "), c.String(flag))}
 		}
 		if !slices.Contains(found, w) {
 			found = append(found, w)
@@ -155,7 +156,7 @@ func (p *program) benchedFiles(c *cli.Context, s load.Settings) (func() load.Req
 	s.InOrder = inOrder
 	req, d, err := p.files(c, s, "")
 	if err == nil && slices.Contains(d.Names, files.Stdin) {
-		err = &usageError{"standard input cannot be read for every run; bench csv takes files"}
+		err = &usageError{"bench csv reads its input once per run and cannot use standard input; name files"}
 	}
 	return func() load.Request {
 		r := req
@@ -184,13 +185,13 @@ func (p *program) bench(c *cli.Context, read requests) error {
 	s := load.Settings{ChunkTimeout: c.Duration("chunk-timeout"), RetryFor: c.Duration("retry-for")}
 	switch {
 	case b.Budget < 0:
-		return &usageError{"--budget is not shorter than 0s"}
+		return &usageError{"--budget must not be negative"}
 	case s.ChunkTimeout <= 0 || s.RetryFor <= 0:
 		return &usageError{"--chunk-timeout and --retry-for must be greater than 0"}
 	case c.Bool("save") && c.Bool("no-registry"):
-		return &usageError{"--save keeps the recommendation in the registry, which --no-registry gives up"}
+		return &usageError{"--save stores the recommendation in the registry and cannot be used with --no-registry"}
 	case c.Bool("no-registry") && slices.Contains(b.Grid.Indexes, load.DeferIndexes):
-		return &usageError{"--indexes defer needs the registry, which --no-registry gives up"}
+		return &usageError{"--indexes defer stores the index definitions in the registry and cannot be used with --no-registry"}
 	}
 	if b.Request, err = read(c, s); err != nil {
 		return err
@@ -258,7 +259,7 @@ func (p *program) save(ctx context.Context, srv *server.Server, report *bench.Re
 	if err != nil {
 		return err
 	}
-	p.note("saved: loads of %s into %s with --chunk auto begin from it", report.Kind, report.Table)
+	p.note("saved: loads of %s into %s with --chunk auto start from it", report.Kind, report.Table)
 	return nil
 }
 

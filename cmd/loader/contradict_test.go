@@ -58,7 +58,7 @@ var settingPairs = []struct {
 			{8, 9}: "--set computes", {9, 38}: "--set computes",
 			{3, 13}: "for --via import", {3, 14}: "for --via import", {3, 15}: "for --via import", {3, 16}: "for --via import",
 			{4, 13}: "for --via import", {4, 14}: "for --via import", {4, 15}: "for --via import", {4, 16}: "for --via import",
-			{13, 15}: "for --handoff serve alone", {14, 15}: "for --handoff serve alone",
+			{13, 15}: "need --handoff serve", {14, 15}: "need --handoff serve",
 			{21, 23}: "--columns has id, v", {8, 23}: "column v is given twice", {23, 38}: "column v is given twice",
 			{25, 26}: "cannot hold the delimiter", {8, 38}: "--set gives column v twice",
 		},
@@ -110,7 +110,7 @@ var settingPairs = []struct {
 	{
 		command:  "transfer --verify",
 		settings: []string{0: "--n 1", 1: "--workers 2", 2: "--seed 1"},
-		against:  map[[2]int]string{{1, 2}: "--verify makes none"},
+		against:  map[[2]int]string{{1, 2}: "--verify alone makes no transfers"},
 	},
 }
 
@@ -152,14 +152,14 @@ func TestContradictions(t *testing.T) {
 	for line, says := range map[string]string{
 		"csv ok.csv --table t --key id":                             "--key needs --create-table",
 		"csv ok.csv --table t --types text":                         "--types needs --create-table",
-		"csv ok.csv --table t --rejects r":                          "--max-errors N or N% allows some",
+		"csv ok.csv --table t --rejects r":                          "--rejects needs --max-errors N or N%",
 		"csv ok.csv --table t --encoding nosuch":                    `encoding "nosuch" is not known`,
 		"csv ok.csv --table a.b.c.d":                                "4 parts",
 		"csv ok.csv --table t --quote none --escape !":              "an escape works within quotes only",
 		"csv ok.csv --table t --columns a,a":                        "--columns names a twice",
 		"csv none*.csv --table t --no-registry --max-errors 1":      "--no-registry",
-		"points --n 5 --out x.csv --rate 5":                         "does not go with --rate",
-		"points --n 5 --out x.csv --no-registry":                    "does not go with --no-registry",
+		"points --n 5 --out x.csv --rate 5":                         "cannot be used with --rate",
+		"points --n 5 --out x.csv --no-registry":                    "cannot be used with --no-registry",
 		"csv ok.csv --table t --map a=v --map b=v":                  "--map gives column v twice",
 		"csv ok.csv --table t --no-registry --max-errors 1 --key v": "--key needs --create-table: a table that is there has its key; --max-errors",
 	} {

@@ -32,7 +32,7 @@ func (p *program) existing(c *cli.Context, database string) (srv *server.Server,
 	}
 	srv, missing, err := server.OpenExisting(c.Context, cfg, database)
 	if err == nil && missing != "" {
-		err = &server.TargetError{Name: "database " + missing, Reason: "is not there; loader accounts makes and fills it, loader init makes it with its user"}
+		err = &server.TargetError{Name: "database " + missing, Reason: "does not exist; loader accounts creates and fills it, loader init creates it with its user"}
 	}
 	if err != nil {
 		done()

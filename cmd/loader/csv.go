@@ -24,7 +24,7 @@ func (p *program) csvCommand() *cli.Command {
 		Flags:     fileFormat(append(append(csvFlags(), p.runFlags()...), p.commonFlags()...)),
 		Description: `A FILE is a path, a pattern such as 'orders-*.csv.gz', - for standard input, an
 http:// or https:// address, or @LIST, a file that names one of these a line. gzip,
-zstd, bzip2, xz and UTF-16 are known by their content.
+zstd, bzip2, xz and UTF-16 are recognised by their content.
 
 Examples:
    loader csv orders.csv --table orders
@@ -78,7 +78,7 @@ func csvFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "map", Usage: "FIELD=COLUMN: load FIELD into COLUMN; FIELD= drops the field"},
 		&cli.StringSliceFlag{Name: "set", Usage: "COLUMN=EXPRESSION: compute COLUMN in SQL, from the fields"},
 		&cli.StringFlag{Name: "on-conflict", Value: "fail", Usage: "when the primary key exists: fail, skip or update the row"},
-		&cli.StringFlag{Name: "max-errors", Value: "0", Usage: "bad records to set aside before the load stops: N or N%"},
+		&cli.StringFlag{Name: "max-errors", Value: "0", Usage: "bad records to set aside as rejects before the load stops: N or N%"},
 		&cli.StringFlag{Name: "rejects", Usage: "write rejects to PATH.rejects.csv and PATH.errors.csv; existing files are kept (default: named after file and load)"},
 		&cli.StringFlag{Name: "max-record-bytes", Value: strconv.Itoa(files.DefaultMaxRecordBytes), Usage: "maximum size of a record, in bytes"},
 		&cli.StringFlag{Name: "short-rows", Value: "error", Usage: "records with fewer fields than the header: error, or null to load NULL for the missing ones"},
@@ -86,7 +86,7 @@ func csvFlags() []cli.Flag {
 		&cli.StringFlag{Name: "types", Usage: "types for --create-table: COLUMN=TYPE,… or text for TEXT everywhere"},
 		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
-		&cli.BoolFlag{Name: "again", Usage: "load a file again although an unfinished load of it into this table has rows in it"},
+		&cli.BoolFlag{Name: "again", Usage: "load a file again, although an unfinished load of it has already loaded rows into this table"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed"},
 	}
 }
@@ -111,7 +111,7 @@ func character(name, text string) (byte, error) {
 		}
 	}
 	if len(text) != 1 || strings.ContainsAny(text, "\x00\r\n") || text[0] > '\x7f' {
-		return 0, &usageError{fmt.Sprintf(`--%s takes one ASCII character but NUL, CR and LF, as ; or tab or \x01, not %q`, name, text)}
+		return 0, &usageError{fmt.Sprintf(`--%s takes one ASCII character except NUL, CR and LF, such as ; or tab or \x01, not %q`, name, text)}
 	}
 	return text[0], nil
 }
@@ -132,7 +132,7 @@ func names(flag, text string) ([]string, error) {
 	}
 	list, err := csv.NewReader(strings.NewReader(text)).Read()
 	if err != nil {
-		return nil, &usageError{fmt.Sprintf("--%s takes names with commas between them, not %q", flag, text)}
+		return nil, &usageError{fmt.Sprintf("--%s takes comma-separated names, not %q", flag, text)}
 	}
 	for i := range list {
 		if list[i] = strings.TrimSpace(list[i]); list[i] == "" {
@@ -222,7 +222,7 @@ func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 		return load.Request{}, err
 	}
 	if c.IsSet("rejects") && !c.IsSet("max-errors") {
-		return load.Request{}, &usageError{"--rejects names the files of bad records, and none may be bad: --max-errors N or N% allows some"}
+		return load.Request{}, &usageError{"--rejects needs --max-errors N or N%, which allows bad records"}
 	}
 	req, _, err := p.files(c, s, indexes)
 	return req, err
@@ -233,10 +233,10 @@ func (p *program) files(c *cli.Context, s load.Settings, indexes load.Indexes) (
 	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Indexes: indexes, Once: !c.Bool("again"), Settings: s}
 	var err error
 	if !c.Args().Present() {
-		return req, nil, &usageError{"csv takes the names of files, or - for standard input"}
+		return req, nil, &usageError{"csv needs file names, or - for standard input"}
 	}
 	if req.Table == "" {
-		return req, nil, &usageError{"csv takes --table, the table to load into"}
+		return req, nil, &usageError{"csv needs --table, the table to load into"}
 	}
 	d := files.New(files.Request{Null: c.String("null"), Encoding: c.String("encoding"), CopyText: p.copyText, CreateTable: c.Bool("create-table"), Input: files.NewInput(p.stdin)})
 	f := &d.Request
@@ -259,7 +259,7 @@ func (p *program) files(c *cli.Context, s load.Settings, indexes load.Indexes) (
 		}
 	}
 	if f.CopyText && (f.Quote != 0 || f.NoQuote || f.Escape != 0) {
-		return req, nil, &usageError{"--format text has no quotes: a backslash escapes; leave --quote and --escape out"}
+		return req, nil, &usageError{"--format text has no quotes and escapes with a backslash; it cannot be used with --quote or --escape"}
 	}
 	switch f.Header = files.Header(c.String("header")); f.Header {
 	case files.HeaderAuto, files.HeaderYes, files.HeaderNo:

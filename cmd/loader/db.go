@@ -37,20 +37,20 @@ func (p *program) dbCommand() *cli.Command {
 		Description: `Examples:
    loader db sql 'SELECT count(*) FROM points'
    psql "$(loader db start)"
-   loader db start --postgres 16      go over to PostgreSQL 16; its data is its own`,
+   loader db start --postgres 16      change to PostgreSQL 16, which has its own data`,
 		Subcommands: []*cli.Command{
-			sub("start", "start it and keep it running; prints its URL", []cli.Flag{
+			sub("start", "start the local database, keep it running, and print its URL", []cli.Flag{
 				&cli.IntFlag{Name: "postgres", Usage: fmt.Sprintf("change to this major version of PostgreSQL (%d to %d), which is fetched if it is not installed", localdb.OldestMajor, localdb.NewestMajor)},
 				&cli.BoolFlag{Name: "cockroach", Usage: "change to the CockroachDB on PATH, or in COCKROACH_BINARY"},
 			}, p.dbStart),
-			sub("stop", "stop it, and every other that was started; the data stays", nil, p.dbStop),
-			sub("url", "print its URL, where it runs", nil, p.dbURL),
-			sub("path", "print where its data is", nil, p.dbPath),
+			sub("stop", "stop every local database that runs; the data stays", nil, p.dbStop),
+			sub("url", "print the URL of the local database, if it is running", nil, p.dbURL),
+			sub("path", "print the directory with its data", nil, p.dbPath),
 			sql,
-			sub("remove", "stop all that were started and delete their data", nil, p.dbRemove),
+			sub("remove", "stop every local database and delete the data of all", nil, p.dbRemove),
 		},
 		Action: func(c *cli.Context) error {
-			return &usageError{"db takes one of start, stop, url, path, sql, remove"}
+			return &usageError{"db needs one of start, stop, url, path, sql, remove"}
 		},
 	}
 }
@@ -86,9 +86,9 @@ func (p *program) chosen(c *cli.Context) (o localdb.Options, err error) {
 	major := c.Int("postgres")
 	switch {
 	case c.IsSet("postgres") && c.Bool("cockroach"):
-		return o, &usageError{"--postgres and --cockroach exclude each other"}
+		return o, &usageError{"--postgres and --cockroach cannot be used together"}
 	case c.IsSet("postgres") && major < 1:
-		return o, &usageError{fmt.Sprintf("--postgres takes a major version, as %d, not %d", localdb.NewestMajor, major)}
+		return o, &usageError{fmt.Sprintf("--postgres takes a major version such as %d, not %d", localdb.NewestMajor, major)}
 	case c.IsSet("postgres"):
 		o.Choose = true
 		o.Binary, err = withDownload(c.Context, p, func(ctx context.Context, r localdb.Reporter) (localdb.Binary, error) {
@@ -107,7 +107,7 @@ func (p *program) dbStop(c *cli.Context) error {
 	stopped, err := localdb.StopAll(c.Context, "")
 	for _, s := range stopped {
 		if s.Used {
-			p.note("%s is used by another command, and stops with it", s.Data)
+			p.note("%s is in use by another command and stops when that command ends", s.Data)
 			continue
 		}
 		p.note("stopped %s", s.Data)
@@ -156,7 +156,7 @@ func (p *program) dbRemove(c *cli.Context) error {
 
 func (p *program) dbSQL(c *cli.Context) error {
 	if !c.Args().Present() {
-		return &usageError{"db sql takes the statements to run"}
+		return &usageError{"db sql needs the statements to run"}
 	}
 	return p.withDB(c.Context, localdb.Options{}, func(db *localdb.DB) error {
 		cfg, err := server.Parse(db.URL)

@@ -143,21 +143,21 @@ func (p *program) hints(err error, code int) []string {
 	var list []string
 	var create *server.CreateError
 	if errors.As(err, &create) && !server.IsReadOnly(err) && (create.Kind == "schema" || create.Kind == "table") && strings.HasPrefix(create.Name, registry.Schema) {
-		list = append(list, "without a record of the load, which cannot then be resumed: --no-registry")
+		list = append(list, "to load without a record (the load cannot be resumed): --no-registry")
 	}
 	switch text := fmt.Sprint(err); {
 	case create == nil && server.Code(err) == "42501" && (strings.Contains(text, "schema "+registry.Schema) || strings.Contains(text, registry.Schema+".")):
-		list = append(list, fmt.Sprintf("its owner lets a user in with GRANT USAGE ON SCHEMA %s TO … and GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %s TO …; without a record of the load, which cannot then be resumed: --no-registry", registry.Schema, registry.Schema))
+		list = append(list, fmt.Sprintf("the schema's owner gives access with: GRANT USAGE ON SCHEMA %s TO …; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %s TO …; to load without a record (the load cannot be resumed): --no-registry", registry.Schema, registry.Schema))
 	case server.Code(err) == "54011": // too many columns
 		list = append(list, "--map FIELD= leaves a field out")
 	case server.Code(err) == "0A000" && strings.Contains(text, "COPY FROM"):
-		list = append(list, "--via insert does without COPY")
+		list = append(list, "--via insert loads without COPY")
 	}
 	if server.IsReadOnly(err) {
-		list = append(list, "the session only reads: the server is a standby, or default_transaction_read_only is on; name the primary, or several hosts with target_session_attrs=read-write")
+		list = append(list, "the session is read-only: the server is a standby, or default_transaction_read_only is on; name the primary, or several hosts with target_session_attrs=read-write")
 	}
 	if code == exitData && p.inStatements && p.resumeID != "" {
-		list = append(list, fmt.Sprintf("give up the load and its rows with: loader loads cancel %s --remove-rows%s; then load again, with --commit transaction --max-errors N to set bad records aside", p.resumeID, p.sameURL()))
+		list = append(list, fmt.Sprintf("remove the load with its rows: loader loads cancel %s --remove-rows%s; then load again with --commit transaction --max-errors N, which sets bad records aside", p.resumeID, p.sameURL()))
 	}
 	resume := p.resume(err, code)
 	if resume == "" && p.further != "" && (code == exitStopped || code >= 128) {
@@ -168,11 +168,11 @@ func (p *program) hints(err error, code int) []string {
 	}
 	list = append(list, fmt.Sprintf("resume with: %s%s", resume, p.sameURL()))
 	if code == exitData && p.tolerate != "" && isRecord(err) {
-		list = append(list, fmt.Sprintf("or mend the file, and: loader loads resume %s%s", p.resumeID, p.sameURL()))
+		list = append(list, fmt.Sprintf("or correct the file, then: loader loads resume %s%s", p.resumeID, p.sameURL()))
 	}
 	var unread *importer.UnreadableError
 	if code == exitData && p.handed && !errors.As(err, &unread) {
-		list = append(list, "a file that was mended is a new load")
+		list = append(list, "a corrected file is a new load")
 	}
 	return list
 }

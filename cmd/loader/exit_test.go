@@ -47,7 +47,7 @@ func TestExitCodes(t *testing.T) {
 		{registry.ErrNoLoad, exitRefused},
 		{&registry.SchemaError{Reason: "of a newer loader"}, exitTarget},
 		{fmt.Errorf("upgrade: %w", &registry.SchemaError{Err: pg("42501")}), exitTarget},
-		{fmt.Errorf("claim rows: %w", &registry.FenceError{Sessions: 1, Err: pg("42501")}), exitStopped},
+		{fmt.Errorf("lease rows: %w", &registry.FenceError{Sessions: 1, Err: pg("42501")}), exitStopped},
 		{errRejected, exitRejected},
 	} {
 		if got := (&program{}).code(test.err); got != test.want {

@@ -250,7 +250,7 @@ func (l *lateReporter) observe(e loader.Event) { l.r.observe(e) }
 // runLoad runs a load and prints its result. in is the number of rows already loaded.
 func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load, r *lateReporter, in int64, local bool) error {
 	p.note("target: %s at %s, database %s, table %s, user %s", srv.Info, srv.Config.Host(), srv.Config.Database(), l.Table.Display(), srv.Config.User())
-	id := "without a record: it cannot be resumed"
+	id := "not recorded: it cannot be resumed"
 	if l.ID != "" {
 		id = "load " + l.ID
 	}
@@ -258,7 +258,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 	if l.Method == load.Import {
 		p.note("%s, %s; by IMPORT INTO, %s", what, id, l.Handoff())
 	} else {
-		p.note("%s, %s; chunks of %d rows, %d workers, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, l.Workers.Start, l.Method, l.CommitMode)
+		p.note("%s, %s; chunks of %d rows, %s, by %s, committed by %s", what, id, l.Plan.RowsPerChunk, counted(int64(l.Workers.Start), "worker", "workers"), l.Method, l.CommitMode)
 	}
 	for _, n := range l.Guesses {
 		p.always("note: %s", n)

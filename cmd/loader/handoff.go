@@ -47,10 +47,10 @@ func readHandoff(c *cli.Context) (importer.Options, error) {
 		o.Mode = importer.URLs
 	}
 	if (o.CertFile == "") != (o.KeyFile == "") {
-		return o, &usageError{"--serve-cert and --serve-key go together"}
+		return o, &usageError{"--serve-cert and --serve-key must be used together"}
 	}
 	if (o.Mode == importer.Upload || o.Mode == importer.URLs) && (o.Addr != "" || o.CertFile != "") {
-		return o, &usageError{"--serve-addr and --serve-cert are for --handoff serve alone"}
+		return o, &usageError{"--serve-addr and --serve-cert need --handoff serve"}
 	}
 	if text := c.String("streams"); text != "auto" {
 		n, err := number("streams", text, 1, maxStreams)
@@ -79,11 +79,11 @@ func (p *program) writeOut(c *cli.Context, req load.Request, seed uint64, patter
 		"url", "certs-dir", "echo", "via", "commit", "chunk", "chunk-timeout", "retry-for", "rate", "order", "indexes", "no-registry", "handoff", "serve-addr", "serve-cert", "serve-key",
 	} {
 		if c.IsSet(flag) {
-			return &usageError{fmt.Sprintf("--out writes files and reaches no server: it does not go with --%s", flag)}
+			return &usageError{fmt.Sprintf("--out writes files and uses no server; it cannot be used with --%s", flag)}
 		}
 	}
 	if req.ImportOptions.Streams > 1 && !strings.Contains(filepath.Base(pattern), "*") {
-		return &usageError{fmt.Sprintf("--streams %d writes as many files, and --out %q names one: a * in it becomes a number", req.ImportOptions.Streams, pattern)}
+		return &usageError{fmt.Sprintf("--streams %d writes several files, but --out %q names one; a * in the name becomes the file's number", req.ImportOptions.Streams, pattern)}
 	}
 	table, err := server.ParseTable(req.Table)
 	if err != nil {

@@ -25,8 +25,8 @@ func (p *program) initCommand() *cli.Command {
 			&cli.StringFlag{Name: "ca-key", Usage: "CA key of the CockroachDB cluster, to create the user's certificate in --certs-dir"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the SQL and the commands instead of running them"},
 		}, p.commonFlags()...),
-		Description: `The URL is of a user who may make databases and users, root or postgres. What is
-there already is left as it is: to run it again changes nothing.
+		Description: `The URL names a user who may create databases and users, such as root or postgres.
+Objects that exist are left unchanged, so init can be run again.
 Examples:
    loader init --url 'postgres://root@localhost:26257?sslmode=disable'
    loader init --url 'postgres://root@localhost:26257' --certs-dir certs --ca-key my-safe-directory/ca.key
@@ -48,7 +48,7 @@ func (p *program) setUp(c *cli.Context) (bank.Setup, *bank.ClientCertificate, er
 	case !c.IsSet("ca-key"):
 		return s, nil, nil
 	case c.String("certs-dir") == "":
-		return s, nil, &usageError{"--ca-key goes with --certs-dir, where the certificate is made"}
+		return s, nil, &usageError{"--ca-key needs --certs-dir, the directory for the new certificate"}
 	}
 	cert := &bank.ClientCertificate{Binary: "cockroach", CertsDir: c.String("certs-dir"), CAKey: c.String("ca-key"), User: s.User}
 	found, err := localdb.FindProduct(server.CockroachDB)
@@ -56,7 +56,7 @@ func (p *program) setUp(c *cli.Context) (bank.Setup, *bank.ClientCertificate, er
 		cert.Binary = found.Path
 	}
 	if err != nil && !c.Bool("dry-run") && !cert.Exists() {
-		return s, nil, &localError{fmt.Errorf("no cockroach binary to make the certificate with; where there is one, run: %s", shellLine(cert.Command()))}
+		return s, nil, &localError{fmt.Errorf("no cockroach binary found to create the certificate; on a machine that has one, run: %s", shellLine(cert.Command()))}
 	}
 	return s, cert, nil
 }
@@ -99,11 +99,11 @@ func (p *program) init(c *cli.Context) error {
 		switch {
 		case p.json:
 		case s.Done:
-			fmt.Fprintf(p.stdout, "%s is there already\n", s.Object)
+			fmt.Fprintf(p.stdout, "%s exists already\n", s.Object)
 		case strings.HasPrefix(s.Object, "grants"):
-			fmt.Fprintf(p.stdout, "granted %s\n", s.Object[len("grants "):])
+			fmt.Fprintf(p.stdout, "granted rights %s\n", s.Object[len("grants "):])
 		default:
-			fmt.Fprintf(p.stdout, "made %s\n", s.Object)
+			fmt.Fprintf(p.stdout, "created %s\n", s.Object)
 		}
 	})
 	if err != nil {
@@ -158,7 +158,7 @@ func (p *program) printDryRun(r initResult, steps []bank.Step, cert *bank.Client
 	in := ""
 	for _, s := range steps {
 		if s.Done {
-			fmt.Fprintf(p.stdout, "-- %s is there already\n", s.Object)
+			fmt.Fprintf(p.stdout, "-- %s exists already\n", s.Object)
 			continue
 		}
 		if s.Database != "" && s.Database != in {
@@ -170,7 +170,7 @@ func (p *program) printDryRun(r initResult, steps []bank.Step, cert *bank.Client
 	switch {
 	case cert == nil:
 	case cert.Exists():
-		fmt.Fprintf(p.stdout, "-- the certificate of %s is there already\n", cert.User)
+		fmt.Fprintf(p.stdout, "-- the certificate of %s exists already\n", cert.User)
 	default:
 		fmt.Fprintf(p.stdout, "-- in a shell: %s\n", shellLine(cert.Command()))
 	}
@@ -179,9 +179,9 @@ func (p *program) printDryRun(r initResult, steps []bank.Step, cert *bank.Client
 
 func (p *program) makeCertificate(c *cli.Context, cert *bank.ClientCertificate, r *initResult) error {
 	r.Certificate, _ = cert.Files()
-	done := "made"
+	done := "created"
 	if cert.Exists() {
-		done = "there already:"
+		done = "exists already:"
 	} else if err := cert.Create(c.Context); err != nil {
 		if errors.Is(err, exec.ErrNotFound) {
 			return &localError{err}

@@ -33,7 +33,7 @@ func (p *program) loadsCommand() *cli.Command {
 					return err
 				}
 				if c.NArg() != 1 {
-					return &usageError{fmt.Sprintf("loads %s takes the id of one load; loader loads list shows them", name)}
+					return &usageError{fmt.Sprintf("loads %s needs the id of one load; loader loads list shows the ids", name)}
 				}
 				return action(c, strings.ToLower(c.Args().First()))
 			},
@@ -58,15 +58,15 @@ Example:
 		Subcommands: []*cli.Command{
 			list,
 			id("show", "show one load", nil, p.showLoad),
-			id("resume", "go on with a load, exactly where it stopped", append(p.runFlags(),
+			id("resume", "resume a load exactly where it stopped", append(p.runFlags(),
 				&cli.StringFlag{Name: "rejects", Usage: "csv: write rejects to PATH.rejects.csv and PATH.errors.csv"},
 				&cli.StringFlag{Name: "max-errors", Usage: "csv: bad records to set aside, N or N%, those of earlier runs included (default: as before)"},
 				&cli.StringFlag{Name: "max-record-bytes", Usage: "csv: maximum size of a record, in bytes (default: as before)"},
-				&cli.BoolFlag{Name: "any-time", Usage: "csv: accept a file of which only the modification time differs"}), p.resumeLoad),
-			id("pause", "pause the IMPORT job of a load; resume goes on with it", nil, p.pauseLoad),
-			id("verify", "read every row of a load back and compare it with what its seed gives", nil, p.verifyLoad),
-			id("cancel", "give up a load that is not complete: end its runs, make its deferred indexes again; its rows so far stay", []cli.Flag{
-				&cli.BoolFlag{Name: "remove-rows", Usage: "also delete its rows: those that still have the key and the content that were loaded"}}, p.cancelLoad),
+				&cli.BoolFlag{Name: "any-time", Usage: "csv: accept a file of which only the modification time has changed"}), p.resumeLoad),
+			id("pause", "pause the IMPORT job of a load; loads resume resumes it", nil, p.pauseLoad),
+			id("verify", "compare every row of a load with its seed or its files", nil, p.verifyLoad),
+			id("cancel", "give up an unfinished load: end its runs and recreate its deferred indexes; rows already loaded stay", []cli.Flag{
+				&cli.BoolFlag{Name: "remove-rows", Usage: "also delete its rows, except those whose key or content was changed since"}}, p.cancelLoad),
 			id("forget", "remove a load's record; its rows stay, and it cannot be resumed", nil, p.forgetLoad),
 		},
 		Action: func(c *cli.Context) error {
@@ -109,7 +109,7 @@ func (p *program) registries(c *cli.Context, f func(*server.Server, *registry.Re
 		}
 	}
 	if !found {
-		return fmt.Errorf("%w: nothing was loaded into %s by loader", registry.ErrNoRegistry, strings.Join(names, " or "))
+		return fmt.Errorf("%w: loader has loaded nothing into %s", registry.ErrNoRegistry, strings.Join(names, " or "))
 	}
 	return nil
 }
@@ -142,7 +142,7 @@ func (p *program) one(c *cli.Context, id string, f func(*server.Server, *registr
 		return true, f(srv, reg, l)
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("%w: %s; loader loads list shows those that there are", registry.ErrNoLoad, id)
+		err = fmt.Errorf("%w: %s; loader loads list shows all loads", registry.ErrNoLoad, id)
 	}
 	return err
 }
@@ -191,7 +191,7 @@ func (p *program) listLoads(c *cli.Context) error {
 		return p.printJSON(all)
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "LOAD\tWHAT\tDATABASE\tTABLE\tSTATE\tIN\tOF\t\tCREATED")
+	fmt.Fprintln(w, "LOAD\tKIND\tDATABASE\tTABLE\tSTATE\tLOADED\tOF\t\tCREATED")
 	for _, l := range all {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", l.ID, l.Kind, l.Database, l.Table, l.State, l.In, l.Of, l.Unit, l.Created.Local().Format(time.DateTime))
 	}
@@ -209,11 +209,11 @@ func (p *program) showLoad(c *cli.Context, id string) error {
 			return p.printJSON(j)
 		}
 		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "load\t%s\nwhat\t%s\ntarget\t%s, database %s\nstate\t%s\nin\t%d of %d %s\ncreated\t%s\n", j.ID, j.Kind, j.Table, j.Database, j.State, j.In, j.Of, j.Unit, j.Created.Local().Format(time.DateTime))
+		fmt.Fprintf(w, "load\t%s\nkind\t%s\ntarget\t%s, database %s\nstate\t%s\nloaded\t%d of %d %s\ncreated\t%s\n", j.ID, j.Kind, j.Table, j.Database, j.State, j.In, j.Of, j.Unit, j.Created.Local().Format(time.DateTime))
 		if j.Finished != nil {
 			fmt.Fprintf(w, "finished\t%s\n", j.Finished.Local().Format(time.DateTime))
 		}
-		fmt.Fprintf(w, "made from\t%s\n", j.Spec)
+		fmt.Fprintf(w, "specification\t%s\n", j.Spec)
 		if l.State != registry.Done {
 			fmt.Fprintf(w, "resume with\tloader loads resume %s%s\n", id, p.sameURL())
 		}
@@ -235,7 +235,7 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 	}
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
 		if rec.State == registry.Cancelled {
-			return fmt.Errorf("%w: %s; loader loads cancel %s --remove-rows removes its rows, and a new load begins again", registry.ErrCancelled, id, id)
+			return fmt.Errorf("%w: %s; remove its rows with: loader loads cancel %s --remove-rows; then start a new load", registry.ErrCancelled, id, id)
 		}
 		r := &lateReporter{}
 		s.Note, s.Observe = r.note, r.observe
@@ -308,16 +308,16 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 				more += fmt.Sprintf(", %d records repeat the key of another", got.Repeated)
 			}
 			if got.Order > 0 {
-				more += fmt.Sprintf(", %d rows hold another record of their key than --on-conflict says", got.Order)
+				more += fmt.Sprintf(", %d rows hold the wrong one of several records with their key", got.Order)
 			}
-			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were read, %d changed, %d missing%s\n", id, got.Same, got.Rows, got.Changed, got.Missing, more)
+			fmt.Fprintf(p.stdout, "load %s: %d of %d rows match the input, %d changed, %d missing%s\n", id, got.Same, got.Rows, got.Changed, got.Missing, more)
 		default:
-			fmt.Fprintf(p.stdout, "load %s: %d of %d rows are as they were made, %d changed, %d missing, %d of others among them; checksum %016x, expected %016x\n",
+			fmt.Fprintf(p.stdout, "load %s: %d of %d rows match the seed, %d changed, %d missing, %d other rows among their keys; checksum %016x, expected %016x\n",
 				id, got.Same, got.Rows, got.Changed, got.Missing, got.Conflicting, got.Got, got.Want)
 		}
 		if !p.json {
 			for _, s := range got.Unknown {
-				p.note("not known: %s", s)
+				p.note("not checked: %s", s)
 			}
 		}
 		if got.OK() {
@@ -391,17 +391,17 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 		}
 		what := "cancelled load %s"
 		if rec.State == registry.Done {
-			what = "load %s is complete, and nothing is left to cancel"
+			what = "load %s is complete; there is nothing to cancel"
 		}
 		j := asJSON(srv, rec, in.Len())
-		fmt.Fprintf(p.stdout, what+"; %d %s are in %s and stay\n", id, j.In, j.Unit, j.Table)
+		fmt.Fprintf(p.stdout, what+"; %d %s stay in %s\n", id, j.In, j.Unit, j.Table)
 		return nil
 	})
 }
 
 // removeRows removes the rows of a cancelled load.
 func (p *program) removeRows(ctx context.Context, l *load.Load, in int64) error {
-	r := p.report(in, 0, l.Dataset.Facts().Unit+" looked at")
+	r := p.report(in, 0, l.Dataset.Facts().Unit+" checked")
 	n, err := l.RemoveRows(ctx, r.set)
 	r.end()
 	if err != nil {
@@ -418,7 +418,7 @@ func (p *program) removeRows(ctx context.Context, l *load.Load, in int64) error 
 			Missing int64  `json:"missing"`
 		}{l.ID, n.Rows, n.Changed, n.Missing})
 	}
-	fmt.Fprintf(p.stdout, "cancelled load %s; removed %d rows from %s; %d that were changed since stay, and %d were not there any more\n", l.ID, n.Rows, l.Table.Display(), n.Changed, n.Missing)
+	fmt.Fprintf(p.stdout, "cancelled load %s; removed %s from %s; kept %s; %d were gone already\n", l.ID, counted(n.Rows, "row", "rows"), l.Table.Display(), counted(n.Changed, "changed row", "changed rows"), n.Missing)
 	return nil
 }
 

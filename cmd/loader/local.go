@@ -91,7 +91,7 @@ func (p *program) localTarget(ctx context.Context) (cfg *server.Config, done fun
 	p.noteOthers(db)
 	if db.Product == server.PostgreSQL {
 		if path := cockroachPath(); path != "" {
-			p.note("PostgreSQL has no IMPORT; loader db start --cockroach goes over to %s", path)
+			p.note("PostgreSQL has no IMPORT; loader db start --cockroach changes to %s", path)
 		} else {
 			p.note("PostgreSQL has no IMPORT; put cockroach on PATH to load into CockroachDB")
 		}
@@ -121,7 +121,7 @@ func (p *program) noteOthers(db *localdb.DB) {
 		}
 	}
 	if len(others) > 0 {
-		p.note("other data: %s", strings.Join(others, "; "))
+		p.note("other local databases: %s", strings.Join(others, "; "))
 	}
 }
 

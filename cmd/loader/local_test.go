@@ -43,7 +43,7 @@ func TestCockroachOnPathLater(t *testing.T) {
 	}
 	runTo(t, exitOK, p.command("", "loader", "db", "start"))
 	runTo(t, exitOK, p.command("", "loader", "points", "--n", "10"))
-	check(runTo(t, exitOK, later("loader", "loads", "list")), "done", "loader db start --cockroach goes over to "+fake)
+	check(runTo(t, exitOK, later("loader", "loads", "list")), "done", "loader db start --cockroach changes to "+fake)
 	check(runTo(t, exitOK, later("loader", "db", "url")), "postgres://postgres@/")
 	check(runTo(t, exitOK, later("loader", "db", "stop")), "stopped PostgreSQL")
 	if out, _ := exec.Command("pgrep", "-f", p.db).Output(); len(out) > 0 {
@@ -59,9 +59,9 @@ func TestCockroachOnPathLater(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(other, "data", "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	check(runTo(t, exitOK, later("loader", "loads", "list")), "done", "other data: PostgreSQL 9 in "+other+" (loader db start --postgres 9)")
+	check(runTo(t, exitOK, later("loader", "loads", "list")), "done", "other local databases: PostgreSQL 9 in "+other+" (loader db start --postgres 9)")
 	check(runTo(t, exitTarget, later("loader", "db", "start", "--postgres", "9")), "only 14 to 18 are fetched")
-	check(runTo(t, exitUsage, later("loader", "db", "start", "--postgres", "15", "--cockroach")), "exclude each other")
+	check(runTo(t, exitUsage, later("loader", "db", "start", "--postgres", "15", "--cockroach")), "cannot be used together")
 	check(runTo(t, exitOK, later("loader", "db", "remove")), "removed "+other, "removed "+filepath.Join(p.db, "postgresql-"))
 	if list, err := os.ReadDir(p.db); err != nil || len(list) > 0 {
 		t.Errorf("left: %v, %v", list, err)

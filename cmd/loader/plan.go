@@ -15,7 +15,7 @@ import (
 
 func (p *program) planCommand() *cli.Command {
 	files := p.csvCommand()
-	files.Usage, files.Description, files.Action = "plan: "+files.Usage+"; shows what is guessed, and the first rows", "", p.planCSV
+	files.Usage, files.Description, files.Action = "plan: "+files.Usage+"; shows the detected format and the first records", "", p.planCSV
 	var list []*cli.Command
 	for _, g := range generators() {
 		load := p.generateCommand(g)
@@ -84,7 +84,7 @@ func (p *program) printPreview(v *load.Preview) {
 	}
 	switch {
 	case v.Create != "":
-		fmt.Fprintf(out, "table: would be created by %s\n", v.Create)
+		fmt.Fprintf(out, "table: would be created: %s\n", v.Create)
 	case v.Empty:
 		fmt.Fprintln(out, "table: empty")
 	case v.Estimated >= 0:
@@ -99,7 +99,7 @@ func (p *program) printPreview(v *load.Preview) {
 	}
 	fmt.Fprintf(out, "limited by: %s\n", v.LimitedBy)
 	if v.Workers > 0 {
-		fmt.Fprintf(out, "workers: %d: %s\n", v.Workers, v.WorkersWhy)
+		fmt.Fprintf(out, "workers: %d (%s)\n", v.Workers, v.WorkersWhy)
 	}
 	fmt.Fprintf(out, "statement: %s\n", v.Statement)
 	for _, create := range v.Deferred {

@@ -107,14 +107,14 @@ func setUsage(commands []*cli.Command) {
 func usage(c *cli.Context, err error, _ bool) error {
 	// Package flag quotes a value that does not parse. Only the value of --url may be a secret,
 	// and it always parses, as any text.
-	return &usageError{strings.TrimPrefix(err.Error(), "flag provided but not defined: ") + hintFor(err)}
-}
-
-func hintFor(err error) string {
-	if strings.HasPrefix(err.Error(), "flag provided but not defined") {
-		return " is not a flag of this command; --help lists them"
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return &usageError{err.Error()}
 	}
-	return ""
+	if len(name) > 1 {
+		name = "-" + name // package flag names every flag with one dash
+	}
+	return &usageError{fmt.Sprintf("-%s is not a flag of %s; %s --help lists its flags", name, c.Command.HelpName, c.Command.HelpName)}
 }
 
 // A usageError reports an invalid command line.
@@ -198,12 +198,12 @@ func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Confi
 		cfg, err = server.ParseWithCerts(text, certs)
 		if err == nil {
 			if cfg.PasswordInString() && p.byFlag && text != "env" {
-				p.note("other users of this machine can see the password in --url, by ps; PGPASSWORD, a passfile or the prompt hide it")
+				p.note("ps shows the password in --url to other users of this machine; use PGPASSWORD, a passfile or the prompt instead")
 			}
 			cfg, err = p.withPassword(ctx, cfg)
 		}
 	} else if certs != "" {
-		return nil, nil, &usageError{"--certs-dir goes with --url: the local database has no certificates"}
+		return nil, nil, &usageError{"--certs-dir needs --url: the local database has no certificates"}
 	} else {
 		cfg, done, err = p.localTarget(ctx)
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // errRejected: the load is complete, but rejected some records.
-var errRejected = errors.New("bad records were left out")
+var errRejected = errors.New("bad records were set aside")
 
 // writeRejects writes the rejects to one file, for correction and another load, and their
 // errors to a second file. It returns their number.
@@ -43,7 +43,7 @@ func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error)
 	if err != nil {
 		return n, &writeError{fmt.Errorf("%w; the rejects are kept in table loader.rejects", err)}
 	}
-	p.note("rejects: %s, and why: %s", base+recordsSuffix, base+reasonsSuffix)
+	p.note("rejects: %s; reasons: %s", base+recordsSuffix, base+reasonsSuffix)
 	return n, nil
 }
 

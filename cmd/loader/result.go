@@ -66,12 +66,12 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 	}
 	out := p.stdout
 	if res.Chunks == 0 {
-		fmt.Fprintf(out, "load %s is complete: all of %s is in %s; nothing was left to do\n", l.ID, l.Dataset.Title(), table)
+		fmt.Fprintf(out, "load %s is complete: %s into %s; nothing was left to load\n", l.ID, l.Dataset.Title(), table)
 		return nil
 	}
 	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, o.Title, table, res.Elapsed.Seconds(), res.RowsPerSecond())
 	if size := l.Dataset.Size(); size.Rows == size.Positions && res.Rows != size.Rows {
-		fmt.Fprintf(out, "complete with what was there before: %d rows\n", size.Rows)
+		fmt.Fprintf(out, "with earlier runs: %d rows in all\n", size.Rows)
 	}
 	for _, line := range o.Lines {
 		fmt.Fprintln(out, line)
@@ -120,7 +120,7 @@ func (p *program) hintRows(srv *server.Server, query string, local bool) {
 // summary describes a finished load in one line.
 func summary(l *load.Load, res loader.Result) string {
 	if l.Method == load.Import {
-		return counted(res.Chunks, "IMPORT job", "IMPORT jobs") + "; the table is online, its constraints as before"
+		return counted(res.Chunks, "IMPORT job", "IMPORT jobs") + "; the table is online again, with its constraints"
 	}
 	return fmt.Sprintf("%s, %.1f ms each (p50), %.1f ms (p99); %s, %s looked up", counted(res.Chunks, "chunk", "chunks"), ms(res.P50), ms(res.P99),
 		counted(res.Retries, "retry", "retries"), counted(res.LookUps, "uncertain outcome", "uncertain outcomes"))

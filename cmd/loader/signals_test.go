@@ -40,7 +40,7 @@ func (how stopping) stop(t *testing.T, cmd *exec.Cmd, ready func() bool) string 
 	return interrupted(t, cmd, how.code, ready, func(stderr string) {
 		for i, sig := range how.signals {
 			if i > 0 {
-				waitFor(t, stderr, "once more stops at once")
+				waitFor(t, stderr, "a second signal stops at once")
 			}
 			to := cmd.Process.Pid
 			if sig == syscall.SIGINT {
@@ -93,12 +93,18 @@ func TestSignals(t *testing.T) {
 						if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM "+sub.table); n == sub.n {
 							t.Error("the load was over before it was stopped")
 						}
-						for name, want := range map[string]string{"Ctrl-C twice": "\nloader: stopped at once\n", hanging.name: "\nloader: stopped: what was under way did not end within 5s\n"} {
+						for name, want := range map[string]string{"Ctrl-C twice": "\nloader: stopped at once\n", hanging.name: "\nloader: stopped: running work did not end within 5s\n"} {
 							if how.name == name && !strings.Contains(said, want) {
 								t.Errorf("it says %s, want %q", said, want)
 							}
 						}
 						free()
+						if how.twice() { // the rows of its leases count, although they were not released
+							l := loads(t, url)[0]
+							if early, want := runTo(t, exitUnconfirmed, command(url, "loads", "verify", l.ID)), fmt.Sprintf("has %d of %d ", l.In, l.Of); !strings.Contains(early, want) {
+								t.Errorf("loads verify says %s, want %q", early, want)
+							}
+						}
 						sub.check(t, url, p.typeHint(t, url, said))
 						p.checkEmpty(t)
 					})
@@ -143,7 +149,7 @@ func TestSignalsWithItsOwnServer(t *testing.T) {
 			p.checkEmpty(t)
 			id := p.typeHint(t, "", said)
 			out := runTo(t, exitOK, p.command("", "loader", "loads", "verify", id))
-			if want := "20000 of 20000 rows are as they were made, 0 changed, 0 missing, 0 of others"; !strings.Contains(out, want) {
+			if want := "20000 of 20000 rows match the seed, 0 changed, 0 missing, 0 other rows"; !strings.Contains(out, want) {
 				t.Errorf("got %q, want %q", out, want)
 			}
 			p.checkEmpty(t)

@@ -24,7 +24,7 @@ var (
 	// errAtOnce: the user did not wait for the running work.
 	errAtOnce = failure.New(failure.Interrupted, "stopped at once")
 	// errHung: the running work did not end by itself.
-	errHung = failure.New(failure.Interrupted, fmt.Sprintf("stopped: what was under way did not end within %v", stopGrace))
+	errHung = failure.New(failure.Interrupted, fmt.Sprintf("stopped: running work did not end within %v", stopGrace))
 )
 
 // listen translates signals into the steps of a stop, until ended is closed.
@@ -37,7 +37,7 @@ func (p *program) listen(signals <-chan os.Signal, cancel context.CancelCauseFun
 	}
 	p.signal.Store(s)
 	close(p.stop)
-	p.note("stopping after the running chunks; once more stops at once")
+	p.note("stopping after the running chunks; a second signal stops at once")
 	why := errAtOnce
 	select {
 	case <-signals:

@@ -326,7 +326,7 @@ func TestInitOnSecureServers(t *testing.T) {
 		if s.Cockroach {
 			has(dry, "-- in a shell: ", "cert create-client maxroach --certs-dir="+s.CertsDir+" --ca-key="+s.CAKey)
 			without := loader(exitTarget, []string{"COCKROACH_BINARY=/nonexistent/cockroach"}, args...)
-			has(without, "loader: no cockroach binary to make the certificate with; where there is one, run: cockroach cert create-client maxroach ")
+			has(without, "loader: no cockroach binary found to create the certificate; on a machine that has one, run: cockroach cert create-client maxroach ")
 			if _, err := os.Stat(cert); err == nil || loadertest.Value[int64](t, s.URL(), exists) != 0 {
 				t.Error("without a cockroach binary something was made")
 			}
@@ -336,22 +336,22 @@ func TestInitOnSecureServers(t *testing.T) {
 		}
 
 		made := loader(exitOK, nil, args...)
-		has(made, "granted on database bank", "continue with: loader accounts --url ")
+		has(made, "granted rights on database bank", "continue with: loader accounts --url ")
 		if s.Cockroach {
-			has(made, "made "+cert+" and its key")
+			has(made, "created "+cert+" and its key")
 			if info, err := os.Stat(key); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("the key: %v, %v", info, err)
 			}
 		} else {
-			has(made, "made database bank", "made user maxroach")
+			has(made, "created database bank", "created user maxroach")
 		}
 		before, _ := os.ReadFile(cert)
 		again := loader(exitOK, nil, args...)
-		has(again, "database bank is there already", "user maxroach is there already")
+		has(again, "database bank exists already", "user maxroach exists already")
 		if after, _ := os.ReadFile(cert); !bytes.Equal(before, after) {
 			t.Error("the second run has made another certificate")
 		}
-		if strings.Contains(again, "made ") {
+		if strings.Contains(again, "created ") {
 			t.Errorf("the second run says %s", again)
 		}
 

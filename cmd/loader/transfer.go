@@ -27,10 +27,10 @@ func (p *program) transferCommand() *cli.Command {
 			&cli.StringFlag{Name: "workers", Value: "auto", Usage: "transfers made at once, or auto"},
 			&cli.StringFlag{Name: "seed", Usage: "seed of the choice of accounts (default: drawn and printed)"},
 			&cli.StringFlag{Name: "table", Value: dataset.BankTable, Usage: "table of accounts (id, balance)"},
-			&cli.DurationFlag{Name: "retry-for", Value: bank.DefaultRetryFor, Usage: "most time for all attempts at a transfer"},
+			&cli.DurationFlag{Name: "retry-for", Value: bank.DefaultRetryFor, Usage: "maximum time of all attempts at a transfer"},
 			&cli.BoolFlag{Name: "verify", Usage: "compare all balances with the recorded transfers; without --n, make none"},
 		}, p.commonFlags()...),
-		Description: `Every transfer is a row of table loader.transfers, written in its own transaction: one
+		Description: `The transaction of each transfer also writes a row of table loader.transfers. A transfer
 whose reply was lost is looked up there, not made again.
 Examples:
    loader transfer
@@ -70,7 +70,7 @@ func (p *program) transfer(c *cli.Context) error {
 	verify := c.Bool("verify")
 	makes := !verify || c.IsSet("n")
 	if !makes && (c.IsSet("workers") || c.IsSet("seed")) {
-		return &usageError{"--workers and --seed are for making transfers, and --verify makes none without --n"}
+		return &usageError{"--workers and --seed need --n: --verify alone makes no transfers"}
 	}
 
 	srv, done, err := p.existing(c, dataset.BankDatabase)
@@ -89,7 +89,7 @@ func (p *program) transfer(c *cli.Context) error {
 	}
 	b, err := bank.Open(c.Context, srv, o)
 	if errors.Is(err, server.ErrNoTable) {
-		p.note("loader accounts --n 100 makes and fills it")
+		p.note("loader accounts --n 100 creates and fills it")
 	}
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (p *program) printTransfers(b *bank.Bank, res bank.Result, list []bank.Tran
 			fmt.Fprintf(out, "moved %d from account %d to account %d\n", t.Amount, t.Source, t.Sink)
 		}
 	}
-	fmt.Fprintf(out, "made %d transfers of %s together in %.2f s: %.0f transfers/s\n", res.Transfers, res.Amount, res.Elapsed.Seconds(), res.PerSecond())
+	fmt.Fprintf(out, "made %s, %s in all, in %.2f s: %.0f transfers/s\n", counted(res.Transfers, "transfer", "transfers"), res.Amount, res.Elapsed.Seconds(), res.PerSecond())
 	fmt.Fprintf(out, "%.1f ms each (p50), %.1f ms (p99); %d retries, %d uncertain outcomes looked up", ms(res.P50), ms(res.P99), res.Retries, res.LookUps)
 	if res.Skipped > 0 {
 		fmt.Fprintf(out, "; skipped %d pairs (insufficient funds or deleted account)", res.Skipped)
@@ -148,9 +148,9 @@ func (p *program) printTransfers(b *bank.Bank, res bank.Result, list []bank.Tran
 	fmt.Fprintln(out)
 	switch {
 	case res.Before == nil:
-		fmt.Fprintf(out, "more than %d accounts are not added up; loader transfer --verify does\n", bank.MaxSummed)
+		fmt.Fprintf(out, "sums of more than %d accounts are not compared here; loader transfer --verify compares them\n", bank.MaxSummed)
 	case res.Before.Accounts != res.After.Accounts:
-		fmt.Fprintf(out, "%d accounts became %d meanwhile, so that their sums cannot be compared; loader transfer --verify compares balances\n", res.Before.Accounts, res.After.Accounts)
+		fmt.Fprintf(out, "the number of accounts changed from %d to %d, so their sums cannot be compared; loader transfer --verify compares balances\n", res.Before.Accounts, res.After.Accounts)
 	default:
 		fmt.Fprintf(out, "%d accounts hold %s, as before\n", res.After.Accounts, res.After.Balance)
 	}
@@ -159,12 +159,12 @@ func (p *program) printTransfers(b *bank.Bank, res bank.Result, list []bank.Tran
 
 // printVerified prints a successful result of Verify.
 func (p *program) printVerified(v bank.Verification) {
-	sums := "no run to compare the sum with"
+	sums := "no earlier run to compare the sum with"
 	if v.Compared > 0 {
-		sums = fmt.Sprintf("as before each of %d runs", v.Compared)
+		sums = "as before " + map[bool]string{true: "the run", false: fmt.Sprintf("each of %d runs", v.Compared)}[v.Compared == 1]
 	}
 	fmt.Fprintf(p.stdout, "verified: %d accounts hold %s, %s\n", v.Accounts, v.Balance, sums)
-	fmt.Fprintf(p.stdout, "verified: the balances of %d accounts follow from %d transfers of %d runs, each made once\n", v.Touched, v.Transfers, v.Runs)
+	fmt.Fprintf(p.stdout, "verified: the balances of %d accounts follow from %s of %s, each made once\n", v.Touched, counted(v.Transfers, "transfer", "transfers"), counted(v.Runs, "run", "runs"))
 }
 
 // transferJSON is the JSON form of transfer's result.

@@ -308,7 +308,7 @@ func (d *Dataset) Title() string {
 	if !known {
 		return name
 	}
-	return fmt.Sprintf("%s, %d bytes", name, bytes)
+	return fmt.Sprintf("%s (%d bytes)", name, bytes)
 }
 
 // Source implements dataset.Dataset. Chunks are raw where the server takes the text unparsed.
@@ -405,11 +405,11 @@ func (d *Dataset) Outcome(t *server.Table, r loader.Result, rejected int64) data
 		Query: fmt.Sprintf("SELECT * FROM %s LIMIT 5", t.Name.Sanitize()),
 	}
 	if r.Conflicts > 0 || d.spec.Conflict != "" {
-		did := map[commit.Conflict]string{commit.SkipRow: "were passed over", commit.UpdateRow: "took the place of an older row"}[d.spec.Conflict]
-		o.Lines = append(o.Lines, fmt.Sprintf("%d of them %s: their key was there", r.Conflicts, did))
+		did := map[commit.Conflict]string{commit.SkipRow: "were skipped", commit.UpdateRow: "replaced an existing row"}[d.spec.Conflict]
+		o.Lines = append(o.Lines, fmt.Sprintf("%d of them %s: the primary key existed", r.Conflicts, did))
 	}
 	if rejected > 0 {
-		o.Lines = append(o.Lines, fmt.Sprintf("%d records were rejected", rejected))
+		o.Lines = append(o.Lines, fmt.Sprintf("%d records were set aside as rejects", rejected))
 	}
 	return o
 }

@@ -29,7 +29,7 @@ func (r *Request) contradictions(byImport bool) error {
 	opts := &r.ImportOptions
 	handed := opts.Mode != "" && opts.Mode != importer.Auto || opts.Addr != "" || opts.CertFile != "" || opts.Streams > 0
 	say(handed && r.Method != "" && r.Method != Import, "--handoff, --serve-addr, --serve-cert, --serve-key and --streams are for --via import, not --via %s", r.Method)
-	say(r.Indexes == DeferIndexes && r.NoRegistry, "--indexes defer needs the registry, which keeps what makes the indexes again; it does not go with --no-registry")
+	say(r.Indexes == DeferIndexes && r.NoRegistry, "--indexes defer stores the index definitions in the registry and cannot be used with --no-registry")
 	say(r.Input != nil && r.CommitMode == commit.Statement && r.Input.Tolerates(), "--max-errors needs --commit transaction")
 	if byImport {
 		for _, x := range []struct {

@@ -105,7 +105,7 @@ func (s subject) crash(t *testing.T, url string) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if told := strings.Contains(strings.Join(notes, "\n"), "after a crash of the server"); told != (res.Gone > 0) {
+	if told := strings.Contains(strings.Join(notes, "\n"), "a crash of the server lost"); told != (res.Gone > 0) {
 		t.Errorf("the crash took %d rows, by the result; notes: %q", res.Gone, notes)
 	}
 	if res.Rows != n || x.Dataset.Facts().Unit == "rows" && res.Positions != n {

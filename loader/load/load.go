@@ -203,7 +203,11 @@ func (l *Load) Verify(ctx context.Context, observe func(int64)) (Report, error) 
 		return Report{}, err
 	}
 	if rec.State != registry.Done {
-		return Report{}, fmt.Errorf("%w: load %s has %d of %d %s; loader loads resume %s goes on with it", ErrIncomplete, l.ID, rec.Done.Len(), rec.Positions, l.Dataset.Facts().Unit, l.ID)
+		in, err := l.record.registry.In(ctx, l.ID)
+		if err != nil {
+			return Report{}, err
+		}
+		return Report{}, fmt.Errorf("%w: load %s has %d of %d %s; resume it with: loader loads resume %s", ErrIncomplete, l.ID, in.Len(), rec.Positions, l.Dataset.Facts().Unit, l.ID)
 	}
 	return l.verifier.All(ctx, observe)
 }

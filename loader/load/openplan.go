@@ -18,17 +18,17 @@ func (o *opening) workers() WorkerCount {
 	case o.dataset.Ordered() != "":
 		return WorkerCount{1, 1, o.dataset.Ordered()}
 	case o.req.Workers > 0:
-		return WorkerCount{o.req.Workers, o.req.Workers, "as asked"}
+		return WorkerCount{o.req.Workers, o.req.Workers, "set by --workers"}
 	case o.tuned.Origin == registry.ByBench && o.tuned.Workers > 0:
 		n := min(o.tuned.Workers, pooledWorkers)
-		return WorkerCount{n, n, "loader bench found it"}
+		return WorkerCount{n, n, "found by loader bench"}
 	case o.tuned.Workers > 0:
 		n := min(o.tuned.Workers, maxWorkers)
-		return WorkerCount{n, maxWorkers, "the last load of this table settled on it; a run of more than some seconds tries more"}
+		return WorkerCount{n, maxWorkers, "as in the last load of this table; longer runs try more"}
 	case o.srv.Config.Local():
-		return WorkerCount{near, maxWorkers, fmt.Sprintf("the server shares the %d processors of this machine; a run of more than some seconds tries more", runtime.NumCPU())}
+		return WorkerCount{near, maxWorkers, fmt.Sprintf("the server shares the %d processors of this machine; longer runs try more", runtime.NumCPU())}
 	}
-	return WorkerCount{farWorkers, maxWorkers, "the server is elsewhere; a run of more than some seconds tries more"}
+	return WorkerCount{farWorkers, maxWorkers, "the server is on another machine; longer runs try more"}
 }
 
 // recall reads the best settings that an earlier load or loader bench found for the table. They
@@ -53,9 +53,9 @@ func (o *opening) recall(ctx context.Context) error {
 		return nil
 	}
 	o.tuned = t
-	origin, workers := "the last load of this table settled on", ""
+	origin, workers := "from the last load of this table:", ""
 	if t.Origin == registry.ByBench {
-		origin = "loader bench found"
+		origin = "from loader bench:"
 	}
 	if o.req.Workers == 0 && t.Workers > 0 {
 		workers = fmt.Sprintf(" and %d workers", t.Workers)
@@ -66,7 +66,7 @@ func (o *opening) recall(ctx context.Context) error {
 
 // unread notes that the settings of earlier loads are unreadable.
 func (o *opening) unread(err error) {
-	o.tell("what earlier loads of this table settled on cannot be read: " + server.Reason(err))
+	o.tell("the chunk size that earlier loads of this table ended with cannot be read: " + server.Reason(err))
 }
 
 // choose decides how chunks are committed and sent. A load by IMPORT has no chunks, but its

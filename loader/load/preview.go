@@ -129,7 +129,7 @@ func (p *Preview) asImport(o *opening) {
 		st.Columns = append(st.Columns, c.Name)
 	}
 	if len(st.Files) == 0 {
-		st.Files = []string{"http://HOST:PORT/1.csv"}
+		st.Files = []string{"http://HOST/1.csv"}
 	}
 	p.Notes = append([]string{fmt.Sprintf("handed off to IMPORT INTO: the table is offline meanwhile; in chunks it would be %d of %d rows, by %s, committed by %s", p.Chunks, p.RowsPerChunk, p.Method, p.CommitMode)}, p.Notes...)
 	p.Method, p.CommitMode, p.Statement = Import, "", st.String()

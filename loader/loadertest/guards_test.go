@@ -38,7 +38,7 @@ var guards = []guard{
 		"./loader/load", "TestCountThatDiffers/PostgreSQL/points", "got 0 look-ups", false},
 	{"COMMIT is checked", "loader/commit/transaction.go",
 		"err = pgx.ErrTxCommitRollback\n\t}\n\treturn err\n", "err = pgx.ErrTxCommitRollback\n\t}\n\treturn nil\n",
-		"./loader/load", "TestDuplicateAtCommit/keyless", "does not keep what it confirms.*, want the duplicate", false},
+		"./loader/load", "TestDuplicateAtCommit/keyless", "does not keep the rows that it confirms.*, want the duplicate", false},
 	{"waits grow", "loader/server/retry.go",
 		"retry.NewExponential(", "retry.NewConstant(",
 		"./loader/load", "TestStormsOf40001/PostgreSQL", "the waits do not grow", false},
