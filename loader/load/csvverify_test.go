@@ -48,6 +48,9 @@ func figures(r load.Report) string {
 func TestVerifyFindsWhatKeysAndContentShow(t *testing.T) {
 	const plain, many = "id,s\n1,a\n2,b\n3,c\n", "id,s\n1,a\n2,b\n1,c\n2,d\n1,e\n"
 	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		for _, c := range []struct {
 			name, text string
 			conflict   commit.Conflict
@@ -107,6 +110,9 @@ func TestVerifyFindsRepeatedRecords(t *testing.T) {
 // TestVerifyCountsWithoutKeys verifies loads into tables without a key.
 func TestVerifyCountsWithoutKeys(t *testing.T) {
 	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		for _, c := range []struct {
 			name           string
 			before, change []string

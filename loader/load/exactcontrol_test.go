@@ -40,6 +40,7 @@ func saidBy(t testing.TB, check func(testing.TB)) string {
 // TestTheStandardCheckCanFail is the control of all suites: what a load must not leave is
 // left, and the standard check says so.
 func TestTheStandardCheckCanFail(t *testing.T) {
+	loadertest.Slow(t)
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
 		eachIn(t, srv, subjects(srv), func(s subject) bool { return s.Method == commit.Copy && s.CommitMode == commit.Transaction }, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 			const n = 300

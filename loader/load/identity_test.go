@@ -114,6 +114,9 @@ func forgetIdentity(t *testing.T, url, id string) {
 // they are refused where the rows on record are not there, and exact where they are.
 func TestResumeOfATableThatChanged(t *testing.T) {
 	eachOf(t, all, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
+			loadertest.Slow(t)
+		}
 		for _, c := range changes {
 			if c.only != "" && c.only != srv.Product.String() {
 				continue
@@ -151,6 +154,9 @@ func TestResumeOfATableThatChanged(t *testing.T) {
 // are gone does not end well, and one whose rows are still there does.
 func TestTableThatChangesInARun(t *testing.T) {
 	eachOf(t, all, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
+			loadertest.Slow(t)
+		}
 		for _, c := range changes {
 			if c.name != "truncated" && c.name != "dropped" && c.name != "vacuumed" || c.only != "" && c.only != srv.Product.String() {
 				continue

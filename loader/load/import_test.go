@@ -112,6 +112,7 @@ func TestImportOfFilesKeepsEveryByte(t *testing.T) {
 
 // A load that fails leaves the table as it was, and says what is wrong and where.
 func TestImportThatFailsLeavesNothing(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	for _, mode := range importBy {
 		for _, x := range []struct {
@@ -208,6 +209,7 @@ func TestImportIsRefusedWithAReason(t *testing.T) {
 
 // A user without the admin role cannot have the server read from HTTP, but can upload.
 func TestImportWithoutAdmin(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	db := loadertest.Value[string](t, url, "SELECT current_database()")
@@ -228,6 +230,7 @@ func TestImportWithoutAdmin(t *testing.T) {
 // not fail before since nothing is served any more, and what is left is an online table
 // without rows.
 func TestStopCancelsTheJob(t *testing.T) {
+	loadertest.Slow(t)
 	eachImport(t, func(t *testing.T, url string, sub subject) {
 		if sub.ImportOptions.Mode == importer.Upload {
 			loadertest.Long(t)
@@ -296,6 +299,7 @@ func TestImportSurvivesLostConnections(t *testing.T) {
 }
 
 func TestTwoRunsOfOneImport(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	sub := imported(importer.Serve)
@@ -311,6 +315,7 @@ func TestTwoRunsOfOneImport(t *testing.T) {
 // A run that follows an earlier one's job gives the time of the job, not that since it
 // came: else its rows per second would be of both runs' rows in its own time alone.
 func TestResumeGivesTheJobsTime(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	ctx, kill := context.WithCancel(context.Background())

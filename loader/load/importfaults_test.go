@@ -197,6 +197,7 @@ func TestImportInSilence(t *testing.T) {
 // load is not confirmed, by this run or by any other that follows, which has no reply to
 // read the count in.
 func TestImportOfFewerRows(t *testing.T) {
+	loadertest.Slow(t)
 	srv := loadertest.CockroachServer(t)
 	for before := range 2 {
 		t.Run(fmt.Sprint(before, " before"), func(t *testing.T) { importFewer(t, srv, before) })
@@ -234,6 +235,7 @@ func importFewer(t *testing.T, srv loadertest.Server, before int) {
 // brought, as of a job that has gone over to another node, or more, as of one that was begun
 // again: the keys of the load are counted, whether the table was empty before or not.
 func TestImportCountThatDiffers(t *testing.T) {
+	loadertest.Slow(t)
 	srv := loadertest.CockroachServer(t)
 	for _, c := range []struct{ before, less int }{{0, 7}, {1, 7}, {0, -7}, {1, -7}} {
 		before := c.before

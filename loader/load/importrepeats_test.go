@@ -18,6 +18,7 @@ import (
 // load is not confirmed, whoever asks, with the server's reply and without it, for a table
 // that was empty and one that was not.
 func TestImportOfRepeatedRecords(t *testing.T) {
+	loadertest.Slow(t)
 	srv := loadertest.CockroachServer(t)
 	for _, x := range []struct {
 		what   string

@@ -60,6 +60,9 @@ func checkIndexes(t *testing.T, url string, want []string) {
 
 func TestDeferredIndexesAreBackAfterTheLoad(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		url := s.NewDatabase(t)
 		want := indexed(t, url)
 		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(5000, 0), Indexes: load.DeferIndexes})
@@ -134,6 +137,9 @@ func TestUniqueIndexThatFailsNamesTheDuplicates(t *testing.T) {
 // collide with nothing, a condition, an expression.
 func TestDuplicatesAreThoseOfTheIndex(t *testing.T) {
 	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		create := []string{"CREATE UNIQUE INDEX once ON t (a, b)", "CREATE UNIQUE INDEX once ON t (b) WHERE a = 1", "CREATE UNIQUE INDEX once ON t (lower(b))"}
 		if s.Cockroach {
 			create = create[:2] // no expressions in indexes before 21.2

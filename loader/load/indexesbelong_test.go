@@ -87,6 +87,9 @@ func checkCatalogue(t *testing.T, s loadertest.Server, url, want string) {
 // before, and a published table can be updated.
 func TestDeferredIndexesHaveWhatWasTheirs(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		url := s.NewDatabase(t)
 		belonging(t, s, url)
 		want := catalogue(t, s, url)
@@ -112,6 +115,9 @@ func TestDeferredIndexesHaveWhatWasTheirs(t *testing.T) {
 // cancel.
 func TestLoadEndsBetweenAnIndexAndWhatIsItsOwn(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		statements, step := 9, 1 // that follow the indexes
 		if s.Cockroach {
 			statements = 2
@@ -157,6 +163,9 @@ func TestIndexesThatCannotComeBackStay(t *testing.T) {
 		why  string
 	}
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		list := []refusal{
 			{"view", []string{"CREATE VIEW seen AS SELECT x FROM points@by_yz"}, "view seen names it"},
 			{"view by number", []string{"CREATE VIEW seen AS SELECT x FROM points@[3]"}, "view seen names it"},

@@ -88,6 +88,9 @@ func TestTheSameSeedTwiceAddsTwice(t *testing.T) {
 
 func TestAccountsPassByForeignRows(t *testing.T) {
 	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		url := s.NewDatabase(t)
 		first := newLoad(t, url, load.Request{Dataset: dataset.NewAccounts(5000, 1)})
 		if _, err := first.Run(context.Background()); err != nil {

@@ -124,6 +124,9 @@ func TestTheSameRowsWhateverHappens(t *testing.T) {
 	}
 	want := map[string]string{}
 	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+		if srv.Cockroach {
+			loadertest.Slow(t)
+		}
 		url := srv.NewDatabase(t)
 		list := subjects(srv)
 		if !loadertest.Chaos {

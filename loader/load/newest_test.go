@@ -44,6 +44,7 @@ func (n *notebook) has(part string) bool {
 // which lets five be open: the load goes on with fewer workers, and says why. Another refusal
 // of that SQLSTATE ends it.
 func TestLicenceThrottle(t *testing.T) {
+	loadertest.Slow(t)
 	const throttle = "No license installed. The maximum number of concurrently open transactions has been reached."
 	srv := loadertest.CockroachServer(t)
 	for _, set := range ways(srv) {
@@ -112,6 +113,7 @@ func TestIsolationBuffersNoWrites(t *testing.T) {
 // TestRetriesThatTheServerInjects has the server itself ask for each transaction again at
 // its COMMIT: those of the registry. It does not at the RELEASE by which chunks commit.
 func TestRetriesThatTheServerInjects(t *testing.T) {
+	loadertest.Slow(t)
 	srv := loadertest.NewestCockroachServer(t)
 	for _, set := range ways(srv) {
 		t.Run(name(set), func(t *testing.T) {

@@ -37,6 +37,9 @@ func with(t testing.TB, address string, params ...string) string {
 func TestSessionOfALoadIsThatOfItsBeginning(t *testing.T) {
 	const n = 2000
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		// Each has a meaning under both. CockroachDB 21.1 knows one style of dates.
 		var text strings.Builder
 		text.WriteString("id,at,day,span\n")

@@ -53,6 +53,9 @@ func checkDuplicate(t testing.TB, what string, err error, key, place string) {
 // same, in one of their own, and by many: none is taken for one that is in.
 func TestRepeatedRecords(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		url := s.NewDatabase(t)
 		for _, via := range statementVias(s) {
 			for _, x := range []struct {
@@ -187,6 +190,9 @@ func TestEarlierRowsAreOfOthers(t *testing.T) {
 // the dead run has sent.
 func TestKilledLoadsWithRepeatedRecords(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		url := s.NewDatabase(t)
 		for _, again := range []int{0, 50} {
 			for nth := 1; nth <= 8; nth += 2 {

@@ -129,6 +129,9 @@ func inSmallClaims(l *load.Load) {
 // transaction way no ledger row is its own any more, and so no row.
 func TestRunThatWasTakenOverWritesNothing(t *testing.T) {
 	eachOf(t, inTransactions, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
+			loadertest.Slow(t)
+		}
 		var once sync.Once
 		var had int64
 		sub.Chunk, sub.Workers = 10, 1

@@ -34,11 +34,11 @@ func TestChunksThatMissTheirDeadlineAreHalved(t *testing.T) {
 			t.Run(name(set), func(t *testing.T) {
 				url := s.NewDatabase(t)
 				loadertest.Exec(t, url, "CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL, slow BOOL DEFAULT "+slow+")")
-				const n = 2000
+				const n = 5000
 				var mu sync.Mutex
 				var notes []string
 				most := 0
-				set.ChunkTimeout, set.Workers = 500*time.Millisecond, 1
+				set.ChunkTimeout, set.Workers = 1500*time.Millisecond, 1 // the statements of opening have it too
 				set.Observe = func(e loader.Event) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -102,6 +102,7 @@ func fat(t *testing.T, url string, records, big, bytes int, set load.Settings) *
 // TestTheServerFindsChunksTooLarge lowers the size of a raft command behind the plan's
 // back: the server itself says "command is too large".
 func TestTheServerFindsChunksTooLarge(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	const n = 2500
@@ -121,6 +122,7 @@ func TestTheServerFindsChunksTooLarge(t *testing.T) {
 // TestARecordLargerThanTheServerTakes names it at once: the server only closes the
 // connection while it is sent.
 func TestARecordLargerThanTheServerTakes(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	l := fat(t, s.NewDatabase(t), 20, 12, 17<<20, load.Settings{Workers: 1, RetryFor: 20 * time.Second})
 	_, err := l.Run(context.Background())

@@ -52,6 +52,7 @@ func impatient(t *testing.T, s loadertest.Server) (stop func()) {
 // it are cut: by an administrator, or by the loader's own deadline. Nothing is confirmed by
 // that, until a later commit has waited.
 func TestStandbyThatIsNotWaitedFor(t *testing.T) {
+	loadertest.Slow(t)
 	s, _ := loadertest.OwnServer(t, server.PostgreSQL)
 	url := with(t, s.URL(), "application_name", "loadertest", "synchronous_commit", "local")
 	loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY)")

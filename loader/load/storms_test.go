@@ -17,6 +17,9 @@ import (
 // TestSessionsAreEndedAllTheTime ends every session of the loader again and again.
 func TestSessionsAreEndedAllTheTime(t *testing.T) {
 	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
+			loadertest.Slow(t)
+		}
 		storms := 4
 		if loadertest.Chaos {
 			storms = 40
@@ -58,6 +61,9 @@ func withName(t testing.TB, url string) string {
 // clients come back at once.
 func TestServerThatStarts(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		if srv.Cockroach {
+			loadertest.Slow(t)
+		}
 		if srv.Cockroach && !shortOf(sub) {
 			loadertest.Long(t)
 		}
@@ -96,6 +102,9 @@ func TestServerThatNeverStarts(t *testing.T) {
 func TestServerIsStoppedAndStarted(t *testing.T) {
 	for _, p := range []server.Product{server.PostgreSQL, server.CockroachDB} {
 		t.Run(p.String(), func(t *testing.T) {
+			if p == server.CockroachDB {
+				loadertest.Slow(t)
+			}
 			srv, db := loadertest.OwnServer(t, p)
 			ends := []struct {
 				name string

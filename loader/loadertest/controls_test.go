@@ -74,5 +74,6 @@ func (g *guard) without(t *testing.T, root string) ([]byte, error) {
 	}
 	cmd := exec.Command("go", append(args, g.pkg)...)
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "LOADER_TEST_SLOW=1")
 	return cmd.CombinedOutput()
 }
