@@ -52,6 +52,9 @@ func turnBack(t *testing.T, url string, n int) {
 // made: the loads are listed, and resumed to the last row.
 func TestLoadsOfEarlierVersions(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		for _, kind := range []string{"points", "csv"} {
 			for _, sub := range subjects(t, s, 10_000)[kind] {
 				if sub.via != "insert" {

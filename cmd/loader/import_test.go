@@ -37,6 +37,7 @@ func checkImported(t *testing.T, url, id string, rows int64) {
 // The loader is killed at ten points of the life of its job; the resumed one brings all
 // rows, each once.
 func TestKilledImports(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	for _, mode := range []string{"serve", "upload"} {
 		t.Run(mode, func(t *testing.T) {
@@ -114,6 +115,7 @@ func TestPauseAndCancelFromElsewhere(t *testing.T) {
 
 // What --out writes can be imported from where it lies, and the load knows its rows.
 func TestOutAndImportFromURLs(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	dir := t.TempDir()

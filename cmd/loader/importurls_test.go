@@ -12,6 +12,7 @@ import (
 // TestImportResumesByItsURLs has a file arrive after the load that names it: the URLs are
 // in the record, where nothing in them gives access, and need not be named again.
 func TestImportResumesByItsURLs(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	dir := t.TempDir()

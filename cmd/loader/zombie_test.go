@@ -126,6 +126,9 @@ func TestZombieOfALoadThatIsDone(t *testing.T) {
 				if s.Cockroach && way == "transaction" {
 					loadertest.Long(t)
 				}
+				if s.Cockroach {
+					loadertest.Slow(t)
+				}
 				url := registered(t, s)
 				_, before := entered(t, url, 0)
 				first := startZombie(t, command(url, "points", "--n", "30000", "--commit", way, "--chunk", "20", "--workers", "4"))
