@@ -42,7 +42,7 @@ func (a AccountSource) strata() KeyLayout {
 // idIn draws an id from a stratum of n: its ids begin at place·AccountIDs/n.
 func idIn(seed uint64, place, n int64) int64 {
 	low, high := place*AccountIDs/n, (place+1)*AccountIDs/n
-	return low + int64(below(random(seed, uint64(place)), uint64(high-low)))
+	return low + int64(Below(Random(seed, uint64(place)), uint64(high-low)))
 }
 
 // Columns returns id, balance.
@@ -53,21 +53,21 @@ func (a AccountSource) Columns() []rows.Column {
 // ID returns the id of row, counted from 0.
 func (a AccountSource) ID(row int64) int64 {
 	strata := a.strata()
-	return idIn(mix(a.Seed), strata.Key(row), strata.span())
+	return idIn(Mix(a.Seed), strata.Key(row), strata.span())
 }
 
 // Balance returns the balance of row, counted from 0.
 func (a AccountSource) Balance(row int64) int64 {
-	return int64(below(random(mix(a.Seed^0xb), uint64(row)), AccountBalances))
+	return int64(Below(Random(Mix(a.Seed^0xb), uint64(row)), AccountBalances))
 }
 
 // Redraw returns the next id of a row after attempt ids, with the first one, were taken. Redrawn
 // ids are no row's first id. Two rows may draw the same id: the second one then draws again. The
 // error says that the load leaves no id.
 func (a AccountSource) Redraw(row int64, attempt int) (int64, error) {
-	seed, n := mix(a.Seed), a.strata().span()
+	seed, n := Mix(a.Seed), a.strata().span()
 	for try := range uint64(1 << 16) {
-		id := int64(below(random(mix(a.Seed^0xd+try<<32), uint64(row)<<16|uint64(attempt)), AccountIDs))
+		id := int64(Below(Random(Mix(a.Seed^0xd+try<<32), uint64(row)<<16|uint64(attempt)), AccountIDs))
 		place := ((id+1)*n - 1) / AccountIDs
 		if idIn(seed, place, n) != id {
 			return id, nil
@@ -86,7 +86,7 @@ func (a AccountSource) Fill(c *rows.Chunk, span chunker.Span) error {
 	ids, balances := c.Col(0).Ints, c.Col(1).Ints
 	// An id has 30 bits and a row's place in its chunk fewer than 33, so both
 	// are sorted as one number.
-	seed, strata := mix(a.Seed), a.strata()
+	seed, strata := Mix(a.Seed), a.strata()
 	all := strata.span()
 	for i := range ids {
 		ids[i] = idIn(seed, strata.Key(span.First+int64(i)), all)<<33 | int64(i)

@@ -100,7 +100,7 @@ func (p PointSource) Fill(c *rows.Chunk, span chunker.Span) error {
 	n := int(span.Count)
 	c.Reset(span, n)
 	ids, x, y, z := c.Col(0).Ints, c.Col(1).Floats, c.Col(2).Floats, c.Col(3).Floats
-	seed := mix(p.Seed)
+	seed := Mix(p.Seed)
 	for i := 0; i < n; {
 		// The rows of one block have consecutive keys.
 		row := span.First + int64(i)
@@ -111,9 +111,9 @@ func (p PointSource) Fill(c *rows.Chunk, span chunker.Span) error {
 		for end := i + run; i < end; i++ {
 			k := 3 * uint64(row)
 			ids[i] = key
-			x[i] = coordinate(random(seed, k))
-			y[i] = coordinate(random(seed, k+1))
-			z[i] = coordinate(random(seed, k+2))
+			x[i] = coordinate(Random(seed, k))
+			y[i] = coordinate(Random(seed, k+1))
+			z[i] = coordinate(Random(seed, k+2))
 			key++
 			row++
 		}
@@ -127,5 +127,5 @@ func coordinate(r uint64) float64 { return float64(r>>11) * (1.0 / (1 << 43)) }
 // BaseOf returns a key base for points that are written without a server. It depends on the seed
 // and the number of rows alone.
 func BaseOf(seed uint64, rows int64) int64 {
-	return MinKeyBase + int64(below(random(mix(seed^0x6b65), 0), uint64(max(MaxKeyBase-MinKeyBase-rows, 1))))
+	return MinKeyBase + int64(Below(Random(Mix(seed^0x6b65), 0), uint64(max(MaxKeyBase-MinKeyBase-rows, 1))))
 }

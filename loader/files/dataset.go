@@ -269,8 +269,7 @@ func (d *Dataset) open() error {
 			if has == nil {
 				return dataset.Refuse("table %s has no column %s any more", d.table.Display(), field.Name)
 			}
-			col.Type, col.Stored = castType(has, d.info.Product), storedAs(has, d.info.Product)
-			col.Collation = has.Collation
+			col = dataset.TextColumn(has, d.info.Product)
 		}
 		d.source.Cols = append(d.source.Cols, col)
 		d.source.Fields = append(d.source.Fields, field.Field)

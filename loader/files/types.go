@@ -9,41 +9,6 @@ import (
 	"bulkload/loader/server"
 )
 
-// castType returns the type to which SQL casts a column's text: the column's type, or the type
-// below its domain, without length or precision. A cast with length or precision would cut
-// values that the column refuses; COPY would not cut them.
-func castType(c *server.Column, p server.Product) string {
-	t := typeOf(c, p)
-	for {
-		open := strings.IndexByte(t, '(')
-		if open < 0 {
-			break
-		}
-		n := strings.IndexByte(t[open:], ')')
-		if n < 0 {
-			break
-		}
-		t = t[:open] + t[open+n+1:]
-	}
-	// Without a length, these two types have length 1.
-	switch base, array := strings.TrimSuffix(t, "[]"), strings.HasSuffix(t, "[]"); strings.ToLower(base) {
-	case "bit":
-		t = "varbit"
-		if array {
-			t += "[]"
-		}
-	case "character", "char":
-		t = "pg_catalog.bpchar"
-		if p == server.CockroachDB {
-			t = "STRING"
-		}
-		if array {
-			t += "[]"
-		}
-	}
-	return t
-}
-
 // store returns the assignments of a load of files; nil if each field goes into the column with
 // its name.
 func (d *Dataset) store() []commit.Assignment {

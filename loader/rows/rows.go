@@ -52,6 +52,26 @@ func (v *Values) AppendText(b []byte) {
 	v.nulls = append(v.nulls, false)
 }
 
+// An Appender appends the text of a value to a buffer.
+type Appender interface {
+	// AppendValue appends the text of the value of a row, or reports that it is NULL.
+	AppendValue(buf []byte, row int64) (text []byte, null bool)
+}
+
+// AppendRows appends the values of n rows, from row first on, to a Text column.
+func (v *Values) AppendRows(a Appender, first int64, n int) {
+	for row := first; row < first+int64(n); row++ {
+		text, null := a.AppendValue(v.text, row)
+		if null {
+			v.AppendNull()
+			continue
+		}
+		v.text = text
+		v.ends = append(v.ends, len(text))
+		v.nulls = append(v.nulls, false)
+	}
+}
+
 // AppendNull appends a NULL to a Text column.
 func (v *Values) AppendNull() {
 	v.ends = append(v.ends, len(v.text))
