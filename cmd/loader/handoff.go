@@ -32,6 +32,8 @@ const maxStreams = 1024
 func readHandoff(c *cli.Context) (importer.Options, error) {
 	o := importer.Options{Mode: importer.Mode(c.String("handoff")), Addr: c.String("serve-addr"), CertFile: c.String("serve-cert"), KeyFile: c.String("serve-key")}
 	switch o.Mode {
+	case "": // the command has no such flags
+		return importer.Options{}, nil
 	case importer.Auto, importer.Serve, importer.Upload:
 	default:
 		for f := range strings.SplitSeq(string(o.Mode), ",") {

@@ -65,7 +65,7 @@ func (p *program) app() *cli.App {
 		// p.exit alone chooses the exit code.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   usage,
-		Commands:       append(loads, p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.benchCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand(), p.manCommand()),
+		Commands:       append(loads, p.rowsCommand(), p.csvCommand(), p.transferCommand(), p.countCommand(), p.initCommand(), p.planCommand(), p.benchCommand(), p.loadsCommand(), p.dbCommand(), p.completionCommand(), p.manCommand()),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return &usageError{fmt.Sprintf("no command %q; loader --help lists them", c.Args().First())}

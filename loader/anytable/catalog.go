@@ -223,9 +223,9 @@ func (c *catalogue) readPartitions(ctx context.Context, db server.Querier) error
 	}
 	var text string
 	var rest *bool
-	open, any := false, false
+	open, some := false, false
 	_, err = pgx.ForEachRow(found, []any{&text, &rest}, func() error {
-		any = true
+		some = true
 		if text == "" || rest != nil && *rest && c.table.Kind == "p" {
 			open = true
 			return nil
@@ -236,7 +236,7 @@ func (c *catalogue) readPartitions(ctx context.Context, db server.Querier) error
 	if open {
 		c.ranges = nil
 	}
-	if err == nil && !any {
+	if err == nil && !some {
 		return &server.TargetError{Name: c.table.Display(), Reason: "has no partition that could take rows"}
 	}
 	return err

@@ -35,9 +35,6 @@ func (p *planner) distinct(f *field) error {
 			r.Form.Scale = 0
 		}
 		low, high, givenLow, givenHigh := f.bounds()
-		if c == ofFloats && !givenLow && !givenHigh {
-			low, high = 1, high
-		}
 		span := n
 		if p.info.Product == server.CockroachDB && high > 1<<40 && c == ofInts {
 			r.Pick = pick{Kind: byBlock, Block: dataset.KeyBlockRows}
@@ -66,7 +63,7 @@ func (p *planner) distinct(f *field) error {
 		if last-first < int64(span)-1 {
 			first, last = low, high
 		}
-		f.room = &room{first, last - int64(span) + 1}
+		f.room = &room{first: first, last: last - int64(span) + 1, span: span}
 		r.Why = fmt.Sprintf("%d in a row, where no others are", p.rows)
 	case ofTexts:
 		width := codeWidth(n)
@@ -81,7 +78,7 @@ func (p *planner) distinct(f *field) error {
 		} else if f.minLen > width {
 			r.Form.Pattern = strings.Repeat("0", f.minLen-width) + "{n}"
 		}
-		f.room = &room{0, int64(codes(width) - n)}
+		f.room = &room{first: 0, last: int64(codes(width) - n), span: n}
 		r.Why = "pattern " + r.Form.Pattern + ", {n} a number of its own"
 	default:
 		r.Form = f.other(p)
@@ -89,14 +86,14 @@ func (p *planner) distinct(f *field) error {
 			return f.tooFew(p, 0)
 		}
 		high := f.capacity()
-		f.room = &room{0, int64(high - n)}
+		f.room = &room{first: 0, last: int64(high - n), span: n}
 		r.Why = "different ones"
 	}
 	if f.room != nil {
 		if f.room.last < f.room.first {
 			return f.tooFew(p, f.capacity())
 		}
-		r.Form.Min = f.room.first + int64(dataset.Below(streamOf(p.seed, "key "+f.Name), uint64(f.room.last-f.room.first)+1))
+		r.Form.Min = f.room.first // until its place is drawn
 	}
 	return nil
 }
@@ -107,7 +104,7 @@ func (f *field) tooFew(p *planner, have uint64) error {
 	if f.key != nil {
 		what += ", which refers to " + f.key.name() + ","
 	}
-	return dataset.Refuse("%s: %d rows are more than the key can hold: %s has %d different values (%s); --value %s=SPEC says others", p.table.Display(), p.rows, what, have, f.Type, f.Name)
+	return dataset.Refuse("%s: %d rows are more than the key can hold: %s has %d different values (%s)", p.table.Display(), p.rows, what, have, f.Type)
 }
 
 // uniqueName returns a pattern for a text with a code, by the name of its column.
@@ -175,13 +172,10 @@ func (p *planner) key(x server.TableIndex, fields []*field) error {
 		if f.alone || f.null || f.key != nil && f.key.none {
 			return nil // NULLs are different from each other
 		}
-		if f.asked != nil && f.asked.unique() {
-			return nil
-		}
 	}
 	var free []*field
 	for _, f := range fields {
-		if f.rule == nil && (f.key == nil || !f.key.picked) && f.asked == nil {
+		if f.rule == nil && (f.key == nil || !f.key.picked) {
 			free = append(free, f)
 		}
 	}
@@ -206,7 +200,7 @@ func (p *planner) key(x server.TableIndex, fields []*field) error {
 		}
 	}
 	if len(free) == 0 {
-		return dataset.Refuse("%s: unique key %s: its columns are made by other rules, or --value, and may repeat; --value says otherwise for one of them", p.table.Display(), x.Name)
+		return dataset.Refuse("%s: unique key %s: its columns are made by the rules of other keys, and may repeat", p.table.Display(), x.Name)
 	}
 	// 2. Digits of the row's number.
 	return p.digits(x, free)
@@ -249,6 +243,13 @@ func (p *planner) digits(x server.TableIndex, fields []*field) error {
 	if total < n {
 		return dataset.Refuse("%s: %d rows are more than the key can hold: %s (%s) has %d different values", p.table.Display(), p.rows, x.Name, strings.Join(x.Columns, ", "), total)
 	}
+	placed := false
+	place := func(f *field, first, last int64, span uint64) {
+		if !placed {
+			f.room = &room{first: first, last: last, span: span, near: true}
+			placed = true
+		}
+	}
 	// The first column changes most slowly: rows of neighbouring keys are neighbours.
 	div := uint64(1)
 	for i := len(list) - 1; i >= 0; i-- {
@@ -282,14 +283,14 @@ func (p *planner) digits(x server.TableIndex, fields []*field) error {
 				if d.f.minLen > w {
 					r.Form.Pattern = strings.Repeat("0", d.f.minLen-w) + "{n}"
 				}
-				d.f.room = &room{0, int64(codes(w) - pk.Mod)}
+				place(d.f, 0, int64(codes(w)-pk.Mod), pk.Mod)
 			} else if r.Form = d.f.unit(); r.Form.Kind != "" {
 				low, high, given, _ := d.f.bounds()
 				if !given {
 					low = max(low, d.f.lowest())
 				}
 				r.Form.Min = low
-				d.f.room = &room{low, max(high-int64(pk.Mod)+1, low)}
+				place(d.f, low, max(high-int64(pk.Mod)+1, low), pk.Mod)
 			} else if r.Form = d.f.other(p); r.Form.Kind == "" {
 				return d.f.tooFew(p, 0)
 			}
@@ -299,4 +300,3 @@ func (p *planner) digits(x server.TableIndex, fields []*field) error {
 	}
 	return nil
 }
-

@@ -22,17 +22,23 @@ type field struct {
 	scale     int
 	labels    []string
 	limits
-	asked *value   // what --value says; nil: nothing
-	key   *parents // the foreign key that it belongs to, or nil
-	rule  *rule    // nil until it is made
+	key  *parents // the foreign key that it belongs to, or nil
+	rule *rule    // nil until it is made
+	left bool     // the column is not written
 	// alone says that no two rows have the same value.
 	alone bool
 	// room are the places for the first of the drawn values of a key; nil: nothing is drawn.
 	room *room
 }
 
-// A room is where a range of keys may begin.
-type room struct{ first, last int64 }
+// A room is where a range of keys may begin. span is the number of the keys; zero: they are not
+// looked for.
+type room struct {
+	first, last int64
+	span        uint64
+	// near says that the range begins at first where nothing is in the way.
+	near bool
+}
 
 var typeParts = regexp.MustCompile(`^("[^"]*"|[^("\[]*(?:"[^"]*")?)(?:\((-?\d+)(?:,\s*(-?\d+))?\))?([^\[]*)((?:\[\])*)$`)
 
@@ -331,7 +337,7 @@ func (f *field) capacity() uint64 {
 			return 1 << 40
 		case slices.Contains([]string{"uuid", "bytea", "macaddr8"}, f.base):
 			return 1 << 62
-		case slices.Contains([]string{"json", "jsonb", "hstore", "ltree"}, f.base):
+		case slices.Contains([]string{"json", "jsonb", "ltree"}, f.base):
 			return 1 << 52
 		case strings.HasSuffix(f.base, "range"):
 			return 1 << 30

@@ -115,6 +115,20 @@ func rowText(of *column) appender {
 
 // compile returns the appender of a form.
 func (f *form) compile() (appender, error) {
+	value, err := f.value()
+	switch f.Kind {
+	case asNumber, asDate, asTimestamp, asInterval, asUUID, asParent, asList:
+		return value, err // they begin at Min themselves
+	}
+	if f.Min == 0 || err != nil {
+		return value, err
+	}
+	first := uint64(f.Min)
+	return func(buf []byte, i, random uint64) []byte { return value(buf, first+i, random) }, nil
+}
+
+// value returns the appender of a form, which most forms begin at index 0.
+func (f *form) value() (appender, error) {
 	step := f.Step
 	if step == 0 {
 		step = 1

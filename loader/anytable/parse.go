@@ -15,7 +15,7 @@ type node struct {
 }
 
 // tokens are those of SQL conditions, as the servers print them.
-var tokens = regexp.MustCompile(`\s*(?:([eEbB]?'(?:[^']|'')*')|("(?:[^"]|"")*")|([0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)|([A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)|(:::?|<=|>=|<>|!=|!~~\*?|!~\*?|~~\*?|~\*?|\|\||&&|->>?|@>|<@|.))`)
+var tokens = regexp.MustCompile(`\s*(?:([eE]'(?:[^'\\]|\\.|'')*'|[bB]?'(?:[^']|'')*')|("(?:[^"]|"")*")|([0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)|([A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)|(:::?|<=|>=|<>|!=|!~~\*?|!~\*?|~~\*?|~\*?|\|\||&&|->>?|@>|<@|.))`)
 
 type token struct {
 	kind byte // s string, q quoted name, n number, w word, o operator, 0 end
@@ -309,10 +309,21 @@ func (p *conditionParser) primary() *node {
 func unquote(s string) string {
 	escaped := s[0] == 'e' || s[0] == 'E'
 	s = strings.ReplaceAll(s[strings.IndexByte(s, '\'')+1:len(s)-1], "''", "'")
-	if escaped {
-		s = strings.ReplaceAll(s, `\\`, `\`)
+	if !escaped {
+		return s
 	}
-	return s
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+			if at := strings.IndexByte("ntr", s[i]); at >= 0 {
+				b.WriteByte("\n\t\r"[at])
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 func (p *conditionParser) named(word string) *node {

@@ -16,6 +16,8 @@ type generator struct {
 	Rules []rule `json:"rules"`
 	// Parents hold the rows to which the rules' foreign keys point.
 	Parents []parent `json:"parents,omitempty"`
+	// Lists tells the lists of words of one version of loader from those of another.
+	Lists string `json:"lists"`
 }
 
 // A rule says how the values of one column are made: Pick chooses an index for a row, and Form

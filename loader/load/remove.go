@@ -34,7 +34,7 @@ func (l *Load) Removable(ctx context.Context) error {
 	case conflict != "":
 		return refuse(fmt.Sprintf("with --on-conflict %s rows of others are among them", conflict))
 	case how.Keyless:
-		return refuse("the files do not hold the whole primary key")
+		return refuse("the input does not hold the whole primary key")
 	case len(how.Computed) > 0:
 		return refuse("what --set computed cannot be compared")
 	}

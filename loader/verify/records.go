@@ -407,7 +407,7 @@ func (v *recordVerifier) count(ctx context.Context) error {
 		}
 	}
 	v.total.Unknown = append(v.total.Unknown,
-		"the files do not hold the whole primary key: which rows are there, and what they hold, cannot be told, only how many")
+		"the input does not hold the whole primary key: which rows are there, and what they hold, cannot be told, only how many")
 	if more := v.total.There - v.total.Rows; more > 0 && !v.total.Alone {
 		v.total.Unknown = append(v.total.Unknown, fmt.Sprintf("%d more rows are there: the table had rows, or other loads wrote it, so that rows of others cannot be told from rows that are there twice", more))
 	}

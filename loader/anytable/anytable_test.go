@@ -1,0 +1,194 @@
+package anytable_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"bulkload/loader"
+	"bulkload/loader/anytable"
+	"bulkload/loader/failure"
+	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
+)
+
+func TestMain(m *testing.M) { loadertest.Main(m) }
+
+// common are columns that both servers have.
+const common = `small SMALLINT NOT NULL, int INT CHECK (int BETWEEN -5 AND 5), big INT8 CHECK (big > 10), quantity INT NOT NULL,
+	price NUMERIC(8,2) NOT NULL CHECK (price >= 0.01), ratio REAL, score FLOAT8, active BOOLEAN NOT NULL, code CHAR(4), short VARCHAR(3), name TEXT NOT NULL,
+	long VARCHAR(200) CHECK (char_length(long) >= 12), status TEXT CHECK (status IN ('new', 'paid', 'it''s gone')), mood mood,
+	born DATE CHECK (born < '2000-01-01'), at TIME, made TIMESTAMP, created_at TIMESTAMPTZ NOT NULL, ended_at TIMESTAMPTZ, pause INTERVAL, ref UUID, raw BYTEA, data JSONB,
+	ip INET, bits BIT(7), more_bits VARBIT(9), numbers INT[], words VARCHAR(5)[], email VARCHAR(80) UNIQUE, a INT NOT NULL, b CHAR(3) NOT NULL, c BOOLEAN NOT NULL,
+	CHECK (ended_at >= created_at), UNIQUE (a, b, c)`
+
+// others are columns that PostgreSQL alone has.
+const others = `, made_up INT GENERATED ALWAYS AS (small + 1) STORED, always INT8 GENERATED ALWAYS AS IDENTITY UNIQUE, net CIDR, mac MACADDR, mac8 MACADDR8, money MONEY, during TSRANGE, ages INT4RANGE,
+	place POINT, box BOX, circle CIRCLE, search TSVECTOR, doc XML, level level NOT NULL, moods mood[], EXCLUDE USING gist (during WITH &&)`
+
+// checksum returns the number of a table's rows, and a hash of all values, whatever their order.
+func checksum(t *testing.T, url, table string) string {
+	t.Helper()
+	columns := loadertest.Value[string](t, url, `SELECT string_agg('COALESCE(' || quote_ident(attname) || '::TEXT, ''~'')', ', ' ORDER BY attname) FROM pg_catalog.pg_attribute
+		WHERE attrelid = $1::TEXT::REGCLASS AND attnum > 0 AND NOT attisdropped`, table)
+	return loadertest.Value[string](t, url, fmt.Sprintf("SELECT count(*) || ' ' || md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5(concat_ws('|', %s)) AS h FROM %s) AS x", columns, table))
+}
+
+// fill returns a new load.
+func fill(t *testing.T, url, table string, n int64, s load.Settings) *load.Load {
+	t.Helper()
+	l, err := load.New(context.Background(), loadertest.Open(t, url), request(table, n, s))
+	if err != nil {
+		t.Fatalf("%s: %v", table, err)
+	}
+	t.Cleanup(l.Close)
+	return l
+}
+
+func request(table string, n int64, s load.Settings) load.Request {
+	return load.Request{Dataset: anytable.New(anytable.Request{Rows: n, Seed: 7, Nulls: 0.2}), Table: table, Settings: s}
+}
+
+// run runs a load to its end.
+func run(t *testing.T, l *load.Load) {
+	t.Helper()
+	if _, err := l.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFillsAnyTable fills a table of all ordinary types, keys and constraints: whatever the
+// chunks, the workers, a stop, and several runs at once, the rows are the same. A second load of
+// the same seed takes other keys.
+func TestFillsAnyTable(t *testing.T) {
+	ctx := context.Background()
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url, columns := s.NewDatabase(t), common
+		loadertest.Exec(t, url, "CREATE TYPE mood AS ENUM ('sad', 'ok', 'very happy')")
+		if !s.Cockroach {
+			loadertest.Exec(t, url, "CREATE DOMAIN level AS INT NOT NULL CHECK (VALUE IN (10, 20, 30))")
+			columns += others
+		}
+		loadertest.Exec(t, url,
+			"CREATE TABLE plain (id INT8 PRIMARY KEY, "+columns+")",
+			"CREATE TABLE stopped (id INT8 PRIMARY KEY, "+columns+")",
+			"CREATE TABLE parts (plain INT8 NOT NULL REFERENCES plain, kind UUID NOT NULL, note TEXT, PRIMARY KEY (plain, kind))",
+			"CREATE TABLE bare (s TEXT, n INT)")
+		const n = 1000
+		first := fill(t, url, "plain", n, load.Settings{Chunk: n, Workers: 1})
+		run(t, first)
+		want := checksum(t, url, "plain")
+		if !strings.HasPrefix(want, fmt.Sprint(n, " ")) {
+			t.Fatalf("the checksum is %s, want %d rows", want, n)
+		}
+
+		stop := make(chan struct{})
+		var once sync.Once
+		begun := fill(t, url, "stopped", n, load.Settings{Chunk: 77, Workers: 2, Stop: stop, Observe: func(loader.Event) { once.Do(func() { close(stop) }) }})
+		if _, err := begun.Run(ctx); !errors.Is(err, loader.ErrStopped) {
+			t.Fatalf("the load was not stopped: %v", err)
+		}
+		var runs sync.WaitGroup
+		for i := range 2 {
+			again, err := load.Resume(ctx, loadertest.Open(t, url), begun.ID, load.Settings{Chunk: 100 + 150*int64(i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(again.Close)
+			runs.Go(func() {
+				if _, err := again.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		runs.Wait()
+		if got := checksum(t, url, "stopped"); got != want {
+			t.Errorf("with other chunks, after a stop and by two runs the table is %s, want %s", got, want)
+		}
+
+		// Keys of its own beside those that are there, also in the other unique keys.
+		run(t, fill(t, url, "plain", n, load.Settings{}))
+		if got := loadertest.Value[int64](t, url, "SELECT count(DISTINCT email) FROM plain"); got != 2*n {
+			t.Errorf("two loads give %d different values of a unique column, want %d", got, 2*n)
+		}
+		run(t, fill(t, url, "parts", n, load.Settings{}))
+		run(t, fill(t, url, "bare", n, load.Settings{}))
+		if got := loadertest.Value[int64](t, url, "SELECT count(*) FROM parts p JOIN plain ON plain.id = p.plain"); got != n {
+			t.Errorf("%d rows of a child have a parent, want %d", got, n)
+		}
+		nulls := loadertest.Value[int64](t, url, "SELECT count(*) FROM plain WHERE score IS NULL")
+		if share := float64(nulls) / (2 * n); share < 0.1 || share > 0.3 {
+			t.Errorf("%d of %d values are NULL, want about a fifth", nulls, 2*n)
+		}
+		for _, id := range []string{first.ID, begun.ID} {
+			l, err := load.Resume(ctx, loadertest.Open(t, url), id, load.Settings{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(l.Close)
+			if got, err := l.Verify(ctx, nil); err != nil || !got.OK() || got.Same != n {
+				t.Errorf("verified %+v, %v; want %d rows", got, err, n)
+			}
+		}
+	})
+}
+
+// TestRefusesBeforeTheFirstRow holds for tables that cannot be filled as asked: one line says
+// why, and nothing is written.
+func TestRefusesBeforeTheFirstRow(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url,
+			"CREATE TABLE empty (id INT PRIMARY KEY)",
+			"CREATE TABLE child (id INT PRIMARY KEY, parent INT NOT NULL REFERENCES empty)",
+			"CREATE TABLE narrow (flag BOOLEAN PRIMARY KEY)",
+			"CREATE TABLE pairs (a BOOLEAN, b BOOLEAN, PRIMARY KEY (a, b))",
+			"CREATE TABLE never (id INT PRIMARY KEY, x INT CHECK (x > 5), CHECK (x < 3))",
+			"CREATE TABLE odd (id INT PRIMARY KEY, x INT NOT NULL CONSTRAINT odd_rule CHECK (x % 700001 = 3))",
+			"CREATE TABLE nodes (id INT PRIMARY KEY, above INT NOT NULL REFERENCES nodes)",
+			"CREATE TABLE full_up (b CHAR(1) PRIMARY KEY)", "INSERT INTO full_up VALUES ('0'), ('a'), ('m'), ('z')")
+		cases := []struct {
+			table, want string
+			n           int64
+			kind        failure.Kind
+			set         load.Settings
+		}{
+			{"nosuch", "no such table: nosuch; loader rows fills a table that is there", 9, failure.Target, load.Settings{}},
+			{"child", "points to public.empty, which has no rows; load public.empty first", 9, failure.Target, load.Settings{}},
+			{"narrow", "9 rows are more than the key can hold: column flag has 2 different values", 9, failure.Target, load.Settings{}},
+			{"pairs", "9 rows are more than the key can hold", 9, failure.Target, load.Settings{}},
+			{"never", "no value of column x can meet its CHECK constraints", 9, failure.Target, load.Settings{}},
+			{"odd", "table public.odd takes no rows that loader makes: ", 9, failure.Target, load.Settings{}},
+			{"nodes", "points to the table itself and allows no NULL", 9, failure.Target, load.Settings{}},
+			{"full_up", "has rows in the way", 30, failure.Target, load.Settings{}},
+			{"empty", "--commit statement cannot be used with rows for any table", 9, failure.Usage, load.Settings{CommitMode: "statement"}},
+		}
+		if s.Cockroach {
+			cases = append(cases, []struct {
+				table, want string
+				n           int64
+				kind        failure.Kind
+				set         load.Settings
+			}{
+				{"empty", "--via import: rows for any table go in chunks", 9, failure.Usage, load.Settings{Method: load.Import}},
+				{"empty", "--via copy cannot be used with rows for any table on CockroachDB", 9, failure.Usage, load.Settings{Method: "copy"}},
+			}...)
+		}
+		for _, c := range cases {
+			_, err := load.New(context.Background(), loadertest.Open(t, url), request(c.table, c.n, c.set))
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: the error is %v, want one line with %q", c.table, err, c.want)
+			} else if got := failure.Of(err); got != c.kind {
+				t.Errorf("%s: the error %v is of kind %v, want %v", c.table, err, got, c.kind)
+			}
+		}
+		for _, table := range []string{"empty", "child", "narrow", "odd", "loader.loads"} {
+			if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM "+table); n != 0 {
+				t.Errorf("%s has %d rows, want none", table, n)
+			}
+		}
+	})
+}

@@ -1,0 +1,153 @@
+package anytable
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/dataset"
+	"bulkload/loader/server"
+)
+
+// parents is a foreign key of the table, with the rows to which it may point.
+type parents struct {
+	foreignKey
+	index  int   // of planner.parents
+	count  int64 // keys to point to
+	picked bool  // its rules are made
+	none   bool  // its columns are NULL
+	self   bool  // it points to the table itself
+	fields []*field
+}
+
+// rows returns the number of keys to which the foreign key may point.
+func (r *parents) rows() int64 { return r.count }
+
+func (r *parents) name() string { return server.Display(r.table) }
+
+// Sizes of the sample of a parent's keys. The sample is a part of the load's record. A key that
+// each row must have for itself needs as many as there are rows.
+const (
+	sampleKeys    = 1000
+	maxSampleKeys = 100_000
+)
+
+// readParents reads a sample of the keys to which each foreign key may point.
+func (p *planner) readParents(ctx context.Context, db server.Querier) error {
+	for _, k := range p.catalogue.keys {
+		r := &parents{foreignKey: k, self: k.oid == int64(p.table.OID)}
+		nullable := false
+		for _, c := range k.columns {
+			f := p.field(c)
+			if f == nil {
+				return dataset.Refuse("table %s: foreign key %s has column %s, which the server makes", p.table.Display(), k.name, c)
+			}
+			if f.key != nil {
+				return dataset.Refuse("table %s: column %s belongs to two foreign keys, %s and %s; loader fills no such table", p.table.Display(), c, f.key.foreignKey.name, k.name)
+			}
+			nullable = nullable || !f.NotNull
+			r.fields = append(r.fields, f)
+		}
+		if r.self {
+			if !nullable {
+				return dataset.Refuse("table %s: foreign key %s points to the table itself and allows no NULL; loader fills no such table", p.table.Display(), k.name)
+			}
+			r.none, r.picked = true, true
+			for _, f := range r.fields {
+				f.left = !f.NotNull
+				if !f.NotNull {
+					f.key = r
+				}
+			}
+			p.notes = append(p.notes, fmt.Sprintf("foreign key %s points to the table itself: its columns are NULL", k.name))
+			continue
+		}
+		want := int64(sampleKeys)
+		if p.inUnique(r.fields) {
+			want = min(max(want, p.rows), maxSampleKeys)
+		}
+		sample, err := readSample(ctx, db, k, want)
+		if err != nil {
+			return fmt.Errorf("read keys of %s: %w", r.name(), err)
+		}
+		r.count = int64(len(sample[0]))
+		if r.count == 0 {
+			if !nullable {
+				return dataset.Refuse("table %s: foreign key %s points to %s, which has no rows; load %s first", p.table.Display(), k.name, r.name(), r.name())
+			}
+			r.none, r.picked = true, true
+			p.notes = append(p.notes, fmt.Sprintf("%s has no rows: the columns of foreign key %s are NULL", r.name(), k.name))
+		} else {
+			r.index = len(p.parents)
+			p.parents = append(p.parents, parent{Table: r.name(), Columns: k.references, Sample: sample})
+			p.refs = append(p.refs, r)
+		}
+		for _, f := range r.fields {
+			if r.none && f.NotNull {
+				continue // another column of the key is NULL
+			}
+			f.key, f.left = r, r.none
+		}
+	}
+	return nil
+}
+
+// inUnique reports whether a column of the foreign key is a part of a unique key.
+func (p *planner) inUnique(fields []*field) bool {
+	return slices.ContainsFunc(p.unique(), func(x server.TableIndex) bool {
+		return slices.ContainsFunc(fields, func(f *field) bool { return slices.Contains(x.Columns, f.Name) })
+	})
+}
+
+// readSample reads up to n keys of a parent, column by column.
+func readSample(ctx context.Context, db server.Querier, k foreignKey, n int64) ([][]string, error) {
+	var texts, whole []string
+	for _, c := range k.references {
+		name := pgx.Identifier{c}.Sanitize()
+		texts, whole = append(texts, name+"::TEXT"), append(whole, name+" IS NOT NULL")
+	}
+	found, err := db.Query(ctx, fmt.Sprintf("SELECT %s FROM %s WHERE %s LIMIT %d", strings.Join(texts, ", "), k.table.Sanitize(), strings.Join(whole, " AND "), n))
+	if err != nil {
+		return nil, err
+	}
+	sample := make([][]string, len(k.references))
+	values, targets := make([]string, len(sample)), make([]any, len(sample))
+	for i := range values {
+		targets[i] = &values[i]
+	}
+	_, err = pgx.ForEachRow(found, targets, func() error {
+		for i, v := range values {
+			sample[i] = append(sample[i], v)
+		}
+		return nil
+	})
+	return sample, err
+}
+
+// pickParent makes the rules of a foreign key's columns: all of them pick the same parent.
+func (p *planner) pickParent(r *parents, pk pick, why string) {
+	r.picked = true
+	nulls := 0.0
+	if !slices.ContainsFunc(r.fields, func(f *field) bool { return f.NotNull }) && pk.Kind == uniformly {
+		nulls = p.nulls
+	}
+	for i, f := range r.fields {
+		f.rule = &rule{
+			Column: f.Name, Group: "key " + r.foreignKey.name, Nulls: nulls, Pick: pk,
+			Form: form{Kind: asParent, Parent: r.index, Column: r.references[i]}, Why: why,
+		}
+	}
+}
+
+// references makes the rules of foreign keys that belong to no unique key.
+func (p *planner) references() error {
+	for _, r := range p.refs {
+		if !r.picked {
+			p.pickParent(r, pick{Kind: uniformly, N: uint64(r.count)}, fmt.Sprintf("any of %d keys of %s", r.count, r.name()))
+		}
+	}
+	return nil
+}
