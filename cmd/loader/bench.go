@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"bulkload/loader/anytable"
 	"bulkload/loader/atomicfile"
 	"bulkload/loader/bench"
 	"bulkload/loader/commit"
@@ -34,6 +35,16 @@ func (p *program) benchCommand() *cli.Command {
 			Action: func(c *cli.Context) error { return p.bench(c, benched(g)) },
 		})
 	}
+	commands = append(commands, &cli.Command{
+		Name: anytable.Facts.Kind, Usage: "measure loads of generated rows that fit a table of yours", Flags: append(p.benchFlags(""), nullsFlag()),
+		Action: func(c *cli.Context) error {
+			g, err := rowsGenerator(c)
+			if err != nil {
+				return err
+			}
+			return p.bench(c, benched(g))
+		},
+	})
 	files := csvFlags()
 	// Flags of a single load, and flags that take a list here.
 	files = slices.DeleteFunc(files, func(f cli.Flag) bool {

@@ -23,6 +23,16 @@ func (p *program) planCommand() *cli.Command {
 		load.Action = func(c *cli.Context) error { return p.plan(c, g) }
 		list = append(list, load)
 	}
+	rows := p.rowsCommand()
+	rows.Usage, rows.Description = "plan: "+rows.Usage+"; shows the rule of each column, and ten rows", ""
+	rows.Action = func(c *cli.Context) error {
+		req, err := p.rowsRequest(c)
+		if err != nil {
+			return err
+		}
+		return p.preview(c, req)
+	}
+	list = append(list, rows)
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "show what a load would do and why; writes nothing",
@@ -31,7 +41,7 @@ Example:
    loader plan points --n 1000000 --url 'postgres://root@localhost:26257/pointstore?sslmode=disable'`,
 		Subcommands: append(list, files),
 		Action: func(c *cli.Context) error {
-			return &usageError{"plan takes a load command: plan points, plan accounts or plan csv"}
+			return &usageError{"plan takes a load command: plan points, plan accounts, plan rows or plan csv"}
 		},
 	}
 }
@@ -81,6 +91,9 @@ func (p *program) printPreview(v *load.Preview) {
 	fmt.Fprintf(out, "%s into %s, database %s, %s; nothing is written\n", what, v.Table, v.Database, v.Server)
 	if v.Files != nil {
 		printFilesPreview(out, v.Files)
+	}
+	if v.Rules != nil {
+		printRules(out, v.Rules)
 	}
 	switch {
 	case v.Create != "":
@@ -189,6 +202,33 @@ func printFilesPreview(out io.Writer, f *dataset.Reading) {
 	}
 	w.Flush()
 	fmt.Fprintln(out)
+}
+
+// printRules prints how the values of columns are made, and then the first rows.
+func printRules(out io.Writer, rules []dataset.ColumnRule) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nCOLUMN\tTYPE\tNULL\tRULE")
+	for _, r := range rules {
+		fmt.Fprintf(w, "%s\t%s\t%g %%\t%s\n", r.Column, r.Type, 100*r.Nulls, r.Rule)
+	}
+	fmt.Fprintln(w)
+	w.Flush()
+	for _, r := range rules {
+		fmt.Fprintf(w, "%s\t", r.Column)
+	}
+	fmt.Fprintln(w)
+	for i := range rules[0].Sample {
+		for _, r := range rules {
+			text := "NULL"
+			if r.Sample[i] != nil {
+				text = short(*r.Sample[i])
+			}
+			fmt.Fprintf(w, "%s\t", text)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintln(w)
+	w.Flush()
 }
 
 // short quotes a value for a table. It cuts a long value.

@@ -10,6 +10,7 @@ import (
 
 	"bulkload/loader/anytable"
 	"bulkload/loader/dataset"
+	"bulkload/loader/load"
 )
 
 // rowsCommand loads generated rows into any table.
@@ -21,8 +22,9 @@ func (p *program) rowsCommand() *cli.Command {
 			&cli.StringFlag{Name: "table", Usage: "table to fill; it must exist"},
 			&cli.StringFlag{Name: "n", Value: "1000", Usage: "rows to load"},
 			&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn and printed)"},
-			&cli.StringFlag{Name: "nulls", Value: "5%", Usage: "share of NULLs in columns that allow them and belong to no unique key"},
+			nullsFlag(),
 			&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
+			&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed or verified"},
 		}, withoutHandoff(p.runFlags())...), p.commonFlags()...),
 		Description: `Examples:
    loader rows --table orders --n 1000000
@@ -40,23 +42,40 @@ func withoutHandoff(flags []cli.Flag) []cli.Flag {
 
 // loadRows runs the command rows.
 func (p *program) loadRows(c *cli.Context) error {
-	nulls, err := readNulls(c.String("nulls"))
+	req, err := p.rowsRequest(c)
 	if err != nil {
 		return err
 	}
-	req, _, err := p.request(c, generator{
+	return p.start(c, req)
+}
+
+// rowsGenerator reads the flags by which rows are made.
+func rowsGenerator(c *cli.Context) (generator, error) {
+	nulls, err := readNulls(c.String("nulls"))
+	if err == nil && c.String("table") == "" {
+		err = &usageError{"rows takes --table, the table to fill"}
+	}
+	return generator{
 		Facts: anytable.Facts, maxRows: maxRows,
 		new: func(n int64, seed uint64) dataset.Dataset {
 			return anytable.New(anytable.Request{Rows: n, Seed: seed, Nulls: nulls})
 		},
-	})
+	}, err
+}
+
+// rowsRequest reads the flags of a load of rows for any table.
+func (p *program) rowsRequest(c *cli.Context) (load.Request, error) {
+	g, err := rowsGenerator(c)
 	if err != nil {
-		return err
+		return load.Request{}, err
 	}
-	if req.Table == "" {
-		return &usageError{"rows takes --table, the table to fill"}
-	}
-	return p.start(c, req)
+	req, _, err := p.request(c, g)
+	return req, err
+}
+
+// nullsFlag is a flag of every command that makes rows for any table.
+func nullsFlag() cli.Flag {
+	return &cli.StringFlag{Name: "nulls", Value: "5%", Usage: "share of NULLs in columns that allow them and belong to no unique key"}
 }
 
 // readNulls reads --nulls.

@@ -52,6 +52,7 @@ type Dataset struct {
 var (
 	_ dataset.Dataset = (*Dataset)(nil)
 	_ dataset.Checker = (*Dataset)(nil)
+	_ dataset.Ruler   = (*Dataset)(nil)
 )
 
 // Facts are those of rows for any table.
@@ -96,7 +97,6 @@ func (d *Dataset) Title() string { return fmt.Sprintf("%d rows, seed %d", d.Rows
 // Reasons why a load of rows does not take a setting.
 const (
 	noStatement = "--commit statement cannot be used with rows for any table: the ledger decides an uncertain outcome, which needs --commit transaction"
-	noRecord    = "--no-registry cannot be used with rows for any table: the registry keeps the rules by which the rows are made again"
 	noImport    = "rows for any table go in chunks"
 	noOut       = "rows for any table are not written to files"
 )
@@ -105,9 +105,6 @@ const (
 func (d *Dataset) Check(asked dataset.Asked) (list []string) {
 	if asked.Mode == commit.Statement {
 		list = append(list, noStatement)
-	}
-	if asked.NoRegistry {
-		list = append(list, noRecord)
 	}
 	if asked.Import {
 		list = append(list, "--via import: "+noImport)
@@ -262,6 +259,28 @@ func (d *Dataset) Advice() string { return "" }
 
 // Reading implements dataset.Dataset: no file is read.
 func (d *Dataset) Reading() *dataset.Reading { return nil }
+
+// Rules implements dataset.Ruler. The places of keys are drawn when a load begins.
+func (d *Dataset) Rules(n int64) ([]dataset.ColumnRule, error) {
+	c, err := d.src.first(min(n, d.Rows))
+	if err != nil {
+		return nil, err
+	}
+	var list []dataset.ColumnRule
+	for i, r := range d.gen.Rules {
+		x := dataset.ColumnRule{Column: r.Column, Type: d.table.Column(r.Column).Type, Rule: r.Why, Nulls: r.Nulls}
+		for row := range c.Len() {
+			var value *string
+			if text, ok := c.Col(i).Text(row); ok {
+				s := string(text)
+				value = &s
+			}
+			x.Sample = append(x.Sample, value)
+		}
+		list = append(list, x)
+	}
+	return list, nil
+}
 
 // Ordered implements dataset.Dataset.
 func (d *Dataset) Ordered() string { return "" }

@@ -337,3 +337,20 @@ type Tolerant interface {
 	// does.
 	MoreErrors() string
 }
+
+// A Ruler is a Dataset that makes values by rules.
+type Ruler interface {
+	// Rules returns the rule of each column that is written, with the values of the first n
+	// rows.
+	Rules(n int64) ([]ColumnRule, error)
+}
+
+// A ColumnRule says how the values of a column are made.
+type ColumnRule struct {
+	Column string  `json:"column"`
+	Type   string  `json:"type"`
+	Rule   string  `json:"rule"`
+	Nulls  float64 `json:"nulls"` // share of NULLs
+	// Sample are the values of the first rows; nil is NULL.
+	Sample []*string `json:"sample"`
+}

@@ -45,7 +45,12 @@ type Preview struct {
 	Notes []string `json:"notes"`
 	// Files describes how files are read; nil for generated rows.
 	Files *dataset.Reading `json:"files,omitempty"`
+	// Rules are the rules of the columns; nil where the rows follow none that differ.
+	Rules []dataset.ColumnRule `json:"rules,omitempty"`
 }
+
+// sampleRows is the number of rows that a preview shows.
+const sampleRows = 10
 
 // An IndexPreview shows the size of one row's entries in an index, and the plan without that
 // index.
@@ -85,10 +90,15 @@ func NewPreview(ctx context.Context, srv *server.Server, req Request, missing st
 		o.missing = missing
 		return o
 	}
-	err = takeSteps(ctx, begin, func(o *opening) error {
+	err = takeSteps(ctx, begin, func(o *opening) (err error) {
 		p = o.asPreview()
-		o.close()
-		return nil
+		if r, ok := o.dataset.(dataset.Ruler); ok {
+			p.Rules, err = r.Rules(sampleRows)
+		}
+		if err == nil {
+			o.close()
+		}
+		return err
 	})
 	return p, err
 }
