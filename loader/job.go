@@ -40,6 +40,9 @@ type Job struct {
 	// faster, at one end. Without it each worker has a range of its own, which avoids a hot
 	// range on CockroachDB.
 	InOrder bool
+	// Ordered says that no chunk may be committed before an earlier one: the run ends at the
+	// first place of the input that does not answer.
+	Ordered bool
 	// RowsPerSecond bounds the rate of all workers of this run together; zero means no bound.
 	RowsPerSecond float64
 	// StallTimeout bounds the time without any activity, after which the run ends with

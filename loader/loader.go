@@ -132,6 +132,9 @@ var (
 	// ErrStalled: there was no activity for longer than Job.StallTimeout. That is a bug in the
 	// loader. The load can be resumed.
 	ErrStalled = failure.New(failure.GaveUp, "stalled")
+	// ErrHung, from a Source or its Spans: the input does not answer at this place. The run goes
+	// on with the others, and ends with this error. Spans pass the place after the error.
+	ErrHung = failure.New(failure.GaveUp, "the input does not answer")
 	// ErrLost: another run has taken over a lease of this one, or the load was deleted from
 	// the registry.
 	ErrLost = failure.New(failure.Refused, "the load was taken over")

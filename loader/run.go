@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type run struct {
 	tuner   tuner
 	working []bool // by worker: it is running
 	failure error
+	hung    []error           // places of the input that do not answer
 	times   latency.Histogram // latencies of chunks
 	total   Result
 	lost    int64 // positions lost by the server, counted at each loss
@@ -97,6 +99,9 @@ func (r *run) round(ctx context.Context) error {
 	r.dispatch.releases.Wait()
 	if err == nil {
 		err = r.failure
+	}
+	if err == nil {
+		err = errors.Join(r.hung...)
 	}
 	if ctx.Err() == nil {
 		// After the end of ctx nothing more is sent: the user wants out. The next run finds
@@ -174,11 +179,28 @@ func (r *run) work(ctx context.Context, worker int) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
+			if r.setAside(err) {
+				continue
+			}
 			r.fail(err)
 			return nil
 		}
 	}
 	return nil
+}
+
+// setAside records a place of the input that does not answer, and reports whether the run goes
+// on with the others. The lease stays held, so that the run does not claim the place again.
+func (r *run) setAside(err error) bool {
+	if !errors.Is(err, ErrHung) || r.Ordered {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.ContainsFunc(r.hung, func(x error) bool { return x.Error() == err.Error() }) {
+		r.hung = append(r.hung, err)
+	}
+	return true
 }
 
 // pause waits for d, but not beyond the end of the run.

@@ -199,7 +199,7 @@ type Import struct {
 	// Fit moves the end of a range of positions to where the rows can be cut; nil: anywhere.
 	Fit func(chunker.Range) (chunker.Range, error)
 	// Count counts the rows of a range; nil where Exact.
-	Count func(chunker.Range) (int64, error)
+	Count func(context.Context, chunker.Range) (int64, error)
 	// KeysOf returns the keys of a range of positions. No other row has them. Nil: they are
 	// not known.
 	KeysOf func(chunker.Range) chunker.Range

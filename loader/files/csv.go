@@ -61,6 +61,7 @@ type CSV struct {
 	stopped chan struct{}     // closed by Interrupt; see over
 	open    map[int]*openFile // plain files, by their index
 	uses    int64             // counts uses of plain files
+	hung    map[int]int       // by file: uses that were abandoned and have not ended
 	streams map[int]*stream
 	held    map[int64]heldSpan
 	lines   map[int][]mark
@@ -392,6 +393,9 @@ func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
 		span, err := c.Next(n)
 		if errors.Is(err, io.EOF) {
 			break
+		}
+		if errors.Is(err, loader.ErrHung) {
+			break // the whole rest, which needs no reading; the run passes what hangs
 		}
 		if err != nil {
 			return r, err

@@ -42,6 +42,9 @@ func (m *manySpans) Next(n int64) (chunker.Span, error) {
 			continue
 		}
 		(*m)[0] = func() loader.Spans { return spans }
+		if errors.Is(err, loader.ErrHung) {
+			*m = (*m)[1:] // the other files may answer
+		}
 		return span, err
 	}
 	return chunker.Span{}, io.EOF

@@ -13,6 +13,7 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
+	"bulkload/loader/failure"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 )
@@ -245,8 +246,11 @@ func (d *Dataset) Fit(ctx context.Context, o *dataset.Opening) error {
 	return d.open()
 }
 
-// beforeRows returns the error of a load that was stopped before its first row.
+// beforeRows returns the error of a load that ended before its first row, and has no record.
 func beforeRows(err error) error {
+	if errors.Is(err, loader.ErrHung) {
+		return failure.With(failure.Data, err)
+	}
 	if errors.Is(err, loader.ErrStopped) {
 		return fmt.Errorf("%w before the first row; nothing was loaded", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"bulkload/loader"
 	"bulkload/loader/failure"
 )
 
@@ -22,13 +23,22 @@ import (
 // time. A read that waits for a pipe or a network ends with the context of the call, also a read
 // of Open's reader.
 type Input struct {
-	// IdleTimeout is the maximum time without data from a server. Zero is DefaultIdleTimeout.
+	// IdleTimeout is the maximum time without data from a server or a disk. Zero is
+	// DefaultIdleTimeout.
 	IdleTimeout time.Duration
 	// MaxErrors and MaxRecordBytes, if set, replace the recorded values of a resumed load.
 	MaxErrors      *Tolerance
 	MaxRecordBytes int
 
 	stdin *ctxReader
+}
+
+// idleTimeout returns IdleTimeout or its default. in may be nil.
+func (in *Input) idleTimeout() time.Duration {
+	if in == nil || in.IdleTimeout <= 0 {
+		return DefaultIdleTimeout
+	}
+	return in.IdleTimeout
 }
 
 // HeadBytes is the size of the beginning of a file that shows its form. It mostly covers more
@@ -45,9 +55,6 @@ func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([
 		if _, err := encodingOf(charset); err != nil {
 			return nil, err
 		}
-	}
-	if err := sameFiles(names); err != nil {
-		return nil, err
 	}
 	files := make([]File, len(names))
 	at := int64(0)
@@ -81,6 +88,9 @@ func (in *Input) Inspect(ctx context.Context, names []string, charset string) ([
 		if at += f.Size; at < 0 || at > 1<<62 {
 			return nil, failure.Reading(name, errors.New("too many files for one load"))
 		}
+	}
+	if err := sameFiles(names); err != nil { // all of which have answered
+		return nil, err
 	}
 	return files, nil
 }
@@ -137,6 +147,21 @@ func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 		}
 		return head, nil
 	}
+	// A mount that is gone answers no call.
+	now := *f // an abandoned call still writes to it
+	head, err := answer(ctx, in.idleTimeout(), func() ([]byte, error) { return peekPlain(&now) }, func([]byte) {})
+	if errors.Is(err, loader.ErrHung) {
+		err = failure.Reading(f.Name, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	*f = now
+	return head, nil
+}
+
+// peekPlain implements peek for a plain file.
+func peekPlain(f *File) ([]byte, error) {
 	info, err := os.Stat(f.Name) // opening a pipe would wait for its writer
 	switch {
 	case err != nil:
@@ -175,11 +200,11 @@ func (in *Input) Open(ctx context.Context, f *File) (io.ReadCloser, error) {
 		}
 		stored = body
 	default:
-		file, err := os.Open(f.Name)
+		file, err := answer(ctx, in.idleTimeout(), func() (*os.File, error) { return os.Open(f.Name) }, func(late *os.File) { late.Close() })
 		if err != nil {
 			return nil, failure.Reading(f.Name, err)
 		}
-		stored = file
+		stored = &diskReader{file, newCtxReader(file), ctx, in.idleTimeout()}
 	}
 	r, err := decode(stored, f)
 	if err != nil {
@@ -191,11 +216,7 @@ func (in *Input) Open(ctx context.Context, f *File) (io.ReadCloser, error) {
 
 // get requests a file from a server. The first request stores the file's identity in f.
 func (in *Input) get(ctx context.Context, f *File) (io.ReadCloser, error) {
-	silence := in.IdleTimeout
-	if silence <= 0 {
-		silence = DefaultIdleTimeout
-	}
-	body, err := withIdleTimeout(ctx, silence, func(ctx context.Context) (io.ReadCloser, error) { return request(ctx, f) })
+	body, err := withIdleTimeout(ctx, in.idleTimeout(), func(ctx context.Context) (io.ReadCloser, error) { return request(ctx, f) })
 	if err != nil {
 		return nil, failure.Reading(f.Name, err)
 	}

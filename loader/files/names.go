@@ -64,7 +64,12 @@ func expand(arg string, lists bool) ([]string, error) {
 		}
 		return names, nil
 	}
-	if _, err := os.Stat(arg); err != nil && strings.ContainsAny(arg, "*?[") {
+	pattern := strings.ContainsAny(arg, "*?[")
+	if pattern {
+		_, err := os.Stat(arg)
+		pattern = err != nil
+	}
+	if pattern {
 		list, err := filepath.Glob(arg)
 		if err != nil {
 			return nil, failure.Reading(arg, err)

@@ -25,9 +25,17 @@ type openFile struct {
 const diskGrace = 2 * time.Second
 
 // use calls f with file i, open, and usually leaves it open. Its error is a *FileError, the
-// error of f, or the cause that Interrupt got. In the last case left is true, and f is still
-// running.
+// error of f, or the cause that Interrupt got. If left is true, f is still running: Interrupt
+// was called, or the disk does not answer. Until the abandoned calls of f return, all others for
+// this file fail at once.
 func (s *CSV) use(i int, f func(*os.File) error) (left bool, err error) {
+	limit := s.Input.idleTimeout()
+	s.mu.Lock()
+	if s.hung[i] > 0 {
+		s.mu.Unlock()
+		return false, failure.Reading(s.Files[i].Name, hungFor(limit))
+	}
+	s.mu.Unlock()
 	ended := make(chan error, 1)
 	go func() {
 		file, err := s.acquire(i)
@@ -37,9 +45,14 @@ func (s *CSV) use(i int, f func(*os.File) error) (left bool, err error) {
 		}
 		ended <- err
 	}()
+	waited := time.NewTimer(limit)
+	defer waited.Stop()
 	select {
 	case err := <-ended:
 		return false, err
+	case <-waited.C:
+		s.abandon(i, ended)
+		return true, failure.Reading(s.Files[i].Name, hungFor(limit))
 	case <-s.over():
 	}
 	grace := time.NewTimer(diskGrace)
@@ -50,6 +63,22 @@ func (s *CSV) use(i int, f func(*os.File) error) (left bool, err error) {
 	case <-grace.C:
 		return true, s.interrupted()
 	}
+}
+
+// abandon counts a use of file i among those that hang, until it ends.
+func (s *CSV) abandon(i int, ended <-chan error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hung == nil {
+		s.hung = map[int]int{}
+	}
+	s.hung[i]++
+	go func() {
+		<-ended
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.hung[i]--
+	}()
 }
 
 // over returns a channel that is closed by Interrupt.

@@ -112,10 +112,13 @@ func notByImport(set []commit.Assignment, c commit.Conflict, t Tolerance, stdin 
 }
 
 // count counts the records of a range of the files.
-func (d *Dataset) count(r chunker.Range) (int64, error) {
+func (d *Dataset) count(ctx context.Context, r chunker.Range) (int64, error) {
 	spans := d.source.Cut(r)
 	var n int64
 	for {
+		if ctx.Err() != nil {
+			return n, context.Cause(ctx)
+		}
 		span, err := spans.Next(1 << 20)
 		if errors.Is(err, io.EOF) {
 			return n, nil

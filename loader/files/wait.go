@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"bulkload/loader"
 )
 
 // A ctxReader makes Read cancellable on any reader. Pipes have no deadlines, so an abandoned
@@ -85,6 +87,62 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // DefaultIdleTimeout is the default maximum time without data from a server.
 const DefaultIdleTimeout = 2 * time.Minute
 
+// hungFor returns the error of a disk that has sent nothing for d.
+func hungFor(d time.Duration) error {
+	return fmt.Errorf("%w: nothing came within %v", loader.ErrHung, d)
+}
+
+// A silentError is a loader.ErrHung of a server.
+type silentError struct{ wait time.Duration }
+
+func (e *silentError) Error() string {
+	return fmt.Sprintf("the server has sent nothing for %v", e.wait)
+}
+
+func (e *silentError) Unwrap() error { return loader.ErrHung }
+
+// answer returns the result of call, or an error if ctx or the limit ends first. A late result
+// goes to late.
+func answer[T any](ctx context.Context, limit time.Duration, call func() (T, error), late func(T)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, hungFor(limit))
+	defer cancel()
+	got := make(chan result, 1)
+	go func() {
+		v, err := call()
+		got <- result{v, err}
+	}()
+	select {
+	case r := <-got:
+		return r.value, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-got; r.err == nil {
+				late(r.value)
+			}
+		}()
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// A diskReader reads a file on a disk that may stop answering.
+type diskReader struct {
+	io.Closer
+	in    *ctxReader
+	ctx   context.Context
+	limit time.Duration
+}
+
+func (d *diskReader) Read(b []byte) (int, error) {
+	ctx, cancel := context.WithTimeoutCause(d.ctx, d.limit, hungFor(d.limit))
+	defer cancel()
+	return d.in.until(ctx).Read(b)
+}
+
 // An idleTimeoutReader is the body of a server's response. Reading it fails if the server sends
 // nothing for too long.
 type idleTimeoutReader struct {
@@ -100,7 +158,7 @@ type idleTimeoutReader struct {
 func withIdleTimeout(ctx context.Context, silence time.Duration, request func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	h := &idleTimeoutReader{timeout: silence, cancel: cancel, cause: func() error { return context.Cause(ctx) }}
-	h.timer = time.AfterFunc(silence, func() { cancel(fmt.Errorf("the server has sent nothing for %v", silence)) })
+	h.timer = time.AfterFunc(silence, func() { cancel(&silentError{silence}) })
 	body, err := request(ctx)
 	h.timer.Stop()
 	if err != nil {

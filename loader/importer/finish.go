@@ -32,7 +32,7 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 	if want < 0 {
 		// The server reads copies, or files that an earlier run made.
 		var err error
-		if want, err = r.Input.Count(g.claim.Range); err != nil {
+		if want, err = r.Input.Count(ctx, g.claim.Range); err != nil {
 			return err
 		}
 	}

@@ -85,7 +85,7 @@ type Input struct {
 	// Fit moves the end of a range to where the rows can be cut; nil: anywhere.
 	Fit func(chunker.Range) (chunker.Range, error)
 	// Count counts the rows of a range; nil where Exact.
-	Count func(chunker.Range) (int64, error)
+	Count func(context.Context, chunker.Range) (int64, error)
 	// There counts the rows of a range that the table has; nil: their keys are not known.
 	There func(context.Context, chunker.Range) (int64, error)
 	// Repeated names, for people, the first record with the key of an earlier record; empty:
