@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/urfave/cli/v2"
 
 	"bulkload/loader/dataset"
@@ -32,13 +35,36 @@ func (p *program) existing(c *cli.Context, database string) (srv *server.Server,
 	}
 	srv, missing, err := server.OpenExisting(c.Context, cfg, database)
 	if err == nil && missing != "" {
-		err = &server.TargetError{Name: "database " + missing, Reason: "does not exist; loader accounts creates and fills it, loader init creates it with its user"}
+		err = missingDatabase(missing)
 	}
 	if err != nil {
 		done()
 		return nil, nil, err
 	}
 	return srv, done, nil
+}
+
+// missingDatabase returns the error of a database that does not exist.
+func missingDatabase(name string) error {
+	return &server.TargetError{Name: "database " + name, Reason: "does not exist; loader accounts creates and fills it, loader init creates it with its user"}
+}
+
+// countIn counts the rows of a table of an existing database.
+func countIn(c *cli.Context, cfg *server.Config, database string, name pgx.Identifier) (srv *server.Server, n int64, err error) {
+	srv, missing, err := server.OpenExisting(c.Context, cfg, database)
+	if err == nil && missing != "" {
+		err = missingDatabase(missing)
+	}
+	if err == nil {
+		n, err = server.Count(c.Context, srv, name)
+	}
+	return srv, n, err
+}
+
+// isAbsent reports whether a table, or its database, does not exist.
+func isAbsent(err error) bool {
+	var target *server.TargetError
+	return errors.Is(err, server.ErrNoTable) || errors.As(err, &target)
 }
 
 func (p *program) count(c *cli.Context) error {
@@ -52,18 +78,31 @@ func (p *program) count(c *cli.Context) error {
 	if err != nil {
 		return &usageError{err.Error()}
 	}
-	database := dataset.BankDatabase
-	for _, k := range dataset.Kinds() {
-		if name[len(name)-1] == k.Table {
-			database = k.Database
-		}
-	}
-	srv, done, err := p.existing(c, database)
+	cfg, done, err := p.target(c.Context, c)
 	if err != nil {
 		return err
 	}
 	defer done()
-	n, err := server.Count(c.Context, srv, name)
+	// Without a database in the URL, each kind of rows has its own.
+	list := []string{cfg.Database()}
+	if list[0] == "" {
+		list = databases()
+		for _, k := range dataset.Kinds() {
+			if name[len(name)-1] == k.Table {
+				list = []string{k.Database}
+			}
+		}
+	}
+	var srv *server.Server
+	var n int64
+	for _, database := range list {
+		if srv, n, err = countIn(c, cfg, database, name); err == nil || !isAbsent(err) {
+			break
+		}
+	}
+	if isAbsent(err) && len(list) > 1 {
+		err = &server.TargetError{Name: "table " + server.Display(name), Reason: fmt.Sprintf("is in none of the databases %s; a database in --url names another", strings.Join(list, ", "))}
+	}
 	if err != nil {
 		return err
 	}

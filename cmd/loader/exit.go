@@ -153,8 +153,8 @@ func (p *program) hints(err error, code int) []string {
 	case server.Code(err) == "0A000" && strings.Contains(text, "COPY FROM"):
 		list = append(list, "--via insert loads without COPY")
 	}
-	if server.IsReadOnly(err) {
-		list = append(list, "the session is read-only: the server is a standby, or default_transaction_read_only is on; name the primary, or several hosts with target_session_attrs=read-write")
+	if server.IsReadOnly(err) && p.server != nil {
+		list = append(list, "the session is read-only: "+server.WhyReadOnly(context.Background(), p.server))
 	}
 	if code == exitData && p.inStatements && p.resumeID != "" {
 		list = append(list, fmt.Sprintf("remove the load with its rows: loader loads cancel %s --remove-rows%s; then load again with --commit transaction --max-errors N, which sets bad records aside", p.resumeID, p.sameURL()))

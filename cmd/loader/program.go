@@ -36,9 +36,10 @@ type program struct {
 	// inStatements: files are committed by statement. That mode rejects no records, and keeps
 	// no hashes by which to recognise a changed file.
 	inStatements bool
-	keyed        bool // the load's URLs must be given again for each run
-	handed       bool // the load hands off all of its files
-	byFlag       bool // the target was named by --url
+	keyed        bool           // the load's URLs must be given again for each run
+	handed       bool           // the load hands off all of its files
+	byFlag       bool           // the target was named by --url
+	server       *server.Config // the target, once it is known
 	json         bool
 	copyText     bool // the files are in COPY's text format
 	quiet        bool
@@ -95,10 +96,11 @@ rejected; 130, 143, 129 stopped by a signal.`,
 	return app
 }
 
-// setUsage makes every command report usage errors in one line.
+// setUsage makes every command report usage errors in one line, and refuse empty values.
 func setUsage(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = usage
+		c.Before = refuseEmpty
 		c.HideHelpCommand = true
 		setUsage(c.Subcommands)
 	}
@@ -115,6 +117,23 @@ func usage(c *cli.Context, err error, _ bool) error {
 		name = "-" + name // package flag names every flag with one dash
 	}
 	return &usageError{fmt.Sprintf("-%s is not a flag of %s; %s --help lists its flags", name, c.Command.HelpName, c.Command.HelpName)}
+}
+
+// refuseEmpty returns a usage error for a flag with an empty value, such as that of a variable
+// that is not set: the command would otherwise run as if the flag were absent. Only --null may
+// be empty.
+func refuseEmpty(c *cli.Context) error {
+	for _, f := range c.Command.Flags {
+		name := f.Names()[0]
+		if _, ok := f.(*cli.StringFlag); !ok || name == "null" || !c.IsSet(name) || c.String(name) != "" {
+			continue
+		}
+		if name == "url" {
+			return &usageError{"--url is empty: name a server, or leave the flag out for the private local database"}
+		}
+		return &usageError{fmt.Sprintf("--%s is empty: give it a value, or leave the flag out", name)}
+	}
+	return nil
 }
 
 // A usageError reports an invalid command line.
@@ -207,6 +226,7 @@ func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Confi
 	} else {
 		cfg, done, err = p.localTarget(ctx)
 	}
+	p.server = cfg
 	if err == nil && p.echo {
 		cfg = cfg.WithTracer((&echo{out: p.stderr}).tracer())
 	}
