@@ -15,7 +15,9 @@ import (
 // The steps of a stop. The first signal lets running work end, for stopGrace; then, or at a
 // second signal, all waiting is cancelled. Work that does not end within exitGrace after that,
 // or before a third signal, is abandoned: a read of a hanging disk cannot be cancelled.
+// noteGrace bounds the message about it.
 const (
+	noteGrace = time.Second
 	stopGrace = 5 * time.Second
 	exitGrace = 3 * time.Second
 )
@@ -37,7 +39,10 @@ func (p *program) listen(signals <-chan os.Signal, cancel context.CancelCauseFun
 	}
 	p.signal.Store(s)
 	close(p.stop)
-	p.note("stopping after the running chunks; a second signal stops at once")
+	// A pager that is not read blocks every write.
+	within(noteGrace, func() {
+		p.note("stopping after the running chunks; a second signal stops at once")
+	})
 	why := errAtOnce
 	select {
 	case <-signals:
@@ -53,11 +58,25 @@ func (p *program) listen(signals <-chan os.Signal, cancel context.CancelCauseFun
 	case <-ended:
 		return
 	}
-	p.cleanUp()
+	within(exitGrace, p.cleanUp) // stops a private server, which may hang
 	select {
 	case <-ended:
 	default:
-		os.Exit(p.exit(context.Background(), why))
+		within(exitGrace, func() { p.exit(context.Background(), why) })
+		os.Exit(p.code(why))
+	}
+}
+
+// within calls f and returns when f has returned, or after d.
+func within(d time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(d):
 	}
 }
 
