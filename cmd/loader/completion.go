@@ -33,6 +33,9 @@ func (p *program) completionCommand() *cli.Command {
 		Description: `Example:
    source <(loader completion bash)`,
 		Action: func(c *cli.Context) error {
+			if c.NArg() > 1 {
+				return &usageError{fmt.Sprintf("completion takes one shell, not also %q", c.Args().Get(1))}
+			}
 			switch shell := c.Args().First(); shell {
 			case "bash":
 				fmt.Fprint(p.stdout, bashCompletion)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/urfave/cli/v2"
+
 	"bulkload/loader/loadertest"
 )
 
@@ -173,6 +175,77 @@ func TestContradictions(t *testing.T) {
 	}
 }
 
+// TestEmptyValues: a flag with an empty value, as of a variable that is not set, is refused, by
+// every command.
+func TestEmptyValues(t *testing.T) {
+	t.Setenv("LOADER_URL", "")
+	p := &program{}
+	var walk func(path []string, list []*cli.Command)
+	seen := 0
+	walk = func(path []string, list []*cli.Command) {
+		for _, c := range list {
+			at := append(slices.Clone(path), c.Name)
+			walk(at, c.Subcommands)
+			for _, f := range c.Flags {
+				name := f.Names()[0]
+				if _, ok := f.(*cli.StringFlag); !ok || name == "null" {
+					continue
+				}
+				seen++
+				args := append(slices.Clone(at), "--"+name, "")
+				if name == "url" {
+					args = append(slices.Clone(at), "--url=") // nor does it start a database
+				}
+				if code, said := inProcess(t, args...); code != exitUsage || !strings.Contains(said, fmt.Sprintf("--%s is empty: ", name)) || !strings.Contains(said, "leave the flag out") {
+					t.Errorf("%q: exit code %d, want %d: %s", args, code, exitUsage, said)
+				}
+			}
+		}
+	}
+	walk(nil, p.app().Commands)
+	if seen < 100 {
+		t.Errorf("%d flags were found", seen)
+	}
+	for line, says := range map[string]string{
+		"loads list abc":                `loads list takes no argument "abc"`,
+		"completion bash zsh":           `not also "zsh"`,
+		"plan points --n 5 --out x.csv": "--out reaches none",
+	} {
+		if code, said := inProcess(t, strings.Fields(line)...); code != exitUsage || !strings.Contains(said, says) {
+			t.Errorf("%s: exit code %d, want %d: %s, want %q", line, code, exitUsage, said, says)
+		}
+	}
+}
+
+// TestFlagsOfOtherLoads: what a resumed load cannot have is refused, and the load is resumed
+// without it.
+func TestFlagsOfOtherLoads(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		runs := map[string][]string{
+			"points --n 10 --chunk 5": {"--max-errors 1", "--rejects r", "--any-time", "--max-record-bytes 10", "--streams 2", "--handoff upload", "--via import"},
+		}
+		if s.Cockroach {
+			runs["points --n 20 --via import --handoff upload --table p2"] = []string{"--chunk 5", "--rate 5", "--order file", "--commit transaction", "--streams 7", "--via copy"}
+		}
+		for line, flags := range runs {
+			if code, said := inProcess(t, append(strings.Fields(line), "--url", url)...); code != exitOK {
+				t.Fatalf("%s: exit code %d: %s", line, code, said)
+			}
+			id := loadertest.Value[string](t, url, "SELECT id FROM loader.loads ORDER BY created_at DESC LIMIT 1")
+			for _, more := range flags {
+				code, said := inProcess(t, append(strings.Fields("loads resume "+id+" "+more), "--url", url)...)
+				if flag, _, _ := strings.Cut(more, " "); code != exitUsage || !strings.Contains(said, flag) {
+					t.Errorf("resume of %s with %s: exit code %d, want %d: %s", line, more, code, exitUsage, said)
+				}
+			}
+			if code, said := inProcess(t, "loads", "resume", id, "--url", url); code != exitOK {
+				t.Errorf("resume of %s: exit code %d: %s", line, code, said)
+			}
+		}
+	})
+}
+
 // TestContradictionsOfImport: what contradicts IMPORT, which CockroachDB alone has, is said
 // before there is a table.
 func TestContradictionsOfImport(t *testing.T) {
@@ -183,12 +256,24 @@ func TestContradictionsOfImport(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s.Cockroach {
-			for _, more := range []string{"--rate 1000", "--commit transaction", "--indexes defer", "--on-conflict skip", "--max-errors 1", "--set v=1"} {
+			for _, more := range []string{"--rate 1000", "--chunk 10", "--order file", "--commit transaction", "--indexes defer", "--on-conflict skip", "--max-errors 1", "--set v=1"} {
 				code, said := inProcess(t, append(strings.Fields("csv ok.csv --table t --create-table --via import "+more), "--url", url)...)
 				if flag, _, _ := strings.Cut(more, " "); code != exitUsage || !strings.Contains(said, flag) || !strings.Contains(said, "cannot be used with IMPORT") {
 					t.Errorf("--via import %s: exit code %d, want %d: %s", more, code, exitUsage, said)
 				}
 			}
+		}
+		other := s.NewDatabase(t)
+		// By themselves, so few rows go in chunks.
+		for _, more := range []string{"--handoff upload", "--streams 2", "--serve-addr localhost:0"} {
+			for _, command := range []string{"csv ok.csv --table t --create-table ", "points --n 10 ", "plan points --n 10 "} {
+				if code, said := inProcess(t, append(strings.Fields(command+more), "--url", other)...); code != exitUsage || !strings.Contains(said, "are for IMPORT, ") || !strings.Contains(said, "leave them out") {
+					t.Errorf("%s%s: exit code %d, want %d: %s", command, more, code, exitUsage, said)
+				}
+			}
+		}
+		if n := loadertest.Value[int64](t, other, "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"); n != 0 && !s.Cockroach {
+			t.Errorf("%d tables of others were made", n)
 		}
 		for _, more := range []string{"--via copy --on-conflict skip", "--max-errors 5 --no-registry"} {
 			for _, create := range []string{" --create-table", ""} {

@@ -14,7 +14,7 @@ import (
 
 // walkedPackages are those whose errors reach the user of a command. The others' come wrapped
 // in theirs, or are the server's.
-var walkedPackages = []string{"cmd/loader", "loader", "loader/load", "loader/files", "loader/registry", "loader/dataset", "loader/anytable"}
+var walkedPackages = []string{"cmd/loader", "loader", "loader/load", "loader/files", "loader/registry", "loader/dataset", "loader/anytable", "loader/importer", "loader/commit", "loader/server", "loader/bank", "loader/bench", "loader/localdb"}
 
 // makers are the functions that make an error of a text, and which of their arguments that is.
 var makers = map[string]int{

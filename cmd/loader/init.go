@@ -41,10 +41,6 @@ func (p *program) setUp(c *cli.Context) (bank.Setup, *bank.ClientCertificate, er
 	switch {
 	case c.Args().Present():
 		return s, nil, &usageError{fmt.Sprintf("init takes no argument %q", c.Args().First())}
-	case s.User == "":
-		return s, nil, &usageError{"--user is empty"}
-	case c.IsSet("database") && s.Database == "":
-		return s, nil, &usageError{"--database is empty"}
 	case !c.IsSet("ca-key"):
 		return s, nil, nil
 	case c.String("certs-dir") == "":

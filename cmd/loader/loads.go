@@ -45,6 +45,9 @@ func (p *program) loadsCommand() *cli.Command {
 			if err := p.begin(c); err != nil {
 				return err
 			}
+			if c.Args().Present() {
+				return &usageError{fmt.Sprintf("loads list takes no argument %q; loads show takes an id", c.Args().First())}
+			}
 			return p.listLoads(c)
 		},
 	}
@@ -234,6 +237,11 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 		return err
 	}
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
+		for _, flag := range []string{"rejects", "max-errors", "max-record-bytes", "any-time"} {
+			if rec.Kind != files.Kind.Kind && c.IsSet(flag) {
+				return &usageError{fmt.Sprintf("--%s is for loads of files, and load %s is one of %s; leave it out", flag, id, rec.Kind)}
+			}
+		}
 		if rec.State == registry.Cancelled {
 			return fmt.Errorf("%w: %s; remove its rows with: loader loads cancel %s --remove-rows; then start a new load", registry.ErrCancelled, id, id)
 		}

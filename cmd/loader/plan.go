@@ -51,6 +51,9 @@ func (p *program) plan(c *cli.Context, g generator) error {
 	if err != nil {
 		return err
 	}
+	if c.IsSet("out") {
+		return &usageError{"plan shows what a load does on a server, and --out reaches none; leave plan or --out out"}
+	}
 	return p.preview(c, req)
 }
 

@@ -26,17 +26,12 @@ func (r *Request) contradictions(byImport bool) error {
 			list = append(list, fmt.Sprintf(format, args...))
 		}
 	}
-	opts := &r.ImportOptions
-	handed := opts.Mode != "" && opts.Mode != importer.Auto || opts.Addr != "" || opts.CertFile != "" || opts.Streams > 0
-	say(handed && r.Method != "" && r.Method != Import, "--handoff, --serve-addr, --serve-cert, --serve-key and --streams are for --via import, not --via %s", r.Method)
+	say(r.handsOff() && r.Method != "" && r.Method != Import, "--handoff, --serve-addr, --serve-cert, --serve-key and --streams are for --via import, not --via %s", r.Method)
 	say(r.Indexes == DeferIndexes && r.NoRegistry, "--indexes defer stores the index definitions in the registry and cannot be used with --no-registry")
 	say(r.Input != nil && r.CommitMode == commit.Statement && r.Input.Tolerates(), "--max-errors needs --commit transaction")
 	if byImport {
-		for _, x := range []struct {
-			given bool
-			flag  string
-		}{{r.CommitMode != "", "--commit"}, {r.Rate > 0, "--rate"}, {r.Indexes == DeferIndexes, "--indexes defer"}} {
-			say(x.given, "--via import: "+dataset.NotByImport, x.flag)
+		for _, flag := range r.ofChunks() {
+			say(true, "--via import: "+dataset.NotByImport, flag)
 		}
 	}
 	if r.Dataset != nil {
@@ -55,7 +50,29 @@ func (r *Request) contradictions(byImport bool) error {
 	return &TableError{Reason: strings.Join(slices.Compact(list), "; "), Flags: true}
 }
 
+// ofChunks returns the given flags that only a load in chunks has.
+func (r *Request) ofChunks() (list []string) {
+	for _, x := range []struct {
+		given bool
+		flag  string
+	}{{r.CommitMode != "", "--commit"}, {r.Chunk != 0, "--chunk"}, {r.Rate > 0, "--rate"}, {r.InOrder, "--order file"}, {r.Indexes == DeferIndexes, "--indexes defer"}} {
+		if x.given {
+			list = append(list, x.flag)
+		}
+	}
+	return list
+}
+
+// handsOff reports whether flags say how the server gets the rows.
+func (r *Request) handsOff() bool {
+	o := &r.ImportOptions
+	return o.Mode != "" && o.Mode != importer.Auto || o.Addr != "" || o.CertFile != "" || o.Streams > 0
+}
+
 // contradict returns the contradictions within the request, before anything is looked at.
 func (o *opening) contradict(context.Context) error {
+	if o.purpose != toResume && o.req.Method != Import && o.srv.Product == server.PostgreSQL && o.req.handsOff() {
+		return dataset.Contradict("--handoff, --serve-addr, --serve-cert, --serve-key and --streams are for IMPORT, which PostgreSQL does not have; leave them out")
+	}
 	return o.req.contradictions(o.purpose != toResume && o.req.Method == Import && o.srv.Product == server.CockroachDB)
 }

@@ -35,8 +35,16 @@ func (o *opening) minRows() int64 {
 
 // chooseImport decides whether IMPORT loads the rows: if the user asks for it, or by default if
 // it is faster and the table is empty.
-func (o *opening) chooseImport(ctx context.Context) error {
+func (o *opening) chooseImport(ctx context.Context) (err error) {
 	asked := o.req.Method == Import
+	if !asked && o.req.handsOff() {
+		// Where nobody asks for IMPORT, the rows may go in chunks.
+		defer func() {
+			if err == nil && o.imported == nil {
+				err = errInChunks
+			}
+		}()
+	}
 	switch {
 	case o.srv.Product == server.PostgreSQL && asked:
 		o.tell("PostgreSQL has no IMPORT: rows go by COPY")
@@ -67,6 +75,9 @@ func (o *opening) chooseImport(ctx context.Context) error {
 	return nil
 }
 
+// errInChunks: flags say how the server gets the rows, and it gets them in chunks.
+var errInChunks = dataset.Contradict("--handoff, --serve-addr, --serve-cert, --serve-key and --streams are for IMPORT, and these rows go in chunks; add --via import, or leave them out")
+
 // inChunks chooses chunks in place of IMPORT. It returns an error if the user asked for IMPORT,
 // and passes err on.
 func (o *opening) inChunks(why string, err error) error {
@@ -87,17 +98,11 @@ func (o *opening) refuseImport(ctx context.Context) (string, error) {
 		return fmt.Sprintf(dataset.NotByImport, flag)
 	}
 	asked := o.req.Method == Import
-	switch {
-	case o.req.CommitMode != "":
-		return given("--commit"), nil
-	case !asked && o.req.Chunk != 0:
-		return given("--chunk"), nil
-	case !asked && o.req.Workers != 0:
+	if list := o.req.ofChunks(); len(list) > 0 {
+		return given(list[0]), nil
+	}
+	if !asked && o.req.Workers != 0 {
 		return given("--workers"), nil
-	case o.req.Rate > 0:
-		return given("--rate"), nil
-	case o.req.Indexes == DeferIndexes:
-		return given("--indexes defer"), nil
 	}
 	m := o.dataset.Import()
 	if m.Refused != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"bulkload/loader"
 	"bulkload/loader/dataset"
@@ -63,11 +64,21 @@ func (o *opening) readRecord(ctx context.Context) error {
 	}
 	o.record.dataset = o.dataset
 	imported, by := o.record.spec.Import != nil, o.req.Method
+	list := o.req.ofChunks()
+	if in := o.req.Input; in != nil && in.MaxErrors != nil {
+		list = append(list, "--max-errors")
+	}
 	switch mode := o.record.spec.CommitMode; {
 	case by == Import && !imported:
 		return dataset.Contradict("load %s was begun in chunks and goes on in chunks: it does not go with --via import", id)
 	case by != "" && by != Import && imported:
 		return dataset.Contradict("load %s was begun by IMPORT and goes on by it: it does not go with --via %s", id, by)
+	case imported && len(list) > 0:
+		return dataset.Contradict("load %s was begun by IMPORT and goes on by it: %s cannot be used with it", id, strings.Join(list, ", "))
+	case imported && o.req.ImportOptions.Streams > 0 && o.req.ImportOptions.Streams != o.record.spec.Import.Streams:
+		return dataset.Contradict("load %s was begun with --streams %d and goes on with it", id, o.record.spec.Import.Streams)
+	case !imported && o.req.handsOff():
+		return dataset.Contradict("load %s was begun in chunks and goes on in chunks: --handoff, --serve-addr, --serve-cert, --serve-key and --streams are for IMPORT", id)
 	case !imported && o.req.CommitMode != "" && o.req.CommitMode != mode:
 		// Rows committed by statement are not in the ledger.
 		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", id, mode)}

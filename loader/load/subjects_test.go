@@ -296,7 +296,7 @@ func (s subject) startDirect(t testing.TB, url string, n int64) *trial {
 
 func (s subject) enter(t testing.TB, proxied, direct string, n int64) *trial {
 	t.Helper()
-	if s.Chunk == 0 {
+	if s.Chunk == 0 && s.Method != load.Import {
 		s.Chunk = 100
 	}
 	if s.RetryFor == 0 {
