@@ -206,6 +206,9 @@ func TestEmptyValues(t *testing.T) {
 	if seen < 100 {
 		t.Errorf("%d flags were found", seen)
 	}
+	if code, said := inProcess(t, "csv", "", "--table", "t"); code != exitUsage || !strings.Contains(said, "csv has an empty file name") {
+		t.Errorf("an empty file name: exit code %d, want %d: %s", code, exitUsage, said)
+	}
 	for line, says := range map[string]string{
 		"loads list abc":                `loads list takes no argument "abc"`,
 		"completion bash zsh":           `not also "zsh"`,

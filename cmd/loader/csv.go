@@ -235,6 +235,9 @@ func (p *program) files(c *cli.Context, s load.Settings, indexes load.Indexes) (
 	if !c.Args().Present() {
 		return req, nil, &usageError{"csv needs file names, or - for standard input"}
 	}
+	if slices.Contains(c.Args().Slice(), "") {
+		return req, nil, &usageError{"csv has an empty file name; give the name, or leave it out"}
+	}
 	if req.Table == "" {
 		return req, nil, &usageError{"csv needs --table, the table to load into"}
 	}

@@ -56,6 +56,8 @@ var walk = []walkStep{
 	{name: "no loads command", args: "loads shwo", code: exitUsage, says: `loads has no command "shwo"; it has list, show`, before: []string{"loader points --n 1"}, next: "loads list"},
 	{name: "plan alone", args: "plan", code: exitUsage, says: "plan takes a load command: plan points", next: "plan points"},
 	{name: "empty value", args: "points --n 10 --out=", code: exitUsage, says: "--out is empty: give it a value, or leave the flag out", next: "points --n 10"},
+	{name: "time without a unit", args: "points --n 10 --chunk-timeout 5", code: exitUsage, says: `--chunk-timeout takes a time such as 30s or 5m, not "5"`, next: "points --n 10 --chunk-timeout 5s"},
+	{name: "no accounts", args: "transfer --table mine", code: exitTarget, says: `(?s)(loader accounts --n 100 --table mine) creates and fills it.*no such table: mine`, next: "says (loader accounts --n 100 --table mine)"},
 	{name: "list of one", before: []string{"loader points --n 1"}, args: "loads list $ID", code: exitUsage, says: `loads list takes no argument "\w+"; (loads show) takes an id`, next: "loads show $ID"},
 	{name: "plan of files", args: "plan points --n 10 --out x.csv", code: exitUsage, says: "leave plan or --out out", next: "points --n 10 --out x.csv"},
 	{name: "files' flag", before: []string{"loader points --n 1"}, args: "loads resume $ID --max-errors 1", code: exitUsage, says: "--max-errors is for loads of files, and load .* is one of points; leave it out", next: "loads resume $ID"},
@@ -135,7 +137,7 @@ func TestWalk(t *testing.T) {
 func (w walkStep) take(t *testing.T, url string) {
 	t.Helper()
 	if loadertest.Value[int64](t, url, "SELECT count(*) FROM information_schema.tables WHERE table_schema IN ('public', 'loader')") > 0 {
-		loadertest.Exec(t, url, "DROP SCHEMA IF EXISTS loader CASCADE", "DROP TABLE IF EXISTS child", "DROP TABLE IF EXISTS t", "DROP TABLE IF EXISTS points", "DROP TABLE IF EXISTS accounts")
+		loadertest.Exec(t, url, "DROP SCHEMA IF EXISTS loader CASCADE", "DROP TABLE IF EXISTS child", "DROP TABLE IF EXISTS t", "DROP TABLE IF EXISTS points", "DROP TABLE IF EXISTS accounts", "DROP TABLE IF EXISTS mine")
 	}
 	loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, v TEXT)")
 	p := newPlace(t)

@@ -111,12 +111,34 @@ func usage(c *cli.Context, err error, _ bool) error {
 	// and it always parses, as any text.
 	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
 	if !unknown {
-		return &usageError{err.Error()}
+		return &usageError{valueProblem(c, err.Error())}
 	}
 	if len(name) > 1 {
 		name = "-" + name // package flag names every flag with one dash
 	}
 	return &usageError{fmt.Sprintf("-%s is not a flag of %s; %s --help lists its flags", name, c.Command.HelpName, c.Command.HelpName)}
+}
+
+// valueProblem says what a flag takes whose value package flag could not parse.
+func valueProblem(c *cli.Context, text string) string {
+	value, rest, ok := strings.Cut(text, " for flag -")
+	value, quoted := strings.CutPrefix(value, "invalid value ")
+	if !ok || !quoted {
+		return text
+	}
+	name, _, _ := strings.Cut(rest, ":")
+	for _, f := range c.Command.Flags {
+		if f.Names()[0] != name {
+			continue
+		}
+		switch f.(type) {
+		case *cli.DurationFlag:
+			return fmt.Sprintf("--%s takes a time such as 30s or 5m, not %s", name, value)
+		case *cli.IntFlag:
+			return fmt.Sprintf("--%s takes a whole number, not %s", name, value)
+		}
+	}
+	return text
 }
 
 // refuseEmpty returns a usage error for a flag with an empty value, such as that of a variable

@@ -89,7 +89,11 @@ func (p *program) transfer(c *cli.Context) error {
 	}
 	b, err := bank.Open(c.Context, srv, o)
 	if errors.Is(err, server.ErrNoTable) {
-		p.note("loader accounts --n 100 creates and fills it")
+		table := ""
+		if c.IsSet("table") {
+			table = " --table " + shellWord(c.String("table"))
+		}
+		p.note("loader accounts --n 100%s creates and fills it", table)
 	}
 	if err != nil {
 		return err
