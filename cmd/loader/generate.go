@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -52,11 +53,13 @@ func generators() []generator {
 	}
 }
 
-// databases returns the database of each kind of rows, for URLs without a database.
+// databases returns the databases of the kinds of rows, each once, for URLs without a database.
 func databases() []string {
 	var list []string
 	for _, k := range dataset.Kinds() {
-		list = append(list, k.Database)
+		if !slices.Contains(list, k.Database) {
+			list = append(list, k.Database)
+		}
 	}
 	return list
 }

@@ -15,6 +15,7 @@ import (
 // TestStandby: what writes is refused by a standby, before the first row, with the primary's
 // name; what only reads works there; and the primary takes what the standby has refused.
 func TestStandby(t *testing.T) {
+	loadertest.Slow(t)
 	primary, db := loadertest.OwnServer(t, server.PostgreSQL)
 	t.Chdir(t.TempDir())
 	for name, text := range map[string]string{"ok.csv": "id,v\n1,a\n2,b\n", "part.csv": "id,v\n3,c\nx,d\n"} {

@@ -39,6 +39,9 @@ func TestFileThatHangs(t *testing.T) {
 			{"in order", false, commit.UpdateRow, "0"},
 		} {
 			t.Run(c.name, func(t *testing.T) {
+				if c.name != "plain" {
+					loadertest.Slow(t)
+				}
 				url := s.NewDatabase(t)
 				loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, f TEXT)")
 				dir := t.TempDir()
