@@ -9,6 +9,7 @@ import (
 	"os"
 	"sort"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/jackc/pgerrcode"
 
@@ -180,6 +181,7 @@ type origin struct {
 	span    chunker.Span
 	skipped int64 // bytes of the span in front of raw
 	raw     []byte
+	invalid bool // raw is not UTF-8
 	records []record
 	fields  []csv.Field
 	text    []byte
@@ -215,7 +217,8 @@ func (s *CSV) Fill(c *rows.Chunk, span chunker.Span) error {
 	if err := s.read(o); err != nil {
 		return err
 	}
-	if s.Raw && s.Expected == nil && len(o.raw) <= s.maxRecord() && !s.Rewrites(o.raw) {
+	o.invalid = !utf8.Valid(o.raw)
+	if s.Raw && s.Expected == nil && len(o.raw) <= s.maxRecord() && !o.invalid && !s.Rewrites(o.raw) {
 		c.SetRaw(o.raw, int(span.Rows), func() error { return s.parse(c, o) })
 		return nil
 	}
@@ -227,11 +230,14 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 	scan := csv.Scanner{Dialect: s.Dialect, Buf: o.raw, EOF: true}
 	for at := 0; at < len(o.raw); at = scan.At {
 		var err error
+		code := pgerrcode.BadCopyFileFormat
 		if !scan.Skip(scan.Rows+1, math.MaxInt) {
 			err = s.unclosed(o.span)
 			scan.At = len(o.raw)
 		} else if scan.At-at > s.maxRecord() {
 			err = fmt.Errorf("a record of more than %d bytes (--max-record-bytes)", s.maxRecord())
+		} else if o.invalid && !utf8.Valid(o.raw[at:scan.At]) {
+			err, code = s.notUTF8(o, at, scan.At), pgerrcode.CharacterNotInRepertoire
 		} else {
 			o.fields, o.text, err = s.Dialect.Fields(o.raw[at:scan.At], o.fields[:0], o.text[:0])
 			if err == nil {
@@ -243,7 +249,7 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 			case err == nil && s.unexpected(o.fields) >= 0:
 				err = s.unexpectedError(o.fields)
 			case err != nil:
-				err = fieldsError(err)
+				err = fieldsError(err, o.raw[at:scan.At], s.Dialect)
 			case s.Guard.swallows(o.raw[at:scan.At], s.Dialect, s.Width):
 				err = errSwallowed
 			}
@@ -252,7 +258,7 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 			if !s.Tolerate {
 				return &DataError{o.place(at), err.Error()}
 			}
-			c.Rejects = append(c.Rejects, rows.Reject{Place: o.place(at), Record: bytes.Clone(o.raw[at:scan.At]), Code: pgerrcode.BadCopyFileFormat, Reason: err.Error()})
+			c.Rejects = append(c.Rejects, rows.Reject{Place: o.place(at), Record: bytes.Clone(o.raw[at:scan.At]), Code: code, Reason: err.Error()})
 			continue
 		}
 		for i, field := range s.Fields {
@@ -266,6 +272,16 @@ func (s *CSV) parse(c *rows.Chunk, o *origin) error {
 	}
 	c.SetLen(len(o.records))
 	return nil
+}
+
+// notUTF8 returns the error of the record from byte at to byte end of the origin's text. Where bad
+// records are rejects it offers no encodings: the file has its own.
+func (s *CSV) notUTF8(o *origin, at, end int) error {
+	text := o.raw[at:]
+	if s.Tolerate {
+		text = nil
+	}
+	return recordNotUTF8(o.raw[at:end], o.place(at).Byte, text)
 }
 
 // Rewrites reports whether records must be rewritten for PostgreSQL's COPY, which would read

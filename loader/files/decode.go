@@ -50,6 +50,8 @@ func archive(name string, head []byte) string {
 		return fmt.Sprintf("is compressed by compress; zcat %s | loader csv - … loads it", base)
 	case bytes.HasPrefix(head, []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
 		return "is a document of Microsoft Office (.xls) and no CSV; save it as CSV"
+	case bytes.HasPrefix(head, []byte("\xff\xfe\x00\x00")), bytes.HasPrefix(head, []byte("\x00\x00\xfe\xff")):
+		return fmt.Sprintf("is UTF-32; iconv -f utf-32 -t utf-8 %s | loader csv - … loads it", base)
 	case bytes.HasPrefix(head, []byte("PAR1")):
 		return "is a Parquet file and no CSV"
 	case bytes.HasPrefix(head, []byte("SQLite format 3\x00")):

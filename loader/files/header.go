@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"bulkload/chunker/csv"
 	"bulkload/loader/failure"
@@ -161,8 +162,8 @@ func cutName(name, ending string, maxBytes int) string {
 	return strings.ToValidUTF8(name, "") + ending
 }
 
-// firstIsOdd returns an error if no other record has as many fields as the first: the first is
-// a title, or the others end with a delimiter.
+// firstIsOdd returns an error if the first records differ in width from those that follow: they
+// are a title, or the header lacks a name.
 func (c *spec) firstIsOdd(f *Request) error {
 	width, counts, most := len(c.sample[0]), map[int]int{}, 0
 	for _, r := range c.sample[1:] {
@@ -175,17 +176,43 @@ func (c *spec) firstIsOdd(f *Request) error {
 			most = w
 		}
 	}
-	if counts[width] > 0 || len(counts) == 0 || f.ShortRows && most < width || !f.MaxErrors.none() {
+	at := slices.IndexFunc(c.sample, func(r []csv.Field) bool { return len(r) == most })
+	odd := counts[width] == 0 || most > width && at == counts[width]+1 && counts[most] > 1
+	if !odd || len(counts) == 0 || f.ShortRows && most < width || !f.MaxErrors.none() {
 		return nil
 	}
-	file := &File{Name: c.sampled}
-	at := slices.IndexFunc(c.sample, func(r []csv.Field) bool { return len(r) == most })
-	if most == width+1 && !slices.ContainsFunc(c.sample[1:], func(r []csv.Field) bool { return len(r) == most && !r[width].Null }) {
-		names := strings.Join(append(usable(namesOf(c.sample[0]), maxNameBytes), "x"), ",")
-		return failure.Reading(file.Name, fmt.Errorf("its first record has %d fields, and the others end with a delimiter more; --skip %d --header no --columns %s --map x= reads them so", width, f.Skip+1, names))
+	names := func(first, last string) string {
+		list := usable(namesOf(c.sample[0]), maxNameBytes)
+		if first != "" {
+			list = slices.Insert(list, 0, first)
+		} else {
+			list = append(list, last)
+		}
+		for i, n := range list {
+			list[i] = shellWord(n)
+		}
+		return strings.Join(list, ",")
 	}
-	if most < width {
-		return failure.Reading(file.Name, fmt.Errorf("its first record has %d fields, and %d others have %d; --short-rows null takes NULL for those that are missing, --skip %d passes over the lines in front", width, counts[most], most, f.Skip+at))
+	switch {
+	case most == width+1 && at == 1 && !slices.ContainsFunc(c.sample[1:], func(r []csv.Field) bool { return len(r) == most && !r[width].Null }):
+		return failure.Reading(c.sampled, fmt.Errorf("its first record has %d fields, and the others end with a delimiter more; --skip %d --header no --columns %s --map x= reads them so", width, f.Skip+1, names("", "x")))
+	case most == width+1 && at == 1 && width > 1:
+		return failure.Reading(c.sampled, fmt.Errorf("its first record has %d fields, and %d others have %d; if it is a header that lacks the first name, --skip %d --header no --columns %s reads them so", width, counts[most], most, f.Skip+1, names("x", "")))
+	case most < width:
+		return failure.Reading(c.sampled, fmt.Errorf("its first record has %d fields, and %d others have %d; --short-rows null takes NULL for those that are missing, --skip %d passes over the lines in front", width, counts[most], most, f.Skip+at))
 	}
-	return failure.Reading(file.Name, fmt.Errorf("its first record has %d fields, and %d others have %d; --skip %d passes over the lines in front of the header", width, counts[most], most, f.Skip+at))
+	return failure.Reading(c.sampled, fmt.Errorf("its first record has %d fields, and %d others have %d; --skip %d passes over the lines in front of the header", width, counts[most], most, f.Skip+at))
+}
+
+// shellWord returns a name of --columns, without a delimiter and quoted where a shell needs it.
+func shellWord(name string) string {
+	if plainName.MatchString(name) {
+		return name
+	}
+	return strings.Map(func(r rune) rune {
+		if r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return r
+		}
+		return '_'
+	}, name)
 }

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"bulkload/chunker/csv"
 	"bulkload/loader/dataset"
@@ -62,8 +61,11 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 			}
 			c.Dialect.CR = cr || c.Dialect.CR
 			file.Data = Skipped(head, f.Skip, c.Dialect)
+			if charset := utf16(head); charset != "" {
+				return false, failure.Reading(file.Name, fmt.Errorf("looks like UTF-16 without a byte order mark; --encoding %s reads it", charset))
+			}
 			if !Valid(head, whole) && f.MaxErrors.none() {
-				return false, failure.Reading(file.Name, notUTF8(head))
+				return false, failure.Reading(file.Name, errNotUTF8(head, 0, 1))
 			}
 			body := head[file.Data:]
 			if whole {
@@ -143,13 +145,16 @@ func firstError(body []byte, whole bool, d csv.Dialect) error {
 		return nil
 	}
 	_, _, err := d.Fields(body[:s.At], nil, nil)
-	return fieldsError(err)
+	return fieldsError(err, body[:s.At], d)
 }
 
-// fieldsError returns an error of Fields with the flags that may help.
-func fieldsError(err error) error {
+// fieldsError returns an error of Fields for a record with the flags that may help.
+func fieldsError(err error, record []byte, d csv.Dialect) error {
 	if err == nil || errors.Is(err, csv.ErrMark) || errors.Is(err, csv.ErrEscape) {
 		return err
+	}
+	if d.Escape == 0 && bytes.Contains(record, []byte{'\\', d.Quote}) {
+		return fmt.Errorf(`%w; --escape '\' takes a quote behind a backslash for text, --quote none takes all quotes for text`, err)
 	}
 	return fmt.Errorf("%w; --quote none takes quotes for text, --quote and --escape name others", err)
 }
@@ -170,24 +175,6 @@ func (c *spec) head(ctx context.Context, f *Request, file *File, enough func(hea
 // oneField reports whether records have one field.
 func (c *spec) oneField() bool { return len(c.sample) == 0 || len(c.sample[0]) < 2 }
 
-// notUTF8 returns the error of a file with invalid UTF-8: the position, and a flag that may
-// help.
-func notUTF8(head []byte) error {
-	at := 0
-	for at < len(head) {
-		r, n := utf8.DecodeRune(head[at:])
-		if r == utf8.RuneError && n < 2 {
-			break
-		}
-		at += n
-	}
-	likely := "latin1"
-	if slices.ContainsFunc(head, func(b byte) bool { return b >= 0x80 && b < 0xa0 }) {
-		likely = "win1252" // latin1 has control characters there
-	}
-	return fmt.Errorf("is not UTF-8: byte %d is 0x%02x, in line %d; name its encoding, for example --encoding %s", at, head[min(at, len(head)-1)], 1+bytes.Count(head[:at], []byte{'\n'}), likely)
-}
-
 // foreign recognises a file that is not CSV by its first bytes, and returns an error that names
 // its format.
 func foreign(body []byte) error {
@@ -197,11 +184,16 @@ func foreign(body []byte) error {
 		return errors.New("is an HTML page and no CSV; a server may have sent it in place of the file, to log in perhaps")
 	case bytes.HasPrefix(text, []byte("<?xml")):
 		return errors.New("is XML and no CSV")
+	case sepBegin.Match(text):
+		return fmt.Errorf("begins with a line for Excel, %s, which is no record; --skip 1 --delimiter %s reads what follows", text[:5], flagOf(text[4]))
 	case jsonBegin.Match(text):
 		return errors.New("is JSON and no CSV; jq -r '[.a, .b] | @csv' makes one of it")
 	}
 	return nil
 }
+
+// sepBegin is the line in which Excel names the delimiter.
+var sepBegin = regexp.MustCompile(`^sep=[,;|\t]\r?\n`)
 
 var jsonBegin = regexp.MustCompile(`^(\{\s*("([^"\\\\]|\\\\.)*"\s*:|\})|\[\s*[{\[])`)
 

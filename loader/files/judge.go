@@ -7,6 +7,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -105,11 +106,15 @@ func (c *spec) judged(ctx context.Context, in *Input) (columns []Column, all boo
 // judge includes the records of a span. An ambiguous record is an error.
 func (c *spec) judge(columns []Column, o *origin) error {
 	scan := csv.Scanner{Dialect: c.Dialect, Buf: o.raw, EOF: true}
+	invalid := c.MaxErrors.none() && !utf8.Valid(o.raw)
 	for at := 0; at < len(o.raw); at = scan.At {
 		if !scan.Skip(scan.Rows+1, math.MaxInt) {
 			return nil
 		}
 		var err error
+		if invalid && !utf8.Valid(o.raw[at:scan.At]) {
+			return &DataError{o.place(at), o.src.notUTF8(o, at, scan.At).Error()}
+		}
 		o.fields, o.text, err = c.Dialect.Fields(o.raw[at:scan.At], o.fields[:0], o.text[:0])
 		if err != nil {
 			continue

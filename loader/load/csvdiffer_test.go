@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,6 +117,117 @@ func TestDirtIsReadStrictly(t *testing.T) {
 			checkRows(t, table(t, url, "SELECT id::TEXT, a, b FROM t"), want)
 			if t.Failed() {
 				t.Fatalf("seed %d: %d bytes, %d with quotes", seed, len(text), bytes.Count([]byte(text), []byte(`"`)))
+			}
+		}
+	})
+}
+
+// plainly reads a file of commas without quotes.
+func plainly(text string) (rows []string) {
+	for _, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		var values []*string
+		for _, v := range strings.Split(line, ",") {
+			if v == "" {
+				values = append(values, nil)
+			} else {
+				values = append(values, &v)
+			}
+		}
+		rows = append(rows, show(values))
+	}
+	return rows
+}
+
+// TestDirtWithoutOneReading loads generated files in which one record is wrong: text follows its
+// closing quote, or its quote is closed only in a later record. The load ends with its line,
+// whatever the size of chunks, and only rows of other records are in; the flags that say what is
+// meant give what the independent readers read.
+func TestDirtWithoutOneReading(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		srv := loadertest.Open(t, url)
+		for seed := range uint64(4) {
+			r := rand.New(rand.NewPCG(seed, 18))
+			const n = 80
+			bad := 1 + r.IntN(n-20)
+			last := bad + 1 + r.IntN(10) // the record that closes the quote
+			swallows := seed%2 == 0
+			lines := []string{"id,a,b"}
+			for i := range n {
+				a, b := []string{"x", "", "é", " 7"}[r.IntN(4)], []string{"y", "", "5'"}[r.IntN(3)]
+				switch {
+				case i == bad && swallows:
+					a = `"` + a
+				case i == bad:
+					a = `"p, q"` + "z"
+				case i == last && swallows:
+					a += `"`
+				}
+				lines = append(lines, fmt.Sprintf("%d,%s,%s", i, a, b))
+			}
+			text := strings.Join(lines, "\n") + "\n"
+			run := func(set func(*load.Request)) ([]string, error) {
+				loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (id INT8, a TEXT, b TEXT)")
+				req := fileRequest("t", write(t, "dirt.csv", text))
+				req.Chunk, req.Workers = int64(1+r.IntN(n)), 1+r.IntN(2)
+				if req.Method = commit.Insert; s.Product == server.PostgreSQL && r.IntN(2) == 0 {
+					req.Method = commit.Copy
+				}
+				set(&req)
+				l, err := load.New(context.Background(), srv, req)
+				if err != nil {
+					return nil, err
+				}
+				defer l.Close()
+				_, err = l.Run(context.Background())
+				return table(t, url, "SELECT id::TEXT, a, b FROM t"), err
+			}
+			// 1. Nothing is said.
+			says := "text follows a closing quote"
+			if swallows {
+				says = "a quoted field from here on holds lines that may be records of their own"
+			}
+			got, err := run(func(req *load.Request) { req.NoRegistry = true })
+			if want := fmt.Sprintf("dirt.csv:%d: %s", bad+2, says); err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("seed %d: got %v, want %s", seed, err, want)
+			}
+			good := plainly(strings.Join(lines[1:bad+1], "\n") + "\n")
+			behind := last + 1
+			if !swallows {
+				behind = bad + 1
+			}
+			good = append(good, plainly(strings.Join(lines[behind+1:], "\n")+"\n")...)
+			for _, row := range got {
+				if !slices.Contains(good, row) {
+					t.Fatalf("seed %d: the table has %s, which is no record beside the wrong one", seed, row)
+				}
+			}
+			// 2. Quotes are text.
+			got, err = run(func(req *load.Request) { filesOf(*req).NoQuote, req.NoRegistry = true, true })
+			if swallows && err != nil {
+				t.Fatalf("seed %d, without quotes: %v", seed, err)
+			}
+			if swallows {
+				checkRows(t, got, plainly(strings.Join(lines[1:], "\n")+"\n"))
+			} else if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("dirt.csv:%d: 4 fields; records have 3", bad+2)) {
+				t.Fatalf("seed %d, without quotes: %v", seed, err)
+			}
+			// 3. Quotes are quotes, or the record is set aside.
+			got, err = run(func(req *load.Request) {
+				if filesOf(*req).Quote = '"'; !swallows {
+					filesOf(*req).MaxErrors.Records = 1
+				}
+			})
+			if err != nil {
+				t.Fatalf("seed %d, with quotes: %v", seed, err)
+			}
+			want := good
+			if swallows {
+				want = strictly(text)[1:]
+			}
+			checkRows(t, got, want)
+			if t.Failed() {
+				t.Fatalf("seed %d: %s", seed, text)
 			}
 		}
 	})

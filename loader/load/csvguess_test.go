@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/unicode"
 
 	"bulkload/loader"
 	"bulkload/loader/commit"
@@ -100,6 +101,27 @@ var guessCases = []guessCase{
 	{name: "text behind a quote of the header", file: "id,\"n\"x\n1,a\n", err: "line 1, its first record: text follows a closing quote", kind: failure.Data},
 	{name: "NULL of COPY's text format", file: "id\tn\n1\t\\N\n", want: []string{`"1"|"\\N"|`}, told: "--null '\\N' takes it for NULL, and --format text"},
 	{name: "an encoding as PostgreSQL calls it", file: "id,n\n1,\xb1\n", set: func(f *files.Request) { f.Encoding = "ISO_8859_5" }, want: []string{`"1"|"Б"|`}},
+	{name: "UTF-16 without a mark", file: wideText("id,n\n1,é\n2,東京\n", unicode.LittleEndian), err: "looks like UTF-16 without a byte order mark; --encoding utf-16le reads it", kind: failure.Data},
+	{name: "UTF-16 of the other order", file: wideText("id,n\r\n1,é\r\n2,東京\r\n", unicode.BigEndian), table: "id INT8, n TEXT", err: "--encoding utf-16be reads it", kind: failure.Data},
+	{name: "UTF-16 that is named", file: wideText("id,n\r\n1,é\r\n2,東京\r\n", unicode.BigEndian), set: func(f *files.Request) { f.Encoding = "utf-16be" }, want: []string{`"1"|"é"|`, `"2"|"東京"|`}},
+	{name: "Japanese", file: "id,n\n1,\x93\x8c\x8b\x9e\n", err: `name its encoding: --encoding shift_jis reads "東京", --encoding gbk reads "搶嫗"`, kind: failure.Data},
+	{name: "an apostrophe of a Macintosh", file: "id,n\n1,It\xd5s\n2,\x94\n", err: `--encoding win1252 reads "ItÕs", --encoding mac reads "It’s"`, kind: failure.Data},
+	{name: "a line for Excel", file: "sep=;\na;b\n1;2\n", err: "--skip 1 --delimiter ';' reads what follows", kind: failure.Data},
+	{name: "that is passed over", file: "sep=;\na;b\n1;2\n", set: func(f *files.Request) { f.Skip, f.Delimiter = 1, ';' }, want: []string{`"1"|"2"|`}},
+	{name: "a header without the first name", file: "time,air temp\n0,03:14,18.1\n1,03:15,18.2\n", err: "--skip 1 --header no --columns x,time,air_temp reads them so", kind: failure.Data},
+	{name: "that has it", file: "time,air temp\n0,03:14,18.1\n1,03:15,18.2\n", set: func(f *files.Request) {
+		f.Skip, f.Header, f.Columns = 1, files.HeaderNo, []string{"x", "time", "air_temp"}
+	}, want: []string{`"0"|"03:14"|"18.1"|`, `"1"|"03:15"|"18.2"|`}},
+	{name: "a title of some lines", file: "# Planets\n# of 2014\n#\nid,name\n1,a\n2,b\n", err: "--skip 3 passes over", kind: failure.Data},
+	{name: "quotes behind backslashes", file: "a,b\n1,\"he said \\\"hi\\\", ok\"\n2,z\n", err: `--escape '\' takes a quote behind a backslash`, kind: failure.Data},
+	{name: "that are named", file: "a,b\n1,\"he said \\\"hi\\\", ok\"\n2,z\n", set: func(f *files.Request) { f.Escape = '\\' }, want: []string{`"1"|"he said \"hi\", ok"|`, `"2"|"z"|`}},
+	{name: "marks within", file: "a,b\n1,x\n\ufeff2,y\n", want: []string{`"1"|"x"|`, `"\ufeff2"|"y"|`}},
+	{name: "numbers of other notations", file: "a,b,c,d,e,f\n1e5,0x1F,1_000,NaN,00.5,-0.00\n2E6,0x2a,0b1,1.5,1.5,0.5\n", want: []string{`"1e5"|"0x1F"|"1_000"|"NaN"|"00.5"|"-0.00"|`, `"2E6"|"0x2a"|"0b1"|"1.5"|"1.5"|"0.5"|`}, types: "text,text,text,text,text,text"},
+	{name: "times of other notations", file: "a,b,c,d\n2020-01-02 03:04:05.123456789,2020-01-02 24:00:00,2020-1-2,2020-01-02\n2020-01-02 03:04:05,2020-01-03 00:00:00,2020-1-3,2020-01-02 00:00:00\n", types: "text,text,text,text"},
+	{name: "times with and without an offset", file: "a,b\n2020-01-02T03:04:05Z,x\n2020-01-02T03:04:05,y\n", types: "text,text"},
+	{name: "empty texts beside numbers", file: "a,b\n\"\",x\n3,\n", want: []string{`""|"x"|`, `"3"|NULL|`}, types: "text,text"},
+	{name: "some records with a delimiter more", file: "a,b\n1,2,\n3,4\n", err: "3 fields; records have 2", kind: failure.Data},
+	{name: "tabs or commas", file: "n\tv,w\n1\tx,1\n2\ty,2\n", err: `--delimiter ',' gives 2 fields: "1\tx" and "1"; --delimiter tab gives 2 fields: "1" and "x,1"`, kind: failure.Data},
 	{name: "not of its encoding", file: "id,name\n1,ok\n2,z\x81\xfe\x81\n", set: func(f *files.Request) { f.Encoding = "cp932" }, err: "line 3: byte 16, 0x81, is not valid in cp932", kind: failure.Data},
 }
 
@@ -366,4 +388,72 @@ func TestOlderRulesAreNotResumed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestInvalidTextIsFoundAnywhere has a byte that is not UTF-8 far behind the beginning of a file:
+// the error has its line, its byte and the encodings that may be meant, whatever reads it.
+func TestInvalidTextIsFoundAnywhere(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		ctx := context.Background()
+		text := behind(20_000, "id,v\n", "1,abc\n", "2,M\xfcller\n3,x\n")
+		var z bytes.Buffer
+		w := gzip.NewWriter(&z)
+		w.Write([]byte(text))
+		w.Close()
+		const want = `:20002: byte 120008 is 0xfc, which is not UTF-8; name its encoding: --encoding latin1 reads "Müller", --encoding mac reads "M¸ller"`
+		for name, content := range map[string]string{"x.csv": text, "x.csv.gz": z.String()} {
+			path := write(t, name, content)
+			for _, method := range []commit.Method{commit.Insert, commit.Copy} {
+				loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (id INT8, v TEXT)")
+				req := fileRequest("t", path)
+				req.Method, req.NoRegistry, req.Chunk, req.Workers, req.InOrder = method, true, 50_000, 1, true
+				l := newLoad(t, url, req)
+				if _, err := l.Run(ctx); server.ErrorKind(err) != failure.Data || !strings.Contains(err.Error(), name+want) {
+					t.Errorf("%s by %s: got %v, want %s%s", name, method, err, name, want)
+				}
+				l.Close()
+			}
+			// 1. A table that is to be made is not.
+			req := fileRequest("made", path)
+			filesOf(req).CreateTable = true
+			if _, err := load.New(ctx, loadertest.Open(t, url), req); err == nil || !strings.Contains(err.Error(), name+want) {
+				t.Errorf("%s: judged: got %v, want %s%s", name, err, name, want)
+			}
+			if n := tableRows(t, url, "made"); n != -1 {
+				t.Errorf("%s: the table is there, with %d rows", name, n)
+			}
+			// 2. The encoding that is named reads it.
+			loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (id INT8, v TEXT)")
+			req = fileRequest("t", path)
+			filesOf(req).Encoding, req.NoRegistry = "mac", true
+			l := newLoad(t, url, req)
+			if _, err := l.Run(ctx); err != nil {
+				t.Error(err)
+			}
+			l.Close()
+			checkRows(t, table(t, url, "SELECT v FROM t WHERE id = 2"), []string{`"M¸ller"|`})
+		}
+		// 3. Where bad records are set aside it is one of them.
+		loadertest.Exec(t, url, "DROP TABLE IF EXISTS t", "CREATE TABLE t (id INT8, v TEXT)")
+		req := fileRequest("t", write(t, "y.csv", text))
+		filesOf(req).MaxErrors = files.Tolerance{Records: 1}
+		l := newLoad(t, url, req)
+		if _, err := l.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		checkRows(t, table(t, url, "SELECT line::TEXT, code, reason FROM loader.rejects"), []string{`"20002"|"22021"|"byte 120008 is 0xfc, which is not UTF-8"|`})
+		if n := tableRows(t, url, "t"); n != 20_001 {
+			t.Errorf("the table has %d rows", n)
+		}
+	})
+}
+
+// wideText returns text in UTF-16 without a byte order mark.
+func wideText(text string, e unicode.Endianness) string {
+	s, err := unicode.UTF16(e, unicode.IgnoreBOM).NewEncoder().String(text)
+	if err != nil {
+		panic(err)
+	}
+	return s
 }

@@ -34,7 +34,7 @@ var hostileFiles = map[string]struct {
 	"unclosed-quote.csv":      {err: "unclosed-quote.csv:3: a quote is not closed before the end of the file; its record begins here"},
 	"unclosed-at-end.csv":     {err: "unclosed-at-end.csv:3: a quote is not closed before the end of the file; its record begins here"},
 	"nul.csv":                 {err: "nul.csv:3: ", cockroach: []string{`"1"|"x"|`, `"2"|"y\x00z"|`}},
-	"not-utf8.csv":            {err: "/not-utf8.csv: is not UTF-8: byte 13 is 0xe9, in line 3; name its encoding, for example --encoding latin1"},
+	"not-utf8.csv":            {err: "/not-utf8.csv: is not UTF-8: byte 13, in line 3, is 0xe9; name its encoding: --encoding latin1 reads "},
 	"utf-16le.csv":            {want: []string{`"1"|"café"|`, `"2"|"€\n"|`}},
 	"utf-16be.csv":            {want: []string{`"1"|"😀"|`}},
 	"semicolon.csv":           {want: []string{`"1"|"x,y"|`, `"2"|"z;"|`}},

@@ -41,7 +41,7 @@ func main() {
 }
 
 // A tally counts files by outcome, and their cells.
-type tally struct{ files, loaded, named, unnamed, changed, cells int }
+type tally struct{ files, empty, loaded, named, unnamed, changed, cells int }
 
 func run(ctx context.Context, directories []string) error {
 	if *binary == "" {
@@ -77,7 +77,7 @@ func run(ctx context.Context, directories []string) error {
 			return err
 		}
 		t.print(filepath.Base(dir))
-		all = tally{all.files + t.files, all.loaded + t.loaded, all.named + t.named, all.unnamed + t.unnamed, all.changed + t.changed, all.cells + t.cells}
+		all = tally{all.files + t.files, all.empty + t.empty, all.loaded + t.loaded, all.named + t.named, all.unnamed + t.unnamed, all.changed + t.changed, all.cells + t.cells}
 	}
 	if all.print("all"); all.changed > 0 {
 		os.Exit(1)
@@ -86,14 +86,15 @@ func run(ctx context.Context, directories []string) error {
 }
 
 func (t *tally) print(name string) {
-	fmt.Printf("%s: %d files, %d loaded (%.1f %%), %d not, with a flag named, %d not, with none; %d cells compared, %d files with a cell that is another\n",
-		name, t.files, t.loaded, 100*float64(t.loaded)/float64(max(t.files, 1)), t.named, t.unnamed, t.cells, t.changed)
+	fmt.Printf("%s: %d files and %d without a byte, %d loaded (%.1f %%), %d not, with a flag named, %d not, with none; %d cells compared, %d files with a cell that is another\n",
+		name, t.files, t.empty, t.loaded, 100*float64(t.loaded)/float64(max(t.files, 1)), t.named, t.unnamed, t.cells, t.changed)
 }
 
 // file loads one file and compares its table.
 func (t *tally) file(ctx context.Context, conn *pgx.Conn, path string) error {
 	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-		return err // the file is empty: no table can be made of it
+		t.empty++ // no table can be made of it
+		return err
 	}
 	t.files++
 	if _, err := conn.Exec(ctx, "DROP TABLE IF EXISTS public_run"); err != nil {

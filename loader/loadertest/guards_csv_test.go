@@ -1,0 +1,43 @@
+package loadertest_test
+
+func init() { guards = append(guards, csvGuards...) }
+
+// csvGuards are those of the rule that no guess about a file changes a value in silence.
+var csvGuards = []guard{
+	{"a quote within a field is not COPY's to read", "loader/files/csv.go",
+		"return scan.Stray || scan.Multiline && s.Guard.On", "return scan.Multiline && s.Guard.On",
+		"./loader/load", "TestGuessesChangeNoValue/PostgreSQL", "quotes within fields", false},
+	{"records within a quote are not decided", "loader/files/csv.go",
+		"case s.Guard.swallows(o.raw[at:scan.At], s.Dialect, s.Width):", "case false:",
+		"./loader/load", "TestGuessesChangeNoValue/PostgreSQL", "the same into a table: got <nil>", false},
+	{"a chunk is UTF-8", "loader/files/csv.go",
+		"o.invalid = !utf8.Valid(o.raw)", "o.invalid = utf8.Valid(nil) && false",
+		"./loader/load", "TestInvalidTextIsFoundAnywhere/PostgreSQL", "by (copy|insert): got .*want x.csv", false},
+	{"a file in another encoding is valid in it", "loader/files/encoding.go",
+		"if i, bad := s.invalid(read); bad {", "if i, bad := s.invalid(read); bad && false {",
+		"./loader/load", "TestGuessesChangeNoValue/PostgreSQL", "not of its encoding: got <nil>", false},
+	{"types are judged by all records", "loader/files/judge.go",
+		"columns[i].merge(mine[i])\n", "",
+		"./loader/load", "TestTypesAreJudgedByAllFiles", "the types are bigint,bigint,date", false},
+	{"a value of a stream has the form of its type", "loader/files/csv.go",
+		"case err == nil && s.unexpected(o.fields) >= 0:", "case false:",
+		"./loader/load", "TestStreamsHaveOneForm", "got <nil>, want column zip", false},
+	{"a tie of delimiters is no answer", "loader/files/mapping.go",
+		"case len(list) != 1:", "case len(list) == 0:",
+		"./loader/load", "TestGuessesChangeNoValue/PostgreSQL", "a tie: got <nil>", false},
+	{"types tell a header from a record", "loader/files/header.go",
+		"if v == data || v == unknown && c.Dialect.Text {", "if v == unknown && c.Dialect.Text {",
+		"./loader/load", "TestGuessesChangeNoValue/PostgreSQL", "no names, numbers", false},
+	{"half a header is not decided", "loader/files/header.go",
+		"if v == contradictory {", "if false {",
+		"./loader/load", "TestGuessesChangeNoValue/PostgreSQL", "half a header: got <nil>", false},
+	{"a table that was made goes only while it is empty", "loader/load/made.go",
+		"if ok, err := isEmpty(ctx, tx, name, oid); err != nil || !ok {", "if ok, err := isEmpty(ctx, tx, name, oid); err != nil || !ok && false {",
+		"./loader/load", "TestTableOfAFailedLoadIsDropped/PostgreSQL", "want an error of the record alone", false},
+	{"older rules of reading are not resumed", "loader/files/dataset.go",
+		"rules := d.spec.Dialect.Rules(); d.spec.Rules != rules {", "rules := d.spec.Dialect.Rules(); d.spec.Rules < 0 {",
+		"./loader/load", "TestOlderRulesAreNotResumed", "want that it is refused", false},
+	{"columns of several files go by name", "loader/files/shape.go",
+		"o.fields[i] = o.other[at]", "o.fields[i] = o.other[i+0*at]",
+		"./loader/load", "TestColumnsOfSeveralFilesGoByName/PostgreSQL", "got|want", false},
+}
