@@ -57,7 +57,7 @@ func TestTargetsOfFiles(t *testing.T) {
 		if err := loadInto(as, "rl", "id\n1\n2\n"); err != nil {
 			t.Errorf("row-level security: %v", err)
 		}
-		if err := loadInto(as, "rl", "id\n3\n11\n"); err == nil || !strings.Contains(err.Error(), "x.csv:3: new row violates row-level security policy") {
+		if err := loadInto(as, "rl", "id\n3\n11\n"); err == nil || !strings.Contains(err.Error(), "x.csv:2: chunk of 2 rows: new row violates row-level security policy") {
 			t.Errorf("row-level security, a row that is against it: got %v", err)
 		}
 		checkRows(t, table(t, url, "SELECT id::TEXT FROM rl"), []string{`"1"|`, `"2"|`})
