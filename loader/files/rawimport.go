@@ -15,6 +15,7 @@ import (
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
 	"bulkload/loader/importer/virtual"
+	"bulkload/loader/rows"
 )
 
 // asIs finds out whether the server reads the files as this command does. It returns the number
@@ -50,8 +51,32 @@ func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why s
 			return 0, fmt.Sprintf("%s has %d records in front of its data, and %s has %d, and IMPORT INTO passes over as many of each file; --handoff serve leaves them out", f.Base(), n, first.Base(), skip), nil
 		}
 	}
+	if err := d.readable(ctx); err != nil {
+		return 0, "", err
+	}
 	d.note("IMPORT INTO takes an empty text in quotes for NULL, and CRLF within quotes for LF; --handoff serve keeps them")
 	return skip, "", nil
+}
+
+// readable parses all records. The server that reads the files itself tolerates more: seen on
+// 21.1, IMPORT INTO stores bytes that are not UTF-8, and reads on behind a closing quote.
+func (d *Dataset) readable(ctx context.Context) error {
+	chunk := rows.NewChunk(d.source.Cols)
+	spans := d.source.Cut(chunker.Range{End: d.source.Positions()})
+	for ctx.Err() == nil {
+		span, err := spans.Next(math.MaxInt64)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := d.source.Fill(chunk, span); err != nil {
+			return err
+		}
+		d.source.Done(span)
+	}
+	return context.Cause(ctx)
 }
 
 // importOptions are the options for files that the server reads unchanged.
