@@ -3,6 +3,8 @@
 // It knows only sizes and limits: the key bytes, key-value pairs and message bytes that a row
 // adds to a transaction, and the server limit that is reached first. It accesses no database,
 // starts no goroutine and imports only the standard library.
+//
+// Begin with MakePlan, which chooses the rows of a chunk from Cost and Limits.
 package chunker
 
 import "fmt"

@@ -1,5 +1,8 @@
 // Package csv splits comma-separated text into records, and records into fields. It reads no
-// files: callers pass buffers.
+// files: callers pass buffers. It converts no values, and does not guess the format.
+//
+// Begin with Dialect, the format; Scanner finds the ends of records, and Dialect.Fields parses
+// one record.
 package csv
 
 import (

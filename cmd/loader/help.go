@@ -64,6 +64,10 @@ func (p *program) manCommand() *cli.Command {
 			if c.Args().Present() {
 				return &usageError{"man takes no argument"}
 			}
+			// Descriptions have examples, whose lines must not be filled. ToMan prints those of
+			// commands as UsageText alone.
+			c.App.Description = "```\n" + c.App.Description + "\n```"
+			describe(c.App.Commands)
 			text, err := c.App.ToManWithSection(1)
 			if err != nil {
 				return err
@@ -71,5 +75,13 @@ func (p *program) manCommand() *cli.Command {
 			fmt.Fprint(p.stdout, text)
 			return nil
 		},
+	}
+}
+
+// describe copies the descriptions of commands to where ToMan prints them.
+func describe(commands []*cli.Command) {
+	for _, c := range commands {
+		c.UsageText = c.Description
+		describe(c.Subcommands)
 	}
 }

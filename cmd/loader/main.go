@@ -36,6 +36,10 @@ func run(args []string, stdin *os.File, stdout, stderr *os.File) int {
 	go p.listen(signals, cancel, ended)
 
 	app := p.app()
+	if last := len(args) - 1; last > 1 && args[last] == completeFlag {
+		p.complete(app, args[1:last])
+		return p.exit(ctx, nil)
+	}
 	args, err := reorder(app, args)
 	if err == nil {
 		err = app.RunContext(ctx, args)

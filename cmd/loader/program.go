@@ -59,7 +59,6 @@ func (p *program) app() *cli.App {
 		Version:                   version(),
 		HideHelpCommand:           true,
 		DisableSliceFlagSeparator: true, // --set takes any expression, with commas
-		EnableBashCompletion:      true,
 		Suggest:                   false,
 		Writer:                    p.stdout,
 		ErrWriter:                 p.stderr,

@@ -1,6 +1,8 @@
 // Package commit writes each row of a chunk durably, exactly once. After an uncertain outcome,
 // mode Statement looks the rows up, and mode Transaction reads a ledger row. It is the only
-// package that writes loaded rows.
+// package that writes loaded rows. It does not choose the chunks, nor who may write them.
+//
+// Begin with Committer.Commit, then read statement.go and transaction.go.
 package commit
 
 import (

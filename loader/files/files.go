@@ -1,6 +1,9 @@
 // Package files reads the records of CSV files as the rows of a load: it opens local files,
-// streams and URLs, unpacks and decodes them, cuts them into spans of whole records, and
-// parses these into chunks. It writes to no database.
+// streams and URLs, unpacks and decodes them, cuts them into spans of whole records, and parses
+// these into chunks. It writes to no database.
+//
+// Begin with New and Dataset, which inspects the files and maps fields to columns; CSV is the
+// source of the rows.
 package files
 
 import (

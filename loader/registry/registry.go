@@ -1,6 +1,9 @@
 // Package registry records loads in the target database: the definition of each load, its
 // committed positions, and the leases of its runs. With this record a load can be resumed after
 // any end, and shared between runs on several machines. The package writes no loaded rows.
+//
+// Begin with Queue, which leases positions and records them; fence.go and takeover.go end the
+// sessions of dead runs, and schema.go has the tables.
 package registry
 
 import (

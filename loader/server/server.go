@@ -1,6 +1,8 @@
 // Package server connects to CockroachDB or PostgreSQL, detects product, version and limits,
-// describes tables and classifies errors. It may create a database, schema or table; it
-// changes nothing else and writes no rows.
+// describes tables and classifies errors. It may create a database, schema or table; it changes
+// nothing else and writes no rows.
+//
+// Begin with Parse and Open, then Describe, Limits and Classify.
 package server
 
 import (
