@@ -40,7 +40,7 @@ func offered(text []byte) string {
 	if end := bytes.LastIndexByte(text, '\n'); end >= at {
 		text = text[:end+1] // the end of text may cut a character
 	}
-	value, at := valueAround(text, at)
+	value := valueAround(text, at)
 	high, pairs := 0, 0 // bytes beyond ASCII, and those beside another one
 	for i, b := range text {
 		if b >= 0x80 {
@@ -75,8 +75,8 @@ func offered(text []byte) string {
 	return "name its encoding: " + strings.Join(ways, ", ")
 }
 
-// valueAround returns the value around byte at of text, shortened, and its place.
-func valueAround(text []byte, at int) ([]byte, int) {
+// valueAround returns the value around byte at of text, shortened.
+func valueAround(text []byte, at int) []byte {
 	const most = 20
 	ends := ",;|\t\r\n\""
 	from, end := at, at
@@ -86,7 +86,7 @@ func valueAround(text []byte, at int) ([]byte, int) {
 	for end < len(text) && end-at < most && !strings.ContainsRune(ends, rune(text[end])) {
 		end++
 	}
-	return text[from:end], from
+	return text[from:end]
 }
 
 // readAs returns text in UTF-8, and whether each byte is a valid and visible character of an
