@@ -39,6 +39,9 @@ func (p *program) benchCommand() *cli.Command {
 		Name: anytable.Facts.Kind, Usage: "measure loads of generated rows that fit a table of yours", Flags: append(p.benchFlags(""), nullsFlag()),
 		Action: func(c *cli.Context) error {
 			g, err := rowsGenerator(c)
+			if err == nil && c.String("table") == "" {
+				err = &usageError{"bench rows takes --table, the table to measure"}
+			}
 			if err != nil {
 				return err
 			}

@@ -364,6 +364,11 @@ func (p *program) start(c *cli.Context, req load.Request) error {
 	if err != nil {
 		return err
 	}
+	return p.startOn(c, srv, req)
+}
+
+// startOn runs a load on an open server.
+func (p *program) startOn(c *cli.Context, srv *server.Server, req load.Request) error {
 	r := &lateReporter{}
 	req.Note, req.Observe = r.note, r.observe
 	l, err := load.New(c.Context, srv, req)

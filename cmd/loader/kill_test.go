@@ -58,12 +58,12 @@ func TestKilledAtAnyMomentAndResumed(t *testing.T) {
 		loadertest.CockroachDB + "/points": "points by statement and insert",
 		loadertest.PostgreSQL + "/csv":     "csv without a key by transaction and copy",
 	}
-	for _, kind := range []string{"points", "csv", "accounts"} {
+	for _, kind := range []string{"points", "csv", "accounts", "rows"} {
 		t.Run(kind, func(t *testing.T) {
 			loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 				list := subjects(t, s, 2000)[kind]
 				k := &killing{rng: rng, want: 50}
-				if kind == "accounts" { // which differ from points in how a row is found
+				if kind == "accounts" || kind == "rows" { // which differ from others in how a row is made and found
 					k.want = 10
 				}
 				if !loadertest.Chaos {

@@ -26,7 +26,14 @@ func (p *program) planCommand() *cli.Command {
 	rows := p.rowsCommand()
 	rows.Usage, rows.Description = "plan: "+rows.Usage+"; shows the rule of each column, and ten rows", ""
 	rows.Action = func(c *cli.Context) error {
-		req, err := p.rowsRequest(c)
+		tables, err := readTables(c)
+		if err == nil && len(tables) > 1 {
+			err = &usageError{"plan rows takes one table"}
+		}
+		if err != nil {
+			return err
+		}
+		req, err := p.rowsRequest(c, tables[0])
 		if err != nil {
 			return err
 		}

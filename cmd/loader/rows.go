@@ -11,6 +11,7 @@ import (
 	"bulkload/loader/anytable"
 	"bulkload/loader/dataset"
 	"bulkload/loader/load"
+	"bulkload/loader/server"
 )
 
 // rowsCommand loads generated rows into any table.
@@ -19,7 +20,7 @@ func (p *program) rowsCommand() *cli.Command {
 		Name:  anytable.Facts.Kind,
 		Usage: "fill any table with generated rows that fit its types, keys and constraints",
 		Flags: append(append([]cli.Flag{
-			&cli.StringFlag{Name: "table", Usage: "table to fill; it must exist"},
+			&cli.StringFlag{Name: "table", Usage: "table to fill, or several as a=1000,b=100000: parents first"},
 			&cli.StringFlag{Name: "n", Value: "1000", Usage: "rows to load"},
 			&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn and printed)"},
 			nullsFlag(),
@@ -28,7 +29,8 @@ func (p *program) rowsCommand() *cli.Command {
 		}, withoutHandoff(p.runFlags())...), p.commonFlags()...),
 		Description: `Examples:
    loader rows --table orders --n 1000000
-   loader rows --table shop.customers --n 5000 --seed 7 --nulls 0%`,
+   loader rows --table shop.customers --n 5000 --seed 7 --nulls 0%
+   loader rows --table customers=1000,orders=100000`,
 		Action: p.loadRows,
 	}
 }
@@ -42,19 +44,115 @@ func withoutHandoff(flags []cli.Flag) []cli.Flag {
 
 // loadRows runs the command rows.
 func (p *program) loadRows(c *cli.Context) error {
-	req, err := p.rowsRequest(c)
+	tables, err := readTables(c)
 	if err != nil {
 		return err
 	}
-	return p.start(c, req)
+	if len(tables) == 1 {
+		req, err := p.rowsRequest(c, tables[0])
+		if err != nil {
+			return err
+		}
+		return p.start(c, req)
+	}
+	return p.loadTables(c, tables)
+}
+
+// loadTables fills several tables, one after the other: those to which foreign keys of others
+// point come first.
+func (p *program) loadTables(c *cli.Context, tables []tableRows) error {
+	names := make([]string, len(tables))
+	for i, t := range tables {
+		req, err := p.rowsRequest(c, t)
+		if err == nil {
+			err = req.Check()
+		}
+		if err != nil {
+			return err
+		}
+		names[i] = t.name
+	}
+	if p.json {
+		return &usageError{"--format json is the result of one load: name one table"}
+	}
+	cfg, done, err := p.target(c.Context, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	srv, err := server.Open(c.Context, cfg, anytable.Facts.Database)
+	if err != nil {
+		return err
+	}
+	order, err := anytable.Order(c.Context, srv, names)
+	if err != nil {
+		return err
+	}
+	for i, at := range order {
+		req, err := p.rowsRequest(c, tables[at])
+		if err != nil {
+			return err
+		}
+		p.resumeID = ""
+		if err := p.startOn(c, srv, req); err != nil {
+			if left := order[i+1:]; len(left) > 0 {
+				var rest []string
+				for _, at := range left {
+					rest = append(rest, names[at])
+				}
+				p.always("not begun: %s", strings.Join(rest, ", "))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// A tableRows is a table of --table, with the number of its rows.
+type tableRows struct{ name, rows string }
+
+// readTables reads --table: a table, or several with commas between them, each with its number of
+// rows or that of --n.
+func readTables(c *cli.Context) ([]tableRows, error) {
+	var list []tableRows
+	for _, part := range cutOutsideQuotes(c.String("table"), ',') {
+		both := cutOutsideQuotes(part, '=')
+		t := tableRows{name: strings.TrimSpace(both[0]), rows: c.String("n")}
+		if len(both) == 2 {
+			t.rows = strings.TrimSpace(both[1])
+		}
+		if t.name == "" || len(both) > 2 {
+			return nil, &usageError{"rows takes --table, the table to fill, or several as a=1000,b=100000"}
+		}
+		if slices.ContainsFunc(list, func(x tableRows) bool { return x.name == t.name }) {
+			return nil, &usageError{fmt.Sprintf("--table names %s twice", t.name)}
+		}
+		list = append(list, t)
+	}
+	return list, nil
+}
+
+// cutOutsideQuotes cuts a text at a separator that is not in double quotes.
+func cutOutsideQuotes(text string, at byte) []string {
+	var list []string
+	from, quoted := 0, false
+	for i := range len(text) {
+		switch text[i] {
+		case '"':
+			quoted = !quoted
+		case at:
+			if !quoted {
+				list = append(list, text[from:i])
+				from = i + 1
+			}
+		}
+	}
+	return append(list, text[from:])
 }
 
 // rowsGenerator reads the flags by which rows are made.
 func rowsGenerator(c *cli.Context) (generator, error) {
 	nulls, err := readNulls(c.String("nulls"))
-	if err == nil && c.String("table") == "" {
-		err = &usageError{"rows takes --table, the table to fill"}
-	}
 	return generator{
 		Facts: anytable.Facts, maxRows: maxRows,
 		new: func(n int64, seed uint64) dataset.Dataset {
@@ -64,12 +162,17 @@ func rowsGenerator(c *cli.Context) (generator, error) {
 }
 
 // rowsRequest reads the flags of a load of rows for any table.
-func (p *program) rowsRequest(c *cli.Context) (load.Request, error) {
+func (p *program) rowsRequest(c *cli.Context, t tableRows) (load.Request, error) {
 	g, err := rowsGenerator(c)
 	if err != nil {
 		return load.Request{}, err
 	}
-	req, _, err := p.request(c, g)
+	n, err := number("n", t.rows, 1, maxRows)
+	if err != nil {
+		return load.Request{}, err
+	}
+	req, seed, err := p.request(c, g)
+	req.Dataset, req.Table = g.new(n, seed), t.name
 	return req, err
 }
 

@@ -32,7 +32,7 @@ func (s subject) String() string {
 }
 
 // rowsOf matches the statements that carry rows, or change accounts.
-var rowsOf = loadertest.Match{SQL: `(INSERT INTO|COPY|UPDATE) .*(points|accounts|bare|keyed)`, Kind: loadertest.MsgStatement}
+var rowsOf = loadertest.Match{SQL: `(INSERT INTO|COPY|UPDATE) .*(points|accounts|bare|keyed|filled)`, Kind: loadertest.MsgStatement}
 
 // subjects returns what can be loaded into a server, n rows each, by kind.
 func subjects(t *testing.T, s loadertest.Server, n int64) map[string][]subject {
@@ -75,6 +75,13 @@ func subjects(t *testing.T, s loadertest.Server, n int64) map[string][]subject {
 		}
 		list["points"] = append(list["points"], subject{kind: "points", way: "statement", via: via, table: "points", ddl: points, args: []string{"points", "--n", rows}, n: n})
 		list["csv"] = append(list["csv"], subject{kind: "csv", way: "statement", via: via, table: "keyed", ddl: keyed, args: csv(goodFile, "keyed"), n: n})
+	}
+	filled := subject{kind: "rows", way: "transaction", via: "insert", table: "filled", n: n,
+		ddl:  "CREATE TABLE IF NOT EXISTS filled (id INT8 PRIMARY KEY, email TEXT NOT NULL UNIQUE, price NUMERIC(8,2), created_at TIMESTAMPTZ)",
+		args: []string{"rows", "--table", "filled", "--n", rows}}
+	if list["rows"] = []subject{filled}; !s.Cockroach {
+		filled.via = "copy"
+		list["rows"] = append(list["rows"], filled)
 	}
 	rejecting := subject{kind: "csv with rejects", way: "transaction", via: "insert", table: "bare", ddl: keyless, keyless: true, n: n, rejects: rejects}
 	rejecting.args = append(csv(badFile, "bare"), "--max-errors", fmt.Sprint(rejects), "--rejects", filepath.Join(dir, "out"))

@@ -22,6 +22,9 @@ type catalogue struct {
 	ranges []string
 	// excluded are the exclusion constraints, by name, with their columns.
 	excluded map[string][]string
+	// referring are the types of other tables' columns that refer to a column: its values must fit
+	// them too.
+	referring map[string][]string
 }
 
 // A check is a CHECK constraint of the table, or of a domain.
@@ -44,7 +47,7 @@ type foreignKey struct {
 
 // readCatalogue reads the constraints of a table.
 func readCatalogue(ctx context.Context, db server.Querier, info server.Info, t *server.Table) (*catalogue, error) {
-	c := &catalogue{table: t, info: info, labels: map[string][]string{}, excluded: map[string][]string{}}
+	c := &catalogue{table: t, info: info, labels: map[string][]string{}, excluded: map[string][]string{}, referring: map[string][]string{}}
 	for _, step := range []struct {
 		what string
 		read func(context.Context, server.Querier) error
@@ -53,6 +56,7 @@ func readCatalogue(ctx context.Context, db server.Querier, info server.Info, t *
 		{"CHECK constraints", c.readChecks},
 		{"domains", c.readDomains},
 		{"foreign keys", c.readForeignKeys},
+		{"referring columns", c.readReferring},
 		{"partitions", c.readPartitions},
 		{"exclusion constraints", c.readExclusions},
 	} {
@@ -187,6 +191,23 @@ func (c *catalogue) readForeignKeys(ctx context.Context, db server.Querier) erro
 		}
 	}
 	return nil
+}
+
+// readReferring reads the types of the columns that refer to the table's.
+func (c *catalogue) readReferring(ctx context.Context, db server.Querier) error {
+	found, err := db.Query(ctx, `SELECT DISTINCT a.attname::TEXT, format_type(b.atttypid, b.atttypmod) FROM pg_catalog.pg_constraint k, generate_series(1, 32) AS i,
+			pg_catalog.pg_attribute a, pg_catalog.pg_attribute b
+		WHERE k.confrelid = $1::INT8::OID AND k.contype = 'f' AND i <= array_length(k.conkey, 1)
+			AND a.attrelid = k.confrelid AND a.attnum = k.confkey[i] AND b.attrelid = k.conrelid AND b.attnum = k.conkey[i]`, int64(c.table.OID))
+	if err != nil {
+		return err
+	}
+	var column, typ string
+	_, err = pgx.ForEachRow(found, []any{&column, &typ}, func() error {
+		c.referring[column] = append(c.referring[column], typ)
+		return nil
+	})
+	return err
 }
 
 // attributes returns the names of columns by their numbers.

@@ -88,6 +88,24 @@ func newField(c *server.Column, p server.Product, labels []string, l *limits) *f
 	return f
 }
 
+// fit makes the values of a key fit the column of a child that refers to it.
+func (f *field) fit(child *field) {
+	switch {
+	case f.class() != child.class():
+	case f.class() == ofInts:
+		if _, most := child.span(); most < f.largest() {
+			f.base = child.base
+		}
+	case f.class() == ofTexts && child.length > 0 && (f.length == 0 || child.length < f.length):
+		f.length = child.length
+	}
+}
+
+func (f *field) largest() int64 {
+	_, n := f.span()
+	return n
+}
+
 // A class is what values of a type are made of.
 type class int
 

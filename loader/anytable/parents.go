@@ -3,6 +3,7 @@ package anytable
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -49,6 +50,7 @@ func (p *planner) readParents(ctx context.Context, db server.Querier) error {
 				return dataset.Refuse("table %s: column %s belongs to two foreign keys, %s and %s; loader fills no such table", p.table.Display(), c, f.key.foreignKey.name, k.name)
 			}
 			nullable = nullable || !f.NotNull
+			r.none = r.none || f.null // a CHECK allows nothing else
 			r.fields = append(r.fields, f)
 		}
 		if r.self {
@@ -65,11 +67,20 @@ func (p *planner) readParents(ctx context.Context, db server.Querier) error {
 			p.notes = append(p.notes, fmt.Sprintf("foreign key %s points to the table itself: its columns are NULL", k.name))
 			continue
 		}
+		if r.none && nullable {
+			r.picked = true
+			for _, f := range r.fields {
+				if !f.NotNull {
+					f.key, f.left = r, true
+				}
+			}
+			continue
+		}
 		want := int64(sampleKeys)
 		if p.inUnique(r.fields) {
 			want = min(max(want, p.rows), maxSampleKeys)
 		}
-		sample, err := readSample(ctx, db, k, want)
+		sample, err := readSample(ctx, db, k, r.fields, want)
 		if err != nil {
 			return fmt.Errorf("read keys of %s: %w", r.name(), err)
 		}
@@ -102,12 +113,17 @@ func (p *planner) inUnique(fields []*field) bool {
 	})
 }
 
-// readSample reads up to n keys of a parent, column by column.
-func readSample(ctx context.Context, db server.Querier, k foreignKey, n int64) ([][]string, error) {
+// readSample reads up to n keys of a parent that fit the fields, column by column.
+func readSample(ctx context.Context, db server.Querier, k foreignKey, fields []*field, n int64) ([][]string, error) {
 	var texts, whole []string
-	for _, c := range k.references {
+	for i, c := range k.references {
 		name := pgx.Identifier{c}.Sanitize()
 		texts, whole = append(texts, name+"::TEXT"), append(whole, name+" IS NOT NULL")
+		if f := fields[i]; f.class() == ofInts {
+			if low, high, _, _ := f.bounds(); low > math.MinInt64 { // else every number fits
+				whole = append(whole, fmt.Sprintf("%s BETWEEN %d AND %d", name, low, high))
+			}
+		}
 	}
 	found, err := db.Query(ctx, fmt.Sprintf("SELECT %s FROM %s WHERE %s LIMIT %d", strings.Join(texts, ", "), k.table.Sanitize(), strings.Join(whole, " AND "), n))
 	if err != nil {

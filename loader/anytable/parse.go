@@ -398,7 +398,8 @@ func (p *conditionParser) name(name string) *node {
 			return &node{op: "length", args: args}
 		}
 	case "date", "text", "btrim", "trim", "rtrim", "ltrim", "upper", "lower":
-		if len(args) == 1 && args[0].op == "column" && !strings.EqualFold(name, "lower") && !strings.EqualFold(name, "upper") {
+		// A value of a list of small or capital letters is what lower and upper return for it.
+		if len(args) == 1 && args[0].op == "column" {
 			return args[0]
 		}
 	}

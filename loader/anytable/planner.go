@@ -38,6 +38,11 @@ type uniqueKey struct {
 // which loader knows none.
 func newPlanner(c *catalogue, rows int64, seed uint64, nulls float64) (*planner, error) {
 	p := &planner{catalogue: c, rows: rows, seed: seed, nulls: nulls, cond: newConditions()}
+	for _, x := range c.table.Columns {
+		if x.NotNull || slices.Contains(c.table.Primary, x.Name) {
+			p.cond.of(x.Name).notNull = true
+		}
+	}
 	for _, k := range append(slices.Clone(c.checks), c.partitionChecks()...) {
 		p.cond.add(k.expr, k.column)
 	}
@@ -50,8 +55,11 @@ func newPlanner(c *catalogue, rows int64, seed uint64, nulls float64) (*planner,
 			continue // the server's
 		}
 		own := *x // the description belongs to others, and does not change
-		own.NotNull = x.NotNull || p.cond.of(x.Name).notNull || slices.Contains(c.table.Primary, x.Name)
+		own.NotNull = p.cond.of(x.Name).notNull
 		f := newField(&own, c.info.Product, c.labels[x.Name], p.cond.of(x.Name))
+		for _, typ := range c.referring[x.Name] {
+			f.fit(newField(&server.Column{Type: typ}, c.info.Product, nil, nil))
+		}
 		if f.class() == ofUnknown && len(f.labels) == 0 {
 			if f.NotNull && !x.Default {
 				return nil, dataset.Refuse("table %s: column %s is %s NOT NULL without a default, a type of which loader makes no values", c.table.Display(), x.Name, x.Type)
