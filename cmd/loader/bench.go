@@ -36,7 +36,7 @@ func (p *program) benchCommand() *cli.Command {
 		})
 	}
 	commands = append(commands, &cli.Command{
-		Name: anytable.Facts.Kind, Usage: "measure loads of generated rows that fit a table of yours", Flags: append(p.benchFlags(""), nullsFlag()),
+		Name: anytable.Facts.Kind, Usage: "measure loads of generated rows that fit a table of yours", Flags: append(p.benchFlags(""), valueFlags()...),
 		Action: func(c *cli.Context) error {
 			g, err := rowsGenerator(c)
 			if err == nil && c.String("table") == "" {

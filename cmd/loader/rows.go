@@ -23,13 +23,13 @@ func (p *program) rowsCommand() *cli.Command {
 			&cli.StringFlag{Name: "table", Usage: "table to fill, or several as a=1000,b=100000: parents first"},
 			&cli.StringFlag{Name: "n", Value: "1000", Usage: "rows to load"},
 			&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn and printed)"},
-			nullsFlag(),
 			&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
 			&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed or verified"},
-		}, withoutHandoff(p.runFlags())...), p.commonFlags()...),
+		}, append(valueFlags(), withoutHandoff(p.runFlags())...)...), p.commonFlags()...),
 		Description: `Examples:
    loader rows --table orders --n 1000000
    loader rows --table shop.customers --n 5000 --seed 7 --nulls 0%
+   loader rows --table orders --n 9 --value 'status=list(new,paid:3)' --value 'total=normal(1,500)'
    loader rows --table customers=1000,orders=100000`,
 		Action: p.loadRows,
 	}
@@ -47,6 +47,9 @@ func (p *program) loadRows(c *cli.Context) error {
 	tables, err := readTables(c)
 	if err != nil {
 		return err
+	}
+	if len(tables) > 1 && c.IsSet("value") {
+		return &usageError{"--value is for the columns of one table: name one"}
 	}
 	if len(tables) == 1 {
 		req, err := p.rowsRequest(c, tables[0])
@@ -153,10 +156,18 @@ func cutOutsideQuotes(text string, at byte) []string {
 // rowsGenerator reads the flags by which rows are made.
 func rowsGenerator(c *cli.Context) (generator, error) {
 	nulls, err := readNulls(c.String("nulls"))
+	var values []anytable.Value
+	for _, text := range c.StringSlice("value") {
+		v, bad := anytable.ParseValue(text)
+		if bad != nil && err == nil {
+			err = &usageError{"--value " + bad.Error()}
+		}
+		values = append(values, v)
+	}
 	return generator{
 		Facts: anytable.Facts, maxRows: maxRows,
 		new: func(n int64, seed uint64) dataset.Dataset {
-			return anytable.New(anytable.Request{Rows: n, Seed: seed, Nulls: nulls})
+			return anytable.New(anytable.Request{Rows: n, Seed: seed, Nulls: nulls, Values: values})
 		},
 	}, err
 }
@@ -176,9 +187,12 @@ func (p *program) rowsRequest(c *cli.Context, t tableRows) (load.Request, error)
 	return req, err
 }
 
-// nullsFlag is a flag of every command that makes rows for any table.
-func nullsFlag() cli.Flag {
-	return &cli.StringFlag{Name: "nulls", Value: "5%", Usage: "share of NULLs in columns that allow them and belong to no unique key"}
+// valueFlags are flags of every command that makes rows for any table.
+func valueFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "value", Usage: "COLUMN=RULE: null, const(TEXT), list(A,B:WEIGHT,…), uniform(LOW,HIGH), normal(…), zipf(…), sequence(START,STEP), pattern(TEXT)"},
+		&cli.StringFlag{Name: "nulls", Value: "5%", Usage: "share of NULLs in columns that allow them and belong to no unique key"},
+	}
 }
 
 // readNulls reads --nulls.

@@ -193,6 +193,54 @@ func TestRefusesBeforeTheFirstRow(t *testing.T) {
 	})
 }
 
+// TestValuesThatAreAskedFor makes values by the rules of --value, and refuses rules that the table
+// does not take.
+func TestValuesThatAreAskedFor(t *testing.T) {
+	ctx := context.Background()
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url, "CREATE TABLE asked (id INT8 PRIMARY KEY, status TEXT NOT NULL, total NUMERIC(8,2) NOT NULL, day DATE NOT NULL, views INT, code TEXT UNIQUE, gone TEXT, odd INT NOT NULL CHECK (odd % 7 = 3))")
+		with := func(n int64, texts ...string) load.Request {
+			r := anytable.Request{Rows: n, Seed: 7}
+			for _, text := range texts {
+				v, err := anytable.ParseValue(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Values = append(r.Values, v)
+			}
+			return load.Request{Dataset: anytable.New(r), Table: "asked"}
+		}
+		l, err := load.New(ctx, loadertest.Open(t, url), with(1000, "id=sequence(100,5)", "status=list(new,paid:3)", "total=normal(1,500)", "day=uniform(2024-01-01,2024-01-31)", "views=zipf(1,1000)", "code=pattern(no-{n})", "gone=null", "odd=const(10)"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(l.Close)
+		run(t, l)
+		if got, err := l.Verify(ctx, nil); err != nil || !got.OK() || got.Same != 1000 {
+			t.Errorf("verified %+v, %v; want 1000 rows", got, err)
+		}
+		got := loadertest.Value[string](t, url, `SELECT concat_ws(' ', min(id), max(id), count(*) FILTER (WHERE status = 'paid') BETWEEN 650 AND 850, avg(total) BETWEEN 200 AND 300,
+			count(*) FILTER (WHERE total < 50) < 50, min(day), max(day), count(*) FILTER (WHERE views <= 31) BETWEEN 300 AND 700, count(gone), count(DISTINCT code), min(code)) FROM asked`)
+		if want := "100 5095 t t t 2024-01-01 2024-01-31 t 0 1000 no-00"; got != want {
+			t.Errorf("the values are %s, want %s", got, want)
+		}
+		for text, want := range map[string]string{
+			"nope=null": "has no such column", "id=null": "the column is NOT NULL", "total=uniform(5,1)": "no such range", "total=uniform(a,b)": `"a" is not a number`,
+			"views=sequence(2147483640)": "100 values of it do not fit integer", "status=zipf(1,2)": "has no order", "odd=const(11)": "--value COLUMN=RULE makes others",
+		} {
+			if _, err := load.New(ctx, loadertest.Open(t, url), with(100, text)); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: the error is %v, want %q", text, err, want)
+			}
+		}
+		for _, text := range []string{"x", "=null", "a=foo(3)", "a=null(1)", "a=const", "a=list(b:x)", "a=uniform(1)", "a=sequence(1,2,3)", "a=pattern({nope})", "a=pattern({)"} {
+			if _, err := anytable.ParseValue(text); err == nil {
+				t.Errorf("%q is taken", text)
+			}
+		}
+	})
+}
+
 // TestFillsTablesThatDependOnEachOther fills parents before their children, keys that fit narrower
 // columns, cycles through a column that may be NULL, a table that points to itself, and CHECKs
 // with alternatives.

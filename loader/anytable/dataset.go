@@ -30,6 +30,8 @@ type Request struct {
 	Seed uint64
 	// Nulls is the share of NULLs in columns that allow them and belong to no key, from 0 to 1.
 	Nulls float64
+	// Values replace the rules of single columns.
+	Values []Value
 }
 
 // DefaultNulls is the usual Request.Nulls.
@@ -150,6 +152,7 @@ func (d *Dataset) Fit(ctx context.Context, o *dataset.Opening) error {
 		if d.plan, err = newPlanner(c, d.Rows, d.Seed, d.Nulls); err != nil {
 			return err
 		}
+		d.plan.values = d.Values
 		if d.gen, err = d.plan.plan(ctx, o.DB); err != nil {
 			return err
 		}

@@ -200,7 +200,7 @@ func (p *planner) key(x server.TableIndex, fields []*field) error {
 		}
 	}
 	if len(free) == 0 {
-		return dataset.Refuse("%s: unique key %s: its columns are made by the rules of other keys, and may repeat", p.table.Display(), x.Name)
+		return dataset.Refuse("%s: unique key %s: its columns are made by --value or the rules of other keys, and may repeat", p.table.Display(), x.Name)
 	}
 	// 2. Digits of the row's number.
 	return p.digits(x, free)

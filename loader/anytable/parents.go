@@ -41,6 +41,9 @@ func (p *planner) readParents(ctx context.Context, db server.Querier) error {
 	for _, k := range p.catalogue.keys {
 		r := &parents{foreignKey: k, self: k.oid == int64(p.table.OID)}
 		nullable := false
+		if slices.ContainsFunc(k.columns, func(c string) bool { f := p.field(c); return f != nil && f.rule != nil }) {
+			continue // --value says what it points to
+		}
 		for _, c := range k.columns {
 			f := p.field(c)
 			if f == nil {

@@ -24,6 +24,7 @@ type planner struct {
 	// parents are the tables to which foreign keys point.
 	parents []parent
 	refs    []*parents
+	values  []Value // what the user asks for
 	// notes are what the user should know before the first row.
 	notes []string
 }
@@ -146,6 +147,7 @@ func mentions(expr, column string) bool {
 // plan makes all rules.
 func (p *planner) plan(ctx context.Context, db server.Querier) (*generator, error) {
 	for _, step := range []func() error{
+		p.asked,
 		func() error { return p.readParents(ctx, db) },
 		p.keys,
 		p.references,

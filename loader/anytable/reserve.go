@@ -124,7 +124,7 @@ func (d *Dataset) try(ctx context.Context, o *dataset.Opening) error {
 	case err == nil:
 		return nil
 	case class == server.Data || class == server.Duplicate || class == server.Permanent && slices.Contains(refusing, server.Code(err)):
-		return dataset.Refuse("table %s takes no rows that loader makes: %s", name, server.Reason(err))
+		return dataset.Refuse("table %s takes no rows that loader makes: %s; --value COLUMN=RULE makes others", name, server.Reason(err))
 	}
 	return fmt.Errorf("try the first rows: %w", err)
 }
