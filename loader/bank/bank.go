@@ -111,7 +111,7 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	b := &Bank{Options: o, ID: registry.NewID(), srv: srv, sessions: &server.Watch{Note: o.Note}}
 	b.pool, err = srv.Pool(ctx, server.Sessions{
 		// A connection that has gone silent occupies the pool for a while.
-		Name: "loader transfer " + b.ID, Max: 2 * o.Workers, Ready: o.Workers, AttemptTimeout: o.AttemptTimeout, Watch: b.sessions,
+		Name: "loader transfer " + b.ID, Max: 2 * o.Workers, Ready: o.Workers, AttemptTimeout: o.AttemptTimeout, Watch: b.sessions, Prepared: true,
 	})
 	if err != nil {
 		return nil, err

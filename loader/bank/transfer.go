@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cockroachdb/cockroach-go/v2/crdb"
-	crdbpgx "github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -117,23 +115,17 @@ func (b *Bank) attempt(ctx context.Context, t *Transfer, look bool, waits *serve
 			return err
 		}
 	}
-	if b.srv.Product == server.CockroachDB {
-		// cockroach-go treats the release of the savepoint as the commit. That is correct on
-		// CockroachDB only.
-		tries := 0
-		return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, retriesInside), conn.Conn(), pgx.TxOptions{}, func(tx pgx.Tx) error {
-			if tries++; tries > 1 {
-				// cockroach-go repeats at once, which under contention floods the server.
-				t.Retries++
-				if err := waits.Wait(ctx, nil); err != nil {
-					return err
-				}
+	tries := 0
+	return server.Transact(ctx, b.srv.Product, conn.Conn(), retriesInside, func(tx pgx.Tx) error {
+		if tries++; tries > 1 {
+			// cockroach-go repeats at once, which under contention floods the server.
+			t.Retries++
+			if err := waits.Wait(ctx, nil); err != nil {
+				return err
 			}
-			return b.move(ctx, tx, t)
-		})
-	}
-	// BeginTxFunc checks the result of COMMIT, where serialization may fail.
-	return pgx.BeginTxFunc(ctx, conn.Conn(), pgx.TxOptions{}, func(tx pgx.Tx) error { return b.move(ctx, tx, t) })
+		}
+		return b.move(ctx, tx, t)
+	})
 }
 
 // lookUp reports whether the history has the transfer, and copies its accounts and amount.

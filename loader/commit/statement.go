@@ -117,11 +117,13 @@ func Compose(o Options, product server.Product) string {
 	}
 }
 
-// args returns the chunk's columns as the parameters of insert and fill.
+// args returns the chunk's columns as the parameters of insert and fill. Such a statement is
+// prepared: columns travel in binary form, and one connection sends it again and again.
 func args(chunk *rows.Chunk) []any {
-	a := make([]any, chunk.Width())
-	for i := range a {
-		a[i] = chunk.Col(i)
+	a := make([]any, 1+chunk.Width())
+	a[0] = pgx.QueryExecModeCacheStatement
+	for i := range chunk.Width() {
+		a[1+i] = chunk.Col(i)
 	}
 	return a
 }
@@ -265,7 +267,7 @@ func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk,
 	}
 	var f finding
 	f.state = make([]state, len(keys))
-	found, err := conn.Query(ctx, c.sql.lookup, keys)
+	found, err := conn.Query(ctx, c.sql.lookup, pgx.QueryExecModeCacheStatement, keys)
 	if err != nil {
 		return f, err
 	}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cockroachdb/cockroach-go/v2/crdb"
-	crdbpgx "github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -39,7 +37,7 @@ func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, ch
 		}
 	}
 	waits, tries := insideWaits.Waits(), 0
-	err := crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, retriesInside), conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
+	err := server.Transact(ctx, server.CockroachDB, conn, retriesInside, func(tx pgx.Tx) error {
 		if tries++; tries > 1 {
 			// cockroach-go retries at once; under contention that causes a storm.
 			p.out.Retries++

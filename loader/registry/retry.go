@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/cockroachdb/cockroach-go/v2/crdb"
-	crdbpgx "github.com/cockroachdb/cockroach-go/v2/crdb/crdbpgxv5"
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader"
@@ -46,14 +44,19 @@ func (r *Registry) retry(ctx context.Context, fn func(context.Context, pgx.Tx) e
 	})
 }
 
+// retriesInside is how often cockroach-go retries a transaction on its connection.
+const retriesInside = 5
+
 // try makes one attempt.
 func (r *Registry) try(ctx context.Context, fn func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, r.AttemptTimeout)
 	defer cancel()
-	if r.info.Product == server.CockroachDB {
-		return crdbpgx.ExecuteTx(crdb.WithMaxRetries(ctx, 5), r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
+	conn, err := r.pool.Acquire(ctx)
+	if err != nil {
+		return err
 	}
-	return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{}, func(tx pgx.Tx) error { return fn(ctx, tx) })
+	defer conn.Release()
+	return server.Transact(ctx, r.info.Product, conn.Conn(), retriesInside, func(tx pgx.Tx) error { return fn(ctx, tx) })
 }
 
 // exec runs one idempotent statement until it succeeds.

@@ -196,6 +196,9 @@ type Sessions struct {
 	AttemptTimeout time.Duration
 	// ReadOnly makes the server refuse every write of these sessions.
 	ReadOnly bool
+	// Prepared makes the sessions prepare their statements, for sessions that repeat a few short
+	// ones. Otherwise a statement is sent in one round trip, unless it has an exec mode of its own.
+	Prepared bool
 	// Prepare is called on each new connection, to register types.
 	Prepare func(*pgx.Conn)
 	// Settings fixes the settings that determine the meaning of texts, as recorded by an
@@ -210,6 +213,9 @@ type Sessions struct {
 	Ask      func() string
 	Answered func(conn *pgx.Conn, rows [][][]byte) error
 }
+
+// idlePing is how long a connection may be idle before its next use checks it first.
+const idlePing = 10 * time.Second
 
 // Pool opens a pool of connections configured by o and begins to connect. A broken connection
 // is discarded on release and replaced when needed. The error is a *PooledError if a pooler
@@ -234,6 +240,13 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	if o.Ready > 0 {
 		cfg.MinConns = min(int32(o.Ready), cfg.MaxConns)
 	}
+	if !o.Prepared {
+		// A statement that is prepared first takes two round trips.
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
+	// A ping takes a round trip of its own. A connection that broke meanwhile fails at its next
+	// statement, which is retried.
+	cfg.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool { return p.IdleDuration > idlePing }
 	cfg.MaxConnIdleTime = time.Hour
 	cfg.HealthCheckPeriod = time.Hour
 	if o.Watch == nil {

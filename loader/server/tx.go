@@ -1,0 +1,302 @@
+package server
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cockroachdb/cockroach-go/v2/crdb"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Transact runs fn in a transaction of conn and commits it: on CockroachDB by cockroach-go's
+// loop with so many retries, which takes the release of the savepoint for the commit; on
+// PostgreSQL in one attempt whose COMMIT is checked. What opens the transaction travels with its
+// first statement, and on CockroachDB COMMIT with the release before it: each spares a round
+// trip. fn uses its Tx alone, and from one goroutine.
+func Transact(ctx context.Context, product Product, conn *pgx.Conn, retries int, fn func(pgx.Tx) error) (err error) {
+	tx := &transaction{conn: conn, first: []string{"BEGIN"}}
+	if product == CockroachDB {
+		return crdb.ExecuteInTx(crdb.WithMaxRetries(ctx, retries), cockroachTx{tx}, func() error { return fn(tx) })
+	}
+	done := false
+	defer func() {
+		if !done {
+			tx.Rollback(ctx)
+		}
+	}()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	done = true
+	return tx.Commit(ctx)
+}
+
+// A transaction is a pgx.Tx that sends the statements in first together with the next one.
+type transaction struct {
+	conn  *pgx.Conn
+	first []string
+	begun bool // BEGIN may have reached the server
+}
+
+var _ pgx.Tx = (*transaction)(nil)
+
+// errNested is the error of what a transaction cannot do.
+var errNested = errors.New("not supported in this transaction")
+
+// queue returns a batch of what is to be sent first, and that number.
+func (t *transaction) queue() (*pgx.Batch, int) {
+	b := &pgx.Batch{}
+	for _, sql := range t.first {
+		b.Queue(sql)
+	}
+	n := len(t.first)
+	t.first, t.begun = nil, true
+	return b, n
+}
+
+// open sends what is to be sent first alone, before a statement that cannot be batched.
+func (t *transaction) open(ctx context.Context) error {
+	if len(t.first) == 0 {
+		return nil
+	}
+	b, _ := t.queue()
+	return t.conn.SendBatch(ctx, b).Close()
+}
+
+// hasMode reports whether a statement has an exec mode of its own, which a batch does not take.
+func hasMode(args []any) bool {
+	if len(args) == 0 {
+		return false
+	}
+	_, has := args[0].(pgx.QueryExecMode)
+	return has
+}
+
+// send sends a statement behind what is to be sent first. The caller reads its result from
+// there and closes it.
+func (t *transaction) send(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
+	b, n := t.queue()
+	b.Queue(sql, args...)
+	results := t.conn.SendBatch(ctx, b)
+	for range n {
+		if _, err := results.Exec(); err != nil {
+			results.Close()
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// Exec implements pgx.Tx.
+func (t *transaction) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if hasMode(args) {
+		if err := t.open(ctx); err != nil {
+			return pgconn.CommandTag{}, err
+		}
+	}
+	if len(t.first) == 0 {
+		return t.conn.Exec(ctx, sql, args...)
+	}
+	results, err := t.send(ctx, sql, args)
+	if err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	tag, err := results.Exec()
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	return tag, err
+}
+
+// Query implements pgx.Tx.
+func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if hasMode(args) {
+		if err := t.open(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if len(t.first) == 0 {
+		return t.conn.Query(ctx, sql, args...)
+	}
+	results, err := t.send(ctx, sql, args)
+	if err != nil {
+		return nil, err
+	}
+	found, err := results.Query()
+	if err != nil {
+		results.Close()
+		return nil, err
+	}
+	return &batchRows{Rows: found, results: results}, nil
+}
+
+// QueryRow implements pgx.Tx.
+func (t *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	found, err := t.Query(ctx, sql, args...)
+	return firstRow{found, err}
+}
+
+// batchRows are the rows of the last statement of a batch, which ends with them.
+type batchRows struct {
+	pgx.Rows
+	results pgx.BatchResults
+	closed  bool
+	err     error
+}
+
+// Next implements pgx.Rows.
+func (r *batchRows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	r.Close()
+	return false
+}
+
+// Close implements pgx.Rows.
+func (r *batchRows) Close() {
+	if r.closed {
+		return
+	}
+	r.closed = true
+	r.Rows.Close()
+	r.err = r.results.Close()
+}
+
+// Err implements pgx.Rows.
+func (r *batchRows) Err() error {
+	if err := r.Rows.Err(); err != nil {
+		return err
+	}
+	return r.err
+}
+
+// A firstRow is the first row of a query, as pgx.Conn.QueryRow gives it.
+type firstRow struct {
+	found pgx.Rows
+	err   error
+}
+
+func (r firstRow) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	defer r.found.Close()
+	if !r.found.Next() {
+		if err := r.found.Err(); err != nil {
+			return err
+		}
+		return pgx.ErrNoRows
+	}
+	if err := r.found.Scan(dest...); err != nil {
+		return err
+	}
+	r.found.Close()
+	return r.found.Err()
+}
+
+// SendBatch implements pgx.Tx.
+func (t *transaction) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if len(t.first) == 0 {
+		return t.conn.SendBatch(ctx, b)
+	}
+	before, n := t.queue()
+	b.QueuedQueries = append(before.QueuedQueries, b.QueuedQueries...)
+	results := t.conn.SendBatch(ctx, b)
+	for range n {
+		if _, err := results.Exec(); err != nil {
+			break // each later call returns it
+		}
+	}
+	return results
+}
+
+// Commit implements pgx.Tx. The error is pgx.ErrTxCommitRollback if the server rolled back.
+func (t *transaction) Commit(ctx context.Context) error {
+	if !t.begun {
+		return nil
+	}
+	tag, err := t.conn.Exec(ctx, "COMMIT")
+	if err == nil && tag.String() != "COMMIT" {
+		err = pgx.ErrTxCommitRollback
+	}
+	return err
+}
+
+// Rollback implements pgx.Tx. A connection that cannot roll back is closed, which does it.
+func (t *transaction) Rollback(ctx context.Context) error {
+	if !t.begun || t.conn.IsClosed() || t.conn.PgConn().TxStatus() == 'I' {
+		return nil
+	}
+	_, err := t.conn.Exec(ctx, "ROLLBACK")
+	if err != nil {
+		t.conn.Close(ctx)
+	}
+	return err
+}
+
+// Conn implements pgx.Tx.
+func (t *transaction) Conn() *pgx.Conn { return t.conn }
+
+// Begin implements pgx.Tx; there is none within another.
+func (t *transaction) Begin(context.Context) (pgx.Tx, error) { return nil, errNested }
+
+// CopyFrom implements pgx.Tx.
+func (t *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (int64, error) {
+	if err := t.open(ctx); err != nil {
+		return 0, err
+	}
+	return t.conn.CopyFrom(ctx, table, columns, src)
+}
+
+// LargeObjects implements pgx.Tx; there are none.
+func (t *transaction) LargeObjects() pgx.LargeObjects { return pgx.LargeObjects{} }
+
+// Prepare implements pgx.Tx.
+func (t *transaction) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
+	if err := t.open(ctx); err != nil {
+		return nil, err
+	}
+	return t.conn.Prepare(ctx, name, sql)
+}
+
+// A cockroachTx is a transaction as cockroach-go uses it. It sends SAVEPOINT and ROLLBACK TO
+// SAVEPOINT with the next statement, and COMMIT with RELEASE. An error of RELEASE makes the
+// server skip COMMIT.
+type cockroachTx struct{ *transaction }
+
+// The statements that cockroach-go sends besides COMMIT and ROLLBACK.
+const (
+	savepointRestart = "SAVEPOINT cockroach_restart"
+	releaseRestart   = "RELEASE SAVEPOINT cockroach_restart"
+	rollbackRestart  = "ROLLBACK TO SAVEPOINT cockroach_restart"
+)
+
+// Exec implements crdb.Tx.
+func (t cockroachTx) Exec(ctx context.Context, sql string, args ...any) error {
+	switch {
+	case sql == savepointRestart, sql == rollbackRestart && !t.conn.IsClosed():
+		t.first = append(t.first, sql)
+		return nil
+	case sql == releaseRestart && !t.begun:
+		return nil // nothing was sent
+	case sql == releaseRestart:
+		b, n := t.queue()
+		b.Queue(sql)
+		b.Queue("COMMIT")
+		results := t.conn.SendBatch(ctx, b)
+		defer results.Close()
+		for range n + 1 { // the release has committed: what COMMIT says does not matter
+			if _, err := results.Exec(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	_, err := t.transaction.Exec(ctx, sql, args...)
+	return err
+}
+
+// Commit implements crdb.Tx: COMMIT went with the release.
+func (t cockroachTx) Commit(ctx context.Context) error { return t.Rollback(ctx) }
