@@ -50,6 +50,8 @@ func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, ch
 			if err := c.enter(ctx, tx, chunk.Span, p, tag, err); err != nil {
 				return err
 			}
+		} else if err := server.OpenTx(ctx, tx); err != nil {
+			return err // the rows are sent over the connection itself
 		}
 		return c.fillTransaction(ctx, tx, chunk, p)
 	})

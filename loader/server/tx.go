@@ -64,6 +64,15 @@ func (t *transaction) open(ctx context.Context) error {
 	return t.conn.SendBatch(ctx, b).Close()
 }
 
+// OpenTx sends what opens the transaction of Transact, if it was not sent yet, before a use of its
+// connection that goes past the transaction.
+func OpenTx(ctx context.Context, tx pgx.Tx) error {
+	if t, ok := tx.(*transaction); ok {
+		return t.open(ctx)
+	}
+	return nil
+}
+
 // hasMode reports whether a statement has an exec mode of its own, which a batch does not take.
 func hasMode(args []any) bool {
 	if len(args) == 0 {
