@@ -69,7 +69,7 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 	var was State
 	var users []string
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.stateForUpdate(ctx, tx, load)
+		b, err := r.stateForUpdate(ctx, tx, load, nil)
 		if err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func (r *Registry) end(ctx context.Context, load string, may func(context.Contex
 		return err
 	}
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.stateForUpdate(ctx, tx, load)
+		b, err := r.stateForUpdate(ctx, tx, load, nil)
 		if err != nil {
 			return err
 		}

@@ -22,7 +22,7 @@ func (r *Registry) Defer(ctx context.Context, load string, list []Index) error {
 		return err
 	}
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := r.liveStateForUpdate(ctx, tx, load); err != nil {
+		if _, err := r.liveStateForUpdate(ctx, tx, load, nil); err != nil {
 			return err
 		}
 		for i, x := range list {

@@ -24,16 +24,8 @@ func (q *Queue) RecordInDoubt(ctx context.Context, r chunker.Range, looked bool)
 	return nil
 }
 
-// doubts adds the doubtful positions of a load to in: all, or only those that a lookup decided.
-func (r *Registry) doubts(ctx context.Context, db querier, load string, lookedAlone bool, in *chunker.Ranges) error {
-	found, err := db.Query(ctx, `SELECT lo, hi FROM loader.doubts WHERE load = $1 AND (looked OR NOT $2::BOOL)`, load, lookedAlone)
-	if err != nil {
-		return err
-	}
-	var x chunker.Range
-	_, err = pgx.ForEachRow(found, []any{&x.First, &x.End}, func() error { in.Add(x); return nil })
-	return err
-}
+// queryDoubts reads the doubtful positions of a load: all, or only those that a lookup decided.
+const queryDoubts = `SELECT lo, hi FROM loader.doubts WHERE load = $1 AND (looked OR NOT $2::BOOL)`
 
 // LookedUp returns the positions of a load that a lookup decided and that must be settled.
 func (r *Registry) LookedUp(ctx context.Context, load string) (chunker.Ranges, error) {
@@ -43,7 +35,11 @@ func (r *Registry) LookedUp(ctx context.Context, load string) (chunker.Ranges, e
 	}
 	err := r.persist(ctx, func(ctx context.Context) error {
 		in = chunker.Ranges{}
-		return r.doubts(ctx, r.pool, load, true, &in)
+		found, err := r.pool.Query(ctx, queryDoubts, load, true)
+		if err != nil {
+			return err
+		}
+		return addRanges(&in)(found)
 	})
 	if err != nil {
 		return in, fmt.Errorf("read what load %s has to settle: %w", load, err)
@@ -55,7 +51,7 @@ func (r *Registry) LookedUp(ctx context.Context, load string) (chunker.Ranges, e
 // load becomes done if everything is committed and no lease is left.
 func (r *Registry) Settle(ctx context.Context, load string) error {
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.liveStateForUpdate(ctx, tx, load)
+		b, err := r.liveStateForUpdate(ctx, tx, load, nil)
 		if err != nil {
 			return err
 		}

@@ -36,12 +36,13 @@ type loadState struct {
 
 // readState returns the state of a load.
 func (r *Registry) readState(ctx context.Context, tx pgx.Tx, load string) (loadState, error) {
-	return r.readFor(ctx, tx, load, "")
+	return r.readFor(ctx, tx, load, "", nil)
 }
 
-// stateForUpdate locks the load's row until the transaction ends, and reads its state.
-func (r *Registry) stateForUpdate(ctx context.Context, tx pgx.Tx, load string) (loadState, error) {
-	b, err := r.readFor(ctx, tx, load, ` FOR UPDATE`)
+// stateForUpdate locks the load's row until the transaction ends, and reads its state. It sends
+// the statements in also behind that, in the same round trip; also may be nil.
+func (r *Registry) stateForUpdate(ctx context.Context, tx pgx.Tx, load string, also *pgx.Batch) (loadState, error) {
+	b, err := r.readFor(ctx, tx, load, ` FOR UPDATE`, also)
 	// statement_timeout or lock_timeout, or the time for an attempt, ended the wait.
 	if code := server.Code(err); code == pgerrcode.QueryCanceled || code == pgerrcode.LockNotAvailable || errors.Is(err, context.DeadlineExceeded) {
 		err = lockedError{load, err}
@@ -51,62 +52,87 @@ func (r *Registry) stateForUpdate(ctx context.Context, tx pgx.Tx, load string) (
 
 // liveStateForUpdate is stateForUpdate for a run that continues the load. It returns
 // ErrCancelled if the load was cancelled.
-func (r *Registry) liveStateForUpdate(ctx context.Context, tx pgx.Tx, load string) (loadState, error) {
-	b, err := r.stateForUpdate(ctx, tx, load)
+func (r *Registry) liveStateForUpdate(ctx context.Context, tx pgx.Tx, load string, also *pgx.Batch) (loadState, error) {
+	b, err := r.stateForUpdate(ctx, tx, load, also)
 	if err == nil && b.state == Cancelled {
 		err = permanentError{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrCancelled, load)}
 	}
 	return b, err
 }
 
-func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string) (loadState, error) {
+func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string, also *pgx.Batch) (loadState, error) {
 	var b loadState
-	var text, open, state string
 	openColumn, generation, successor := "open", "generation", "COALESCE(successor, '')"
 	if r.older.Load() {
 		openColumn, generation, successor = "''", "0", "''"
 	}
-	err := tx.QueryRow(ctx, `SELECT positions, done, `+openColumn+`, state, `+generation+` FROM loader.loads WHERE id = $1`+purpose, load).Scan(&b.positions, &text, &open, &state, &b.generation)
+	// Each statement sees what was committed before it, so that the leases are those under the lock.
+	var batch pgx.Batch
+	batch.Queue(`SELECT positions, done, `+openColumn+`, state, `+generation+` FROM loader.loads WHERE id = $1`+purpose, load).QueryRow(func(row pgx.Row) error {
+		return b.scanLoad(row, load)
+	})
+	batch.Queue(`SELECT lo, hi, run, done, EXTRACT(epoch FROM now() - beat)::FLOAT8, `+successor+` FROM loader.claims WHERE load = $1 ORDER BY lo`, load).Query(func(found pgx.Rows) (err error) {
+		b.leases, err = pgx.CollectRows(found, scanLease)
+		return err
+	})
+	if also != nil {
+		batch.QueuedQueries = append(batch.QueuedQueries, also.QueuedQueries...)
+	}
+	err := tx.SendBatch(ctx, &batch).Close()
+	return b, err
+}
+
+// scanLoad reads the row of a load.
+func (b *loadState) scanLoad(row pgx.Row, load string) error {
+	var text, open, state string
+	err := row.Scan(&b.positions, &text, &open, &state, &b.generation)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return b, permanentError{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
+		return permanentError{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrNoLoad, load)}
 	}
 	if err != nil {
-		return b, err
+		return err
 	}
 	b.state = State(state)
 	if b.done, err = chunker.ParseRanges(text); err == nil {
 		b.open, err = chunker.ParseRanges(open)
 	}
 	if err != nil {
-		return b, permanentError{fmt.Errorf("load %s: %w", load, err)}
+		err = permanentError{fmt.Errorf("load %s: %w", load, err)}
 	}
-	found, err := tx.Query(ctx, `SELECT lo, hi, run, done, EXTRACT(epoch FROM now() - beat)::FLOAT8, `+successor+` FROM loader.claims WHERE load = $1 ORDER BY lo`, load)
-	if err != nil {
-		return b, err
+	return err
+}
+
+func scanLease(row pgx.CollectableRow) (lease, error) {
+	var c lease
+	var text string
+	var idle float64
+	err := row.Scan(&c.First, &c.End, &c.run, &text, &idle, &c.successor)
+	if err == nil {
+		c.idle = time.Duration(idle * float64(time.Second))
+		c.done, err = chunker.ParseRanges(text)
 	}
-	b.leases, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (lease, error) {
-		var c lease
-		var text string
-		var idle float64
-		err := row.Scan(&c.First, &c.End, &c.run, &text, &idle, &c.successor)
-		if err == nil {
-			c.idle = time.Duration(idle * float64(time.Second))
-			c.done, err = chunker.ParseRanges(text)
-		}
-		return c, err
-	})
-	return b, err
+	return c, err
 }
 
 // ledger adds the ledger's ranges that begin within the given positions to in.
 func (r *Registry) ledger(ctx context.Context, tx pgx.Tx, load string, within chunker.Range, in *chunker.Ranges) error {
-	found, err := tx.Query(ctx, `SELECT lo, hi FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3`, load, within.First, within.End)
-	if err != nil {
+	var batch pgx.Batch
+	queueLedger(&batch, load, within, in)
+	return tx.SendBatch(ctx, &batch).Close()
+}
+
+// queueLedger is ledger as a statement of a batch.
+func queueLedger(batch *pgx.Batch, load string, within chunker.Range, in *chunker.Ranges) {
+	batch.Queue(`SELECT lo, hi FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3`, load, within.First, within.End).Query(addRanges(in))
+}
+
+// addRanges returns a function that adds the ranges of a query's rows to in.
+func addRanges(in *chunker.Ranges) func(pgx.Rows) error {
+	return func(found pgx.Rows) error {
+		var x chunker.Range
+		_, err := pgx.ForEachRow(found, []any{&x.First, &x.End}, func() error { in.Add(x); return nil })
 		return err
 	}
-	var x chunker.Range
-	_, err = pgx.ForEachRow(found, []any{&x.First, &x.End}, func() error { in.Add(x); return nil })
-	return err
 }
 
 // A merging moves leases into the record of a load, in a transaction that has locked the load.
@@ -132,8 +158,7 @@ func (s *merging) add(ctx context.Context, tx pgx.Tx, c chunker.Range, in chunke
 	if !ledger {
 		return nil
 	}
-	_, err := tx.Exec(ctx, moveHashes, s.load, c.First, c.End)
-	return err
+	return server.AtCommit(ctx, tx, nil, moveHashes, s.load, c.First, c.End)
 }
 
 // moveHashes deletes ledger rows and keeps their hashes in loader.ranges.
@@ -157,9 +182,8 @@ func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
 		forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1), hashes AS (DELETE FROM loader.ranges WHERE load = $1 RETURNING 1) `
 		state, finished = Done, `, finished_at = CASE WHEN `+unsettled+` THEN NULL ELSE COALESCE(finished_at, now()) END`
 	}
-	_, err := tx.Exec(ctx, forget+`UPDATE loader.loads SET done = $2, open = $3, state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $4 END`+finished+` WHERE id = $1`,
+	return server.AtCommit(ctx, tx, nil, forget+`UPDATE loader.loads SET done = $2, open = $3, state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $4 END`+finished+` WHERE id = $1`,
 		s.load, s.done.String(), open.String(), string(state))
-	return err
 }
 
 // A believe adds to in the positions of lease c that the run knows to be committed; in already
@@ -173,14 +197,23 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 	var gone []chunker.Range
 	complete := false // an attempt reached its commit
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.liveStateForUpdate(ctx, tx, load)
+		// As merging.drop, the lease goes before the ledger is read. A lease of another run stays.
+		var also pgx.Batch
+		ledger := make([]chunker.Ranges, len(list))
+		for i, c := range list {
+			also.Queue(`DELETE FROM loader.claims WHERE load = $1 AND lo = $2 AND run = $3 AND successor IS NULL`, load, c.First, run)
+			if known == nil {
+				queueLedger(&also, load, c.Range, &ledger[i])
+			}
+		}
+		b, err := r.liveStateForUpdate(ctx, tx, load, &also)
 		if err != nil {
 			return err
 		}
 		s := merging{loadState: &b, load: load}
 		was := gone
 		gone = nil
-		for _, c := range list {
+		for n, c := range list {
 			i := slices.IndexFunc(b.leases, func(x lease) bool { return x.First == c.First && x.run == run && x.successor == "" })
 			if i < 0 {
 				if complete || s.done.Covers(c.Range) {
@@ -189,17 +222,13 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 				}
 				return permanentError{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
 			}
-			if err := s.drop(ctx, tx, c.Range); err != nil {
-				return err
-			}
+			s.taken++
 			in := b.leases[i].done
+			in.AddAll(ledger[n])
 			if known != nil {
-				err = known(ctx, tx, c, &in)
-			} else {
-				err = r.ledger(ctx, tx, load, c.Range, &in)
-			}
-			if err != nil {
-				return err
+				if err := known(ctx, tx, c, &in); err != nil {
+					return err
+				}
 			}
 			for _, x := range c.Done.All() {
 				gone = append(gone, in.Gaps(x)...)
@@ -212,7 +241,7 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 		if known != nil {
 			for _, x := range gone {
 				// The run has sent these rows, so they may be committed after all.
-				_, err := tx.Exec(ctx, `INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, false) ON CONFLICT DO NOTHING`, load, x.First, x.End)
+				err := server.AtCommit(ctx, tx, nil, `INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, false) ON CONFLICT DO NOTHING`, load, x.First, x.End)
 				if err != nil {
 					return err
 				}

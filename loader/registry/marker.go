@@ -63,8 +63,7 @@ func (r *Registry) CheckMarker(ctx context.Context, load, marker string) error {
 
 // mark sets the marker of a lease.
 func (q *Queue) mark(ctx context.Context, tx pgx.Tx, first int64) error {
-	_, err := tx.Exec(ctx, `INSERT INTO loader.markers (load, run, lo) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, q.load, q.run, first)
-	return err
+	return server.AtCommit(ctx, tx, nil, `INSERT INTO loader.markers (load, run, lo) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, q.load, q.run, first)
 }
 
 // unmark removes the marker of a lease and reports whether it existed.

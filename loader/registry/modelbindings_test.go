@@ -31,6 +31,8 @@ var bindings = []binding{
 		steps: []string{"checkpoint"}},
 	{sql: "DELETE FROM loader.claims WHERE load = $1 AND lo = $2",
 		steps: []string{"delete-claims"}},
+	{sql: "DELETE FROM loader.claims WHERE load = $1 AND lo = $2 AND run = $3 AND successor IS NULL",
+		steps: []string{"delete-claims"}},
 	{sql: "SELECT lo, hi FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3",
 		steps: []string{"read-ledger"}},
 	{sql: "WITH gone AS (DELETE FROM loader.ledger WHERE load = $1 AND lo >= $2 AND lo < $3 RETURNING lo, hi, hash, records) INSERT INTO loader.ranges (load, lo, hi, hash, records) SELECT $1, lo, hi, hash, records FROM gone WHERE hash <> '' ON CONFLICT (load, lo) DO UPDATE SET hi = excluded.hi, hash = excluded.hash, records = excluded.records",

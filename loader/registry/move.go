@@ -40,12 +40,11 @@ func (r *Registry) Hashed(ctx context.Context, load, by string) ([]HashedRange, 
 	var list []HashedRange
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		list = nil
-		b, err := r.readState(ctx, tx, load)
-		if err != nil {
-			return err
-		}
 		var doubts chunker.Ranges
-		if err := r.doubts(ctx, tx, load, false, &doubts); err != nil {
+		var also pgx.Batch
+		also.Queue(queryDoubts, load, false).Query(addRanges(&doubts))
+		b, err := r.readFor(ctx, tx, load, "", &also)
+		if err != nil {
 			return err
 		}
 		if len(b.leases) > 0 {
@@ -143,7 +142,7 @@ type Moving struct {
 // load is done if nothing of the new input is left. Move is idempotent.
 func (r *Registry) Move(ctx context.Context, m Moving) error {
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.stateForUpdate(ctx, tx, m.Load.ID)
+		b, err := r.stateForUpdate(ctx, tx, m.Load.ID, nil)
 		if err != nil {
 			return err
 		}

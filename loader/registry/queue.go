@@ -9,9 +9,11 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkload/chunker"
 	"bulkload/loader"
+	"bulkload/loader/server"
 )
 
 // The run asks whether its queue records ranges in doubt: a method that no longer fits must not
@@ -118,17 +120,18 @@ func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got 
 	var ask *proposal
 	err = q.reg.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		got, others, ask = loader.Lease{}, nil, nil
-		b, err := q.reg.liveStateForUpdate(ctx, tx, q.load)
+		var also pgx.Batch
+		var doubts chunker.Ranges
+		if q.LooksUp {
+			also.Queue(queryDoubts, q.load, false).Query(addRanges(&doubts))
+		}
+		b, err := q.reg.liveStateForUpdate(ctx, tx, q.load, &also)
 		if err != nil {
 			return err
 		}
+		b.open.AddAll(doubts)
 		if b.generation != q.Generation {
 			return permanentError{fmt.Errorf("%w: its file was mended meanwhile, and another run goes on with that", loader.ErrLost)}
-		}
-		if q.LooksUp {
-			if err := q.reg.doubts(ctx, tx, q.load, false, &b.open); err != nil {
-				return err
-			}
 		}
 		taken := b.done
 		for _, c := range b.leases {
@@ -197,20 +200,23 @@ func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got 
 	return loader.Lease{}, dead, loader.ErrBusy
 }
 
-// insert records a lease, and the run with its first lease. A fenced run gets no lease.
+// insert records a lease at the commit of tx, and the run with its first lease. A fenced run gets
+// no lease.
 func (q *Queue) insert(ctx context.Context, tx pgx.Tx, c chunker.Range) error {
 	if !q.entered {
-		_, err := tx.Exec(ctx, `INSERT INTO loader.runs (load, run, username) VALUES ($1, $2, session_user) ON CONFLICT (load, run) DO NOTHING`, q.load, q.run)
+		err := server.AtCommit(ctx, tx, nil, `INSERT INTO loader.runs (load, run, username) VALUES ($1, $2, session_user) ON CONFLICT (load, run) DO NOTHING`, q.load, q.run)
 		if err != nil {
 			return err
 		}
 	}
-	tag, err := tx.Exec(ctx, `INSERT INTO loader.claims (load, lo, hi, run) SELECT $1, $2::INT8, $3::INT8, $4
-		WHERE NOT EXISTS (SELECT 1 FROM loader.runs WHERE load = $1 AND run = $4 AND fenced)`, q.load, c.First, c.End, q.run)
-	if err == nil && tag.RowsAffected() == 0 {
-		err = permanentError{loader.ErrLost}
+	entered := func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() == 0 {
+			return permanentError{loader.ErrLost}
+		}
+		return nil
 	}
-	return err
+	return server.AtCommit(ctx, tx, entered, `INSERT INTO loader.claims (load, lo, hi, run) SELECT $1, $2::INT8, $3::INT8, $4
+		WHERE NOT EXISTS (SELECT 1 FROM loader.runs WHERE load = $1 AND run = $4 AND fenced)`, q.load, c.First, c.End, q.run)
 }
 
 // isPrefix reports whether in is a prefix of a load's positions, without a gap.

@@ -29,7 +29,7 @@ func (r *Registry) takeOver(ctx context.Context, load, run, by string, ledger bo
 	var legacy bool
 	var user string
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		if _, err := r.stateForUpdate(ctx, tx, load); err != nil {
+		if _, err := r.stateForUpdate(ctx, tx, load, nil); err != nil {
 			return err
 		}
 		if user, err = r.userOf(ctx, tx, load, run); err != nil {
@@ -72,7 +72,7 @@ func fenceRun(ctx context.Context, tx pgx.Tx, load, run, by string) error {
 // Without a ledger, nothing shows whether the rest was committed: it stays open.
 func (r *Registry) inherit(ctx context.Context, load, run string, ledger bool) error {
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		b, err := r.stateForUpdate(ctx, tx, load)
+		b, err := r.stateForUpdate(ctx, tx, load, nil)
 		if err != nil {
 			return err
 		}

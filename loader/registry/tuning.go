@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkload/loader/server"
 )
 
 // A Tuning holds the best known settings for loading a table. The next load of the same kind of
@@ -33,11 +35,10 @@ func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
 		return err
 	}
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO loader.tuning (target, what, chunk, workers, via, way, origin) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		return server.AtCommit(ctx, tx, nil, `INSERT INTO loader.tuning (target, what, chunk, workers, via, way, origin) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (target, what) DO UPDATE SET chunk = excluded.chunk, workers = excluded.workers, via = excluded.via, way = excluded.way,
 			origin = excluded.origin, updated_at = now() WHERE tuning.origin <> 'bench' OR excluded.origin = 'bench'`,
 			t.Target, t.Kind, t.Chunk, t.Workers, t.Method, t.CommitMode, t.Origin)
-		return err
 	})
 	if err != nil {
 		return fmt.Errorf("keep the tuning of %s: %w", t.Target, err)

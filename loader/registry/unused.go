@@ -17,7 +17,7 @@ import (
 func (r *Registry) CancelUnused(ctx context.Context, load string, table uint32, unused func(context.Context, pgx.Tx) (bool, error)) (ended bool, err error) {
 	err = r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		ended = false
-		b, err := r.stateForUpdate(ctx, tx, load)
+		b, err := r.stateForUpdate(ctx, tx, load, nil)
 		if err != nil {
 			return err
 		}

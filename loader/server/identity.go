@@ -8,7 +8,10 @@ import (
 )
 
 // named selects a relation of pg_class by name and schemas.
-const named = "c.relname = $1 AND n.nspname = ANY($2)"
+const named = "c.relname = $1 AND n.nspname::TEXT = ANY(" + inSchemas + ")"
+
+// inSchemas are the schemas to look in: $2, or those of the search path.
+const inSchemas = "COALESCE($2::TEXT[], current_schemas(true)::TEXT[])"
 
 // unlogged prefixes the storage of a table that a crash empties in whole or in part.
 const unlogged = "unlogged "

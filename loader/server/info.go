@@ -58,7 +58,7 @@ func ReadInfo(ctx context.Context, conn *pgx.Conn) (Info, error) {
 }
 
 // readInfo also returns the process id of the session's backend (meaningful on PostgreSQL).
-func readInfo(ctx context.Context, conn *pgx.Conn) (info Info, pid uint32, err error) {
+func readInfo(ctx context.Context, conn Querier) (info Info, pid uint32, err error) {
 	var text string
 	var process int64
 	if err := conn.QueryRow(ctx, "SELECT version(), pg_backend_pid()::INT8").Scan(&text, &process); err != nil {

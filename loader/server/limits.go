@@ -44,7 +44,7 @@ const RaiseNote = IntentSetting + " need not be raised for a load: CockroachDB a
 	"the rate is flat from about 2,000 rows to the one-phase limit"
 
 // Limits returns the limits of one chunk on the server. A limit that the user may not read
-// gets the version's default, and its Origin says so. Limits makes a few queries and never
+// gets the version's default, and its Origin says so. Limits asks in one round trip and never
 // fails.
 func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	parameters := chunker.Limit{Unit: chunker.Parameters, Max: 1<<16 - 1, Name: "bind parameters", Origin: "wire protocol: Bind counts them in 16 bits"}
@@ -57,7 +57,7 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 			parameters,
 		}
 	}
-	s := settings{ctx, db, info}
+	s := readSettings(ctx, db, info)
 	measured := "21.1"
 	if info.AtLeast(22, 2, 0) {
 		measured = "26.1"
@@ -90,13 +90,13 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	raft.Origin += ", half of it for what surrounds keys and values"
 	limits = append(limits, parameters, message, raft)
 	if info.AtLeast(21, 2, 0) {
-		if l := s.session(rowsSetting); l.Max > 1 {
+		if l := s.number(rowsSetting, 0); l.Max > 1 {
 			l.Max-- // one row is the ledger's
 			l.Unit, l.Cost = chunker.Rows, "the server rejects the transaction"
 			limits = append(limits, l)
 		}
 	}
-	if info.AtLeast(25, 2, 0) && s.text("SHOW "+bufferSession) == "on" {
+	if info.AtLeast(25, 2, 0) && s.texts[bufferSession] == "on" {
 		l := s.number(bufferSetting, 4<<20)
 		l.Unit, l.Soft, l.Cost = chunker.WriteBytes, true, "the gateway then sends what it has buffered before COMMIT, which costs a round trip"
 		limits = append(limits, l)
@@ -104,28 +104,51 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	return limits
 }
 
-// settings reads the settings of a CockroachDB server.
+// settings are settings of a CockroachDB server, as it prints them. What cannot be read is not
+// among the texts.
 type settings struct {
-	ctx  context.Context
-	db   Querier
-	info Info
+	info  Info
+	texts map[string]string
 }
 
-// text returns the only value of a query as the server prints it, or "" if the query fails.
-func (s settings) text(query string) string {
-	rows, err := s.db.Query(s.ctx, query)
+// readSettings reads what Limits asks for, each setting as its own query: a version may not know
+// some of them.
+func readSettings(ctx context.Context, db Querier, info Info) settings {
+	s := settings{info, map[string]string{}}
+	var readers []func(context.Context, Querier) error
+	read := func(name, query string) {
+		readers = append(readers, func(ctx context.Context, db Querier) error {
+			if text, err := showOne(ctx, db, query); err == nil {
+				s.texts[name] = text
+			}
+			return nil
+		})
+	}
+	for _, name := range []string{rejectSetting, countSetting, batchSetting, messageSetting, raftSetting, bufferSetting, IntentSetting} {
+		read(name, "SHOW CLUSTER SETTING "+name)
+	}
+	for _, name := range []string{rowsSetting, bufferSession} {
+		read(name, "SHOW "+name)
+	}
+	Together(ctx, db, readers...)
+	return s
+}
+
+// showOne returns the only value of a query as the server prints it.
+func showOne(ctx context.Context, db Querier, query string) (string, error) {
+	rows, err := db.Query(ctx, query)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	defer rows.Close()
 	if !rows.Next() {
-		return ""
+		return "", rows.Err()
 	}
 	values, err := rows.Values()
 	if err != nil || len(values) != 1 {
-		return ""
+		return "", err
 	}
-	return fmt.Sprint(values[0])
+	return fmt.Sprint(values[0]), nil
 }
 
 // limit makes a limit from a value printed by the server, or from the default if text does not
@@ -138,10 +161,8 @@ func (s settings) limit(name, text string, byDefault int64) chunker.Limit {
 }
 
 func (s settings) number(name string, byDefault int64) chunker.Limit {
-	return s.limit(name, s.text("SHOW CLUSTER SETTING "+name), byDefault)
+	return s.limit(name, s.texts[name], byDefault)
 }
-
-func (s settings) session(name string) chunker.Limit { return s.limit(name, s.text("SHOW "+name), 0) }
 
 // intents returns the limit on the bytes of keys. The server condenses once the bytes reach
 // the setting (maybeCondense of pkg/kv/kvclient/kvcoord/condensable_span_set.go leaves bytes <
@@ -157,7 +178,7 @@ func (s settings) intents() chunker.Limit {
 	l := s.number(IntentSetting, byDefault)
 	l.Unit, l.Max = chunker.IntentBytes, l.Max-1
 	l.Cost = "the server condenses the transaction's locks to ranges, and cleaning them up gets slow"
-	if s.info.AtLeast(21, 1, 7) && isOn(s.text("SHOW CLUSTER SETTING "+rejectSetting)) {
+	if s.info.AtLeast(21, 1, 7) && isOn(s.texts[rejectSetting]) {
 		l.Cost = "the server rejects the transaction (SQLSTATE 53400), as " + rejectSetting + " is on"
 	}
 	return l

@@ -76,16 +76,23 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	info, pid, err := readInfo(ctx, conn)
+	var info Info
+	var pid uint32
+	var there error
+	err = Together(ctx, conn, func(ctx context.Context, db Querier) (err error) {
+		info, pid, err = readInfo(ctx, db)
+		return err
+	}, func(ctx context.Context, db Querier) error {
+		// CockroachDB accepts connections to a database that does not exist.
+		var one int
+		there = db.QueryRow(ctx, `SELECT 1 FROM pg_catalog.pg_namespace LIMIT 1`).Scan(&one)
+		return nil
+	})
 	if err != nil {
 		return nil, Failed("ask the server what it is", err)
 	}
-	if info.Product == CockroachDB {
-		// CockroachDB accepts connections to a database that does not exist.
-		var one int
-		if err := conn.QueryRow(ctx, `SELECT 1 FROM pg_catalog.pg_namespace LIMIT 1`).Scan(&one); err != nil {
-			return nil, &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: err}
-		}
+	if info.Product == CockroachDB && there != nil {
+		return nil, &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: there}
 	}
 	srv := &Server{Info: info, Config: c.at(ctx, conn)}
 	if info.Product == PostgreSQL && pid != conn.PgConn().PID() {

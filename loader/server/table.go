@@ -44,6 +44,8 @@ type Table struct {
 	// Keys describes the table for computing the sizes of its keys. Only CockroachDB's limits
 	// depend on them.
 	Keys keysize.Schema
+	// create is the text of CockroachDB's SHOW CREATE TABLE.
+	create string
 	// Notes lists what could not be read, one line each.
 	Notes []string
 }
@@ -151,26 +153,42 @@ func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (
 		{"indexes", t.postgresIndexes},
 		{"foreign keys", t.foreignKeys},
 		{"triggers", t.triggers},
+		{"triggers", t.onInsert},
 	}
 	if info.Product == CockroachDB {
 		steps[0].read = t.cockroachColumns
 		steps[1].read = func(ctx context.Context, db Querier) error { return t.cockroachIndexes(ctx, db, info) }
 	}
+	var readers []func(context.Context, Querier) error
 	for _, s := range steps {
-		if err := s.read(ctx, db); err != nil {
-			return nil, fmt.Errorf("describe the %s of %s: %w", s.what, Display(t.Name), err)
-		}
+		readers = append(readers, func(ctx context.Context, db Querier) error {
+			if err := s.read(ctx, db); err != nil {
+				return fmt.Errorf("describe the %s of %s: %w", s.what, Display(t.Name), err)
+			}
+			return nil
+		})
 	}
+	if err := Together(ctx, db, append(readers, t.lookInside)...); err != nil {
+		return nil, err
+	}
+	if info.Product == CockroachDB {
+		t.keys()
+	}
+	return t, nil
+}
+
+// lookInside looks whether the table is empty.
+func (t *Table) lookInside(ctx context.Context, db Querier) error {
 	var one int
 	err := db.QueryRow(ctx, "SELECT 1 FROM "+t.Name.Sanitize()+" LIMIT 1").Scan(&one)
 	t.Empty = errors.Is(err, pgx.ErrNoRows)
 	if err != nil && !t.Empty {
 		if Code(err) == "" { // the connection failed, not a privilege check
-			return nil, fmt.Errorf("look whether %s is empty: %w", Display(t.Name), err)
+			return fmt.Errorf("look whether %s is empty: %w", Display(t.Name), err)
 		}
 		t.EmptyErr = err
 	}
-	return t, nil
+	return nil
 }
 
 // find finds the relation of that name by the rules of an SQL statement.
@@ -184,26 +202,36 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 			parts[i] = cutName(parts[i])
 		}
 	}
+	table := parts[len(parts)-1]
+	var schemas []string // nil: the search path
+	if len(parts) > 1 {
+		schemas = []string{parts[len(parts)-2]}
+	}
 	var database string
 	var path []string
-	if err := db.QueryRow(ctx, `SELECT current_database(), current_schemas(true)`).Scan(&database, &path); err != nil {
+	var looked error
+	// Which schemas CockroachDB's old form database.table means depends on the database.
+	err := Together(ctx, db, func(ctx context.Context, db Querier) error {
+		return db.QueryRow(ctx, `SELECT current_database(), current_schemas(true)`).Scan(&database, &path)
+	}, func(ctx context.Context, db Querier) error {
+		looked = t.look(ctx, db, info, named, table, schemas)
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("describe table %s: %w", Display(name), err)
 	}
-	if len(parts) == 3 {
-		if parts[0] != database {
-			return noTable(name, fmt.Sprintf(": the connection is to database %s", Display(pgx.Identifier{database})))
-		}
-		parts = parts[1:]
-	}
-	schemas := path
-	if len(parts) == 2 {
-		schemas = []string{parts[0]}
-		if info.Product == CockroachDB && parts[0] == database {
-			schemas = append(schemas, "public") // database.table is CockroachDB's old form
+	switch {
+	case len(parts) == 3 && parts[0] != database:
+		return noTable(name, fmt.Sprintf(": the connection is to database %s", Display(pgx.Identifier{database})))
+	case len(parts) == 1:
+		schemas = path
+	case len(parts) == 2 && info.Product == CockroachDB && parts[0] == database:
+		schemas = append(schemas, "public") // database.table is CockroachDB's old form
+		if errors.Is(looked, pgx.ErrNoRows) {
+			looked = t.look(ctx, db, info, named, table, schemas)
 		}
 	}
-	table := parts[len(parts)-1]
-	err := t.look(ctx, db, info, named, table, schemas)
+	err = looked
 	if errors.Is(err, pgx.ErrNoRows) && info.Product == CockroachDB {
 		// Without privileges on the database, pg_namespace does not list its schemas,
 		// although the table can be used.
@@ -212,7 +240,7 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 			if db.QueryRow(ctx, `SELECT $1::TEXT::REGCLASS::OID::INT8`, pgx.Identifier{schema, table}.Sanitize()).Scan(&oid) != nil {
 				continue
 			}
-			if err = t.look(ctx, db, info, "c.oid = $1::INT8::OID AND $2::TEXT[] IS NOT NULL", oid, schemas); err == nil {
+			if err = t.look(ctx, db, info, "c.oid = $1::INT8::OID", oid, schemas); err == nil {
 				t.Name[0] = schema
 			}
 			break
@@ -230,7 +258,8 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 	return nil
 }
 
-// look reads the pg_class entry of the first matching relation, in the order of schemas.
+// look reads the pg_class entry of the first matching relation, in the order of schemas; nil
+// schemas are those of the search path.
 func (t *Table) look(ctx context.Context, db Querier, info Info, which string, what any, schemas []string) error {
 	var oid int64
 	var schema, table, persistence string
@@ -242,7 +271,7 @@ func (t *Table) look(ctx context.Context, db Querier, info Info, which string, w
 	err := db.QueryRow(ctx, `SELECT c.oid::INT8, COALESCE(n.nspname, ''), c.relname, c.relkind::TEXT, c.relpersistence::TEXT,
 			COALESCE(c.relispartition, false), COALESCE(c.relhasrules, false), COALESCE(c.relrowsecurity, false), c.reltuples::FLOAT8, `+storage+`
 		FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE `+which+` ORDER BY array_position($2, n.nspname::TEXT) LIMIT 1`, what, schemas).
+		WHERE `+which+` ORDER BY array_position(`+inSchemas+`, n.nspname::TEXT) LIMIT 1`, what, schemas).
 		Scan(&oid, &schema, &table, &t.Kind, &persistence, &t.Partition, &t.Rules, &t.RowSecurity, &estimate, &t.Storage)
 	if err != nil {
 		return err
@@ -283,10 +312,7 @@ func (t *Table) triggers(ctx context.Context, db Querier) error {
 	if err != nil {
 		return err
 	}
-	if t.Triggers, err = pgx.CollectRows(found, pgx.RowTo[string]); err != nil {
-		return err
-	}
-	t.OnInsert, err = t.onInsert(ctx, db)
+	t.Triggers, err = pgx.CollectRows(found, pgx.RowTo[string])
 	return err
 }
 
@@ -299,7 +325,7 @@ const triggerInstead = 64
 
 // onInsert reads the names of the triggers fired by inserting rows into the table or its
 // partitions.
-func (t *Table) onInsert(ctx context.Context, db Querier) ([]string, error) {
+func (t *Table) onInsert(ctx context.Context, db Querier) error {
 	within := `SELECT $1::INT8::OID AS oid`
 	if t.Kind == "p" {
 		within = `WITH RECURSIVE part AS (SELECT $1::INT8::OID AS oid UNION ALL SELECT i.inhrelid FROM part JOIN pg_catalog.pg_inherits i ON i.inhparent = part.oid) SELECT oid FROM part`
@@ -307,9 +333,10 @@ func (t *Table) onInsert(ctx context.Context, db Querier) ([]string, error) {
 	found, err := db.Query(ctx, `SELECT DISTINCT tgname::TEXT FROM pg_catalog.pg_trigger WHERE tgrelid IN (`+within+`)
 		AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype::INT8 & $2::INT8 <> 0 ORDER BY 1`, int64(t.OID), int64(triggerOnInsert))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return pgx.CollectRows(found, pgx.RowTo[string])
+	t.OnInsert, err = pgx.CollectRows(found, pgx.RowTo[string])
+	return err
 }
 
 // Display returns the table's name for people; SQL takes Name.Sanitize.

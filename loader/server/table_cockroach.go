@@ -47,7 +47,53 @@ func (t *Table) cockroachColumns(ctx context.Context, db Querier) error {
 // depend on. It does not require crdb_internal, which 26.1 and later refuse by default: if the
 // index ids cannot be read, the sizes are upper bounds.
 func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) error {
-	// 1. The columns of each index.
+	var primary string
+	ids := map[string]int64{}
+	err := Together(ctx, db,
+		t.showIndexes,
+		func(ctx context.Context, db Querier) error {
+			return db.QueryRow(ctx, `SELECT create_statement FROM [SHOW CREATE TABLE `+t.Name.Sanitize()+`]`).Scan(&t.create)
+		},
+		func(ctx context.Context, db Querier) error {
+			// By the catalog: SHOW CREATE TABLE may print no INDEX for the primary key.
+			err := db.QueryRow(ctx, `SELECT c.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
+				WHERE x.indrelid = $1::INT8::OID AND x.indisprimary`, int64(t.OID)).Scan(&primary)
+			if err != nil {
+				return fmt.Errorf("find the primary key: %w", err)
+			}
+			return nil
+		},
+		func(ctx context.Context, db Querier) error {
+			t.statistics(ctx, db)
+			t.indexIDs(ctx, db, info, ids)
+			return nil
+		},
+		func(ctx context.Context, db Querier) error {
+			t.Keys.TenantID = t.tenant(ctx, db)
+			return nil
+		},
+	)
+	if err != nil {
+		return err
+	}
+
+	// Facts that only the text of SHOW CREATE TABLE holds: kinds, WHERE, families, and the
+	// statement that recreates the index.
+	t.Keys.Families = t.readCreate(t.create)
+	for i := range t.Indexes {
+		x := &t.Indexes[i]
+		x.ID = ids[x.Name]
+		if x.Name == primary {
+			x.Primary, x.Unique, x.Storing, x.Create, x.Drop = true, true, nil, "", ""
+			t.Primary = x.Columns
+		}
+	}
+	slices.SortStableFunc(t.Indexes, func(a, b TableIndex) int { return rank(b) - rank(a) })
+	return nil
+}
+
+// showIndexes reads the columns of each index.
+func (t *Table) showIndexes(ctx context.Context, db Querier) error {
 	found, err := db.Query(ctx, `SELECT index_name, non_unique, column_name, direction, storing, implicit
 		FROM [SHOW INDEXES FROM `+t.Name.Sanitize()+`] ORDER BY index_name, seq_in_index`)
 	if err != nil {
@@ -62,40 +108,7 @@ func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) err
 		t.Indexes[len(t.Indexes)-1].add(column, direction, storing, implicit)
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-
-	// 2. Facts that only the text of SHOW CREATE TABLE holds: kinds, WHERE, families, and the
-	// statement that recreates the index.
-	var create string
-	if err := db.QueryRow(ctx, `SELECT create_statement FROM [SHOW CREATE TABLE `+t.Name.Sanitize()+`]`).Scan(&create); err != nil {
-		return err
-	}
-	families := t.readCreate(create)
-
-	// 3. The primary key, by the catalog: SHOW CREATE TABLE may print no INDEX for it.
-	var primary string
-	err = db.QueryRow(ctx, `SELECT c.relname FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid
-		WHERE x.indrelid = $1::INT8::OID AND x.indisprimary`, int64(t.OID)).Scan(&primary)
-	if err != nil {
-		return fmt.Errorf("find the primary key: %w", err)
-	}
-	for i := range t.Indexes {
-		x := &t.Indexes[i]
-		if x.Name == primary {
-			x.Primary, x.Unique, x.Storing, x.Create, x.Drop = true, true, nil, "", ""
-			t.Primary = x.Columns
-		}
-	}
-	slices.SortStableFunc(t.Indexes, func(a, b TableIndex) int { return rank(b) - rank(a) })
-
-	// 4. Index ids, statistics, tenant.
-	t.statistics(ctx, db)
-	t.indexIDs(ctx, db, info)
-	t.Keys = keysize.Schema{TableID: int64(t.OID), Columns: len(t.Columns), TenantID: t.tenant(ctx, db)}
-	t.keys(families, strings.Contains(create, "INTERLEAVE IN PARENT"))
-	return nil
+	return err
 }
 
 func rank(x TableIndex) int {
@@ -162,9 +175,9 @@ func (t *Table) readCreate(create string) []keysize.Family {
 // is slow.
 const manyRows = 5_000_000
 
-// indexIDs reads the index ids if the server permits it. From 26.1 on it lists the table's
+// indexIDs reads the index ids, by name, if the server permits it. From 26.1 on it lists the table's
 // ranges, since crdb_internal is refused by default.
-func (t *Table) indexIDs(ctx context.Context, db Querier, info Info) {
+func (t *Table) indexIDs(ctx context.Context, db Querier, info Info, ids map[string]int64) {
 	query, args := `SELECT index_name, index_id FROM crdb_internal.table_indexes WHERE descriptor_id = $1`, []any{int64(t.OID)}
 	if info.AtLeast(26, 1, 0) {
 		if t.EstimatedRows > manyRows {
@@ -177,11 +190,7 @@ func (t *Table) indexIDs(ctx context.Context, db Querier, info Info) {
 		var name string
 		var id int64
 		_, err = pgx.ForEachRow(found, []any{&name, &id}, func() error {
-			for i := range t.Indexes {
-				if t.Indexes[i].Name == name {
-					t.Indexes[i].ID = id
-				}
-			}
+			ids[name] = id
 			return nil
 		})
 	}
@@ -214,15 +223,16 @@ func (t *Table) tenant(ctx context.Context, db Querier) uint64 {
 // The column's values are 0 to n-1.
 var shardColumn = regexp.MustCompile(`^crdb_internal_.*shard_(\d+)$`)
 
-// keys sets the families and indexes of t.Keys.
-func (t *Table) keys(families []keysize.Family, interleaved bool) {
+// keys completes t.Keys from columns and indexes.
+func (t *Table) keys() {
+	t.Keys.TableID, t.Keys.Columns = int64(t.OID), len(t.Columns)
+	families, interleaved := t.Keys.Families, strings.Contains(t.create, "INTERLEAVE IN PARENT")
 	for i := range families {
 		families[i].NotNull = slices.ContainsFunc(families[i].Columns, func(name string) bool {
 			c := t.Column(name)
 			return c != nil && c.NotNull && !slices.Contains(t.Primary, name)
 		})
 	}
-	t.Keys.Families = families
 	for _, x := range t.Indexes {
 		index := keysize.Index{ID: x.ID, Name: x.Name, Primary: x.Primary, Unique: x.Unique, Inverted: x.Inverted, Partial: x.Where, Storing: x.Storing}
 		for i, name := range x.Columns {

@@ -17,7 +17,12 @@ import (
 func Transact(ctx context.Context, product Product, conn *pgx.Conn, retries int, fn func(pgx.Tx) error) (err error) {
 	tx := &transaction{conn: conn, first: []string{"BEGIN"}}
 	if product == CockroachDB {
-		return crdb.ExecuteInTx(crdb.WithMaxRetries(ctx, retries), cockroachTx{tx}, func() error { return fn(tx) })
+		var checked error
+		err := crdb.ExecuteInTx(crdb.WithMaxRetries(ctx, retries), cockroachTx{tx, &checked}, func() error { return fn(tx) })
+		if err == nil {
+			err = checked
+		}
+		return err
 	}
 	done := false
 	defer func() {
@@ -36,7 +41,34 @@ func Transact(ctx context.Context, product Product, conn *pgx.Conn, retries int,
 type transaction struct {
 	conn  *pgx.Conn
 	first []string
-	begun bool // BEGIN may have reached the server
+	last  []lastStatement // sent with what commits
+	begun bool            // BEGIN may have reached the server
+}
+
+// A lastStatement is a statement of AtCommit.
+type lastStatement struct {
+	sql   string
+	args  []any
+	check func(pgconn.CommandTag) error
+}
+
+// AtCommit adds a statement to the end of tx, which travels with what commits it: an error of
+// the statement makes the server skip the commit. check, when not nil, judges its result. By
+// then the transaction has committed: where check fails, the statement must have changed
+// nothing that matters. A transaction that is not of Transact sends the statement at once.
+func AtCommit(ctx context.Context, tx pgx.Tx, check func(pgconn.CommandTag) error, sql string, args ...any) error {
+	if check == nil {
+		check = func(pgconn.CommandTag) error { return nil }
+	}
+	if t, ok := tx.(*transaction); ok {
+		t.last = append(t.last, lastStatement{sql, args, check})
+		return nil
+	}
+	tag, err := tx.Exec(ctx, sql, args...)
+	if err == nil {
+		err = check(tag)
+	}
+	return err
 }
 
 var _ pgx.Tx = (*transaction)(nil)
@@ -223,14 +255,51 @@ func (t *transaction) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResu
 
 // Commit implements pgx.Tx. The error is pgx.ErrTxCommitRollback if the server rolled back.
 func (t *transaction) Commit(ctx context.Context) error {
-	if !t.begun {
+	if !t.begun && len(t.last) == 0 {
 		return nil
 	}
-	tag, err := t.conn.Exec(ctx, "COMMIT")
-	if err == nil && tag.String() != "COMMIT" {
+	tag, err, checked := t.finish(ctx, "COMMIT")
+	switch {
+	case err != nil:
+		t.Rollback(ctx)
+	case tag.String() != "COMMIT":
 		err = pgx.ErrTxCommitRollback
+	default:
+		err = checked
 	}
 	return err
+}
+
+// finish sends the last statements and then those of sql, of which the first commits. It
+// returns the result of that one, and what the checks say.
+func (t *transaction) finish(ctx context.Context, sql ...string) (tag pgconn.CommandTag, err, checked error) {
+	b, n := t.queue()
+	last := t.last
+	t.last = nil
+	for _, s := range last {
+		b.Queue(s.sql, s.args...)
+	}
+	for _, s := range sql {
+		b.Queue(s)
+	}
+	results := t.conn.SendBatch(ctx, b)
+	defer results.Close()
+	for range n {
+		if _, err := results.Exec(); err != nil {
+			return tag, err, nil
+		}
+	}
+	for _, s := range last {
+		tag, err := results.Exec()
+		if err != nil {
+			return tag, err, nil
+		}
+		if err := s.check(tag); err != nil && checked == nil {
+			checked = err
+		}
+	}
+	tag, err = results.Exec()
+	return tag, err, checked
 }
 
 // Rollback implements pgx.Tx. A connection that cannot roll back is closed, which does it.
@@ -273,7 +342,10 @@ func (t *transaction) Prepare(ctx context.Context, name, sql string) (*pgconn.St
 // A cockroachTx is a transaction as cockroach-go uses it. It sends SAVEPOINT and ROLLBACK TO
 // SAVEPOINT with the next statement, and COMMIT with RELEASE. An error of RELEASE makes the
 // server skip COMMIT.
-type cockroachTx struct{ *transaction }
+type cockroachTx struct {
+	*transaction
+	checked *error // of the last statements
+}
 
 // The statements that cockroach-go sends besides COMMIT and ROLLBACK.
 const (
@@ -286,22 +358,15 @@ const (
 func (t cockroachTx) Exec(ctx context.Context, sql string, args ...any) error {
 	switch {
 	case sql == savepointRestart, sql == rollbackRestart && !t.conn.IsClosed():
-		t.first = append(t.first, sql)
+		t.first, t.last = append(t.first, sql), nil
 		return nil
-	case sql == releaseRestart && !t.begun:
+	case sql == releaseRestart && !t.begun && len(t.last) == 0:
 		return nil // nothing was sent
 	case sql == releaseRestart:
-		b, n := t.queue()
-		b.Queue(sql)
-		b.Queue("COMMIT")
-		results := t.conn.SendBatch(ctx, b)
-		defer results.Close()
-		for range n + 1 { // the release has committed: what COMMIT says does not matter
-			if _, err := results.Exec(); err != nil {
-				return err
-			}
-		}
-		return nil
+		// The release commits: what COMMIT says does not matter.
+		_, err, checked := t.finish(ctx, sql, "COMMIT")
+		*t.checked = checked
+		return err
 	}
 	_, err := t.transaction.Exec(ctx, sql, args...)
 	return err
