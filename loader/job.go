@@ -36,6 +36,9 @@ type Job struct {
 	// MaxWorkers, if larger than Workers, lets a run of more than some seconds try more
 	// workers and keep them if they make it faster.
 	MaxWorkers int
+	// Waits is how long a chunk waits for the network alone, as far as that was measured; zero
+	// is unknown. A run whose chunks mostly wait takes more workers at once, up to MaxWorkers.
+	Waits time.Duration
 	// InOrder lets the workers take neighbouring spans, which fills PostgreSQL's B-tree
 	// faster, at one end. Without it each worker has a range of its own, which avoids a hot
 	// range on CockroachDB.

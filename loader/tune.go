@@ -18,7 +18,7 @@ type tuner struct {
 // newTuner returns the tuner of a job.
 func newTuner(j *Job) tuner {
 	var t tuner
-	t.workers = workerTuner{size: j.Workers, max: j.MaxWorkers}
+	t.workers = workerTuner{size: j.Workers, max: j.MaxWorkers, waits: j.Waits}
 	if t.workers.size == 0 {
 		t.workers.size = DefaultWorkers
 	}
@@ -54,6 +54,11 @@ func (t *tuner) confirmed(n int64, elapsed time.Duration, out Outcome) (notes []
 	}
 	if out.Throttled {
 		if note := t.workers.throttled(); note != "" {
+			notes = append(notes, note)
+		}
+	}
+	if out.Retries == 0 {
+		if note := t.workers.fill(elapsed); note != "" {
 			notes = append(notes, note)
 		}
 	}
@@ -180,6 +185,36 @@ type workerTuner struct {
 	chunks int
 	skip   int // chunks to skip, as they belong to the previous window
 	done   bool
+
+	// For fill:
+	waits    time.Duration // of a chunk for the network; zero is unknown
+	heard    int           // chunks since the last change, without those that were in flight then
+	shortest time.Duration // latency of those
+}
+
+// fill handles the latency of a confirmed chunk before the first trial. It doubles the workers
+// while a chunk waits for the network longer than for the server. As soon as the server or the
+// link's bandwidth is full, chunks take longer. The shortest latency counts, since a worker's
+// first chunk may open a session. It returns a message for the user, or "".
+func (c *workerTuner) fill(elapsed time.Duration) string {
+	if c.done || c.waits == 0 || len(c.rates[0]) > 0 {
+		return ""
+	}
+	if c.heard++; c.heard == 1 || c.heard > 1 && elapsed < c.shortest {
+		c.shortest = elapsed
+	}
+	if c.heard < c.size {
+		return ""
+	}
+	c.heard = 0
+	if c.shortest >= 2*c.waits {
+		return ""
+	}
+	c.heard = -c.size
+	c.size = min(2*c.size, c.max)
+	c.base, c.rows, c.chunks = c.size, 0, 0
+	c.done = c.size == c.max
+	return fmt.Sprintf("a chunk waits %s for the network: going on with %d workers", c.waits.Round(time.Millisecond), c.size)
 }
 
 const (

@@ -54,6 +54,7 @@ type Load struct {
 	verifier  *verify.Verifier
 	committer *commit.Committer
 	runner    runner
+	ending    ending
 	// tunes says that the run may change the size of chunks, and that the registry records the
 	// final size.
 	tunes bool
@@ -79,6 +80,7 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		}
 		return res, err
 	}
+	l.ending = l.lookAhead(ctx)
 	for _, step := range []func(context.Context, loader.Result) error{l.settle, l.complete, l.remember, l.restoreIndexes, l.confirm} {
 		if err := step(ctx, res); err != nil {
 			return res, err
@@ -87,13 +89,69 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	return res, nil
 }
 
+// An ending holds what the steps behind the last row ask first, asked in one round trip. What it
+// lacks, a step asks itself, as often as needed.
+type ending struct {
+	looked   *chunker.Ranges
+	load     *registry.Load
+	identity *server.Identity
+	deferred []registry.Index
+	listed   bool // deferred was read
+}
+
+// lookAhead reads the ending of the load.
+func (l *Load) lookAhead(ctx context.Context) (e ending) {
+	if !l.record.kept() {
+		return e
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.settings.attemptTimeout())
+	defer cancel()
+	with := func(read func(*registry.Registry) error) func(context.Context, server.Querier) error {
+		return func(_ context.Context, db server.Querier) error { return read(l.record.registry.Once(db)) }
+	}
+	readers := []func(context.Context, server.Querier) error{
+		with(func(r *registry.Registry) error {
+			load, err := r.Get(ctx, l.ID)
+			if err == nil {
+				e.load = &load
+			}
+			return nil
+		}),
+		with(func(r *registry.Registry) error {
+			list, err := r.Deferred(ctx, l.ID)
+			e.deferred, e.listed = list, err == nil
+			return nil
+		}),
+		func(ctx context.Context, db server.Querier) error {
+			now, err := server.Identify(ctx, db, l.srv.Info, l.Table.Name)
+			if err == nil {
+				e.identity = &now
+			}
+			return nil
+		},
+	}
+	if l.committer.LooksUp() {
+		readers = append(readers, with(func(r *registry.Registry) error {
+			looked, err := r.LookedUp(ctx, l.ID)
+			if err == nil {
+				e.looked = &looked
+			}
+			return nil
+		}))
+	}
+	server.Together(ctx, l.pool, readers...)
+	return e
+}
+
 // settle makes sure that no record of a verified chunk is repeated in the input. After an
 // uncertain outcome, a row found in the table may come from another record with the same key;
 // then one of the two records is missing. A repeated record is an error, and the load is not
 // complete. settle reads the input again; the server decides which keys are equal.
 func (l *Load) settle(ctx context.Context, res loader.Result) error {
 	looked := res.LookedUp
-	if l.record.kept() && l.committer.LooksUp() {
+	if l.ending.looked != nil {
+		looked = *l.ending.looked
+	} else if l.record.kept() && l.committer.LooksUp() {
 		var err error
 		if looked, err = l.record.registry.LookedUp(ctx, l.ID); err != nil {
 			return fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
@@ -102,6 +160,7 @@ func (l *Load) settle(ctx context.Context, res loader.Result) error {
 	if looked.Len() == 0 {
 		return nil
 	}
+	l.ending = ending{} // settling changes it
 	l.settings.note("reading the input once more: the outcome of some chunks was not known, and the same records may stand in it twice")
 	defer dataset.ReadUntil(ctx, l.Dataset, l.settings.Stop)()
 	if err := l.verifier.Repeats(ctx, looked.All()); err != nil {
@@ -122,7 +181,7 @@ func (l *Load) complete(ctx context.Context, res loader.Result) error {
 	if !l.record.kept() {
 		return l.check.atEnd(ctx, l.record.spec.Identity, res)
 	}
-	rec, err := l.record.registry.Get(ctx, l.ID)
+	rec, err := l.recorded(ctx)
 	if err != nil {
 		return unconfirmed(err)
 	}
@@ -133,7 +192,16 @@ func (l *Load) complete(ctx context.Context, res loader.Result) error {
 	if err := json.Unmarshal(rec.Spec, &now); err != nil {
 		return unconfirmed(err)
 	}
+	l.check.seen = l.ending.identity
 	return l.check.atEnd(ctx, now.Identity, res)
+}
+
+// recorded returns the record of the load.
+func (l *Load) recorded(ctx context.Context) (registry.Load, error) {
+	if l.ending.load != nil {
+		return *l.ending.load, nil
+	}
+	return l.record.registry.Get(ctx, l.ID)
 }
 
 // unconfirmed wraps the error of a read of the registry in ErrUnconfirmed: it is unknown
@@ -171,7 +239,7 @@ func (l *Load) remember(ctx context.Context, res loader.Result) error {
 
 // restoreIndexes creates the load's deferred indexes again.
 func (l *Load) restoreIndexes(ctx context.Context, _ loader.Result) error {
-	if !l.record.kept() {
+	if !l.record.kept() || l.ending.listed && len(l.ending.deferred) == 0 {
 		return nil
 	}
 	return l.record.deferral(l.srv, l.pool).Restore(ctx, l.settings.note)

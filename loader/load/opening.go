@@ -44,8 +44,12 @@ type opening struct {
 	sessions *server.Watch
 	record   *record
 	entered  bool // the registry has a new load's record
-	state    registry.State
-	check    *tableCheck
+	// Answers that later steps need, asked together with the description of the table; nil if
+	// they were not.
+	ahead      *registry.Ahead
+	limitsRead chunker.Limits
+	state      registry.State
+	check      *tableCheck
 	// deferred are the secondary indexes to drop, with the statements that create them again.
 	deferred []server.Remake
 
@@ -129,11 +133,19 @@ func (o *opening) ready() int {
 	if o.dataset == nil {
 		return 1 // a resumed load may have few rows left
 	}
-	if n := o.dataset.Size().Rows; n > 0 && n <= chunker.DefaultRowsPerChunk {
+	n := o.dataset.Size().Rows
+	switch {
+	case n > 0 && n <= chunker.DefaultRowsPerChunk:
 		return 1
+	case n > 0 && o.far() > 0 && o.req.Workers == 0:
+		// They connect during the round trips of the opening.
+		return int(min(max(n/max(o.dataset.ChunkRows(), chunker.DefaultRowsPerChunk), 2), farSessions))
 	}
 	return 2
 }
+
+// farSessions is the number of sessions opened at the start to a far server.
+const farSessions = 6
 
 // restoreSession gives a resumed load's sessions the settings of its first run. They decide the
 // meaning of a time without a zone, and of a date's numbers.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"time"
 
 	"bulkload/chunker"
 	"bulkload/chunker/keysize"
@@ -25,10 +26,49 @@ func (o *opening) workers() WorkerCount {
 	case o.tuned.Workers > 0:
 		n := min(o.tuned.Workers, maxWorkers)
 		return WorkerCount{n, maxWorkers, "as in the last load of this table; longer runs try more"}
+	case o.far() > 0:
+		return o.farWorkers()
 	case o.srv.Config.Local():
 		return WorkerCount{near, maxWorkers, fmt.Sprintf("the server shares the %d processors of this machine; longer runs try more", runtime.NumCPU())}
 	}
 	return WorkerCount{farWorkers, maxWorkers, "the server is on another machine; longer runs try more"}
+}
+
+// A link is worth planning for from farTrip on: a round trip of a machine's own network, or of a
+// busy server next door, is shorter. farRows is the number of rows a second that a server of few
+// processors takes; the workers of a far server have as many under way as it takes meanwhile, but
+// no more than farBytes until a chunk has shown what the link carries.
+const (
+	farTrip  = 5 * time.Millisecond
+	farRows  = 300_000
+	farBytes = 3 << 20
+)
+
+// far returns the round trip to the server if it is worth planning for, or zero.
+func (o *opening) far() time.Duration {
+	if d := o.srv.RoundTrip(); d >= farTrip {
+		return d
+	}
+	return 0
+}
+
+// waits returns how long a chunk waits for the network.
+func (o *opening) waits() time.Duration {
+	trips := 3 // BEGIN and the ledger row, the rows, COMMIT
+	if o.choice.Mode == commit.Statement {
+		trips = 1
+	}
+	return time.Duration(trips) * o.srv.RoundTrip()
+}
+
+// farWorkers returns the number of workers for a far server.
+func (o *opening) farWorkers() WorkerCount {
+	rows := max(o.plan.RowsPerChunk, 1)
+	bytes := max(o.plan.Cost.Use(chunker.MessageBytes, rows, o.dataset.RecordBytes()), 64*rows)
+	wanted := 2 + int64(o.waits().Seconds()*farRows)/rows
+	n := int(min(max(min(wanted, farBytes/bytes), minWorkers), maxWorkers))
+	return WorkerCount{n, maxWorkers, fmt.Sprintf("a round trip takes %s, so that a chunk waits %s for the network; more follow while chunks mostly wait",
+		o.far().Round(time.Millisecond), o.waits().Round(time.Millisecond))}
 }
 
 // recall reads the best settings that an earlier load or loader bench found for the table. They
@@ -123,8 +163,18 @@ func (o *opening) preferred() int64 {
 	if o.tuned.Chunk > 0 {
 		return o.tuned.Chunk
 	}
-	return o.dataset.ChunkRows()
+	rows := o.dataset.ChunkRows()
+	if record := o.dataset.RecordBytes(); o.far() > 0 && rows > 0 {
+		// As many rows as an eighth of what the server takes while a chunk waits, in chunks that
+		// are still small messages.
+		wanted := int64(o.waits().Seconds() * farRows / 8)
+		rows = max(rows, min(wanted, farChunkBytes/max(record, 64)))
+	}
+	return rows
 }
+
+// farChunkBytes bounds the size of a chunk of a far server, where nothing else does.
+const farChunkBytes = 1 << 20
 
 // cost returns what a row adds to a chunk, with the given indexes.
 func (o *opening) cost(keys keysize.Schema) chunker.Cost {
@@ -133,6 +183,9 @@ func (o *opening) cost(keys keysize.Schema) chunker.Cost {
 
 // limits reads those of the server's limits that the user may read.
 func (o *opening) limits(ctx context.Context) chunker.Limits {
+	if o.limitsRead != nil {
+		return o.limitsRead
+	}
 	ctx, cancel := context.WithTimeout(ctx, server.ConnectTimeout)
 	defer cancel()
 	return server.Limits(ctx, o.pool, o.srv.Info)

@@ -15,12 +15,12 @@ import (
 // openRegistry opens the registry. A new load creates a missing registry. A preview does
 // without it if it is missing or the user may not read it.
 func (o *opening) openRegistry(ctx context.Context) error {
-	get := registry.Open
+	get := o.ahead.Open
 	switch {
 	case o.req.NoRegistry, o.purpose == toPreview && o.ddl != "":
 		return nil
 	case o.purpose == toCreate:
-		get = registry.Create
+		get = o.ahead.Create
 	}
 	r, err := get(ctx, o.pool, o.srv.Info)
 	if err != nil {

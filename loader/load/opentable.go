@@ -12,6 +12,7 @@ import (
 	"bulkload/loader/dataset"
 	"bulkload/loader/importer"
 	"bulkload/loader/indexes"
+	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
 
@@ -59,7 +60,7 @@ func (o *opening) findTable(ctx context.Context) error {
 		o.tell(fmt.Sprintf("database %s does not exist yet and would be created", o.missing))
 		err = server.ErrNoTable
 	} else {
-		o.table, err = server.Describe(ctx, o.pool, o.srv.Info, name)
+		o.table, err = o.describe(ctx, name)
 	}
 	if !errors.Is(err, server.ErrNoTable) {
 		return asTableError(err)
@@ -91,6 +92,29 @@ func (o *opening) findTable(ctx context.Context) error {
 		o.record.spec.Made = o.table.OID
 	}
 	return err
+}
+
+// describe describes the table of a new load, and asks ahead in the same round trips what later
+// steps need.
+func (o *opening) describe(ctx context.Context, name pgx.Identifier) (t *server.Table, err error) {
+	readers := []func(context.Context, server.Querier) error{
+		func(ctx context.Context, db server.Querier) (err error) {
+			t, err = server.Describe(ctx, db, o.srv.Info, name)
+			return err
+		},
+		func(ctx context.Context, db server.Querier) error {
+			o.limitsRead = server.Limits(ctx, db, o.srv.Info)
+			return nil
+		},
+	}
+	if !o.req.NoRegistry {
+		readers = append(readers, func(ctx context.Context, db server.Querier) error {
+			o.ahead = registry.AskAhead(ctx, db, name, o.dataset.Facts().Kind)
+			return nil
+		})
+	}
+	err = server.Together(ctx, o.pool, readers...)
+	return t, err
 }
 
 // otherCase returns the table name, as --table takes it, that differs from name only in case;

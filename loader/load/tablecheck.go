@@ -29,6 +29,9 @@ type tableCheck struct {
 	// storage is the table's storage at this run's beginning, or when the rows were last found.
 	storage string
 	doubt   string // why recorded rows may be gone; empty is no doubt
+	// seen is the identity of the table behind the last row, for the first attempt of atEnd; nil
+	// if it was not read.
+	seen *server.Identity
 
 	// Only for a run:
 	info     server.Info
@@ -172,7 +175,7 @@ func (t *tableCheck) atEnd(ctx context.Context, was *identity, res loader.Result
 
 func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Result) error {
 	r, name := t.record, t.table.Display()
-	now, err := server.Identify(ctx, t.pool, t.info, t.table.Name)
+	now, err := t.identify(ctx)
 	switch {
 	case errors.Is(err, server.ErrNoTable):
 		return t.differs(name + " was dropped or renamed meanwhile")
@@ -207,6 +210,15 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 		err = t.differs(gone)
 	}
 	return err
+}
+
+// identify returns the identity of the table now.
+func (t *tableCheck) identify(ctx context.Context) (server.Identity, error) {
+	if seen := t.seen; seen != nil {
+		t.seen = nil
+		return *seen, nil
+	}
+	return server.Identify(ctx, t.pool, t.info, t.table.Name)
 }
 
 // differs returns the error of a run whose table lacks recorded rows.

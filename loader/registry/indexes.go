@@ -62,7 +62,7 @@ func (r *Registry) Restore(ctx context.Context, load string, make func(Index) er
 func (r *Registry) Deferred(ctx context.Context, load string) ([]Index, error) {
 	var list []Index
 	err := r.persist(ctx, func(ctx context.Context) error {
-		found, err := r.pool.Query(ctx, `SELECT name, ddl FROM loader.indexes WHERE load = $1 ORDER BY place`, load)
+		found, err := r.db.Query(ctx, `SELECT name, ddl FROM loader.indexes WHERE load = $1 ORDER BY place`, load)
 		if err == nil {
 			list, err = pgx.CollectRows(found, pgx.RowToStructByPos[Index])
 		}

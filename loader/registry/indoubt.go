@@ -35,7 +35,7 @@ func (r *Registry) LookedUp(ctx context.Context, load string) (chunker.Ranges, e
 	}
 	err := r.persist(ctx, func(ctx context.Context) error {
 		in = chunker.Ranges{}
-		found, err := r.pool.Query(ctx, queryDoubts, load, true)
+		found, err := r.db.Query(ctx, queryDoubts, load, true)
 		if err != nil {
 			return err
 		}

@@ -83,6 +83,11 @@ type Registry struct {
 	pool *pgxpool.Pool
 	info server.Info
 
+	// db answers what Get, LookedUp and Deferred ask: the pool, or the db of Once.
+	db    server.Querier
+	once  bool
+	ahead *Ahead // may be nil
+
 	// older: the registry may lack tables or columns of this version. Reads do without them;
 	// writes upgrade the registry first.
 	older *atomic.Bool
@@ -95,14 +100,22 @@ const DefaultRetryFor = 5 * time.Minute
 const DefaultAttemptTimeout = time.Minute
 
 func newRegistry(pool *pgxpool.Pool, info server.Info) *Registry {
-	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, StaleAfter: StaleAfter, FenceTimeout: fenceTimeout, pool: pool, info: info, older: new(atomic.Bool)}
+	return &Registry{RetryFor: DefaultRetryFor, AttemptTimeout: DefaultAttemptTimeout, StaleAfter: StaleAfter, FenceTimeout: fenceTimeout, pool: pool, db: pool, info: info, older: new(atomic.Bool)}
 }
 
 // Over returns the same registry, accessed through pool, which must connect to the same
 // database.
 func (r *Registry) Over(pool *pgxpool.Pool) *Registry {
 	o := *r
-	o.pool = pool
+	o.pool, o.db = pool, pool
+	return &o
+}
+
+// Once returns the same registry for reading alone, by Get, LookedUp and Deferred: they ask db,
+// and make one attempt.
+func (r *Registry) Once(db server.Querier) *Registry {
+	o := *r
+	o.db, o.once = db, true
 	return &o
 }
 
@@ -160,7 +173,7 @@ func scanLoad(row pgx.Row) (Load, error) {
 func (r *Registry) Get(ctx context.Context, id string) (Load, error) {
 	var l Load
 	err := r.persist(ctx, func(ctx context.Context) (err error) {
-		l, err = scanLoad(r.pool.QueryRow(ctx, `SELECT `+r.loadColumns()+` FROM loader.loads WHERE id = $1`, id))
+		l, err = scanLoad(r.db.QueryRow(ctx, `SELECT `+r.loadColumns()+` FROM loader.loads WHERE id = $1`, id))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return permanentError{err}
 		}

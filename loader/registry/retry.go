@@ -80,6 +80,9 @@ func (r *Registry) persist(ctx context.Context, fn func(context.Context) error) 
 // retryFor calls fn until it succeeds, fails permanently, or has failed for RetryFor. Time
 // before the first failure does not count.
 func (r *Registry) retryFor(ctx context.Context, fn func() error) error {
+	if r.once {
+		return fn()
+	}
 	p := server.RetryPolicy{For: r.RetryFor, Judge: func(err error) bool {
 		return !isPermanent(err) && !errors.Is(err, loader.ErrLost) && (server.MayPass(err) || isTransient(err))
 	}}

@@ -242,9 +242,14 @@ func (f *form) current() bool {
 
 // readForm reads the contents of schema loader. The error is ErrNoRegistry if the schema is
 // missing or empty, or a *SchemaError if it belongs to another program or a newer loader.
-func readForm(ctx context.Context, pool *pgxpool.Pool) (*form, error) {
+func readForm(ctx context.Context, pool *pgxpool.Pool, ahead *Ahead) (*form, error) {
 	f := &form{columns: map[string]map[string]bool{}}
-	err := pool.QueryRow(ctx, probe).Scan(&f.version)
+	var err error
+	if ahead != nil && (ahead.err == nil || server.Code(ahead.err) != "") {
+		f.version, err = ahead.version, ahead.err
+	} else {
+		err = pool.QueryRow(ctx, probe).Scan(&f.version)
+	}
 	if err == nil && f.version == Version {
 		for _, t := range tables {
 			f.columns[t.name] = map[string]bool{}
@@ -352,11 +357,17 @@ func few(list []string) string {
 // or a newer loader. Open writes nothing: an earlier registry is read as it is, and upgraded by
 // the first call that writes.
 func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
-	f, err := readForm(ctx, pool)
+	return (*Ahead)(nil).Open(ctx, pool, info)
+}
+
+// Open is the function Open, with the answers that a has; a may be nil.
+func (a *Ahead) Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
+	f, err := readForm(ctx, pool, a)
 	if err != nil {
 		return nil, err
 	}
 	r := newRegistry(pool, info)
+	r.ahead = a
 	r.older.Store(!f.current())
 	return r, nil
 }
@@ -365,7 +376,12 @@ func Open(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry,
 // *server.CreateError says that the user may not create it. A *SchemaError says that it cannot
 // be used or upgraded.
 func Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
-	r, err := Open(ctx, pool, info)
+	return (*Ahead)(nil).Create(ctx, pool, info)
+}
+
+// Create is the function Create, with the answers that a has; a may be nil.
+func (a *Ahead) Create(ctx context.Context, pool *pgxpool.Pool, info server.Info) (*Registry, error) {
+	r, err := a.Open(ctx, pool, info)
 	if errors.Is(err, ErrNoRegistry) {
 		if err := server.CreateIfMissing(ctx, pool, "schema", Schema, "CREATE SCHEMA IF NOT EXISTS loader"); err != nil {
 			return nil, err
@@ -390,7 +406,7 @@ func (r *Registry) upgrade(ctx context.Context) error {
 	if !r.older.Load() {
 		return nil
 	}
-	f, err := readForm(ctx, r.pool)
+	f, err := readForm(ctx, r.pool, nil)
 	if err != nil {
 		return err
 	}

@@ -48,8 +48,13 @@ func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
 
 // Tuning returns the saved tuning for a table and a kind of rows. ok is false if there is none.
 func (r *Registry) Tuning(ctx context.Context, target, what string) (t Tuning, ok bool, err error) {
-	err = r.pool.QueryRow(ctx, `SELECT target, what, chunk, workers, via, way, origin FROM loader.tuning WHERE target = $1 AND what = $2`, target, what).
-		Scan(&t.Target, &t.Kind, &t.Chunk, &t.Workers, &t.Method, &t.CommitMode, &t.Origin)
+	if t, ok, known := r.ahead.tuning(target, what); known {
+		return t, ok, nil
+	}
+	found, err := r.pool.Query(ctx, tuningColumns+` WHERE target = $1 AND what = $2`, target, what)
+	if err == nil {
+		t, err = pgx.CollectOneRow(found, scanTuning)
+	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), r.absent(err):
 		return t, false, nil
@@ -57,4 +62,12 @@ func (r *Registry) Tuning(ctx context.Context, target, what string) (t Tuning, o
 		return t, false, fmt.Errorf("read the tuning of %s: %w", target, err)
 	}
 	return t, true, nil
+}
+
+// tuningColumns selects the columns for scanTuning.
+const tuningColumns = `SELECT target, what, chunk, workers, via, way, origin FROM loader.tuning`
+
+func scanTuning(row pgx.CollectableRow) (t Tuning, err error) {
+	err = row.Scan(&t.Target, &t.Kind, &t.Chunk, &t.Workers, &t.Method, &t.CommitMode, &t.Origin)
+	return t, err
 }

@@ -30,6 +30,7 @@ type Server struct {
 	Info
 	Config *Config
 
+	trip        *trip
 	pooled      bool // connections go through a pooler
 	sessionPool bool // the pooler keeps one session for each client
 }
@@ -76,6 +77,8 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	trip := new(trip)
+	conn.PgConn().CustomData()[tripKey] = trip
 	var info Info
 	var pid uint32
 	var there error
@@ -94,7 +97,7 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 	if info.Product == CockroachDB && there != nil {
 		return nil, &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: there}
 	}
-	srv := &Server{Info: info, Config: c.at(ctx, conn)}
+	srv := &Server{Info: info, Config: c.at(ctx, conn), trip: trip}
 	if info.Product == PostgreSQL && pid != conn.PgConn().PID() {
 		srv.pooled, srv.sessionPool = true, c.keepsSessions(ctx, conn)
 	}
@@ -275,6 +278,9 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 		}
 	}
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if s.trip != nil {
+			conn.PgConn().CustomData()[tripKey] = s.trip
+		}
 		if o.Prepare != nil {
 			o.Prepare(conn)
 		}

@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -54,6 +56,7 @@ type gathering struct {
 
 	mu      sync.Mutex // held by the reader that runs
 	running int        // readers that neither wait nor have returned
+	readers int        // readers so far
 	asked   []*question
 }
 
@@ -61,6 +64,7 @@ func newGathering(conn *pgx.Conn) *gathering { return &gathering{conn: conn} }
 
 // A question is a query of a reader.
 type question struct {
+	order  int // of its reader
 	ctx    context.Context
 	sql    string
 	args   []any
@@ -78,7 +82,9 @@ func (g *gathering) run(ctx context.Context, readers []func(context.Context, Que
 	} else {
 		g.mu.Lock()
 	}
+	before := g.readers
 	g.running += len(readers)
+	g.readers += len(readers)
 	g.mu.Unlock()
 	errs, left := make([]error, len(readers)), len(readers)
 	var all sync.WaitGroup
@@ -86,7 +92,7 @@ func (g *gathering) run(ctx context.Context, readers []func(context.Context, Que
 		all.Go(func() {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			errs[i] = read(ctx, &reader{g})
+			errs[i] = read(ctx, &reader{g, before + i})
 			if left--; left == 0 && within {
 				return // the caller runs in its stead
 			}
@@ -112,6 +118,7 @@ func (g *gathering) send() {
 		return
 	}
 	asked := g.asked
+	slices.SortFunc(asked, func(a, b *question) int { return a.order - b.order })
 	g.asked, g.running = nil, len(asked)
 	exchange(g.conn, asked)
 	for _, q := range asked {
@@ -120,11 +127,14 @@ func (g *gathering) send() {
 }
 
 // A reader is the Querier of one reader of a gathering.
-type reader struct{ of *gathering }
+type reader struct {
+	of    *gathering
+	order int
+}
 
 // Query implements Querier.
 func (r *reader) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	g, q := r.of, &question{ctx: ctx, sql: sql, args: args, done: make(chan struct{})}
+	g, q := r.of, &question{order: r.order, ctx: ctx, sql: sql, args: args, done: make(chan struct{})}
 	g.asked = append(g.asked, q)
 	g.running--
 	g.send()
@@ -154,11 +164,15 @@ func exchange(conn *pgx.Conn, asked []*question) {
 			p.SendPipelineSync()
 		}
 	}
+	begin := time.Now()
 	sent := p.Flush()
 	for i, q := range asked {
 		if q.answer.err == nil {
 			if q.answer.err = sent; sent == nil {
 				sent = q.answer.read(p)
+			}
+			if i == 0 && sent == nil {
+				noteTrip(conn, time.Since(begin))
 			}
 		}
 		ends[i](q.answer.tag, q.answer.err)
