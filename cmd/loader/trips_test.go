@@ -31,7 +31,7 @@ func TestRoundTrips(t *testing.T) {
 			t.Errorf("a load of one chunk waits for %d trips, want %d at most:\n%s", n, most, strings.Join(asked, "\n"))
 		}
 		// Chunks one after the other: leases are claimed and released beside them.
-		each := 3 // BEGIN and the ledger row, the rows, COMMIT
+		each := 2 // BEGIN, the ledger row and the rows; COMMIT
 		if s.Cockroach {
 			each = 1 // a statement
 		}

@@ -247,17 +247,18 @@ func (e *RowError) Unwrap() error { return e.Err }
 
 // progress is the state of one chunk between attempts.
 type progress struct {
-	out        loader.Outcome
-	verify     bool   // look up before the next send
-	returning  bool   // send with ON CONFLICT … RETURNING, and draw new keys for missing rows
-	isolate    bool   // some rows are bad: find and reject them
-	parsed     bool   // send parsed rows even if raw text could be sent
-	before     string // statements to send with the next COPY
-	sent       bool   // the attempt started to send rows
-	doubt      bool   // existing rows may be the chunk's own
-	late       bool   // an attempt took too long; if the rows are not committed, halves follow
-	noProgress int    // attempts after which rows were missing although their keys were free
-	lastDup    error
+	out         loader.Outcome
+	verify      bool   // look up before the next send
+	ledgerFirst bool   // read the ledger's answer before the rows are sent; see sendAtOnce
+	returning   bool   // send with ON CONFLICT … RETURNING, and draw new keys for missing rows
+	isolate     bool   // some rows are bad: find and reject them
+	parsed      bool   // send parsed rows even if raw text could be sent
+	before      string // statements to send with the next COPY
+	sent        bool   // the attempt started to send rows
+	doubt       bool   // existing rows may be the chunk's own
+	late        bool   // an attempt took too long; if the rows are not committed, halves follow
+	noProgress  int    // attempts after which rows were missing although their keys were free
+	lastDup     error
 }
 
 // splitAbove is the number of rows up to which a late chunk is sent again whole. With so few

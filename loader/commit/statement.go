@@ -27,6 +27,7 @@ type statements struct {
 	present        string // counts the keys of rows of text, and the free ones
 	misfits        string // finds rows of text with values of another type; CockroachDB only
 	ledger         string
+	strictLedger   string // ledger, but an error where it writes no row; see sendAtOnce
 	committedRange string
 	reject         string
 	rekeyed        string
@@ -59,6 +60,7 @@ func compose(o Options, product server.Product) statements {
 		// no lock.
 		hold = " FOR KEY SHARE"
 	}
+	lease := `SELECT load FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL` + hold
 	s := statements{
 		insert: insert,
 		// ON CONFLICT names the key: without a target, a row that another unique index refuses
@@ -68,9 +70,9 @@ func compose(o Options, product server.Product) statements {
 		copy:      fmt.Sprintf("COPY %s (%s) FROM STDIN%s", table, columns, format),
 		lookup:    fmt.Sprintf("SELECT %s FROM %s WHERE %s = ANY($1::INT8[])", columns, table, key),
 		// A run that lost its lease writes no ledger row, and therefore no rows.
-		ledger: `INSERT INTO loader.ledger (load, lo, hi, hash, records) SELECT $1, $2::INT8, $3::INT8, $5::TEXT, $6::INT8 WHERE EXISTS (
-			SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL` + hold + `)
+		ledger: `INSERT INTO loader.ledger (load, lo, hi, hash, records) SELECT $1, $2::INT8, $3::INT8, $5::TEXT, $6::INT8 WHERE EXISTS (` + lease + `)
 			ON CONFLICT (load, lo) DO NOTHING`,
+		strictLedger: `INSERT INTO loader.ledger (load, lo, hi, hash, records) VALUES ((` + lease + `), $2::INT8, $3::INT8, $5::TEXT, $6::INT8)`,
 		reject: `INSERT INTO loader.rejects (load, position, file, line, byte, column_name, code, reason, record)
 			SELECT $1, * FROM unnest($2::INT8[], $3::TEXT[], $4::INT8[], $5::INT8[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::BYTEA[]) AS r
 			ON CONFLICT (load, position) DO NOTHING`,

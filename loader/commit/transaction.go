@@ -59,28 +59,13 @@ func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, ch
 }
 
 // postgresTransaction makes one attempt in a fresh transaction and checks the COMMIT, where
-// deferred constraints, serialization or the connection may fail. BEGIN and the ledger row
-// share one round trip.
+// deferred constraints, serialization or the connection may fail.
 func (c *Committer) postgresTransaction(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
-	var begin pgx.Batch
-	begin.Queue("BEGIN")
-	entered := func(tag pgconn.CommandTag, err error) error { return err }
-	if c.hasLedger() {
-		begin.Queue(c.sql.ledger, c.ledgerArgs(chunk)...)
-		entered = func(tag pgconn.CommandTag, err error) error {
-			return c.enter(ctx, conn, chunk.Span, p, tag, err)
-		}
-	}
-	results := conn.SendBatch(ctx, &begin)
-	tag, err := results.Exec()
-	if err == nil && c.hasLedger() {
-		tag, err = results.Exec()
-	}
-	if closeErr := results.Close(); err == nil {
-		err = closeErr
-	}
-	if err = entered(tag, err); err == nil {
-		err = c.fillTransaction(ctx, conn, chunk, p)
+	var err error
+	if c.takesAtOnce(chunk, p) {
+		err = c.sendAtOnce(ctx, conn, chunk, p)
+	} else {
+		err = c.sendInTurn(ctx, conn, chunk, p)
 	}
 	if err != nil {
 		if !conn.IsClosed() {
@@ -90,11 +75,36 @@ func (c *Committer) postgresTransaction(ctx context.Context, conn *pgx.Conn, chu
 		}
 		return c.ended(err, p)
 	}
-	tag, err = conn.Exec(ctx, "COMMIT")
+	tag, err := conn.Exec(ctx, "COMMIT")
 	if err == nil && tag.String() != "COMMIT" {
 		err = pgx.ErrTxCommitRollback
 	}
 	return err
+}
+
+// sendInTurn opens the transaction, with the ledger row in the same round trip, and then sends the
+// rows.
+func (c *Committer) sendInTurn(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
+	var begin pgx.Batch
+	begin.Queue("BEGIN")
+	if c.hasLedger() {
+		begin.Queue(c.sql.ledger, c.ledgerArgs(chunk)...)
+	}
+	results := conn.SendBatch(ctx, &begin)
+	tag, err := results.Exec()
+	if err == nil && c.hasLedger() {
+		tag, err = results.Exec()
+	}
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	if c.hasLedger() {
+		err = c.enter(ctx, conn, chunk.Span, p, tag, err)
+	}
+	if err != nil {
+		return err
+	}
+	return c.fillTransaction(ctx, conn, chunk, p)
 }
 
 // ended turns errAlready into a success.

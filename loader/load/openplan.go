@@ -55,8 +55,11 @@ func (o *opening) far() time.Duration {
 // waits returns how long a chunk waits for the network.
 func (o *opening) waits() time.Duration {
 	trips := 3 // BEGIN and the ledger row, the rows, COMMIT
-	if o.choice.Mode == commit.Statement {
+	switch {
+	case o.choice.Mode == commit.Statement:
 		trips = 1
+	case o.srv.Product == server.PostgreSQL && o.choice.Method == commit.Copy:
+		trips = 2 // BEGIN, the ledger row and the rows; COMMIT
 	}
 	return time.Duration(trips) * o.srv.RoundTrip()
 }

@@ -326,7 +326,7 @@ func age(t *testing.T, url string, r *rival) (stop func()) {
 }
 
 var (
-	ledgerText = regexp.MustCompile(`(?is)^INSERT INTO loader\.ledger`)
+	ledgerText = regexp.MustCompile(`(?is)^(BEGIN; )?INSERT INTO loader\.ledger`)
 	marksText  = regexp.MustCompile(`(?is)` + marks)
 )
 

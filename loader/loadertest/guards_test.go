@@ -76,7 +76,7 @@ var guards = []guard{
 		", beat = now() WHERE load = $1 AND lo = $2 AND run = $3 AND successor IS NULL", ", beat = now() WHERE load = $1 AND lo = $2 AND $3 <> ''",
 		"./loader/registry", "TestLateCheckpoint/PostgreSQL", "a late checkpoint gives <nil>", false},
 	{"a ledger row needs a claim", "loader/commit/statement.go",
-		"SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL` + hold + `)", "SELECT 1 WHERE $4 <> '')` + hold[len(hold):] + `",
+		"SELECT load FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL` + hold", "SELECT $1::TEXT WHERE $4 <> ''` + hold[len(hold):]",
 		"./loader/load", "TestRunThatWasTakenOverWritesNothing/PostgreSQL", "rows are in, and", false},
 	{"files are those of before", "loader/files/csv.go",
 		"func (s *CSV) unchanged(f *os.File, i int) error {", "func (s *CSV) unchanged(f *os.File, i int) error {\n\tif f != nil {\n\t\treturn nil\n\t}",

@@ -127,7 +127,7 @@ const maxFrame = 1 << 30
 const headerSize = 5
 
 var (
-	copyIn = regexp.MustCompile(`(?is)^\s*copy\b.*\bfrom\s+stdin\b`)
+	copyIn = regexp.MustCompile(`(?is)(?:^|;)\s*copy\b.*\bfrom\s+stdin\b`)
 	commit = regexp.MustCompile(`(?is)^\s*(commit|end)\b`)
 )
 

@@ -59,8 +59,10 @@ var bindings = []binding{
 	{sql: "DELETE FROM loader.runs WHERE load = $1", steps: []string{"remove-load"}},
 	{sql: "SELECT … FROM loader.loads WHERE id = $1", steps: []string{"read-state"}},
 	// A chunk, in package commit.
-	{sql: "INSERT INTO loader.ledger (load, lo, hi, hash, records) SELECT $1, $2::INT8, $3::INT8, $5::TEXT, $6::INT8 WHERE EXISTS ( SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL…) ON CONFLICT (load, lo) DO NOTHING",
+	{sql: "INSERT INTO loader.ledger (load, lo, hi, hash, records) SELECT $1, $2::INT8, $3::INT8, $5::TEXT, $6::INT8 WHERE EXISTS (…) ON CONFLICT (load, lo) DO NOTHING",
 		steps: []string{"ledger"}},
+	{sql: "INSERT INTO loader.ledger (load, lo, hi, hash, records) VALUES ((…), $2::INT8, $3::INT8, $5::TEXT, $6::INT8)", steps: []string{"ledger"}},
+	{sql: "SELECT load FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2::INT8 AND hi >= $3::INT8 AND successor IS NULL…", steps: []string{"ledger"}},
 	{sql: "SELECT hi FROM loader.ledger WHERE load = $1 AND lo = $2", steps: []string{"covering"}},
 	// A chunk of the statement way that was decided by looking.
 	{sql: "INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, $4) ON CONFLICT (load, lo, hi) DO UPDATE SET looked = loader.doubts.looked OR excluded.looked",
