@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -18,6 +19,7 @@ import (
 type bench struct {
 	dir, self, loader string
 	db                string // URL of the database with the table points
+	far               string // the same, as the programs reach it
 	srv               *server.Server
 }
 
@@ -45,7 +47,7 @@ const (
 
 // contenders returns the programs for the server, also missing ones.
 func (b *bench) contenders() []*contender {
-	n, w := strconv.FormatInt(*nRows, 10), strconv.Itoa(*workers)
+	n, w := strconv.FormatInt(*nRows, 10), strconv.Itoa(cmp.Or(*workers, 4))
 	csv, tsv := filepath.Join(b.dir, "points.csv"), filepath.Join(b.dir, "points.tsv")
 	cockroach := b.srv.Product == server.CockroachDB
 	empty := []string{"TRUNCATE points"}
@@ -66,7 +68,11 @@ func (b *bench) contenders() []*contender {
 		return c
 	}
 	own := func(name, against string, args ...string) {
-		add(name, against, b.loader, "", empty, append(args, "--url", b.db, "--quiet", "--workers", w)...)
+		args = append(args, "--url", b.far, "--quiet")
+		if *workers > 0 {
+			args = append(args, "--workers", w)
+		}
+		add(name, against, b.loader, "", empty, args...)
 	}
 	own(generating, "", "points", "--n", n)
 	own(reading, "", "csv", csv, "--table", "points", "--columns", "id,x,y,z", "--header", "no")
@@ -74,21 +80,23 @@ func (b *bench) contenders() []*contender {
 		own(importing, "", "points", "--n", n, "--via", "import")
 	}
 	loop := map[bool]string{true: "insert", false: "copy"}[cockroach]
-	add("a bare loop of the same "+loop, generating, b.self, "", empty, "--bare", loop, "--url", b.db, "--rows", n, "--workers", w, "--chunk", strconv.FormatInt(*chunk, 10))
+	add("a bare loop of the same "+loop, generating, b.self, "", empty, "--bare", loop, "--url", b.far, "--rows", n, "--workers", w, "--chunk", strconv.FormatInt(*chunk, 10))
 	if cockroach {
 		// psql's COPY misreads CSV that is cut within a record.
-		add(`psql \copy, of the same rows as text`, reading, "psql", "--version", empty, "-q", b.db, "-c", `\copy points from '`+tsv+`'`)
+		add(`psql \copy, of the same rows as text`, reading, "psql", "--version", empty, "-q", b.far, "-c", `\copy points from '`+tsv+`'`)
+		add(`psql \copy, of the same rows as text, inside BEGIN`, reading, "psql", "--version", empty, "-q", "-v", "ON_ERROR_STOP=1", b.far,
+			"-c", "BEGIN", "-c", `\copy points from '`+tsv+`'`, "-c", "COMMIT")
 	} else {
-		add(`psql \copy, of the same CSV`, reading, "psql", "--version", empty, "-q", b.db, "-c", `\copy points from '`+csv+`' csv`)
+		add(`psql \copy, of the same CSV`, reading, "psql", "--version", empty, "-q", b.far, "-c", `\copy points from '`+csv+`' csv`)
 	}
 	add("timescaledb-parallel-copy, of the same CSV", reading, "timescaledb-parallel-copy", "--version", empty,
-		"--connection", b.db, "--table", "points", "--columns", "id,x,y,z", "--file", csv, "--workers", w)
+		"--connection", b.far, "--table", "points", "--columns", "id,x,y,z", "--file", csv, "--workers", w)
 	add("pgloader, of the same CSV", reading, "pgloader", "--version", empty,
 		"--type", "csv", "--field", "id,x,y,z", "--with", "fields terminated by ','", "--with", "workers = "+w, "--on-error-stop",
-		csv, strings.Replace(b.db, "postgres://", "pgsql://", 1)+"&tablename=points")
+		csv, strings.Replace(b.far, "postgres://", "pgsql://", 1)+"&tablename=points")
 	scale := max(*nRows/100_000, 1)
 	p := add("pgbench -i, its own rows", generating, "pgbench", "--version", []string{"DROP TABLE IF EXISTS pgbench_accounts, pgbench_branches, pgbench_history, pgbench_tellers"},
-		append([]string{"-i", "-I", "dtgp", "-q", "-s", strconv.FormatInt(scale, 10)}, libpq(b.db)...)...)
+		append([]string{"-i", "-I", "dtgp", "-q", "-s", strconv.FormatInt(scale, 10)}, libpq(b.far)...)...)
 	p.rows = 100_000 * scale
 	if cockroach {
 		workload := func(kind, against string) {

@@ -4,7 +4,8 @@
 //
 //	go run ./testdata/bench/peers --url 'postgres://root@localhost:26257/?sslmode=disable' --rows 400000
 //
-// It lists programs that are not installed as missing, and programs that the server does not
+// With --rtt all programs reach the server over a link of that round trip. With --workers 0 the
+// loader chooses. It lists programs that are not installed as missing, and programs that the server does not
 // support with the reason. It drops and creates the databases loader_bench and bank on the
 // server.
 package main
@@ -28,7 +29,8 @@ import (
 var (
 	nRows   = flag.Int64("rows", 400_000, "rows of each run")
 	count   = flag.Int("count", 5, "runs of each program")
-	workers = flag.Int("workers", 2, "connections of the programs that can be told")
+	workers = flag.Int("workers", 2, "connections of the programs that can be told; 0 is the loader's choice, and 4 of others")
+	rtt     = flag.Duration("rtt", 0, "round trip to the server")
 	only    = flag.String("only", "", "run only programs whose name contains this, beside the loader")
 	bare    = flag.String("bare", "", "internal: be the bare loop insert or copy")
 	chunk   = flag.Int64("chunk", 0, "rows per chunk of the bare loop; 0 is the loader's default")
@@ -76,6 +78,9 @@ func compare(ctx context.Context) error {
 	if out, err := exec.Command(b.loader, "points", "--n", "1", "--url", b.db).CombinedOutput(); err != nil {
 		return fmt.Errorf("first run of the loader: %w: %s", err, out)
 	}
+	if b.far, err = measure.Distant(b.db, *rtt); err != nil {
+		return err
+	}
 	all := slices.DeleteFunc(b.contenders(), func(c *contender) bool {
 		return !strings.HasPrefix(c.name, "loader") && !strings.Contains(c.name, *only)
 	})
@@ -105,8 +110,8 @@ func (b *bench) print(all []*contender) {
 	for _, c := range all {
 		rate[c.name] = c.rate
 	}
-	fmt.Printf("%s, %d points, %d workers; %d cores%s; whole processes, the median of %d interleaved runs\n\n",
-		b.srv.Info, *nRows, *workers, runtime.NumCPU(), memory(), *count)
+	fmt.Printf("%s, a round trip of %s, %d points, %d workers; %d cores%s; whole processes, the median of %d interleaved runs\n\n",
+		b.srv.Info, *rtt, *nRows, *workers, runtime.NumCPU(), memory(), *count)
 	fmt.Println("| program | version | rows/s (least to most) | loader's to its | CPU s | peak MiB |\n|---|---|---|---|---|---|")
 	for _, c := range all {
 		if c.missing != "" {
