@@ -102,3 +102,52 @@ func TestShortLoadsTryNothing(t *testing.T) {
 		t.Errorf("got %d workers and %q", res.Workers, notes)
 	}
 }
+
+// distant is a Committer behind a network: a chunk waits for that, and then for its turn at a
+// server, or a link, that takes one chunk at a time.
+type distant struct {
+	waits, takes time.Duration
+	turn         chan struct{}
+}
+
+func (d *distant) Commit(context.Context, *rows.Chunk) (loader.Outcome, error) {
+	time.Sleep(d.waits)
+	d.turn <- struct{}{}
+	time.Sleep(d.takes)
+	<-d.turn
+	return loader.Outcome{}, nil
+}
+
+// TestWorkersFillTheNetwork has chunks that mostly wait for the network: workers become more at
+// once, until the server or the link is full, and only where the wait was measured.
+func TestWorkersFillTheNetwork(t *testing.T) {
+	for _, test := range []struct {
+		waits, takes, known time.Duration
+		want                int
+		within              time.Duration
+	}{
+		{100 * time.Millisecond, 5 * time.Millisecond, 100 * time.Millisecond, 16, 3500 * time.Millisecond},
+		{100 * time.Millisecond, 5 * time.Millisecond, 0, 2, time.Hour},
+		{100 * time.Millisecond, 40 * time.Millisecond, 100 * time.Millisecond, 4, time.Hour},
+		{10 * time.Millisecond, 200 * time.Millisecond, 10 * time.Millisecond, 2, time.Hour},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			const chunks, size = 400, 10
+			job := &loader.Job{
+				Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: chunks * size}}, Positions: chunks * size,
+				Committer: &distant{test.waits, test.takes, make(chan struct{}, 1)},
+				Plan:      chunker.Plan{RowsPerChunk: size}, Workers: 2, MaxWorkers: 16, Waits: test.known,
+			}
+			if test.known == 0 || test.takes > 5*time.Millisecond {
+				job.Positions, job.Source = chunks/20*size, dataset.PointSource{Keys: dataset.KeyLayout{Rows: chunks / 20 * size}} // no trial
+			}
+			res, err := job.Run(context.Background())
+			if err != nil || res.Rows != job.Positions {
+				t.Fatalf("got %d rows, %v", res.Rows, err)
+			}
+			if res.Workers != test.want || res.Elapsed > test.within {
+				t.Errorf("%+v: got %d workers and %s", test, res.Workers, res.Elapsed)
+			}
+		})
+	}
+}

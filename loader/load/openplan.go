@@ -37,7 +37,7 @@ func (o *opening) workers() WorkerCount {
 // A link is worth planning for from farTrip on: a round trip of a machine's own network, or of a
 // busy server next door, is shorter. farRows is the number of rows a second that a server of few
 // processors takes; the workers of a far server have as many under way as it takes meanwhile, but
-// no more than farBytes until a chunk has shown what the link carries.
+// no more than farBytes, or farWorkers, until a chunk has shown what the link carries.
 const (
 	farTrip  = 5 * time.Millisecond
 	farRows  = 300_000
@@ -69,7 +69,7 @@ func (o *opening) farWorkers() WorkerCount {
 	rows := max(o.plan.RowsPerChunk, 1)
 	bytes := max(o.plan.Cost.Use(chunker.MessageBytes, rows, o.dataset.RecordBytes()), 64*rows)
 	wanted := 2 + int64(o.waits().Seconds()*farRows)/rows
-	n := int(min(max(min(wanted, farBytes/bytes), minWorkers), maxWorkers))
+	n := int(min(max(min(wanted, farBytes/bytes), farWorkers), maxWorkers))
 	return WorkerCount{n, maxWorkers, fmt.Sprintf("a round trip takes %s, so that a chunk waits %s for the network; more follow while chunks mostly wait",
 		o.far().Round(time.Millisecond), o.waits().Round(time.Millisecond))}
 }
