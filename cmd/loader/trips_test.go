@@ -8,43 +8,53 @@ import (
 	"bulkload/loader/loadertest"
 )
 
-// TestRoundTrips holds how many round trips commands wait for, one after the other: what opens
-// and closes a load of one chunk, and what each further transfer takes.
+// chainOf runs a command over a network and returns how many round trips it waits for, one after
+// the other, without those of TCP, TLS and password, and what was asked.
+func chainOf(t *testing.T, url string, args ...string) (int, string) {
+	t.Helper()
+	p := loadertest.NewProxy(t, url)
+	defer p.Close()
+	p.Distance(10*time.Millisecond, 0)
+	mustRun(t, p.URL(), args...)
+	st := p.Stats()
+	t.Logf("%s: a chain of %d, %d trips", strings.Join(args, " "), st.Chain, st.Trips)
+	return st.Chain, strings.Join(st.Asked, "\n")
+}
+
+// TestRoundTrips holds how many round trips open and close a load of one chunk.
 func TestRoundTrips(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := registered(t, s)
 		mustRun(t, url, "points", "--n", "1")
-		mustRun(t, url, "accounts", "--n", "100")
-		mustRun(t, url, "transfer", "--n", "1")
-		chain := func(args ...string) (int, []string) {
-			p := loadertest.NewProxy(t, url)
-			defer p.Close()
-			p.Distance(20*time.Millisecond, 0)
-			mustRun(t, p.URL(), args...)
-			st := p.Stats()
-			t.Logf("%s: a chain of %d, %d trips", strings.Join(args, " "), st.Chain, st.Trips)
-			return st.Chain, st.Asked
+		if n, asked := chainOf(t, url, "points", "--n", "1000"); n > 14 {
+			t.Errorf("a load of one chunk waits for %d trips, want 14 at most:\n%s", n, asked)
 		}
-		// Without TCP, TLS and password, whose round trips the proxy does not count.
-		const most = 14
-		if n, asked := chain("points", "--n", "1000"); n > most {
-			t.Errorf("a load of one chunk waits for %d trips, want %d at most:\n%s", n, most, strings.Join(asked, "\n"))
-		}
-		// Chunks one after the other: leases are claimed and released beside them.
+	})
+}
+
+// TestRoundTripsOfMore holds how many each further chunk takes, whose leases are claimed and
+// released beside it, and each further transfer.
+func TestRoundTripsOfMore(t *testing.T) {
+	loadertest.Slow(t)
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := registered(t, s)
+		mustRun(t, url, "points", "--n", "1")
 		each := 2 // BEGIN, the ledger row and the rows; COMMIT
 		if s.Cockroach {
 			each = 1 // a statement
 		}
-		few, _ := chain("points", "--n", "20000", "--chunk", "1000", "--workers", "1")
-		lots, asked := chain("points", "--n", "40000", "--chunk", "1000", "--workers", "1")
+		few, _ := chainOf(t, url, "points", "--n", "20000", "--chunk", "1000", "--workers", "1")
+		lots, asked := chainOf(t, url, "points", "--n", "40000", "--chunk", "1000", "--workers", "1")
 		if n := lots - few; n > 20*each+4 {
-			t.Errorf("20 more chunks wait for %d trips, want %d each:\n%s", n, each, strings.Join(asked, "\n"))
+			t.Errorf("20 more chunks wait for %d trips, want %d each:\n%s", n, each, asked)
 		}
+		mustRun(t, url, "accounts", "--n", "100")
+		mustRun(t, url, "transfer", "--n", "1")
 		const more = 10
-		one, _ := chain("transfer", "--n", "1", "--workers", "1")
-		many, asked := chain("transfer", "--n", "11", "--workers", "1")
+		one, _ := chainOf(t, url, "transfer", "--n", "1", "--workers", "1")
+		many, asked := chainOf(t, url, "transfer", "--n", "11", "--workers", "1")
 		if n := many - one; n > 3*more+2 { // a retry
-			t.Errorf("%d more transfers wait for %d trips, want 3 each:\n%s", more, n, strings.Join(asked, "\n"))
+			t.Errorf("%d more transfers wait for %d trips, want 3 each:\n%s", more, n, asked)
 		}
 	})
 }
