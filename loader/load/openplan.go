@@ -39,7 +39,7 @@ func (o *opening) workers() WorkerCount {
 // processors takes; the workers of a far server have as many under way as it takes meanwhile, but
 // no more than farBytes, or farWorkers, until a chunk has shown what the link carries.
 const (
-	farTrip  = 5 * time.Millisecond
+	farTrip  = 8 * time.Millisecond
 	farRows  = 300_000
 	farBytes = 3 << 20
 )
