@@ -29,7 +29,7 @@ func AskAhead(ctx context.Context, db server.Querier, name pgx.Identifier, kind 
 		return nil
 	}, func(ctx context.Context, db server.Querier) error {
 		var found pgx.Rows
-		if found, a.untuned = db.Query(ctx, tuningColumns+` WHERE what = $1 AND right(target, length($2::TEXT)) = $2::TEXT`, kind, a.table); a.untuned == nil {
+		if found, a.untuned = db.Query(ctx, `SELECT target, what, chunk, workers, via, way, origin FROM loader.tuning WHERE what = $1 AND right(target, length($2::TEXT)) = $2::TEXT`, kind, a.table); a.untuned == nil {
 			a.tunings, a.untuned = pgx.CollectRows(found, scanTuning)
 		}
 		return nil

@@ -51,7 +51,7 @@ func (r *Registry) Tuning(ctx context.Context, target, what string) (t Tuning, o
 	if t, ok, known := r.ahead.tuning(target, what); known {
 		return t, ok, nil
 	}
-	found, err := r.pool.Query(ctx, tuningColumns+` WHERE target = $1 AND what = $2`, target, what)
+	found, err := r.pool.Query(ctx, `SELECT target, what, chunk, workers, via, way, origin FROM loader.tuning WHERE target = $1 AND what = $2`, target, what)
 	if err == nil {
 		t, err = pgx.CollectOneRow(found, scanTuning)
 	}
@@ -63,9 +63,6 @@ func (r *Registry) Tuning(ctx context.Context, target, what string) (t Tuning, o
 	}
 	return t, true, nil
 }
-
-// tuningColumns selects the columns for scanTuning.
-const tuningColumns = `SELECT target, what, chunk, workers, via, way, origin FROM loader.tuning`
 
 func scanTuning(row pgx.CollectableRow) (t Tuning, err error) {
 	err = row.Scan(&t.Target, &t.Kind, &t.Chunk, &t.Workers, &t.Method, &t.CommitMode, &t.Origin)
