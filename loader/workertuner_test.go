@@ -128,7 +128,7 @@ func TestWorkersFillTheNetwork(t *testing.T) {
 	}{
 		{100 * time.Millisecond, 5 * time.Millisecond, 100 * time.Millisecond, 16, 3500 * time.Millisecond},
 		{100 * time.Millisecond, 5 * time.Millisecond, 0, 2, time.Hour},
-		{100 * time.Millisecond, 40 * time.Millisecond, 100 * time.Millisecond, 4, time.Hour},
+		{100 * time.Millisecond, 150 * time.Millisecond, 100 * time.Millisecond, 2, time.Hour},
 		{10 * time.Millisecond, 200 * time.Millisecond, 10 * time.Millisecond, 2, time.Hour},
 	} {
 		synctest.Test(t, func(t *testing.T) {

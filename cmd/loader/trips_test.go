@@ -26,9 +26,13 @@ func TestRoundTrips(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := registered(t, s)
 		mustRun(t, url, "points", "--n", "1")
-		if n, asked := chainOf(t, url, "points", "--n", "1000"); n > 14 {
-			t.Errorf("a load of one chunk waits for %d trips, want 14 at most:\n%s", n, asked)
+		n, asked := 0, ""
+		for range 3 { // on a busy machine a claim may come before a chunk instead of beside it
+			if n, asked = chainOf(t, url, "points", "--n", "1000"); n <= 14 {
+				return
+			}
 		}
+		t.Errorf("a load of one chunk waits for %d trips, want 14 at most:\n%s", n, asked)
 	})
 }
 
