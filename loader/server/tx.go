@@ -73,9 +73,6 @@ func AtCommit(ctx context.Context, tx pgx.Tx, check func(pgconn.CommandTag) erro
 
 var _ pgx.Tx = (*transaction)(nil)
 
-// errNested is the error of what a transaction cannot do.
-var errNested = errors.New("not supported in this transaction")
-
 // queue returns a batch of what is to be sent first, and that number.
 func (t *transaction) queue() (*pgx.Batch, int) {
 	b := &pgx.Batch{}
@@ -318,7 +315,7 @@ func (t *transaction) Rollback(ctx context.Context) error {
 func (t *transaction) Conn() *pgx.Conn { return t.conn }
 
 // Begin implements pgx.Tx; there is none within another.
-func (t *transaction) Begin(context.Context) (pgx.Tx, error) { return nil, errNested }
+func (t *transaction) Begin(context.Context) (pgx.Tx, error) { return nil, errors.ErrUnsupported }
 
 // CopyFrom implements pgx.Tx.
 func (t *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (int64, error) {
