@@ -8,7 +8,7 @@ import (
 // Errors of Fields for the text format.
 var (
 	ErrEscape = errors.New(`a backslash at the end of a record escapes nothing`)
-	ErrMark   = errors.New(`the end-of-data mark \. stands before the end of the file`)
+	ErrMark   = errors.New(`the end-of-data mark \. comes before the end of the file`)
 )
 
 // mark ends the data of a file in the text format.

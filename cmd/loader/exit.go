@@ -149,7 +149,7 @@ func (p *program) hints(err error, code int) []string {
 	case create == nil && server.Code(err) == "42501" && (strings.Contains(text, "schema "+registry.Schema) || strings.Contains(text, registry.Schema+".")):
 		list = append(list, fmt.Sprintf("the schema's owner gives access with: GRANT USAGE ON SCHEMA %s TO …; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA %s TO …; to load without a record (the load cannot be resumed): --no-registry", registry.Schema, registry.Schema))
 	case server.Code(err) == "54011", strings.Contains(text, "row is too big"): // more columns, or wider ones, than a row may have
-		list = append(list, "--map FIELD= leaves a field out")
+		list = append(list, "--map FIELD= drops a field")
 	case server.Code(err) == "22021" && strings.Contains(text, "0x00"):
 		list = append(list, "no text of PostgreSQL can hold the byte 0: tr -d '\\000' < FILE | loader csv - … leaves it out")
 	case server.Code(err) == "0A000" && strings.Contains(text, "COPY FROM"):

@@ -161,7 +161,7 @@ func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
 	if before != nil {
 		accounts, total = &before.Accounts, &before.Balance
 	}
-	return b.retry(ctx, "enter the run in the history", func(ctx context.Context) error {
+	return b.retry(ctx, "record the run in the history", func(ctx context.Context) error {
 		// ON CONFLICT: a first attempt may have succeeded although its reply was lost.
 		_, err := b.pool.Exec(ctx, `INSERT INTO loader.transfer_runs (id, target, table_id, seed, transfers, accounts, total)
 			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`,

@@ -30,7 +30,7 @@ const maxSkipped = 100
 
 // errSkip means that a pair is unusable: the source has less than 2, or one of the accounts
 // was deleted.
-var errSkip = errors.New("the pair cannot serve")
+var errSkip = errors.New("the pair cannot be used")
 
 // insideWaits are the waits before cockroach-go repeats a transaction. They start longer than
 // those between attempts, since the shortest do not reduce contention, and stay shorter, since

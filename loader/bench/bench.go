@@ -209,7 +209,7 @@ func (r *bench) warmUp(ctx context.Context) error {
 		r.done++
 	}
 	if left := r.left(); r.Budget > 0 && left > r.Budget-time.Since(r.begun) {
-		r.note(fmt.Sprintf("the grid takes about %s; the budget of %s allows each cell about %.1f runs", left.Round(time.Second), r.Budget,
+		r.note(fmt.Sprintf("all settings take about %s; the budget of %s allows about %.1f runs of each", left.Round(time.Second), r.Budget,
 			float64(r.report.Count)*float64(r.Budget-time.Since(r.begun))/float64(left)))
 	}
 	return nil

@@ -73,7 +73,7 @@ func (r *bench) run(ctx context.Context, s Setting, warm bool) (Measure, error) 
 	l.Close()
 	// 3. The clean-up.
 	if forgetErr := r.scratch.forget(ctx, l.ID); forgetErr != nil {
-		r.note(fmt.Sprintf("the record of load %s stays: %s", l.ID, server.Reason(forgetErr)))
+		r.note(fmt.Sprintf("the record of load %s could not be removed: %s", l.ID, server.Reason(forgetErr)))
 	}
 	if err != nil {
 		return m, err

@@ -203,7 +203,7 @@ func (s *scratch) make(ctx context.Context) (string, error) {
 		// On CockroachDB, LIKE omits column families and foreign keys.
 		var create string
 		if err := s.pool.QueryRow(ctx, `SELECT create_statement FROM [SHOW CREATE TABLE `+s.like.Name.Sanitize()+`]`).Scan(&create); err != nil {
-			return table, fmt.Errorf("read how table %s is made: %w", s.target, err)
+			return table, fmt.Errorf("read the definition of table %s: %w", s.target, err)
 		}
 		ddl = "CREATE TABLE " + to + " " + body(create)
 	}

@@ -170,7 +170,7 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 	case o.Method != Insert && o.Method != Copy:
 		return nil, fmt.Errorf("carrier %q is not known", o.Method)
 	case o.Method == Copy && (o.Store != nil || o.Conflict != ""):
-		return nil, errors.New("COPY can neither compute columns nor pass over rows; use insert")
+		return nil, errors.New("COPY can neither compute columns nor skip rows; use --via insert")
 	case o.Conflict != "" && o.Mode == Statement:
 		return nil, errors.New("rows whose key is there already cannot be told from rows of an attempt whose reply was lost; use the transaction way")
 	case o.Conflict != "" && len(o.Keys) == 0:

@@ -166,7 +166,7 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 			if p.lastDup != nil {
 				return &DuplicateError{Err: p.lastDup}
 			}
-			return fmt.Errorf("%w: %d of %d rows arrive, however often they are sent; a trigger or rule may drop the others", loader.ErrUnconfirmed, found.ours, chunk.Len())
+			return fmt.Errorf("%w: the server stores %d of %d rows, however often they are sent; a trigger or rule may drop the others", loader.ErrUnconfirmed, found.ours, chunk.Len())
 		}
 		if found.ours > 0 {
 			send = c.sql.fill

@@ -66,7 +66,7 @@ func (a *Accounts) Reserve(ctx context.Context, o *Opening) error {
 	var there int64
 	err := o.DB.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE id >= 0 AND id < $1", o.Table.Name.Sanitize()), int64(AccountIDs)).Scan(&there)
 	if err != nil {
-		return fmt.Errorf("count the accounts that are there: %w", err)
+		return fmt.Errorf("count the existing accounts: %w", err)
 	}
 	if free := AccountIDs - there; a.Rows > free {
 		return Refuse("%d accounts are more than there are free ids, %d", a.Rows, free)

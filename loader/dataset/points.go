@@ -149,7 +149,7 @@ func (p *Points) Reserve(ctx context.Context, o *Opening) error {
 			return Refuse("%s has rows under the keys of the files that --out writes for seed %d: they may be in already", o.Table.Display(), p.Seed)
 		}
 	}
-	return Refuse("no range of %d free keys found in %s in %d draws", p.Rows, o.Table.Name.Sanitize(), keyDraws)
+	return Refuse("no range of %d free keys found in %s after %d draws", p.Rows, o.Table.Name.Sanitize(), keyDraws)
 }
 
 // Choose implements Dataset. The default on CockroachDB is a statement: it commits neighbouring

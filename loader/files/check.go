@@ -13,10 +13,10 @@ import (
 
 // Contradictions that Choose and Begin find again, in a load that is resumed.
 const (
-	copyIsPlain       = "--via copy can neither compute columns (--set) nor pass over rows (--on-conflict); use --via insert"
+	copyIsPlain       = "--via copy can neither compute columns (--set) nor skip or update rows (--on-conflict); use --via insert"
 	needsTransaction  = "--on-conflict and --max-errors need --commit transaction"
 	rejectsNeedRecord = "--max-errors keeps bad rows in the registry, which --no-registry gives up"
-	readAgain         = "may have to read its input once more, which standard input does not allow"
+	readAgain         = "may have to read its input again, which standard input does not allow"
 	computed          = "cannot tell which rows are in: nothing is there to compare what --set computes with"
 )
 

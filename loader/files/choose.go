@@ -39,7 +39,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 	}
 	d.choice = asked
 	if bad := d.unescaped(); bad != nil && asked.Method == commit.Copy {
-		return asked, dataset.Refuse("--via copy cannot carry column %s: CockroachDB's COPY does not undo the escapes of %s; use --via insert", bad.Name, bad.SQLType)
+		return asked, dataset.Refuse("--via copy cannot load column %s: CockroachDB's COPY does not decode the escapes of %s; use --via insert", bad.Name, bad.SQLType)
 	}
 	switch {
 	case asked.Method == commit.Copy && (c.Set != nil || c.Conflict != ""):
@@ -62,7 +62,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 		}
 		if why != "" {
 			if o.Resumed != "" {
-				return asked, &dataset.ResumeError{Reason: fmt.Sprintf("load %s: --commit statement %s; loads forget %s, remove its rows, and load again with --commit transaction", o.Resumed, why, o.Resumed)}
+				return asked, &dataset.ResumeError{Reason: fmt.Sprintf("load %s: --commit statement %s; run loader loads forget %s, delete its rows, and load again with --commit transaction", o.Resumed, why, o.Resumed)}
 			}
 			return asked, dataset.Refuse("--commit statement %s; use --commit transaction", why)
 		}

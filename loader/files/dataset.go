@@ -353,7 +353,7 @@ func (d *Dataset) Observe(e loader.Event) {
 }
 
 // Offline implements dataset.Dataset.
-func (d *Dataset) Offline() error { return errors.New("files are not written again") }
+func (d *Dataset) Offline() error { return errors.New("files are not created again") }
 
 // Interrupt implements dataset.Dataset.
 func (d *Dataset) Interrupt(cause error) {

@@ -45,9 +45,9 @@ func archive(name string, head []byte) string {
 	case bytes.HasPrefix(head, []byte("Rar!\x1a\x07")):
 		return fmt.Sprintf("is a rar archive; unrar p -inul %s | loader csv - … loads the file in it", base)
 	case bytes.HasPrefix(head, []byte("\x04\x22\x4d\x18")):
-		return fmt.Sprintf("is compressed by lz4; lz4 -dc %s | loader csv - … loads it", base)
+		return fmt.Sprintf("is compressed with lz4; lz4 -dc %s | loader csv - … loads it", base)
 	case bytes.HasPrefix(head, []byte("\x1f\x9d")):
-		return fmt.Sprintf("is compressed by compress; zcat %s | loader csv - … loads it", base)
+		return fmt.Sprintf("is compressed with compress; zcat %s | loader csv - … loads it", base)
 	case bytes.HasPrefix(head, []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
 		return "is a document of Microsoft Office (.xls) and no CSV; save it as CSV"
 	case bytes.HasPrefix(head, []byte("\xff\xfe\x00\x00")), bytes.HasPrefix(head, []byte("\x00\x00\xfe\xff")):

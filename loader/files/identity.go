@@ -48,7 +48,7 @@ func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
 	case f.Name == Stdin:
 		return failure.Reading(Stdin, ErrOnce)
 	case f.Once:
-		return failure.Reading(f.Name, fmt.Errorf("%w: the query of its address is not kept", ErrOnce))
+		return failure.Reading(f.Name, fmt.Errorf("%w: the query of its address is not stored", ErrOnce))
 	}
 	now := File{Name: f.Name, Bytes: -1}
 	if _, err := in.peek(ctx, &now); err != nil {

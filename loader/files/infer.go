@@ -50,7 +50,7 @@ func (d *Dataset) createDDL(ctx context.Context, p server.Product, name pgx.Iden
 		if mapped {
 			n = to
 		} else if n != c.names[i] {
-			d.note(fmt.Sprintf("field %d, %s, goes into column %s; --map names another", i+1, quoteIf(c.names[i]), quoteIf(n)))
+			d.note(fmt.Sprintf("field %d, %s, is loaded into column %s; --map names another column", i+1, quoteIf(c.names[i]), quoteIf(n)))
 		}
 		if c.made[i] = n; n == "" {
 			continue

@@ -132,7 +132,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 		case file.Name == Stdin:
 			d.note("standard input cannot be read twice: this load cannot be resumed after a stop")
 		case file.Once:
-			d.note(fmt.Sprintf("the query of %s may hold what gives access and is not kept: this load cannot be resumed after a stop", file.Base()))
+			d.note(fmt.Sprintf("the query of %s may hold credentials and is not stored: this load cannot be resumed after a stop", file.Base()))
 		}
 	}
 	return c, nil

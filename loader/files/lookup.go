@@ -21,13 +21,13 @@ func (d *Dataset) unsure() string {
 	case d.keys() == nil:
 		return fmt.Sprintf("needs the whole primary key of %s in the file: (%s)", t.Display(), strings.Join(t.Primary, ", "))
 	case t.Deferrable:
-		return fmt.Sprintf("cannot tell which rows are in: the primary key of %s is deferrable", t.Display())
+		return fmt.Sprintf("cannot tell which rows are loaded: the primary key of %s is deferrable", t.Display())
 	case len(t.OnInsert) > 0:
-		return fmt.Sprintf("cannot tell which rows are in: trigger %s of %s may change them", strings.Join(t.OnInsert, ", "), t.Display())
+		return fmt.Sprintf("cannot tell which rows are loaded: trigger %s of %s may change them", strings.Join(t.OnInsert, ", "), t.Display())
 	case t.Rules:
-		return fmt.Sprintf("cannot tell which rows are in: %s has rules, which may change them", t.Display())
+		return fmt.Sprintf("cannot tell which rows are loaded: %s has rules, which may change them", t.Display())
 	case t.RowSecurity:
-		return fmt.Sprintf("cannot tell which rows are in: row-level security of %s may hide them", t.Display())
+		return fmt.Sprintf("cannot tell which rows are loaded: row-level security of %s may hide them", t.Display())
 	case slices.ContainsFunc(d.spec.Files, func(f File) bool { return f.Once }):
 		return readAgain
 	case len(d.spec.Set) > 0:
@@ -39,7 +39,7 @@ func (d *Dataset) unsure() string {
 			continue
 		}
 		if why := dataset.UnsureType(c, d.info.Product, slices.Contains(t.Primary, c.Name)); why != "" {
-			return fmt.Sprintf("cannot tell which rows are in: column %s is %s, %s", pgx.Identifier{c.Name}.Sanitize(), c.Type, why)
+			return fmt.Sprintf("cannot tell which rows are loaded: column %s is %s, %s", pgx.Identifier{c.Name}.Sanitize(), c.Type, why)
 		}
 	}
 	return ""
@@ -66,7 +66,7 @@ func (d *Dataset) unsureKeys(ctx context.Context, o *dataset.Opening) (string, e
 	}
 	err = committer.CheckKeys(ctx)
 	if err != nil && server.Classify(err) == server.Permanent {
-		return "cannot tell which rows are in: " + server.Reason(err), nil
+		return "cannot tell which rows are loaded: " + server.Reason(err), nil
 	}
 	return "", err
 }

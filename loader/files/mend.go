@@ -61,7 +61,7 @@ type hashed struct {
 func parseHashed(text string) (h hashed, err error) {
 	parts := strings.Fields(text)
 	if len(parts) != 4 {
-		return h, errors.New("a hash of a chunk does not parse")
+		return h, errors.New("the hash of a chunk does not parse")
 	}
 	h.hash, h.anchor = parts[2], parts[3]
 	h.bytes, err = strconv.ParseInt(parts[0], 10, 64)

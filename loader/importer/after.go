@@ -34,7 +34,7 @@ type ConstraintError struct {
 func (e *ConstraintError) ErrorKind() failure.Kind { return failure.Unconfirmed }
 
 func (e *ConstraintError) Error() string {
-	return fmt.Sprintf("constraint %s of %s does not hold for all rows, and stays unvalidated: %s", e.Name, e.Table, server.Reason(e.Err))
+	return fmt.Sprintf("constraint %s of %s does not hold for all rows and stays unvalidated: %s", e.Name, e.Table, server.Reason(e.Err))
 }
 
 func (e *ConstraintError) Unwrap() error { return e.Err }

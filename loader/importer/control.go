@@ -73,7 +73,7 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 	case following.Err() == nil && err != nil:
 		return 0, err
 	case err == nil && last.Status.Over():
-		return 0, &dataset.TableError{Reason: fmt.Sprintf("job %d of load %s has %s before it could be paused", job.ID, rec.ID, last.Status)}
+		return 0, &dataset.TableError{Reason: fmt.Sprintf("job %d of load %s had %s before it could be paused", job.ID, rec.ID, last.Status)}
 	}
 	return job.ID, nil
 }

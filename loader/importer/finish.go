@@ -184,7 +184,7 @@ func (r *Runner) finish(ctx context.Context) error {
 			return err
 		}
 		if n < r.Input.Rows {
-			return fmt.Errorf("%w: %s has %d rows, and %d were handed off", loader.ErrUnconfirmed, r.Table.Display(), n, r.Input.Rows)
+			return fmt.Errorf("%w: %s has %d rows, but %d were given to IMPORT", loader.ErrUnconfirmed, r.Table.Display(), n, r.Input.Rows)
 		}
 	}
 	if len(r.State.Valid) > 0 {

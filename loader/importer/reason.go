@@ -39,7 +39,7 @@ func (r *Runner) jobError(job Job) *JobError {
 func (r *Runner) failure(g *batch, job Job) error {
 	e := r.jobError(job)
 	if e.Status == RevertFailed {
-		return fmt.Errorf("%w; the server could not undo it: %s stays offline, and needs an administrator", e, r.Table.Display())
+		return fmt.Errorf("%w; the server could not undo the job: %s stays offline and needs an administrator", e, r.Table.Display())
 	}
 	if u := r.unreadable(g, e); u != nil {
 		return u

@@ -262,7 +262,7 @@ func (r *Runner) next(ctx context.Context) (*batch, error) {
 		}
 		if !told {
 			told = true
-			r.Note("another run of this load waits for its job; this one waits for that")
+			r.Note("another run of this load waits for its IMPORT job; waiting for that run")
 		}
 		select {
 		case <-ctx.Done():

@@ -387,7 +387,7 @@ func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan stru
 		paused := false
 		job, err := Follow(following, r.db, id, least, r.RetryFor, wake, func(j Job) {
 			if j.Status == Paused && !paused {
-				r.Note(fmt.Sprintf("job %d is paused; loader loads resume %s resumes it", id, r.ID))
+				r.Note(fmt.Sprintf("job %d is paused; resume it with: loader loads resume %s", id, r.ID))
 			}
 			paused = j.Status == Paused
 			slow.saw(following, j, r.served(g, j))

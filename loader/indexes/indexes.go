@@ -32,7 +32,7 @@ func Deferrable(ctx context.Context, db *pgxpool.Pool, info server.Info, t *serv
 	case !t.Empty:
 		return nil, dataset.Refuse("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)
 	case len(t.ReferencedBy) > 0:
-		return nil, dataset.Refuse("%s is referenced by %s, which needs its unique indexes; use --indexes keep", name, t.ReferencedBy[0].Table)
+		return nil, dataset.Refuse("%s is referenced by %s, which needs the unique indexes; use --indexes keep", name, t.ReferencedBy[0].Table)
 	}
 	list, err := server.Remakes(ctx, db, info, t)
 	if err != nil {
@@ -84,7 +84,7 @@ func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string,
 	for i, x := range list {
 		text, err := json.Marshal(x)
 		if err != nil {
-			return "", fmt.Errorf("write what makes index %s again: %w", x.Name, err)
+			return "", fmt.Errorf("store the definition of index %s: %w", x.Name, err)
 		}
 		records[i] = registry.Index{Name: x.Name, Create: string(text)}
 	}
@@ -130,7 +130,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	s := fmt.Sprintf("make index %s again: %s", e.Name, server.Reason(e.Err))
+	s := fmt.Sprintf("recreate index %s: %s", e.Name, server.Reason(e.Err))
 	if len(e.Duplicates) > 0 {
 		s += "; rows share " + strings.Join(e.Duplicates, ", ")
 	}

@@ -109,7 +109,7 @@ func (o *opening) enter(ctx context.Context) error {
 	}
 	err = r.registry.Add(ctx, registry.Load{ID: r.load, Kind: o.dataset.Facts().Kind, Target: o.table.Display(), Positions: o.dataset.Size().Positions, Spec: r.text})
 	if err != nil {
-		return server.Failed("enter the load in the registry", err)
+		return server.Failed("record the load in the registry", err)
 	}
 	o.entered = true
 	return nil

@@ -97,7 +97,7 @@ func (t *tableCheck) atResume(ctx context.Context) error {
 	case t.storage == "":
 		t.doubt = "the server does not show whether the table was truncated"
 	case t.storage != was.Storage:
-		t.doubt = "the table was truncated or written anew since"
+		t.doubt = "the table was truncated or rewritten since"
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func Start(ctx context.Context, o Options) (*DB, error) {
 		return db, err
 	}
 	if err := db.choose(); err != nil {
-		return nil, errors.Join(fmt.Errorf("remember which database is meant: %w", err), db.Stop(ctx))
+		return nil, errors.Join(fmt.Errorf("record which database is used: %w", err), db.Stop(ctx))
 	}
 	return db, nil
 }

@@ -47,7 +47,7 @@ func (e *FenceError) Error() string {
 	if e.product == server.CockroachDB {
 		right = "CANCELQUERY"
 	}
-	s := fmt.Sprintf("%d sessions of %s still work on load %s: come again when they have ended, or as that user, or as one with %s", e.Sessions, user, e.Load, right)
+	s := fmt.Sprintf("%d sessions of %s still work on load %s; try again when they have ended, or connect as that user or as one with %s", e.Sessions, user, e.Load, right)
 	if e.Err != nil {
 		s += ": " + server.Reason(e.Err)
 	}

@@ -42,7 +42,7 @@ func (r *Registry) LookedUp(ctx context.Context, load string) (chunker.Ranges, e
 		return addRanges(&in)(found)
 	})
 	if err != nil {
-		return in, fmt.Errorf("read what load %s has to settle: %w", load, err)
+		return in, fmt.Errorf("read the uncertain outcomes of load %s: %w", load, err)
 	}
 	return in, nil
 }

@@ -86,7 +86,7 @@ func checkPairs(text string) error {
 	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
 		key, rest, ok := strings.Cut(text, "=")
 		if key = strings.TrimSpace(key); !ok || !keyName.MatchString(key) {
-			return fmt.Errorf("%w: it is no list of key=value pairs; %s", ErrURL, pairsHelp)
+			return fmt.Errorf("%w: it is not a list of key=value pairs; %s", ErrURL, pairsHelp)
 		}
 		var value string
 		value, text = cutValue(strings.TrimLeft(rest, " \t\r\n"))

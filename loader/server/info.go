@@ -79,7 +79,7 @@ func ParseInfo(text string) (Info, error) {
 	if m := postgresVersion.FindStringSubmatch(text); m != nil {
 		return Info{Product: PostgreSQL, Version: m[1], Major: number(m[2]), Minor: number(m[3])}, nil
 	}
-	return Info{}, fmt.Errorf("the server is neither CockroachDB nor PostgreSQL: version() says %.60q", text)
+	return Info{}, fmt.Errorf("the server is neither CockroachDB nor PostgreSQL: version() returns %.60q", text)
 }
 
 // number converts a match of \d+; a group that did not match is 0.

@@ -195,7 +195,7 @@ func (t *Table) indexIDs(ctx context.Context, db Querier, info Info, ids map[str
 		})
 	}
 	if err != nil {
-		t.Notes = append(t.Notes, "the numbers of the indexes cannot be read; the sizes of keys are bounds: "+Reason(err))
+		t.Notes = append(t.Notes, "the numbers of the indexes cannot be read, so the sizes of keys are upper bounds: "+Reason(err))
 	}
 }
 

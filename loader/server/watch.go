@@ -53,7 +53,7 @@ func (w *Watch) adopt(found map[string]asked, names []string) (differs string) {
 			}
 		}
 		if v := found["synchronous_commit"]; v.was != v.is {
-			w.notes = append(w.notes, fmt.Sprintf("synchronous_commit is %s here; the load's own sessions have it on, so that no confirmed row is lost", v.was))
+			w.notes = append(w.notes, fmt.Sprintf("synchronous_commit is %s on this server; the load's sessions set it to on, so that no confirmed row is lost", v.was))
 		}
 		return ""
 	}
