@@ -363,10 +363,10 @@ func TestOlderRulesAreNotResumed(t *testing.T) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, v TEXT)")
 		stop := make(chan struct{})
-		close(stop)
 		req := fileRequest("t", write(t, "x.csv", "id,v\n1,a\n"))
 		req.Stop = stop
 		l := newLoad(t, url, req)
+		close(stop)
 		if _, err := l.Run(context.Background()); !errors.Is(err, loader.ErrStopped) {
 			t.Fatalf("got %v, want a load that was stopped", err)
 		}

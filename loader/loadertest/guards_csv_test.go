@@ -42,5 +42,5 @@ var csvGuards = []guard{
 		"./loader/load", "TestImportSkipsWhatIsInFrontOfRecords/(a_byte|text_behind)", "got <nil>, want", false},
 	{"columns of several files go by name", "loader/files/shape.go",
 		"o.fields[i] = o.other[at]", "o.fields[i] = o.other[i+0*at]",
-		"./loader/load", "TestColumnsOfSeveralFilesGoByName/PostgreSQL", "got|want", false},
+		"./loader/load", "TestColumnsOfSeveralFilesGoByName/PostgreSQL", `c\.csv\.gz:2: invalid input syntax for type bigint: "z"`, false},
 }
