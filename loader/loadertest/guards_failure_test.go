@@ -48,7 +48,7 @@ var failureGuards = []guard{
 		"./loader/files", "TestOneFileUnderTwoNames", "hard.csv: got <nil>", false},
 	{"a file that hangs stops itself alone", "loader/run.go",
 		"if r.setAside(err) {", "if r.setAside(err) && false {",
-		"./loader/load", "TestFileThatHangs/PostgreSQL/plain", "want \"0 2\"", false},
+		"./loader/load", "TestFileThatHangs/PostgreSQL/plain", `want "0 2"|[0-9]+ rows are in`, false},
 	{"nothing goes in front of a file that hangs where the order counts", "loader/run.go",
 		"if !errors.Is(err, ErrHung) || r.Ordered {", "if !errors.Is(err, ErrHung) {",
 		"./loader/load", "TestFileThatHangs/PostgreSQL/in_order", "want \"0\"", true},
