@@ -165,7 +165,8 @@ func (r *Runner) online(ctx context.Context) error {
 	return err
 }
 
-// finish validates the constraints again and has statistics gathered. It counts the rows where
+// finish validates the constraints again, and has statistics gathered where the server does not
+// do it by itself. It counts the rows where
 // the server's own count was lost.
 func (r *Runner) finish(ctx context.Context) error {
 	if err := r.online(ctx); err != nil {

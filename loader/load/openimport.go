@@ -15,7 +15,7 @@ import (
 )
 
 // slowRows is the minimum number of rows for which IMPORT is the default where chunks are slow.
-// A job itself takes about half a second, and statistics are gathered after it. Measured on
+// A job itself takes about half a second. Measured on
 // 21.1 with two cores: chunks with ledger rows or secondary indexes load 25 000 to 90 000
 // rows/s; for 100 000 accounts IMPORT takes 0.7 s, and chunks take 1.7 s.
 const slowRows = 100_000
