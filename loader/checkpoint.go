@@ -17,6 +17,9 @@ import (
 type confirmed struct {
 	chunker.Range
 	rows, already, rejected, conflicts, chunks int64
+
+	hash    string // see Outcome.Hash
+	records int64
 }
 
 // without splits list into the elements that overlap none of the ranges, and the others.
@@ -38,6 +41,9 @@ func (d *dispatcher) confirm(l *heldLease, in confirmed, whole chunker.Range) {
 	defer d.mu.Unlock()
 	l.Done.Add(in.Range)
 	l.confirmed = append(l.confirmed, in)
+	if in.hash != "" {
+		l.Hashed = append(l.Hashed, HashedRange{in.Range, in.hash, in.records})
+	}
 	if whole.Len() > in.Len() {
 		// Only halves of a chunk can get here: the whole chunk was committed after all. Its
 		// other parts are counted when they are skipped.
@@ -145,6 +151,7 @@ func (d *dispatcher) held() []Lease {
 	for i, l := range d.leases {
 		list[i].Range = l.Range
 		list[i].Done.AddAll(l.Done)
+		list[i].Hashed = slices.Clone(l.Hashed)
 	}
 	return list
 }

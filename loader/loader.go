@@ -110,6 +110,16 @@ type Outcome struct {
 	Rejected, Conflicts int
 	// CommittedRange, when not empty, is a larger range that the ledger already holds.
 	CommittedRange chunker.Range
+	// Hash, when not empty, identifies the input of the chunk, for the queue; see HashedRange.
+	Hash string
+}
+
+// A HashedRange is a committed chunk, with the hash of its input bytes and its number of
+// records. A load can go on with a changed input that still has them.
+type HashedRange struct {
+	chunker.Range
+	Hash    string
+	Records int64
 }
 
 // Errors that Run's error may wrap, for errors.Is.
@@ -150,6 +160,8 @@ type Lease struct {
 	// Open holds the ranges within the lease that an earlier run may have sent without
 	// recording them: their rows may be committed. It is empty if a ledger can tell.
 	Open chunker.Ranges
+	// Hashed are committed chunks of which no ledger keeps the hashes.
+	Hashed []HashedRange
 }
 
 // An InDoubtQueue is a Queue that also records uncertain ranges for later runs.

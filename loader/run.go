@@ -367,7 +367,7 @@ func (r *run) refused(n int64, why error) {
 
 // confirm counts a confirmed span.
 func (r *run) confirm(ctx context.Context, l *heldLease, span chunker.Span, n int64, out Outcome, elapsed time.Duration) {
-	in := confirmed{Range: span.Range(), rows: n, rejected: int64(out.Rejected), conflicts: int64(out.Conflicts), chunks: 1}
+	in := confirmed{Range: span.Range(), rows: n, rejected: int64(out.Rejected), conflicts: int64(out.Conflicts), chunks: 1, hash: out.Hash, records: span.Rows}
 	if out.AlreadyCommitted {
 		in.already = n
 	}

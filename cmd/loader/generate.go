@@ -273,7 +273,7 @@ func (p *program) runLoad(ctx context.Context, srv *server.Server, l *load.Load,
 		p.resumeID = l.ID
 	}
 	if f, ok := l.Dataset.(dataset.Tolerant); ok && l.Method != load.Import {
-		if p.inStatements = l.CommitMode == commit.Statement; !p.inStatements {
+		if p.inStatements = l.CommitMode == commit.Statement && srv.Product == server.PostgreSQL; !p.inStatements {
 			p.tolerate = " --max-errors " + f.MoreErrors()
 		}
 	}

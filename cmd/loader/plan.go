@@ -119,6 +119,9 @@ func (p *program) printPreview(v *load.Preview) {
 		fmt.Fprintln(out, "one job of IMPORT INTO")
 	} else {
 		fmt.Fprintf(out, "chunks: %d of %d rows, by %s, committed by %s\n", v.Chunks, v.RowsPerChunk, v.Method, v.CommitMode)
+		if v.CommitWhy != "" {
+			fmt.Fprintf(out, "by %s: %s\n", v.CommitMode, v.CommitWhy)
+		}
 	}
 	fmt.Fprintf(out, "limited by: %s\n", v.LimitedBy)
 	if v.Workers > 0 {

@@ -33,8 +33,8 @@ type program struct {
 	resumeID  string       // id of the running load, for the hint
 	further   string       // the command that continues work other than a load; empty if there is none
 	tolerate  string       // the flag that accepts more bad records; empty if there is none
-	// inStatements: files are committed by statement. That mode rejects no records, and keeps
-	// no hashes by which to recognise a changed file.
+	// inStatements: files are committed by statement on PostgreSQL, where that mode rejects no
+	// records.
 	inStatements bool
 	keyed        bool           // the load's URLs must be given again for each run
 	handed       bool           // the load hands off all of its files

@@ -257,9 +257,6 @@ func (d *Dataset) ChunkRows() int64 {
 	return max(min(dataset.DefaultChunkRows(d.info), chunkBytes/max(d.longest, 1)), 1)
 }
 
-// Advice implements dataset.Dataset.
-func (d *Dataset) Advice() string { return "" }
-
 // Reading implements dataset.Dataset: no file is read.
 func (d *Dataset) Reading() *dataset.Reading { return nil }
 

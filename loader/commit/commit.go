@@ -97,8 +97,9 @@ type Options struct {
 	Overriding bool
 	// Tolerate, when not nil, turns a row that the server refuses into a reject of the load
 	// instead of an error. It receives the chunk's number of rejects in each attempt to commit
-	// the chunk. Its error ends the load. The chunk needs an Origin, and the mode must be
-	// Transaction.
+	// the chunk. Its error ends the load. The chunk needs an Origin, and the load a record. On
+	// PostgreSQL the mode must be Transaction. On CockroachDB, Statement commits a chunk with
+	// rejects in a transaction with its ledger row.
 	Tolerate func(span chunker.Span, rejects int) error
 	Mode     Mode
 	Method   Method
@@ -131,6 +132,8 @@ type Options struct {
 	// SkipVerification turns off the lookup and the ledger: an uncertain chunk is simply sent
 	// again. It exists for control tests, and to measure the cost of the proof.
 	SkipVerification bool
+
+	sends []*wire // by column: how a variant of the statement sends it; nil is as text
 }
 
 // A Committer commits chunks to one table. It implements loader.Committer and is
@@ -141,6 +144,9 @@ type Committer struct {
 	product     server.Product
 	sql         statements
 	buffers     sync.Pool   // of *[]byte, for COPY
+	wires       []*wire     // by column; nil: its texts are sent as they are
+	arrays      sync.Pool   // of *[][]byte, for typed columns
+	variants    sync.Map    // statements that send some columns typed, by columns and kind
 	conflicting atomic.Bool // a key belonged to another row: expect more of them
 	// throttled: the user was told that the server's licence limits transactions.
 	throttled atomic.Bool
@@ -175,7 +181,7 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 		return nil, errors.New("rows whose key is there already cannot be told from rows of an attempt whose reply was lost; use the transaction way")
 	case o.Conflict != "" && len(o.Keys) == 0:
 		return nil, errors.New("only rows that bring the whole primary key can be passed over or updated")
-	case o.Tolerate != nil && (o.Mode == Statement || o.Load == ""):
+	case o.Tolerate != nil && (o.Mode == Statement && info.Product != server.CockroachDB || o.Load == ""):
 		return nil, errors.New("bad rows are only passed over by the transaction way, and with a record of the load")
 	case o.Mode == Statement && o.Key == "" && len(o.Keys) == 0:
 		return nil, errors.New("the statement way needs rows that bring the whole primary key")
@@ -190,6 +196,10 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 		c.sql.keys = o.keysText(info)
 	}
 	c.buffers.New = func() any { return new([]byte) }
+	c.arrays.New = func() any { return new([][]byte) }
+	for _, col := range o.Columns {
+		c.wires = append(c.wires, wireOf(col))
+	}
 	return c, nil
 }
 
@@ -289,6 +299,9 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 		err := c.attempt(ctx, chunk, &p)
 		if err == nil {
 			c.stuck.Store(0)
+			if c.Mode == Statement && c.hasLedger() {
+				p.out.Hash = hashOf(chunk)
+			}
 			return p.out, nil
 		}
 		if p.sent && server.Classify(err) == server.Uncertain {
@@ -332,7 +345,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 				return p.out, err
 			}
 		case server.Data, server.Permanent, server.Duplicate:
-			if class == server.Duplicate && (c.Mode == Statement || c.Redraw != nil) {
+			if class == server.Duplicate && (c.byStatement(chunk, &p) || c.Redraw != nil) {
 				if done, err := c.duplicate(&p, err); done {
 					return p.out, err
 				}
@@ -344,7 +357,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			case c.Tolerate != nil && !p.isolate && ofRow(class, err):
 				p.isolate = true
 			default:
-				return p.out, c.locate(ctx, chunk, class, err)
+				return p.out, c.locate(ctx, chunk, &p, class, err)
 			}
 		case server.TooLarge:
 			return p.out, fmt.Errorf("%w: %s", loader.ErrTooLarge, server.Reason(err))
@@ -424,6 +437,12 @@ func asFinal(class server.Class, err error) error {
 	return &RefusedError{err}
 }
 
+// byStatement reports whether the next attempt is one statement. Mode Statement commits a chunk
+// with rejects in a transaction.
+func (c *Committer) byStatement(chunk *rows.Chunk, p *progress) bool {
+	return c.Mode == Statement && !p.isolate && len(chunk.Rejects) == 0
+}
+
 // attempt makes one attempt, within the chunk's deadline.
 func (c *Committer) attempt(ctx context.Context, chunk *rows.Chunk, p *progress) error {
 	ctx, cancel := context.WithTimeout(ctx, c.ChunkTimeout)
@@ -433,7 +452,7 @@ func (c *Committer) attempt(ctx context.Context, chunk *rows.Chunk, p *progress)
 		return err
 	}
 	defer conn.Release()
-	if c.Mode == Statement {
+	if c.byStatement(chunk, p) {
 		return c.statement(ctx, conn.Conn(), chunk, p)
 	}
 	if c.product == server.CockroachDB {

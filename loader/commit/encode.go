@@ -24,6 +24,11 @@ func Prepare(conn *pgx.Conn) {
 		{"_int8", pgtype.Int8ArrayOID},
 		{"_float8", pgtype.Float8ArrayOID},
 		{"_text", pgtype.TextArrayOID},
+		{"_bool", pgtype.BoolArrayOID},
+		{"_uuid", pgtype.UUIDArrayOID},
+		{"_date", pgtype.DateArrayOID},
+		{"_timestamp", pgtype.TimestampArrayOID},
+		{"_timestamptz", pgtype.TimestamptzArrayOID},
 	} {
 		t, ok := m.TypeForOID(a.oid)
 		if !ok {
@@ -37,8 +42,13 @@ func Prepare(conn *pgx.Conn) {
 type columnCodec struct{ pgtype.Codec }
 
 func (c columnCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
-	if _, ok := value.(*rows.Values); ok && format == pgtype.BinaryFormatCode {
-		return columnPlan{}
+	if format == pgtype.BinaryFormatCode {
+		switch value.(type) {
+		case *rows.Values:
+			return columnPlan{}
+		case binaryArray:
+			return binaryPlan{}
+		}
 	}
 	return c.Codec.PlanEncode(m, oid, format, value)
 }
@@ -170,15 +180,18 @@ func list(columns []rows.Column) string {
 	return s
 }
 
-// unnest returns the FROM item that turns one array parameter per column into rows. Parameter
-// numbers start at first.
-func unnest(columns []rows.Column, first int) string {
+// unnest returns the FROM item that turns one array parameter per column into rows.
+func (o *Options) unnest() string {
 	s := "unnest("
-	for i, c := range columns {
+	for i, c := range o.Columns {
 		if i > 0 {
 			s += ", "
 		}
-		s += fmt.Sprintf("$%d::%s", first+i, arrayType(c.Kind))
+		array := arrayType(c.Kind)
+		if o.sends != nil && o.sends[i] != nil {
+			array = o.sends[i].array
+		}
+		s += fmt.Sprintf("$%d::%s", 1+i, array)
 	}
 	return s + ")"
 }

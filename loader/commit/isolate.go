@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"bulkload/loader"
 	"bulkload/loader/failure"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
@@ -91,7 +92,7 @@ func blamed(err error) int {
 // becomes either a row or a reject, once.
 func (c *Committer) fillIsolating(ctx context.Context, tx session, chunk *rows.Chunk, p *progress) error {
 	rejects := chunk.Rejects[:len(chunk.Rejects):len(chunk.Rejects)]
-	if p.isolate {
+	if p.isolate || c.inDoubt(p) {
 		if c.product == server.PostgreSQL {
 			// A deferred constraint would fail the whole chunk at COMMIT.
 			if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
@@ -279,7 +280,8 @@ func (x *isolation) arrange(ctx context.Context) (savepoint string, err error) {
 		x.order[i] = i
 	}
 	x.bisectFrom = len(x.order)
-	if x.sql.misfits == "" || x.only {
+	doubt := x.inDoubt(x.p)
+	if x.sql.misfits == "" || x.only && !doubt {
 		return savepointFirst, nil
 	}
 	if _, err := x.tx.Exec(ctx, savepointFirst); err != nil {
@@ -294,6 +296,9 @@ func (x *isolation) arrange(ctx context.Context) (savepoint string, err error) {
 		if class := server.Classify(err); class == server.Retry || class == server.Uncertain {
 			return "", err
 		}
+		if doubt {
+			return "", fmt.Errorf("%w: rows of an earlier attempt cannot be told from bad rows: %s", loader.ErrUnconfirmed, server.Reason(err))
+		}
 		return savepointBack, nil // the bad rows must be found without a hint
 	}
 	suspect := make([]bool, len(x.order))
@@ -306,6 +311,11 @@ func (x *isolation) arrange(ctx context.Context) (savepoint string, err error) {
 			x.order = append(x.order, i)
 		}
 	}
+	if doubt {
+		if err := x.dropOwn(ctx); err != nil {
+			return "", err
+		}
+	}
 	x.bisectFrom = len(x.order)
 	for i, s := range suspect {
 		if s {
@@ -313,6 +323,41 @@ func (x *isolation) arrange(ctx context.Context) (savepoint string, err error) {
 		}
 	}
 	return savepointBack, nil
+}
+
+// inDoubt reports whether a statement may have written rows of the chunk. Its ledger row does not
+// tell of them.
+func (c *Committer) inDoubt(p *progress) bool { return c.Mode == Statement && p.doubt && c.LooksUp() }
+
+// dropOwn drops the rows from order that the load has written already, by a statement of unknown
+// outcome. All of them have values that can be cast.
+func (x *isolation) dropOwn(ctx context.Context) error {
+	if len(x.order) == 0 {
+		return nil
+	}
+	x.chunk.CopyList(x.part, x.order)
+	found, err := x.tx.Query(ctx, x.sql.own, args(x.part)...)
+	if err != nil {
+		return err
+	}
+	own, err := pgx.CollectRows(found, pgx.RowTo[bool])
+	if err == nil && len(own) != len(x.order) {
+		err = fmt.Errorf("the server compared %d rows of %d", len(own), len(x.order))
+	}
+	if err != nil {
+		return err
+	}
+	x.p.out.LookUps++
+	kept := x.order[:0]
+	for i, row := range x.order {
+		if own[i] {
+			x.p.out.LookedUp = true
+		} else {
+			kept = append(kept, row)
+		}
+	}
+	x.order = kept
+	return nil
 }
 
 // reject adds row i to the rejects.
@@ -328,7 +373,7 @@ func (x *isolation) reject(i int, err error) {
 // locate returns the reason why the chunk failed, with the place of its first bad row if it can
 // be found. If COPY does not name the row, locate sends the chunk in parts in a transaction and
 // rolls it back.
-func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, class server.Class, why error) error {
+func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, p *progress, class server.Class, why error) error {
 	if !ofRow(class, why) || chunk.Len() == 0 {
 		return asFinal(class, why)
 	}
@@ -350,7 +395,7 @@ func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, class server.
 		return asFinal(class, why)
 	}
 	defer tx.Rollback(ctx)
-	x := isolation{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: &progress{isolate: true}, only: true}
+	x := isolation{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: &progress{isolate: true, doubt: p.doubt}, only: true}
 	if err := x.send(ctx, chunk.Len()); !errors.Is(err, errFound) {
 		return asFinal(class, why)
 	}

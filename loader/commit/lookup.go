@@ -26,7 +26,7 @@ func (o *Options) stored() string {
 		values = append(values, storedValue(name, c)+" AS "+pgx.Identifier{c.Name}.Sanitize())
 	}
 	return fmt.Sprintf("(SELECT %s, n AS %s FROM %s WITH ORDINALITY AS record (%s, n)) AS csv",
-		strings.Join(values, ", "), ordinal, unnest(o.Columns, 1), strings.Join(names, ", "))
+		strings.Join(values, ", "), ordinal, o.unnest(), strings.Join(names, ", "))
 }
 
 // storedValue returns the value that a column stores for a text, with the column's collation.
@@ -140,13 +140,10 @@ func Stamp(product server.Product) string {
 // behind it.
 const StampByClock = `SELECT ((extract(epoch FROM clock_timestamp()) * 1000000)::INT8::DECIMAL * 1000 - 1000000000)::STRING`
 
-// lookText returns the query of a lookup. For the records whose key exists it finds whether the
-// content is equal too, and which statement wrote it.
-func (o *Options) lookText(product server.Product) string {
-	same, stamp := o.same(product), "t.xmin::TEXT"
-	if product == server.CockroachDB {
-		stamp = "t.crdb_internal_mvcc_timestamp"
-	}
+// own returns the condition that the table row is identical to the record's, and that it was not
+// written before the load began.
+func (o *Options) own(product server.Product) string {
+	same := o.same(product)
 	switch {
 	case o.Began == "":
 	case product == server.CockroachDB:
@@ -154,10 +151,26 @@ func (o *Options) lookText(product server.Product) string {
 	default:
 		same += " AND age(t.xmin) <= age(" + literal(o.Began) + "::xid)"
 	}
+	return same
+}
+
+// ownText returns a query that tells of each record, in their order, whether the load wrote its
+// row.
+func (o *Options) ownText(product server.Product) string {
+	return fmt.Sprintf("SELECT (%s) %s ORDER BY csv.%s", o.own(product), o.joined(product, o.stored()), ordinal)
+}
+
+// lookText returns the query of a lookup. For the records whose key exists it finds whether the
+// content is equal too, and which statement wrote it.
+func (o *Options) lookText(product server.Product) string {
+	stamp := "t.xmin::TEXT"
+	if product == server.CockroachDB {
+		stamp = "t.crdb_internal_mvcc_timestamp"
+	}
 	return fmt.Sprintf(`SELECT count(*) FILTER (WHERE there), count(*) FILTER (WHERE ours), count(DISTINCT stamp) FILTER (WHERE ours),
 		COALESCE(min(n) FILTER (WHERE there AND NOT ours), 0), COALESCE(min(n) FILTER (WHERE there), 0), COALESCE(min(n) FILTER (WHERE again > 1), 0)
 		FROM (SELECT %s AS there, (%s) AS ours, %s AS stamp, csv.%s AS n, row_number() OVER (PARTITION BY %s ORDER BY csv.%s) AS again %s) AS looked`,
-		o.there(product), same, stamp, ordinal, o.keysOf("csv"), ordinal, o.joined(product, o.stored()))
+		o.there(product), o.own(product), stamp, ordinal, o.keysOf("csv"), ordinal, o.joined(product, o.stored()))
 }
 
 // findText is find for rows of text, whose values only the server can compare, with the query

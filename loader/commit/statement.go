@@ -23,6 +23,7 @@ type statements struct {
 	lookup         string // fetches rows by key
 	states         string // compares each row of text with the table
 	look           string // compares rows of text, and finds out who wrote them
+	own            string // tells of each row of text whether the load wrote it
 	keys           string // identifies the keys of rows of text
 	present        string // counts the keys of rows of text, and the free ones
 	misfits        string // finds rows of text with values of another type; CockroachDB only
@@ -37,7 +38,7 @@ type statements struct {
 func compose(o Options, product server.Product) statements {
 	table, columns := o.Table.Sanitize(), list(o.Columns)
 	key := pgx.Identifier{o.Key}.Sanitize()
-	insert := fmt.Sprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns, unnest(o.Columns, 1))
+	insert := fmt.Sprintf("INSERT INTO %s (%s) SELECT * FROM %s", table, columns, o.unnest())
 	if o.fromText() {
 		insert, key = o.insertText(), list(columnsNamed(o.Keys))
 	}
@@ -93,7 +94,7 @@ func compose(o Options, product server.Product) statements {
 	}
 	if o.fromText() && len(o.Keys) > 0 {
 		s.states = o.statesText(product)
-		s.look = o.lookText(product)
+		s.look, s.own = o.lookText(product), o.ownText(product)
 		s.present = o.presentText(product)
 	}
 	return s
@@ -148,20 +149,20 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 			return err
 		}
 		if err := c.taken(chunk, found, p); err != nil {
-			return err
+			return c.orIsolate(p, err)
 		}
 		switch {
 		case found.ours == chunk.Len():
 			p.out.AlreadyCommitted, p.out.LookedUp = true, c.LooksUp()
 			return nil
 		case found.conflicting > 0:
-			return &DuplicateError{Key: found.firstConflicting}
+			return c.orIsolate(p, &DuplicateError{Key: found.firstConflicting})
 		}
 		// The keys of the missing rows are free. If the server still refuses or drops them, the
 		// cause is another unique index or a trigger.
 		if p.noProgress > maxNoProgress {
 			if p.lastDup != nil && chunk.Origin != nil {
-				return c.locate(ctx, chunk, server.Duplicate, p.lastDup)
+				return c.orIsolate(p, c.locate(ctx, chunk, p, server.Duplicate, p.lastDup))
 			}
 			if p.lastDup != nil {
 				return &DuplicateError{Err: p.lastDup}
@@ -192,6 +193,16 @@ func (c *Committer) statement(ctx context.Context, conn *pgx.Conn, chunk *rows.C
 	return errRetry{}
 }
 
+// orIsolate returns err, the error of a duplicate, or errRetry in a load that tolerates bad rows:
+// the next attempt makes rejects of them.
+func (c *Committer) orIsolate(p *progress, err error) error {
+	if c.Tolerate == nil {
+		return err
+	}
+	p.isolate = true
+	return errRetry{}
+}
+
 // send sends the chunk as one statement and returns the number of rows that the server reports
 // as written.
 func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, insert string, p *progress) (int64, error) {
@@ -200,7 +211,10 @@ func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk,
 	if c.Method == Copy && insert == c.sql.insert && !picking {
 		return c.copyRows(ctx, conn, chunk, p.before)
 	}
-	tag, err := conn.Exec(ctx, insert, args(chunk)...)
+	buffers := c.arrays.Get().(*[][]byte)
+	defer c.arrays.Put(buffers)
+	list, sent := c.typed(chunk, buffers)
+	tag, err := conn.Exec(ctx, c.statementFor(insert, sent), list...)
 	return tag.RowsAffected(), err
 }
 

@@ -33,7 +33,7 @@ func (o *Options) records() string {
 		names = append(names, name)
 		casts = append(casts, castTo(name, c.Type)+" AS "+pgx.Identifier{c.Name}.Sanitize())
 	}
-	return fmt.Sprintf("(SELECT %s FROM %s AS record (%s)) AS csv", strings.Join(casts, ", "), unnest(o.Columns, 1), strings.Join(names, ", "))
+	return fmt.Sprintf("(SELECT %s FROM %s AS record (%s)) AS csv", strings.Join(casts, ", "), o.unnest(), strings.Join(names, ", "))
 }
 
 // misfitsText returns a query for the numbers, from 1, of records with a value that cannot be
@@ -50,7 +50,7 @@ func (o *Options) misfitsText() string {
 	if len(bad) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("SELECT n FROM %s WITH ORDINALITY AS record (%s, n) WHERE %s", unnest(o.Columns, 1), strings.Join(names, ", "), strings.Join(bad, " OR "))
+	return fmt.Sprintf("SELECT n FROM %s WITH ORDINALITY AS record (%s, n) WHERE %s", o.unnest(), strings.Join(names, ", "), strings.Join(bad, " OR "))
 }
 
 // castTo returns the cast of a text. CockroachDB's collated strings need a syntax of their own.
@@ -115,7 +115,7 @@ func (o *Options) oneOfAKey() string {
 		order += " DESC"
 	}
 	return fmt.Sprintf("(SELECT DISTINCT ON (%s) %s FROM (SELECT %s, n AS %s FROM %s WITH ORDINALITY AS record (%s, n)) AS csv ORDER BY %s, %s) AS csv",
-		strings.Join(keys, ", "), strings.Join(names, ", "), strings.Join(values, ", "), ordinal, unnest(o.Columns, 1), strings.Join(fields, ", "),
+		strings.Join(keys, ", "), strings.Join(names, ", "), strings.Join(values, ", "), ordinal, o.unnest(), strings.Join(fields, ", "),
 		strings.Join(keys, ", "), order)
 }
 

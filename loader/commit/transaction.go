@@ -119,14 +119,18 @@ func (c *Committer) ended(err error, p *progress) error {
 // hasLedger reports whether chunks have ledger rows.
 func (c *Committer) hasLedger() bool { return c.Load != "" && !c.SkipVerification }
 
-// ledgerArgs returns the parameters of the chunk's ledger row. The hash identifies the chunk's
-// input text, so that a load can continue with an edited file.
+// ledgerArgs returns the parameters of the chunk's ledger row.
 func (c *Committer) ledgerArgs(chunk *rows.Chunk) []any {
-	hash := ""
+	return []any{c.Load, chunk.Span.First, chunk.Span.End(), c.Run, hashOf(chunk), chunk.Span.Rows}
+}
+
+// hashOf returns the hash of the chunk's input text, so that a load can continue with an edited
+// file; empty if there is none.
+func hashOf(chunk *rows.Chunk) string {
 	if h, ok := chunk.Origin.(rows.Hasher); ok {
-		hash = h.Hash()
+		return h.Hash()
 	}
-	return []any{c.Load, chunk.Span.First, chunk.Span.End(), c.Run, hash, chunk.Span.Rows}
+	return ""
 }
 
 // A session is a transaction, or a connection within a transaction.

@@ -64,8 +64,6 @@ type Dataset interface {
 	// rows of a chunk where no limit is near.
 	RecordBytes() int64
 	ChunkRows() int64
-	// Advice recommends another choice to the user; empty: it has no advice.
-	Advice() string
 	// Reading says how files are read, with the first records as an example; nil where no
 	// file is read.
 	Reading() *Reading
@@ -159,6 +157,8 @@ type Opening struct {
 	RecalledMode bool
 	// Workers is the number of workers that the user asked for; zero is automatic.
 	Workers int
+	// Pooled says that the sessions go through a pooler.
+	Pooled bool
 }
 
 // Leases says how a run leases positions. Zero values are the defaults of package registry.
@@ -177,6 +177,8 @@ type Leases struct {
 type Choice struct {
 	Mode   commit.Mode
 	Method commit.Method
+	// Why says why an automatic choice took the mode; empty: there is nothing to choose.
+	Why string
 }
 
 // Import is how IMPORT reads a dataset.

@@ -215,9 +215,6 @@ func (g *Generated) Raw(bool) {}
 // Reread implements Dataset: the rows are always the same.
 func (g *Generated) Reread(bool) {}
 
-// Advice implements Dataset.
-func (g *Generated) Advice() string { return "" }
-
 // Reading implements Dataset.
 func (g *Generated) Reading() *Reading { return nil }
 

@@ -75,7 +75,7 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	}
 	res, err := l.runner.Run(ctx)
 	if err != nil {
-		if err = l.check.lost(res, err); res.Rows == 0 {
+		if err = l.check.redefined(ctx, l.check.lost(res, err)); res.Rows == 0 {
 			err = l.record.unmake(ctx, l.srv, l.pool, l.Table, err)
 		}
 		return res, err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"bulkload/loader"
+	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
 	"bulkload/loader/files"
 	"bulkload/loader/registry"
@@ -35,7 +37,7 @@ func (o *opening) mend(ctx context.Context, why error) error {
 	if !ok || !o.req.Mend || !errors.Is(why, files.ErrChanged) || o.state != registry.Loading || r.spec.Import != nil {
 		return why
 	}
-	hashed, err := r.registry.Hashed(ctx, r.load, r.run)
+	hashed, err := r.registry.Hashed(ctx, r.load, r.run, r.spec.CommitMode != commit.Statement)
 	if err != nil {
 		return fmt.Errorf("%w; %w", why, err)
 	}
@@ -55,7 +57,7 @@ func (o *opening) mend(ctx context.Context, why error) error {
 	var records int64
 	for i, c := range moved {
 		move.Done.Add(c.Range)
-		move.Hashed = append(move.Hashed, registry.HashedRange{Range: c.Range, Hash: c.Hash, Records: c.Records})
+		move.Hashed = append(move.Hashed, loader.HashedRange{Range: c.Range, Hash: c.Hash, Records: c.Records})
 		move.Was = append(move.Was, in[i].Range)
 		move.Shift = append(move.Shift, c.Shift)
 		records += c.Records

@@ -73,7 +73,7 @@ func (o *opening) guess(text string) { o.guesses = append(o.guesses, text) }
 // forDataset returns the parts of the opening that the dataset may use.
 func (o *opening) forDataset() *dataset.Opening {
 	d := &dataset.Opening{
-		DB: o.pool, Info: o.srv.Info, Table: o.table, Stop: o.req.Stop, Note: o.tell, Guess: o.guess, AnyTime: o.req.AnyTime, Workers: o.req.Workers,
+		DB: o.pool, Info: o.srv.Info, Table: o.table, Stop: o.req.Stop, Note: o.tell, Guess: o.guess, AnyTime: o.req.AnyTime, Workers: o.req.Workers, Pooled: o.srv.Pooled(),
 		Imported: o.imported != nil, Fixed: o.imported != nil && o.imported.Mode == importer.URLs,
 	}
 	if o.req.Input != nil {

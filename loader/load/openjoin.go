@@ -65,6 +65,7 @@ func (o *opening) join(ctx context.Context) (*Load, error) {
 	}
 	c := o.check
 	c.info, c.pool, c.verifier, c.note = o.srv.Info, o.pool, l.verifier, l.settings.note
+	c.looksUp = o.imported == nil && l.committer.LooksUp()
 	if o.imported != nil {
 		l.runner = o.importRunner(l)
 	} else {

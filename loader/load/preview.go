@@ -32,6 +32,7 @@ type Preview struct {
 	MaxWorkers   int           `json:"workers_most"` // the maximum that a longer run may try
 	WorkersWhy   string        `json:"workers_why"`
 	CommitMode   commit.Mode   `json:"commit"`
+	CommitWhy    string        `json:"commit_why,omitempty"` // why this mode; empty: it was asked for, or is the only one
 	Method       commit.Method `json:"via"`
 	Statement    string        `json:"statement"` // the statement that sends a chunk's rows
 	LimitedBy    string        `json:"binds"`     // the limit that decided, or why none did
@@ -108,7 +109,7 @@ func (o *opening) asPreview() *Preview {
 	p := &Preview{
 		Server: o.srv.Info.String(), Database: o.srv.Config.Database(), Table: o.table.Display(), Create: o.ddl, Empty: o.table.Empty, Estimated: o.table.EstimatedRows,
 		Kind: o.dataset.Facts().Kind, Rows: o.plan.Rows, RowsPerChunk: o.plan.RowsPerChunk, Chunks: o.plan.Chunks,
-		CommitMode: o.choice.Mode, Method: o.choice.Method, Exact: o.plan.Cost.Exact, Files: o.dataset.Reading(),
+		CommitMode: o.choice.Mode, CommitWhy: o.choice.Why, Method: o.choice.Method, Exact: o.plan.Cost.Exact, Files: o.dataset.Reading(),
 	}
 	if o.missing != "" {
 		p.Database = o.missing
@@ -142,7 +143,7 @@ func (p *Preview) asImport(o *opening) {
 		st.Files = []string{"http://HOST/1.csv"}
 	}
 	p.Notes = append([]string{fmt.Sprintf("handed off to IMPORT INTO: the table is offline meanwhile; in chunks it would be %d of %d rows, by %s, committed by %s", p.Chunks, p.RowsPerChunk, p.Method, p.CommitMode)}, p.Notes...)
-	p.Method, p.CommitMode, p.Statement = Import, "", st.String()
+	p.Method, p.CommitMode, p.CommitWhy, p.Statement = Import, "", "", st.String()
 	p.Chunks, p.RowsPerChunk, p.Workers = 1, p.Rows, 0
 	p.LimitedBy = "nothing (IMPORT INTO writes no intents; indexes and limits below are those of chunks)"
 }
@@ -196,9 +197,6 @@ func (p *Preview) fill(o *opening) {
 		lp.MaxRows = most(o.plan.Cost, o.dataset.RecordBytes(), chunker.Limits{limit})
 		raise = raise || limit.Name == server.IntentSetting
 		p.Limits = append(p.Limits, lp)
-	}
-	if note := o.dataset.Advice(); note != "" {
-		p.Notes = append(p.Notes, note)
 	}
 	if raise {
 		p.Notes = append(p.Notes, server.RaiseNote)

@@ -42,6 +42,7 @@ type identity struct {
 	OID     uint32 `json:"oid"`
 	Storage string `json:"storage,omitempty"` // see server.Identity
 	Marker  string `json:"marker,omitempty"`  // of UNLOGGED tables: see registry.Marker
+	Version int64  `json:"version,omitempty"` // of a load that looks rows up: see server.Table
 }
 
 func (i *identity) marker() string {
@@ -49,6 +50,13 @@ func (i *identity) marker() string {
 		return ""
 	}
 	return i.Marker
+}
+
+func (i *identity) version() int64 {
+	if i == nil {
+		return 0
+	}
+	return i.Version
 }
 
 // A record is one run's view of the load's record in the registry. registry is nil if the load

@@ -9,6 +9,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
+	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
 	"bulkload/loader/failure"
 	"bulkload/loader/registry"
@@ -37,6 +38,7 @@ type tableCheck struct {
 	info     server.Info
 	pool     *pgxpool.Pool
 	verifier *verify.Verifier
+	looksUp  bool            // an uncertain outcome is looked up in the table
 	queue    *registry.Queue // nil without a record
 	marks    bool            // a run without a ledger marks its leases
 	note     func(string)
@@ -45,7 +47,7 @@ type tableCheck struct {
 // atStart records the identity of the table. It returns a note for the user; empty is none.
 func (t *tableCheck) atStart() (note string) {
 	t.storage = t.table.Storage
-	t.record.spec.Identity = &identity{OID: t.table.OID, Storage: t.table.Storage}
+	t.record.spec.Identity = &identity{OID: t.table.OID, Storage: t.table.Storage, Version: t.table.Version}
 	if !t.table.Unlogged {
 		return ""
 	}
@@ -148,7 +150,7 @@ func (t *tableCheck) recognise(ctx context.Context, now server.Identity) error {
 	spec := &t.record.spec
 	was := spec.Identity
 	t.storage = now.Storage
-	spec.Identity = &identity{OID: now.OID, Storage: now.Storage}
+	spec.Identity = &identity{OID: now.OID, Storage: now.Storage, Version: was.version()}
 	if now.Unlogged {
 		if spec.Identity.Marker = was.marker(); spec.Identity.Marker == "" {
 			spec.Identity.Marker = registry.NewID()
@@ -206,6 +208,9 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 			err = t.recognise(ctx, now)
 		}
 	}
+	if err == nil && gone == "" && was.version() != 0 && t.looksUp && (res.LookUps > 0 || r.was.ID != "") {
+		gone, err = t.alike(ctx, was.version())
+	}
 	if err == nil && gone != "" {
 		err = t.differs(gone)
 	}
@@ -219,6 +224,32 @@ func (t *tableCheck) identify(ctx context.Context) (server.Identity, error) {
 		return *seen, nil
 	}
 	return server.Identify(ctx, t.pool, t.info, t.table.Name)
+}
+
+// alike compares all rows with the table, if the table's definition has changed since the given
+// version. A trigger that was there for a while may have changed the rows of a statement whose
+// reply was lost: the lookup did not find them, and they were sent again.
+func (t *tableCheck) alike(ctx context.Context, version int64) (differs string, err error) {
+	now, err := server.Version(ctx, t.pool, t.table)
+	if err != nil || now == version {
+		return "", err
+	}
+	t.note("the definition of the table was changed during the load: its rows are looked up")
+	return t.verifier.Exactly(ctx)
+}
+
+// redefined explains the error of a row that was taken for another's, if the table's definition
+// has changed since the load began: it may be the load's own, as a trigger has changed it.
+func (t *tableCheck) redefined(ctx context.Context, err error) error {
+	var dup *commit.DuplicateError
+	version := t.record.spec.Identity.version()
+	if !errors.As(err, &dup) || version == 0 || !t.looksUp {
+		return err
+	}
+	if now, verr := server.Version(ctx, t.pool, t.table); verr != nil || now == version {
+		return err
+	}
+	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w, or the load's own: the definition of the table was changed during the load, and a look-up no longer tells", loader.ErrUnconfirmed, err))
 }
 
 // differs returns the error of a run whose table lacks recorded rows.

@@ -86,7 +86,7 @@ var bindings = []binding{
 	// A file that was mended.
 	{sql: "SELECT lo, hi, hash, records FROM loader.ranges ", why: mends},
 	{sql: "DELETE FROM loader.ranges ", why: mends},
-	{sql: "INSERT INTO loader.ranges ", why: mends},
+	{sql: "INSERT INTO loader.ranges ", why: mends}, // of a mended file, and at a release
 	{sql: "SELECT spec FROM loader.loads ", why: mends},
 	{sql: "UPDATE loader.loads SET positions = $2, ", why: mends},
 	{sql: "UPDATE loader.rejects SET position = ", why: mends},

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
+	"bulkload/loader"
 	"bulkload/loader/failure"
 )
 
@@ -18,26 +19,22 @@ var ErrWorking = failure.New(failure.Refused, "another run of the load is at wor
 // errUnhashed: some committed chunks have no hash, so they cannot be found in another file.
 var errUnhashed = failure.New(failure.Refused, "not all of what is in was recorded with hashes of its bytes")
 
-// A HashedRange is a committed chunk, with the hash of its input bytes and its number of
-// records.
-type HashedRange struct {
-	chunker.Range
-	Hash    string
-	Records int64
-}
+// errOpen: only a lookup of the input as it was tells whether some chunks are committed.
+var errOpen = failure.New(failure.Refused, "the outcome of some chunks is still to be looked up, which takes the file as it was; resume with that one, and with --max-errors if its bad records are to be set aside")
 
 // Hashed returns the committed chunks of a load, in order. Together they cover all committed
 // positions. No run of the load may be at work; Hashed first takes over the leases of dead
-// runs, for run by. The error is ErrWorking, or says that chunks were recorded without hashes:
-// by an earlier version, or by a commit mode that computes none.
-func (r *Registry) Hashed(ctx context.Context, load, by string) ([]HashedRange, error) {
+// runs, for run by. ledger says that the runs write ledger rows; without them, nothing tells what
+// a dead run has committed last. The error is ErrWorking, or says that the outcome of chunks is
+// open, or that chunks were recorded without hashes, by an earlier version.
+func (r *Registry) Hashed(ctx context.Context, load, by string, ledger bool) ([]loader.HashedRange, error) {
 	if err := r.upgrade(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.vacate(ctx, load, by); err != nil {
+	if err := r.vacate(ctx, load, by, ledger); err != nil {
 		return nil, err
 	}
-	var list []HashedRange
+	var list []loader.HashedRange
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		list = nil
 		var doubts chunker.Ranges
@@ -50,11 +47,14 @@ func (r *Registry) Hashed(ctx context.Context, load, by string) ([]HashedRange, 
 		if len(b.leases) > 0 {
 			return permanentError{ErrWorking}
 		}
+		if b.open.Len() > 0 || doubts.Len() > 0 {
+			return permanentError{errOpen}
+		}
 		found, err := tx.Query(ctx, `SELECT lo, hi, hash, records FROM loader.ranges WHERE load = $1 ORDER BY lo`, load)
 		if err != nil {
 			return err
 		}
-		all, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (x HashedRange, err error) {
+		all, err := pgx.CollectRows(found, func(row pgx.CollectableRow) (x loader.HashedRange, err error) {
 			err = row.Scan(&x.First, &x.End, &x.Hash, &x.Records)
 			return x, err
 		})
@@ -78,9 +78,6 @@ func (r *Registry) Hashed(ctx context.Context, load, by string) ([]HashedRange, 
 				return permanentError{errUnhashed}
 			}
 		}
-		if b.open.Len() > 0 || doubts.Len() > 0 {
-			return permanentError{errUnhashed}
-		}
 		return nil
 	})
 	if err != nil {
@@ -90,7 +87,7 @@ func (r *Registry) Hashed(ctx context.Context, load, by string) ([]HashedRange, 
 }
 
 // vacate takes over the leases of dead runs.
-func (r *Registry) vacate(ctx context.Context, load, by string) error {
+func (r *Registry) vacate(ctx context.Context, load, by string, ledger bool) error {
 	var leases []lease
 	err := r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		b, err := r.readState(ctx, tx, load)
@@ -103,7 +100,7 @@ func (r *Registry) vacate(ctx context.Context, load, by string) error {
 	dead, err := r.dead(ctx, load, leases)
 	for _, run := range dead {
 		if err == nil {
-			err = r.takeOver(ctx, load, run, by, true)
+			err = r.takeOver(ctx, load, run, by, ledger)
 		}
 	}
 	return err
@@ -131,7 +128,7 @@ type Moving struct {
 	// committed chunks.
 	Positions int64
 	Done      chunker.Ranges
-	Hashed    []HashedRange
+	Hashed    []loader.HashedRange
 	// Was holds the former ranges of the chunks in Hashed. Shift holds the distance by which
 	// each range has moved.
 	Was   []chunker.Range

@@ -35,6 +35,9 @@ type Server struct {
 	sessionPool bool // the pooler keeps one session for each client
 }
 
+// Pooled reports whether connections go through a pooler.
+func (s *Server) Pooled() bool { return s.pooled }
+
 // A ConnectError reports a server that could not be reached or refused the log-in. Its text
 // holds user, database and host, never the password.
 type ConnectError struct {

@@ -35,6 +35,11 @@ type Table struct {
 	Temporary   bool // visible to one session only
 	Partition   bool // PostgreSQL: is itself a partition of another table
 	Identity
+	// Version counts the changes of the table's definition, a trigger's among them; zero is
+	// unknown. Only CockroachDB has it.
+	Version int64
+	// Expires says that the server deletes rows by itself (CockroachDB's row-level TTL).
+	Expires bool
 	// EstimatedRows is the number of rows by the server's statistics; -1 if there are none.
 	EstimatedRows int64
 	// Empty means that the table certainly had no rows. EmptyErr is the reason why that could
@@ -84,6 +89,8 @@ type Column struct {
 	Always    bool // GENERATED ALWAYS AS IDENTITY: writable only with OVERRIDING SYSTEM VALUE
 	Hidden    bool // CockroachDB: not in SELECT *
 	Labels    int  // number of labels of an ENUM type; else zero
+	// OnUpdate says that an UPDATE of the row changes the column (CockroachDB's ON UPDATE).
+	OnUpdate bool
 }
 
 // A TableIndex describes an index of a table.
@@ -173,6 +180,12 @@ func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (
 	}
 	if info.Product == CockroachDB {
 		t.keys()
+		t.readOptions()
+		if info.AtLeast(24, 3, 0) && !info.AtLeast(26, 1, 0) && len(t.Triggers) == 0 {
+			if err := t.showTriggers(ctx, db); err != nil {
+				return nil, fmt.Errorf("describe the triggers of %s: %w", Display(t.Name), err)
+			}
+		}
 	}
 	return t, nil
 }

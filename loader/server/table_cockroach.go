@@ -20,7 +20,8 @@ func (t *Table) cockroachColumns(ctx context.Context, db Querier) error {
 	found, err := db.Query(ctx, `SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.atttypid::INT8, c.crdb_sql_type, c.is_nullable = 'NO',
 			COALESCE(c.column_default, ''), COALESCE(c.generation_expression, ''), COALESCE(c.is_identity, 'NO') = 'YES',
 			COALESCE(c.identity_generation, ''), c.is_hidden = 'YES',
-			(SELECT count(*) FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid)
+			(SELECT count(*) FROM pg_catalog.pg_enum e WHERE e.enumtypid = a.atttypid),
+			COALESCE((SELECT v.version FROM information_schema.tables v WHERE v.table_schema = $2 AND v.table_name = $3), 0)
 		FROM pg_catalog.pg_attribute a JOIN information_schema.columns c ON c.column_name = a.attname
 		WHERE a.attrelid = $1::INT8::OID AND a.attnum > 0 AND NOT a.attisdropped AND c.table_schema = $2 AND c.table_name = $3
 		ORDER BY a.attnum`, int64(t.OID), t.Name[0], t.Name[1])
@@ -31,7 +32,7 @@ func (t *Table) cockroachColumns(ctx context.Context, db Querier) error {
 		var c Column
 		var oid int64
 		var generation, identity string
-		err := row.Scan(&c.Name, &c.Type, &oid, &c.SQLType, &c.NotNull, &c.Expr, &generation, &c.Identity, &identity, &c.Hidden, &c.Labels)
+		err := row.Scan(&c.Name, &c.Type, &oid, &c.SQLType, &c.NotNull, &c.Expr, &generation, &c.Identity, &identity, &c.Hidden, &c.Labels, &t.Version)
 		c.TypeOID = uint32(oid)
 		if c.Generated = generation != ""; c.Generated {
 			c.Expr = generation
@@ -108,6 +109,47 @@ func (t *Table) showIndexes(ctx context.Context, db Querier) error {
 		t.Indexes[len(t.Indexes)-1].add(column, direction, storing, implicit)
 		return nil
 	})
+	return err
+}
+
+// expires matches the options of a table with row-level TTL, in SHOW CREATE TABLE.
+var expires = regexp.MustCompile(`(?s)WITH \(.*\bttl\b`)
+
+// readOptions sets the facts of the table and its columns that only SHOW CREATE TABLE has.
+func (t *Table) readOptions() {
+	t.Expires = expires.MatchString(t.create)
+	for i := range t.Columns {
+		t.Columns[i].OnUpdate = updated(t.create, t.Columns[i].Name)
+	}
+}
+
+// updated reports whether SHOW CREATE TABLE gives the column an ON UPDATE expression. Foreign keys
+// have ON UPDATE too; they are items of their own.
+func updated(create, column string) bool {
+	for _, item := range cutCreate(create) {
+		if name, rest := cutIdentifier(strings.TrimSpace(item)); name == column && strings.Contains(rest, " ON UPDATE ") {
+			return true
+		}
+	}
+	return false
+}
+
+// Version returns the number of changes of the table's definition; see Table.Version.
+func Version(ctx context.Context, db Querier, t *Table) (n int64, err error) {
+	err = db.QueryRow(ctx, `SELECT COALESCE((SELECT version FROM information_schema.tables WHERE table_schema = $1 AND table_name = $2), 0)`, t.Name[0], t.Name[1]).Scan(&n)
+	return n, err
+}
+
+// showTriggers reads the names of triggers where pg_trigger may not list them: CockroachDB has
+// triggers from 24.3 on, and 26.1 lists them there. It cannot tell those fired by INSERT from
+// others.
+func (t *Table) showTriggers(ctx context.Context, db Querier) error {
+	found, err := db.Query(ctx, `SELECT trigger_name FROM [SHOW TRIGGERS FROM `+t.Name.Sanitize()+`] WHERE enabled ORDER BY 1`)
+	if err != nil {
+		return err
+	}
+	t.Triggers, err = pgx.CollectRows(found, pgx.RowTo[string])
+	t.OnInsert = t.Triggers
 	return err
 }
 

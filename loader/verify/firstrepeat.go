@@ -19,8 +19,8 @@ func (v *Verifier) FirstRepeat(ctx context.Context) (string, error) {
 	var keys extsort.Sorter
 	defer keys.Close()
 	all := []chunker.Range{v.all()}
-	err := v.eachKey(ctx, all, func(c *rows.Chunk, i int, key commit.KeyHash) error {
-		return keys.Add(record(key, c.Origin.Place(i).Position))
+	err := v.eachKey(ctx, all, func(_ *rows.Chunk, _ int, at rows.Place, key commit.KeyHash) error {
+		return keys.Add(record(key, at.Position))
 	})
 	// later is the first record with the key of an earlier one, at earlier.
 	earlier, later := int64(-1), int64(-1)
@@ -37,9 +37,9 @@ func (v *Verifier) FirstRepeat(ctx context.Context) (string, error) {
 	}
 	var first rows.Place
 	text := ""
-	err = v.eachRow(ctx, all, func(c *rows.Chunk) error {
-		for i := range c.Len() {
-			switch at := c.Origin.Place(i); at.Position {
+	err = v.eachRow(ctx, all, func(c *rows.Chunk, places []rows.Place) error {
+		for i, at := range places {
+			switch at.Position {
 			case earlier:
 				first = at
 			case later:

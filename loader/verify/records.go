@@ -275,16 +275,14 @@ func (v *recordVerifier) add(s commit.RowState, at rows.Place) {
 // placeOf records the record at a position as the first that differs.
 func (v *recordVerifier) placeOf(ctx context.Context, position int64) error {
 	v.total.First = position
-	err := v.eachRow(ctx, []chunker.Range{v.all()}, func(c *rows.Chunk) error {
-		if position < c.Span.First || position >= c.Span.End() {
-			return nil
-		}
-		for i := range c.Len() {
-			if at := c.Origin.Place(i); at.Position == position {
+	err := v.eachRow(ctx, []chunker.Range{v.all()}, func(_ *rows.Chunk, places []rows.Place) error {
+		for _, at := range places {
+			if at.Position == position {
 				v.total.Place = at.String()
+				return io.EOF
 			}
 		}
-		return io.EOF
+		return nil
 	})
 	if errors.Is(err, io.EOF) {
 		err = nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"bulkload/chunker"
 	"bulkload/loader"
@@ -21,16 +22,14 @@ const repeatKeys = 1 << 20
 func (v *Verifier) Repeats(ctx context.Context, ranges []chunker.Range) error {
 	seen := map[commit.KeyHash]int64{} // positions, by key
 	compare := func() error {
-		return v.eachKey(ctx, []chunker.Range{v.all()}, func(c *rows.Chunk, i int, key commit.KeyHash) error {
-			at := c.Origin.Place(i)
+		return v.eachKey(ctx, []chunker.Range{v.all()}, func(c *rows.Chunk, i int, at rows.Place, key commit.KeyHash) error {
 			if first, ok := seen[key]; ok && first != at.Position {
 				return v.repeated(ctx, ranges, first, at, v.Committer.KeyText(c, i))
 			}
 			return nil
 		})
 	}
-	err := v.eachKey(ctx, ranges, func(c *rows.Chunk, i int, key commit.KeyHash) error {
-		at := c.Origin.Place(i)
+	err := v.eachKey(ctx, ranges, func(c *rows.Chunk, i int, at rows.Place, key commit.KeyHash) error {
 		if first, ok := seen[key]; ok {
 			return v.repeated(ctx, ranges, first, at, v.Committer.KeyText(c, i))
 		}
@@ -51,9 +50,9 @@ func (v *Verifier) Repeats(ctx context.Context, ranges []chunker.Range) error {
 // and another.
 func (v *Verifier) repeated(ctx context.Context, ranges []chunker.Range, position int64, other rows.Place, key string) error {
 	found := rows.Place{Position: -1}
-	err := v.eachRow(ctx, ranges, func(c *rows.Chunk) error {
-		for i := range c.Len() {
-			if at := c.Origin.Place(i); at.Position == position {
+	err := v.eachRow(ctx, ranges, func(_ *rows.Chunk, places []rows.Place) error {
+		for _, at := range places {
+			if at.Position == position {
 				found = at
 				return io.EOF
 			}
@@ -69,9 +68,9 @@ func (v *Verifier) repeated(ctx context.Context, ranges []chunker.Range, positio
 	return &commit.RowError{Place: other, Err: &commit.DuplicateError{Key: key, Why: fmt.Sprintf("the record at %s has it too, and one of the two is not in the table", found)}}
 }
 
-// eachKey calls f with each row of the ranges and the hash of its key.
-func (v *Verifier) eachKey(ctx context.Context, ranges []chunker.Range, f func(c *rows.Chunk, i int, key commit.KeyHash) error) error {
-	return v.eachRow(ctx, ranges, func(c *rows.Chunk) error {
+// eachKey calls f with each row of the ranges, its place and the hash of its key.
+func (v *Verifier) eachKey(ctx context.Context, ranges []chunker.Range, f func(c *rows.Chunk, i int, at rows.Place, key commit.KeyHash) error) error {
+	return v.eachRow(ctx, ranges, func(c *rows.Chunk, places []rows.Place) error {
 		var keys []commit.KeyHash
 		err := server.RetryOpening(ctx, func() (err error) {
 			keys, err = v.Committer.KeyHashes(ctx, c)
@@ -81,7 +80,7 @@ func (v *Verifier) eachKey(ctx context.Context, ranges []chunker.Range, f func(c
 			return fmt.Errorf("%w: compare the keys of %s: %w", loader.ErrUnconfirmed, loader.Place(v.Dataset.Source(), c.Span), err)
 		}
 		for i, key := range keys {
-			if err := f(c, i, key); err != nil {
+			if err := f(c, i, places[i], key); err != nil {
 				return err
 			}
 		}
@@ -89,11 +88,15 @@ func (v *Verifier) eachKey(ctx context.Context, ranges []chunker.Range, f func(c
 	})
 }
 
-// eachRow calls f with the rows of the ranges, in chunks.
-func (v *Verifier) eachRow(ctx context.Context, ranges []chunker.Range, f func(c *rows.Chunk) error) error {
+// eachRow calls f with the rows of the ranges and their places, in chunks, without rejects.
+func (v *Verifier) eachRow(ctx context.Context, ranges []chunker.Range, f func(c *rows.Chunk, places []rows.Place) error) error {
+	rejected, err := v.rejected(ctx)
+	if err != nil {
+		return err
+	}
 	v.Dataset.Raw(false)
 	src := v.Dataset.Source()
-	c := rows.NewChunk(src.Columns())
+	c, part := rows.NewChunk(src.Columns()), rows.NewChunk(src.Columns())
 	spans := loader.Cut(src, ranges...)
 	for {
 		span, err := spans.Next(spanRows)
@@ -103,8 +106,23 @@ func (v *Verifier) eachRow(ctx context.Context, ranges []chunker.Range, f func(c
 		if err == nil {
 			err = src.Fill(c, span)
 		}
-		if err == nil && c.Len() > 0 {
-			err = f(c)
+		if err == nil {
+			var kept []int
+			var places []rows.Place
+			for i := range c.Len() {
+				at := c.Origin.Place(i)
+				if _, bad := slices.BinarySearch(rejected, at.Position); !bad {
+					kept, places = append(kept, i), append(places, at)
+				}
+			}
+			accepted := c
+			if len(kept) < c.Len() {
+				c.CopyList(part, kept)
+				accepted = part
+			}
+			if len(kept) > 0 {
+				err = f(accepted, places)
+			}
 		}
 		if err != nil {
 			return err

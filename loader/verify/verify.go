@@ -149,6 +149,29 @@ func (v *Verifier) Gone(ctx context.Context, ranges []chunker.Range, atLeast int
 	return fmt.Sprintf("of %d rows that were in, %d are gone and %d have other content", found.Rows, found.Missing, found.Changed), nil
 }
 
+// Exactly describes how the table differs from the load's rows: rows that are missing, that have
+// other content, or that are no record; empty if it does not. A table that had rows before the
+// load cannot be told: a row of the load may be there under another key too.
+func (v *Verifier) Exactly(ctx context.Context) (differs string, err error) {
+	if !v.WasEmpty || !v.Dataset.Verification().Records || v.Dataset.Size().Once {
+		return "whether a row is there twice cannot be told: the table was changed during the load, and had rows before", nil
+	}
+	found, err := v.recordRanges(ctx, []chunker.Range{v.all()})
+	if err != nil {
+		return "", fmt.Errorf("compare the rows: %w", err)
+	}
+	n, err := server.Count(ctx, v.Server, v.Table.Name)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("count the rows of %s: %w", v.Table.Display(), err)
+	case found.Same != found.Rows:
+		return fmt.Sprintf("of %d rows, %d are not there and %d have other content: the table was changed during the load", found.Rows, found.Missing, found.Changed), nil
+	case n != found.Rows:
+		return fmt.Sprintf("it has %d rows, and the load %d: the table was changed during the load", n, found.Rows), nil
+	}
+	return "", nil
+}
+
 // Fewer describes the loss if the table has fewer rows than atLeast; empty if it has not. Other
 // loads' rows may hide a loss.
 func (v *Verifier) Fewer(ctx context.Context, atLeast int64) (gone string, err error) {
