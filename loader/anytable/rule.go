@@ -81,17 +81,6 @@ type parent struct {
 	Columns  []string   `json:"columns"`
 }
 
-// rows returns the number of keys.
-func (p *parent) rows() int64 {
-	if p.Computed != nil {
-		return p.Computed.Rows
-	}
-	if len(p.Sample) > 0 {
-		return int64(len(p.Sample[0]))
-	}
-	return 0
-}
-
 // rule returns the rule of a column, or nil.
 func (g *generator) rule(column string) *rule {
 	for i := range g.Rules {
