@@ -80,7 +80,7 @@ func TestAmbiguousCommitsWithoutHistory(t *testing.T) {
 func TestCommitIsAnsweredByRollback(t *testing.T) {
 	s := loadertest.PostgreSQLServer(t)
 	url := s.NewDatabase(t)
-	fault := &loadertest.Fault{When: loadertest.Match{SQL: "^COMMIT", Kind: loadertest.MsgQuery}, Nth: 3, Times: 4, Do: loadertest.RollBack}
+	fault := &loadertest.Fault{When: loadertest.Match{SQL: "^COMMIT", Kind: loadertest.MsgBind}, Nth: 3, Times: 4, Do: loadertest.RollBack}
 	l, res, err := broken(t, url, 40, bank.Options{Workers: 2}, fill(t, url, 10, 1000), fault)
 	if err != nil {
 		t.Fatal(err)

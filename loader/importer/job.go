@@ -101,12 +101,12 @@ func Find(ctx context.Context, db server.Querier, text string, began time.Time, 
 
 // Now returns the server's time, for Find.
 func Now(ctx context.Context, db server.Querier) (time.Time, error) {
-	var t time.Time
-	err := db.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&t)
+	var t int64
+	err := db.QueryRow(ctx, "SELECT "+server.Micros("clock_timestamp()")).Scan(&t)
 	if err != nil {
-		return t, fmt.Errorf("ask for the time: %w", err)
+		return time.Time{}, fmt.Errorf("ask for the time: %w", err)
 	}
-	return t, nil
+	return time.UnixMicro(t), nil
 }
 
 // Control asks the server to PAUSE, RESUME or CANCEL a job, by action. The server does so

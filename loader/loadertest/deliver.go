@@ -97,14 +97,23 @@ func (c *conn) deliver(g *group) bool {
 			case Duplicate:
 				c.duplicate(f, g)
 			case RollBack:
-				if m.kind != MsgQuery || !commit.MatchString(m.sql) {
+				if m.kind != MsgQuery && m.kind != MsgBind || !commit.MatchString(m.sql) {
 					c.p.t.Errorf("proxy: no COMMIT to roll back: %s %q", m.kind, m.sql)
 					return false
 				}
 				if !sendTo(m.from) {
 					return false
 				}
-				c.sw.Write(instead(m))
+				if m.kind == MsgQuery {
+					c.sw.Write(instead(m))
+				} else {
+					b, _ := (&pgproto3.Parse{Query: "ROLLBACK"}).Encode(nil)
+					b, _ = (&pgproto3.Bind{}).Encode(b)
+					c.mu.Lock()
+					t.hide(MsgParse, m.sql)
+					c.mu.Unlock()
+					c.sw.Write(b)
+				}
 				pos = m.to
 			case InjectAfter:
 				c.lie(t, m.kind, f)
@@ -143,7 +152,7 @@ func (c *conn) enter(m grouped, unsent bool) *turn {
 	}
 	switch m.kind {
 	case MsgQuery, MsgCall:
-		t = &turn{closed: true, steps: []step{{m.kind, m.sql}}}
+		t = &turn{closed: true, steps: []step{{kind: m.kind, sql: m.sql}}}
 		c.turns = append(c.turns, t)
 	case MsgParse, MsgBind, MsgDescribe, MsgExecute, MsgClose, MsgSync:
 		if t == nil || t.closed {
@@ -153,7 +162,7 @@ func (c *conn) enter(m grouped, unsent bool) *turn {
 		if m.kind == MsgSync {
 			t.closed = true
 		} else if !unsent {
-			t.steps = append(t.steps, step{m.kind, m.sql})
+			t.steps = append(t.steps, step{kind: m.kind, sql: m.sql})
 		}
 	}
 	return t

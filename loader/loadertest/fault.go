@@ -71,8 +71,8 @@ const (
 	// Fault.Column of a DataRow in text format, less by Fault.Less: the reply of one that took fewer rows than were sent, though the
 	// server took them all.
 	Recount
-	// RollBack sends ROLLBACK in place of a COMMIT that comes as a Query, and passes its
-	// answer on: what a server says whose transaction has failed without the client's
+	// RollBack sends ROLLBACK in place of a COMMIT that comes as a Query or a Bind, and passes
+	// its answer on: what a server says whose transaction has failed without the client's
 	// knowledge, and no error.
 	RollBack
 )
@@ -224,7 +224,7 @@ func (f *Fault) bind(p *Proxy) error {
 		return fmt.Errorf("fault %q needs a Code", f.Do)
 	case f.Do == Recount && (f.When.From != Backend || f.Less == 0):
 		return fmt.Errorf("fault %q meets messages of the server only, and needs Less", f.Do)
-	case f.Do == RollBack && f.When.Kind != MsgStatement && f.When.Kind != MsgQuery || f.Do == RollBack && f.When.From == Backend:
+	case f.Do == RollBack && f.When.Kind != MsgStatement && f.When.Kind != MsgQuery && f.When.Kind != MsgBind || f.Do == RollBack && f.When.From == Backend:
 		return fmt.Errorf("fault %q meets statements of the client only", f.Do)
 	case f.Do == Throttle && f.BytesPerSecond <= 0:
 		return fmt.Errorf("fault %q needs BytesPerSecond", f.Do)

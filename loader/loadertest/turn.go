@@ -1,6 +1,10 @@
 package loadertest
 
-import "github.com/jackc/pgx/v5/pgproto3"
+import (
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
 
 // A turn is what the server answers up to one ReadyForQuery: a Query, or the
 // extended messages up to a Sync. It exists from the first of these messages
@@ -17,8 +21,9 @@ type turn struct {
 
 // A step is one client message that the server answers.
 type step struct {
-	kind Kind
-	sql  string
+	kind   Kind
+	sql    string
+	hidden bool // the client did not send it, and does not see its answer
 }
 
 // A lie replaces the answer to a step by an ErrorResponse.
@@ -38,6 +43,11 @@ func (t *turn) sql() string {
 		return t.steps[t.at].sql
 	}
 	return t.steps[len(t.steps)-1].sql
+}
+
+// hide adds a step that the client did not send in front of the last one.
+func (t *turn) hide(kind Kind, sql string) {
+	t.steps = slices.Insert(t.steps, len(t.steps)-1, step{kind: kind, sql: sql, hidden: true})
 }
 
 // answered moves on to the next step if a reply of kind k is the last one to the present step.
@@ -92,6 +102,8 @@ func (t *turn) hears(k Kind, body []byte) verdict {
 	}
 	l := t.lie
 	switch {
+	case t.at < len(t.steps) && t.steps[t.at].hidden && lastReply(t.steps[t.at].kind, k):
+		return discard
 	case l == nil || k == MsgReadyForQuery || t.at < l.step:
 		return pass
 	case k == MsgNoticeResponse || k == MsgParameterStatus || k == MsgNotification || k == MsgCopyInResponse:

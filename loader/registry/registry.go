@@ -151,17 +151,19 @@ func (r *Registry) loadColumns() string {
 	if r.older.Load() {
 		generation = "0"
 	}
-	return `id, what, target, state, positions, done, spec, created_at, COALESCE(finished_at, 'epoch'), COALESCE(job, 0), ` + generation
+	return `id, what, target, state, positions, done, spec, ` + server.Micros("created_at") + `, ` + server.Micros("COALESCE(finished_at, 'epoch')") + `, COALESCE(job, 0), ` + generation
 }
 
 func scanLoad(row pgx.Row) (Load, error) {
 	var l Load
 	var state, done, spec string
-	if err := row.Scan(&l.ID, &l.Kind, &l.Target, &state, &l.Positions, &done, &spec, &l.Created, &l.Finished, &l.Job, &l.Generation); err != nil {
+	var created, finished int64
+	if err := row.Scan(&l.ID, &l.Kind, &l.Target, &state, &l.Positions, &done, &spec, &created, &finished, &l.Job, &l.Generation); err != nil {
 		return Load{}, err
 	}
-	if l.Finished.Unix() == 0 {
-		l.Finished = time.Time{}
+	l.Created = time.UnixMicro(created)
+	if finished != 0 {
+		l.Finished = time.UnixMicro(finished)
 	}
 	l.State, l.Spec = State(state), json.RawMessage(spec)
 	var err error
