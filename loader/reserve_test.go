@@ -36,6 +36,7 @@ func TestReserveThatIsUsedUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-q
+		synctest.Wait() // the answer is there
 		// The same where the lease is given back as done.
 		whole := chunker.Range{End: 10}
 		l := &heldLease{owner: nobody, open: 1, Lease: Lease{Range: whole}, spans: r.cut(whole)}
