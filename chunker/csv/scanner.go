@@ -43,6 +43,9 @@ func (s *Scanner) Skip(rows int64, size int) bool {
 		if !stray {
 			return s.Rows > from
 		}
+		if s.Rows > from && s.At >= size {
+			return true // the records before the irregular one are enough
+		}
 		// Counting quotes does not explain this quote, so this record is read byte by byte.
 		if !s.slow() {
 			return s.Rows > from
@@ -381,7 +384,8 @@ func (s *Scanner) record(at int) (end int, lines int64) {
 			}
 		case open && b == s.Quote:
 			open = false
-			if n := i + 1; n < len(s.Buf) && s.Buf[n] != s.Delimiter && s.Buf[n] != '\n' && s.Buf[n] != '\r' {
+			if n := i + 1; n < len(s.Buf) && s.Buf[n] != s.Delimiter && s.Buf[n] != '\n' &&
+				(s.Buf[n] != '\r' || !s.CR && n+1 < len(s.Buf) && s.Buf[n+1] != '\n') {
 				s.Stray = true
 			}
 		case b == s.Quote && s.Quote != 0 && !open:
