@@ -271,9 +271,7 @@ func (b *builder) picker(r *rule) (func(row int64, random uint64) uint64, error)
 // stepOf returns the step of a permutation of n numbers: without a common divisor with n, near the
 // golden section of it.
 func stepOf(n uint64) uint64 {
-	hi, lo := bits.Mul64(n, 0x9e3779b97f4a7c15)
-	_ = lo
-	step := max(hi, 1)
+	step := max(dataset.Below(0x9e3779b97f4a7c15, n), 1)
 	for gcd(step, n) != 1 {
 		step++
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -178,6 +179,16 @@ func exchange(conn *pgx.Conn, asked []*question) {
 		ends[i](q.answer.tag, q.answer.err)
 	}
 	p.Close() // if it cannot read to the end, it closes the connection, and the next use fails
+	if len(asked) == 1 {
+		return
+	}
+	for _, q := range asked {
+		// CockroachDB counts statement_timeout from the arrival of a statement, which here waits
+		// for those in front of it. It has the whole time when it is asked alone.
+		if Code(q.answer.err) == pgerrcode.QueryCanceled && ctx.Err() == nil {
+			exchange(conn, []*question{q})
+		}
+	}
 }
 
 // tracedQuery reports a query to the connection's tracer.

@@ -113,3 +113,27 @@ func TestTogether(t *testing.T) {
 		}
 	})
 }
+
+// TestTogetherHasEachTimeout asks questions that take longer than statement_timeout together, but
+// not one by one.
+func TestTogetherHasEachTimeout(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		loadertest.Slow(t)
+		ctx := context.Background()
+		conn, err := pgx.Connect(ctx, s.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(ctx)
+		if _, err := conn.Exec(ctx, "SET statement_timeout = '2s'"); err != nil {
+			t.Fatal(err)
+		}
+		sleep := func(ctx context.Context, db server.Querier) error {
+			var slept string
+			return db.QueryRow(ctx, "SELECT pg_sleep(0.8)::TEXT").Scan(&slept)
+		}
+		if err := server.Together(ctx, conn, sleep, sleep, sleep, sleep); err != nil {
+			t.Error(err)
+		}
+	})
+}
