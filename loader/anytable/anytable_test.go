@@ -66,6 +66,9 @@ func run(t *testing.T, l *load.Load) {
 func TestFillsAnyTable(t *testing.T) {
 	ctx := context.Background()
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		url, columns := s.NewDatabase(t), common
 		loadertest.Exec(t, url, "CREATE TYPE mood AS ENUM ('sad', 'ok', 'very happy')")
 		if !s.Cockroach {
@@ -148,7 +151,7 @@ func TestRefusesBeforeTheFirstRow(t *testing.T) {
 			"CREATE TABLE pairs (a BOOLEAN, b BOOLEAN, PRIMARY KEY (a, b))",
 			"CREATE TABLE never (id INT PRIMARY KEY, x INT CHECK (x > 5), CHECK (x < 3))",
 			"CREATE TABLE odd (id INT PRIMARY KEY, x INT NOT NULL CONSTRAINT odd_rule CHECK (x % 700001 = 3))",
-			"CREATE TABLE nodes (id INT PRIMARY KEY, above INT NOT NULL REFERENCES nodes)",
+			"CREATE TABLE nodes (id INT PRIMARY KEY, above INT NOT NULL UNIQUE REFERENCES nodes)",
 			"CREATE TABLE full_up (b CHAR(1) PRIMARY KEY)", "INSERT INTO full_up VALUES ('0'), ('a'), ('m'), ('z')")
 		cases := []struct {
 			table, want string
@@ -162,7 +165,7 @@ func TestRefusesBeforeTheFirstRow(t *testing.T) {
 			{"pairs", "9 rows are more than the key can hold", 9, failure.Target, load.Settings{}},
 			{"never", "no value of column x can meet its CHECK constraints", 9, failure.Target, load.Settings{}},
 			{"odd", "table public.odd takes no rows that loader makes: ", 9, failure.Target, load.Settings{}},
-			{"nodes", "points to the table itself and allows no NULL", 9, failure.Target, load.Settings{}},
+			{"nodes", "points to the table itself and allows no NULL, and loader makes no keys", 9, failure.Target, load.Settings{}},
 			{"full_up", "has rows in the way", 30, failure.Target, load.Settings{}},
 			{"empty", "--commit statement cannot be used with rows for any table", 9, failure.Usage, load.Settings{CommitMode: "statement"}},
 		}

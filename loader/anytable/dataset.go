@@ -152,7 +152,7 @@ func (d *Dataset) Fit(ctx context.Context, o *dataset.Opening) error {
 		if d.plan, err = newPlanner(c, d.Rows, d.Seed, d.Nulls); err != nil {
 			return err
 		}
-		d.plan.values = d.Values
+		d.plan.values, d.plan.loaded = d.Values, o.Loaded
 		if d.gen, err = d.plan.plan(ctx, o.DB); err != nil {
 			return err
 		}
@@ -215,6 +215,9 @@ func (d *Dataset) Choose(_ context.Context, o *dataset.Opening, asked dataset.Ch
 	}
 	if asked.Method == commit.Copy && d.info.Product == server.CockroachDB {
 		return asked, dataset.Contradict("--via copy cannot be used with rows for any table on CockroachDB, whose COPY reads some types in another way than SQL; use --via insert")
+	}
+	if why := d.Ordered(); why != "" && o.Workers > 1 {
+		o.Note(fmt.Sprintf("one worker, not %d: %s", o.Workers, why))
 	}
 	d.choice = asked
 	return asked, nil
@@ -282,8 +285,13 @@ func (d *Dataset) Rules(n int64) ([]dataset.ColumnRule, error) {
 	return list, nil
 }
 
-// Ordered implements dataset.Dataset.
-func (d *Dataset) Ordered() string { return "" }
+// Ordered implements dataset.Dataset: a row is there before those that point to it.
+func (d *Dataset) Ordered() string {
+	if d.gen == nil || d.gen.InOrder == "" {
+		return ""
+	}
+	return fmt.Sprintf("foreign key %s points to earlier rows, which are committed first; --value COLUMN=null leaves it out", d.gen.InOrder)
+}
 
 // Options implements dataset.Dataset. PostgreSQL lets a column that is GENERATED ALWAYS AS
 // IDENTITY be given.

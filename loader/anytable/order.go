@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"bulkload/loader/dataset"
 	"bulkload/loader/server"
@@ -60,13 +61,30 @@ func Order(ctx context.Context, srv *server.Server, names []string) ([]int, erro
 			}
 		}
 		if next < 0 {
-			for i := range names {
-				if !slices.Contains(order, i) {
-					return nil, dataset.Refuse("foreign keys of %s and other tables point to each other, and none of them may be NULL; loader fills no such tables", tables[i].table.Display())
-				}
-			}
+			return nil, cycle(tables, order)
 		}
 		order = append(order, next)
 	}
 	return order, nil
+}
+
+// cycle returns the error of tables of which each waits for another one.
+func cycle(tables []*catalogue, order []int) error {
+	var keys []string
+	first := ""
+	for i, c := range tables {
+		if slices.Contains(order, i) {
+			continue
+		}
+		if first == "" {
+			first = c.table.Display()
+		}
+		for _, k := range c.keys {
+			at := slices.IndexFunc(tables, func(o *catalogue) bool { return int64(o.table.OID) == k.oid })
+			if at >= 0 && at != i && !slices.Contains(order, at) {
+				keys = append(keys, fmt.Sprintf("%s of %s", k.name, c.table.Display()))
+			}
+		}
+	}
+	return dataset.Refuse("table %s: foreign keys point in a cycle and none of them allows NULL (%s); rows of one table are committed before those of the next, so that not even a deferrable key can wait: drop one of the keys and add it again afterwards", first, strings.Join(keys, ", "))
 }

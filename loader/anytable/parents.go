@@ -21,6 +21,7 @@ type parents struct {
 	picked bool  // its rules are made
 	none   bool  // its columns are NULL
 	self   bool  // it points to the table itself
+	all    bool  // its keys are computed, not read
 	fields []*field
 }
 
@@ -56,18 +57,10 @@ func (p *planner) readParents(ctx context.Context, db server.Querier) error {
 			r.none = r.none || f.null // a CHECK allows nothing else
 			r.fields = append(r.fields, f)
 		}
-		if r.self {
-			if !nullable {
-				return dataset.Refuse("table %s: foreign key %s points to the table itself and allows no NULL; loader fills no such table", p.table.Display(), k.name)
+		if r.self && !r.none {
+			if err := p.selfReference(r, nullable); err != nil {
+				return err
 			}
-			r.none, r.picked = true, true
-			for _, f := range r.fields {
-				f.left = !f.NotNull
-				if !f.NotNull {
-					f.key = r
-				}
-			}
-			p.notes = append(p.notes, fmt.Sprintf("foreign key %s points to the table itself: its columns are NULL", k.name))
 			continue
 		}
 		if r.none && nullable {
@@ -79,15 +72,10 @@ func (p *planner) readParents(ctx context.Context, db server.Querier) error {
 			}
 			continue
 		}
-		want := int64(sampleKeys)
-		if p.inUnique(r.fields) {
-			want = min(max(want, p.rows), maxSampleKeys)
-		}
-		sample, err := readSample(ctx, db, k, r.fields, want)
+		of, err := p.readKeys(ctx, db, r)
 		if err != nil {
 			return fmt.Errorf("read keys of %s: %w", r.name(), err)
 		}
-		r.count = int64(len(sample[0]))
 		if r.count == 0 {
 			if !nullable {
 				return dataset.Refuse("table %s: foreign key %s points to %s, which has no rows; load %s first", p.table.Display(), k.name, r.name(), r.name())
@@ -96,7 +84,7 @@ func (p *planner) readParents(ctx context.Context, db server.Querier) error {
 			p.notes = append(p.notes, fmt.Sprintf("%s has no rows: the columns of foreign key %s are NULL", r.name(), k.name))
 		} else {
 			r.index = len(p.parents)
-			p.parents = append(p.parents, parent{Table: r.name(), Columns: k.references, Sample: sample})
+			p.parents = append(p.parents, of)
 			p.refs = append(p.refs, r)
 		}
 		for _, f := range r.fields {
@@ -106,6 +94,67 @@ func (p *planner) readParents(ctx context.Context, db server.Querier) error {
 			f.key, f.left = r, r.none
 		}
 	}
+	return nil
+}
+
+// readKeys finds the keys of a parent: those that a load of rows made are computed, of any other
+// parent a sample is read.
+func (p *planner) readKeys(ctx context.Context, db server.Querier, r *parents) (parent, error) {
+	of := parent{Table: r.name(), Columns: r.references}
+	var err error
+	if of.Computed, err = p.computedParent(ctx, db, r.foreignKey, r.fields); err != nil {
+		return of, err
+	}
+	if of.Computed != nil {
+		r.count, r.all = of.Computed.Rows, true
+		return of, nil
+	}
+	want := int64(sampleKeys)
+	if p.inUnique(r.fields) {
+		want = min(max(want, p.rows), maxSampleKeys)
+	}
+	of.Sample, err = readSample(ctx, db, r.foreignKey, r.fields, want)
+	if err == nil {
+		r.count = int64(len(of.Sample[0]))
+	}
+	return of, err
+}
+
+// selfReference makes the rules of a foreign key to the table itself: rows point to earlier rows,
+// the first one to none or to itself. Where a unique key has no other columns, or the server makes
+// the key, its columns are NULL.
+func (p *planner) selfReference(r *parents, nullable bool) error {
+	computed := !slices.ContainsFunc(r.references, func(c string) bool { return p.field(c) == nil })
+	for _, x := range p.unique() {
+		free := slices.ContainsFunc(x.Columns, func(c string) bool { return !slices.Contains(r.columns, c) })
+		computed = computed && (free || len(x.Columns) == 0)
+	}
+	if r.picked = true; computed {
+		r.index, r.count = len(p.parents), p.rows
+		p.parents = append(p.parents, parent{Table: r.name(), Self: true, Columns: r.references})
+		pk, why := pick{Kind: earlier}, "an earlier row of the table"
+		if slices.ContainsFunc(r.fields, func(f *field) bool { return f.NotNull }) {
+			pk.Of, why = r.references[0], why+", or the first one itself"
+		}
+		for _, f := range r.fields {
+			f.key = r
+		}
+		p.pickParent(r, pk, why)
+		p.earlier = r.foreignKey.name
+		p.notes = append(p.notes, fmt.Sprintf("foreign key %s points to earlier rows of the table: its chunks go one after the other", r.foreignKey.name))
+		return nil
+	}
+	if !nullable {
+		return dataset.Refuse("table %s: foreign key %s points to the table itself and allows no NULL, and loader makes no keys for it to point to", p.table.Display(), r.foreignKey.name)
+	}
+	r.none = true
+	for _, f := range r.fields {
+		f.left = !f.NotNull
+		if !f.NotNull {
+			f.key = r
+		}
+	}
+	p.notes = append(p.notes, fmt.Sprintf("foreign key %s points to the table itself: its columns are NULL", r.foreignKey.name))
 	return nil
 }
 
@@ -150,7 +199,7 @@ func readSample(ctx context.Context, db server.Querier, k foreignKey, fields []*
 func (p *planner) pickParent(r *parents, pk pick, why string) {
 	r.picked = true
 	nulls := 0.0
-	if !slices.ContainsFunc(r.fields, func(f *field) bool { return f.NotNull }) && pk.Kind == uniformly {
+	if !slices.ContainsFunc(r.fields, func(f *field) bool { return f.NotNull }) && (pk.Kind == uniformly || pk.Kind == earlier) {
 		nulls = p.nulls
 	}
 	for i, f := range r.fields {
@@ -165,7 +214,11 @@ func (p *planner) pickParent(r *parents, pk pick, why string) {
 func (p *planner) references() error {
 	for _, r := range p.refs {
 		if !r.picked {
-			p.pickParent(r, pick{Kind: uniformly, N: uint64(r.count)}, fmt.Sprintf("any of %d keys of %s", r.count, r.name()))
+			why := fmt.Sprintf("any of %d keys of %s", r.count, r.name())
+			if r.all {
+				why += ", computed"
+			}
+			p.pickParent(r, pick{Kind: uniformly, N: uint64(r.count)}, why)
 		}
 	}
 	return nil

@@ -2,10 +2,13 @@ package anytable
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/dataset"
 	"bulkload/loader/server"
@@ -24,6 +27,10 @@ type planner struct {
 	// parents are the tables to which foreign keys point.
 	parents []parent
 	refs    []*parents
+	// loaded returns the records of loads into a table; see dataset.Opening.Loaded.
+	loaded func(context.Context, pgx.Identifier) ([]json.RawMessage, error)
+	// earlier is the foreign key whose rows point to earlier ones; empty: there is none.
+	earlier string
 	values  []Value // what the user asks for
 	// notes are what the user should know before the first row.
 	notes []string
@@ -157,7 +164,7 @@ func (p *planner) plan(ctx context.Context, db server.Querier) (*generator, erro
 			return nil, err
 		}
 	}
-	g := &generator{Table: p.table.Display(), Seed: p.seed, Rows: p.rows, Parents: p.parents, Lists: listsVersion}
+	g := &generator{Table: p.table.Display(), Seed: p.seed, Rows: p.rows, Parents: p.parents, Lists: listsVersion, InOrder: p.earlier}
 	for _, f := range p.fields {
 		if f.rule != nil {
 			g.Rules = append(g.Rules, *f.rule)

@@ -16,6 +16,9 @@ type generator struct {
 	Rules []rule `json:"rules"`
 	// Parents hold the rows to which the rules' foreign keys point.
 	Parents []parent `json:"parents,omitempty"`
+	// InOrder is the foreign key by which rows point to earlier rows of the table, so that chunks
+	// go in order; empty: they go in any.
+	InOrder string `json:"in_order_of,omitempty"`
 	// Lists tells the lists of words of one version of loader from those of another.
 	Lists string `json:"lists"`
 }

@@ -159,6 +159,10 @@ type Opening struct {
 	Workers int
 	// Pooled says that the sessions go through a pooler.
 	Pooled bool
+	// Loaded returns the records of complete loads of the dataset's kind into a table of the same
+	// database, the newest first: a dataset's own part is in each. It leaves out loads into a table
+	// that was truncated or made again. Nil, or no record: there is no such load, or it is unknown.
+	Loaded func(ctx context.Context, table pgx.Identifier) ([]json.RawMessage, error)
 }
 
 // Leases says how a run leases positions. Zero values are the defaults of package registry.

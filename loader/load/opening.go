@@ -74,7 +74,7 @@ func (o *opening) guess(text string) { o.guesses = append(o.guesses, text) }
 func (o *opening) forDataset() *dataset.Opening {
 	d := &dataset.Opening{
 		DB: o.pool, Info: o.srv.Info, Table: o.table, Stop: o.req.Stop, Note: o.tell, Guess: o.guess, AnyTime: o.req.AnyTime, Workers: o.req.Workers, Pooled: o.srv.Pooled(),
-		Imported: o.imported != nil, Fixed: o.imported != nil && o.imported.Mode == importer.URLs,
+		Loaded: o.loaded, Imported: o.imported != nil, Fixed: o.imported != nil && o.imported.Mode == importer.URLs,
 	}
 	if o.req.Input != nil {
 		d.Input = o.req.Input

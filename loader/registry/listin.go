@@ -26,6 +26,21 @@ func (r *Registry) Unfinished(ctx context.Context, target string) (list []Load, 
 	return list, nil
 }
 
+// Finished returns the loads of a kind into a table that are done, the newest first.
+func (r *Registry) Finished(ctx context.Context, kind, target string) (list []Load, err error) {
+	err = r.persist(ctx, func(ctx context.Context) error {
+		found, err := r.pool.Query(ctx, `SELECT `+r.loadColumns()+` FROM loader.loads WHERE target = $1 AND what = $2 AND state = 'done' ORDER BY created_at DESC, id`, target, kind)
+		if err == nil {
+			list, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Load, error) { return scanLoad(row) })
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for finished loads: %w", err)
+	}
+	return list, nil
+}
+
 // ListIn returns all loads like List, and the committed positions of each load by id like In.
 // The number of statements does not depend on the number of loads.
 func (r *Registry) ListIn(ctx context.Context) ([]Load, map[string]*chunker.Ranges, error) {
