@@ -118,7 +118,7 @@ func (p *program) registries(c *cli.Context, f func(*server.Server, *registry.Re
 }
 
 func (p *program) withRegistry(ctx context.Context, srv *server.Server, f func(*server.Server, *registry.Registry) (bool, error)) (bool, error) {
-	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2})
+	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2, Brief: true})
 	if err != nil {
 		return false, err
 	}
@@ -236,7 +236,7 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 	if err := (&load.Request{Settings: s}).Check(); err != nil {
 		return err
 	}
-	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
+	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
 		for _, flag := range []string{"rejects", "max-errors", "max-record-bytes", "any-time"} {
 			if rec.Kind != files.Kind.Kind && c.IsSet(flag) {
 				return &usageError{fmt.Sprintf("--%s is for loads of files, and load %s is one of %s; leave it out", flag, id, rec.Kind)}
@@ -253,7 +253,7 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 			return err
 		}
 		defer l.Close()
-		in, err := reg.In(c.Context, id)
+		in, err := l.In(c.Context)
 		if err != nil {
 			return err
 		}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,7 +15,7 @@ import (
 
 // checkNothingStays asks several sessions of a pool, as a client that knows nothing of the
 // loader, what they have.
-func checkNothingStays(t *testing.T, address string, statements bool) {
+func checkNothingStays(t *testing.T, address string, statements bool, sessions int) {
 	t.Helper()
 	ctx := context.Background()
 	config, err := pgx.ParseConfig(address)
@@ -20,7 +23,7 @@ func checkNothingStays(t *testing.T, address string, statements bool) {
 		t.Fatal("the URL does not parse")
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	for range 4 {
+	for range sessions {
 		conn, err := pgx.ConnectConfig(ctx, config)
 		if err != nil {
 			t.Fatal(err)
@@ -44,41 +47,126 @@ func checkNothingStays(t *testing.T, address string, statements bool) {
 }
 
 // TestPoolersKeepNothing goes through a pooler, which gives the sessions that the loader
-// had to others.
+// had to others: nothing that the loader sets is left in them. Pools of one or two sessions do
+// not stand still.
 func TestPoolersKeepNothing(t *testing.T) {
 	s := loadertest.PostgreSQLServer(t)
 	for _, c := range []struct {
 		name, settings string
 		done           int
 	}{
-		{"transaction", "pool_mode = transaction", exitTarget},
-		{"transaction in turn", "pool_mode = transaction\nserver_round_robin = 1", exitTarget},
+		{"transaction", "pool_mode = transaction", exitOK},
+		{"transaction in turn", "pool_mode = transaction\nserver_round_robin = 1", exitOK},
+		{"transaction of one", "pool_mode = transaction\ndefault_pool_size = 1", exitOK},
 		{"statement", "pool_mode = statement", exitTarget},
 		{"session", "pool_mode = session", exitOK},
 		{"session without a reset", "pool_mode = session\nserver_reset_query =", exitOK},
+		{"session of two", "pool_mode = session\ndefault_pool_size = 2\nserver_reset_query =", exitOK},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			direct := s.NewDatabase(t)
 			loadertest.Exec(t, direct, "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET synchronous_commit = local'; END $$")
 			pooled := loadertest.Pooler(t, direct, c.settings)
 			other := strings.Replace(pooled, "?", "?application_name=loadertest&", 1)
-			out := runTo(t, c.done, command(pooled, "points", "--n", "1000", "--workers", "2"))
-			if refused := strings.Contains(out, "is a connection pooler") && strings.Contains(out, "database server itself"); refused != (c.done == exitTarget) {
+			statements, all := c.name == "statement", 4
+			if strings.HasSuffix(c.name, "of one") {
+				all = 1
+			} else if strings.HasSuffix(c.name, "of two") {
+				all = 2
+			}
+			out := runTo(t, c.done, command(pooled, "points", "--n", "1000", "--chunk", "100", "--workers", "2"))
+			if told := strings.Contains(out, "is a connection pooler") && (strings.Contains(out, "database server itself") || strings.Contains(out, "host and port of the server itself")); !told {
 				t.Errorf("got %s", out)
 			}
+			checkNothingStays(t, other, statements, all)
 			runTo(t, c.done, command(pooled, "plan", "points"))
-			checkNothingStays(t, other, c.name == "statement")
 			if c.done == exitTarget {
 				if n := loadertest.Value[int](t, direct, "SELECT count(*) FROM pg_class WHERE relname IN ('points', 'loads')"); n > 0 {
 					t.Error("tables were made")
 				}
-				loadertest.Exec(t, direct, "CREATE TABLE points (id INT8)")
+				return
 			}
-			want := map[int]string{exitOK: "1000", exitTarget: "0"}[c.done]
-			if got := strings.TrimSpace(runTo(t, exitOK, command(pooled, "count", "--table", "points"))); !strings.HasPrefix(got, want+" ") && got != want {
+			if got := strings.TrimSpace(runTo(t, exitOK, command(pooled, "count", "--table", "points"))); !strings.HasPrefix(got, "1000 ") && got != "1000" {
 				t.Errorf("counted %q", got)
 			}
-			checkNothingStays(t, other, c.name == "statement")
+			list := loads(t, pooled)
+			runTo(t, exitOK, command(pooled, "loads", "verify", list[0].ID))
+			runTo(t, exitOK, command(pooled, "loads", "resume", list[0].ID))
+			checkNothingStays(t, other, statements, all)
+		})
+	}
+}
+
+// TestWhatPoolersCannotDo asks for what is not exact without sessions that can be ended.
+func TestWhatPoolersCannotDo(t *testing.T) {
+	direct := loadertest.PostgreSQLServer(t).NewDatabase(t)
+	pooled := loadertest.Pooler(t, direct, "pool_mode = transaction")
+	for _, c := range [][]string{
+		{"points", "--n", "10", "--commit", "statement"},
+		{"points", "--n", "10", "--no-registry"},
+		{"points", "--n", "10", "--indexes", "defer"},
+		{"bench", "points", "--chunks", "10", "--budget", "1s"},
+	} {
+		out := runTo(t, exitTarget, command(pooled, c...))
+		if !strings.Contains(out, "is a connection pooler, and ") || !strings.Contains(out, "name host and port of the database server itself") {
+			t.Errorf("%v: got %s", c, out)
+		}
+	}
+	if n := loadertest.Value[int](t, direct, "SELECT count(*) FROM pg_class WHERE relname IN ('points', 'loads')"); n > 0 {
+		t.Error("tables were made")
+	}
+	// A load that was begun without the pooler, and can only be verified through it.
+	runTo(t, exitOK, command(direct, "points", "--n", "10", "--commit", "statement"))
+	id := loads(t, direct)[0].ID
+	runTo(t, exitOK, command(pooled, "loads", "verify", id))
+	if out := runTo(t, exitTarget, command(pooled, "loads", "resume", id)); !strings.Contains(out, "needs sessions that can be ended") {
+		t.Errorf("got %s", out)
+	}
+}
+
+// TestSettingsThatPoolersRefuse names settings in the URL that a pooler does not take at the
+// start of a session: transactions have them all the same, and nobody else.
+func TestSettingsThatPoolersRefuse(t *testing.T) {
+	direct := loadertest.PostgreSQLServer(t).NewDatabase(t)
+	loadertest.Exec(t, direct, "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET synchronous_commit = local'; END $$",
+		"CREATE SCHEMA app", "CREATE TABLE app.t (id INT8 PRIMARY KEY, had TEXT DEFAULT current_setting('my.own', true))")
+	pooled := loadertest.Pooler(t, direct, "pool_mode = transaction\ndefault_pool_size = 2")
+	path := filepath.Join(t.TempDir(), "t.csv")
+	if err := os.WriteFile(path, []byte("id\n1\n2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i, with := range []string{"&search_path=app&my.own=x", "&options=-c%20search_path%3Dapp%20-cmy.own%3Dx", "&options=-c%20search_path%3Dapp%20-cmy.own%3Dx&default_query_exec_mode=simple_protocol"} {
+		loadertest.Exec(t, direct, "TRUNCATE app.t")
+		runTo(t, exitOK, command(pooled+with, "csv", path, "--table", "t", "--again"))
+		if got := loadertest.Value[int](t, direct, "SELECT count(*) FROM app.t WHERE had = 'x'"); got != 2 {
+			t.Errorf("%d: %d rows have the setting, want 2", i, got)
+		}
+		if got := strings.TrimSpace(runTo(t, exitOK, command(pooled+with, "count", "--table", "t"))); !strings.HasPrefix(got, "2") {
+			t.Errorf("%d: counted %q", i, got)
+		}
+		checkNothingStays(t, strings.Replace(pooled, "?", "?application_name=loadertest&", 1), false, 2)
+	}
+}
+
+// TestKilledThroughAPooler kills loads with -9 while they go through a pooler, and resumes them
+// through it: by another run, which knows from the heartbeat alone that the first is dead.
+func TestKilledThroughAPooler(t *testing.T) {
+	loadertest.Long(t)
+	s := loadertest.PostgreSQLServer(t)
+	rng := newRandom(t)
+	for _, settings := range []string{
+		"pool_mode = transaction", "pool_mode = transaction\ndefault_pool_size = 2",
+		"pool_mode = session", "pool_mode = session\nserver_reset_query =\ndefault_pool_size = 2",
+	} {
+		t.Run(settings, func(t *testing.T) {
+			t.Parallel()
+			pooled := loadertest.Pooler(t, s.NewDatabase(t), settings)
+			for _, sub := range subjects(t, s, 2000)["csv"][:1] {
+				k := &killing{rng: rng}
+				for k.kills < 2 {
+					k.load(t, pooled, sub, 2*time.Second)
+				}
+			}
 		})
 	}
 }

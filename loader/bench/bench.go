@@ -82,6 +82,9 @@ func (b *Bench) Run(ctx context.Context) (*Report, error) {
 	if err := b.Grid.check(); err != nil {
 		return nil, err
 	}
+	if err := b.Server.NotPooled("what is measured through it is not the server"); err != nil {
+		return nil, err
+	}
 	r := &bench{Bench: b, begun: time.Now(), stop: make(chan struct{}), took: map[Setting]time.Duration{}}
 	// 1. The place for scratch tables.
 	var err error

@@ -228,7 +228,7 @@ func (d *Deferral) create(ctx context.Context, x server.Remake) error {
 			}
 		}
 		if d.Server.Product == server.PostgreSQL {
-			if _, err := c.Exec(ctx, `SELECT set_config('default_tablespace', $1, false)`, x.Tablespace); err != nil {
+			if err := server.Set(ctx, c, "default_tablespace", x.Tablespace); err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"bulkload/loader/commit"
 	"bulkload/loader/loadertest"
 )
 
@@ -78,6 +79,32 @@ func TestCutAtEachMessage(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestCutBeforeAPooler is TestCutAtEachMessage for connections to a pooler with two sessions. It
+// holds what arrives back for a while: a statement that was sent before the cut may be executed
+// long after it.
+func TestCutBeforeAPooler(t *testing.T) {
+	loadertest.Long(t)
+	rng := rand.New(rand.NewPCG(randomSeed(t), 4))
+	srv := loadertest.PostgreSQLServer(t)
+	for _, mode := range []string{"transaction", "session"} {
+		var urls []string
+		for range 2 {
+			urls = append(urls, loadertest.Pooler(t, srv.NewDatabase(t), "pool_mode = "+mode))
+		}
+		for _, sub := range subjects(srv) {
+			if sub.CommitMode != commit.Transaction {
+				continue
+			}
+			t.Run(mode+"/"+sub.String(), func(t *testing.T) {
+				sub.Chunk, sub.Workers = 20, 1
+				for _, w := range []sweep{{false, loadertest.Frontend, 7}, {false, loadertest.Backend, 17}} {
+					w.run(t, sub, urls, rng)
+				}
+			})
+		}
+	}
 }
 
 // run makes the sweep, with one lane in each database.

@@ -70,6 +70,9 @@ type runner interface {
 func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	l.record.running.Store(l.record.kept())
 	defer dataset.ReadUntil(ctx, l.Dataset, l.settings.Stop)()
+	if err := l.throughPooler(ctx); err != nil {
+		return loader.Result{}, err
+	}
 	if err := l.check.beforeRun(ctx); err != nil {
 		return loader.Result{}, err
 	}
@@ -288,6 +291,11 @@ type Report = verify.Report
 
 // Verify's error wraps ErrIncomplete if the load is not complete yet.
 var ErrIncomplete = failure.New(failure.Unconfirmed, "the load is not complete")
+
+// In returns the committed positions of the load. The load needs a record.
+func (l *Load) In(ctx context.Context) (chunker.Ranges, error) {
+	return l.record.registry.In(ctx, l.ID)
+}
 
 // Rejects returns the number of rejected records of the load.
 func (l *Load) Rejects(ctx context.Context) (int64, error) {

@@ -96,6 +96,9 @@ func (o *opening) asked() (c dataset.Choice, recalled bool) {
 	if o.purpose == toResume {
 		c.Mode = o.record.spec.CommitMode
 	}
+	if o.srv.Pooled() && c.Mode == "" {
+		c.Mode = commit.Transaction // see throughPooler
+	}
 	if o.tuned.Origin != registry.ByBench {
 		return c, false
 	}

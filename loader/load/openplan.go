@@ -13,8 +13,16 @@ import (
 	"bulkload/loader/server"
 )
 
-// workers returns the number of workers of the run.
+// workers returns the number of workers of the run. A pooler may have few sessions for it.
 func (o *opening) workers() WorkerCount {
+	w := o.freeWorkers()
+	if most := o.srv.MaxSessions() - 1; most > 0 && w.Max > most { // one for leases and checkpoints
+		w = WorkerCount{min(w.Start, most), most, fmt.Sprintf("the pooler gives %d sessions", most+1)}
+	}
+	return w
+}
+
+func (o *opening) freeWorkers() WorkerCount {
 	switch near := min(max(runtime.NumCPU(), minWorkers), nearWorkers); {
 	case o.dataset.Ordered() != "":
 		return WorkerCount{1, 1, o.dataset.Ordered()}

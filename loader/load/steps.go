@@ -17,6 +17,7 @@ var steps = []struct {
 	{toAll, (*opening).connect},
 	{toResume, (*opening).openRegistry},
 	{toResume, (*opening).readRecord},
+	{toAll, (*opening).throughPooler},
 	{toResume, (*opening).attach},
 	{toAll, (*opening).inspect},
 	{toAll, (*opening).findTable},
@@ -88,7 +89,7 @@ func New(ctx context.Context, srv *server.Server, req Request) (*Load, error) {
 // newOpening returns the opening of a new load.
 func newOpening(p purpose, srv *server.Server, req Request) *opening {
 	o := &opening{purpose: p, srv: srv, req: req, dataset: req.Dataset.Fresh()}
-	o.record = &record{load: registry.NewID(), run: registry.NewID(), dataset: o.dataset}
+	o.record = &record{load: registry.NewID(), run: registry.NewRun(srv.Info), dataset: o.dataset}
 	return o
 }
 
@@ -96,6 +97,6 @@ func newOpening(p purpose, srv *server.Server, req Request) *opening {
 // registry.ErrNoLoad or registry.ErrNoRegistry if there is no such record.
 func Resume(ctx context.Context, srv *server.Server, id string, s Settings) (*Load, error) {
 	return openLoad(ctx, func() *opening {
-		return &opening{purpose: toResume, srv: srv, req: Request{Settings: s}, record: &record{load: id, run: registry.NewID()}}
+		return &opening{purpose: toResume, srv: srv, req: Request{Settings: s}, record: &record{load: id, run: registry.NewRun(srv.Info)}}
 	})
 }

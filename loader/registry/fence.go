@@ -73,9 +73,12 @@ func (r *Registry) dead(ctx context.Context, load string, claims []lease) ([]str
 		}
 		seen[c.run] = true
 		if c.idle < r.StaleAfter && c.successor == "" {
-			alive, err := r.alive(ctx, load, c.run)
-			if err != nil {
-				return nil, err
+			alive := isPooled(c.run) // the pooler's sessions do not tell
+			if !alive {
+				var err error
+				if alive, err = r.alive(ctx, load, c.run); err != nil {
+					return nil, err
+				}
 			}
 			if alive {
 				continue
@@ -120,6 +123,9 @@ func (r *Registry) Fence(ctx context.Context, load, run string) error {
 }
 
 func (r *Registry) fence(ctx context.Context, e ended) error {
+	if isPooled(e.run) {
+		return nil // its sessions may serve others; see NewRun
+	}
 	if user, yes, err := r.hidden(ctx, e.users); err != nil || yes {
 		if err == nil {
 			err = &FenceError{Load: e.load, User: user, product: r.info.Product}

@@ -127,8 +127,31 @@ func NewID() string {
 	return strings.ToLower(base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").EncodeToString(b))
 }
 
-// SessionName returns the application_name of a run's sessions. Fence finds the sessions by it.
-func SessionName(load, run string) string { return "loader " + load + " " + run }
+// pooledRun ends the id of a run whose sessions are a pooler's.
+const pooledRun = "-pooled"
+
+// NewRun returns a new random id for a run on the given server. Behind a pooler it shows that the
+// run has no sessions of its own: they serve other clients too, and nobody may end them. The
+// run is known to be dead by its heartbeat alone. Its transactions need no fence: they lock their
+// lease, and a successor deletes the lease before it reads the ledger.
+func NewRun(info server.Info) string {
+	if info.Pooled() {
+		return NewID() + pooledRun
+	}
+	return NewID()
+}
+
+// isPooled reports whether a run's sessions are a pooler's.
+func isPooled(run string) bool { return strings.HasSuffix(run, pooledRun) }
+
+// SessionName returns the application_name of a run's sessions. Fence finds the sessions by it,
+// but for those of a pooler, whose names begin otherwise.
+func SessionName(load, run string) string {
+	if isPooled(run) {
+		return "loader pooled " + load + " " + run
+	}
+	return "loader " + load + " " + run
+}
 
 // Add records a new load. A load without positions is done at once.
 func (r *Registry) Add(ctx context.Context, l Load) error {

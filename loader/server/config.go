@@ -23,6 +23,9 @@ type Config struct {
 	spoken bool // the connection string itself holds the password
 	// connected is the host in use if the string names several; zero before Open.
 	connected host
+	// local are settings of the string that a pooler refuses at the start of a session: each
+	// transaction makes them.
+	local map[string]string
 }
 
 // ErrURL is wrapped by the errors of Parse: the user's URL is at fault, not the server.
@@ -83,8 +86,13 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	for name, value := range startSettings {
 		setStart(cfg, name, value)
 	}
-	// Statements that send rows are prepared once per connection.
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	// Statements that send rows are prepared once per connection, unless the string asks for no
+	// prepared statements. All of pgx's other modes ask for that; this one also knows the types
+	// of parameters.
+	if cfg.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement || cfg.StatementCacheCapacity == 0 {
+		cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	cfg.DescriptionCacheCapacity = max(cfg.DescriptionCacheCapacity, descriptions)
 	if host := mayFallBack(cfg); host != "" {
 		why := "the URL names no sslmode"
 		if mode := effective(text, "sslmode", "PGSSLMODE"); mode != "" {
@@ -94,6 +102,9 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	}
 	return &Config{pgx: cfg, cert: effective(text, "sslcert", "PGSSLCERT") != "", spoken: holdsPassword(text)}, nil
 }
+
+// descriptions is the number of statements whose types a connection remembers: that of pgx.
+const descriptions = 512
 
 // holdsPassword reports whether a connection string names a password.
 func holdsPassword(text string) bool {

@@ -29,7 +29,14 @@ type Info struct {
 	Version             string // as the server prints it, without leading v: "21.1.5", "15.18"
 	Major, Minor, Patch int    // PostgreSQL 15.18 is 15, 18, 0
 	OSS                 bool   // a CockroachDB build without the licensed packages: no IMPORT
+	// Pooling says whether connections go through a connection pooler, and how it passes on the
+	// server's sessions. Open finds out; ReadInfo does not.
+	Pooling Pooling
 }
+
+// Pooled reports whether connections go through a pooler: sessions may serve other clients
+// before, after and between the loader's transactions.
+func (i Info) Pooled() bool { return i.Pooling != Direct }
 
 // AtLeast reports whether the server has version major.minor.patch or newer.
 func (i Info) AtLeast(major, minor, patch int) bool {

@@ -31,8 +31,7 @@ type Server struct {
 	Config *Config
 
 	trip        *trip
-	pooled      bool // connections go through a pooler
-	sessionPool bool // the pooler keeps one session for each client
+	maxSessions int // that a pooler in session mode gives; zero is no known limit
 }
 
 // Pooled reports whether connections go through a pooler.
@@ -75,7 +74,7 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 		}
 		c = c.WithDatabase(defaultDatabase)
 	}
-	conn, err := c.connect(ctx)
+	conn, c, err := c.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -102,9 +101,10 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 	}
 	srv := &Server{Info: info, Config: c.at(ctx, conn), trip: trip}
 	if info.Product == PostgreSQL && pid != conn.PgConn().PID() {
-		srv.pooled, srv.sessionPool = true, c.keepsSessions(ctx, conn)
+		// A pooler made up the process id of the start-up message.
+		srv.Pooling, srv.maxSessions, err = srv.Config.findPooling(ctx, conn)
 	}
-	return srv, nil
+	return srv, err
 }
 
 // OpenExisting is Open, but creates nothing. If the config names no database and
@@ -137,17 +137,35 @@ func databaseThere(ctx context.Context, conn *pgx.Conn, name string) (bool, erro
 
 // connect opens one connection. The error is a *ConnectError.
 func (c *Config) connect(ctx context.Context) (*pgx.Conn, error) {
-	cfg := c.pgx.Copy()
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = ConnectTimeout
+	conn, _, err := c.reach(ctx)
+	return conn, err
+}
+
+// reach opens one connection. It also returns the Config for later ones: a pooler may refuse
+// settings in the start-up message, which then become settings of each transaction.
+func (c *Config) reach(ctx context.Context) (*pgx.Conn, *Config, error) {
+	for {
+		cfg := c.pgx.Copy()
+		if cfg.ConnectTimeout == 0 {
+			cfg.ConnectTimeout = ConnectTimeout
+		}
+		// Each statement is sent once. Behind a pooler, a prepared one would stay in the session.
+		cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+		if len(c.local) > 0 {
+			local := new(localSettings)
+			local.set(c.local)
+			local.use(&cfg.Config)
+		}
+		conn, err := pgx.ConnectConfig(ctx, cfg)
+		if err == nil {
+			return conn, c, nil
+		}
+		if other := c.withLocal(refusedParameter(err)); other != nil {
+			c = other
+			continue
+		}
+		return nil, nil, &ConnectError{Host: c.Hosts(), User: cfg.User, Database: cfg.Database, Err: unknownSetting(err), hint: c.certHint(err)}
 	}
-	// Each statement is sent once. Behind a pooler, a prepared one would stay in the session.
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, &ConnectError{Host: c.Hosts(), User: cfg.User, Database: cfg.Database, Err: unknownSetting(err), hint: c.certHint(err)}
-	}
-	return conn, nil
 }
 
 // ensureDatabase creates the database if it is missing, over a connection to a database that
@@ -202,6 +220,9 @@ type Sessions struct {
 	// Max bounds the connections open at once; less than 1 means 1. Ready of them are opened
 	// at once; zero means all.
 	Max, Ready int
+	// Brief gives the sessions of a pooler back after each use: the command needs those few for
+	// something else besides.
+	Brief bool
 	// AttemptTimeout is the client's bound on one attempt, after which it closes the
 	// connection. The server's timeouts for statements and idle transactions are a tenth
 	// shorter: its reason then arrives with a SQLSTATE, and a lost connection does not hold
@@ -231,12 +252,13 @@ type Sessions struct {
 const idlePing = 10 * time.Second
 
 // Pool opens a pool of connections configured by o and begins to connect. A broken connection
-// is discarded on release and replaced when needed. The error is a *PooledError if a pooler
-// shares the server's sessions. Acquiring a connection fails with a *SettingsError if the
-// session cannot have o.Settings.
+// is discarded on release and replaced when needed. Behind a pooler nothing is prepared on the
+// server, and settings are made in each transaction. The error is a *PooledError if the pooler
+// takes no transactions. Acquiring a connection fails with a *SettingsError if the session
+// cannot have o.Settings.
 func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
-	if s.pooled && !s.sessionPool {
-		return nil, &PooledError{Host: s.Config.Host()}
+	if s.Pooling == StatementPooling {
+		return nil, s.NotPooled("in statement mode it has no transactions")
 	}
 	cfg, err := pgxpool.ParseConfig("host=localhost")
 	if err != nil {
@@ -248,6 +270,9 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	}
 	setStart(cfg.ConnConfig, "application_name", o.Name)
 	cfg.MaxConns = int32(max(o.Max, 1))
+	if s.maxSessions > 0 {
+		cfg.MaxConns = min(cfg.MaxConns, int32(s.maxSessions))
+	}
 	// They connect while the first queries run: the run will need them.
 	cfg.MinConns = cfg.MaxConns
 	if o.Ready > 0 {
@@ -260,6 +285,9 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	// A ping takes a round trip of its own. A connection that broke meanwhile fails at its next
 	// statement, which is retried.
 	cfg.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool { return p.IdleDuration > idlePing }
+	if o.Brief && s.Pooled() {
+		cfg.MinConns, cfg.AfterRelease = 0, func(*pgx.Conn) bool { return false }
+	}
 	cfg.MaxConnIdleTime = time.Hour
 	cfg.HealthCheckPeriod = time.Hour
 	if o.Watch == nil {
@@ -271,14 +299,15 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	if o.Settings != nil {
 		o.Watch.settings = maps.Clone(o.Settings)
 	}
-	broken := orphanedSessions{product: s.Product}
-	broken.watch(cfg)
-	if s.sessionPool {
-		ended := cfg.BeforeClose
-		cfg.BeforeClose = func(conn *pgx.Conn) {
-			discard(conn)
-			ended(conn)
-		}
+	var local *localSettings
+	if s.Pooled() {
+		local = new(localSettings)
+		local.use(&cfg.ConnConfig.Config)
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	} else {
+		// Behind a pooler such a session may be another client's by now.
+		broken := orphanedSessions{product: s.Product}
+		broken.watch(cfg)
 	}
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		if s.trip != nil {
@@ -287,10 +316,17 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 		if o.Prepare != nil {
 			o.Prepare(conn)
 		}
-		if s.sessionPool {
-			conn.PgConn().CustomData()[pooledKey] = true
+		if local == nil {
+			return s.begin(ctx, conn, o, nil)
 		}
-		return s.begin(ctx, conn, o)
+		local.attach(conn)
+		late, cancel := context.WithTimeout(ctx, poolTimeout)
+		defer cancel()
+		err := s.begin(late, conn, o, local)
+		if err != nil && late.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%s gave no session in %s: %w", s.Config.Host(), poolTimeout, err)
+		}
+		return err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
@@ -299,9 +335,11 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// begin applies the settings of o to a new session.
-func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions) error {
-	want := maps.Clone(fixedSettings)
+// begin applies the settings of o to a new session, or to local.
+func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions, local *localSettings) error {
+	want := map[string]string{}
+	maps.Copy(want, s.Config.local)
+	maps.Copy(want, fixedSettings)
 	if s.Product == PostgreSQL {
 		want["synchronous_commit"] = "on"
 	}
@@ -326,7 +364,7 @@ func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions) error {
 		if err != nil {
 			return err
 		}
-		if id := SessionID(conn); s.Product == PostgreSQL && !s.sessionPool && id != fmt.Sprint(conn.PgConn().PID()) {
+		if id := SessionID(conn); s.Product == PostgreSQL && !s.Pooled() && id != fmt.Sprint(conn.PgConn().PID()) {
 			return &PooledError{Host: s.Config.Host()}
 		}
 		if ask != "" && o.Answered != nil {
@@ -336,6 +374,9 @@ func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions) error {
 		}
 		differs := o.Watch.adopt(found, names)
 		if differs == "" {
+			if local != nil {
+				local.set(settled(found, want, o.Watch.Settings()))
+			}
 			return nil
 		}
 		if tries > 1 {
@@ -381,20 +422,29 @@ func WithDedicatedConn(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Con
 		return err
 	}
 	conn := c.Hijack()
-	defer func() {
-		if conn.PgConn().CustomData()[pooledKey] != nil {
-			discard(conn)
-		}
-		conn.Close(context.WithoutCancel(ctx))
-	}()
+	defer conn.Close(context.WithoutCancel(ctx))
 	return fn(conn)
+}
+
+// Set changes a setting of a connection that WithDedicatedConn made. Behind a pooler it holds
+// for the connection's transactions, not for the session.
+func Set(ctx context.Context, conn *pgx.Conn, name, value string) error {
+	if c, ok := conn.PgConn().CustomData()[localKey].(*localConn); ok && c != nil {
+		if c.own == nil {
+			c.own = map[string]string{}
+		}
+		c.own[name] = value
+		return nil
+	}
+	_, err := conn.Exec(ctx, "SELECT set_config($1, $2, false)", pgx.QueryExecModeExec, name, value)
+	return err
 }
 
 // WithoutTimeout is WithDedicatedConn without the pool's statement timeout, for statements
 // that read or change whole tables.
 func WithoutTimeout(ctx context.Context, pool *pgxpool.Pool, fn func(*pgx.Conn) error) error {
 	return WithDedicatedConn(ctx, pool, func(conn *pgx.Conn) error {
-		if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
+		if err := Set(ctx, conn, "statement_timeout", "0"); err != nil {
 			return err
 		}
 		return fn(conn)

@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"bulkload/loader/failure"
 
@@ -94,7 +96,38 @@ func (c *Config) customSettings() []string {
 		add(name)
 	}
 	_, options := runtimeParam(c.pgx, "options")
-	words := strings.Fields(options) // a blank in a value is written \ and a blank
+	for name := range optionSettings(options) {
+		add(name)
+	}
+	for name := range c.local {
+		add(name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// optionSettings returns the settings of the start-up option "options": -c NAME=VALUE, -cNAME=VALUE
+// or --NAME=VALUE. A backslash stands before a blank or a backslash of a value.
+func optionSettings(options string) map[string]string {
+	found := map[string]string{}
+	var words []string
+	var word strings.Builder
+	for escaped := false; options != ""; {
+		r, n := utf8.DecodeRuneInString(options)
+		options = options[n:]
+		switch {
+		case r == '\\' && !escaped:
+			escaped = true
+			continue
+		case unicode.IsSpace(r) && !escaped:
+			words = append(words, word.String())
+			word.Reset()
+		default:
+			word.WriteRune(r)
+		}
+		escaped = false
+	}
+	words = append(words, word.String())
 	for i, word := range words {
 		word = strings.TrimPrefix(word, "--")
 		if rest, ok := strings.CutPrefix(word, "-c"); ok {
@@ -103,12 +136,50 @@ func (c *Config) customSettings() []string {
 				word = words[i+1]
 			}
 		}
-		if name, _, ok := strings.Cut(word, "="); ok {
-			add(name)
+		if name, value, ok := strings.Cut(word, "="); ok {
+			found[strings.ToLower(name)] = value
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return found
+}
+
+// refusedParameter returns the start-up setting that a pooler refuses, or "". pgbouncer has no
+// SQLSTATE of its own for that.
+func refusedParameter(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != pgerrcode.ProtocolViolation {
+		return ""
+	}
+	_, name, ok := strings.Cut(pg.Message, "unsupported startup parameter")
+	if !ok {
+		return ""
+	}
+	if strings.HasPrefix(name, " in options") {
+		return "options"
+	}
+	return strings.TrimPrefix(name, ": ")
+}
+
+// withLocal returns a copy of c that makes a start-up setting in each transaction, or nil if c
+// does not make it.
+func (c *Config) withLocal(name string) *Config {
+	spelled, value := runtimeParam(c.pgx, name)
+	if spelled == "" {
+		return nil
+	}
+	cfg := c.pgx.Copy()
+	delete(cfg.RuntimeParams, spelled)
+	other := c.with(cfg)
+	other.local = maps.Clone(c.local)
+	if other.local == nil {
+		other.local = map[string]string{}
+	}
+	if strings.EqualFold(name, "options") {
+		maps.Copy(other.local, optionSettings(value))
+	} else {
+		other.local[strings.ToLower(name)] = value
+	}
+	return other
 }
 
 // A SettingsError reports that the server refuses a required session setting.
@@ -137,11 +208,7 @@ func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]str
 		}
 	}
 	for _, name := range inOrder(want) {
-		value := quote(want[name])
-		if name == "synchronous_commit" { // never lowered
-			value = "CASE current_setting('synchronous_commit', true) WHEN 'remote_apply' THEN NULL ELSE " + value + " END"
-		}
-		values = append(values, "("+quote(name)+", "+value+")")
+		values = append(values, "("+quote(name)+", "+settingValue(name, want[name])+")")
 	}
 	// If a pooler shares the session, the settings are local to the query. CockroachDB rejects
 	// the names of some PostgreSQL settings.
@@ -149,7 +216,7 @@ func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]str
 	from := " LEFT JOIN pg_catalog.pg_settings AS p ON p.name = s.n"
 	if s.Product == PostgreSQL {
 		session, now, from = "pg_backend_pid()::TEXT", "current_setting(s.n, true)", ""
-		local = fmt.Sprintf("pg_backend_pid() <> %d AND NOT %v", conn.PgConn().PID(), s.sessionPool)
+		local = fmt.Sprintf("pg_backend_pid() <> %d", conn.PgConn().PID())
 	}
 	sql := fmt.Sprintf(`SELECT s.n, %[1]s, CASE WHEN s.v <> %[1]s THEN set_config(s.n, s.v, %[2]s) ELSE %[1]s END, %[3]s FROM (VALUES %[4]s) AS s (n, v)%[5]s`,
 		now, local, session, strings.Join(values, ", "), from)
@@ -194,6 +261,20 @@ func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]str
 		answer = answers[1]
 	}
 	return found, answer, nil
+}
+
+// settled returns the settings for later transactions: those in want and in shared, as far as
+// the server knows them.
+func settled(found map[string]asked, want, shared map[string]string) map[string]string {
+	values := map[string]string{}
+	for _, list := range []map[string]string{want, shared} {
+		for name := range list {
+			if v, ok := found[name]; ok {
+				values[name] = v.is
+			}
+		}
+	}
+	return values
 }
 
 // inOrder returns the names of settings in the order in which to set them.

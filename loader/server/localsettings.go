@@ -1,0 +1,242 @@
+package server
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// A localSettings gives settings to each transaction of a pool's connections. A pooler passes
+// the server's sessions on to other clients, and gives a client another one for each
+// transaction: what a session was set to would stay for others, and be missed here. The first
+// message of a transaction, also of an implicit one, gets a query in front of it that sets all
+// settings until the transaction ends. Its answer is kept from pgx. That costs no round trip.
+// It is safe for concurrent use.
+//
+// Note: tried settings in the start-up message. pgbouncer refuses all but five of them.
+type localSettings struct {
+	mu     sync.Mutex
+	values map[string]string
+	query  string // sets values; empty sends nothing
+	open   map[*pgproto3.Frontend]*localConn
+}
+
+// use makes every connection of cfg begin its transactions with l's settings.
+func (l *localSettings) use(cfg *pgconn.Config) {
+	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		c := &localConn{all: l, r: bufio.NewReaderSize(r, readBuffer), w: w}
+		f := pgproto3.NewFrontend(c, c)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.open == nil {
+			l.open = map[*pgproto3.Frontend]*localConn{}
+		}
+		l.open[f] = c
+		return f
+	}
+}
+
+// readBuffer is the size of a connection's buffer in bytes.
+const readBuffer = 16 << 10
+
+// localKey is the CustomData key of a connection's *localConn.
+const localKey = "loader local settings"
+
+// attach lets SetLocal find the settings of a connection that is open now.
+func (l *localSettings) attach(conn *pgx.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	conn.PgConn().CustomData()[localKey] = l.open[conn.PgConn().Frontend()]
+	delete(l.open, conn.PgConn().Frontend())
+}
+
+// set changes the settings of all transactions that begin later.
+func (l *localSettings) set(values map[string]string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.values, l.query = maps.Clone(values), localQuery(values)
+}
+
+// localQuery returns the query that sets values until the transaction ends. Values that the
+// session has already are not set: some settings only a superuser may set.
+func localQuery(values map[string]string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	var list []string
+	for _, name := range inOrder(values) {
+		list = append(list, "("+quote(name)+", "+settingValue(name, values[name])+")")
+	}
+	return "SELECT pg_catalog.count(CASE WHEN s.v <> pg_catalog.current_setting(s.n, true) THEN pg_catalog.set_config(s.n, s.v, true) END) FROM (VALUES " + strings.Join(list, ", ") + ") AS s (n, v)"
+}
+
+// settingValue returns the value of a setting as an SQL expression; NULL leaves it unchanged.
+func settingValue(name, value string) string {
+	if name == "synchronous_commit" { // never lowered
+		return "CASE pg_catalog.current_setting('synchronous_commit', true) WHEN 'remote_apply' THEN NULL ELSE " + quote(value) + " END"
+	}
+	return quote(value)
+}
+
+// A localConn is the stream of messages of one connection.
+type localConn struct {
+	all *localSettings
+	r   *bufio.Reader
+	w   io.Writer
+	own map[string]string // settings of this connection alone
+
+	// idle: the server waits for the first message of a transaction. While rows are copied, one
+	// goroutine writes and another reads.
+	idle   atomic.Bool
+	hide   bool   // the answer to the query is still to come
+	first  int    // results of the client's own that come before it
+	head   []byte // the rest of a message's header for the client
+	toPass int    // bytes of its body for the client
+	toDrop int    // bytes of a hidden body
+}
+
+// query returns the query in front of a transaction's first message.
+func (c *localConn) query() string {
+	c.all.mu.Lock()
+	defer c.all.mu.Unlock()
+	if len(c.own) == 0 {
+		return c.all.query
+	}
+	values := maps.Clone(c.all.values)
+	if values == nil {
+		values = map[string]string{}
+	}
+	maps.Copy(values, c.own)
+	return localQuery(values)
+}
+
+// The bytes in front of a message's body: its type, and its length without the type.
+const headBytes = 5
+
+// withOptions matches a BEGIN that fails behind a query.
+var withOptions = regexp.MustCompile(`(?i)^\s*begin\s+[a-z][^;]*$`)
+
+// Write sends whole messages, as pgproto3 writes them.
+func (c *localConn) Write(p []byte) (int, error) {
+	query := ""
+	if c.idle.Load() && len(p) >= headBytes {
+		query = c.query()
+	}
+	if query == "" {
+		return c.w.Write(p)
+	}
+	var out, rest []byte
+	switch p[0] {
+	case 'Q':
+		end := 1 + int(binary.BigEndian.Uint32(p[1:]))
+		if end > len(p) || end <= headBytes {
+			return c.w.Write(p)
+		}
+		sql := string(p[headBytes : end-1])
+		text := query + "; " + sql
+		c.first = 0
+		if withOptions.MatchString(sql) {
+			text, c.first = sql+"; "+query, 1
+		}
+		out = appendMessage(out, 'Q', append([]byte(text), 0))
+		out = append(out, p[end:]...)
+	case 'P', 'B':
+		out = appendMessage(out, 'P', append([]byte("\x00"+query), 0, 0, 0)) // unnamed, no types
+		out = appendMessage(out, 'B', make([]byte, 8))                       // unnamed, no parameters, results as text
+		out = appendMessage(out, 'E', make([]byte, 5))                       // unnamed, all rows
+		c.first, rest = 0, p                                                 // may hold many rows
+	default: // a lone Sync, or the end
+		return c.w.Write(p)
+	}
+	c.hide = true
+	c.idle.Store(false)
+	_, err := c.w.Write(out)
+	if err == nil && rest != nil {
+		_, err = c.w.Write(rest)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func appendMessage(out []byte, kind byte, body []byte) []byte {
+	out = append(out, kind)
+	out = binary.BigEndian.AppendUint32(out, uint32(4+len(body)))
+	return append(out, body...)
+}
+
+// Read passes the server's messages on, without the answer to the query.
+func (c *localConn) Read(p []byte) (int, error) {
+	for {
+		switch {
+		case len(c.head) > 0:
+			n := copy(p, c.head)
+			c.head = c.head[n:]
+			return n, nil
+		case c.toPass > 0:
+			n, err := c.r.Read(p[:min(len(p), c.toPass)])
+			c.toPass -= n
+			return n, err
+		case c.toDrop > 0:
+			n, err := c.r.Discard(c.toDrop)
+			c.toDrop -= n
+			if err != nil {
+				return 0, err
+			}
+		}
+		head, err := c.r.Peek(headBytes)
+		if err != nil {
+			return 0, err
+		}
+		kind, size := head[0], int(binary.BigEndian.Uint32(head[1:]))-4
+		if size < 0 {
+			return 0, fmt.Errorf("a message of the server has %d bytes", size)
+		}
+		if kind == 'Z' && size == 1 {
+			if head, err = c.r.Peek(headBytes + 1); err != nil {
+				return 0, err
+			}
+			c.hide = false
+			c.idle.Store(head[headBytes] == 'I')
+		}
+		if c.hides(kind) {
+			c.toDrop = headBytes + size
+			continue
+		}
+		c.head = append(c.head[:0:0], head[:headBytes]...)
+		c.r.Discard(headBytes) // it was peeked
+		c.toPass = size
+	}
+}
+
+// hides reports whether a message belongs to the answer to the query.
+func (c *localConn) hides(kind byte) bool {
+	if !c.hide {
+		return false
+	}
+	switch kind {
+	case 'E': // the message in front of it, or the query itself: pgx learns of it
+		c.hide = false
+	case 'C':
+		if c.first > 0 {
+			c.first--
+			return false
+		}
+		c.hide = false
+		return true
+	case '1', '2', 'T', 'D':
+		return c.first == 0
+	}
+	return false
+}
