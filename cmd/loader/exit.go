@@ -202,10 +202,17 @@ func oneReason(err error) error {
 }
 
 func (p *program) sameURL() string {
+	same := ""
 	if p.byFlag {
-		return " --url … (the same as before)"
+		same += " --url …"
 	}
-	return ""
+	if p.byCommand {
+		same += " --password-command …"
+	}
+	if same == "" {
+		return ""
+	}
+	return same + " (the same as before)"
 }
 
 // describe returns the error in one line. The server's detail, which may quote a row, appears

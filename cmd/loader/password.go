@@ -4,15 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"bulkload/loader/server"
 )
 
-// withPassword asks the user for a password and returns cfg with it, if the server wants one,
-// none is known, and stdin is a terminal.
-func (p *program) withPassword(ctx context.Context, cfg *server.Config) (*server.Config, error) {
+// withPassword returns cfg with the command of --password-command. Without it, it asks the user
+// for a password and returns cfg with that, if the server wants one, none is known, and stdin is
+// a terminal.
+func (p *program) withPassword(ctx context.Context, c *cli.Context, cfg *server.Config) (*server.Config, error) {
+	if c.IsSet("password-command") {
+		switch command := c.String("password-command"); {
+		case strings.TrimSpace(command) == "":
+			return nil, &usageError{"--password-command is empty"}
+		case cfg.PasswordInString():
+			return nil, &usageError{"the URL holds a password, and --password-command gives one too: leave one of them out"}
+		default:
+			p.byCommand = true
+			return cfg.WithPasswordCommand(command), nil
+		}
+	}
 	if cfg.HasPassword() || !isTerminal(p.stdin) || !server.WantsPassword(ctx, cfg) {
 		return cfg, nil
 	}

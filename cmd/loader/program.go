@@ -39,6 +39,7 @@ type program struct {
 	keyed        bool           // the load's URLs must be given again for each run
 	handed       bool           // the load hands off all of its files
 	byFlag       bool           // the target was named by --url
+	byCommand    bool           // the password comes from --password-command
 	server       *server.Config // the target, once it is known
 	json         bool
 	copyText     bool // the files are in COPY's text format
@@ -206,6 +207,7 @@ func (p *program) commonFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "url", Usage: "server: a postgres://, postgresql:// or cockroachdb:// URL, key=value pairs, or env for DATABASE_URL and PG* (default: LOADER_URL, else a private local database)"},
 		&cli.StringFlag{Name: "certs-dir", Usage: "directory of certificates, as made by cockroach cert, for what the URL does not name"},
+		&cli.StringFlag{Name: "password-command", Usage: "shell command whose first line of output is the password; it is run for every new connection"},
 		&cli.BoolFlag{Name: "echo", Usage: "write every finished statement to stderr, with its time and shortened arguments"},
 		&cli.StringFlag{Name: "format", Value: "text", Usage: "format of the result: text or json"},
 		&cli.BoolFlag{Name: "quiet", Usage: "print only the result and errors"},
@@ -240,8 +242,10 @@ func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Confi
 			if cfg.PasswordInString() && p.byFlag && text != "env" {
 				p.note("ps shows the password in --url to other users of this machine; use PGPASSWORD, a passfile or the prompt instead")
 			}
-			cfg, err = p.withPassword(ctx, cfg)
+			cfg, err = p.withPassword(ctx, c, cfg)
 		}
+	} else if c.IsSet("password-command") {
+		return nil, nil, &usageError{"--password-command goes with --url: the local database asks for no password"}
 	} else if certs != "" {
 		return nil, nil, &usageError{"--certs-dir needs --url: the local database has no certificates"}
 	} else {

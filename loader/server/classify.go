@@ -74,6 +74,8 @@ func Classify(err error) Class {
 	}
 	code := pg.Code
 	switch {
+	case code == pgerrcode.InvalidPassword && commandRefused(err):
+		return Retry
 	case tooLargeText(pg.Message), code == pgerrcode.ConfigurationLimitExceeded, code == pgerrcode.ProgramLimitExceeded,
 		code == pgerrcode.ProtocolViolation && strings.Contains(pg.Message, "message size"):
 		return TooLarge

@@ -22,6 +22,10 @@ func Reason(err error) string {
 	if errors.As(err, &pg) {
 		return fmt.Sprintf("%s (SQLSTATE %s)", oneLine(pg.Message), pg.Code)
 	}
+	var command *PasswordError
+	if errors.As(err, &command) {
+		return command.Error()
+	}
 	var (
 		unknown  x509.UnknownAuthorityError
 		host     x509.HostnameError

@@ -143,6 +143,10 @@ func passes(err error) bool {
 	if Code(err) != "" {
 		return MayPass(err)
 	}
+	var command *PasswordError
+	if errors.As(err, &command) {
+		return false
+	}
 	// These need another address or certificate rather than another attempt.
 	if isCertificate(err) || isAlert(err) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
 		return false
