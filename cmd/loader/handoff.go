@@ -78,7 +78,7 @@ type outJSON struct {
 // writeOut writes the rows of a load to files.
 func (p *program) writeOut(c *cli.Context, req load.Request, seed uint64, pattern string) error {
 	for _, flag := range []string{
-		"url", "certs-dir", "password-command", "echo", "via", "commit", "chunk", "chunk-timeout", "retry-for", "rate", "order", "indexes", "no-registry", "handoff", "serve-addr", "serve-cert", "serve-key",
+		"url", "certs-dir", "password-command", "priority", "echo", "via", "commit", "chunk", "chunk-timeout", "retry-for", "rate", "order", "indexes", "no-registry", "handoff", "serve-addr", "serve-cert", "serve-key",
 	} {
 		if c.IsSet(flag) {
 			return &usageError{fmt.Sprintf("--out writes files and uses no server; it cannot be used with --%s", flag)}

@@ -19,7 +19,7 @@ var flagGroups = map[string][]string{
 	"IMPORT":                   {"handoff", "serve-addr", "serve-cert", "serve-key", "streams"},
 	"Output":                   {"out", "json", "csv", "html", "svg", "format", "quiet", "verbose"},
 	"Reading files":            {"delimiter", "quote", "escape", "null", "skip", "encoding"},
-	"Speed and safety":         {"commit", "chunk-timeout", "retry-for", "rate", "order", "no-registry"},
+	"Speed and safety":         {"commit", "chunk-timeout", "retry-for", "rate", "priority", "order", "no-registry"},
 }
 
 // groupFlags puts the flags of every command that has many into groups.

@@ -208,6 +208,7 @@ func (p *program) commonFlags() []cli.Flag {
 		&cli.StringFlag{Name: "url", Usage: "server: a postgres://, postgresql:// or cockroachdb:// URL, key=value pairs, or env for DATABASE_URL and PG* (default: LOADER_URL, else a private local database)"},
 		&cli.StringFlag{Name: "certs-dir", Usage: "directory of certificates, as made by cockroach cert, for what the URL does not name"},
 		&cli.StringFlag{Name: "password-command", Usage: "shell command whose first line of output is the password; it is run for every new connection"},
+		&cli.StringFlag{Name: "priority", Usage: "admission of all transactions on a busy CockroachDB: background, regular or critical"},
 		&cli.BoolFlag{Name: "echo", Usage: "write every finished statement to stderr, with its time and shortened arguments"},
 		&cli.StringFlag{Name: "format", Value: "text", Usage: "format of the result: text or json"},
 		&cli.BoolFlag{Name: "quiet", Usage: "print only the result and errors"},
@@ -235,6 +236,13 @@ func (p *program) begin(c *cli.Context) error {
 func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Config, done func(), err error) {
 	done = func() {}
 	certs := c.String("certs-dir")
+	switch priority := c.String("priority"); server.Priority(priority) {
+	case server.Background, server.Regular, server.Critical:
+	default:
+		if c.IsSet("priority") {
+			return nil, nil, &usageError{fmt.Sprintf("--priority is background, regular or critical, not %q", priority)}
+		}
+	}
 	p.byFlag = c.IsSet("url")
 	if text := connection(c); text != "" {
 		cfg, err = server.ParseWithCerts(text, certs)
@@ -250,6 +258,9 @@ func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Confi
 		return nil, nil, &usageError{"--certs-dir needs --url: the local database has no certificates"}
 	} else {
 		cfg, done, err = p.localTarget(ctx)
+	}
+	if err == nil && c.IsSet("priority") {
+		cfg = cfg.WithPriority(server.Priority(c.String("priority")))
 	}
 	p.server = cfg
 	if err == nil && p.echo {

@@ -26,7 +26,41 @@ type Config struct {
 	// local are settings of the string that a pooler refuses at the start of a session: each
 	// transaction makes them.
 	local map[string]string
+	// priority is the quality of service of all transactions; empty is the server's default.
+	priority Priority
 }
+
+// A Priority is the admission priority of transactions on a busy CockroachDB, implicit ones and
+// COPY included: its setting default_transaction_quality_of_service, from 22.1 on.
+type Priority string
+
+// The priorities.
+const (
+	Background Priority = "background"
+	Regular    Priority = "regular"
+	Critical   Priority = "critical"
+)
+
+// WithPriority returns a copy for whose sessions' transactions the priority holds. Pool refuses a
+// server that has none.
+func (c *Config) WithPriority(p Priority) *Config {
+	other := c.with(c.pgx)
+	other.priority = p
+	return other
+}
+
+// A PriorityError reports a server that has no priorities.
+type PriorityError struct{ Info Info }
+
+// ErrorKind implements failure.Kinded.
+func (e *PriorityError) ErrorKind() failure.Kind { return failure.Target }
+
+func (e *PriorityError) Error() string {
+	return fmt.Sprintf("--priority needs CockroachDB 22.1 or newer, and this is %s; load without it", e.Info)
+}
+
+// priorityOf is the setting of a Priority.
+const priorityOf = "default_transaction_quality_of_service"
 
 // ErrURL is wrapped by the errors of Parse: the user's URL is at fault, not the server.
 var ErrURL = failure.New(failure.Usage, "bad URL")

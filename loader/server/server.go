@@ -260,6 +260,9 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	if s.Pooling == StatementPooling {
 		return nil, s.NotPooled("in statement mode it has no transactions")
 	}
+	if s.Config.priority != "" && (s.Product != CockroachDB || !s.AtLeast(22, 1, 0)) {
+		return nil, &PriorityError{s.Info}
+	}
 	cfg, err := pgxpool.ParseConfig("host=localhost")
 	if err != nil {
 		return nil, fmt.Errorf("make a pool: %w", err)
@@ -342,6 +345,9 @@ func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions, local *l
 	maps.Copy(want, fixedSettings)
 	if s.Product == PostgreSQL {
 		want["synchronous_commit"] = "on"
+	}
+	if s.Config.priority != "" {
+		want[priorityOf] = string(s.Config.priority)
 	}
 	if o.ReadOnly {
 		want["default_transaction_read_only"] = "on"
