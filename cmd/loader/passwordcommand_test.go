@@ -85,7 +85,7 @@ func TestPasswordCommand(t *testing.T) {
 	if n := u.times(t); n < 2 {
 		t.Errorf("the command was run %d times, want once for each connection", n)
 	}
-	try(exitOK, `"code":0`, "", load(u.command(), "--format", "json")...)
+	try(exitOK, `"rows":100,`, "", load(u.command(), "--format", "json")...)
 	try(exitTarget, "the password command ended with exit code 3", "", load("echo wrong-token; echo wrong-token >&2; exit 3", "--verbose")...)
 	try(exitTarget, "the password command wrote no password", "", load("true")...)
 	try(exitTarget, "the password command was ended by a signal", "", load("kill -9 $$")...)

@@ -26,6 +26,8 @@ type Config struct {
 	// local are settings of the string that a pooler refuses at the start of a session: each
 	// transaction makes them.
 	local map[string]string
+	// pooled: the host is a pooler's.
+	pooled bool
 	// priority is the quality of service of all transactions; empty is the server's default.
 	priority Priority
 }

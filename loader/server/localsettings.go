@@ -77,7 +77,14 @@ func localQuery(values map[string]string) string {
 	for _, name := range inOrder(values) {
 		list = append(list, "("+quote(name)+", "+settingValue(name, values[name])+")")
 	}
-	return "SELECT pg_catalog.count(CASE WHEN s.v <> pg_catalog.current_setting(s.n, true) THEN pg_catalog.set_config(s.n, s.v, true) END) FROM (VALUES " + strings.Join(list, ", ") + ") AS s (n, v)"
+	return "SELECT pg_catalog.count(CASE WHEN " + differs("pg_catalog.current_setting(s.n, true)") + " THEN pg_catalog.set_config(s.n, s.v, true) END) FROM (VALUES " + strings.Join(list, ", ") + ") AS s (n, v)"
+}
+
+// differs returns the SQL condition under which a setting s.n is to be set to s.v. now is its
+// value: NULL for one that the server does not know, and for one of the user's own that is not
+// set yet.
+func differs(now string) string {
+	return "s.v <> " + now + " OR s.v IS NOT NULL AND " + now + " IS NULL AND s.n LIKE '%.%'"
 }
 
 // settingValue returns the value of a setting as an SQL expression; NULL leaves it unchanged.

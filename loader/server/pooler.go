@@ -2,12 +2,16 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"sync/atomic"
 	"time"
 
 	"bulkload/loader/failure"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A Pooling is the way in which a connection pooler passes the server's sessions to its clients.
@@ -69,11 +73,34 @@ func (s *Server) PoolerNote() string {
 // MaxSessions returns how many sessions a load may have at once; zero is no known limit.
 func (s *Server) MaxSessions() int { return s.maxSessions }
 
+// withoutCancel makes connections of cfg send no cancel requests once they are open. pgbouncer
+// 1.18 ends itself at one for a client that waits for a session ("bad client state"). A pooler
+// ends a session whose client goes away in mid-statement anyway. cfg must be of one connection.
+func withoutCancel(cfg *pgconn.Config) {
+	var open atomic.Bool
+	dial, connected := cfg.DialFunc, cfg.AfterConnect
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if open.Load() {
+			return nil, errNoCancel
+		}
+		return dial(ctx, network, addr)
+	}
+	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		open.Store(true)
+		if connected == nil {
+			return nil
+		}
+		return connected(ctx, conn)
+	}
+}
+
+var errNoCancel = errors.New("a pooler gets no cancel requests")
+
 // Bounds of findPooling.
 const (
 	poolRounds    = 10
 	poolTimeout   = 5 * time.Second // for two sessions
-	sessionWait   = time.Second     // for a further one
+	sessionWait   = 2 * time.Second // for a further one
 	sessionsTried = 6               // as many as a load opens before it has tried more workers
 )
 
@@ -82,6 +109,8 @@ const (
 // serves them: without session mode, one client gets the session that the other has just given
 // back. pgbouncer has no other question that every user may ask.
 func (c *Config) findPooling(ctx context.Context, first *pgx.Conn) (Pooling, int, error) {
+	c = c.with(c.pgx)
+	c.pooled = true
 	same, second, err := c.keepsSessions(ctx, first)
 	if second != nil {
 		defer second.Close(context.WithoutCancel(ctx))

@@ -103,6 +103,8 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 	if info.Product == PostgreSQL && pid != conn.PgConn().PID() {
 		// A pooler made up the process id of the start-up message.
 		srv.Pooling, srv.maxSessions, err = srv.Config.findPooling(ctx, conn)
+		srv.Config = srv.Config.with(srv.Config.pgx)
+		srv.Config.pooled = true
 	}
 	return srv, err
 }
@@ -155,6 +157,9 @@ func (c *Config) reach(ctx context.Context) (*pgx.Conn, *Config, error) {
 			local := new(localSettings)
 			local.set(c.local)
 			local.use(&cfg.Config)
+		}
+		if c.pooled {
+			withoutCancel(&cfg.Config)
 		}
 		conn, err := pgx.ConnectConfig(ctx, cfg)
 		if err == nil {
@@ -306,6 +311,10 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	if s.Pooled() {
 		local = new(localSettings)
 		local.use(&cfg.ConnConfig.Config)
+		cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+			withoutCancel(&c.Config)
+			return nil
+		}
 		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	} else {
 		// Behind a pooler such a session may be another client's by now.

@@ -214,12 +214,13 @@ func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]str
 	// the names of some PostgreSQL settings.
 	session, now, local := "current_setting('session_id', true)", "CASE WHEN p.name IS NOT NULL OR s.n LIKE '%.%' THEN current_setting(s.n, true) END", "false"
 	from := " LEFT JOIN pg_catalog.pg_settings AS p ON p.name = s.n"
+	change := "s.v <> " + now
 	if s.Product == PostgreSQL {
 		session, now, from = "pg_backend_pid()::TEXT", "current_setting(s.n, true)", ""
-		local = fmt.Sprintf("pg_backend_pid() <> %d", conn.PgConn().PID())
+		change, local = differs(now), fmt.Sprintf("pg_backend_pid() <> %d", conn.PgConn().PID())
 	}
-	sql := fmt.Sprintf(`SELECT s.n, %[1]s, CASE WHEN s.v <> %[1]s THEN set_config(s.n, s.v, %[2]s) ELSE %[1]s END, %[3]s FROM (VALUES %[4]s) AS s (n, v)%[5]s`,
-		now, local, session, strings.Join(values, ", "), from)
+	sql := fmt.Sprintf(`SELECT s.n, %[1]s, CASE WHEN %[6]s THEN set_config(s.n, s.v, %[2]s) ELSE %[1]s END, %[3]s FROM (VALUES %[4]s) AS s (n, v)%[5]s`,
+		now, local, session, strings.Join(values, ", "), from, change)
 	if more != "" {
 		sql += "; " + more
 	}
@@ -251,7 +252,7 @@ func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]str
 	}
 	found := map[string]asked{}
 	for _, row := range answers[0] {
-		if row[1] != nil {
+		if row[2] != nil {
 			found[string(row[0])] = asked{string(row[1]), string(row[2])}
 		}
 		conn.PgConn().CustomData()[sessionKey] = string(row[3])
