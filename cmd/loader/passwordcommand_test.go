@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,7 +99,9 @@ func TestPasswordCommand(t *testing.T) {
 	if out := runTo(t, exitUsage, command(u.direct, load(u.command())...)); !strings.Contains(out, "the URL holds a password") {
 		t.Errorf("got %s", out)
 	}
-	if out := runTo(t, exitUsage, command("", load(u.command())...)); !strings.Contains(out, "--password-command goes with --url") {
+	local := command("", load(u.command())...)
+	local.Args = slices.DeleteFunc(local.Args, func(arg string) bool { return arg == "--url" || arg == "" })
+	if out := runTo(t, exitUsage, local); !strings.Contains(out, "--password-command goes with --url") {
 		t.Errorf("got %s", out)
 	}
 }
