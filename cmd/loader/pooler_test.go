@@ -65,6 +65,9 @@ func TestPoolersKeepNothing(t *testing.T) {
 		{"session of two", "pool_mode = session\ndefault_pool_size = 2\nserver_reset_query =", exitOK},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if c.name != "transaction in turn" {
+				loadertest.Slow(t)
+			}
 			direct := s.NewDatabase(t)
 			loadertest.Exec(t, direct, "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET synchronous_commit = local'; END $$")
 			pooled := loadertest.Pooler(t, direct, c.settings)

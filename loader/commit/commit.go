@@ -143,11 +143,12 @@ type Committer struct {
 	pool        *pgxpool.Pool
 	product     server.Product
 	sql         statements
-	buffers     sync.Pool   // of *[]byte, for COPY
-	wires       []*wire     // by column; nil: its texts are sent as they are
-	arrays      sync.Pool   // of *[][]byte, for typed columns
-	variants    sync.Map    // statements that send some columns typed, by columns and kind
-	conflicting atomic.Bool // a key belonged to another row: expect more of them
+	repeated    pgx.QueryExecMode // of statements that send rows
+	buffers     sync.Pool         // of *[]byte, for COPY
+	wires       []*wire           // by column; nil: its texts are sent as they are
+	arrays      sync.Pool         // of *[][]byte, for typed columns
+	variants    sync.Map          // statements that send some columns typed, by columns and kind
+	conflicting atomic.Bool       // a key belonged to another row: expect more of them
 	// throttled: the user was told that the server's licence limits transactions.
 	throttled atomic.Bool
 	// buffersWrites: the server may buffer a transaction's writes until its COMMIT.
@@ -191,6 +192,7 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 		return nil, fmt.Errorf("COPY outside a transaction commits in parts on %s; use the transaction way, or insert", info)
 	}
 	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o, info.Product)}
+	c.repeated = server.RepeatedMode(pool.Config().ConnConfig)
 	c.buffersWrites = info.Product == server.CockroachDB && info.AtLeast(25, 2, 0)
 	if o.fromText() && len(o.Keys) > 0 {
 		c.sql.keys = o.keysText(info)

@@ -287,7 +287,7 @@ func (x *isolation) arrange(ctx context.Context) (savepoint string, err error) {
 	if _, err := x.tx.Exec(ctx, savepointFirst); err != nil {
 		return "", err
 	}
-	found, err := x.tx.Query(ctx, x.sql.misfits, args(x.chunk)...)
+	found, err := x.tx.Query(ctx, x.sql.misfits, args(x.repeated, x.chunk)...)
 	if err != nil {
 		return "", err
 	}
@@ -336,7 +336,7 @@ func (x *isolation) dropOwn(ctx context.Context) error {
 		return nil
 	}
 	x.chunk.CopyList(x.part, x.order)
-	found, err := x.tx.Query(ctx, x.sql.own, args(x.part)...)
+	found, err := x.tx.Query(ctx, x.sql.own, args(x.repeated, x.part)...)
 	if err != nil {
 		return err
 	}

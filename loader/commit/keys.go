@@ -68,7 +68,7 @@ func (c *Committer) CheckKeys(ctx context.Context) error {
 // KeyHashes returns a hash of the key of each row of a chunk of text. It does not read the
 // table.
 func (c *Committer) KeyHashes(ctx context.Context, chunk *rows.Chunk) ([]KeyHash, error) {
-	found, err := c.pool.Query(ctx, c.sql.keys, args(chunk)...)
+	found, err := c.pool.Query(ctx, c.sql.keys, args(c.repeated, chunk)...)
 	if err != nil {
 		return nil, err
 	}

@@ -179,7 +179,7 @@ func (c *Committer) findText(ctx context.Context, conn *pgx.Conn, chunk *rows.Ch
 	var f finding
 	var present int
 	targets := []any{&present, &f.ours, &f.stamps, &f.other, &f.there, &f.repeated}
-	if err := conn.QueryRow(ctx, sql, args(chunk)...).Scan(targets...); err != nil {
+	if err := conn.QueryRow(ctx, sql, args(c.repeated, chunk)...).Scan(targets...); err != nil {
 		return f, err
 	}
 	f.conflicting = present - f.ours
@@ -249,7 +249,7 @@ func (c *Committer) States(ctx context.Context, chunk *rows.Chunk) ([]RowState, 
 	if chunk.Len() == 0 {
 		return nil, nil
 	}
-	found, err := c.pool.Query(ctx, c.sql.states, args(chunk)...)
+	found, err := c.pool.Query(ctx, c.sql.states, args(c.repeated, chunk)...)
 	if err != nil {
 		return nil, err
 	}

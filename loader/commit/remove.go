@@ -53,7 +53,7 @@ func (c *Committer) Remove(ctx context.Context, chunk *rows.Chunk, rekeyed map[i
 }
 
 func (c *Committer) removeRecords(ctx context.Context, tx pgx.Tx, chunk *rows.Chunk) (r Removed, err error) {
-	found, err := tx.Query(ctx, c.sql.states, args(chunk)...)
+	found, err := tx.Query(ctx, c.sql.states, args(c.repeated, chunk)...)
 	if err != nil {
 		return r, err
 	}
@@ -69,7 +69,7 @@ func (c *Committer) removeRecords(ctx context.Context, tx pgx.Tx, chunk *rows.Ch
 			r.Missing++
 		}
 	}
-	tag, err := tx.Exec(ctx, c.removeText(c.product), args(chunk)...)
+	tag, err := tx.Exec(ctx, c.removeText(c.product), args(c.repeated, chunk)...)
 	r.Rows = tag.RowsAffected()
 	return r, err
 }

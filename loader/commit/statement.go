@@ -120,11 +120,12 @@ func Compose(o Options, product server.Product) string {
 	}
 }
 
-// args returns the chunk's columns as the parameters of insert and fill. Such a statement is
-// prepared: columns travel in binary form, and one connection sends it again and again.
-func args(chunk *rows.Chunk) []any {
+// args returns the chunk's columns as the parameters of insert and fill. Columns travel in
+// binary form, and one connection sends such a statement again and again; see
+// server.RepeatedMode.
+func args(mode pgx.QueryExecMode, chunk *rows.Chunk) []any {
 	a := make([]any, 1+chunk.Width())
-	a[0] = pgx.QueryExecModeCacheStatement
+	a[0] = mode
 	for i := range chunk.Width() {
 		a[1+i] = chunk.Col(i)
 	}
@@ -283,7 +284,7 @@ func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk,
 	}
 	var f finding
 	f.state = make([]state, len(keys))
-	found, err := conn.Query(ctx, c.sql.lookup, pgx.QueryExecModeCacheStatement, keys)
+	found, err := conn.Query(ctx, c.sql.lookup, c.repeated, keys)
 	if err != nil {
 		return f, err
 	}

@@ -190,7 +190,7 @@ func (c *Committer) fill(ctx context.Context, tx session, chunk *rows.Chunk, p *
 	if c.updates() {
 		// Neither server reports which rows existed before; inside the transaction nobody else
 		// changes that.
-		if err := tx.QueryRow(ctx, c.sql.present, args(chunk)...).Scan(&want, &fresh); err != nil {
+		if err := tx.QueryRow(ctx, c.sql.present, args(c.repeated, chunk)...).Scan(&want, &fresh); err != nil {
 			return err
 		}
 	}
@@ -250,7 +250,7 @@ const maxRedraws = 64
 // in the same transaction, and the registry records these keys.
 func (c *Committer) insertOnConflict(ctx context.Context, tx session, chunk *rows.Chunk) error {
 	at := c.keyColumn(chunk)
-	missing, err := c.insertReturning(ctx, tx, args(chunk), chunk.Col(at).Ints)
+	missing, err := c.insertReturning(ctx, tx, args(c.repeated, chunk), chunk.Col(at).Ints)
 	if err != nil {
 		return err
 	}
@@ -263,7 +263,7 @@ func (c *Committer) insertOnConflict(ctx context.Context, tx session, chunk *row
 		if err != nil {
 			return &DuplicateError{Err: err}
 		}
-		still, err := c.insertReturning(ctx, tx, args(part), part.Col(at).Ints)
+		still, err := c.insertReturning(ctx, tx, args(c.repeated, part), part.Col(at).Ints)
 		if err != nil {
 			return err
 		}

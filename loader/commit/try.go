@@ -22,7 +22,7 @@ func Try(ctx context.Context, conn *pgx.Conn, p server.Product, o Options, chunk
 			conn.Close(ctx)
 		}
 	}()
-	tag, err := tx.Exec(ctx, compose(o, p).insert, args(chunk)...)
+	tag, err := tx.Exec(ctx, compose(o, p).insert, args(server.RepeatedMode(tx.Conn().Config()), chunk)...)
 	if err == nil && p == server.PostgreSQL {
 		_, err = tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE")
 	}

@@ -69,7 +69,7 @@ type variant uint64
 // typed returns the chunk's columns as parameters, typed where all texts of a column can be, and
 // the variant of the statement that takes them. buffers is memory for the values, used again.
 func (c *Committer) typed(chunk *rows.Chunk, buffers *[][]byte) ([]any, variant) {
-	list := args(chunk)
+	list := args(c.repeated, chunk)
 	var sent variant
 	var size int64
 	for i, w := range c.wires[:min(len(c.wires), maxTyped)] {
@@ -91,7 +91,7 @@ func (c *Committer) typed(chunk *rows.Chunk, buffers *[][]byte) ([]any, variant)
 	}
 	// Short texts are shorter than their binary values. The plan reckons with texts.
 	if c.MaxMessageBytes > 0 && size > c.MaxMessageBytes/2 {
-		return args(chunk), 0
+		return args(c.repeated, chunk), 0
 	}
 	return list, sent
 }

@@ -123,11 +123,11 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 		setStart(cfg, name, value)
 	}
 	// Statements that send rows are prepared once per connection, unless the string asks for no
-	// prepared statements. All of pgx's other modes ask for that; this one also knows the types
-	// of parameters.
-	if cfg.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement || cfg.StatementCacheCapacity == 0 {
-		cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	// prepared statements; see RepeatedMode. All of pgx's other modes ask for that.
+	if cfg.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement {
+		cfg.StatementCacheCapacity = 0
 	}
+	cfg.DefaultQueryExecMode = RepeatedMode(cfg)
 	cfg.DescriptionCacheCapacity = max(cfg.DescriptionCacheCapacity, descriptions)
 	if host := mayFallBack(cfg); host != "" {
 		why := "the URL names no sslmode"

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -9,9 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"sync/atomic"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -28,37 +27,31 @@ type localSettings struct {
 	mu     sync.Mutex
 	values map[string]string
 	query  string // sets values; empty sends nothing
-	open   map[*pgproto3.Frontend]*localConn
 }
 
-// use makes every connection of cfg begin its transactions with l's settings.
+// use makes the connection of cfg begin its transactions with l's settings. cfg must be of one
+// connection.
 func (l *localSettings) use(cfg *pgconn.Config) {
+	var c *localConn // of the last host that was tried
 	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		c := &localConn{all: l, r: bufio.NewReaderSize(r, readBuffer), w: w}
-		f := pgproto3.NewFrontend(c, c)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.open == nil {
-			l.open = map[*pgproto3.Frontend]*localConn{}
+		c = &localConn{all: l, r: bufio.NewReaderSize(r, readBuffer), w: w}
+		return pgproto3.NewFrontend(c, c)
+	}
+	connected := cfg.AfterConnect
+	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		conn.CustomData()[localKey] = c
+		if connected == nil {
+			return nil
 		}
-		l.open[f] = c
-		return f
+		return connected(ctx, conn)
 	}
 }
 
 // readBuffer is the size of a connection's buffer in bytes.
 const readBuffer = 16 << 10
 
-// localKey is the CustomData key of a connection's *localConn.
+// localKey is the CustomData key of a connection's *localConn, which Set looks for.
 const localKey = "loader local settings"
-
-// attach lets SetLocal find the settings of a connection that is open now.
-func (l *localSettings) attach(conn *pgx.Conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	conn.PgConn().CustomData()[localKey] = l.open[conn.PgConn().Frontend()]
-	delete(l.open, conn.PgConn().Frontend())
-}
 
 // set changes the settings of all transactions that begin later.
 func (l *localSettings) set(values map[string]string) {
@@ -95,21 +88,29 @@ func settingValue(name, value string) string {
 	return quote(value)
 }
 
-// A localConn is the stream of messages of one connection.
+// A localConn is the stream of messages of one connection. What a client sends up to a message
+// that the server answers with ReadyForQuery is a cycle: a simple query, or several messages up
+// to Sync. A client may send further cycles before the answers to those in front of them.
 type localConn struct {
 	all *localSettings
 	r   *bufio.Reader
 	w   io.Writer
 	own map[string]string // settings of this connection alone
 
-	// idle: the server waits for the first message of a transaction. While rows are copied, one
-	// goroutine writes and another reads.
-	idle   atomic.Bool
-	hide   bool   // the answer to the query is still to come
-	first  int    // results of the client's own that come before it
-	head   []byte // the rest of a message's header for the client
-	toPass int    // bytes of its body for the client
-	toDrop int    // bytes of a hidden body
+	// While rows are copied, one goroutine writes and another reads.
+	mu     sync.Mutex
+	idle   bool    // no transaction is open where the cycles of sent begin
+	begun  bool    // a cycle without its Sync was sent
+	sent   []cycle // without their ReadyForQuery
+	head   []byte  // the rest of a message's header for the client
+	toPass int     // bytes of its body for the client
+	toDrop int     // bytes of a hidden body
+}
+
+// A cycle says what the answer to a cycle holds besides the client's own results.
+type cycle struct {
+	hide  bool // the answer to the query is still to come
+	first int  // results of the client's own that come before it
 }
 
 // query returns the query in front of a transaction's first message.
@@ -133,48 +134,80 @@ const headBytes = 5
 // withOptions matches a BEGIN that fails behind a query.
 var withOptions = regexp.MustCompile(`(?i)^\s*begin\s+[a-z][^;]*$`)
 
-// Write sends whole messages, as pgproto3 writes them.
+// Write sends whole messages, as pgproto3 writes them, and those that it puts between them.
 func (c *localConn) Write(p []byte) (int, error) {
+	out := c.withQueries(p)
+	n, err := c.w.Write(out)
+	if err == nil {
+		n = len(p)
+	}
+	return min(n, len(p)), err
+}
+
+// withQueries returns p with the query in front of each cycle that begins in p. A cycle that
+// does not wait for the answers in front of it is taken for a transaction if the first of them
+// is: Together sends such ones.
+func (c *localConn) withQueries(p []byte) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.idle && len(c.sent) == 0 && !c.begun {
+		return p // logs in, or within a transaction
+	}
+	var out []byte
+	done := 0 // bytes of p that out has
+	for at := 0; len(p)-at >= headBytes; {
+		end := at + 1 + int(binary.BigEndian.Uint32(p[at+1:]))
+		if end > len(p) || end < at+headBytes {
+			break
+		}
+		switch p[at] {
+		case 'Q':
+			query, own := c.begin(), p[at+headBytes:end-1]
+			if query == "" {
+				break
+			}
+			text := query + "; " + string(own)
+			if withOptions.Match(own) {
+				text = string(own) + "; " + query
+				c.sent[len(c.sent)-1].first = 1
+			}
+			out = appendMessage(append(out, p[done:at]...), 'Q', append([]byte(text), 0))
+			done = end
+		case 'P', 'B', 'D', 'E', 'C':
+			if c.begun {
+				break
+			}
+			query := c.begin()
+			if c.begun = true; query == "" {
+				break
+			}
+			out = append(out, p[done:at]...)
+			out = appendMessage(out, 'P', append([]byte("\x00"+query), 0, 0, 0)) // unnamed, no types
+			out = appendMessage(out, 'B', make([]byte, 8))                       // unnamed, no parameters, results as text
+			out = appendMessage(out, 'E', make([]byte, 5))                       // unnamed, all rows
+			done = at
+		case 'S':
+			if !c.begun {
+				c.sent = append(c.sent, cycle{})
+			}
+			c.begun = false
+		}
+		at = end
+	}
+	if out == nil {
+		return p
+	}
+	return append(out, p[done:]...)
+}
+
+// begin begins a cycle and returns the query in front of it, or "".
+func (c *localConn) begin() string {
 	query := ""
-	if c.idle.Load() && len(p) >= headBytes {
+	if c.idle {
 		query = c.query()
 	}
-	if query == "" {
-		return c.w.Write(p)
-	}
-	var out, rest []byte
-	switch p[0] {
-	case 'Q':
-		end := 1 + int(binary.BigEndian.Uint32(p[1:]))
-		if end > len(p) || end <= headBytes {
-			return c.w.Write(p)
-		}
-		sql := string(p[headBytes : end-1])
-		text := query + "; " + sql
-		c.first = 0
-		if withOptions.MatchString(sql) {
-			text, c.first = sql+"; "+query, 1
-		}
-		out = appendMessage(out, 'Q', append([]byte(text), 0))
-		out = append(out, p[end:]...)
-	case 'P', 'B':
-		out = appendMessage(out, 'P', append([]byte("\x00"+query), 0, 0, 0)) // unnamed, no types
-		out = appendMessage(out, 'B', make([]byte, 8))                       // unnamed, no parameters, results as text
-		out = appendMessage(out, 'E', make([]byte, 5))                       // unnamed, all rows
-		c.first, rest = 0, p                                                 // may hold many rows
-	default: // a lone Sync, or the end
-		return c.w.Write(p)
-	}
-	c.hide = true
-	c.idle.Store(false)
-	_, err := c.w.Write(out)
-	if err == nil && rest != nil {
-		_, err = c.w.Write(rest)
-	}
-	if err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	c.sent = append(c.sent, cycle{hide: query != ""})
+	return query
 }
 
 func appendMessage(out []byte, kind byte, body []byte) []byte {
@@ -214,8 +247,7 @@ func (c *localConn) Read(p []byte) (int, error) {
 			if head, err = c.r.Peek(headBytes + 1); err != nil {
 				return 0, err
 			}
-			c.hide = false
-			c.idle.Store(head[headBytes] == 'I')
+			c.ready(head[headBytes])
 		}
 		if c.hides(kind) {
 			c.toDrop = headBytes + size
@@ -227,23 +259,38 @@ func (c *localConn) Read(p []byte) (int, error) {
 	}
 }
 
+// ready ends a cycle, with the server's status behind it.
+func (c *localConn) ready(status byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.sent) > 0 {
+		c.sent = c.sent[1:]
+	}
+	if len(c.sent) == 0 && !c.begun {
+		c.idle = status == 'I'
+	}
+}
+
 // hides reports whether a message belongs to the answer to the query.
 func (c *localConn) hides(kind byte) bool {
-	if !c.hide {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.sent) == 0 || !c.sent[0].hide {
 		return false
 	}
+	now := &c.sent[0]
 	switch kind {
 	case 'E': // the message in front of it, or the query itself: pgx learns of it
-		c.hide = false
+		now.hide = false
 	case 'C':
-		if c.first > 0 {
-			c.first--
+		if now.first > 0 {
+			now.first--
 			return false
 		}
-		c.hide = false
+		now.hide = false
 		return true
 	case '1', '2', 'T', 'D':
-		return c.first == 0
+		return now.first == 0
 	}
 	return false
 }

@@ -20,6 +20,7 @@ import (
 // session: all of them have the settings, however their statements are sent, and pgx sees their
 // answers alone.
 func TestSettingsOfEachTransaction(t *testing.T) {
+	loadertest.Slow(t)
 	ctx := t.Context()
 	direct := loadertest.PostgreSQLServer(t).NewDatabase(t)
 	loadertest.Exec(t, direct, "CREATE TABLE t (id INT8, had TEXT DEFAULT current_setting('statement_timeout'))")
@@ -55,6 +56,25 @@ func TestSettingsOfEachTransaction(t *testing.T) {
 		batch.Queue("INSERT INTO t (id) VALUES ($1)", 1)
 		batch.Queue(ask).QueryRow(func(row pgx.Row) error { return row.Scan(&got) })
 		check("a batch", got, pool.SendBatch(ctx, &batch).Close())
+		// Several transactions travel in one message.
+		var list [4]string
+		var failed error
+		readers := []func(context.Context, server.Querier) error{func(ctx context.Context, db server.Querier) error {
+			_, failed = db.Query(ctx, "SELECT 1/$1::INT", 0)
+			return nil
+		}}
+		for i := range list {
+			readers = append(readers, func(ctx context.Context, db server.Querier) error {
+				return db.QueryRow(ctx, ask+" WHERE $1 = 7", 7).Scan(&list[i])
+			})
+		}
+		err = server.Together(ctx, pool, readers...)
+		for _, got := range list {
+			check("together", got, err)
+		}
+		if server.Code(failed) != "22012" {
+			t.Errorf("a division by zero together with others: %v", failed)
+		}
 		err = pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
 			tag, err := c.Conn().PgConn().CopyFrom(ctx, strings.NewReader("2\n3\n"), "COPY t (id) FROM STDIN")
 			if err == nil && tag.RowsAffected() != 2 {
@@ -110,6 +130,42 @@ func TestSettingsOfEachTransaction(t *testing.T) {
 	}
 	err := pool.QueryRow(ctx, ask).Scan(&got)
 	check("after it", got, err)
+}
+
+// TestNothingIsPrepared sends statements again and again in sessions whose connection string asks
+// for no prepared statements; the control asks for nothing.
+func TestNothingIsPrepared(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		address := s.NewDatabase(t)
+		for _, c := range []struct {
+			name, value string
+			want        pgx.QueryExecMode
+		}{
+			{"default_query_exec_mode", "exec", pgx.QueryExecModeCacheDescribe},
+			{"default_query_exec_mode", "simple_protocol", pgx.QueryExecModeCacheDescribe},
+			{"default_query_exec_mode", "cache_describe", pgx.QueryExecModeCacheDescribe},
+			{"statement_cache_capacity", "0", pgx.QueryExecModeCacheDescribe},
+			{"default_query_exec_mode", "cache_statement", pgx.QueryExecModeCacheStatement},
+		} {
+			for _, prepared := range []bool{false, true} {
+				pool := poolOf(t, params(t, address, c.name, c.value), server.Sessions{Prepared: prepared})
+				mode := server.RepeatedMode(pool.Config().ConnConfig)
+				if mode != c.want {
+					t.Errorf("%s=%s: %v, want %v", c.name, c.value, mode, c.want)
+				}
+				var n int
+				for range 2 {
+					const ask = "SELECT count(*) FROM pg_catalog.pg_prepared_statements WHERE name <> '' AND statement LIKE $1"
+					if err := pool.QueryRow(t.Context(), ask, mode, "%FROM pg_catalog.pg_prepared%").Scan(&n); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if want := c.want == pgx.QueryExecModeCacheStatement; want != (n == 1) {
+					t.Errorf("%s=%s: %d statements are prepared", c.name, c.value, n)
+				}
+			}
+		}
+	})
 }
 
 // TestPoolersAreRecognised asks each pool mode.

@@ -34,9 +34,6 @@ type Server struct {
 	maxSessions int // that a pooler in session mode gives; zero is no known limit
 }
 
-// Pooled reports whether connections go through a pooler.
-func (s *Server) Pooled() bool { return s.pooled }
-
 // A ConnectError reports a server that could not be reached or refused the log-in. Its text
 // holds user, database and host, never the password.
 type ConnectError struct {
@@ -157,8 +154,10 @@ func (c *Config) reach(ctx context.Context) (*pgx.Conn, *Config, error) {
 			local := new(localSettings)
 			local.set(c.local)
 			local.use(&cfg.Config)
+			cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe // the other writes batches past local
 		}
 		if c.pooled {
+			cfg.StatementCacheCapacity = 0
 			withoutCancel(&cfg.Config)
 		}
 		conn, err := pgx.ConnectConfig(ctx, cfg)
@@ -235,8 +234,9 @@ type Sessions struct {
 	AttemptTimeout time.Duration
 	// ReadOnly makes the server refuse every write of these sessions.
 	ReadOnly bool
-	// Prepared makes the sessions prepare their statements, for sessions that repeat a few short
-	// ones. Otherwise a statement is sent in one round trip, unless it has an exec mode of its own.
+	// Prepared makes the sessions prepare their statements where RepeatedMode does, for sessions
+	// that repeat a few short ones. Otherwise a statement is sent in one round trip, unless it has
+	// an exec mode of its own.
 	Prepared bool
 	// Prepare is called on each new connection, to register types.
 	Prepare func(*pgx.Conn)
@@ -286,8 +286,12 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	if o.Ready > 0 {
 		cfg.MinConns = min(int32(o.Ready), cfg.MaxConns)
 	}
-	if !o.Prepared {
-		// A statement that is prepared first takes two round trips.
+	if s.Pooled() {
+		cfg.ConnConfig.StatementCacheCapacity = 0
+	}
+	cfg.ConnConfig.DefaultQueryExecMode = RepeatedMode(cfg.ConnConfig)
+	if !o.Prepared && !s.Pooled() { // that mode writes batches past localSettings
+		// A statement that is prepared first takes two round trips. This mode prepares nothing.
 		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
 	}
 	// A ping takes a round trip of its own. A connection that broke meanwhile fails at its next
@@ -310,12 +314,11 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	var local *localSettings
 	if s.Pooled() {
 		local = new(localSettings)
-		local.use(&cfg.ConnConfig.Config)
 		cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+			local.use(&c.Config)
 			withoutCancel(&c.Config)
 			return nil
 		}
-		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	} else {
 		// Behind a pooler such a session may be another client's by now.
 		broken := orphanedSessions{product: s.Product}
@@ -331,7 +334,6 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 		if local == nil {
 			return s.begin(ctx, conn, o, nil)
 		}
-		local.attach(conn)
 		late, cancel := context.WithTimeout(ctx, poolTimeout)
 		defer cancel()
 		err := s.begin(late, conn, o, local)
@@ -345,6 +347,16 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("make a pool: %s", Reason(err))
 	}
 	return pool, nil
+}
+
+// RepeatedMode returns the exec mode for a statement that a connection of a Pool, with its
+// config, sends again and again with parameters in binary form. It is prepared on the server, but
+// not behind a pooler, and not if the connection string asks for no prepared statements.
+func RepeatedMode(config *pgx.ConnConfig) pgx.QueryExecMode {
+	if config.StatementCacheCapacity == 0 {
+		return pgx.QueryExecModeCacheDescribe
+	}
+	return pgx.QueryExecModeCacheStatement
 }
 
 // begin applies the settings of o to a new session, or to local.
