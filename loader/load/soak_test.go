@@ -21,6 +21,10 @@ import (
 // does not say.
 const soakFaults = 100
 
+// soakOfAllKinds is the number of faults from which on each kind must have been among them: a
+// kind that is armed and never fires would be proved by nothing.
+const soakOfAllKinds = 1000
+
 // TestSoak loads one subject after the other under all mishaps at once until so many have
 // happened, and reports them by kind. No row is lost, and none is there twice.
 func TestSoak(t *testing.T) {
@@ -82,6 +86,9 @@ func TestSoak(t *testing.T) {
 		}
 		var by []string
 		for _, k := range slices.Sorted(maps.Keys(kinds)) {
+			if kinds[k] == 0 && least >= soakOfAllKinds {
+				t.Errorf("the fault %q never happened", k)
+			}
 			by = append(by, fmt.Sprintf("%s %d", k, kinds[k]))
 		}
 		fmt.Printf("soak on %s: %d faults in %d loads of %d rows, %.0f s: lost %d, twice %d; %d retries, %d looked up\n  %s\n",
