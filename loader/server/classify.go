@@ -86,7 +86,7 @@ func Classify(err error) Class {
 	case code == pgerrcode.SerializationFailure, code == pgerrcode.DeadlockDetected, code == clusterRestarting,
 		code == pgerrcode.CannotConnectNow, code == pgerrcode.TooManyConnections,
 		code == pgerrcode.DiskFull, code == pgerrcode.OutOfMemory, code == pgerrcode.InsufficientResources,
-		code == pgerrcode.LockNotAvailable, code == pgerrcode.QueryCanceled, Throttled(err):
+		code == pgerrcode.LockNotAvailable, code == pgerrcode.QueryCanceled, Throttled(err), isLostSavepoint(pg):
 		return Retry
 	case code == pgerrcode.UniqueViolation:
 		return Duplicate
@@ -106,6 +106,13 @@ func Classify(err error) Class {
 func Throttled(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "XXC02" && strings.Contains(pg.Message, "concurrently open transactions")
+}
+
+// isLostSavepoint reports whether CockroachDB read at a point of the transaction that a rollback
+// to a savepoint had taken back. CockroachDB 26.1 does so now and then while bad rows are
+// isolated, and the next attempt passes.
+func isLostSavepoint(pg *pgconn.PgError) bool {
+	return pg.Code == pgerrcode.InternalError && strings.Contains(pg.Message, "sequence number is ignored")
 }
 
 // tooLargeText reports whether msg is one of the CockroachDB messages without a SQLSTATE of
