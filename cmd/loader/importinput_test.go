@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -49,6 +50,14 @@ func TestImportOfWhatIsNotThere(t *testing.T) {
 	csv := func(path string, more ...string) []string {
 		return append([]string{"csv", path, "--table", "points", "--header", "no", "--via", "import"}, more...)
 	}
+	newest := loadertest.Open(t, url).AtLeast(25, 1, 0) // says the same in other words
+	newer := func(first, name string) bool {
+		words := map[string]string{
+			"no such file": `the database cannot read \S+/none\.csv: .*404 Not Found.* file does not exist; `,
+			"wrong bucket": `the database cannot read s3://nosuchbucket/p\.csv: .*(aws config|NoSuchBucket)`,
+		}[name]
+		return words != "" && newest && regexp.MustCompile(words).MatchString(first)
+	}
 	const secrets = "AWS_ACCESS_KEY_ID=AKIACANARY&AWS_SECRET_ACCESS_KEY=SECRETCANARY"
 	for _, x := range []struct {
 		name, want string
@@ -78,7 +87,7 @@ func TestImportOfWhatIsNotThere(t *testing.T) {
 			out, _ := cmd.CombinedOutput()
 			text := jobNumber.ReplaceAllString(string(out), "job N")
 			first, rest, _ := strings.Cut(text, "\n")
-			if code := cmd.ProcessState.ExitCode(); code != x.code || !strings.HasPrefix(first, "loader: "+x.want) {
+			if code := cmd.ProcessState.ExitCode(); code != x.code || !strings.HasPrefix(first, "loader: "+x.want) && !newer(first, x.name) {
 				t.Errorf("exit code %d, %s\nwant %d, loader: %s", code, text, x.code, x.want)
 			}
 			if x.code == exitData && !strings.Contains(x.name, "beforehand") && (!strings.HasSuffix(first, "none of its rows is in, and public.points is online") && !strings.Contains(x.name, "upload") || !strings.HasPrefix(rest, "resume with: loader loads resume ")) {

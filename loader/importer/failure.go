@@ -55,7 +55,7 @@ var (
 	// Errors of CockroachDB's storages (pkg/storage/cloudimpl in 21.1), and of the libraries
 	// below them, for files that they cannot read.
 	fileFaults = regexp.MustCompile(`external_storage|storage file|s3 object|too many retries|exhausted retries|error response from server|UserFileTableSystem|` +
-		`(?i:no such host|connection refused|dial tcp|AUTH is set|AUTH must|credentials|MissingRegion|AccessDenied|NoSuchBucket|NoSuchKey|InvalidAccessKeyId|SignatureDoesNotMatch|oauth|azblob|googleapi|unsupported storage scheme|local file access is disabled)`)
+		`(?i:no such host|connection refused|initialize an aws config|dial tcp|AUTH is set|AUTH must|credentials|MissingRegion|AccessDenied|NoSuchBucket|NoSuchKey|InvalidAccessKeyId|SignatureDoesNotMatch|oauth|azblob|googleapi|unsupported storage scheme|local file access is disabled)`)
 )
 
 // wraps are the parts of a server's text that say nothing of the cause.
