@@ -68,25 +68,29 @@ func (c *Committer) CheckKeys(ctx context.Context) error {
 // KeyHashes returns a hash of the key of each row of a chunk of text. It does not read the
 // table.
 func (c *Committer) KeyHashes(ctx context.Context, chunk *rows.Chunk) ([]KeyHash, error) {
-	found, err := c.pool.Query(ctx, c.sql.keys, args(c.repeated, chunk)...)
-	if err != nil {
-		return nil, err
-	}
 	list := make([]KeyHash, 0, chunk.Len())
-	sum := sha256.New()
-	var size [8]byte
-	for found.Next() {
-		sum.Reset()
-		for _, value := range found.RawValues() {
-			binary.BigEndian.PutUint64(size[:], uint64(len(value)))
-			sum.Write(size[:])
-			sum.Write(value)
+	err := c.read(ctx, func() error {
+		found, err := c.pool.Query(ctx, c.sql.keys, args(c.repeated, chunk)...)
+		if err != nil {
+			return err
 		}
-		var h KeyHash
-		copy(h[:], sum.Sum(nil))
-		list = append(list, h)
-	}
-	if err := found.Err(); err != nil {
+		list = list[:0]
+		sum := sha256.New()
+		var size [8]byte
+		for found.Next() {
+			sum.Reset()
+			for _, value := range found.RawValues() {
+				binary.BigEndian.PutUint64(size[:], uint64(len(value)))
+				sum.Write(size[:])
+				sum.Write(value)
+			}
+			var h KeyHash
+			copy(h[:], sum.Sum(nil))
+			list = append(list, h)
+		}
+		return found.Err()
+	})
+	if err != nil {
 		return nil, err
 	}
 	if len(list) != chunk.Len() {

@@ -249,11 +249,15 @@ func (c *Committer) States(ctx context.Context, chunk *rows.Chunk) ([]RowState, 
 	if chunk.Len() == 0 {
 		return nil, nil
 	}
-	found, err := c.pool.Query(ctx, c.sql.states, args(c.repeated, chunk)...)
-	if err != nil {
-		return nil, err
-	}
-	list, err := pgx.CollectRows(found, pgx.RowTo[RowState])
+	var list []RowState
+	err := c.read(ctx, func() error {
+		found, err := c.pool.Query(ctx, c.sql.states, args(c.repeated, chunk)...)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(found, pgx.RowTo[RowState])
+		return err
+	})
 	if err == nil && len(list) != chunk.Len() {
 		err = fmt.Errorf("the server compared %d rows of %d", len(list), chunk.Len())
 	}

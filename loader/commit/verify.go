@@ -11,7 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
+	"bulkload/loader/failure"
 	"bulkload/loader/rows"
+	"bulkload/loader/server"
 )
 
 // A Verdict is the result of comparing the rows of a chunk with the table.
@@ -39,12 +41,16 @@ func (c *Committer) Verify(ctx context.Context, chunk *rows.Chunk, moved map[int
 			keys[i] = k
 		}
 	}
-	conn, err := c.pool.Acquire(ctx)
-	if err != nil {
-		return v, err
-	}
-	defer conn.Release()
-	f, err := c.find(ctx, conn.Conn(), chunk, keys)
+	var f finding
+	err := c.read(ctx, func() error {
+		conn, err := c.pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Release()
+		f, err = c.find(ctx, conn.Conn(), chunk, keys)
+		return err
+	})
 	if err != nil {
 		return v, err
 	}
@@ -62,8 +68,18 @@ func (c *Committer) Verify(ctx context.Context, chunk *rows.Chunk, moved map[int
 func (c *Committer) CountKeys(ctx context.Context, r chunker.Range) (int64, error) {
 	key := pgx.Identifier{c.Key}.Sanitize()
 	var n int64
-	err := c.pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE %s >= $1 AND %s < $2", c.Table.Sanitize(), key, key), r.First, r.End).Scan(&n)
+	err := c.read(ctx, func() error {
+		return c.pool.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE %s >= $1 AND %s < $2", c.Table.Sanitize(), key, key), r.First, r.End).Scan(&n)
+	})
 	return n, err
+}
+
+// read calls fn, which only reads, again while connections break or the server is away, for
+// RetryFor at most.
+func (c *Committer) read(ctx context.Context, fn func() error) error {
+	return server.RetryPolicy{For: c.RetryFor, Judge: func(err error) bool {
+		return server.MayPass(err) && failure.Of(err) == failure.None
+	}}.Do(ctx, fn)
 }
 
 // sumRow returns the hash of row i of the chunk, with key as the value of column at.

@@ -9,9 +9,11 @@ import (
 	"testing"
 
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/rows"
 )
 
 // verified loads a file, lets change happen to the table, and verifies the load.
@@ -152,6 +154,52 @@ func TestVerifyAfterImport(t *testing.T) {
 		req.Method = load.Import
 		if got := verified(t, url, req, "UPDATE t SET s = 'B' WHERE id = 2"); got.OK() || got.Same != 2 || got.Changed != 1 {
 			t.Errorf("got %s, want one row changed", figures(got))
+		}
+	})
+}
+
+// TestVerifyWhileConnectionsBreak cuts every second connection at what it asks, while loads are
+// verified and their rejects are read. The cuts must be of no consequence.
+func TestVerifyWhileConnectionsBreak(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		ctx := context.Background()
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, s TEXT)")
+		file := fileRequest("t", write(t, "x.csv", "id,s\n1,a\n2,b\nno,c\n3,d\n"))
+		filesOf(file).MaxErrors.Records = 1
+		for _, req := range []load.Request{file, {Dataset: dataset.NewPoints(12_000, 42)}} {
+			l := newLoad(t, url, req)
+			res, err := l.Run(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			proxy := loadertest.NewProxy(t, url)
+			again, err := load.Resume(ctx, loadertest.Open(t, proxy.URL()), l.ID, load.Settings{Input: files.NewInput(nil), Workers: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			var cuts []*loadertest.Fault
+			for _, sql := range []string{`FROM loader\.rejects`, `FROM loader\.moved`, `points|"t"`} {
+				cut := &loadertest.Fault{When: loadertest.Match{SQL: sql, Kind: loadertest.MsgStatement}, Times: 2, Do: loadertest.CutAfter}
+				cuts = append(cuts, cut)
+				proxy.Add(cut)
+			}
+			if got, err := again.Verify(ctx, nil); err != nil || !got.OK() || got.Same != res.Rows {
+				t.Errorf("got %s, %v; want all rows the same", figures(got), err)
+			}
+			rejects := 0
+			proxy.Add(&loadertest.Fault{When: loadertest.Match{SQL: `FROM loader\.rejects`, Kind: loadertest.MsgStatement}, Do: loadertest.Cut})
+			if err := again.EachReject(ctx, func(rows.Reject) error { rejects++; return nil }); err != nil || int64(rejects) != res.Rejected {
+				t.Errorf("%d rejects were read, %v; want %d", rejects, err, res.Rejected)
+			}
+			fired := 0
+			for _, cut := range cuts {
+				fired += cut.Count()
+			}
+			if fired < 3 {
+				t.Errorf("%d connections were cut, want more", fired)
+			}
 		}
 	})
 }

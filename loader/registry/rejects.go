@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,20 +22,43 @@ func (r *Registry) CountRejects(ctx context.Context, id string) (int64, error) {
 	return n, nil
 }
 
-// EachReject calls f with every reject of a load, in the order of the files. f may keep the
-// reject: its memory is not reused.
+// rejectsAtOnce bounds how many rejects one attempt reads, so that no deadline ends a long list.
+const rejectsAtOnce = 1000
+
+// EachReject calls f once with every reject of a load, in the order of the files, also where
+// connections break meanwhile. f may keep the reject: its memory is not reused. An error of f
+// ends the call and is returned as it is.
 func (r *Registry) EachReject(ctx context.Context, id string, f func(rows.Reject) error) error {
-	var x rows.Reject
-	found, err := r.pool.Query(ctx, `SELECT position, file, line, byte, column_name, code, reason, record FROM loader.rejects WHERE load = $1 ORDER BY position`, id)
-	if err == nil {
-		_, err = pgx.ForEachRow(found, []any{&x.Position, &x.File, &x.Line, &x.Byte, &x.Column, &x.Code, &x.Reason, &x.Record}, func() error {
-			err := f(x)
-			x.Record = nil
+	last, n := int64(math.MinInt64), rejectsAtOnce
+	var refused error // of f
+	for n == rejectsAtOnce {
+		err := r.persist(ctx, func(ctx context.Context) error {
+			n = 0
+			found, err := r.pool.Query(ctx, `SELECT position, file, line, byte, column_name, code, reason, record FROM loader.rejects
+				WHERE load = $1 AND position > $2 ORDER BY position LIMIT $3`, id, last, rejectsAtOnce)
+			if err != nil {
+				return err
+			}
+			var x rows.Reject
+			_, err = pgx.ForEachRow(found, []any{&x.Position, &x.File, &x.Line, &x.Byte, &x.Column, &x.Code, &x.Reason, &x.Record}, func() error {
+				refused = f(x)
+				x.Record, last = nil, x.Position
+				n++
+				return refused
+			})
+			if refused != nil {
+				return nil
+			}
 			return err
 		})
-	}
-	if err != nil && !r.absent(err) {
-		return fmt.Errorf("read the rejects of load %s: %w", id, err)
+		switch {
+		case refused != nil:
+			return refused
+		case r.absent(err):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read the rejects of load %s: %w", id, err)
+		}
 	}
 	return nil
 }

@@ -391,7 +391,7 @@ func (v *recordVerifier) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if v.total.There, err = server.Count(ctx, v.Server, v.Table.Name); err != nil {
+	if v.total.There, err = v.countTable(ctx); err != nil {
 		return err
 	}
 	loads, err := v.Registry.List(ctx)

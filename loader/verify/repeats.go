@@ -11,7 +11,6 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/rows"
-	"bulkload/loader/server"
 )
 
 // repeatKeys is the maximum number of keys that Repeats keeps in memory: about 64 MiB.
@@ -71,11 +70,7 @@ func (v *Verifier) repeated(ctx context.Context, ranges []chunker.Range, positio
 // eachKey calls f with each row of the ranges, its place and the hash of its key.
 func (v *Verifier) eachKey(ctx context.Context, ranges []chunker.Range, f func(c *rows.Chunk, i int, at rows.Place, key commit.KeyHash) error) error {
 	return v.eachRow(ctx, ranges, func(c *rows.Chunk, places []rows.Place) error {
-		var keys []commit.KeyHash
-		err := server.RetryOpening(ctx, func() (err error) {
-			keys, err = v.Committer.KeyHashes(ctx, c)
-			return err
-		})
+		keys, err := v.Committer.KeyHashes(ctx, c)
 		if err != nil {
 			return fmt.Errorf("%w: compare the keys of %s: %w", loader.ErrUnconfirmed, loader.Place(v.Dataset.Source(), c.Span), err)
 		}

@@ -160,7 +160,7 @@ func (v *Verifier) Exactly(ctx context.Context) (differs string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("compare the rows: %w", err)
 	}
-	n, err := server.Count(ctx, v.Server, v.Table.Name)
+	n, err := v.countTable(ctx)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("count the rows of %s: %w", v.Table.Display(), err)
@@ -175,7 +175,7 @@ func (v *Verifier) Exactly(ctx context.Context) (differs string, err error) {
 // Fewer describes the loss if the table has fewer rows than atLeast; empty if it has not. Other
 // loads' rows may hide a loss.
 func (v *Verifier) Fewer(ctx context.Context, atLeast int64) (gone string, err error) {
-	n, err := server.Count(ctx, v.Server, v.Table.Name)
+	n, err := v.countTable(ctx)
 	if err != nil {
 		return "", fmt.Errorf("count the rows of %s: %w", v.Table.Display(), err)
 	}
@@ -183,6 +183,15 @@ func (v *Verifier) Fewer(ctx context.Context, atLeast int64) (gone string, err e
 		gone = fmt.Sprintf("it has %d rows, fewer than the %d that were in", n, atLeast)
 	}
 	return gone, nil
+}
+
+// countTable returns the number of the table's rows.
+func (v *Verifier) countTable(ctx context.Context) (n int64, err error) {
+	err = server.RetryOpening(ctx, func() error {
+		n, err = server.Count(ctx, v.Server, v.Table.Name)
+		return err
+	})
+	return n, err
 }
 
 // rejected returns the positions of the load's rejects, ascending.
