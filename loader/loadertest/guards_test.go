@@ -188,7 +188,7 @@ var guards = []guard{
 		"if !c.buffersWrites {", "if true {",
 		"./loader/load", "TestIsolationBuffersNoWrites", "writes are buffered where savepoints follow", false},
 	{"the licence's throttle passes", "loader/server/classify.go",
-		`code == pgerrcode.QueryCanceled, Throttled(err):`, `code == pgerrcode.QueryCanceled:`,
+		`code == pgerrcode.QueryCanceled, Throttled(err),`, `code == pgerrcode.QueryCanceled,`,
 		"./loader/load", "TestLicenceThrottle", "concurrently open transactions", false},
 	{"records that IMPORT takes for one are found", "loader/importer/finish.go",
 		"if repeated != \"\" {\n			return r.differs", "if false {\n			return r.differs",
