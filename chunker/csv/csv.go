@@ -46,19 +46,19 @@ func (d Dialect) Check() error {
 	special := func(b byte) bool { return b == '\n' || b == '\r' || b == 0 || b >= 0x80 }
 	switch {
 	case d.Text && (d.Quote != 0 || d.Escape != 0):
-		return errors.New("the text format has neither quote nor escape but the backslash")
+		return errors.New("the text format has no quote, and no escape except the backslash")
 	case d.Text && (d.Delimiter == '\\' || d.Delimiter == '.' || d.Delimiter >= '0' && d.Delimiter <= '9' || d.Delimiter|0x20 >= 'a' && d.Delimiter|0x20 <= 'z'):
 		return fmt.Errorf("the text format cannot have %q as delimiter: it may follow a backslash", d.Delimiter)
 	case special(d.Delimiter):
-		return errors.New("the delimiter is one ASCII character, and no end of line")
+		return errors.New("the delimiter must be one ASCII character, not a line end")
 	case d.Quote != 0 && special(d.Quote), d.Escape != 0 && special(d.Escape):
-		return errors.New("quote and escape are one ASCII character, and no end of line")
+		return errors.New("quote and escape must each be one ASCII character, not a line end")
 	case d.Delimiter == d.Quote || d.Delimiter == d.Escape:
-		return fmt.Errorf("the delimiter %q cannot be the quote or the escape too", d.Delimiter)
+		return fmt.Errorf("the delimiter %q cannot also be the quote or the escape", d.Delimiter)
 	case d.Quote == 0 && d.Escape != 0:
-		return errors.New("an escape works within quotes only, and there is no quote")
+		return errors.New("an escape needs a quote character")
 	case bytes.ContainsAny([]byte(d.Null), "\r\n") || bytes.IndexByte([]byte(d.Null), d.Delimiter) >= 0 || d.Quote != 0 && bytes.IndexByte([]byte(d.Null), d.Quote) >= 0:
-		return fmt.Errorf("the text of NULL, %q, cannot hold the delimiter, the quote or an end of line", d.Null)
+		return fmt.Errorf("the text of NULL, %q, cannot contain the delimiter, the quote or a line end", d.Null)
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 
 // Errors of Fields for the text format.
 var (
-	ErrEscape = errors.New(`a backslash at the end of a record escapes nothing`)
+	ErrEscape = errors.New(`a backslash ends the record`)
 	ErrMark   = errors.New(`the end-of-data mark \. comes before the end of the file`)
 )
 

@@ -105,7 +105,7 @@ func TestBadRecordDeepInAFile(t *testing.T) {
 			if hint == nil || !strings.Contains(hint[1], "--max-errors") {
 				t.Fatalf("nothing says how to go on: %s", said)
 			}
-			if out := runTo(t, exitUsage, command(url, "csv", f.path, "--table", "t")); !strings.Contains(out, "load "+id+" of "+filepath.Base(f.path)+" into public.t is unfinished and has rows in: ") {
+			if out := runTo(t, exitUsage, command(url, "csv", f.path, "--table", "t")); !strings.Contains(out, "load "+id+" of "+filepath.Base(f.path)+" into public.t is unfinished and has loaded rows; resume it with: ") {
 				t.Errorf("a new load says %s", out)
 			}
 			p := newPlace(t)
@@ -131,7 +131,7 @@ func TestBadRecordDeepInAFile(t *testing.T) {
 			f.lines[50] = "50,tixt 50"
 			f.lines[badLine] = f.lines[badLine][1:]
 			f.write(t)
-			if out := runTo(t, exitRefused, command(url, "loads", "resume", id)); !regexp.MustCompile(`in\.csv: the file has changed since the load began: lines 2 to \d+ are in, and are not there as they were`).MatchString(out) {
+			if out := runTo(t, exitRefused, command(url, "loads", "resume", id)); !regexp.MustCompile(`in\.csv: the file has changed since the load began: the loaded lines 2 to \d+ are missing or changed`).MatchString(out) {
 				t.Errorf("a changed file is refused with %s", out)
 			}
 			f.lines[50] = was

@@ -57,12 +57,12 @@ var settingPairs = []struct {
 			{0, 1}: "--no-registry", {0, 2}: "--no-registry", {0, 11}: "--no-registry",
 			{1, 9}: "need --commit transaction", {2, 9}: "need --commit transaction", {6, 9}: "need --commit transaction", {7, 9}: "need --commit transaction",
 			{3, 6}: "use --via insert", {3, 7}: "use --via insert", {3, 8}: "use --via insert", {3, 38}: "use --via insert",
-			{8, 9}: "--set computes", {9, 38}: "--set computes",
+			{8, 9}: "computed by --set", {9, 38}: "computed by --set",
 			{3, 13}: "for --via import", {3, 14}: "for --via import", {3, 15}: "for --via import", {3, 16}: "for --via import",
 			{4, 13}: "for --via import", {4, 14}: "for --via import", {4, 15}: "for --via import", {4, 16}: "for --via import",
 			{13, 15}: "need --handoff serve", {14, 15}: "need --handoff serve",
-			{21, 23}: "--columns has id, v", {8, 23}: "column v is given twice", {23, 38}: "column v is given twice",
-			{25, 26}: "cannot hold the delimiter", {8, 38}: "--set gives column v twice",
+			{21, 23}: "--columns has id, v", {8, 23}: "column v is set twice", {23, 38}: "column v is set twice",
+			{25, 26}: "cannot contain the delimiter", {8, 38}: "--set sets column v twice",
 		},
 	},
 	{
@@ -90,7 +90,7 @@ var settingPairs = []struct {
 	{
 		command:  "accounts --n 10 --commit statement",
 		settings: []string{0: "--via insert", 1: "--workers 2"},
-		against:  map[[2]int]string{{0, 1}: "which needs a transaction"},
+		against:  map[[2]int]string{{0, 1}: "accounts need --commit transaction"},
 	},
 	{
 		command:  "plan csv ok.csv --table t",
@@ -101,7 +101,7 @@ var settingPairs = []struct {
 		command:  "bench csv ok.csv --table t",
 		settings: []string{0: "--via copy", 1: "--on-conflict skip", 2: "--commit statement", 3: "--set v=1", 4: "--commit statement,transaction", 5: "--via copy,insert"},
 		against: map[[2]int]string{
-			{0, 1}: "use --via insert", {0, 3}: "use --via insert", {1, 2}: "need --commit transaction", {2, 3}: "--set computes",
+			{0, 1}: "use --via insert", {0, 3}: "use --via insert", {1, 2}: "need --commit transaction", {2, 3}: "computed by --set",
 		},
 	},
 	{
@@ -155,15 +155,15 @@ func TestContradictions(t *testing.T) {
 		"csv ok.csv --table t --key id":                             "--key needs --create-table",
 		"csv ok.csv --table t --types text":                         "--types needs --create-table",
 		"csv ok.csv --table t --rejects r":                          "--rejects needs --max-errors N or N%",
-		"csv ok.csv --table t --encoding nosuch":                    `encoding "nosuch" is not known`,
+		"csv ok.csv --table t --encoding nosuch":                    `unknown encoding "nosuch"`,
 		"csv ok.csv --table a.b.c.d":                                "4 parts",
-		"csv ok.csv --table t --quote none --escape !":              "an escape works within quotes only",
+		"csv ok.csv --table t --quote none --escape !":              "an escape needs a quote character",
 		"csv ok.csv --table t --columns a,a":                        "--columns names a twice",
 		"csv none*.csv --table t --no-registry --max-errors 1":      "--no-registry",
 		"points --n 5 --out x.csv --rate 5":                         "cannot be used with --rate",
 		"points --n 5 --out x.csv --no-registry":                    "cannot be used with --no-registry",
-		"csv ok.csv --table t --map a=v --map b=v":                  "--map gives column v twice",
-		"csv ok.csv --table t --no-registry --max-errors 1 --key v": "--key needs --create-table: a table that is there has its key; --max-errors",
+		"csv ok.csv --table t --map a=v --map b=v":                  "--map sets column v twice",
+		"csv ok.csv --table t --no-registry --max-errors 1 --key v": "--key needs --create-table: an existing table has its key; --max-errors",
 	} {
 		args := strings.Fields(line)
 		if !slices.Contains(args, "--out") {

@@ -131,7 +131,7 @@ func TestOutAndImportFromURLs(t *testing.T) {
 
 	// Twice is refused, and what is not there named.
 	again := command(url, append(args, files+"/p-*.csv.gz")...)
-	if out, _ := again.CombinedOutput(); again.ProcessState.ExitCode() != exitTarget || !strings.Contains(string(out), "may be in already") {
+	if out, _ := again.CombinedOutput(); again.ProcessState.ExitCode() != exitTarget || !strings.Contains(string(out), "may be loaded already") {
 		t.Errorf("the same files twice: exit code %d: %s", again.ProcessState.ExitCode(), out)
 	}
 	loadertest.Exec(t, url, "TRUNCATE points")

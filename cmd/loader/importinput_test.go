@@ -73,10 +73,10 @@ func TestImportOfWhatIsNotThere(t *testing.T) {
 		{"no such file of a node", "the database cannot read nodelocal://1/none.csv: IMPORT job N failed: ", points("nodelocal://1/none.csv"), exitData, true},
 		{"no such upload", "the database cannot read userfile:///none.csv: IMPORT job N failed: file /none.csv does not exist", points("userfile:///none.csv"), exitData, true},
 		{"columns of a URL", "IMPORT job N failed: " + files + "/narrow.csv: error parsing row 1: expected 4 fields, got 3", points(files + "/narrow.csv"), exitData, true},
-		{"columns of a file and its copy, beforehand", "ragged.csv:3: 3 fields; records have 4", csv(ragged, "--handoff", files+"/ragged.csv"), exitData, false},
-		{"columns of a file", "the first record has 3 fields, and public.points has 4 columns", csv(narrow), exitTarget, true},
-		{"columns of a record", "ragged.csv:3: 3 fields; records have 4: job N is over", csv(ragged), exitData, true},
-		{"columns of an uploaded record", "ragged.csv:3: 3 fields; records have 4", csv(ragged, "--handoff", "upload"), exitData, true},
+		{"columns of a file and its copy, beforehand", "ragged.csv:3: 3 fields instead of 4", csv(ragged, "--handoff", files+"/ragged.csv"), exitData, false},
+		{"columns of a file", "the first record has 3 fields, but public.points has 4 columns", csv(narrow), exitTarget, true},
+		{"columns of a record", "ragged.csv:3: 3 fields instead of 4: job N is over", csv(ragged), exitData, true},
+		{"columns of an uploaded record", "ragged.csv:3: 3 fields instead of 4", csv(ragged, "--handoff", "upload"), exitData, true},
 		{"a quote that stays open", "open.csv:2: a quote is not closed", csv(open), exitData, true},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestImportOfWhatIsNotThere(t *testing.T) {
 			if code := cmd.ProcessState.ExitCode(); code != x.code || !strings.HasPrefix(first, "loader: "+x.want) && !newer(first, x.name) {
 				t.Errorf("exit code %d, %s\nwant %d, loader: %s", code, text, x.code, x.want)
 			}
-			if x.code == exitData && !strings.Contains(x.name, "beforehand") && (!strings.HasSuffix(first, "none of its rows is in, and public.points is online") && !strings.Contains(x.name, "upload") || !strings.HasPrefix(rest, "resume with: loader loads resume ")) {
+			if x.code == exitData && !strings.Contains(x.name, "beforehand") && (!strings.HasSuffix(first, "none of its rows was loaded, and public.points is online") && !strings.Contains(x.name, "upload") || !strings.HasPrefix(rest, "resume with: loader loads resume ")) {
 				t.Errorf("the state and the way on are not said: %s", text)
 			}
 			if strings.Contains(text, "CANARY") {

@@ -81,7 +81,7 @@ func TestPoolersKeepNothing(t *testing.T) {
 			first := command(pooled, "points", "--n", "1000", "--chunk", "100", "--workers", "2")
 			first.Args = slices.DeleteFunc(first.Args, func(arg string) bool { return arg == "--quiet" })
 			out := runTo(t, c.done, first)
-			if told := strings.Contains(out, "is a connection pooler") && (strings.Contains(out, "database server itself") || strings.Contains(out, "host and port of the server itself")); !told {
+			if told := strings.Contains(out, "is a connection pooler") && (strings.Contains(out, "database server itself") || strings.Contains(out, "a connection to the server itself is faster")); !told {
 				t.Errorf("got %s", out)
 			}
 			checkNothingStays(t, other, statements, all)
@@ -114,7 +114,7 @@ func TestWhatPoolersCannotDo(t *testing.T) {
 		{"bench", "points", "--chunks", "10", "--budget", "1s"},
 	} {
 		out := runTo(t, exitTarget, command(pooled, c...))
-		if !strings.Contains(out, "is a connection pooler, and ") || !strings.Contains(out, "name host and port of the database server itself") {
+		if !strings.Contains(out, "is a connection pooler, and ") || !strings.Contains(out, "connect to the database server itself") {
 			t.Errorf("%v: got %s", c, out)
 		}
 	}

@@ -53,7 +53,7 @@ func TestShareOfBadRecords(t *testing.T) {
 				cmd.Stdin = in
 			}
 			said := runTo(t, test.code, cmd)
-			if test.code == exitData && !regexp.MustCompile(`bad rows of \d+ are more than --max-errors 1% allows`).MatchString(said) {
+			if test.code == exitData && !regexp.MustCompile(`bad records of \d+ are more than --max-errors 1% allows`).MatchString(said) {
 				t.Errorf("%s: it says %s", name, said)
 			}
 			if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM t"); test.code == exitRejected && n != 6000-30 {

@@ -174,7 +174,7 @@ func TestSignalCancelsTheImport(t *testing.T) {
 				if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM points"); n != 0 {
 					t.Errorf("%d rows are left", n)
 				}
-				if !strings.Contains(said, "none of its rows is in") {
+				if !strings.Contains(said, "none of its rows was loaded") {
 					t.Errorf("the state is not said: %s", said)
 				}
 			}

@@ -125,20 +125,20 @@ func TestCertificates(t *testing.T) {
 			{name: "key=value", url: fmt.Sprintf("host=localhost port=%d user=certmax dbname=bank sslmode=verify-full sslrootcert='%s' sslcert='%s' sslkey='%s'", s.Port, ca, right["sslcert"], right["sslkey"]), want: "3"},
 			{name: "environment", url: "env", env: []string{"PGHOST=localhost", fmt.Sprint("PGPORT=", s.Port), "PGUSER=certmax", "PGDATABASE=bank", "PGSSLMODE=verify-full", "PGSSLROOTCERT=" + ca, "PGSSLCERT=" + right["sslcert"], "PGSSLKEY=" + right["sslkey"]}, want: "3"},
 
-			{name: "wrong CA", url: at(with(right, "sslrootcert", otherCA)), code: exitTarget, want: connect("the server's certificate is signed by an authority that sslrootcert does not hold")},
-			{name: "wrong CA, require", url: at(with(right, "sslmode", "require", "sslrootcert", otherCA)), code: exitTarget, want: connect("the server's certificate is signed by an authority that sslrootcert does not hold")},
+			{name: "wrong CA", url: at(with(right, "sslrootcert", otherCA)), code: exitTarget, want: connect("the server's certificate is signed by an authority that is not in sslrootcert")},
+			{name: "wrong CA, require", url: at(with(right, "sslmode", "require", "sslrootcert", otherCA)), code: exitTarget, want: connect("the server's certificate is signed by an authority that is not in sslrootcert")},
 			{name: "wrong host name", url: strings.Replace(at(right), "@localhost", "@127.0.0.1", 1), code: exitTarget, want: connect("the server's certificate is not for this host name")},
 			{name: "wrong host name, verify-ca", url: strings.Replace(at(with(right, "sslmode", "verify-ca")), "@localhost", "@127.0.0.1", 1), want: "3"},
-			{name: "no CA file", url: at(with(right, "sslrootcert", filepath.Join(dir, "none.crt"))), code: exitTarget, want: "loader: .*/none.crt is not there; sslrootcert names the certificate of the server's authority"},
-			{name: "client of another CA", url: at(stranger), code: exitTarget, want: connect(".*; it may not know the authority of the client's certificate")},
+			{name: "no CA file", url: at(with(right, "sslrootcert", filepath.Join(dir, "none.crt"))), code: exitTarget, want: "loader: .*/none.crt does not exist; sslrootcert names the certificate of the server's authority"},
+			{name: "client of another CA", url: at(stranger), code: exitTarget, want: connect(".*; it may not trust the authority of the client's certificate")},
 			{name: "client expired", url: at(expired), code: exitTarget, want: connect("the server does not accept the client's certificate or TLS: (expired|bad) certificate")},
 			{name: "client of another name", url: at(someone), code: exitTarget, want: connect(`certificate authentication failed for user "certmax" \(SQLSTATE 28000\)|requested user is certmax, but certificate is for \[someone\] \(SQLSTATE XXUUU\)`)},
 			{name: "no client certificate", url: at(with(right, "sslcert", "", "sslkey", "")), code: exitTarget, want: connect(`connection requires a valid client certificate \(SQLSTATE 28000\)|password authentication failed for user certmax \(SQLSTATE XXUUU\)`)},
-			{name: "missing key", url: at(with(right, "sslkey", filepath.Join(dir, "none.key"))), code: exitTarget, want: "loader: .*/none.key is not there; sslkey names the client's key"},
-			{name: "missing certificate", url: at(with(right, "sslcert", filepath.Join(dir, "none.crt"))), code: exitTarget, want: "loader: .*/none.crt is not there; sslcert names the client's certificate"},
-			{name: "certificate without its key", url: at(with(right, "sslkey", "")), code: exitUsage, want: "loader: bad URL: sslcert and sslkey go together"},
+			{name: "missing key", url: at(with(right, "sslkey", filepath.Join(dir, "none.key"))), code: exitTarget, want: "loader: .*/none.key does not exist; sslkey names the client's key"},
+			{name: "missing certificate", url: at(with(right, "sslcert", filepath.Join(dir, "none.crt"))), code: exitTarget, want: "loader: .*/none.crt does not exist; sslcert names the client's certificate"},
+			{name: "certificate without its key", url: at(with(right, "sslkey", "")), code: exitUsage, want: "loader: bad URL: sslcert and sslkey must be used together"},
 			{name: "key of another", url: at(with(right, "sslkey", pkcs1["sslkey"])), code: exitUsage, want: "loader: bad URL: sslcert and sslkey cannot be read, or do not belong together"},
-			{name: "open key", url: at(open), code: exitTarget, want: `loader: .*/open.key can be read by others \(mode 0644\); chmod 600 it, or a key is no secret`},
+			{name: "open key", url: at(open), code: exitTarget, want: `loader: .*/open.key can be read by others \(mode 0644\); run chmod 600 on it`},
 			{name: "plaintext", url: at(map[string]string{"sslmode": "disable"}), code: exitTarget, want: connect("(no pg_hba.conf entry .*no encryption|node is running secure mode, SSL connection required) .SQLSTATE .....\\)")},
 		} {
 			a.try(t)
@@ -169,9 +169,9 @@ func TestCertificates(t *testing.T) {
 		byDir.code, byDir.want = exitTarget, `loader: .*client.certmax.key can be read by others \(mode 0604\).*`
 		byDir.try(t)
 		os.Remove(key)
-		byDir.want = "loader: .*client.certmax.key is not there; sslkey names the client's key"
+		byDir.want = "loader: .*client.certmax.key does not exist; sslkey names the client's key"
 		byDir.try(t)
-		attempt{name: "--certs-dir without a CA", url: plain, args: []string{"--certs-dir", dir}, code: exitTarget, want: "loader: .*ca.crt is not there; --certs-dir takes a directory as cockroach cert makes it"}.try(t)
+		attempt{name: "--certs-dir without a CA", url: plain, args: []string{"--certs-dir", dir}, code: exitTarget, want: "loader: .*ca.crt does not exist; --certs-dir takes a directory in the layout of cockroach cert"}.try(t)
 		attempt{name: "--certs-dir and plaintext", url: plain + "?sslmode=disable", args: []string{"--certs-dir", s.CertsDir}, code: exitUsage, want: "loader: bad URL: --certs-dir and sslmode=disable contradict each other"}.try(t)
 
 		// The server's own certificate goes bad.
@@ -180,7 +180,7 @@ func TestCertificates(t *testing.T) {
 		attempt{name: "server expired", url: at(right), code: exitTarget, want: connect("the server's certificate has expired, or is not valid yet")}.try(t)
 		s.Present(other, loadertest.Leaf{Hosts: []string{"localhost"}})
 		checkServed(t, s, ca, "unknown authority")
-		attempt{name: "server of another CA", url: at(right), code: exitTarget, want: connect("the server's certificate is signed by an authority that sslrootcert does not hold")}.try(t)
+		attempt{name: "server of another CA", url: at(right), code: exitTarget, want: connect("the server's certificate is signed by an authority that is not in sslrootcert")}.try(t)
 	}, loadertest.PostgreSQL)
 }
 
@@ -228,7 +228,7 @@ func TestServersWithoutTLS(t *testing.T) {
 		plain := s.NewDatabase(t)
 		loadertest.Exec(t, plain, "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", "INSERT INTO accounts VALUES (1, 1), (2, 2), (3, 3)")
 		for _, mode := range []string{"require", "verify-ca", "verify-full"} {
-			attempt{name: mode, url: strings.Replace(plain, "sslmode=disable", "sslmode="+mode, 1), code: exitTarget, want: `loader: connect to .*: the server has no TLS, and sslmode asks for it`}.try(t)
+			attempt{name: mode, url: strings.Replace(plain, "sslmode=disable", "sslmode="+mode, 1), code: exitTarget, want: `loader: connect to .*: the server has no TLS, but sslmode requires it`}.try(t)
 		}
 		attempt{name: "local, no sslmode", url: strings.Replace(plain, "?sslmode=disable", "", 1), want: "3"}.try(t)
 
@@ -239,15 +239,15 @@ func TestServersWithoutTLS(t *testing.T) {
 		host := otherAddress(t)
 		u.Host, u.RawQuery = net.JoinHostPort(host, u.Port()), ""
 		refused := func(why string) string {
-			return `loader: bad URL: ` + regexp.QuoteMeta(host) + ` is not on this machine and ` + why + `; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear`
+			return `loader: bad URL: ` + regexp.QuoteMeta(host) + ` is not on this machine, and ` + why + `; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything unencrypted`
 		}
-		attempt{name: "no sslmode", url: u.String(), code: exitUsage, want: refused("the URL names no sslmode")}.try(t)
-		attempt{name: "cockroachdb, no sslmode", url: "cockroachdb" + strings.TrimPrefix(u.String(), "postgres"), code: exitUsage, want: refused("the URL names no sslmode")}.try(t)
+		attempt{name: "no sslmode", url: u.String(), code: exitUsage, want: refused("the URL has no sslmode")}.try(t)
+		attempt{name: "cockroachdb, no sslmode", url: "cockroachdb" + strings.TrimPrefix(u.String(), "postgres"), code: exitUsage, want: refused("the URL has no sslmode")}.try(t)
 		attempt{name: "prefer", url: u.String() + "?sslmode=prefer", code: exitUsage, want: refused("sslmode=prefer may fall back to plaintext")}.try(t)
-		attempt{name: "second host", url: strings.Replace(u.String(), host, "localhost,"+host, 1), code: exitUsage, want: refused("the URL names no sslmode")}.try(t)
+		attempt{name: "second host", url: strings.Replace(u.String(), host, "localhost,"+host, 1), code: exitUsage, want: refused("the URL has no sslmode")}.try(t)
 		// Consent: the loader goes on and finds that nothing listens at that address.
-		attempt{name: "disable", url: u.String() + "?sslmode=disable", code: exitTarget, want: `loader: connect to .*: connection refused: nothing listens there`}.try(t)
-		attempt{name: "PGSSLMODE", url: u.String(), env: []string{"PGSSLMODE=disable"}, code: exitTarget, want: `loader: connect to .*: connection refused: nothing listens there`}.try(t)
+		attempt{name: "disable", url: u.String() + "?sslmode=disable", code: exitTarget, want: `loader: connect to .*: connection refused: no server listens there`}.try(t)
+		attempt{name: "PGSSLMODE", url: u.String(), env: []string{"PGSSLMODE=disable"}, code: exitTarget, want: `loader: connect to .*: connection refused: no server listens there`}.try(t)
 	})
 }
 

@@ -196,8 +196,8 @@ func TestTablesWithoutTransfers(t *testing.T) {
 			text         string
 		}{
 			{"empty", "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8)", bank.ErrFew, "public.accounts is empty; loader accounts fills it"},
-			{"one account", "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8); INSERT INTO accounts VALUES (7, 100)", bank.ErrFew, "has one only, id 7"},
-			{"no funds", "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8); INSERT INTO accounts VALUES (7, 1), (8, 0), (9, -5), (10, NULL)", bank.ErrFunds, "none had 2 or more"},
+			{"one account", "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8); INSERT INTO accounts VALUES (7, 100)", bank.ErrFew, "has only one, id 7"},
+			{"no funds", "CREATE TABLE accounts (id INT8 PRIMARY KEY, balance INT8); INSERT INTO accounts VALUES (7, 1), (8, 0), (9, -5), (10, NULL)", bank.ErrFunds, "had a balance of 2 or more"},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				url := s.NewDatabase(t)

@@ -91,7 +91,7 @@ func (b *Bank) Run(ctx context.Context, n int64) (Result, error) {
 			return res, fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 		}
 		if res.Before.Accounts == res.After.Accounts && res.Before.Balance != res.After.Balance {
-			return res, fmt.Errorf("%w: %d of them held %s before the run and hold %s now", ErrMoney, res.After.Accounts, res.Before.Balance, res.After.Balance)
+			return res, fmt.Errorf("%w: %d accounts held %s before the run and hold %s now", ErrMoney, res.After.Accounts, res.Before.Balance, res.After.Balance)
 		}
 	}
 	if b.SkipVerification {
@@ -174,7 +174,7 @@ func (b *Bank) begin(ctx context.Context, n int64, before *Total) error {
 func (b *Bank) finish(ctx context.Context, res Result) error {
 	var count int64
 	var amount string
-	err := b.retry(ctx, "end the run in the history", func(ctx context.Context) error {
+	err := b.retry(ctx, "record the end of the run in the history", func(ctx context.Context) error {
 		if _, err := b.pool.Exec(ctx, `UPDATE loader.transfer_runs SET finished_at = now() WHERE id = $1`, b.ID); err != nil {
 			return err
 		}
@@ -184,7 +184,7 @@ func (b *Bank) finish(ctx context.Context, res Result) error {
 		return fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 	}
 	if count != res.Transfers || amount != res.Amount.String() {
-		return fmt.Errorf("%w: the run made %d transfers of %s together, and its history has %d of %s", ErrMoney, res.Transfers, res.Amount, count, amount)
+		return fmt.Errorf("%w: the run made %d transfers, %s in all, but its history has %d, %s in all", ErrMoney, res.Transfers, res.Amount, count, amount)
 	}
 	// The update that marks the run as finished is its last commit. If no commit up to that
 	// one lacked its standby, the run is confirmed.

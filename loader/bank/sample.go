@@ -46,7 +46,7 @@ func (b *Bank) sample(ctx context.Context) error {
 	case 0:
 		return fmt.Errorf("%w: %s is empty; loader accounts fills it", ErrFew, name)
 	case 1:
-		return fmt.Errorf("%w: %s has one only, id %d; loader accounts adds more", ErrFew, name, ids[0])
+		return fmt.Errorf("%w: %s has only one, id %d; loader accounts adds more", ErrFew, name, ids[0])
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func (b *Bank) transfer(ctx context.Context, n int64) (Transfer, error) {
 		}
 		t.Skipped++
 	}
-	return t, fmt.Errorf("%w: %d sources were drawn one after the other, and none had 2 or more to give half of", ErrFunds, t.Skipped)
+	return t, fmt.Errorf("%w: none of %d accounts drawn in a row had a balance of 2 or more", ErrFunds, t.Skipped)
 }
 
 // persist makes attempts at a transfer between t's accounts until one is confirmed, the pair

@@ -33,9 +33,9 @@ func (v Verification) Err() error {
 	case v.OK():
 		return nil
 	case v.Broken > 0:
-		return fmt.Errorf("%w: the balances of %d accounts, the first is %d, do not follow from their transfers: something else has changed them, or a transfer came in twice or in part", ErrMoney, v.Broken, v.First)
+		return fmt.Errorf("%w: the balances of %d accounts (the first is %d) do not follow from their transfers: something else changed them, or a transfer was made twice or in part", ErrMoney, v.Broken, v.First)
 	}
-	return fmt.Errorf("%w: they hold %s, and held %s: something other than transfers has changed them", ErrMoney, v.Balance, v.Made)
+	return fmt.Errorf("%w: they hold %s and held %s: something other than transfers changed them", ErrMoney, v.Balance, v.Made)
 }
 
 // chain is the query for accounts whose balances do not follow from the history.

@@ -296,7 +296,7 @@ func (r *bench) end(err error) (*Report, error) {
 	case r.report.failure != nil:
 		return r.report, r.report.failure
 	}
-	return r.report, fmt.Errorf("%w: one run takes longer than the budget of %s; fewer rows or a longer budget let one end", ErrNothing, r.Budget)
+	return r.report, fmt.Errorf("%w: one run takes longer than the budget of %s; use fewer rows (--n) or a longer --budget", ErrNothing, r.Budget)
 }
 
 // late reports whether a run would end after the budget.

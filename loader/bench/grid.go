@@ -43,11 +43,11 @@ func (g Grid) check() error {
 		n    int
 	}{{"workers", len(g.Workers)}, {"ways to send rows", len(g.Methods)}, {"ways to commit", len(g.CommitModes)}, {"choices for indexes", len(g.Indexes)}} {
 		if list.n == 0 {
-			return &GridError{fmt.Sprintf("the grid is empty: it has no %s", list.name)}
+			return &GridError{fmt.Sprintf("nothing to measure: there are no %s", list.name)}
 		}
 	}
 	if g.Chunks != nil && len(g.Chunks) == 0 {
-		return &GridError{"the grid is empty: it has no chunk sizes"}
+		return &GridError{"nothing to measure: there are no chunk sizes"}
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func parse(text string, least, most int64) ([]int64, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		n, err := strconv.ParseInt(strings.ReplaceAll(strings.TrimSpace(part), "_", ""), 10, 64)
 		if err != nil || n < least || n > most {
-			return nil, fmt.Errorf("whole numbers from %d to %d with commas between them, not %q", least, most, text)
+			return nil, fmt.Errorf("comma-separated whole numbers from %d to %d, not %q", least, most, text)
 		}
 		list = append(list, n)
 	}

@@ -207,7 +207,7 @@ func (r *Report) Save(ctx context.Context, reg *registry.Registry) error {
 		return fmt.Errorf("%w: there is nothing to save", ErrNothing)
 	}
 	if !s.plain() {
-		return &GridError{"IMPORT and deferred indexes are not kept for loads that do not ask for them: there is nothing to save"}
+		return &GridError{"--save does not store settings with IMPORT or deferred indexes"}
 	}
 	return reg.SaveTuning(ctx, registry.Tuning{
 		Target: r.Table, Kind: r.Kind, Chunk: s.Chunk, Workers: s.Workers, Method: string(s.Method), CommitMode: string(s.CommitMode), Origin: origin,

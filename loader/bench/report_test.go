@@ -203,7 +203,7 @@ func TestFormats(t *testing.T) {
 	if err := r.WriteText(&b, 80); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"96 % confidence", "┄┄ the one-phase commit limit: 9 999 rows", "CONDENSED", "* is what a load of this table does now"} {
+	for _, want := range []string{"96 % confidence", "┄┄ the one-phase commit limit: 9 999 rows", "CONDENSED", "* is the setting that a load of this table uses now"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the text has no %q:\n%s", want, b.String())
 		}

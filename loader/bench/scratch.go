@@ -149,7 +149,7 @@ func (s *scratch) sweep(ctx context.Context) error {
 			s.say(fmt.Sprintf("scratch table %s of an earlier bench cannot be dropped: %s", server.Display(t), server.Reason(err)))
 			continue
 		}
-		s.say(fmt.Sprintf("dropped %s, which an earlier bench has left", server.Display(t)))
+		s.say(fmt.Sprintf("dropped %s, left by an earlier bench", server.Display(t)))
 	}
 	return nil
 }
@@ -213,15 +213,15 @@ func (s *scratch) make(ctx context.Context) (string, error) {
 	if s.Server.Product == server.PostgreSQL {
 		for _, f := range s.like.ForeignKeys {
 			if _, err := s.pool.Exec(ctx, "ALTER TABLE "+to+" ADD "+f.Definition); err != nil {
-				s.once(fmt.Sprintf("the scratch table has no foreign key %s, which a load pays for: %s", f.Name, server.Reason(err)))
+				s.once(fmt.Sprintf("the scratch table lacks foreign key %s, which makes real loads slower: %s", f.Name, server.Reason(err)))
 			}
 		}
 	}
 	if len(s.like.Triggers) > 0 {
-		s.once(fmt.Sprintf("the scratch table has none of the triggers of %s, which a load pays for", s.target))
+		s.once(fmt.Sprintf("the scratch table lacks the triggers of %s, which make real loads slower", s.target))
 	}
 	if s.like.Kind == "p" {
-		s.once(fmt.Sprintf("the scratch table has none of the partitions of %s", s.target))
+		s.once(fmt.Sprintf("the scratch table lacks the partitions of %s", s.target))
 	}
 	return table, nil
 }

@@ -53,7 +53,7 @@ func (r *Report) counts() string {
 	}
 	text := fmt.Sprintf("median of %s interleaved runs", runs)
 	if confidence > 0 {
-		text += fmt.Sprintf(", in brackets what holds it with %.0f %% confidence", math.Floor(100*confidence))
+		text += fmt.Sprintf(", in brackets its %.0f %% confidence interval", math.Floor(100*confidence))
 	}
 	if r.Ended != "" {
 		text += "; " + r.Ended
@@ -109,7 +109,7 @@ func (r *Report) table(b *strings.Builder) {
 	}
 	w.Flush()
 	if r.current() != nil {
-		b.WriteString("* is what a load of this table does now\n")
+		b.WriteString("* is the setting that a load of this table uses now\n")
 	}
 	for _, c := range r.Cells {
 		if c.Error != "" {

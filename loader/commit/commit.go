@@ -173,23 +173,23 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 	}
 	switch {
 	case o.Mode != Statement && o.Mode != Transaction:
-		return nil, fmt.Errorf("commit way %q is not known", o.Mode)
+		return nil, fmt.Errorf("unknown commit mode %q", o.Mode)
 	case o.Method != Insert && o.Method != Copy:
-		return nil, fmt.Errorf("carrier %q is not known", o.Method)
+		return nil, fmt.Errorf("unknown method %q", o.Method)
 	case o.Method == Copy && (o.Store != nil || o.Conflict != ""):
 		return nil, errors.New("COPY can neither compute columns nor skip rows; use --via insert")
 	case o.Conflict != "" && o.Mode == Statement:
-		return nil, errors.New("rows whose key is there already cannot be told from rows of an attempt whose reply was lost; use the transaction way")
+		return nil, errors.New("--commit statement cannot tell rows that existed from its own rows after a lost reply; use --commit transaction")
 	case o.Conflict != "" && len(o.Keys) == 0:
-		return nil, errors.New("only rows that bring the whole primary key can be passed over or updated")
+		return nil, errors.New("only rows with the whole primary key can be skipped or updated")
 	case o.Tolerate != nil && (o.Mode == Statement && info.Product != server.CockroachDB || o.Load == ""):
-		return nil, errors.New("bad rows are only passed over by the transaction way, and with a record of the load")
+		return nil, errors.New("setting bad rows aside needs a record of the load, and on PostgreSQL --commit transaction")
 	case o.Mode == Statement && o.Key == "" && len(o.Keys) == 0:
-		return nil, errors.New("the statement way needs rows that bring the whole primary key")
+		return nil, errors.New("--commit statement needs rows with the whole primary key")
 	case o.Mode == Statement && o.Redraw != nil:
-		return nil, errors.New("the statement way cannot draw keys again; use the transaction way")
+		return nil, errors.New("--commit statement cannot draw keys again; use --commit transaction")
 	case o.Mode == Statement && o.Method == Copy && info.Product == server.CockroachDB && !info.AtLeast(22, 2, 0):
-		return nil, fmt.Errorf("COPY outside a transaction commits in parts on %s; use the transaction way, or insert", info)
+		return nil, fmt.Errorf("%s commits a COPY outside a transaction in parts; use --commit transaction or --via insert", info)
 	}
 	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o, info.Product)}
 	c.repeated = server.RepeatedMode(pool.Config().ConnConfig)
@@ -221,7 +221,7 @@ func (e *DuplicateError) Error() string {
 	if e.Key != "" {
 		why := e.Why
 		if why == "" {
-			why = "a row that this load did not write is there"
+			why = "a row that this load did not write has it"
 		}
 		s += " " + e.Key + ": " + why
 	}
@@ -330,7 +330,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			if server.Throttled(err) && !p.out.Throttled {
 				p.out.Throttled = true
 				if c.throttled.CompareAndSwap(false, true) {
-					c.Note(fmt.Sprintf("the server's licence lets few transactions be open at once, so that fewer workers go on: %s", server.Reason(err)))
+					c.Note(fmt.Sprintf("the server's licence limits open transactions; continuing with fewer workers: %s", server.Reason(err)))
 				}
 			}
 			if took := time.Since(begin); p.sent && chunk.Len() > splitAbove && !c.SkipVerification && took >= c.ChunkTimeout/10*lateTenths {

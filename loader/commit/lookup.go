@@ -206,7 +206,7 @@ func (c *Committer) taken(chunk *rows.Chunk, f finding, p *progress) error {
 	case f.conflicting > 0:
 		return c.duplicateAt(chunk, f.other-1, "")
 	case f.ours > 0 && !p.doubt && (f.ours < chunk.Len() || f.stamps > 1):
-		return c.duplicateAt(chunk, f.there-1, "a row with the same content is there, of an earlier record or of others")
+		return c.duplicateAt(chunk, f.there-1, "a row with the same content exists, from an earlier record or another writer")
 	}
 	return nil
 }

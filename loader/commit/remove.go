@@ -104,7 +104,7 @@ func (c *Committer) removeKeys(ctx context.Context, tx pgx.Tx, chunk *rows.Chunk
 func CheckRemovable(ctx context.Context, db server.Querier, t *server.Table) (why string, err error) {
 	for _, q := range []struct{ sql, why string }{
 		{`SELECT conname::TEXT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = $1::OID AND confdeltype IN ('c', 'n', 'd')`,
-			"the foreign key %s of another table follows a row that is deleted"},
+			"the foreign key %s of another table acts when a row is deleted"},
 		{`SELECT tgname::TEXT FROM pg_catalog.pg_trigger WHERE tgrelid = $1::OID AND NOT tgisinternal AND (tgtype::INT8 & 8) <> 0`,
 			"the trigger %s acts when a row is deleted"},
 		{`SELECT rulename::TEXT FROM pg_catalog.pg_rewrite WHERE ev_class = $1::OID AND ev_type = '4'`,

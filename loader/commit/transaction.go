@@ -154,7 +154,7 @@ func (c *Committer) fillTransaction(ctx context.Context, tx session, chunk *rows
 		// Without a registry an uncertain chunk can only be looked up, which needs rows with
 		// their key.
 		if c.Redraw != nil || c.Key == "" && len(c.Keys) == 0 || c.Conflict != "" {
-			return fmt.Errorf("%w: the reply of the commit was lost, and without a registry nothing tells whether the rows are in", loader.ErrUnconfirmed)
+			return fmt.Errorf("%w: the reply to a commit was lost, and without a registry nobody can tell whether its rows are loaded", loader.ErrUnconfirmed)
 		}
 		p.out.LookUps++
 		found, err := c.find(ctx, connOf(tx), chunk, nil)

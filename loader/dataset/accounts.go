@@ -58,7 +58,7 @@ const crowded = 0.5
 // Reserve implements Dataset: it refuses more accounts than there are free ids.
 func (a *Accounts) Reserve(ctx context.Context, o *Opening) error {
 	if a.Rows > AccountIDs {
-		return Refuse("%d accounts are more than there are ids, %d", a.Rows, int64(AccountIDs))
+		return Refuse("%d accounts need more ids than there are (%d)", a.Rows, int64(AccountIDs))
 	}
 	if float64(a.Rows) < crowded*AccountIDs {
 		return nil
@@ -69,7 +69,7 @@ func (a *Accounts) Reserve(ctx context.Context, o *Opening) error {
 		return fmt.Errorf("count the existing accounts: %w", err)
 	}
 	if free := AccountIDs - there; a.Rows > free {
-		return Refuse("%d accounts are more than there are free ids, %d", a.Rows, free)
+		return Refuse("%d accounts need more ids than are free (%d)", a.Rows, free)
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func (a *Accounts) Check(asked Asked) []string {
 	return []string{noStatements}
 }
 
-const noStatements = "accounts cannot be loaded by --commit statement: an id that is taken is drawn again, which needs a transaction"
+const noStatements = "accounts need --commit transaction, because an id that is taken is drawn again"
 
 // Choose implements Dataset.
 func (a *Accounts) Choose(ctx context.Context, o *Opening, asked Choice) (Choice, error) {

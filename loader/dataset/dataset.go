@@ -311,7 +311,7 @@ var (
 	// ErrChanged: a file is not the one that the load was begun with.
 	ErrChanged = failure.New(failure.Refused, "the file has changed since the load began")
 	// ErrOnce: only the process that opened an input first can read it.
-	ErrOnce = failure.New(failure.Refused, "cannot be read a second time, so that the load cannot be resumed")
+	ErrOnce = failure.New(failure.Refused, "cannot be read again, so the load cannot be resumed")
 )
 
 // A Reading says how files are read, with the first records as an example.

@@ -49,5 +49,5 @@ func Open(kind string, record json.RawMessage, positions int64) (Dataset, error)
 			return k.Open(record, positions)
 		}
 	}
-	return nil, fmt.Errorf("this version of loader does not know loads of %s", kind)
+	return nil, fmt.Errorf("this version of loader cannot load %s", kind)
 }

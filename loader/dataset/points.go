@@ -129,7 +129,7 @@ func (p *Points) Reserve(ctx context.Context, o *Opening) error {
 	for range keyDraws {
 		room := MaxKeyBase - layout.Range().Len()
 		if room <= MinKeyBase {
-			return Refuse("%d rows have more keys than there are between 2^40 and 2^53", p.Rows)
+			return Refuse("%d rows need more keys than there are between 2^40 and 2^53", p.Rows)
 		}
 		layout.Base = MinKeyBase + rand.Int64N(room-MinKeyBase)
 		if o.Fixed {
@@ -146,7 +146,7 @@ func (p *Points) Reserve(ctx context.Context, o *Opening) error {
 			return fmt.Errorf("look for free keys: %w", err)
 		}
 		if o.Fixed {
-			return Refuse("%s has rows under the keys of the files that --out writes for seed %d: they may be in already", o.Table.Display(), p.Seed)
+			return Refuse("%s has rows under the keys that --out uses for seed %d: they may be loaded already", o.Table.Display(), p.Seed)
 		}
 	}
 	return Refuse("no range of %d free keys found in %s after %d draws", p.Rows, o.Table.Name.Sanitize(), keyDraws)

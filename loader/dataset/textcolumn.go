@@ -107,13 +107,13 @@ func UnsureType(c *server.Column, p server.Product, key bool) string {
 		return "whose text depends on the server's lc_monetary"
 	// CockroachDB rounds stored elements differently from a cast (seen on 21.1).
 	case array && ok && (p == server.CockroachDB || strings.Contains(name, "char") || name == "bit"):
-		return fmt.Sprintf("whose elements are cut to (%s", strings.TrimSuffix(mod, "[]"))
+		return fmt.Sprintf("whose elements are truncated to (%s", strings.TrimSuffix(mod, "[]"))
 	case key && p == server.CockroachDB && (name == "interval" || array || !ok && (name == "decimal" || name == "numeric")):
-		return "of which some are equal that are not the same"
+		return "where different texts can be equal"
 	case key && c.Nondeterministic:
-		return fmt.Sprintf("whose collation %s takes texts for equal that are not the same", c.Collation)
+		return fmt.Sprintf("whose collation %s treats different texts as equal", c.Collation)
 	case key && p == server.CockroachDB && strings.Contains(strings.ToUpper(typ), "COLLATE"):
-		return "whose collation takes texts for equal that are not the same"
+		return "whose collation treats different texts as equal"
 	}
 	return ""
 }

@@ -15,9 +15,9 @@ import (
 const (
 	copyIsPlain       = "--via copy can neither compute columns (--set) nor skip or update rows (--on-conflict); use --via insert"
 	needsTransaction  = "--on-conflict and --max-errors need --commit transaction"
-	rejectsNeedRecord = "--max-errors keeps bad rows in the registry, which --no-registry gives up"
+	rejectsNeedRecord = "--max-errors stores bad records in the registry and cannot be used with --no-registry"
 	readAgain         = "may have to read its input again, which standard input does not allow"
-	computed          = "cannot tell which rows are in: nothing is there to compare what --set computes with"
+	computed          = "cannot tell which rows are loaded: columns computed by --set cannot be compared"
 )
 
 var _ dataset.Checker = (*Dataset)(nil)
@@ -43,8 +43,8 @@ func (d *Dataset) Check(asked dataset.Asked) (list []string) {
 			say(true, "--via import: %s", why)
 		}
 	}
-	say(!f.CreateTable && (len(f.Types) > 0 || f.Text), "--types needs --create-table: a table that is there has its types")
-	say(!f.CreateTable && len(f.Key) > 0, "--key needs --create-table: a table that is there has its key")
+	say(!f.CreateTable && (len(f.Types) > 0 || f.Text), "--types needs --create-table: an existing table has its types")
+	say(!f.CreateTable && len(f.Key) > 0, "--key needs --create-table: an existing table has its key")
 	if f.Encoding != "" {
 		_, err := encodingOf(f.Encoding)
 		say(err != nil, "%v", err)
@@ -67,18 +67,18 @@ func (d *Dataset) Check(asked dataset.Asked) (list []string) {
 	fields := map[string]string{} // column → the field that --map gives it
 	for _, name := range slices.Sorted(maps.Keys(f.Map)) {
 		to := f.Map[name]
-		say(f.Columns != nil && !slices.Contains(f.Columns, name), "--map names a field %s, and --columns has %s", quoteIf(name), strings.Join(f.Columns, ", "))
+		say(f.Columns != nil && !slices.Contains(f.Columns, name), "--map names field %s, but --columns has %s", quoteIf(name), strings.Join(f.Columns, ", "))
 		if to == "" {
 			continue
 		}
 		other, twice := fields[to]
-		say(twice, "--map gives column %s twice, by fields %s and %s", quoteIf(to), quoteIf(other), quoteIf(name))
+		say(twice, "--map sets column %s twice, from fields %s and %s", quoteIf(to), quoteIf(other), quoteIf(name))
 		fields[to] = name
 	}
 	for i, a := range f.Set {
-		say(slices.ContainsFunc(f.Set[:i], func(b commit.Assignment) bool { return b.Column == a.Column }), "--set gives column %s twice", quoteIf(a.Column))
+		say(slices.ContainsFunc(f.Set[:i], func(b commit.Assignment) bool { return b.Column == a.Column }), "--set sets column %s twice", quoteIf(a.Column))
 		field, mapped := fields[a.Column]
-		say(mapped && !usedIn(f.Set, field), "column %s is given twice, by --map %s=%s and by --set", quoteIf(a.Column), quoteIf(field), quoteIf(a.Column))
+		say(mapped && !usedIn(f.Set, field), "column %s is set twice, by --map %s=%s and by --set", quoteIf(a.Column), quoteIf(field), quoteIf(a.Column))
 	}
 	return list
 }

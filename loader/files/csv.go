@@ -151,7 +151,7 @@ func (s *CSV) unchanged(f *os.File, i int) error {
 	}
 	switch was := &s.Files[i]; {
 	case info.Size() != was.Bytes:
-		return failure.Reading(was.Name, fmt.Errorf("%w: it has %d bytes, and had %d", ErrChanged, info.Size(), was.Bytes))
+		return failure.Reading(was.Name, fmt.Errorf("%w: it has %d bytes and had %d", ErrChanged, info.Size(), was.Bytes))
 	case !info.ModTime().Equal(was.Modified):
 		return failure.Reading(was.Name, fmt.Errorf("%w: it was written to", ErrChanged))
 	}
@@ -302,9 +302,9 @@ func (s *CSV) Rewrites(text []byte) bool {
 func (s *CSV) unclosed(span chunker.Span) error {
 	_, f := s.file(span.First)
 	if span.End() == f.End() || !f.Stream && f.End()-span.First <= int64(s.maxRecord()) {
-		return fmt.Errorf("%w before the end of the file; its record begins here, and --quote none takes quotes for text", csv.ErrUnclosed)
+		return fmt.Errorf("%w before the end of the file; the record begins here; --quote none reads quotes as text", csv.ErrUnclosed)
 	}
-	return fmt.Errorf("%w within the %d bytes of a record (--max-record-bytes); the record begins here, and --quote none takes quotes for text", csv.ErrUnclosed, s.maxRecord())
+	return fmt.Errorf("%w within the %d bytes of a record (--max-record-bytes); the record begins here; --quote none reads quotes as text", csv.ErrUnclosed, s.maxRecord())
 }
 
 // read reads the text of the origin's span into raw, from the first record on.
@@ -319,7 +319,7 @@ func (s *CSV) read(o *origin) error {
 		held, ok := s.held[o.span.First]
 		s.mu.Unlock()
 		if !ok {
-			return fmt.Errorf("source: bytes %s of %s are not held any more", o.span, f.Name)
+			return fmt.Errorf("source: bytes %s of %s are no longer held", o.span, f.Name)
 		}
 		o.raw = held.data
 		return nil

@@ -155,7 +155,7 @@ func (c *spans) fill(n int) error {
 			if errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errors.New("the compressed data ends early")
 			}
-			return failure.Reading(c.file.Name, fmt.Errorf("behind byte %d: %w", c.base+int64(len(c.buf))-c.file.First, err))
+			return failure.Reading(c.file.Name, fmt.Errorf("after byte %d: %w", c.base+int64(len(c.buf))-c.file.First, err))
 		}
 	}
 	return nil

@@ -106,9 +106,9 @@ func (c *spans) follow(r chunker.Range) {
 		case cause != nil:
 			c.err = cause
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			c.err = failure.Reading(c.file.Name, fmt.Errorf("%w: it ends behind byte %d", ErrChanged, t.at))
+			c.err = failure.Reading(c.file.Name, fmt.Errorf("%w: it ends after byte %d", ErrChanged, t.at))
 		default:
-			c.err = failure.Reading(c.file.Name, fmt.Errorf("behind byte %d: %w", t.at, err))
+			c.err = failure.Reading(c.file.Name, fmt.Errorf("after byte %d: %w", t.at, err))
 		}
 		return
 	}

@@ -216,7 +216,7 @@ func (d *Dataset) Reopen(ctx context.Context, o *dataset.Opening) error {
 	reading, done := loader.WithStop(ctx, o.Stop)
 	defer done()
 	if rules := d.spec.Dialect.Rules(); d.spec.Rules != rules {
-		return &dataset.ResumeError{Reason: fmt.Sprintf("load %s was begun under rules of reading CSV of number %d, and these are number %d: the same file may have other records now; finish it with the version that began it, or loads cancel %s", o.Resumed, max(d.spec.Rules, 1), rules, o.Resumed)}
+		return &dataset.ResumeError{Reason: fmt.Sprintf("another version of loader began load %s (CSV rules %d; this version has %d), and may find other records in the file; resume it with that version, or run loader loads cancel %s", o.Resumed, max(d.spec.Rules, 1), rules, o.Resumed)}
 	}
 	for i := range d.spec.Files {
 		f := &d.spec.Files[i]
@@ -271,7 +271,7 @@ func (d *Dataset) open() error {
 		if field.Column && len(d.table.Columns) > 0 {
 			has := d.table.Column(field.Name)
 			if has == nil {
-				return dataset.Refuse("table %s has no column %s any more", d.table.Display(), field.Name)
+				return dataset.Refuse("table %s no longer has column %s", d.table.Display(), field.Name)
 			}
 			col = dataset.TextColumn(has, d.info.Product)
 		}

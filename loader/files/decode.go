@@ -35,7 +35,7 @@ func archive(name string, head []byte) string {
 	switch {
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")), bytes.HasPrefix(head, []byte("PK\x05\x06")):
 		if bytes.Contains(head, []byte("[Content_Types].xml")) || bytes.Contains(head, []byte("xl/")) {
-			return "is a workbook of a spreadsheet (.xlsx) and no CSV; save it as CSV"
+			return "is a spreadsheet (.xlsx), not CSV; save it as CSV"
 		}
 		return fmt.Sprintf("is a zip archive; unzip -p %s | loader csv - … loads the file in it", base)
 	case len(head) > 262 && bytes.HasPrefix(head[257:], []byte("ustar")):
@@ -49,17 +49,17 @@ func archive(name string, head []byte) string {
 	case bytes.HasPrefix(head, []byte("\x1f\x9d")):
 		return fmt.Sprintf("is compressed with compress; zcat %s | loader csv - … loads it", base)
 	case bytes.HasPrefix(head, []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
-		return "is a document of Microsoft Office (.xls) and no CSV; save it as CSV"
+		return "is a Microsoft Office document (.xls), not CSV; save it as CSV"
 	case bytes.HasPrefix(head, []byte("\xff\xfe\x00\x00")), bytes.HasPrefix(head, []byte("\x00\x00\xfe\xff")):
 		return fmt.Sprintf("is UTF-32; iconv -f utf-32 -t utf-8 %s | loader csv - … loads it", base)
 	case bytes.HasPrefix(head, []byte("PAR1")):
-		return "is a Parquet file and no CSV"
+		return "is a Parquet file, not CSV"
 	case bytes.HasPrefix(head, []byte("SQLite format 3\x00")):
-		return "is a SQLite database and no CSV; sqlite3 -csv -header FILE 'SELECT …' writes one"
+		return "is a SQLite database, not CSV; sqlite3 -csv -header FILE 'SELECT …' writes one"
 	case bytes.HasPrefix(head, []byte("%PDF-")):
-		return "is a PDF and no CSV"
+		return "is a PDF file, not CSV"
 	case bytes.HasPrefix(head, []byte("PGDMP")):
-		return "is a dump of pg_dump and no CSV; pg_restore loads it"
+		return "is a dump of pg_dump, not CSV; pg_restore loads it"
 	}
 	return ""
 }

@@ -75,7 +75,7 @@ func encodingOf(name string) (encoding.Encoding, error) {
 	if e, err := ianaindex.IANA.Encoding(name); err == nil && e != nil {
 		return e, nil
 	}
-	return nil, failure.New(failure.Usage, fmt.Sprintf("encoding %q is not known; utf-8, utf-16, latin1, win1252, cp850, shift_jis and gbk are among those that are", name))
+	return nil, failure.New(failure.Usage, fmt.Sprintf("unknown encoding %q; utf-8, utf-16, latin1, win1252, cp850, shift_jis and gbk are some of the known ones", name))
 }
 
 // decodeText returns text in UTF-8. Invalid input is an error with line and byte; no

@@ -19,7 +19,7 @@ type Guard struct {
 }
 
 // errSwallowed: a quoted field may hold whole records.
-var errSwallowed = errors.New(`a quoted field from here on holds lines that may be records of their own; --quote none takes quotes for text, --quote '"' takes the field as it is`)
+var errSwallowed = errors.New(`a quoted field that begins here contains lines that look like records; --quote none reads quotes as text, --quote '"' accepts the field`)
 
 // swallows reports whether each line of a record, the end of the last one aside, is a record by
 // itself when quotes are text.

@@ -49,7 +49,7 @@ func (c *spec) byForms() verdict {
 
 // errHeader asks the user whether the first record is a header.
 func (c *spec) errHeader() error {
-	return failure.Reading(c.Files[0].Name, fmt.Errorf("it is not clear whether its first record, %s, is a header: --header yes takes it for names, --header no for a row", strings.Join(shortened(c.sample[0]), ", ")))
+	return failure.Reading(c.Files[0].Name, fmt.Errorf("the first record, %s, may be a header or a row: --header yes or --header no decides", strings.Join(shortened(c.sample[0]), ", ")))
 }
 
 // headerOfNew decides whether files have a header when their table does not exist yet. They
@@ -195,13 +195,13 @@ func (c *spec) firstIsOdd(f *Request) error {
 	}
 	switch {
 	case most == width+1 && at == 1 && !slices.ContainsFunc(c.sample[1:], func(r []csv.Field) bool { return len(r) == most && !r[width].Null }):
-		return failure.Reading(c.sampled, fmt.Errorf("its first record has %d fields, and the others end with a delimiter more; --skip %d --header no --columns %s --map x= reads them so", width, f.Skip+1, names("", "x")))
+		return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, and the others end with one more delimiter; --skip %d --header no --columns %s --map x= ignores it", width, f.Skip+1, names("", "x")))
 	case most == width+1 && at == 1 && width > 1:
-		return failure.Reading(c.sampled, fmt.Errorf("its first record has %d fields, and %d others have %d; if it is a header that lacks the first name, --skip %d --header no --columns %s reads them so", width, counts[most], most, f.Skip+1, names("x", "")))
+		return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, but %d others have %d; if it is a header without its first name, --skip %d --header no --columns %s adds the name x", width, counts[most], most, f.Skip+1, names("x", "")))
 	case most < width:
-		return failure.Reading(c.sampled, fmt.Errorf("its first record has %d fields, and %d others have %d; --short-rows null takes NULL for those that are missing, --skip %d passes over the lines in front", width, counts[most], most, f.Skip+at))
+		return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, but %d others have %d; --short-rows null loads NULL for missing fields, --skip %d skips the lines before the header", width, counts[most], most, f.Skip+at))
 	}
-	return failure.Reading(c.sampled, fmt.Errorf("its first record has %d fields, and %d others have %d; --skip %d passes over the lines in front of the header", width, counts[most], most, f.Skip+at))
+	return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, but %d others have %d; --skip %d skips the lines before the header", width, counts[most], most, f.Skip+at))
 }
 
 // shellWord returns a name of --columns, without a delimiter and quoted where a shell needs it.

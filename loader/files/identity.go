@@ -56,11 +56,11 @@ func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
 	}
 	switch {
 	case now.Bytes != f.Bytes:
-		return failure.Reading(f.Name, fmt.Errorf("%w: it has %d bytes, and had %d", ErrChanged, now.Bytes, f.Bytes))
+		return failure.Reading(f.Name, fmt.Errorf("%w: it has %d bytes and had %d", ErrChanged, now.Bytes, f.Bytes))
 	case now.Hash != f.Hash:
-		return failure.Reading(f.Name, fmt.Errorf("%w: its content is another", ErrChanged))
+		return failure.Reading(f.Name, fmt.Errorf("%w: its content differs", ErrChanged))
 	case !now.Modified.Equal(f.Modified) && !anyTime:
-		return failure.Reading(f.Name, fmt.Errorf("%w: it was written at %s; --any-time goes on if only its time is another", ErrChanged, now.Modified.Format(time.DateTime)))
+		return failure.Reading(f.Name, fmt.Errorf("%w: it was modified at %s; --any-time resumes if only the time differs", ErrChanged, now.Modified.Format(time.DateTime)))
 	}
 	return nil
 }

@@ -68,12 +68,12 @@ func (d *Dataset) createDDL(ctx context.Context, p server.Product, name pgx.Iden
 	}
 	for n := range f.Types {
 		if !said[n] {
-			return "", nil, dataset.Contradict("--types names %s, and the file has %s", quoteIf(n), strings.Join(given, ", "))
+			return "", nil, dataset.Contradict("--types names %s, but the file has %s", quoteIf(n), strings.Join(given, ", "))
 		}
 	}
 	for _, k := range f.Key {
 		if !said[k] {
-			return "", nil, &dataset.TableError{Reason: fmt.Sprintf("--key names %s, and the file has %s", quoteIf(k), strings.Join(given, ", "))}
+			return "", nil, &dataset.TableError{Reason: fmt.Sprintf("--key names %s, but the file has %s", quoteIf(k), strings.Join(given, ", "))}
 		}
 	}
 	if !all && slices.ContainsFunc(forms, func(f Form) bool { return f != 0 }) {

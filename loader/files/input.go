@@ -117,7 +117,7 @@ func (f *File) splitURL() error {
 		f.Name = "the address"
 		return failure.Reading(f.Name, errors.New("is not a URL"))
 	case u.User != nil:
-		return failure.Reading(shown(f.Name), errors.New("a user and a password in the address are not taken; fetch it with a tool of yours and pipe it in, with - as its name"))
+		return failure.Reading(shown(f.Name), errors.New("addresses with a user and password are not supported; fetch the file with another tool and pipe it in: … | loader csv -"))
 	}
 	f.Name, f.query = name, query
 	f.Once = query != ""
@@ -169,7 +169,7 @@ func peekPlain(f *File) ([]byte, error) {
 	case info.IsDir():
 		return nil, failure.Reading(f.Name, errors.New("is a directory; name its files, or a pattern such as "+filepath.Join(f.Base(), "*.csv")))
 	case !info.Mode().IsRegular():
-		return nil, failure.Reading(f.Name, errors.New("is no regular file; pipe it in, with - as its name"))
+		return nil, failure.Reading(f.Name, errors.New("is not a regular file; pipe it in: … | loader csv -"))
 	}
 	file, err := os.Open(f.Name)
 	if err != nil {

@@ -57,7 +57,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 				ends[cr] = file
 			}
 			if other := ends[!cr]; cr && other != nil {
-				return false, failure.Reading(file.Name, fmt.Errorf("ends its lines with CR, and %s with LF; load it by itself", other.Base()))
+				return false, failure.Reading(file.Name, fmt.Errorf("ends its lines with CR, but %s with LF; load it separately", other.Base()))
 			}
 			c.Dialect.CR = cr || c.Dialect.CR
 			file.Data = Skipped(head, f.Skip, c.Dialect)
@@ -85,7 +85,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 				c.Dialect.Delimiter = c.tied[0].delimiter
 			}
 			if err := c.Dialect.Check(); err != nil {
-				return false, dataset.Contradict("%v; --delimiter, --quote, --escape and --null say how fields are written", err)
+				return false, dataset.Contradict("%v; --delimiter, --quote, --escape and --null set the format of fields", err)
 			}
 			list = Records(body, whole, c.Dialect, sampleRecords)
 			return len(list) > 0, nil
@@ -102,9 +102,9 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 		}
 		if len(list) == 0 {
 			if err := firstError(body, whole, c.Dialect); err != nil {
-				return nil, failure.Reading(file.Name, fmt.Errorf("line %d, its first record: %w", 1+c.Dialect.CountLines(head[:file.Data]), err))
+				return nil, failure.Reading(file.Name, fmt.Errorf("line %d, the first record: %w", 1+c.Dialect.CountLines(head[:file.Data]), err))
 			}
-			return nil, failure.Reading(file.Name, fmt.Errorf("no record ends within its first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is another", len(head)))
+			return nil, failure.Reading(file.Name, fmt.Errorf("no record ends within the first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is wrong", len(head)))
 		}
 		c.sample, c.sampled = list, file.Name
 		for last := len(list); !c.oneField() && last > 1 && c.blank(list[last-1]); last-- {
@@ -117,7 +117,7 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 		c.Dialect.Delimiter = ','
 	}
 	if err := c.Dialect.Check(); err != nil {
-		return nil, dataset.Contradict("%v; --delimiter, --quote, --escape and --null say how fields are written", err)
+		return nil, dataset.Contradict("%v; --delimiter, --quote, --escape and --null set the format of fields", err)
 	}
 	c.guessed = guessed && len(c.sample) > 0
 	for _, file := range c.Files {
@@ -154,9 +154,9 @@ func fieldsError(err error, record []byte, d csv.Dialect) error {
 		return err
 	}
 	if d.Escape == 0 && bytes.Contains(record, []byte{'\\', d.Quote}) {
-		return fmt.Errorf(`%w; --escape '\' takes a quote behind a backslash for text, --quote none takes all quotes for text`, err)
+		return fmt.Errorf(`%w; --escape '\' reads a quote after a backslash as text, --quote none reads all quotes as text`, err)
 	}
-	return fmt.Errorf("%w; --quote none takes quotes for text, --quote and --escape name others", err)
+	return fmt.Errorf("%w; --quote none reads quotes as text, --quote and --escape set other characters", err)
 }
 
 // head returns the beginning of a file. It reads more until enough is satisfied, at most the
@@ -181,13 +181,13 @@ func foreign(body []byte) error {
 	text := bytes.ToLower(bytes.TrimLeft(body[:min(len(body), 512)], " \t\r\n"))
 	switch {
 	case bytes.HasPrefix(text, []byte("<!doctype html")), bytes.HasPrefix(text, []byte("<html")), bytes.HasPrefix(text, []byte("<head")):
-		return errors.New("is an HTML page and no CSV; a server may have sent it in place of the file, to log in perhaps")
+		return errors.New("is an HTML page, not CSV; a server may have sent it instead of the file, perhaps to log in")
 	case bytes.HasPrefix(text, []byte("<?xml")):
-		return errors.New("is XML and no CSV")
+		return errors.New("is XML, not CSV")
 	case sepBegin.Match(text):
-		return fmt.Errorf("begins with a line for Excel, %s, which is no record; --skip 1 --delimiter %s reads what follows", text[:5], flagOf(text[4]))
+		return fmt.Errorf("begins with a line for Excel, %s; --skip 1 --delimiter %s reads the records after it", text[:5], flagOf(text[4]))
 	case jsonBegin.Match(text):
-		return errors.New("is JSON and no CSV; jq -r '[.a, .b] | @csv' makes one of it")
+		return errors.New("is JSON, not CSV; jq -r '[.a, .b] | @csv' converts it")
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 			faults = append(faults, fmt.Sprintf("column %s is computed by the database; leave it out with --map %s=", has.Name, name))
 			continue
 		case given[has.Name] != "":
-			faults = append(faults, fmt.Sprintf("column %s is given twice, by %s and by field %s", has.Name, given[has.Name], quoteIf(name)))
+			faults = append(faults, fmt.Sprintf("column %s is set twice, by %s and by field %s", has.Name, given[has.Name], quoteIf(name)))
 			continue
 		}
 		given[has.Name] = "field " + quoteIf(name)
@@ -76,7 +76,7 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 	for name := range f.Map {
 		if !slices.Contains(c.names, name) {
 			flags = true
-			faults = append(faults, fmt.Sprintf("--map names a field %s, and the file has %s", quoteIf(name), strings.Join(c.names, ", ")))
+			faults = append(faults, fmt.Sprintf("--map names field %s, but the file has %s", quoteIf(name), strings.Join(c.names, ", ")))
 		}
 	}
 	for i, a := range c.Set {
@@ -84,21 +84,21 @@ func (c *spec) mapFields(ctx context.Context, d *Dataset, f *Request) error {
 		switch {
 		case has == nil:
 			flags = true
-			faults = append(faults, fmt.Sprintf("--set names a column %s that %s does not have%s", quoteIf(a.Column), t.Display(), suggest(a.Column, t, "")))
+			faults = append(faults, fmt.Sprintf("--set names column %s, but %s does not have it%s", quoteIf(a.Column), t.Display(), suggest(a.Column, t, "")))
 			continue
 		case has.Generated:
 			flags = true
 			faults = append(faults, fmt.Sprintf("--set names column %s, which is computed by the database", has.Name))
 		case given[has.Name] != "":
 			flags = true
-			faults = append(faults, fmt.Sprintf("column %s is given twice, by %s and by --set", has.Name, given[has.Name]))
+			faults = append(faults, fmt.Sprintf("column %s is set twice, by %s and by --set", has.Name, given[has.Name]))
 		}
 		c.Set[i].Column = has.Name
 		given[has.Name] = "--set"
 	}
 	for _, col := range t.Columns {
 		if given[col.Name] == "" && col.NotNull && !col.Default && !col.Generated && len(faults) == 0 {
-			faults = append(faults, fmt.Sprintf("column %s of %s is NOT NULL without a default, and nothing gives it; --set %s=EXPRESSION does", col.Name, t.Display(), col.Name))
+			faults = append(faults, fmt.Sprintf("column %s of %s is NOT NULL without a default, and no field goes into it; --set %s=EXPRESSION sets it", col.Name, t.Display(), col.Name))
 		}
 	}
 	if len(faults) == 0 && !slices.ContainsFunc(c.Fields, func(f mappedField) bool { return f.Column }) && len(c.Set) == 0 {
@@ -185,7 +185,7 @@ func (c *spec) readHeader(ctx context.Context, d *Dataset, t *server.Table) erro
 	if !c.Dialect.Text && c.Dialect.Null == "" && slices.ContainsFunc(c.sample, func(r []csv.Field) bool {
 		return slices.ContainsFunc(r, func(x csv.Field) bool { return string(x.Text) == `\N` })
 	}) {
-		d.guess(false, `\N is text here (--null '\N' takes it for NULL, and --format text reads the text format of COPY)`)
+		d.guess(false, `\N is read as text (--null '\N' reads it as NULL; --format text reads COPY's text format)`)
 	}
 	c.header = header
 	var body [][]csv.Field
@@ -201,7 +201,7 @@ func (c *spec) readHeader(ctx context.Context, d *Dataset, t *server.Table) erro
 				break
 			}
 			if len(f.Columns) != c.Width {
-				return dataset.Contradict("--columns names %d fields, and the header has %d: %s", len(f.Columns), c.Width, strings.Join(names, ", "))
+				return dataset.Contradict("--columns names %d fields, but the header has %d: %s", len(f.Columns), c.Width, strings.Join(names, ", "))
 			}
 			c.names = f.Columns
 		} else if names[c.Width-1] == "" && t != nil && c.tails(body, c.Width-1) {
@@ -210,7 +210,7 @@ func (c *spec) readHeader(ctx context.Context, d *Dataset, t *server.Table) erro
 	case f.Columns != nil:
 		body = c.sample
 		if !c.tails(body, len(f.Columns)) && len(f.Columns) != c.Width {
-			return dataset.Contradict("--columns names %d fields, and the first record has %d", len(f.Columns), c.Width)
+			return dataset.Contradict("--columns names %d fields, but the first record has %d", len(f.Columns), c.Width)
 		}
 		c.names = f.Columns
 	case t == nil:
@@ -222,7 +222,7 @@ func (c *spec) readHeader(ctx context.Context, d *Dataset, t *server.Table) erro
 		body = c.sample
 		c.names = writable(t)
 		if !c.tails(body, len(c.names)) && len(c.names) != c.Width {
-			return &dataset.TableError{Reason: fmt.Sprintf("the first record has %d fields, and %s has %d columns (%s); --columns names the fields, --header yes says that it names them itself, --skip N passes over N lines in front of it, --delimiter names what is between them", c.Width, t.Display(), len(c.names), strings.Join(c.names, ", "))}
+			return &dataset.TableError{Reason: fmt.Sprintf("the first record has %d fields, but %s has %d columns (%s); --columns names the fields, --header yes reads the names from it, --skip N skips lines before it, --delimiter sets the field separator", c.Width, t.Display(), len(c.names), strings.Join(c.names, ", "))}
 		}
 	}
 	if f.Columns != nil {
@@ -275,7 +275,7 @@ func (c *spec) skipHeader(ctx context.Context, f *Request) error {
 			c.Header = trimmed
 		} else if trimmed != c.Header {
 			if file.Order = c.orderOf(body[:end]); file.Order == nil || !f.MaxErrors.none() {
-				return failure.Reading(file.Name, fmt.Errorf("has another header than %s; load it by itself", c.Files[0].Base()))
+				return failure.Reading(file.Name, fmt.Errorf("has another header than %s; load it separately", c.Files[0].Base()))
 			}
 		}
 		file.Data += int64(end)
@@ -307,9 +307,9 @@ func (c *spec) targets(t *server.Table, f *Request) ([]*server.Column, error) {
 			switch {
 			case list[i] != nil || usedIn(c.Set, name) && name != "":
 			case name == "":
-				return nil, &dataset.TableError{Reason: fmt.Sprintf("field %d of the header has no name; --map =COLUMN names where it goes, --map = leaves it out, --columns names all fields", i+1)}
+				return nil, &dataset.TableError{Reason: fmt.Sprintf("field %d of the header has no name; --map =COLUMN sets its column, --map = drops it, --columns names all fields", i+1)}
 			case slices.Contains(c.names[:i], name):
-				return nil, &dataset.TableError{Reason: fmt.Sprintf("two fields of the header are called %s; --columns names them apart", quoteIf(name))}
+				return nil, &dataset.TableError{Reason: fmt.Sprintf("two fields of the header have the name %s; --columns gives them different names", quoteIf(name))}
 			}
 		}
 	}
@@ -406,11 +406,11 @@ func suggest(name string, t *server.Table, field string) string {
 	}
 	switch {
 	case best != "" && field != "":
-		return fmt.Sprintf("; --map %s=%s if that is meant", quoteIf(field), best)
+		return fmt.Sprintf("; did you mean --map %s=%s?", quoteIf(field), best)
 	case best != "":
-		return fmt.Sprintf("; %s may be meant", best)
+		return fmt.Sprintf("; did you mean %s?", best)
 	case field != "":
-		return fmt.Sprintf("; it has %s, and --map %s= leaves the field out", strings.Join(writable(t), ", "), quoteIf(field))
+		return fmt.Sprintf("; it has %s; --map %s= drops the field", strings.Join(writable(t), ", "), quoteIf(field))
 	}
 	return fmt.Sprintf("; it has %s", strings.Join(writable(t), ", "))
 }

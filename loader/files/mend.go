@@ -101,7 +101,7 @@ func (d *Dataset) Mend(ctx context.Context, o *dataset.Opening, in []dataset.Com
 			return nil, err
 		}
 		if f.Form = form(head); f.Form != was[i].Form {
-			return nil, failure.Reading(f.Name, fmt.Errorf("%w: it is compressed otherwise", ErrChanged))
+			return nil, failure.Reading(f.Name, fmt.Errorf("%w: its compression differs", ErrChanged))
 		}
 		f.First, f.Size = at, f.Bytes
 		if f.Stream = was[i].Stream; f.Stream {
@@ -111,7 +111,7 @@ func (d *Dataset) Mend(ctx context.Context, o *dataset.Opening, in []dataset.Com
 		var list []dataset.Committed
 		for len(in) > 0 && in[0].First < was[i].End() {
 			if in[0].End > was[i].End() {
-				return nil, failure.Reading(f.Name, fmt.Errorf("%w: a chunk goes beyond it", ErrChanged))
+				return nil, failure.Reading(f.Name, fmt.Errorf("%w: a chunk ends after it", ErrChanged))
 			}
 			list, in = append(list, in[0]), in[1:]
 		}
@@ -143,7 +143,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 	}
 	text := strings.TrimRight(string(head), "\r\n")
 	if int64(len(head)) < was.Data || was.Data > 0 && d.spec.Header != "" && (!endsLine(head) || !strings.HasSuffix(text, d.spec.Header)) {
-		return nil, changed("its header is another")
+		return nil, changed("its header differs")
 	}
 	for i, c := range list {
 		h, err := parseHashed(c.Hash)
@@ -155,9 +155,9 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 		case err != nil:
 			return nil, failure.Reading(now.Name, err)
 		case !found && (i == 0 || list[i-1].End == c.First):
-			return nil, changed("lines %d to %d are in, and are not there as they were", line, line+max(h.lines, 1)-1)
+			return nil, changed("the loaded lines %d to %d are missing or changed", line, line+max(h.lines, 1)-1)
 		case !found:
-			return nil, changed("%d lines behind line %d are in, and are not there as they were", max(h.lines, 1), line-1)
+			return nil, changed("the %d loaded lines after line %d are missing or changed", max(h.lines, 1), line-1)
 		}
 		start := s.at - h.bytes
 		// The former end of the file has an end of line now.

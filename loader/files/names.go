@@ -42,7 +42,7 @@ func expand(arg string, lists bool) ([]string, error) {
 	case arg == Stdin || isURL(arg):
 		return []string{arg}, nil
 	case strings.Contains(arg, "://"):
-		return nil, failure.Reading(arg[:strings.Index(arg, "://")+3]+"…", errors.New("only the server reads there; name a copy of the file that is here, to be compared with what arrives, and the location in --handoff"))
+		return nil, failure.Reading(arg[:strings.Index(arg, "://")+3]+"…", errors.New("only the server reads this location; name a local copy of the file, to compare with the loaded rows, and put the location into --handoff"))
 	case lists && strings.HasPrefix(arg, "@"):
 		text, err := os.ReadFile(arg[1:])
 		if err != nil {
@@ -107,7 +107,7 @@ func sameFiles(names []string) error {
 		}
 		for j, other := range infos[:i] {
 			if other != nil && os.SameFile(info, other) {
-				return failure.Reading(name, fmt.Errorf("is the same file as %s; name it once, or load a copy of it if its rows are wanted twice", names[j]))
+				return failure.Reading(name, fmt.Errorf("is the same file as %s; name it once, or copy it to load its rows twice", names[j]))
 			}
 		}
 	}

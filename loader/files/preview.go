@@ -13,7 +13,7 @@ import (
 // Create implements dataset.Dataset.
 func (d *Dataset) Create(ctx context.Context, product server.Product, name pgx.Identifier) (string, *server.Table, error) {
 	if !d.CreateTable {
-		return "", nil, dataset.Refuse("--create-table makes it, of types that fit the file")
+		return "", nil, dataset.Refuse("--create-table creates it with types that fit the file")
 	}
 	d.info.Product = product
 	create, columns, err := d.createDDL(ctx, d.info.Product, name)

@@ -24,9 +24,9 @@ func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why s
 	c := d.spec
 	switch {
 	case c.Dialect.Quote != '"' || c.Dialect.Escape != 0 && c.Dialect.Escape != '"':
-		return 0, `IMPORT INTO reads files whose fields are quoted by " and nothing else; --handoff serve rewrites others`, nil
+		return 0, `IMPORT INTO reads only files whose fields are quoted by "; --handoff serve rewrites others`, nil
 	case !c.wholeRecords():
-		return 0, "IMPORT INTO takes every field of a file, in its order; --handoff serve leaves some out", nil
+		return 0, "IMPORT INTO loads every field of a file, in order; --handoff serve can drop fields", nil
 	}
 	var first *File // the first file with data
 	for i := range c.Files {
@@ -48,13 +48,13 @@ func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why s
 		if first == nil {
 			first, skip = f, n
 		} else if n != skip {
-			return 0, fmt.Sprintf("%s has %d records in front of its data, and %s has %d, and IMPORT INTO passes over as many of each file; --handoff serve leaves them out", f.Base(), n, first.Base(), skip), nil
+			return 0, fmt.Sprintf("%s has %d records before its data, but %s has %d, and IMPORT INTO skips the same number in each file; --handoff serve drops them", f.Base(), n, first.Base(), skip), nil
 		}
 	}
 	if err := d.readable(ctx); err != nil {
 		return 0, "", err
 	}
-	d.note("IMPORT INTO takes an empty text in quotes for NULL, and CRLF within quotes for LF; --handoff serve keeps them")
+	d.note("IMPORT INTO reads an empty quoted text as NULL, and CRLF within quotes as LF; --handoff serve keeps both")
 	return skip, "", nil
 }
 
@@ -131,7 +131,7 @@ func notByImport(set []commit.Assignment, c commit.Conflict, t Tolerance, stdin 
 		}
 	}
 	if stdin {
-		list = append(list, "standard input cannot be read a second time, as the server may want to")
+		list = append(list, "the server may read a file twice, and standard input cannot be read again")
 	}
 	return list
 }
@@ -162,16 +162,16 @@ func (d *Dataset) count(ctx context.Context, r chunker.Range) (int64, error) {
 func inFront(front []byte, d csv.Dialect) (n int, why string) {
 	body := front[Skipped(front, 0, d):]
 	if len(body) == 0 && len(front) > 0 {
-		return 0, "begins with a byte order mark, which IMPORT INTO takes for data"
+		return 0, "begins with a byte order mark, which IMPORT INTO reads as data"
 	}
 	s := csv.Scanner{Dialect: d, Buf: body, EOF: true}
 	for at := 0; at < len(body); at = s.At {
 		if !s.Skip(s.Rows+1, math.MaxInt) {
-			return 0, "has a quote in front of its data that is not closed there, and IMPORT INTO would read on"
+			return 0, "has an unclosed quote before its data, and IMPORT INTO would read on"
 		}
 		record := body[at:s.At]
 		if bytes.HasSuffix(record, []byte{'\r'}) {
-			return 0, "has a line in front of its data that ends with CR, and IMPORT INTO would read on"
+			return 0, "has a line before its data that ends with CR, and IMPORT INTO would read on"
 		}
 		if len(bytes.Trim(record, "\r\n")) > 0 {
 			n++

@@ -251,7 +251,7 @@ func errTie(name string, list []reading) error {
 		}
 		ways = append(ways, fmt.Sprintf("--delimiter %s gives %d fields: %s", flagOf(r.delimiter), r.width, first))
 	}
-	return failure.Reading(name, fmt.Errorf("it is not clear what is between its fields; %s", strings.Join(ways, "; ")))
+	return failure.Reading(name, fmt.Errorf("the field separator is not clear; %s", strings.Join(ways, "; ")))
 }
 
 // shortened returns the first fields of a record, shortened for messages.

@@ -56,7 +56,7 @@ func (t *tolerance) add(span chunker.Span, n int) error {
 	if t.Percent > 0 {
 		of = fmt.Sprintf(" of %d", t.read)
 	}
-	return fmt.Errorf("%d bad rows%s are more than --max-errors %s allows", t.rejects, of, t.Tolerance)
+	return fmt.Errorf("%d bad records%s are more than --max-errors %s allows", t.rejects, of, t.Tolerance)
 }
 
 // observe counts the records of committed chunks.

@@ -19,20 +19,25 @@ func (s *CSV) shaped(fields []csv.Field) []csv.Field {
 	return fields
 }
 
+// widthError returns the error of a record with another number of fields than the others.
 func (s *CSV) widthError(got []csv.Field) error {
+	count := fmt.Sprintf("%d fields", len(got))
+	if len(got) == 1 {
+		count = "1 field"
+	}
 	switch {
 	case len(got) == 1 && len(got[0].Text) == 0 && (s.Dialect.Text && !got[0].Null || got[0].Null && s.Dialect.Null == ""):
-		return fmt.Errorf("an empty line; records have %d fields", s.Width)
+		return fmt.Errorf("an empty line instead of %d fields", s.Width)
 	case s.Tolerate: // hints are for a load of the whole file
-		return fmt.Errorf("%d fields; records have %d", len(got), s.Width)
+		return fmt.Errorf("%s instead of %d", count, s.Width)
 	case s.Tail && len(got) == s.Width+1:
-		return fmt.Errorf("%d fields, and the header names %d; the last has no name: --columns names them all", len(got), s.Width)
+		return fmt.Errorf("%d fields, but the header names %d; the last has no name; --columns names all fields", len(got), s.Width)
 	case len(got) < s.Width:
-		return fmt.Errorf("%d fields; records have %d; --short-rows null takes NULL for those that are missing, and --skip N passes over N lines in front of the header", len(got), s.Width)
+		return fmt.Errorf("%s instead of %d; --short-rows null loads NULL for missing fields, and --skip N skips lines before the header", count, s.Width)
 	case len(got) == s.Width+1 && got[s.Width].Null:
-		return fmt.Errorf("%d fields; records have %d; where all end with a delimiter that the header lacks, --skip 1 --header no --columns names them, and --map x= leaves the last out", len(got), s.Width)
+		return fmt.Errorf("%s instead of %d; if every record ends with a delimiter that the header lacks, --skip 1 --header no --columns names the fields and --map x= drops the last", count, s.Width)
 	}
-	return fmt.Errorf("%d fields; records have %d; --skip N passes over N lines in front of the header, --delimiter and --quote say how fields are written", len(got), s.Width)
+	return fmt.Errorf("%s instead of %d; --skip N skips lines before the header, --delimiter and --quote set the format of fields", count, s.Width)
 }
 
 // unexpected returns the first field without the form of its guessed type, or -1.
@@ -53,7 +58,7 @@ func (s *CSV) unexpectedError(fields []csv.Field) error {
 			name = s.Cols[k].Name
 		}
 	}
-	return fmt.Errorf("column %s: %q is not %s, as in the first records, from which the type was guessed; load into another table with --types %s=TEXT, or from a file on a disk", name, fields[i].Text[:min(len(fields[i].Text), maxName)], s.Expected[i], quoteIf(name))
+	return fmt.Errorf("column %s: %q is not %s, the type guessed from the first records; load into another table with --types %s=TEXT, or from a file on disk", name, fields[i].Text[:min(len(fields[i].Text), maxName)], s.Expected[i], quoteIf(name))
 }
 
 // withoutBlank returns the end of a file without the blank lines behind its last record, and

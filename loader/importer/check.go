@@ -29,7 +29,7 @@ func Refuses(ctx context.Context, db server.Querier, info server.Info, t *server
 	case slices.ContainsFunc(t.Indexes, isVector):
 		return fmt.Sprintf("%s has a vector index, which IMPORT does not fill", name), nil
 	case len(t.ReferencedBy) > 0:
-		return fmt.Sprintf("%s is referenced by %s, whose rows could not be written while IMPORT has the table offline", name, t.ReferencedBy[0].Table), nil
+		return fmt.Sprintf("%s is referenced by %s, whose rows cannot be written while IMPORT keeps the table offline", name, t.ReferencedBy[0].Table), nil
 	}
 	var enabled bool
 	err := db.QueryRow(ctx, `SHOW CLUSTER SETTING feature.import.enabled`).Scan(&enabled)

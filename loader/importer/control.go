@@ -52,7 +52,7 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 	defer server.ClosePool(pool.Pool)
 	job, _, err := jobOf(ctx, pool, rec)
 	if errors.Is(err, ErrNoJob) {
-		return 0, &dataset.TableError{Reason: fmt.Sprintf("load %s has no IMPORT job at work; only those can be paused", rec.ID)}
+		return 0, &dataset.TableError{Reason: fmt.Sprintf("load %s has no running IMPORT job; only IMPORT jobs can be paused", rec.ID)}
 	}
 	if err != nil {
 		return 0, err
@@ -94,7 +94,7 @@ func CancelJob(ctx context.Context, srv *server.Server, rec registry.Load, note 
 	case s == nil && errors.Is(err, ErrNoJob):
 		return nil
 	case err == nil:
-		note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", job.ID))
+		note(fmt.Sprintf("cancelling job %d; waiting until the server has removed its rows and the table is online", job.ID))
 		if err := Control(ctx, pool, "CANCEL", job.ID); err != nil {
 			return err
 		}

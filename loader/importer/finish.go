@@ -122,7 +122,7 @@ func (r *Runner) differs(ctx context.Context, why string) error {
 			why += "; " + repeated
 		}
 	}
-	r.State.Differs = fmt.Sprintf("%s; the rows that IMPORT has read are in %s: loads forget %s, remove them, and load again; with --via insert a record that is repeated is an error, with --max-errors a reject, and --on-conflict skip passes over it",
+	r.State.Differs = fmt.Sprintf("%s; the rows that IMPORT read are in %s: run loader loads forget %s, delete the rows, and load again; with --via insert a repeated record is an error, with --max-errors a reject, and with --on-conflict skip it is skipped",
 		why, r.Table.Display(), r.ID)
 	if r.Record != nil {
 		if err := r.Record.Save(ctx, r.State); err != nil {
@@ -199,7 +199,7 @@ func (r *Runner) finish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.RetryFor)
 	defer cancel()
 	if err := Analyze(ctx, r.Pool, r.Table.Name); err != nil {
-		r.Note("statistics could not be gathered, and will be by the server in time: " + server.Reason(err))
+		r.Note("statistics could not be gathered now; the server will gather them later: " + server.Reason(err))
 	}
 	return nil
 }

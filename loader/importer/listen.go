@@ -37,7 +37,7 @@ func Listen(ctx context.Context, pool *pgxpool.Pool, s *State, o Options, note f
 	err = server.WithDedicatedConn(ctx, pool, func(conn *pgx.Conn) error { return Probe(ctx, srv, conn) })
 	if err == nil {
 		if own, _, _ := net.SplitHostPort(s.Addr); o.CertFile == "" && !isLoopback(own) {
-			note(fmt.Sprintf("rows travel to the server in plain text from %s; --serve-cert and --serve-key encrypt them", s.Addr))
+			note(fmt.Sprintf("the server reads the rows from %s unencrypted; --serve-cert and --serve-key encrypt them", s.Addr))
 		}
 		return srv, "", nil
 	}

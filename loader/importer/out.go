@@ -32,7 +32,7 @@ func Out(ctx context.Context, names []string, texts []*virtual.File, workers int
 		}
 		for _, other := range names[:i] {
 			if other == n {
-				return failure.Writing(n, fmt.Errorf("%d files would have this name; a * in it becomes their number", len(names)))
+				return failure.Writing(n, fmt.Errorf("%d files would have this name; a * in the name becomes the file's number", len(names)))
 			}
 		}
 	}

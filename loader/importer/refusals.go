@@ -31,7 +31,7 @@ func refusedBy(ctx context.Context, db server.Querier, t *server.Table) (string,
 	case err != nil:
 		return "", fmt.Errorf("look for row-level security: %w", err)
 	case secured && !admin:
-		return fmt.Sprintf("%s has row-level security, and IMPORT takes such a table from an administrator alone", name), nil
+		return fmt.Sprintf("%s has row-level security, and only an administrator may IMPORT into such a table", name), nil
 	}
 	return "", nil
 }
@@ -55,9 +55,9 @@ func watchers(ctx context.Context, db server.Querier, t *server.Table) ([]string
 				return "", err
 			}
 			if kind == "CHANGEFEED" {
-				return fmt.Sprintf("changefeed job %d may watch %s, and would fail when IMPORT takes it offline", id, t.Display()), nil
+				return fmt.Sprintf("changefeed job %d may watch %s and would fail when IMPORT takes the table offline", id, t.Display()), nil
 			}
-			return fmt.Sprintf("logical replication (job %d) may read or write %s, and IMPORT is refused there", id, t.Display()), nil
+			return fmt.Sprintf("logical replication (job %d) may read or write %s, and the server refuses IMPORT then", id, t.Display()), nil
 		})
 	}
 	if err != nil && server.Code(err) == "" {

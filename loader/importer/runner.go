@@ -299,7 +299,7 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 		r.Note(fmt.Sprintf("IMPORT job %d of an earlier run has succeeded", job.ID))
 		r.before += job.Took
 	case found && !job.Status.Over():
-		r.Note(fmt.Sprintf("IMPORT job %d of an earlier run is %s: this run follows it", job.ID, job.Status))
+		r.Note(fmt.Sprintf("IMPORT job %d of an earlier run is %s; waiting for it", job.ID, job.Status))
 		if job.Status == Paused {
 			if err := Control(ctx, r.db, "RESUME", job.ID); err != nil {
 				return err
@@ -318,7 +318,7 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 		var failed *JobError
 		again := errors.As(err, &failed) && (failed.Status == Failed && !failed.Data || failed.Status == Canceled && ending)
 		if again && r.renew(ctx) == nil {
-			r.Note(fmt.Sprintf("%v; a new job begins", failed))
+			r.Note(fmt.Sprintf("%v; starting a new job", failed))
 			g.names, g.urls, g.there = nil, nil, false
 			r.telling.Lock()
 			g.earlier = false
@@ -383,7 +383,7 @@ func (r *Runner) give(ctx context.Context, g *batch, err error) error {
 const stopSilence = 5 * time.Second
 
 // errSilent: a run was stopped, and its server is silent.
-var errSilent = fmt.Errorf("%w: the server does not answer; a job of this load may still be at work there, and the next run finds it", loader.ErrStopped)
+var errSilent = fmt.Errorf("%w: the server does not answer; a job of this load may still run there, and the next run finds it", loader.ErrStopped)
 
 // leave ends a run that was stopped and waits for the end of its job as soon as the server has
 // been silent for stopSilence.

@@ -41,7 +41,7 @@ func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
 		if done := r.State.Range.End <= g.claim.First; done {
 			return job, false, nil // of a batch that is in
 		}
-		return job, false, fmt.Errorf("%w: IMPORT job %d of an earlier run is for %d to %d, and %d to %d are open", loader.ErrUnconfirmed, job.ID, r.State.Range.First, r.State.Range.End, g.claim.First, g.claim.End)
+		return job, false, fmt.Errorf("%w: IMPORT job %d of an earlier run loads rows %d to %d, but rows %d to %d are missing", loader.ErrUnconfirmed, job.ID, r.State.Range.First, r.State.Range.End, g.claim.First, g.claim.End)
 	}
 	return job, true, r.Record.SetJob(ctx, job.ID)
 }
@@ -306,7 +306,7 @@ func (r *Runner) follow(ctx context.Context, g *batch, id int64, answers <-chan 
 		}
 		if errors.Is(why, loader.ErrStopped) { // which also ends the reading of what is served
 			why = loader.ErrStopped
-			r.Note(fmt.Sprintf("the server is asked to cancel job %d; waiting until its rows are gone and the table is online", id))
+			r.Note(fmt.Sprintf("cancelling job %d; waiting until the server has removed its rows and the table is online", id))
 			if r.Server != nil {
 				r.Server.Refuse()
 			}
@@ -363,10 +363,10 @@ func (r *Runner) left(ctx context.Context, g *batch) string {
 		var some bool
 		err := r.db.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM "+r.Table.Name.Sanitize()+" LIMIT 1)").Scan(&some)
 		if err == nil && some {
-			return fmt.Sprintf("%s was empty and has rows now, which the server has left there: empty it before the load goes on", r.Table.Display())
+			return fmt.Sprintf("%s was empty before the job and now has rows that the server left there: empty it before you resume", r.Table.Display())
 		}
 	}
-	return fmt.Sprintf("none of its rows is in, and %s is online", r.Table.Display())
+	return fmt.Sprintf("none of its rows was loaded, and %s is online", r.Table.Display())
 }
 
 // await follows the job until it is over, or until the statement is answered.

@@ -37,9 +37,9 @@ func (s *stillness) saw(ctx context.Context, j Job, at int64) {
 	text := fmt.Sprintf("job %d has made no progress for %s", s.job, time.Since(s.since).Round(time.Second))
 	var rate string
 	if err := s.runner.db.QueryRow(ctx, "SHOW CLUSTER SETTING "+rateSetting).Scan(&rate); err == nil {
-		text += fmt.Sprintf("; %s, which bounds what each node writes for it, is %s", rateSetting, rate)
+		text += fmt.Sprintf("; %s, which limits each node's writes for the job, is %s", rateSetting, rate)
 	} else {
-		text += fmt.Sprintf("; an administrator can look whether %s holds it back", rateSetting)
+		text += fmt.Sprintf("; an administrator can check whether %s slows it", rateSetting)
 	}
 	s.runner.Note(text)
 }

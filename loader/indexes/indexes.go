@@ -30,7 +30,7 @@ func Deferrable(ctx context.Context, db *pgxpool.Pool, info server.Info, t *serv
 	name := t.Display()
 	switch {
 	case !t.Empty:
-		return nil, dataset.Refuse("%s has rows; --indexes defer is for empty tables, whose indexes nobody misses meanwhile", name)
+		return nil, dataset.Refuse("%s has rows; --indexes defer needs an empty table", name)
 	case len(t.ReferencedBy) > 0:
 		return nil, dataset.Refuse("%s is referenced by %s, which needs the unique indexes; use --indexes keep", name, t.ReferencedBy[0].Table)
 	}
@@ -46,7 +46,7 @@ func Deferrable(ctx context.Context, db *pgxpool.Pool, info server.Info, t *serv
 			x.Refusal = "it is the replica identity, which --on-conflict update needs"
 		}
 		if x.Refusal != "" {
-			return nil, dataset.Refuse("index %s of %s cannot be dropped and made again: %s; use --indexes keep", x.Name, name, x.Refusal)
+			return nil, dataset.Refuse("index %s of %s could not be recreated: %s; use --indexes keep", x.Name, name, x.Refusal)
 		}
 	}
 	return list, nil
@@ -100,7 +100,7 @@ func (d *Deferral) Drop(ctx context.Context, list []server.Remake) (note string,
 			identity = fmt.Sprintf("; until then %s has no replica identity, and UPDATE and DELETE fail where they are published", name)
 		}
 	}
-	return fmt.Sprintf("%s of %s dropped, and made again after the last row%s", Count(len(list), "is", "are"), name, identity), nil
+	return fmt.Sprintf("%s of %s dropped until the last row is loaded%s", Count(len(list), "is", "are"), name, identity), nil
 }
 
 // remake decodes an index from the registry. Earlier versions recorded a single statement.
@@ -150,14 +150,14 @@ func (d *Deferral) Restore(ctx context.Context, note func(string)) error {
 		there, err := d.hasIndex(ctx, x.Name)
 		var none *server.TargetError
 		if errors.As(err, &none) {
-			note(fmt.Sprintf("index %s is not made again: %v", x.Name, err))
+			note(fmt.Sprintf("index %s is not recreated: %v", x.Name, err))
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		if !there {
-			note(fmt.Sprintf("making index %s again", x.Name))
+			note(fmt.Sprintf("recreating index %s", x.Name))
 			if err := d.makeIndex(ctx, r, note); err != nil {
 				return &Error{Name: x.Name, Duplicates: d.duplicates(ctx, r, err), Err: err}
 			}
@@ -198,7 +198,7 @@ func (d *Deferral) makeIndex(ctx context.Context, x server.Remake, note func(str
 			return err
 		}
 		if !said {
-			note(fmt.Sprintf("index %s: waiting for what an older run has begun: %s", x.Name, server.Reason(err)))
+			note(fmt.Sprintf("index %s: waiting for a statement of an older run: %s", x.Name, server.Reason(err)))
 			said = true
 		}
 		select {

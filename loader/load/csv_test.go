@@ -303,7 +303,7 @@ func TestLongBeginnings(t *testing.T) {
 	// One that has no end says so in few words.
 	_, err := load.New(context.Background(), loadertest.Open(t, url), fileRequest("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 2<<20))))
 	var bad *files.FileError
-	if !errors.As(err, &bad) || !strings.Contains(err.Error(), "no record ends within its first") || len(err.Error()) > 400 {
+	if !errors.As(err, &bad) || !strings.Contains(err.Error(), "no record ends within the first") || len(err.Error()) > 400 {
 		t.Errorf("got %v, want a FileError", err)
 	}
 	_, err = load.New(context.Background(), loadertest.Open(t, url), fileRequest("long", write(t, "x.csv", "id,\"s\n"+strings.Repeat("1,x\n", 50_000)+"\"\n")))
@@ -631,10 +631,10 @@ func TestColumns(t *testing.T) {
 			{func(f *files.Request) { f.Set = nil }, "has no column price"},
 			{func(f *files.Request) { f.Set = f.Set[1:] }, "has no column price"},
 			{func(f *files.Request) { f.Set = f.Set[1:]; f.Map["price"], f.Map["qty"] = "", "" }, "column total of public.t is NOT NULL"},
-			{func(f *files.Request) { f.Map["nix"] = "id" }, `--map names a field nix`},
-			{func(f *files.Request) { f.Map["junk"] = "id" }, "column id is given twice"},
-			{func(f *files.Request) { f.Map["junk"] = "tga" }, "; --map junk=tag if that is meant"},
-			{func(f *files.Request) { f.Set[1].Column = "kin" }, "kind may be meant"},
+			{func(f *files.Request) { f.Map["nix"] = "id" }, `--map names field nix`},
+			{func(f *files.Request) { f.Map["junk"] = "id" }, "column id is set twice"},
+			{func(f *files.Request) { f.Map["junk"] = "tga" }, "; did you mean --map junk=tag?"},
+			{func(f *files.Request) { f.Set[1].Column = "kin" }, "did you mean kind?"},
 		} {
 			req := fileRequest("t", filesOf(req).Names...)
 			filesOf(req).Map = map[string]string{"Order No": "ID", "junk": ""}

@@ -154,7 +154,7 @@ func TestOneRunAtATime(t *testing.T) {
 		go func() { _, err := second.Run(context.Background()); result <- err }()
 		select {
 		case n := <-waits:
-			if !strings.Contains(n, "another run of this load is at work") {
+			if !strings.Contains(n, "waiting for another run of this load") {
 				t.Errorf("the second run says %q", n)
 			}
 		case err := <-result:

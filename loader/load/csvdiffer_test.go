@@ -189,7 +189,7 @@ func TestDirtWithoutOneReading(t *testing.T) {
 			// 1. Nothing is said.
 			says := "text follows a closing quote"
 			if swallows {
-				says = "a quoted field from here on holds lines that may be records of their own"
+				says = "a quoted field that begins here contains lines that look like records"
 			}
 			got, err := run(func(req *load.Request) { req.NoRegistry = true })
 			if want := fmt.Sprintf("dirt.csv:%d: %s", bad+2, says); err == nil || !strings.Contains(err.Error(), want) {
@@ -213,7 +213,7 @@ func TestDirtWithoutOneReading(t *testing.T) {
 			}
 			if swallows {
 				checkRows(t, got, plainly(strings.Join(lines[1:], "\n")+"\n"))
-			} else if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("dirt.csv:%d: 4 fields; records have 3", bad+2)) {
+			} else if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("dirt.csv:%d: 4 fields instead of 3", bad+2)) {
 				t.Fatalf("seed %d, without quotes: %v", seed, err)
 			}
 			// 3. Quotes are quotes, or the record is set aside.

@@ -26,7 +26,7 @@ import (
 // A guessCase is a file, and what becomes of it without flags that say how it is written.
 type guessCase struct {
 	name, file string // file is the text; a name with a dot is the file's
-	table      string // columns of the table; empty: --create-table makes it
+	table      string // columns of the table; empty: --create-table creates it
 	set        func(*files.Request)
 	// want are the rows, types those of the columns as PostgreSQL names them where not empty.
 	want  []string
@@ -47,7 +47,7 @@ var guessCases = []guessCase{
 	{name: "nor where the table would take it", file: "Milch;1,09\nBrot;2,49\n", table: "a TEXT, b NUMERIC", err: `"1,09"`, kind: failure.Data},
 	{name: "a tie", file: "a|b,c|d\ne|f,g|h\n", err: `--delimiter ',' gives 2 fields: "e|f" and "g|h"; --delimiter '|' gives 3 fields: "e" and "f,g" and "h"`, kind: failure.Data},
 	{name: "a tie that the table's width settles", file: "p|q,r|s\ne|f,g|h\n", table: "a TEXT, b TEXT, c TEXT", want: []string{`"p"|"q,r"|"s"|`, `"e"|"f,g"|"h"|`}, told: "delimiter '|'"},
-	{name: "a tie that the types settle", file: "1|x,7|2\n2|y,8|3\n", table: "a TEXT, b INT8", err: "it is not clear what is between its fields", kind: failure.Data},
+	{name: "a tie that the types settle", file: "1|x,7|2\n2|y,8|3\n", table: "a TEXT, b INT8", err: "the field separator is not clear", kind: failure.Data},
 	{name: "a tie that the name settles.tsv", file: "p\tq, c\nd\te, f\n", table: "a TEXT, b TEXT", want: []string{`"p"|"q, c"|`, `"d"|"e, f"|`}},
 	{name: "quotes are evidence", file: "\"a;b\",\"c\"\n\"d;e\",\"f\"\n", table: "a TEXT, b TEXT", want: []string{`"a;b"|"c"|`, `"d;e"|"f"|`}},
 	// Headers.
@@ -57,14 +57,14 @@ var guessCases = []guessCase{
 	{name: "yet another", file: "firstName;CITY\nAnn;Oslo\n", table: "first_name TEXT, city TEXT", want: []string{`"Ann"|"Oslo"|`}},
 	{name: "no names, numbers", file: "1,Ann\n2,Bob\n", want: []string{`"1"|"Ann"|`, `"2"|"Bob"|`}, types: "bigint,text", told: "no header"},
 	{name: "no names, dates", file: "x,2020-01-01\ny,2020-01-02\n", want: []string{`"x"|"2020-01-01"|`, `"y"|"2020-01-02"|`}, types: "text,date", told: "no header"},
-	{name: "half a header", file: "id,2019\n1,5\n2,6\n", err: "--header yes takes it for names, --header no for a row", kind: failure.Data},
+	{name: "half a header", file: "id,2019\n1,5\n2,6\n", err: "may be a header or a row: --header yes or --header no decides", kind: failure.Data},
 	{name: "words alone", file: "a,b\nc,d\n", want: []string{`"c"|"d"|`}, told: "header row"},
 	{name: "words for numbers", file: "x,y\n1,d\n", table: "a INT8, b TEXT", set: func(f *files.Request) { f.Columns = []string{"a", "b"} }, want: []string{`"1"|"d"|`}},
 	// Quotes and ends of lines.
 	{name: "quotes within fields", file: "a|b\n1|{\"a\": 1}\n2|37°36'37.8\"N 12\"\n3|say \"\"hi\n", want: []string{`"1"|"{\"a\": 1}"|`, `"2"|"37°36'37.8\"N 12\""|`, `"3"|"say \"\"hi"|`}},
 	{name: "text behind a quote", file: "a,b\n1,x\n2,\"y\"z\n", table: "a INT8, b TEXT", err: ":3: text follows a closing quote", kind: failure.Data},
-	{name: "records within quotes", file: "id,name,size\n0,Nail,1\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", err: ":3: a quoted field from here on holds lines that may be records of their own; --quote none", kind: failure.Data},
-	{name: "the same into a table", file: "id,name,size\n0,Nail,1\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", table: "id INT8, name TEXT, size INT8", err: ":3: a quoted field from here on", kind: failure.Data},
+	{name: "records within quotes", file: "id,name,size\n0,Nail,1\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", err: ":3: a quoted field that begins here contains lines that look like records; --quote none", kind: failure.Data},
+	{name: "the same into a table", file: "id,name,size\n0,Nail,1\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", table: "id INT8, name TEXT, size INT8", err: ":3: a quoted field that begins here", kind: failure.Data},
 	{name: "the same without quotes", file: "id,name,size\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", set: func(f *files.Request) { f.NoQuote = true }, want: []string{`"1"|"\"Pipe"|"3"|`, `"2"|"Rod"|"4"|`, `"3"|"Tube 5\""|"6"|`}},
 	{name: "the same with them", file: "id,name,size\n1,\"Pipe,3\n2,Rod,4\n3,Tube 5\",6\n", set: func(f *files.Request) { f.Quote = '"' }, want: []string{`"1"|"Pipe,3\n2,Rod,4\n3,Tube 5"|"6"|`}},
 	{name: "lines within quotes", file: "id,text\n1,\"two\nlines, and more\"\n2,x\n", want: []string{`"1"|"two\nlines, and more"|`, `"2"|"x"|`}},
@@ -76,7 +76,7 @@ var guessCases = []guessCase{
 	{name: "that the header lacks", file: "a|b\n1|2|\n3|4|\n", err: "--skip 1 --header no --columns a,b,x --map x=", kind: failure.Data},
 	{name: "short records", file: "a,b,c\n1,2,3\n4,5\n", err: "--short-rows null", kind: failure.Data},
 	{name: "short records that are allowed", file: "a,b,c\n1,2,3\n4,5\n", set: func(f *files.Request) { f.ShortRows = true }, want: []string{`"1"|"2"|"3"|`, `"4"|"5"|NULL|`}},
-	{name: "a title", file: "Report of 2025\n\nid,name\n1,a\n2,b\n", err: "--skip 2 passes over", kind: failure.Data},
+	{name: "a title", file: "Report of 2025\n\nid,name\n1,a\n2,b\n", err: "--skip 2 skips the lines", kind: failure.Data},
 	// Types.
 	{name: "signs, zeros and parts", file: "a,b,c,d,e\n+14155550123,06103,1234,-0,7\n+4930123456,90210,12E4,5,-3\n", want: []string{`"+14155550123"|"06103"|"1234"|"-0"|"7"|`, `"+4930123456"|"90210"|"12E4"|"5"|"-3"|`}, types: "text,text,text,text,bigint"},
 	{name: "digits", file: "a,b,c\n115792089237316195423570985008687907853269984665640564039457,1.10,9223372036854775808\n10,0.000001,1\n", want: []string{`"10"|"0.000001"|"1"|`, `"115792089237316195423570985008687907853269984665640564039457"|"1.10"|"9223372036854775808"|`}, types: "numeric,numeric,numeric"},
@@ -92,35 +92,35 @@ var guessCases = []guessCase{
 		f.Set = []commit.Assignment{{Column: "amount", Expr: "(coalesce(amount, '0')::INT8 * 100)"}}
 	}, want: []string{`"1"|"500"|`}},
 	// Formats.
-	{name: "JSON", file: "{\"id\":1,\"n\":\"a\"}\n{\"id\":2,\"n\":\"b\"}\n", err: "is JSON and no CSV", kind: failure.Data},
-	{name: "HTML", file: "<!DOCTYPE html><html><body>Sign in, please</body></html>\n", err: "is an HTML page and no CSV", kind: failure.Data},
+	{name: "JSON", file: "{\"id\":1,\"n\":\"a\"}\n{\"id\":2,\"n\":\"b\"}\n", err: "is JSON, not CSV", kind: failure.Data},
+	{name: "HTML", file: "<!DOCTYPE html><html><body>Sign in, please</body></html>\n", err: "is an HTML page, not CSV", kind: failure.Data},
 	{name: "zip", file: "PK\x03\x04\x14\x00\x00\x00", err: "unzip -p", kind: failure.Data},
 	{name: "bzip2", file: bzipped, want: []string{`"1"|"a"|`}},
 	{name: "xz", file: xzipped, want: []string{`"1"|"a"|`}},
 	{name: "a DOS file", file: dos("id,name\n1,Müller\n"), set: func(f *files.Request) { f.Encoding = "cp850" }, want: []string{`"1"|"Müller"|`}},
-	{name: "text behind a quote of the header", file: "id,\"n\"x\n1,a\n", err: "line 1, its first record: text follows a closing quote", kind: failure.Data},
-	{name: "NULL of COPY's text format", file: "id\tn\n1\t\\N\n", want: []string{`"1"|"\\N"|`}, told: "--null '\\N' takes it for NULL, and --format text"},
+	{name: "text behind a quote of the header", file: "id,\"n\"x\n1,a\n", err: "line 1, the first record: text follows a closing quote", kind: failure.Data},
+	{name: "NULL of COPY's text format", file: "id\tn\n1\t\\N\n", want: []string{`"1"|"\\N"|`}, told: "--null '\\N' reads it as NULL; --format text"},
 	{name: "an encoding as PostgreSQL calls it", file: "id,n\n1,\xb1\n", set: func(f *files.Request) { f.Encoding = "ISO_8859_5" }, want: []string{`"1"|"Б"|`}},
 	{name: "UTF-16 without a mark", file: wideText("id,n\n1,é\n2,東京\n", unicode.LittleEndian), err: "looks like UTF-16 without a byte order mark; --encoding utf-16le reads it", kind: failure.Data},
 	{name: "UTF-16 of the other order", file: wideText("id,n\r\n1,é\r\n2,東京\r\n", unicode.BigEndian), table: "id INT8, n TEXT", err: "--encoding utf-16be reads it", kind: failure.Data},
 	{name: "UTF-16 that is named", file: wideText("id,n\r\n1,é\r\n2,東京\r\n", unicode.BigEndian), set: func(f *files.Request) { f.Encoding = "utf-16be" }, want: []string{`"1"|"é"|`, `"2"|"東京"|`}},
 	{name: "Japanese", file: "id,n\n1,\x93\x8c\x8b\x9e\n", err: `name its encoding: --encoding shift_jis reads "東京", --encoding gbk reads "搶嫗"`, kind: failure.Data},
 	{name: "an apostrophe of a Macintosh", file: "id,n\n1,It\xd5s\n2,\x94\n", err: `--encoding win1252 reads "ItÕs", --encoding mac reads "It’s"`, kind: failure.Data},
-	{name: "a line for Excel", file: "sep=;\na;b\n1;2\n", err: "--skip 1 --delimiter ';' reads what follows", kind: failure.Data},
+	{name: "a line for Excel", file: "sep=;\na;b\n1;2\n", err: "--skip 1 --delimiter ';' reads the records after it", kind: failure.Data},
 	{name: "that is passed over", file: "sep=;\na;b\n1;2\n", set: func(f *files.Request) { f.Skip, f.Delimiter = 1, ';' }, want: []string{`"1"|"2"|`}},
-	{name: "a header without the first name", file: "time,air temp\n0,03:14,18.1\n1,03:15,18.2\n", err: "--skip 1 --header no --columns x,time,air_temp reads them so", kind: failure.Data},
+	{name: "a header without the first name", file: "time,air temp\n0,03:14,18.1\n1,03:15,18.2\n", err: "--skip 1 --header no --columns x,time,air_temp adds the name x", kind: failure.Data},
 	{name: "that has it", file: "time,air temp\n0,03:14,18.1\n1,03:15,18.2\n", set: func(f *files.Request) {
 		f.Skip, f.Header, f.Columns = 1, files.HeaderNo, []string{"x", "time", "air_temp"}
 	}, want: []string{`"0"|"03:14"|"18.1"|`, `"1"|"03:15"|"18.2"|`}},
-	{name: "a title of some lines", file: "# Planets\n# of 2014\n#\nid,name\n1,a\n2,b\n", err: "--skip 3 passes over", kind: failure.Data},
-	{name: "quotes behind backslashes", file: "a,b\n1,\"he said \\\"hi\\\", ok\"\n2,z\n", err: `--escape '\' takes a quote behind a backslash`, kind: failure.Data},
+	{name: "a title of some lines", file: "# Planets\n# of 2014\n#\nid,name\n1,a\n2,b\n", err: "--skip 3 skips the lines", kind: failure.Data},
+	{name: "quotes behind backslashes", file: "a,b\n1,\"he said \\\"hi\\\", ok\"\n2,z\n", err: `--escape '\' reads a quote after a backslash`, kind: failure.Data},
 	{name: "that are named", file: "a,b\n1,\"he said \\\"hi\\\", ok\"\n2,z\n", set: func(f *files.Request) { f.Escape = '\\' }, want: []string{`"1"|"he said \"hi\", ok"|`, `"2"|"z"|`}},
 	{name: "marks within", file: "a,b\n1,x\n\ufeff2,y\n", want: []string{`"1"|"x"|`, `"\ufeff2"|"y"|`}},
 	{name: "numbers of other notations", file: "a,b,c,d,e,f\n1e5,0x1F,1_000,NaN,00.5,-0.00\n2E6,0x2a,0b1,1.5,1.5,0.5\n", want: []string{`"1e5"|"0x1F"|"1_000"|"NaN"|"00.5"|"-0.00"|`, `"2E6"|"0x2a"|"0b1"|"1.5"|"1.5"|"0.5"|`}, types: "text,text,text,text,text,text"},
 	{name: "times of other notations", file: "a,b,c,d\n2020-01-02 03:04:05.123456789,2020-01-02 24:00:00,2020-1-2,2020-01-02\n2020-01-02 03:04:05,2020-01-03 00:00:00,2020-1-3,2020-01-02 00:00:00\n", types: "text,text,text,text"},
 	{name: "times with and without an offset", file: "a,b\n2020-01-02T03:04:05Z,x\n2020-01-02T03:04:05,y\n", types: "text,text"},
 	{name: "empty texts beside numbers", file: "a,b\n\"\",x\n3,\n", want: []string{`""|"x"|`, `"3"|NULL|`}, types: "text,text"},
-	{name: "some records with a delimiter more", file: "a,b\n1,2,\n3,4\n", err: "3 fields; records have 2", kind: failure.Data},
+	{name: "some records with a delimiter more", file: "a,b\n1,2,\n3,4\n", err: "3 fields instead of 2", kind: failure.Data},
 	{name: "tabs or commas", file: "n\tv,w\n1\tx,1\n2\ty,2\n", err: `--delimiter ',' gives 2 fields: "1\tx" and "1"; --delimiter tab gives 2 fields: "1" and "x,1"`, kind: failure.Data},
 	{name: "not of its encoding", file: "id,name\n1,ok\n2,z\x81\xfe\x81\n", set: func(f *files.Request) { f.Encoding = "cp932" }, err: "line 3: byte 16, 0x81, is not valid in cp932", kind: failure.Data},
 }
@@ -271,7 +271,7 @@ func TestStreamsHaveOneForm(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for last, want := range map[string]string{
-			"2,06103,2020-01-01\n": `column zip: "06103" is not a whole number, as in the first records, from which the type was guessed; load into another table with --types zip=TEXT`,
+			"2,06103,2020-01-01\n": `column zip: "06103" is not a whole number, the type guessed from the first records; load into another table with --types zip=TEXT`,
 			"2,1,03/04/2020\n":     `column d: "03/04/2020" is not a date`,
 			"2,1,tomorrow\n":       `column d: "tomorrow" is not a date`,
 			"2,1,2020-01-02\n":     "",
@@ -383,7 +383,7 @@ func TestOlderRulesAreNotResumed(t *testing.T) {
 		}
 		for _, older := range []string{"", `"rules":1,`} {
 			loadertest.Exec(t, url, `UPDATE loader.loads SET spec = regexp_replace(spec, '"rules":[0-9]+,', '`+older+`')`)
-			if err := resume(); failure.Of(err) != failure.Refused || !strings.Contains(fmt.Sprint(err), "under rules of reading CSV of number 1") {
+			if err := resume(); failure.Of(err) != failure.Refused || !strings.Contains(fmt.Sprint(err), "(CSV rules 1; ") {
 				t.Errorf("rules %q: got %v, want that it is refused", older, err)
 			}
 			loadertest.Exec(t, url, `UPDATE loader.loads SET spec = regexp_replace(spec, '"csv":\{("rules":[0-9]+,)?', '"csv":{"rules":2,')`)

@@ -207,13 +207,13 @@ func TestLookUpsThatTellNothing(t *testing.T) {
 		refused("--set", "CREATE TABLE points (k INT8 PRIMARY KEY, v INT8)")
 		if s.Product == server.CockroachDB {
 			refused("collation", "CREATE TABLE points (k STRING COLLATE en PRIMARY KEY, v INT8)")
-			refused("elements are cut", "CREATE TABLE points (k INT8 PRIMARY KEY, v DECIMAL(12,2)[])")
-			refused("that are not the same", "CREATE TABLE points (k DECIMAL PRIMARY KEY, v INT8)")
-			refused("that are not the same", "CREATE TABLE points (k INTERVAL PRIMARY KEY, v INT8)")
+			refused("elements are truncated", "CREATE TABLE points (k INT8 PRIMARY KEY, v DECIMAL(12,2)[])")
+			refused("different texts can be equal", "CREATE TABLE points (k DECIMAL PRIMARY KEY, v INT8)")
+			refused("different texts can be equal", "CREATE TABLE points (k INTERVAL PRIMARY KEY, v INT8)")
 			return
 		}
 		refused("lc_monetary", "CREATE TABLE points (k INT8 PRIMARY KEY, v MONEY)")
-		refused("elements are cut", "CREATE TABLE points (k INT8 PRIMARY KEY, v VARCHAR(3)[])")
+		refused("elements are truncated", "CREATE TABLE points (k INT8 PRIMARY KEY, v VARCHAR(3)[])")
 		refused("hash function for type bit", "CREATE TABLE points (k BIT(3) PRIMARY KEY, v INT8)")
 		refused("nocase", "CREATE TABLE points (k TEXT COLLATE nocase PRIMARY KEY, v INT8)")
 		const change = "CREATE OR REPLACE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.v = 1; RETURN NEW; END'"

@@ -38,13 +38,13 @@ func TestModeOfFiles(t *testing.T) {
 			{"transaction", "the table had rows", []string{plain, "INSERT INTO kv VALUES (7, 7)"}, nil},
 			{"transaction", "--max-errors need", []string{plain}, func(r *load.Request) { filesOf(*r).MaxErrors.Records = 1 }},
 			{"transaction", "--on-conflict and", []string{plain}, func(r *load.Request) { filesOf(*r).Conflict = commit.SkipRow }},
-			{"transaction", "what --set computes", []string{plain}, func(r *load.Request) {
+			{"transaction", "computed by --set", []string{plain}, func(r *load.Request) {
 				filesOf(*r).Columns, filesOf(*r).Set = []string{"k", "x"}, []commit.Assignment{{Column: "v", Expr: "x::INT8"}}
 			}},
 			{"transaction", "the whole primary key", []string{"CREATE TABLE kv (k INT8, v INT8)"}, nil},
 			{"transaction", "the whole primary key", []string{"CREATE TABLE kv (k INT8, v INT8, w INT8 AS (k % 3) STORED, PRIMARY KEY (w, k))"}, nil},
-			{"transaction", "some are equal that are not the same", []string{"CREATE TABLE kv (k DECIMAL PRIMARY KEY, v INT8)"}, nil},
-			{"transaction", "elements are cut", []string{"CREATE TABLE kv (k INT8 PRIMARY KEY, v DECIMAL(12,2)[])"}, func(r *load.Request) {
+			{"transaction", "different texts can be equal", []string{"CREATE TABLE kv (k DECIMAL PRIMARY KEY, v INT8)"}, nil},
+			{"transaction", "elements are truncated", []string{"CREATE TABLE kv (k INT8 PRIMARY KEY, v DECIMAL(12,2)[])"}, func(r *load.Request) {
 				filesOf(*r).Names = []string{write(t, "array.csv", "1,{2}\n")}
 			}},
 			{"transaction", "changes with each UPDATE", onlyFrom(srv, 22, "CREATE TABLE kv (k INT8 PRIMARY KEY, v INT8 ON UPDATE 7)"), nil},

@@ -134,7 +134,7 @@ func TestVerifyCountsWithoutKeys(t *testing.T) {
 				if !got.Counted || got.Rows != 3 || got.There != c.there || got.OK() != c.ok {
 					t.Errorf("got %+v, want 3 records, %d rows, ok %t", got, c.there, c.ok)
 				}
-				if c.name == "others" && !strings.Contains(strings.Join(got.Unknown, "; "), "1 more rows are there") {
+				if c.name == "others" && !strings.Contains(strings.Join(got.Unknown, "; "), "whether 1 additional rows are duplicates") {
 					t.Errorf("of the rows of others it says %q", got.Unknown)
 				}
 			})

@@ -131,7 +131,7 @@ func TestResumeOfATableThatChanged(t *testing.T) {
 				l := sub.half(t, url, n)
 				c.make(t, url, sub, l.ID)
 				notes, err := goOn(t, url, l, sub.Settings)
-				if looks := strings.Contains(notes, "looked up"); looks != c.looks {
+				if looks := strings.Contains(notes, "looking up"); looks != c.looks {
 					t.Errorf("the rows on record are looked up: %v, want %v; notes: %q", looks, c.looks, notes)
 				}
 				if c.refused != "" {

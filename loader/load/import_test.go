@@ -137,7 +137,7 @@ func TestImportThatFailsLeavesNothing(t *testing.T) {
 				l := newLoad(t, url, load.Request{Table: "t", Dataset: files.New(*trapCSV(t, 1000)), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: mode, Streams: 2}}})
 				_, err := l.Run(context.Background())
 				var job *importer.JobError
-				if !errors.As(err, &job) || !job.Data || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), "none of its rows is in") {
+				if !errors.As(err, &job) || !job.Data || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), "none of its rows was loaded") {
 					t.Errorf("got %v, want a fault of the data with %q", err, x.want)
 				}
 				if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM t"); n != before {

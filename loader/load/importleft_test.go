@@ -30,7 +30,7 @@ func TestFailedJobThatLeavesRows(t *testing.T) {
 	l := newLoad(t, loadertest.NewProxy(t, url, look).URL(), load.Request{Dataset: dataset.NewPoints(200, 0), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.URLs, Files: []string{files.URL + "/p.csv"}}}})
 	_, err := l.Run(context.Background())
 	var failed *importer.JobError
-	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "public.points was empty and has rows now") || strings.Contains(err.Error(), "none of its rows") {
+	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "public.points was empty before the job and now has rows") || strings.Contains(err.Error(), "none of its rows") {
 		t.Errorf("got %v", err)
 	}
 }

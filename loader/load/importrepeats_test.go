@@ -79,7 +79,7 @@ func TestImportOfRepeatedRecords(t *testing.T) {
 // done.
 func checkDiffers(t *testing.T, what string, err error) {
 	t.Helper()
-	if !errors.Is(err, loader.ErrUnconfirmed) || !strings.Contains(err.Error(), "x.csv:1201: duplicate key k=0: the record at x.csv:1 has it too") || !strings.Contains(err.Error(), "--via insert") {
+	if !errors.Is(err, loader.ErrUnconfirmed) || !strings.Contains(err.Error(), "x.csv:1201: duplicate key k=0: the record at x.csv:1 has the same key") || !strings.Contains(err.Error(), "--via insert") {
 		t.Errorf("%s: got %v, want ErrUnconfirmed and the record", what, err)
 	}
 }

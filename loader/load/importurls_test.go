@@ -32,13 +32,13 @@ func TestImportSkipsWhatIsInFrontOfRecords(t *testing.T) {
 	}{
 		{"the last file is empty", []string{"id,s\n1,a\n2,b\n", "id,s\n4,c\n", ""}, 0, "", 7},
 		{"a header with an end of line", []string{"id,\"the\ns\"\n1,a\n2,b\n", "id,\"the\ns\"\n4,c\n"}, 0, "", 7},
-		{"ends of lines by CR alone", []string{"id,s\r1,a\r2,b\r"}, 0, "0.csv has a line in front of its data that ends with CR", 0},
+		{"ends of lines by CR alone", []string{"id,s\r1,a\r2,b\r"}, 0, "0.csv has a line before its data that ends with CR", 0},
 		{"blank lines in front", []string{"\n\nid,s\n1,a\n2,b\n"}, 2, "", 3},
 		{"lines in front, and a mark of order", []string{"\xef\xbb\xbfrows of today\nid,s\n1,a\n2,b\n"}, 1, "", 3},
 		{"a file that ends within them", []string{"x\ny\nid,s\n1,a\n", "x\n"}, 2, "", 1},
-		{"as many lines, and fewer records", []string{"x\ny\nid,s\n1,a\n", "\"x\ny\"\nid,s\n2,b\n"}, 2, "1.csv has 2 records in front of its data, and 0.csv has 3", 0},
+		{"as many lines, and fewer records", []string{"x\ny\nid,s\n1,a\n", "\"x\ny\"\nid,s\n2,b\n"}, 2, "1.csv has 2 records before its data, but 0.csv has 3", 0},
 		{"a quote within a field in front", []string{"the 5\" ones\nid,s\n1,a\n"}, 1, "", 1},
-		{"a quote that is open in front", []string{"\"the 5 ones\nid,s\n1,a\n"}, 1, "0.csv has a quote in front of its data that is not closed there", 0},
+		{"a quote that is open in front", []string{"\"the 5 ones\nid,s\n1,a\n"}, 1, "0.csv has an unclosed quote before its data", 0},
 		{"a byte that is not UTF-8, far behind", []string{behind(15_000, "id,s\n", "1,abc\n", "2,M\xfcller\n")}, 0, `0.csv:15002: byte 90008 is 0xfc, which is not UTF-8; name its encoding: --encoding latin1 reads "Müller"`, 0},
 		{"text behind a quote", []string{"id,s\n1,a\n2,\"y\"z\n"}, 0, "0.csv:3: text follows a closing quote", 0},
 	} {

@@ -268,7 +268,7 @@ func TestAnOlderRunIsStillAtWorkOnTheIndex(t *testing.T) {
 		defer older.Wait()
 		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(20_000, 0), Indexes: load.DeferIndexes, Settings: load.Settings{
 			Note: func(text string) {
-				if text != "making index by_x again" {
+				if text != "recreating index by_x" {
 					return
 				}
 				if s.Cockroach {

@@ -164,7 +164,7 @@ func (l *Load) settle(ctx context.Context, res loader.Result) error {
 		return nil
 	}
 	l.ending = ending{} // settling changes it
-	l.settings.note("reading the input once more: the outcome of some chunks was not known, and the same records may stand in it twice")
+	l.settings.note("reading the input again: some commits had an uncertain outcome, and the input may hold a record twice")
 	defer dataset.ReadUntil(ctx, l.Dataset, l.settings.Stop)()
 	if err := l.verifier.Repeats(ctx, looked.All()); err != nil {
 		return err
@@ -236,7 +236,7 @@ func (l *Load) remember(ctx context.Context, res loader.Result) error {
 		l.settings.note(server.Reason(err))
 		return nil
 	}
-	l.settings.note(fmt.Sprintf("settled on chunks of %d rows%s; the next load of this table begins with that", res.RowsPerChunk, workers))
+	l.settings.note(fmt.Sprintf("settled on chunks of %d rows%s; the next load of this table starts with them", res.RowsPerChunk, workers))
 	return nil
 }
 
@@ -260,7 +260,7 @@ func (l *Load) confirm(ctx context.Context, res loader.Result) error {
 	}
 	err := l.sessions.Confirm(ctx, l.pool, l.settings.attemptTimeout(), l.settings.retryFor())
 	if errors.Is(err, server.ErrUnwaited) {
-		return fmt.Errorf("%w: the rows are in, but %w", loader.ErrUnconfirmed, err)
+		return fmt.Errorf("%w: the rows are loaded, but %w", loader.ErrUnconfirmed, err)
 	}
 	return err
 }

@@ -15,7 +15,7 @@ import (
 
 // ErrDropped: the load committed no row, and the table created for it was dropped again. The
 // load is cancelled.
-var ErrDropped = errors.New("no row is in, and the table that was made for the load is dropped again")
+var ErrDropped = errors.New("no row was loaded, and the table created for the load was dropped")
 
 // A droppedError is the error of a load whose table was dropped again.
 type droppedError struct{ err error }

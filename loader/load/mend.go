@@ -67,6 +67,6 @@ func (o *opening) mend(ctx context.Context, why error) error {
 	}
 	r.text = text
 	r.was.Generation++
-	o.tell(fmt.Sprintf("the input was changed since the load began; the %d records that are in stand in it as they were, and the rest is loaded", records))
+	o.tell(fmt.Sprintf("the input has changed since the load began; its %d loaded records are unchanged, and the rest is loaded now", records))
 	return nil
 }

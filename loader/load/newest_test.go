@@ -57,7 +57,7 @@ func TestLicenceThrottle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if res.Workers > 4 || res.Retries < 3 || !told.has("licence lets few transactions") || !told.has("No license installed") {
+			if res.Workers > 4 || res.Retries < 3 || !told.has("licence limits open transactions") || !told.has("No license installed") {
 				t.Errorf("got %d workers, %d retries, notes %q", res.Workers, res.Retries, told.lines)
 			}
 			checkExact(t, url, l, 5000)
@@ -205,7 +205,7 @@ func TestImportThatStandsStill(t *testing.T) {
 	}})
 	_, err := l.Run(context.Background())
 	t.Logf("the load ended with %v", err)
-	if !told.has("made no progress for") || !told.has("kv.bulk_io_write.max_rate, which bounds what each node writes for it, is 1.0 KiB") {
+	if !told.has("made no progress for") || !told.has("kv.bulk_io_write.max_rate, which limits each node's writes for the job, is 1.0 KiB") {
 		t.Errorf("got %q", told.lines)
 	}
 }

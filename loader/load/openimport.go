@@ -65,7 +65,7 @@ func (o *opening) chooseImport(ctx context.Context) (err error) {
 	}
 	switch {
 	case s.Mode == importer.Upload && !asked:
-		return o.inChunks("the server is on another machine and cannot read from here (--serve-addr HOST:PORT lets it, --via import uploads)", nil)
+		return o.inChunks("the server is on another machine and cannot read files from here (--serve-addr HOST:PORT serves them, --via import uploads them)", nil)
 	case s.Mode == importer.URLs:
 		if why, err := o.nameURLs(ctx, s); err != nil || why != "" {
 			return o.inChunks(why, err)
@@ -111,7 +111,7 @@ func (o *opening) refuseImport(ctx context.Context) (string, error) {
 	name := o.table.Display()
 	switch {
 	case !o.table.Empty && !asked:
-		return fmt.Sprintf("%s has rows, and would be offline meanwhile (--via import does it)", name), nil
+		return fmt.Sprintf("%s has rows, and IMPORT takes a table offline (--via import uses it anyway)", name), nil
 	case !o.table.Empty && m.IntoRows != "":
 		return fmt.Sprintf("%s has rows, %s", name, m.IntoRows), nil
 	}
@@ -151,7 +151,7 @@ func (o *opening) openImport(ctx context.Context) error {
 			s.Streams = n
 		} else if s.Mode != importer.URLs { // for URLs it is the number of existing files
 			s.Streams = importer.UncountedStreams
-			o.tell(fmt.Sprintf("the number of nodes is not readable: %d streams; --streams sets another number, one a node is best", s.Streams))
+			o.tell(fmt.Sprintf("the number of nodes cannot be read, so the rows are split into %d streams; --streams N sets another number, best one per node", s.Streams))
 		}
 	}
 	asked, mode := o.req.Method == Import, o.req.ImportOptions.Mode
@@ -187,7 +187,7 @@ func (o *opening) openImport(ctx context.Context) error {
 	}
 	o.record.spec.Import = s
 	if !asked {
-		o.tell(fmt.Sprintf("handed off to IMPORT INTO: %d rows for an empty table, which is offline meanwhile (--via insert loads in chunks)", o.dataset.Size().Rows))
+		o.tell(fmt.Sprintf("loading by IMPORT INTO: %d rows into an empty table, which is offline until the end (--via insert loads in chunks)", o.dataset.Size().Rows))
 	}
 	return nil
 }
@@ -208,7 +208,7 @@ func (o *opening) attach(ctx context.Context) error {
 		srv, err := serve.Listen(s.Addr, "", o.req.ImportOptions.CertFile, o.req.ImportOptions.KeyFile, s.Secret)
 		if err != nil {
 			// Another run may serve there. If none does, the job fails and a new one begins.
-			o.tell(err.Error() + ": this run cannot serve at the address of the run before it")
+			o.tell(err.Error() + ": this run cannot serve files at the address of the earlier run")
 		} else {
 			o.serving = srv
 		}

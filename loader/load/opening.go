@@ -157,7 +157,7 @@ func (o *opening) restoreSession(ctx context.Context) error {
 	switch {
 	case was == nil:
 		if o.dataset.Facts().Texts { // numbers are unambiguous
-			o.tell(fmt.Sprintf("this load was begun by a version that did not record its session's settings; it goes on with time zone %s and date style %s, which must be those that it began with", now["timezone"], now["datestyle"]))
+			o.tell(fmt.Sprintf("an older version of loader began this load and did not record its session settings; resuming with time zone %s and date style %s, which must be the original ones", now["timezone"], now["datestyle"]))
 		}
 		return nil
 	case maps.Equal(was, now):

@@ -93,7 +93,7 @@ func (o *opening) job(l *Load) *loader.Job {
 	queue.Marker, queue.Generation = r.spec.Identity.marker(), r.was.Generation
 	queue.InOrder, queue.LooksUp = o.dataset.Ordered() != "", l.committer.LooksUp()
 	queue.Waits = func() {
-		s.note("another run of this load is at work, and this one waits until it has ended: " + o.dataset.Ordered())
+		s.note("waiting for another run of this load to end: " + o.dataset.Ordered())
 	}
 	o.check.queue, o.check.marks = queue, o.choice.Mode == commit.Statement && o.srv.Product == server.PostgreSQL
 	job.Queue = queue
@@ -168,7 +168,7 @@ func (o *opening) firstRepeat(ctx context.Context, v verify.Verifier) (string, e
 		return "", nil
 	}
 	if why := m.Repeats(); why != "" {
-		return "", fmt.Errorf("%w: whether records are repeated cannot be told: %s", loader.ErrUnconfirmed, why)
+		return "", fmt.Errorf("%w: repeated records cannot be detected: %s", loader.ErrUnconfirmed, why)
 	}
 	return v.FirstRepeat(ctx)
 }

@@ -70,18 +70,18 @@ func (o *opening) readRecord(ctx context.Context) error {
 	}
 	switch mode := o.record.spec.CommitMode; {
 	case by == Import && !imported:
-		return dataset.Contradict("load %s was begun in chunks and goes on in chunks: it does not go with --via import", id)
+		return dataset.Contradict("load %s was begun in chunks and cannot be resumed with --via import", id)
 	case by != "" && by != Import && imported:
-		return dataset.Contradict("load %s was begun by IMPORT and goes on by it: it does not go with --via %s", id, by)
+		return dataset.Contradict("load %s was begun by IMPORT and cannot be resumed with --via %s", id, by)
 	case imported && len(list) > 0:
-		return dataset.Contradict("load %s was begun by IMPORT and goes on by it: %s cannot be used with it", id, strings.Join(list, ", "))
+		return dataset.Contradict("load %s was begun by IMPORT and cannot be resumed with %s", id, strings.Join(list, ", "))
 	case imported && o.req.ImportOptions.Streams > 0 && o.req.ImportOptions.Streams != o.record.spec.Import.Streams:
-		return dataset.Contradict("load %s was begun with --streams %d and goes on with it", id, o.record.spec.Import.Streams)
+		return dataset.Contradict("load %s was begun with --streams %d, which cannot be changed", id, o.record.spec.Import.Streams)
 	case !imported && o.req.handsOff():
-		return dataset.Contradict("load %s was begun in chunks and goes on in chunks: --handoff, --serve-addr, --serve-cert, --serve-key and --streams are for IMPORT", id)
+		return dataset.Contradict("load %s was begun in chunks: --handoff, --serve-addr, --serve-cert, --serve-key and --streams are for IMPORT", id)
 	case !imported && o.req.CommitMode != "" && o.req.CommitMode != mode:
 		// Rows committed by statement are not in the ledger.
-		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s and goes on with it", id, mode)}
+		return &TableError{Reason: fmt.Sprintf("load %s was begun with --commit %s, which cannot be changed", id, mode)}
 	}
 	return o.restoreSession(ctx)
 }
@@ -127,7 +127,7 @@ func (o *opening) undo(ctx context.Context, cause error) error {
 	if err == nil || o.req.Indexes != DeferIndexes {
 		return cause
 	}
-	return fmt.Errorf("%w: %s; indexes of %s may be missing: %s; loader loads cancel %s makes them again",
+	return fmt.Errorf("%w: %s; indexes of %s may be missing: %s; loader loads cancel %s recreates them",
 		loader.ErrGaveUp, server.Reason(cause), o.table.Display(), server.Reason(err), o.record.load)
 }
 

@@ -150,7 +150,7 @@ func TestLoadWithoutItsSession(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer again.Close()
-		if !strings.Contains(strings.Join(again.Notes, "\n"), "did not record its session's settings") {
+		if !strings.Contains(strings.Join(again.Notes, "\n"), "did not record its session settings") {
 			t.Errorf("got notes %q", again.Notes)
 		}
 		if res, err := again.Run(context.Background()); err != nil || res.Rows != 2 {

@@ -65,11 +65,11 @@ func TestRepeatedRecords(t *testing.T) {
 				why      string
 			}{
 				// A chunk that one statement has brought before is settled at the end.
-				{350, 50, 50, "x.csv:351", "the record at x.csv:1 has it too"},
-				{20, 1, 1, "x.csv:21", "the record at x.csv:1 has it too"},
-				{100, 100, 100, "x.csv:101", "the record at x.csv:1 has it too"},
-				{350, 50, 100, "x.csv:351", "a row with the same content is there"},
-				{350, 50, 30, "x.csv:351", "a row with the same content is there"},
+				{350, 50, 50, "x.csv:351", "the record at x.csv:1 has the same key"},
+				{20, 1, 1, "x.csv:21", "the record at x.csv:1 has the same key"},
+				{100, 100, 100, "x.csv:101", "the record at x.csv:1 has the same key"},
+				{350, 50, 100, "x.csv:351", "a row with the same content exists"},
+				{350, 50, 30, "x.csv:351", "a row with the same content exists"},
 				{350, 50, 1000, "x.csv:351", "an earlier record has it too"},
 			} {
 				loadertest.Exec(t, url, "DROP TABLE IF EXISTS kv", kvDDL)

@@ -54,7 +54,7 @@ func (t *tableCheck) atStart() (note string) {
 	if t.record.kept() {
 		t.record.spec.Identity.Marker = registry.NewID()
 	}
-	return fmt.Sprintf("%s is UNLOGGED: a crash of the server empties it, and the load with it is not confirmed (ALTER TABLE … SET LOGGED before the load)", t.table.Display())
+	return fmt.Sprintf("%s is UNLOGGED: a crash of the server would empty it, and then the load is not confirmed (ALTER TABLE … SET LOGGED before the load prevents that)", t.table.Display())
 }
 
 // mark stores the load's marker in an UNLOGGED table. A crash removes it with the rows.
@@ -80,16 +80,16 @@ func (t *tableCheck) atResume(ctx context.Context) error {
 	was := r.spec.Identity
 	t.storage = t.table.Storage
 	if was == nil {
-		t.doubt = "an older version of loader kept no identity of the table, and may have drawn other rows"
+		t.doubt = "an older version of loader did not record which table it loaded"
 		return nil
 	}
 	if was.OID != t.table.OID {
-		return t.refused(fmt.Sprintf("%s is another table than the load began with, number %d instead of %d: that one was dropped, renamed or replaced by a restored one", t.table.Display(), t.table.OID, was.OID))
+		return t.refused(fmt.Sprintf("%s is not the table that the load began with (number %d, not %d): that one was dropped, renamed or restored from a backup", t.table.Display(), t.table.OID, was.OID))
 	}
 	if was.Marker != "" {
 		err := r.registry.CheckMarker(ctx, r.load, was.Marker)
 		if errors.Is(err, registry.ErrEmptied) {
-			return t.refused(fmt.Sprintf("%s was UNLOGGED, and a crash of the server has emptied it: the rows that were in are gone; ALTER TABLE … SET LOGGED keeps the next ones", t.table.Display()))
+			return t.refused(fmt.Sprintf("%s was UNLOGGED, and a crash of the server emptied it: its loaded rows are gone; ALTER TABLE … SET LOGGED prevents that", t.table.Display()))
 		}
 		if err != nil {
 			return err
@@ -132,7 +132,7 @@ func (t *tableCheck) beforeRun(ctx context.Context) error {
 		return err
 	}
 	if in.Len() > 0 {
-		t.note(fmt.Sprintf("%s: the rows on record are looked up", t.doubt))
+		t.note(fmt.Sprintf("%s: looking up the recorded rows", t.doubt))
 	}
 	gone, err := t.verifier.Gone(ctx, in.All(), -1)
 	if err != nil {
@@ -184,7 +184,7 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 	case err != nil:
 		return err
 	case was != nil && now.OID != was.OID:
-		return t.differs(fmt.Sprintf("%s is another table now, number %d instead of %d: a part of the rows went into that one", name, now.OID, was.OID))
+		return t.differs(fmt.Sprintf("%s is another table now (number %d, not %d), and a part of the rows went into the former one", name, now.OID, was.OID))
 	}
 	if marker := r.spec.Identity.marker(); marker != "" && r.kept() {
 		if err := r.registry.CheckMarker(ctx, r.load, marker); err != nil {
@@ -202,7 +202,7 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 		gone, err = t.verifier.Fewer(ctx, res.Rows-res.Conflicts)
 	case same && (was == nil || was.Storage == now.Storage):
 	default:
-		t.note("the table was truncated or written anew during the load: its rows are looked up")
+		t.note("the table was truncated or rewritten during the load: looking up its rows")
 		gone, err = t.verifier.Gone(ctx, []chunker.Range{{End: positions}}, rows)
 		if err == nil && gone == "" && r.kept() {
 			err = t.recognise(ctx, now)
@@ -272,11 +272,11 @@ func (t *tableCheck) lost(res loader.Result, err error) error {
 		if res.Gone == 0 {
 			return t.outOfOrder(ordered)
 		}
-		return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w: a crash of the server has taken rows that it had confirmed, and kept later ones: %v; %s; remove the rows and load again",
+		return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w: a crash of the server lost confirmed rows but kept later ones: %v; %s; remove the rows and load again",
 			loader.ErrUnconfirmed, ErrTable, registry.ErrGaps, ordered))
 	}
 	if res.Gone > 0 && t.record.dataset.Size().Once && (errors.Is(err, dataset.ErrOnce) || errors.Is(err, dataset.ErrChanged)) {
-		return fmt.Errorf("%w: a crash of the server has taken rows that it had confirmed, and its input cannot be read a second time", loader.ErrUnconfirmed)
+		return fmt.Errorf("%w: a crash of the server lost confirmed rows, and the input cannot be read again", loader.ErrUnconfirmed)
 	}
 	return t.emptied(err)
 }
@@ -284,6 +284,6 @@ func (t *tableCheck) lost(res loader.Result, err error) error {
 // outOfOrder returns why a load cannot be resumed if its rows were not committed in order.
 func (t *tableCheck) outOfOrder(ordered string) error {
 	id := t.record.load
-	return &dataset.ResumeError{Reason: fmt.Sprintf("load %s was begun by a version of loader that did not keep the order of the input: %v, but %s; loads cancel %s, remove its rows and load the file again",
+	return &dataset.ResumeError{Reason: fmt.Sprintf("an older version of loader began load %s without keeping the order of the input: %v, but %s; loads cancel %s, remove its rows and load the file again",
 		id, registry.ErrGaps, ordered, id)}
 }

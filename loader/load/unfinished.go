@@ -19,7 +19,7 @@ func (o *opening) findUnfinished(ctx context.Context) error {
 	}
 	for _, l := range list {
 		if name, yes := r.Reads(l.Spec); yes {
-			return dataset.Contradict("load %s of %s into %s is unfinished and has rows in: loader loads resume %s goes on with it, loader loads cancel %s --remove-rows gives it up with its rows; --again loads the file once more",
+			return dataset.Contradict("load %s of %s into %s is unfinished and has loaded rows; resume it with: loader loads resume %s; or remove it with its rows: loader loads cancel %s --remove-rows; or load the file again with --again",
 				l.ID, name, o.table.Display(), l.ID, l.ID)
 		}
 	}

@@ -201,7 +201,7 @@ func TestMeantIsNotThere(t *testing.T) {
 	o.Report.Line = func(text string) { said += text + "\n" }
 	db := start(t, o)
 	stop(t, db)
-	if db.Product != server.PostgreSQL || !strings.Contains(said, "passing over CockroachDB 20.2 in "+old) {
+	if db.Product != server.PostgreSQL || !strings.Contains(said, "not using CockroachDB 20.2 in "+old) {
 		t.Errorf("got %v, and %q is said", db.Binary, said)
 	}
 	if d, ok := localdb.Meant(o.Dir); !ok || d.Dir != old {

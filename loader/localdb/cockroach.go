@@ -53,7 +53,7 @@ func (db *DB) startCockroach(ctx context.Context) (*process, error) {
 			return nil, fmt.Errorf("%s ended at once: %s", db.Binary, lastLine(db.log()))
 		case <-ctx.Done():
 			p.kill()
-			return nil, fmt.Errorf("%s does not come up: %w", db.Binary, ctx.Err())
+			return nil, fmt.Errorf("%s does not start: %w", db.Binary, ctx.Err())
 		case <-time.After(wait):
 		}
 	}

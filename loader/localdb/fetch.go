@@ -110,7 +110,7 @@ func fetch(ctx context.Context, major int, r Reporter) (Binary, error) {
 	if locked, err := l.TryLock(); err != nil {
 		return Binary{}, fmt.Errorf("lock %s: %w", l.Path(), err)
 	} else if !locked {
-		r.line("waiting for another command that fetches PostgreSQL %d", major)
+		r.line("waiting for another command to fetch PostgreSQL %d", major)
 		if _, err := l.TryLockContext(ctx, 50*time.Millisecond); err != nil {
 			return Binary{}, fmt.Errorf("wait for another command that fetches it: %w", err)
 		}

@@ -245,7 +245,7 @@ func TestFetchedByOneForAll(t *testing.T) {
 			if err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
-			if strings.Contains(string(out), "waiting for another command that fetches PostgreSQL 18") {
+			if strings.Contains(string(out), "waiting for another command to fetch PostgreSQL 18") {
 				waited.Add(1)
 			}
 		})
@@ -325,7 +325,7 @@ func TestFetchThatFails(t *testing.T) {
 	}
 	r.expect(base64.StdEncoding.EncodeToString(make([]byte, 64)))
 	_, err := localdb.Fetch(t.Context(), 18, localdb.Reporter{})
-	check("another file", err, "SHA-512 is not the one")
+	check("another file", err, "SHA-512 is not the expected one")
 	if !errors.Is(err, localdb.ErrSum) {
 		t.Errorf("got %v, want ErrSum", err)
 	}

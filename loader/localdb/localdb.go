@@ -115,7 +115,7 @@ func (o *Options) find(ctx context.Context) (err error) {
 		if o.Binary, err = d.binary(ctx, c, o.Report); err == nil || ctx.Err() != nil {
 			return err
 		}
-		o.Report.line("passing over %s, which earlier commands used: %v", d, err)
+		o.Report.line("not using %s, which earlier commands used: %v", d, err)
 	}
 	o.Binary, err = Find()
 	if errors.Is(err, ErrNotFound) && os.Getenv("COCKROACH_BINARY") == "" {

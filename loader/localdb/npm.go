@@ -141,7 +141,7 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-var errSum = errors.New("the file's SHA-512 is not the one that this loader expects: it is not used")
+var errSum = errors.New("the file's SHA-512 is not the expected one; the file is not used")
 
 // checkSum compares the SHA-512 of a file with the expected one.
 func checkSum(path, want string) error {

@@ -50,7 +50,7 @@ func runner(dir, bin string) (asUser, error) {
 	if canMap {
 		return asUser{mapped: true}, nil
 	}
-	return asUser{}, fmt.Errorf("PostgreSQL does not run as root, and no other user can enter %s and %s; set LOADER_DB_DIR and LOADER_CACHE_DIR to directories that all may enter", dir, bin)
+	return asUser{}, fmt.Errorf("PostgreSQL does not run as root, and other users cannot enter %s and %s; set LOADER_DB_DIR and LOADER_CACHE_DIR to directories that all users can enter", dir, bin)
 }
 
 // othersEnter reports whether all users can enter dir and its parents.

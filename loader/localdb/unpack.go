@@ -85,7 +85,7 @@ func link(root *os.Root) error {
 			return err
 		}
 		if !filepath.IsLocal(filepath.Join(path.Dir(l.Target), to)) {
-			return fmt.Errorf("the link %s leads out of the package", l.Target)
+			return fmt.Errorf("the link %s points outside the package", l.Target)
 		}
 		if err := root.Symlink(to, l.Target); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err

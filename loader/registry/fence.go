@@ -41,7 +41,7 @@ func (e *FenceError) Error() string {
 		user = "user " + e.User
 	}
 	if e.Sessions == 0 {
-		return fmt.Sprintf("load %s is held by a run of %s, whose sessions are not shown without VIEWACTIVITY: come as that user, or as one with VIEWACTIVITY and CANCELQUERY", e.Load, user)
+		return fmt.Sprintf("a run of %[2]s holds leases of load %[1]s, and its sessions are hidden from this user; connect as that user, or as one with VIEWACTIVITY and CANCELQUERY", e.Load, user)
 	}
 	right := "pg_signal_backend"
 	if e.product == server.CockroachDB {

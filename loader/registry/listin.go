@@ -77,7 +77,7 @@ func (r *Registry) ListIn(ctx context.Context) ([]Load, map[string]*chunker.Rang
 		return err
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("list what is in of the loads: %w", err)
+		return nil, nil, fmt.Errorf("read the progress of the loads: %w", err)
 	}
 	list, err := r.List(ctx)
 	for _, l := range list {

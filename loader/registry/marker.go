@@ -32,7 +32,7 @@ const forgetMarkers = `DELETE FROM loader.markers WHERE load = $1`
 const wholeLoad = -1
 
 // ErrEmptied: a server crash has emptied the UNLOGGED table of a load.
-var ErrEmptied = fmt.Errorf("%w: a crash of the server has emptied its UNLOGGED tables, and the rows that were in are gone", loader.ErrUnconfirmed)
+var ErrEmptied = fmt.Errorf("%w: a crash of the server emptied its UNLOGGED tables, and the loaded rows are gone", loader.ErrUnconfirmed)
 
 // MakeMarkers creates the table of markers if it is missing. A *server.CreateError says that
 // the user may not create it.

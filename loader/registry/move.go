@@ -17,7 +17,7 @@ import (
 var ErrWorking = failure.New(failure.Refused, "another run of the load is at work")
 
 // errUnhashed: some committed chunks have no hash, so they cannot be found in another file.
-var errUnhashed = failure.New(failure.Refused, "not all of what is in was recorded with hashes of its bytes")
+var errUnhashed = failure.New(failure.Refused, "some chunks were recorded without hashes")
 
 // errOpen: only a lookup of the input as it was tells whether some chunks are committed.
 var errOpen = failure.New(failure.Refused, "the outcome of some chunks is still to be looked up, which takes the file as it was; resume with that one, and with --max-errors if its bad records are to be set aside")
@@ -81,7 +81,7 @@ func (r *Registry) Hashed(ctx context.Context, load, by string, ledger bool) ([]
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read what is in of load %s: %w", load, err)
+		return nil, fmt.Errorf("read the progress of load %s: %w", load, err)
 	}
 	return list, nil
 }

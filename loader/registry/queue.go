@@ -131,7 +131,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got 
 		}
 		b.open.AddAll(doubts)
 		if b.generation != q.Generation {
-			return permanentError{fmt.Errorf("%w: its file was mended meanwhile, and another run goes on with that", loader.ErrLost)}
+			return permanentError{fmt.Errorf("%w: its file was corrected, and another run has resumed with it", loader.ErrLost)}
 		}
 		taken := b.done
 		for _, c := range b.leases {
@@ -167,7 +167,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got 
 		}
 		for first, end := range q.ends {
 			if first < got.End && got.First < end {
-				return permanentError{fmt.Errorf("%w: a crash of the server has taken the claim of positions %d to %d, which this run works on", loader.ErrGaveUp, first, end-1)}
+				return permanentError{fmt.Errorf("%w: a crash of the server lost the lease of positions %d to %d, which this run works on", loader.ErrGaveUp, first, end-1)}
 			}
 		}
 		got.Open = within(b.open, got.Range)

@@ -220,7 +220,7 @@ func (f *form) foreign() *SchemaError {
 	if len(f.objects) == 0 || f.ours() || history {
 		return nil
 	}
-	return &SchemaError{Reason: fmt.Sprintf("schema %s of this database is not the loader's, for it holds %s: it is left alone", Schema, few(f.objects))}
+	return &SchemaError{Reason: fmt.Sprintf("schema %s of this database is not loader's: it holds %s, and is left alone", Schema, few(f.objects))}
 }
 
 // current reports whether the registry is complete and of this version.
@@ -279,7 +279,7 @@ func readForm(ctx context.Context, pool *pgxpool.Pool, ahead *Ahead) (*form, err
 	}
 	switch {
 	case f.version > Version:
-		return nil, &SchemaError{Reason: fmt.Sprintf("the registry (schema %s) is of a newer loader: version %d, this one knows up to %d; update loader", Schema, f.version, Version)}
+		return nil, &SchemaError{Reason: fmt.Sprintf("a newer loader wrote the registry (schema %s): version %d, and this loader knows up to %d; update loader", Schema, f.version, Version)}
 	case f.ours():
 		return f, nil
 	}
@@ -412,7 +412,7 @@ func (r *Registry) upgrade(ctx context.Context) error {
 	}
 	failed := func(what string, err error) error {
 		if c := server.Classify(err); c == server.Refused || c == server.Permanent {
-			return &SchemaError{Reason: fmt.Sprintf("the registry (schema %s) is of an earlier loader, and %s; the owner of its tables upgrades it by the next load", Schema, what), Err: err}
+			return &SchemaError{Reason: fmt.Sprintf("an earlier loader wrote the registry (schema %s), and %s; the next load by the owner of its tables upgrades it", Schema, what), Err: err}
 		}
 		return fmt.Errorf("upgrade the registry: %s: %w", what, err)
 	}

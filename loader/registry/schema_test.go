@@ -233,7 +233,7 @@ func TestNewerRegistry(t *testing.T) {
 		loadertest.Exec(t, url, fmt.Sprintf("INSERT INTO loader.version (number) VALUES (%d)", registry.Version+1))
 		_, pool, err := openRead(t, url)
 		var schema *registry.SchemaError
-		if !errors.As(err, &schema) || !strings.Contains(err.Error(), fmt.Sprintf("newer loader: version %d", registry.Version+1)) {
+		if !errors.As(err, &schema) || !strings.Contains(err.Error(), fmt.Sprintf("version %d, and this loader knows", registry.Version+1)) {
 			t.Errorf("opening a newer registry gives %v, want a SchemaError that names its version", err)
 		}
 		if _, err := registry.Create(t.Context(), pool, loadertest.Open(t, url).Info); !errors.As(err, &schema) {

@@ -41,7 +41,7 @@ func (r *Registry) SaveTuning(ctx context.Context, t Tuning) error {
 			t.Target, t.Kind, t.Chunk, t.Workers, t.Method, t.CommitMode, t.Origin)
 	})
 	if err != nil {
-		return fmt.Errorf("keep the tuning of %s: %w", t.Target, err)
+		return fmt.Errorf("store the tuning of %s: %w", t.Target, err)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func addCerts(text, dir string) (string, error) {
 	}
 	ca := filepath.Join(dir, "ca.crt")
 	if _, err := os.Stat(ca); err != nil {
-		return "", &KeyError{ca, fileProblem(err) + "; --certs-dir takes a directory as cockroach cert makes it"}
+		return "", &KeyError{ca, fileProblem(err) + "; --certs-dir takes a directory in the layout of cockroach cert"}
 	}
 	// The file names depend on the user, who may come from the string, PGUSER or the system.
 	cfg, err := pgx.ParseConfig(withSettings(text, [][2]string{{"sslmode", "disable"}, {"sslrootcert", ""}, {"sslcert", ""}, {"sslkey", ""}}))
@@ -197,7 +197,7 @@ func checkFiles(text string) error {
 	}
 	info, err := os.Stat(path)
 	if err == nil && info.Mode().Perm()&mayNotHave(info) != 0 {
-		return &KeyError{path, fmt.Sprintf("can be read by others (mode %04o); chmod 600 it, or a key is no secret", info.Mode().Perm())}
+		return &KeyError{path, fmt.Sprintf("can be read by others (mode %04o); run chmod 600 on it", info.Mode().Perm())}
 	}
 	return nil
 }
@@ -214,7 +214,7 @@ func checkThere(path, what string) error {
 func fileProblem(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "is not there"
+		return "does not exist"
 	case errors.Is(err, fs.ErrPermission):
 		return "may not be read"
 	}
@@ -282,7 +282,7 @@ func passwordFailed(err error) bool {
 // certificate's authority.
 func (c *Config) certHint(err error) string {
 	if c.cert && (passwordFailed(err) || strings.Contains(Reason(err), "valid client certificate")) {
-		return "; it may not know the authority of the client's certificate"
+		return "; it may not trust the authority of the client's certificate"
 	}
 	return ""
 }

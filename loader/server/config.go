@@ -130,11 +130,11 @@ func ParseWithCerts(text, certsDir string) (*Config, error) {
 	cfg.DefaultQueryExecMode = RepeatedMode(cfg)
 	cfg.DescriptionCacheCapacity = max(cfg.DescriptionCacheCapacity, descriptions)
 	if host := mayFallBack(cfg); host != "" {
-		why := "the URL names no sslmode"
+		why := "the URL has no sslmode"
 		if mode := effective(text, "sslmode", "PGSSLMODE"); mode != "" {
 			why = "sslmode=" + mode + " may fall back to plaintext"
 		}
-		return nil, fmt.Errorf("%w: %s is not on this machine and %s; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything in the clear", ErrURL, visible(host), why)
+		return nil, fmt.Errorf("%w: %s is not on this machine, and %s; add sslmode=verify-full&sslrootcert=FILE, or sslmode=disable to send everything unencrypted", ErrURL, visible(host), why)
 	}
 	return &Config{pgx: cfg, cert: effective(text, "sslcert", "PGSSLCERT") != "", spoken: holdsPassword(text)}, nil
 }
@@ -163,7 +163,7 @@ func checkForm(text string) error {
 		if strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-") != "" || len(scheme) > 20 {
 			scheme = "this"
 		}
-		return fmt.Errorf("%w: scheme %s is not known; use postgres://, postgresql:// or cockroachdb://", ErrURL, scheme)
+		return fmt.Errorf("%w: unknown scheme %s; use postgres://, postgresql:// or cockroachdb://", ErrURL, scheme)
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func parseProblem(text string, err error) string {
 		{"invalid port", "the port is not a number from 1 to 65535"},
 		{"unable to add CA to cert pool", "sslrootcert holds no PEM certificate"},
 		{"unable to read CA file", "sslrootcert cannot be read"},
-		{"both \"sslcert\" and \"sslkey\" are required", "sslcert and sslkey go together"},
+		{"both \"sslcert\" and \"sslkey\" are required", "sslcert and sslkey must be used together"},
 		{"unable to load cert", "sslcert and sslkey cannot be read, or do not belong together"},
 		{"unable to read sslkey", "sslkey cannot be read"},
 		{"failed to decode sslkey", "sslkey is not a PEM key"},
@@ -191,10 +191,10 @@ func parseProblem(text string, err error) string {
 	}
 	if strings.Contains(text, "://") {
 		if _, urlErr := url.Parse(text); urlErr != nil {
-			return "it does not parse as a URL; percent-encode special characters in user and password (@ is %40, / is %2F, % is %25)"
+			return "it is not a valid URL; percent-encode special characters in user and password (@ is %40, / is %2F, % is %25)"
 		}
 	}
-	return "it does not parse; write postgres://user@host:port/database?sslmode=… or key=value pairs, and quote values with blanks"
+	return "it cannot be parsed; write postgres://user@host:port/database?sslmode=… or key=value pairs, and quote values with blanks"
 }
 
 // Database returns the database that the string names, or "" if it names none.

@@ -19,10 +19,10 @@ import (
 // path, and those are printed. The checks here refuse such strings without quoting them.
 
 // escapes explains how to write special characters in a URL.
-const escapes = "in user, password and values @ is written %40, : %3A, / %2F, ? %3F, # %23, & %26, ; %3B, % %25"
+const escapes = "in user, password and values write @ as %40, : %3A, / %2F, ? %3F, # %23, & %26, ; %3B, % %25"
 
 // pairsHelp explains how to write key=value pairs.
-const pairsHelp = "pairs have blanks between them, and a value with other characters than letters, digits, dots, dashes and slashes stands in quotes: host=h password='…'"
+const pairsHelp = "separate pairs by blanks, and quote a value that has characters other than letters, digits, dots, dashes and slashes: host=h password='…'"
 
 var (
 	// keyName matches the name of a setting.
@@ -49,19 +49,19 @@ func checkString(text string) error {
 	refuse := func(why string) error { return fmt.Errorf("%w: %s; %s", ErrURL, why, escapes) }
 	switch {
 	case strings.Count(authority, "@") > 1:
-		return refuse("there are several @ in front of the host")
+		return refuse("there are several @ before the host")
 	case strings.Contains(query, "@"):
-		return refuse("an @ stands behind the host")
+		return refuse("there is an @ after the host")
 	case strings.Contains(rest, "#"):
-		return refuse("a # stands in it")
+		return refuse("it contains a #")
 	case strings.Count(query, "?") > 1:
 		return refuse("there are several ?")
 	case strings.Contains(query, ";"):
-		return refuse("a ; stands behind the host, and parameters have & between them")
+		return refuse("there is a ; after the host; parameters are separated by &")
 	}
 	path, parameters, _ := strings.Cut(query, "?")
 	if strings.Contains(path, "&") {
-		return refuse("an & stands in front of the ? of the parameters")
+		return refuse("there is an & before the ? of the parameters")
 	}
 	if parameters == "" {
 		return nil
@@ -71,9 +71,9 @@ func checkString(text string) error {
 		plain, err := url.QueryUnescape(value)
 		switch {
 		case !ok || !keyName.MatchString(key):
-			return refuse("a parameter behind the ? is no NAME=VALUE")
+			return refuse("a parameter after the ? is not NAME=VALUE")
 		case err != nil:
-			return refuse("the value of a parameter does not parse")
+			return refuse("the value of a parameter cannot be parsed")
 		case !slices.Contains(opaque, key) && nextPair.MatchString(plain):
 			return refuse("the value of a parameter holds another parameter")
 		}
@@ -114,7 +114,7 @@ func checkEnvironment() error {
 func checkParsed(cfg *pgx.ConnConfig) error {
 	for _, h := range hostsOf(cfg) {
 		if !isHost(h.name) {
-			return fmt.Errorf("%w: the host has characters that no name and no address has; %s; in PGHOST and key=value pairs a host stands alone", ErrURL, escapes)
+			return fmt.Errorf("%w: the host has characters that are not allowed in names and addresses; %s; PGHOST and host= take only the host", ErrURL, escapes)
 		}
 	}
 	for what, value := range map[string]string{"user": cfg.User, "database": cfg.Database} {
@@ -143,6 +143,6 @@ func unknownSetting(err error) error {
 		return err
 	}
 	hidden := *pg
-	hidden.Message = "the server does not know a setting of the connection string; a password with blanks stands in quotes, or in a URL is percent-encoded"
+	hidden.Message = "the server does not know a setting of the connection string; quote a password with blanks, or percent-encode it in a URL"
 	return &hidden
 }

@@ -11,7 +11,7 @@ import (
 // TestMalformedStringsAreNotQuoted mistypes connection strings such that a part of the password
 // stands in the place of something that is printed: each is refused, without a word of it.
 func TestMalformedStringsAreNotQuoted(t *testing.T) {
-	const help = "is written %40"
+	const help = "write @ as %40"
 	for _, text := range []string{
 		"postgres://u:p@SECRET@localhost/db", "postgres://u:12/SECRET@localhost/db", "postgres://u:12?SECRET@localhost/db", "postgres://u:12#SECRET@localhost/db",
 		"postgres://u:a@SECRET?b@localhost/db", "postgres://u:a@SECRET/b@localhost/db", "postgres://u:a@SECRET#b@localhost/db", "postgres://u:a@localhost?SECRET=1@localhost/db",

@@ -39,8 +39,8 @@ const (
 const onePhaseRows = 10_000
 
 // RaiseNote is the answer to a user who wants to raise IntentSetting.
-const RaiseNote = IntentSetting + " need not be raised for a load: CockroachDB advises against changing such settings without its support " +
-	"(each transaction's coordinator keeps that much in memory), and a smaller chunk usually costs nothing: " +
+const RaiseNote = IntentSetting + " need not be raised for a load: CockroachDB advises against changing it without their support " +
+	"(each transaction's coordinator keeps that much in memory), and smaller chunks usually cost nothing: " +
 	"the rate is flat from about 2,000 rows to the one-phase limit"
 
 // Limits returns the limits of one chunk on the server. A limit that the user may not read
@@ -87,7 +87,7 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 	raft.Unit, raft.Cost = chunker.WriteBytes, `the server answers "command is too large"`
 	// Half of it: the size of the rows in a command is only an estimate.
 	raft.Max /= 2
-	raft.Origin += ", half of it for what surrounds keys and values"
+	raft.Origin += ", half of it for the overhead around keys and values"
 	limits = append(limits, parameters, message, raft)
 	if info.AtLeast(21, 2, 0) {
 		if l := s.number(rowsSetting, 0); l.Max > 1 {

@@ -43,9 +43,9 @@ func (e *PooledError) ErrorKind() failure.Kind { return failure.Target }
 func (e *PooledError) Error() string {
 	why := e.Why
 	if why == "" {
-		why = "it gives the server's sessions to several clients"
+		why = "it shares sessions between clients"
 	}
-	return fmt.Sprintf("%s is a connection pooler, and %s; name host and port of the database server itself: postgres://USER@SERVER:5432/DATABASE", e.Host, why)
+	return fmt.Sprintf("%s is a connection pooler, and %s; connect to the database server itself: postgres://USER@SERVER:5432/DATABASE", e.Host, why)
 }
 
 // NotPooled returns a *PooledError if connections go through a pooler: what, in words, cannot be
@@ -66,7 +66,7 @@ func (s *Server) PoolerNote() string {
 	if s.maxSessions > 0 {
 		limit = fmt.Sprintf(" with %d free sessions", s.maxSessions)
 	}
-	return fmt.Sprintf("%s is a connection pooler in %s%s: every chunk is a transaction with a ledger row and its own settings, nothing is prepared, and a run that dies is known by its heartbeat alone; host and port of the server itself do without these costs",
+	return fmt.Sprintf("%s is a connection pooler in %s%s: each chunk is a transaction with a ledger row and its own settings, no statement is prepared, and only its heartbeat shows that a run has died; a connection to the server itself is faster",
 		s.Config.Host(), s.Pooling, limit)
 }
 

@@ -38,7 +38,7 @@ func Reason(err error) string {
 	)
 	switch {
 	case errors.As(err, &unknown):
-		return "the server's certificate is signed by an authority that sslrootcert does not hold"
+		return "the server's certificate is signed by an authority that is not in sslrootcert"
 	case errors.As(err, &host):
 		return "the server's certificate is not for this host name"
 	case errors.As(err, &invalid):
@@ -51,9 +51,9 @@ func Reason(err error) string {
 	case errors.As(err, &header):
 		return "the server does not answer in TLS"
 	case strings.Contains(err.Error(), "server refused TLS connection"):
-		return "the server has no TLS, and sslmode asks for it"
+		return "the server has no TLS, but sslmode requires it"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused: nothing listens there"
+		return "connection refused: no server listens there"
 	case errors.Is(err, syscall.ENOENT) && errors.As(err, &pathErr):
 		return "no such file: " + pathErr.Path
 	case errors.Is(err, syscall.ENOENT):

@@ -36,7 +36,7 @@ func Remakes(ctx context.Context, pool *pgxpool.Pool, info Info, t *Table) ([]Re
 		}
 		r := Remake{Name: x.Name, Create: x.Create, Drop: x.Drop}
 		if x.Create == "" || x.Drop == "" {
-			r.Refusal = "no statement makes it again"
+			r.Refusal = "no statement recreates it"
 		}
 		list = append(list, r)
 	}
@@ -109,7 +109,7 @@ func (t *Table) postgresRemake(ctx context.Context, tx pgx.Tx, r *Remake) error 
 	}
 	switch {
 	case !usable:
-		r.Refusal = "it is not valid; REINDEX or drop it first"
+		r.Refusal = "it is invalid; REINDEX or drop it first"
 	case parts:
 		r.Refusal = "the indexes of partitions belong to it, or it to that of the partitioned table"
 	case !quiet:

@@ -189,7 +189,7 @@ type SettingsError struct{ Err error }
 func (e *SettingsError) ErrorKind() failure.Kind { return failure.Refused }
 
 func (e *SettingsError) Error() string {
-	return "the session cannot have the settings that the load began with: " + Reason(e.Err)
+	return "the session cannot restore the settings that the load began with: " + Reason(e.Err)
 }
 
 func (e *SettingsError) Unwrap() error { return e.Err }

@@ -88,7 +88,7 @@ func ParseTable(text string) (pgx.Identifier, error) {
 			break
 		}
 		if rest[0] != '.' {
-			return fault("there is something behind a quote")
+			return fault("there is text after a closing quote")
 		}
 		rest = rest[1:]
 	}

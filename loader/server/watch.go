@@ -75,7 +75,7 @@ func (w *Watch) notice(_ *pgconn.PgConn, n *pgconn.Notice) {
 	first := w.unwaited == 1
 	w.mu.Unlock()
 	if first && w.Note != nil {
-		w.Note(fmt.Sprintf("a commit did not wait for its standby (%s); a later one that does confirms it", n.Message))
+		w.Note(fmt.Sprintf("a commit did not wait for its standby (%s); a later commit that waits confirms it", n.Message))
 	}
 }
 
@@ -106,7 +106,7 @@ func (w *Watch) warnings() int {
 }
 
 // ErrUnwaited means that a commit did not wait for the server's standby.
-var ErrUnwaited = errors.New("the server's standby may lack what was committed")
+var ErrUnwaited = errors.New("the server's standby may lack committed rows")
 
 // Confirm makes a small commit on PostgreSQL that waits for the standbys required by
 // synchronous commits. It repeats that until one commit waited or within has passed; attempt

@@ -15,7 +15,7 @@ import (
 // FirstRepeat names the first record with the key of an earlier one; empty if there is none.
 // The keys are sorted on disk. Nothing of the table is read.
 func (v *Verifier) FirstRepeat(ctx context.Context) (string, error) {
-	v.note("reading the files once more, to see whether a key is repeated")
+	v.note("reading the files again, to find repeated keys")
 	var keys extsort.Sorter
 	defer keys.Close()
 	all := []chunker.Range{v.all()}
@@ -43,7 +43,7 @@ func (v *Verifier) FirstRepeat(ctx context.Context) (string, error) {
 			case earlier:
 				first = at
 			case later:
-				text = fmt.Sprintf("%s: duplicate key %s: the record at %s has it too", at, v.Committer.KeyText(c, i), first)
+				text = fmt.Sprintf("%s: duplicate key %s: the record at %s has the same key", at, v.Committer.KeyText(c, i), first)
 				return io.EOF
 			}
 		}

@@ -73,16 +73,16 @@ func (w *Verifier) allRecords(ctx context.Context, observe func(int64)) (Report,
 func (v *recordVerifier) unknown() {
 	say := func(s string, args ...any) { v.total.Unknown = append(v.total.Unknown, fmt.Sprintf(s, args...)) }
 	if !v.total.Counted {
-		say("rows that others wrote under other keys, and rows that were deleted and written again, cannot be told")
+		say("rows that others wrote under other keys, and rows that were deleted and inserted again")
 	}
 	if n := len(v.rejected); n > 0 {
-		say("%d rejected records are not compared", n)
+		say("%d rejected records", n)
 	}
 	if set := v.how.Computed; len(set) > 0 && !v.total.Counted {
-		say("columns that --set computes are not compared: %s", strings.Join(set, ", "))
+		say("columns computed by --set: %s", strings.Join(set, ", "))
 	}
 	if v.total.Others > 0 {
-		say("%d keys hold a row of no record of the input: it was there before, or was changed since", v.total.Others)
+		say("%d rows that match no record of the input: they existed before the load or were changed since", v.total.Others)
 	}
 }
 
@@ -219,7 +219,7 @@ func (v *recordVerifier) unique(ctx context.Context) error {
 			return err
 		}
 		sorts = false
-		v.total.Unknown = append(v.total.Unknown, "whether records repeat a key cannot be told: "+server.Reason(err))
+		v.total.Unknown = append(v.total.Unknown, "whether records repeat a key: "+server.Reason(err))
 	}
 	err := v.each(ctx, func(ctx context.Context, c *rows.Chunk, places []rows.Place, _ map[int64]bool) error {
 		states, err := v.Committer.States(ctx, c)
@@ -405,9 +405,9 @@ func (v *recordVerifier) count(ctx context.Context) error {
 		}
 	}
 	v.total.Unknown = append(v.total.Unknown,
-		"the input does not hold the whole primary key: which rows are there, and what they hold, cannot be told, only how many")
+		"the content of the rows: the input does not hold the whole primary key, so rows are only counted")
 	if more := v.total.There - v.total.Rows; more > 0 && !v.total.Alone {
-		v.total.Unknown = append(v.total.Unknown, fmt.Sprintf("%d more rows are there: the table had rows, or other loads wrote it, so that rows of others cannot be told from rows that are there twice", more))
+		v.total.Unknown = append(v.total.Unknown, fmt.Sprintf("whether %d additional rows are duplicates: the table had rows before, or other loads wrote into it", more))
 	}
 	return nil
 }

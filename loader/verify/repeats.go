@@ -64,7 +64,7 @@ func (v *Verifier) repeated(ctx context.Context, ranges []chunker.Range, positio
 	if found.Position > other.Position {
 		found, other = other, found
 	}
-	return &commit.RowError{Place: other, Err: &commit.DuplicateError{Key: key, Why: fmt.Sprintf("the record at %s has it too, and one of the two is not in the table", found)}}
+	return &commit.RowError{Place: other, Err: &commit.DuplicateError{Key: key, Why: fmt.Sprintf("the record at %s has the same key, and one of the two is not in the table", found)}}
 }
 
 // eachKey calls f with each row of the ranges, its place and the hash of its key.

@@ -103,7 +103,7 @@ func (v *Verifier) All(ctx context.Context, observe func(int64)) (Report, error)
 	}
 	keys := v.Dataset.Keys()
 	if keys.Len() == 0 {
-		total.Unknown = append(total.Unknown, "rows that others wrote are not counted: the load's keys lie among theirs")
+		total.Unknown = append(total.Unknown, "rows of others: their keys lie among those of the load")
 		return total, nil
 	}
 	n, err := v.Committer.CountKeys(ctx, keys)
@@ -141,12 +141,12 @@ func (v *Verifier) Gone(ctx context.Context, ranges []chunker.Range, atLeast int
 		found, err = v.computedRows(ctx, ranges, nil)
 	}
 	if err != nil {
-		return "", fmt.Errorf("compare the rows on record: %w", err)
+		return "", fmt.Errorf("compare the recorded rows: %w", err)
 	}
 	if found.Same == found.Rows {
 		return "", nil
 	}
-	return fmt.Sprintf("of %d rows that were in, %d are gone and %d have other content", found.Rows, found.Missing, found.Changed), nil
+	return fmt.Sprintf("of %d loaded rows, %d are gone and %d have other content", found.Rows, found.Missing, found.Changed), nil
 }
 
 // Exactly describes how the table differs from the load's rows: rows that are missing, that have
@@ -180,7 +180,7 @@ func (v *Verifier) Fewer(ctx context.Context, atLeast int64) (gone string, err e
 		return "", fmt.Errorf("count the rows of %s: %w", v.Table.Display(), err)
 	}
 	if n < atLeast {
-		gone = fmt.Sprintf("it has %d rows, fewer than the %d that were in", n, atLeast)
+		gone = fmt.Sprintf("it has %d rows, fewer than the %d loaded", n, atLeast)
 	}
 	return gone, nil
 }
