@@ -238,7 +238,7 @@ func dirty(n int) (text string, want []string) {
 func TestAnyChunkSizeGivesTheSameTable(t *testing.T) {
 	text, want := dirty(3000)
 	path := write(t, "dirty.csv", text)
-	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for _, set := range []load.Settings{
 			{Chunk: 1000, Workers: 1}, {Chunk: 77, Workers: 4}, {Chunk: 3001, Workers: 2},
@@ -264,6 +264,7 @@ func TestAnyChunkSizeGivesTheSameTable(t *testing.T) {
 // TestLongBeginnings has a header, and a first record, longer than what is looked at of
 // a file at first, from a file and from stdin, plain and compressed.
 func TestLongBeginnings(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.PostgreSQLServer(t)
 	url := s.NewDatabase(t)
 	header, record, ddl, long := "id", "1", "CREATE TABLE wide (id INT8", strings.Repeat("y\n", 50_000)

@@ -50,7 +50,7 @@ func checkVersion(t testing.TB, url string, keys, version int) {
 // TestOrderOfConflicts holds that the last record of a key takes the place of the others,
 // and the first keeps it, whatever the chunks and the workers.
 func TestOrderOfConflicts(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		const keys, number = 50, 40
 		url := s.NewDatabase(t)
 		text := versions(keys, number)
@@ -74,7 +74,7 @@ func TestOrderOfConflicts(t *testing.T) {
 // TestKeysThatAreEqual has the keys of a chunk written in other ways: what is one key is the
 // server's to say, of what the column keeps.
 func TestKeysThatAreEqual(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		typesOf(t, s, url)
 		for _, f := range []struct{ postgres, cockroach, a, b string }{

@@ -96,7 +96,7 @@ func dirt(r *rand.Rand, n int) string {
 // TestDirtIsReadStrictly compares loads of generated files, by any size of chunks, with what a
 // reader reads that shares nothing with them.
 func TestDirtIsReadStrictly(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for seed := range uint64(6) {
 			r := rand.New(rand.NewPCG(seed, 17))
@@ -143,7 +143,7 @@ func plainly(text string) (rows []string) {
 // whatever the size of chunks, and only rows of other records are in; the flags that say what is
 // meant give what the independent readers read.
 func TestDirtWithoutOneReading(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		srv := loadertest.Open(t, url)
 		seeds := uint64(4)

@@ -294,7 +294,7 @@ func TestStreamsHaveOneForm(t *testing.T) {
 // TestTableOfAFailedLoadIsDropped holds that a table which was made for a load goes with it where
 // no row is in, and only then.
 func TestTableOfAFailedLoadIsDropped(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		ctx := context.Background()
 		bad := write(t, "bad.csv", "id,v\n1,a\n2,b\n3,c,d\n")
@@ -397,7 +397,7 @@ func TestOlderRulesAreNotResumed(t *testing.T) {
 // TestInvalidTextIsFoundAnywhere has a byte that is not UTF-8 far behind the beginning of a file:
 // the error has its line, its byte and the encodings that may be meant, whatever reads it.
 func TestInvalidTextIsFoundAnywhere(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		ctx := context.Background()
 		text := behind(20_000, "id,v\n", "1,abc\n", "2,M\xfcller\n3,x\n")

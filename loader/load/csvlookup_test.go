@@ -142,7 +142,7 @@ var equals = []struct{ postgres, cockroach, there, record string }{
 // beside the same keys values that equal theirs. None of them is the load's, also where the
 // reply is lost and the rows are looked up.
 func TestEqualIsNotTheSame(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		typesOf(t, s, url)
 		for _, f := range equals {

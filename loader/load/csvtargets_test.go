@@ -77,7 +77,7 @@ func TestTargetsOfFiles(t *testing.T) {
 // TestColumnsOfSeveralFilesGoByName loads files whose headers have the same names in other
 // orders.
 func TestColumnsOfSeveralFilesGoByName(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		ctx := context.Background()
 		var z bytes.Buffer

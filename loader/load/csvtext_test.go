@@ -57,7 +57,7 @@ func copiedRows(n int) (values [][]any, want []string, text string) {
 // size of chunks, from a file and from a stream, behind a stop, and with bad records set aside.
 func TestCopyTextIsReadAsItsWritersMeanIt(t *testing.T) {
 	values, want, text := copiedRows(1500)
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		ctx := context.Background()
 		if s.Product == server.PostgreSQL {

@@ -48,6 +48,9 @@ func TestImportIsExact(t *testing.T) {
 				if mode == importer.Upload && what == "points" {
 					loadertest.Long(t)
 				}
+				if what == "accounts" {
+					loadertest.Slow(t)
+				}
 				url := s.NewDatabase(t)
 				l := newLoad(t, url, load.Request{Dataset: rows(30_001, 9), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: mode, Streams: 3}}})
 				res, err := l.Run(context.Background())

@@ -21,6 +21,7 @@ import (
 // TestImportSkipsWhatIsInFrontOfRecords has the server read files as they are: it passes
 // over as many records of each as stand in front of the data, whatever lines they take.
 func TestImportSkipsWhatIsInFrontOfRecords(t *testing.T) {
+	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	for i, test := range []struct {

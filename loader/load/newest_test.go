@@ -77,6 +77,7 @@ func withOption(url, name, value string) string {
 // TestIsolationBuffersNoWrites isolates bad rows on a server whose sessions buffer writes,
 // which may lose those before a savepoint: they are not buffered there.
 func TestIsolationBuffersNoWrites(t *testing.T) {
+	loadertest.Slow(t)
 	srv := loadertest.NewestCockroachServer(t)
 	direct := srv.NewDatabase(t)
 	loadertest.Exec(t, direct, "CREATE TABLE u (id INT8 PRIMARY KEY, v INT8 CHECK (v > 0))", "INSERT INTO u VALUES (50, 1), (150, 1)")
@@ -132,6 +133,7 @@ func TestRetriesThatTheServerInjects(t *testing.T) {
 // TestReadCommitted loads in sessions of that isolation, in which CockroachDB may not be
 // asked for its logical time: by every way, and a file whose records meet rows of others.
 func TestReadCommitted(t *testing.T) {
+	loadertest.Slow(t)
 	srv := loadertest.NewestCockroachServer(t)
 	direct := srv.NewDatabase(t)
 	url := withOption(direct, "default_transaction_isolation", `read%5C%20committed`)
@@ -165,6 +167,7 @@ func TestReadCommitted(t *testing.T) {
 // TestDeferredIndexesOfALockedTable defers those of a table whose schema is locked, as every
 // new one's is from 26.1 on. A vector index stays.
 func TestDeferredIndexesOfALockedTable(t *testing.T) {
+	loadertest.Slow(t)
 	url := loadertest.NewestCockroachServer(t).NewDatabase(t)
 	loadertest.Exec(t, url, "CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL, e VECTOR(2), VECTOR INDEX near (e)) WITH (schema_locked = true)",
 		"CREATE INDEX by_x ON points (x DESC)", "CREATE UNIQUE INDEX by_yz ON points (y, z)")

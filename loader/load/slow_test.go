@@ -21,7 +21,7 @@ import (
 // half a millisecond, so that the planned chunk never ends in its time. It is not sent
 // again at that size: the load ends, and exactly.
 func TestChunksThatMissTheirDeadlineAreHalved(t *testing.T) {
-	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		slow := "(pg_sleep(0.0005) IS NULL)"
 		if s.Cockroach {
 			slow = "pg_sleep(0.0005)"

@@ -138,7 +138,7 @@ func TestTheSameRowsInAnySurroundings(t *testing.T) {
 	if loadertest.Chaos {
 		rounds = 60
 	}
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
 		if srv.Cockroach && !loadertest.Chaos {
 			rounds = 1
 		}

@@ -123,10 +123,22 @@ func ForEachServer(t *testing.T, test func(t *testing.T, srv Server)) {
 // build tag chaos: for what hardly depends on the server.
 func ForServer(t *testing.T, name string, test func(t *testing.T, srv Server)) {
 	t.Helper()
+	forServer(t, name, Long, test)
+}
+
+// ForServerFirst is ForEachServer on the server of that name, and on the others as a slow
+// test; see [Slow]: for what takes seconds there and is much the same.
+func ForServerFirst(t *testing.T, name string, test func(t *testing.T, srv Server)) {
+	t.Helper()
+	forServer(t, name, Slow, test)
+}
+
+func forServer(t *testing.T, name string, others func(testing.TB), test func(t *testing.T, srv Server)) {
+	t.Helper()
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			if k.name != name {
-				Long(t)
+				others(t)
 			}
 			test(t, k.need(t))
 		})
