@@ -154,10 +154,10 @@ func TestTransferArrivesTwice(t *testing.T) {
 				// What commits again has nothing to commit.
 				want := map[string][]string{"move": {"UPDATE 2", "ERROR 23505"}, "commit": {"COMMIT"}}[name]
 				got := twice.Release()
-				if s.Cockroach { // there is no savepoint, which newer versions do not mind
+				if s.Cockroach { // there is no savepoint, which some newer versions do not mind
 					want = []string{"ERROR XXUUU"}
-					if len(got) > 0 && got[0] == "RELEASE" {
-						want = []string{"RELEASE"}
+					if len(got) > 0 && slices.Contains([]string{"RELEASE", "ERROR 3B001"}, got[0]) {
+						want = got[:1]
 					}
 				}
 				if !slices.Equal(got, slices.Repeat(want, 3)) {
