@@ -33,7 +33,10 @@ func (p *program) planCommand() *cli.Command {
 		if err != nil {
 			return err
 		}
-		req, err := p.rowsRequest(c, tables[0])
+		if c.IsSet("out") {
+			return &usageError{"plan shows what a load does on a server, and --out loads nothing; leave plan or --out out"}
+		}
+		req, _, err := p.rowsRequest(c, tables[0])
 		if err != nil {
 			return err
 		}

@@ -25,21 +25,16 @@ func (p *program) rowsCommand() *cli.Command {
 			&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn and printed)"},
 			&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
 			&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed or verified"},
-		}, append(valueFlags(), withoutHandoff(p.runFlags())...)...), p.commonFlags()...),
+			&cli.StringFlag{Name: "out", Usage: "write the rows to CSV files instead: FILE, or dir/rows-*.csv, where * becomes a number (--streams files); .gz and .zst compress"},
+		}, append(valueFlags(), p.runFlags()...)...), p.commonFlags()...),
 		Description: `Examples:
    loader rows --table orders --n 1000000
    loader rows --table shop.customers --n 5000 --seed 7 --nulls 0%
    loader rows --table orders --n 9 --value 'status=list(new,paid:3)' --value 'total=normal(1,500)'
-   loader rows --table customers=1000,orders=100000`,
+   loader rows --table customers=1000,orders=100000
+   loader rows --table orders --n 1000 --out orders.csv`,
 		Action: p.loadRows,
 	}
-}
-
-// withoutHandoff returns flags without those of IMPORT.
-func withoutHandoff(flags []cli.Flag) []cli.Flag {
-	return slices.DeleteFunc(flags, func(f cli.Flag) bool {
-		return slices.ContainsFunc(handoffFlags(), func(h cli.Flag) bool { return h.Names()[0] == f.Names()[0] })
-	})
 }
 
 // loadRows runs the command rows.
@@ -51,10 +46,17 @@ func (p *program) loadRows(c *cli.Context) error {
 	if len(tables) > 1 && c.IsSet("value") {
 		return &usageError{"--value is for the columns of one table: name one"}
 	}
+	pattern := c.String("out")
+	if len(tables) > 1 && pattern != "" {
+		return &usageError{"--out writes the rows of one table: name one"}
+	}
 	if len(tables) == 1 {
-		req, err := p.rowsRequest(c, tables[0])
+		req, seed, err := p.rowsRequest(c, tables[0])
 		if err != nil {
 			return err
+		}
+		if pattern != "" {
+			return p.writeRows(c, req, seed, pattern)
 		}
 		return p.start(c, req)
 	}
@@ -66,7 +68,7 @@ func (p *program) loadRows(c *cli.Context) error {
 func (p *program) loadTables(c *cli.Context, tables []tableRows) error {
 	names := make([]string, len(tables))
 	for i, t := range tables {
-		req, err := p.rowsRequest(c, t)
+		req, _, err := p.rowsRequest(c, t)
 		if err == nil {
 			err = req.Check()
 		}
@@ -91,18 +93,27 @@ func (p *program) loadTables(c *cli.Context, tables []tableRows) error {
 	if err != nil {
 		return err
 	}
-	for i, at := range order {
-		req, err := p.rowsRequest(c, tables[at])
+	for i, step := range order {
+		req, seed, err := p.rowsRequest(c, tables[step.Table])
 		if err != nil {
 			return err
 		}
 		p.resumeID = ""
-		if err := p.startOn(c, srv, req); err != nil {
-			if left := order[i+1:]; len(left) > 0 {
-				var rest []string
-				for _, at := range left {
-					rest = append(rest, names[at])
-				}
+		if step.Cycle != nil {
+			var note string
+			if note, err = anytable.Begin(c.Context, srv, names, step.Cycle, seed); note != "" {
+				p.always("note: %s", note)
+			}
+		}
+		if err == nil {
+			err = p.startOn(c, srv, req)
+		}
+		if err != nil {
+			var rest []string
+			for _, left := range order[i+1:] {
+				rest = append(rest, names[left.Table])
+			}
+			if len(rest) > 0 {
 				p.always("not begun: %s", strings.Join(rest, ", "))
 			}
 			return err
@@ -173,24 +184,24 @@ func rowsGenerator(c *cli.Context) (generator, error) {
 }
 
 // rowsRequest reads the flags of a load of rows for any table.
-func (p *program) rowsRequest(c *cli.Context, t tableRows) (load.Request, error) {
+func (p *program) rowsRequest(c *cli.Context, t tableRows) (req load.Request, seed uint64, err error) {
 	g, err := rowsGenerator(c)
 	if err != nil {
-		return load.Request{}, err
+		return req, 0, err
 	}
 	n, err := number("n", t.rows, 1, maxRows)
 	if err != nil {
-		return load.Request{}, err
+		return req, 0, err
 	}
-	req, seed, err := p.request(c, g)
+	req, seed, err = p.request(c, g)
 	req.Dataset, req.Table = g.new(n, seed), t.name
-	return req, err
+	return req, seed, err
 }
 
 // valueFlags are flags of every command that makes rows for any table.
 func valueFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "value", Usage: "COLUMN=RULE: null, const(TEXT), list(A,B:WEIGHT,…), uniform(LOW,HIGH), normal(…), zipf(…), sequence(START,STEP), pattern(TEXT)"},
+		&cli.StringSliceFlag{Name: "value", Usage: "COLUMN=RULE: null, const(TEXT), list(A,B:WEIGHT,…), uniform(LOW,HIGH), normal(…), zipf(…), sequence(START,STEP), pattern(TEXT), sql(EXPRESSION)"},
 		&cli.StringFlag{Name: "nulls", Value: "5%", Usage: "share of NULLs in columns that allow them and belong to no unique key"},
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
+	"bulkload/loader/importer/virtual"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 )
@@ -47,6 +48,7 @@ type Dataset struct {
 	plan   *planner   // nil of a recorded load
 	gen    *generator // nil before Fit
 	src    *source
+	began  string // of the load, for look-ups
 	// longest is the length of the longest of the first rows, as text.
 	longest int64
 }
@@ -71,6 +73,8 @@ func (d *Dataset) Fresh() dataset.Dataset { return New(d.Request) }
 // A record is the part of a load's record that is the rows'.
 type record struct {
 	Generator *generator `json:"generator"`
+	// Began is the time at which the load began, as dataset.Began returns it.
+	Began string `json:"began,omitempty"`
 }
 
 func reopen(text json.RawMessage, positions int64) (dataset.Dataset, error) {
@@ -81,11 +85,11 @@ func reopen(text json.RawMessage, positions int64) (dataset.Dataset, error) {
 	if r.Generator == nil {
 		return nil, errors.New("its record has no rules for rows")
 	}
-	return &Dataset{Request: Request{Rows: positions, Seed: r.Generator.Seed}, gen: r.Generator}, nil
+	return &Dataset{Request: Request{Rows: positions, Seed: r.Generator.Seed}, gen: r.Generator, began: r.Began}, nil
 }
 
 // Record implements dataset.Dataset.
-func (d *Dataset) Record() (json.RawMessage, error) { return json.Marshal(record{d.gen}) }
+func (d *Dataset) Record() (json.RawMessage, error) { return json.Marshal(record{d.gen, d.began}) }
 
 // Facts implements dataset.Dataset.
 func (d *Dataset) Facts() dataset.Facts { return Facts }
@@ -98,21 +102,30 @@ func (d *Dataset) Title() string { return fmt.Sprintf("%d rows, seed %d", d.Rows
 
 // Reasons why a load of rows does not take a setting.
 const (
-	noStatement = "--commit statement cannot be used with rows for any table: the ledger decides an uncertain outcome, which needs --commit transaction"
-	noImport    = "rows for any table go in chunks"
-	noOut       = "rows for any table are not written to files"
+	copyIsPlain = "--value COLUMN=sql(…) cannot be used with --via copy: COPY computes nothing"
+	computed    = "cannot tell which rows are in: nothing is there to compare what --value COLUMN=sql(…) computes with"
+	noURLs      = "rows for any table are not read from URLs: the rules may draw other keys now than when the files were written; import files of --out by the statement that it prints, or leave --handoff out"
 )
 
 // Check implements dataset.Checker.
 func (d *Dataset) Check(asked dataset.Asked) (list []string) {
+	if !slices.ContainsFunc(d.Values, Value.computed) {
+		return nil
+	}
 	if asked.Mode == commit.Statement {
-		list = append(list, noStatement)
+		list = append(list, "--commit statement "+computed)
+	}
+	if asked.Method == commit.Copy {
+		list = append(list, copyIsPlain)
 	}
 	if asked.Import {
-		list = append(list, "--via import: "+noImport)
+		list = append(list, "--via import: "+fmt.Sprintf(dataset.NotByImport, byExpression))
 	}
 	return list
 }
+
+// byExpression names the rule in messages.
+const byExpression = "--value COLUMN=sql(…)"
 
 // Inspect implements dataset.Dataset.
 func (d *Dataset) Inspect(_ context.Context, o *dataset.Opening) error {
@@ -194,33 +207,109 @@ const sampleRows = 200
 // keys returns the columns of the primary key; nil: the server makes a part of it.
 func (d *Dataset) keys() []string {
 	for _, k := range d.table.Primary {
-		if d.gen.rule(k) == nil {
+		if r := d.gen.rule(k); r == nil || r.SQL != "" {
 			return nil
 		}
 	}
 	return d.table.Primary
 }
 
-// Choose implements dataset.Dataset.
-func (d *Dataset) Choose(_ context.Context, o *dataset.Opening, asked dataset.Choice) (dataset.Choice, error) {
-	if asked.Mode == commit.Statement && !o.RecalledMode {
-		return asked, dataset.Contradict(noStatement)
+// columns returns the names of the columns whose values are computed here.
+func (d *Dataset) columns() (list []string) {
+	for _, c := range d.src.Columns() {
+		list = append(list, c.Name)
 	}
-	asked.Mode = commit.Transaction
+	return list
+}
+
+// Choose implements dataset.Dataset.
+func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.Choice) (dataset.Choice, error) {
 	if asked.Method == "" {
 		asked.Method = commit.Insert
-		if d.info.Product == server.PostgreSQL && !d.table.RowSecurity {
+		if d.info.Product == server.PostgreSQL && !d.table.RowSecurity && d.gen.store() == nil {
 			asked.Method = commit.Copy
 		}
 	}
-	if asked.Method == commit.Copy && d.info.Product == server.CockroachDB {
+	switch {
+	case asked.Method == commit.Copy && d.info.Product == server.CockroachDB:
 		return asked, dataset.Contradict("--via copy cannot be used with rows for any table on CockroachDB, whose COPY reads some types in another way than SQL; use --via insert")
+	case asked.Method == commit.Copy && d.gen.store() != nil:
+		return asked, dataset.Contradict(copyIsPlain)
+	}
+	d.choice = asked
+	automatic := asked.Mode == "" || o.RecalledMode
+	switch {
+	case automatic && (asked.Mode == commit.Statement || asked.Mode == "" && d.info.Product == server.CockroachDB):
+		asked.Why = dataset.AgainstStatements(o, d.table, d.columns())
+		if why := d.unsure(); asked.Why == "" && why != "" {
+			asked.Why = "--commit statement " + why
+		}
+	case automatic:
+		asked.Mode = commit.Transaction
+	case asked.Mode == commit.Statement:
+		asked.Why = d.unsure()
+	}
+	if asked.Mode != commit.Transaction {
+		d.choice.Mode = commit.Statement
+		if asked.Why == "" {
+			opts := d.Options()
+			opts.Table, opts.Mode, opts.Method = d.table.Name, commit.Statement, asked.Method
+			why, err := dataset.UnsureKeys(ctx, o, opts)
+			if err != nil {
+				return asked, err
+			}
+			if asked.Why = why; why != "" && automatic {
+				asked.Why = "--commit statement " + why
+			}
+		}
+		switch {
+		case asked.Why == "":
+			asked.Mode, asked.Why = commit.Statement, provedExact
+		case automatic:
+			asked.Mode = commit.Transaction
+		case o.Resumed != "":
+			return asked, &dataset.ResumeError{Reason: fmt.Sprintf("load %s: --commit statement %s; run loader loads forget %s, delete its rows, and load again with --commit transaction", o.Resumed, asked.Why, o.Resumed)}
+		default:
+			return asked, dataset.Refuse("--commit statement %s; use --commit transaction", asked.Why)
+		}
+	}
+	if o.Resumed == "" && d.began == "" {
+		var err error
+		if d.began, err = dataset.Began(ctx, o); err != nil {
+			return asked, err
+		}
+	}
+	if d.gen.store() != nil && o.Resumed == "" {
+		opts := d.Options()
+		opts.Table, opts.Mode, opts.Method = d.table.Name, asked.Mode, asked.Method
+		if err := dataset.CheckStatement(ctx, o, opts, byExpression); err != nil {
+			return asked, err
+		}
 	}
 	if why := d.Ordered(); why != "" && o.Workers > 1 {
 		o.Note(fmt.Sprintf("one worker, not %d: %s", o.Workers, why))
 	}
 	d.choice = asked
 	return asked, nil
+}
+
+// provedExact says why an automatic choice took the statement mode.
+const provedExact = "the table was empty, the rows have its whole primary key, and a look-up compares each value as it is stored; --commit transaction writes ledger rows instead"
+
+// unsure returns why a look-up cannot prove which rows are in the table; empty if it can.
+func (d *Dataset) unsure() string {
+	switch {
+	case len(d.keys()) == 0:
+		return fmt.Sprintf("needs the whole primary key of %s, and the server makes a part of it, or there is none", d.table.Display())
+	case d.gen.store() != nil:
+		return computed
+	case d.Ordered() != "":
+		return "cannot be used where chunks go one after the other: " + d.Ordered()
+	}
+	if why := dataset.UnsureTable(d.table); why != "" {
+		return why
+	}
+	return dataset.UnsureColumns(d.table, d.info.Product, d.columns())
 }
 
 // Planned implements dataset.Dataset.
@@ -270,15 +359,19 @@ func (d *Dataset) Rules(n int64) ([]dataset.ColumnRule, error) {
 		return nil, err
 	}
 	var list []dataset.ColumnRule
-	for i, r := range d.gen.Rules {
+	i := 0 // of the column in the chunk
+	for _, r := range d.gen.Rules {
 		x := dataset.ColumnRule{Column: r.Column, Type: d.table.Column(r.Column).Type, Rule: r.Why, Nulls: r.Nulls}
-		for row := range c.Len() {
+		for row := 0; r.SQL == "" && row < c.Len(); row++ {
 			var value *string
 			if text, ok := c.Col(i).Text(row); ok {
 				s := string(text)
 				value = &s
 			}
 			x.Sample = append(x.Sample, value)
+		}
+		if r.SQL == "" {
+			i++
 		}
 		list = append(list, x)
 	}
@@ -297,17 +390,50 @@ func (d *Dataset) Ordered() string {
 // IDENTITY be given.
 func (d *Dataset) Options() commit.Options {
 	return commit.Options{
-		Columns: d.src.Columns(), Keys: d.keys(), TextCopy: true,
+		Columns: d.src.Columns(), Keys: d.keys(), Store: d.gen.store(), Began: d.began, TextCopy: true,
 		Overriding: slices.ContainsFunc(d.table.Columns, func(c server.Column) bool { return c.Always && d.gen.rule(c.Name) != nil }),
 	}
 }
 
-// Import implements dataset.Dataset.
-func (d *Dataset) Import() dataset.Import { return dataset.Import{Refused: noImport} }
+// store returns the assignments of all columns; nil if the server computes none.
+func (g *generator) store() []commit.Assignment {
+	if !slices.ContainsFunc(g.Rules, func(r rule) bool { return r.SQL != "" }) {
+		return nil
+	}
+	var list []commit.Assignment
+	for _, r := range g.Rules {
+		expr := r.SQL
+		if expr == "" {
+			expr = "csv." + pgx.Identifier{r.Column}.Sanitize()
+		}
+		list = append(list, commit.Assignment{Column: r.Column, Expr: expr})
+	}
+	return list
+}
+
+// Import implements dataset.Dataset: keys are different, and only an empty table shows that all
+// rows are there.
+func (d *Dataset) Import() dataset.Import {
+	m := dataset.Import{
+		Format: virtual.PGCopy, Exact: true, OwnKeys: len(d.keys()) > 0, RowBytes: max(d.longest, 1), OnlyAsked: true,
+		IntoRows: "beside which the rows of IMPORT cannot be counted",
+	}
+	m.Refused = dataset.NotImported(d.table, d.columns())
+	if d.gen.store() != nil {
+		m.Refused = fmt.Sprintf(dataset.NotByImport, byExpression)
+	}
+	return m
+}
 
 // Verification implements dataset.Dataset: rows are compared as texts, by the server.
 func (d *Dataset) Verification() dataset.Verification {
-	return dataset.Verification{Records: true, Keyless: d.keys() == nil}
+	how := dataset.Verification{Records: true, Keyless: len(d.keys()) == 0}
+	for _, r := range d.gen.Rules {
+		if r.SQL != "" {
+			how.Computed = append(how.Computed, r.Column)
+		}
+	}
+	return how
 }
 
 // Keys implements dataset.Dataset: rows of others may lie between those of the load.
@@ -319,8 +445,16 @@ const maxLease = 1 << 20
 // Leases implements dataset.Dataset.
 func (d *Dataset) Leases() dataset.Leases { return dataset.Leases{Max: maxLease} }
 
-// Offline implements dataset.Dataset.
-func (d *Dataset) Offline() error { return errors.New(noOut) }
+// Offline implements dataset.Dataset: the rules and keys were made when the load was opened.
+func (d *Dataset) Offline() error {
+	switch {
+	case d.src == nil:
+		return errors.New("the rules of the rows are not made yet")
+	case d.gen.store() != nil:
+		return dataset.Contradict("--out cannot be used with %s: nothing computes the expression", byExpression)
+	}
+	return nil
+}
 
 // Source implements dataset.Dataset.
 func (d *Dataset) Source() loader.Source { return d.src }

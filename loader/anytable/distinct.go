@@ -199,6 +199,9 @@ func (p *planner) key(x server.TableIndex, fields []*field) error {
 			}
 		}
 	}
+	if len(free) == 0 && p.rows == 1 {
+		return nil
+	}
 	if len(free) == 0 {
 		return dataset.Refuse("%s: unique key %s: its columns are made by --value or the rules of other keys, and may repeat", p.table.Display(), x.Name)
 	}

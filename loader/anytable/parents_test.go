@@ -3,7 +3,6 @@ package anytable_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -96,15 +95,28 @@ func TestForeignKeys(t *testing.T) {
 			t.Errorf("verified %+v, %v; want 400 rows", got, err)
 		}
 
-		// A cycle of keys that allow no NULL.
-		loadertest.Exec(t, url, "CREATE TABLE hen (id INT8 PRIMARY KEY, egg INT8 NOT NULL)", "CREATE TABLE egg (id INT8 PRIMARY KEY, hen INT8 NOT NULL REFERENCES hen)",
-			"ALTER TABLE hen ADD CONSTRAINT hen_egg FOREIGN KEY (egg) REFERENCES egg")
-		_, err = anytable.Order(ctx, loadertest.Open(t, url), []string{"hen", "egg"})
-		if want := "table public.hen: foreign keys point in a cycle and none of them allows NULL (hen_egg of public.hen, "; err == nil || !strings.HasPrefix(err.Error(), want) {
-			t.Errorf("the error of a cycle is %v, want %q", err, want)
+		// A cycle of keys that allow no NULL: one row of each is written first. A child is no part of it.
+		loadertest.Exec(t, url, "CREATE TABLE hen (id INT8 PRIMARY KEY, egg INT8 NOT NULL, name TEXT NOT NULL, hatched DATE NOT NULL)", "CREATE TABLE egg (id INT8 PRIMARY KEY, hen INT8 NOT NULL REFERENCES hen)",
+			"ALTER TABLE hen ADD CONSTRAINT hen_egg FOREIGN KEY (egg) REFERENCES egg", "CREATE TABLE chick (id INT8 PRIMARY KEY, egg INT8 NOT NULL REFERENCES egg)")
+		srv, names := loadertest.Open(t, url), []string{"chick", "hen", "egg"}
+		if _, err := load.New(ctx, srv, request("hen", 5, load.Settings{})); err == nil || !strings.Contains(err.Error(), "load public.egg first") {
+			t.Errorf("the error of one table of a cycle is %v", err)
 		}
-		if _, err := load.New(ctx, loadertest.Open(t, url), request("hen", 5, load.Settings{})); err == nil || !strings.Contains(err.Error(), "load public.egg first") {
-			t.Errorf("the error of one table of a cycle is %v", fmt.Sprint(err))
+		order, err := anytable.Order(ctx, srv, names)
+		if err != nil || len(order) != 3 || len(order[0].Cycle) != 2 || order[1].Cycle != nil || order[2].Table != 0 {
+			t.Fatalf("the order is %v, %v; want a cycle of hen and egg, and then chick", order, err)
+		}
+		for again := range 2 {
+			note, err := anytable.Begin(ctx, srv, names, order[0].Cycle, 7)
+			if err != nil || (note == "") != (again == 1) {
+				t.Errorf("begun %d times: %q, %v", again, note, err)
+			}
+		}
+		for _, step := range order {
+			run(t, fill(t, url, names[step.Table], 50, load.Settings{}))
+		}
+		if got := loadertest.Value[string](t, url, "SELECT (SELECT count(*) FROM hen) || ' ' || (SELECT count(*) FROM egg) || ' ' || (SELECT count(*) FROM chick)"); got != "51 51 50" {
+			t.Errorf("the tables of a cycle have %s rows, want 51 51 50", got)
 		}
 	})
 }

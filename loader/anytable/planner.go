@@ -170,6 +170,9 @@ func (p *planner) plan(ctx context.Context, db server.Querier) (*generator, erro
 			g.Rules = append(g.Rules, *f.rule)
 		}
 	}
+	if !slices.ContainsFunc(g.Rules, func(r rule) bool { return r.SQL == "" }) {
+		return nil, dataset.Contradict("--value computes all columns of %s in SQL: loader has none to make", p.table.Display())
+	}
 	return g, nil
 }
 

@@ -21,6 +21,9 @@ const keyDraws = 100
 // Reserve implements dataset.Dataset: it draws the places of the keys where the table has no
 // rows, and tries the first rows in a transaction that is rolled back.
 func (d *Dataset) Reserve(ctx context.Context, o *dataset.Opening) error {
+	if o.Fixed {
+		return dataset.Contradict(noURLs)
+	}
 	for attempt := uint64(0); ; attempt++ {
 		d.plan.place(d.gen, attempt)
 		if o.Table.Empty {
@@ -109,22 +112,32 @@ func (d *Dataset) try(ctx context.Context, o *dataset.Opening) error {
 	if err != nil {
 		return err
 	}
+	opts := d.Options()
+	opts.Table, opts.Method, opts.Mode = d.table.Name, commit.Insert, commit.Transaction
+	if d.gen.store() != nil {
+		if err := dataset.CheckStatement(ctx, o, opts, byExpression); err != nil {
+			return err
+		}
+	}
 	conn, err := o.DB.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	opts := d.Options()
-	opts.Table, opts.Method, opts.Mode = d.table.Name, commit.Insert, commit.Transaction
 	n, err := commit.Try(ctx, conn.Conn(), d.info.Product, opts, chunk)
 	name := d.table.Display()
-	switch class := server.Classify(err); {
+	class := server.Classify(err)
+	switch {
 	case err == nil && n != int64(chunk.Len()):
 		return dataset.Refuse("table %s keeps only %d of the first %d rows: a trigger or rule drops the others", name, n, chunk.Len())
 	case err == nil:
 		return nil
 	case class == server.Data || class == server.Duplicate || class == server.Permanent && slices.Contains(refusing, server.Code(err)):
 		return dataset.Refuse("table %s takes no rows that loader makes: %s; --value COLUMN=RULE makes others", name, server.Reason(err))
+	}
+	if o.ToFile && (class == server.Refused || server.IsReadOnly(err)) {
+		o.Note("the first rows were not tried in the table: " + server.Reason(err))
+		return nil
 	}
 	return fmt.Errorf("try the first rows: %w", err)
 }

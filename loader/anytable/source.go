@@ -24,7 +24,13 @@ func newSource(g *generator, t *server.Table, p server.Product) (*source, error)
 		return nil, err
 	}
 	for _, r := range g.Rules {
+		if r.SQL != "" {
+			continue
+		}
 		c := t.Column(r.Column)
+		if len(t.Columns) == 0 { // an earlier run's job has it offline
+			c = &server.Column{Name: r.Column}
+		}
 		if c == nil {
 			return nil, dataset.Refuse("table %s has no column %s any more", t.Display(), r.Column)
 		}

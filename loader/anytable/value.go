@@ -20,7 +20,7 @@ type Value struct {
 type spec struct{ name, args string }
 
 // specs are the rules that a user can ask for.
-const specs = "null, const(TEXT), list(A,B:WEIGHT,…), uniform(LOW,HIGH), normal(LOW,HIGH), zipf(LOW,HIGH), sequence(START,STEP) or pattern(TEXT)"
+const specs = "null, const(TEXT), list(A,B:WEIGHT,…), uniform(LOW,HIGH), normal(LOW,HIGH), zipf(LOW,HIGH), sequence(START,STEP), pattern(TEXT) or sql(EXPRESSION)"
 
 // ParseValue reads COLUMN=RULE. The error is one line that names the rules.
 func ParseValue(text string) (Value, error) {
@@ -37,6 +37,10 @@ func ParseValue(text string) (Value, error) {
 	}
 	switch v.spec.name {
 	case "null", "const":
+	case "sql":
+		if strings.TrimSpace(args) == "" {
+			return fault()
+		}
 	case "list":
 		if _, _, err := v.spec.list(); err != nil {
 			return v, fmt.Errorf("%s: %w", column, err)
@@ -58,6 +62,9 @@ func ParseValue(text string) (Value, error) {
 	}
 	return v, nil
 }
+
+// computed reports whether the server computes the values.
+func (v Value) computed() bool { return v.spec.name == "sql" }
 
 func (s spec) parts() []string {
 	list := strings.Split(s.args, ",")
@@ -97,6 +104,10 @@ func (p *planner) asked() error {
 			return dataset.Contradict("--value %s=…: table %s has no such column that loader could fill", v.Column, p.table.Display())
 		case f.rule != nil:
 			return dataset.Contradict("--value gives column %s twice", v.Column)
+		}
+		if v.computed() {
+			f.rule, f.alone = &rule{Column: f.Name, SQL: v.spec.args, Why: "--value sql: " + v.spec.args}, true
+			continue
 		}
 		r := &rule{Column: f.Name, Group: f.Name, Pick: pick{Kind: uniformly, N: 1}, Why: "--value " + v.spec.name}
 		if err := p.ask(f, r, v.spec); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/rows"
+	"bulkload/loader/server"
 )
 
 // fromText reports whether the rows are texts that SQL casts to column types.
@@ -65,6 +66,9 @@ func castTo(name, typ string) string {
 	}
 	return cast
 }
+
+// Literal returns an SQL expression for a text that is cast to a type, as the rows of a chunk are.
+func Literal(text, typ string) string { return castTo(server.QuoteLiteral(text), typ) }
 
 // store returns the assignments of the table's columns.
 func (o *Options) store() []Assignment {

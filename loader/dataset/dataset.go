@@ -159,6 +159,8 @@ type Opening struct {
 	Workers int
 	// Pooled says that the sessions go through a pooler.
 	Pooled bool
+	// ToFile says that the rows go to files, and not to the server.
+	ToFile bool
 	// Loaded returns the records of complete loads of the dataset's kind into a table of the same
 	// database, the newest first: a dataset's own part is in each. It leaves out loads into a table
 	// that was truncated or made again. Nil, or no record: there is no such load, or it is unknown.
@@ -193,6 +195,8 @@ type Import struct {
 	// MinRows is the number of rows from which on IMPORT is the default, into a table without
 	// secondary indexes. Zero is the default for slow chunks.
 	MinRows int64
+	// OnlyAsked says that IMPORT is never the default.
+	OnlyAsked bool
 	// OwnKeys says that the rows have keys: they may be loaded into a table that has rows,
 	// and by several jobs. IntoRows says why a table that has rows cannot take them; empty:
 	// it can.

@@ -117,3 +117,19 @@ func UnsureType(c *server.Column, p server.Product, key bool) string {
 	}
 	return ""
 }
+
+// NotImported returns why IMPORT cannot write columns of texts; empty if it can. Names that are no
+// columns do not matter. Seen on 21.1 and 26.1: its readers take an array for an SQL expression, and
+// refuse the text {1,2} of one.
+func NotImported(t *server.Table, names []string) string {
+	for _, name := range names {
+		switch c := t.Column(name); {
+		case c == nil:
+		case c.Hidden:
+			return fmt.Sprintf("column %s is hidden", name)
+		case strings.HasSuffix(c.SQLType, "[]"):
+			return fmt.Sprintf("column %s is %s, and IMPORT does not read the text of an array", name, c.SQLType)
+		}
+	}
+	return ""
+}

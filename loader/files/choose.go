@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/jackc/pgerrcode"
-	"github.com/jackc/pgx/v5"
-
 	"bulkload/chunker"
 	"bulkload/chunker/keysize"
 	"bulkload/loader/commit"
@@ -86,19 +83,18 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 		}
 	}
 	if o.Resumed == "" {
-		err := o.DB.QueryRow(ctx, commit.Stamp(d.info.Product)).Scan(&c.Began)
-		if server.Code(err) == pgerrcode.FeatureNotSupported && d.info.Product == server.CockroachDB {
-			err = o.DB.QueryRow(ctx, commit.StampByClock).Scan(&c.Began)
-		}
-		if err != nil {
-			return asked, fmt.Errorf("ask the server for the time: %w", err)
+		var err error
+		if c.Began, err = dataset.Began(ctx, o); err != nil {
+			return asked, err
 		}
 	}
 	if d.Ordered() != "" && o.Workers > 1 {
 		d.note(fmt.Sprintf("one worker, not %d: %s", o.Workers, d.Ordered()))
 	}
 	if len(c.Set) > 0 {
-		return asked, d.checkStatement(ctx, o)
+		opts := d.Options()
+		opts.Table, opts.Mode, opts.Method = d.table.Name, d.choice.Mode, d.choice.Method
+		return asked, dataset.CheckStatement(ctx, o, opts, "--set")
 	}
 	return asked, nil
 }
@@ -107,35 +103,19 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 const provedExact = "the table was empty, the files have its whole primary key, and a look-up compares each value as it is stored; --commit transaction writes ledger rows instead"
 
 // against returns what speaks against the statement mode as the automatic choice; empty if
-// nothing does. The mode must be exact whatever happens, so its bar is higher here than for a user
-// who asks for it and knows what others do to the table.
+// nothing does.
 func (d *Dataset) against(o *dataset.Opening) string {
-	t, c := d.table, d.spec
-	switch {
-	case c.Conflict != "" || !c.MaxErrors.none():
+	if d.spec.Conflict != "" || !d.spec.MaxErrors.none() {
 		return needsTransaction
-	case !t.Empty:
-		return hasRows
-	case o.Pooled:
-		return "--commit statement is not exact through a pooler, which may deliver a statement late"
-	case t.Expires:
-		return fmt.Sprintf("--commit statement cannot tell rows of %s that are not in from rows that have expired", t.Display())
-	case t.OID != 0 && t.Version == 0:
-		return "--commit statement cannot tell whether the definition of the table changes during the load"
+	}
+	if why := dataset.AgainstStatements(o, d.table, d.columns()); why != "" {
+		return why
 	}
 	if why := d.unsure(); why != "" {
 		return "--commit statement " + why
 	}
-	for _, f := range c.Fields {
-		if col := t.Column(f.Name); f.Column && col != nil && col.OnUpdate {
-			return fmt.Sprintf("--commit statement cannot tell which rows are in: column %s changes with each UPDATE of its row", pgx.Identifier{col.Name}.Sanitize())
-		}
-	}
 	return ""
 }
-
-// hasRows stands against the statement mode: others may delete or change rows meanwhile.
-const hasRows = "the table had rows, which others may be at work on; --commit statement is about twice as fast, and takes it that nobody deletes or changes loaded rows before the load ends"
 
 // Ordered implements dataset.Dataset. Load order decides which of several records with one key
 // the table keeps: the last one replaces the others, or the first one stays.
@@ -148,29 +128,6 @@ func (d *Dataset) Ordered() string {
 		return ""
 	}
 	return fmt.Sprintf("with --on-conflict %s chunks are committed in the order of the input", d.spec.Conflict)
-}
-
-// checkStatement makes the server check the statement that computes columns. It runs before the
-// first row.
-func (d *Dataset) checkStatement(ctx context.Context, o *dataset.Opening) error {
-	ctx, cancel := context.WithTimeout(ctx, server.ConnectTimeout)
-	defer cancel()
-	conn, err := o.DB.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	opts := d.Options()
-	opts.Table, opts.Mode, opts.Method = d.table.Name, d.choice.Mode, d.choice.Method
-	_, err = conn.Conn().PgConn().Prepare(ctx, "", commit.Compose(opts, d.info.Product), nil)
-	if err == nil || server.Code(err) == pgerrcode.UndefinedTable {
-		return nil // a plan does not create the table
-	}
-	switch server.Classify(err) {
-	case server.Permanent, server.Data:
-		return &dataset.TableError{Reason: "--set: " + server.Reason(err)}
-	}
-	return nil // other errors surface during the load
 }
 
 // Cost implements dataset.Dataset.

@@ -112,12 +112,7 @@ func (d *Dataset) refuseImport() string {
 	if list := notByImport(c.Set, c.Conflict, c.MaxErrors, stdin); len(list) > 0 {
 		return list[0]
 	}
-	for _, f := range c.Fields {
-		if has := d.table.Column(f.Name); has != nil && has.Hidden {
-			return fmt.Sprintf("column %s is hidden", f.Name)
-		}
-	}
-	return ""
+	return dataset.NotImported(d.table, d.columns())
 }
 
 // notByImport returns the settings of a load of files that IMPORT does not take.

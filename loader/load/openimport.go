@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"bulkload/loader/dataset"
@@ -25,6 +26,9 @@ const slowRows = 100_000
 func (o *opening) minRows() int64 {
 	if o.byImport {
 		return 1
+	}
+	if o.dataset.Import().OnlyAsked {
+		return math.MaxInt64
 	}
 	secondary := slices.ContainsFunc(o.table.Indexes, func(x server.TableIndex) bool { return !x.Primary })
 	if n := o.dataset.Import().MinRows; n > 0 && !secondary {

@@ -25,6 +25,7 @@ const (
 	toCreate  purpose = 1 << iota // a new load
 	toResume                      // to resume or verify a recorded load
 	toPreview                     // to plan a new load: nothing is written
+	toFile                        // to write the rows to files
 	toAll     = toCreate | toResume | toPreview
 )
 
@@ -74,7 +75,7 @@ func (o *opening) guess(text string) { o.guesses = append(o.guesses, text) }
 func (o *opening) forDataset() *dataset.Opening {
 	d := &dataset.Opening{
 		DB: o.pool, Info: o.srv.Info, Table: o.table, Stop: o.req.Stop, Note: o.tell, Guess: o.guess, AnyTime: o.req.AnyTime, Workers: o.req.Workers, Pooled: o.srv.Pooled(),
-		Loaded: o.loaded, Imported: o.imported != nil, Fixed: o.imported != nil && o.imported.Mode == importer.URLs,
+		ToFile: o.purpose == toFile, Loaded: o.loaded, Imported: o.imported != nil, Fixed: o.imported != nil && o.imported.Mode == importer.URLs,
 	}
 	if o.req.Input != nil {
 		d.Input = o.req.Input
@@ -118,8 +119,8 @@ func (o *opening) connect(ctx context.Context) error {
 		AttemptTimeout: o.req.attemptTimeout(), Prepare: commit.Prepare, Settings: o.record.spec.Session,
 		Ask: o.record.askAdmission, Answered: o.record.admitted,
 	}
-	if o.purpose == toPreview {
-		s = server.Sessions{Name: registry.SessionName("plan", "plan"), Max: 1, ReadOnly: true, Prepare: commit.Prepare}
+	if o.purpose == toPreview || o.purpose == toFile {
+		s = server.Sessions{Name: registry.SessionName("plan", "plan"), Max: 1, ReadOnly: o.purpose == toPreview, Prepare: commit.Prepare}
 	}
 	o.sessions = &server.Watch{Note: o.req.Note}
 	s.Watch = o.sessions

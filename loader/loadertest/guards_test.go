@@ -36,7 +36,7 @@ var guards = []guard{
 	{"rows of the reply are counted, by statement", "loader/commit/statement.go",
 		"if n == int64(chunk.Len()) {", "if n >= 0 {",
 		"./loader/load", "TestCountThatDiffers/PostgreSQL/points", "got 0 look-ups", false},
-	{"the statement mode is for tables that were empty", "loader/files/choose.go",
+	{"the statement mode is for tables that were empty", "loader/dataset/lookup.go",
 		"case !t.Empty:", "case false:",
 		"./loader/load", "TestModeOfFiles/CockroachDB", "by statement, for .*want by transaction, for \"the table had rows\"", false},
 	{"a dead run without a ledger leaves its chunks open", "loader/load/mend.go",

@@ -1,14 +1,54 @@
 package rows
 
 import (
+	"bytes"
 	"math"
 	"math/bits"
 	"strconv"
 )
 
+// AppendCSV appends the rows of c as CSV without a header (RFC 4180): a text is quoted where it
+// has to be, an empty one is "", and NULL is nothing.
+func (c *Chunk) AppendCSV(buf []byte) []byte {
+	for i := range c.n {
+		for k := range c.cols {
+			if k > 0 {
+				buf = append(buf, ',')
+			}
+			switch v := &c.cols[k]; v.Kind {
+			case Int:
+				buf = strconv.AppendInt(buf, v.Ints[i], 10)
+			case Float:
+				buf = appendFloat(buf, v.Floats[i])
+			default:
+				if b, ok := v.Text(i); ok {
+					buf = appendQuoted(buf, b)
+				}
+			}
+		}
+		buf = append(buf, '\n')
+	}
+	return buf
+}
+
+// appendQuoted appends a field of CSV. PostgreSQL's COPY takes a line of \. alone for the end.
+func appendQuoted(buf, text []byte) []byte {
+	if len(text) > 0 && !bytes.ContainsAny(text, "\",\n\r") && text[0] != ' ' && text[len(text)-1] != ' ' && string(text) != `\.` {
+		return append(buf, text...)
+	}
+	buf = append(buf, '"')
+	for _, b := range text {
+		if b == '"' {
+			buf = append(buf, '"')
+		}
+		buf = append(buf, b)
+	}
+	return append(buf, '"')
+}
+
 // AppendCopyText appends the rows of c as lines, and separates values by the given byte. With a
 // tab the result is COPY's text format, which every version of CockroachDB reads correctly
-// however the messages are split. With a comma, columns of numbers become CSV. A number's text
+// however the messages are split. A number's text
 // gives the same bits back; it need not be the shortest such text.
 func (c *Chunk) AppendCopyText(buf []byte, between byte) []byte {
 	for i := range c.n {

@@ -82,3 +82,17 @@ func BenchmarkFloatText(b *testing.B) {
 		})
 	}
 }
+
+func TestCSVTextIsQuotedWhereItHasToBe(t *testing.T) {
+	c := NewChunk([]Column{{Name: "t", Kind: Text}, {Name: "n", Kind: Int}})
+	texts := []string{"plain", "", "a,b", `say "x"`, "two\nlines", " blank", `\.`, "NULL"}
+	c.Reset(chunker.RowSpan(0, int64(len(texts)+1)), len(texts)+1)
+	for _, text := range texts {
+		c.Col(0).AppendText([]byte(text))
+	}
+	c.Col(0).AppendNull()
+	got, want := string(c.AppendCSV(nil)), "plain,0\n\"\",0\n\"a,b\",0\n\"say \"\"x\"\"\",0\n\"two\nlines\",0\n\" blank\",0\n\"\\.\",0\nNULL,0\n,0\n"
+	if got != want {
+		t.Errorf("the CSV is %q, want %q", got, want)
+	}
+}

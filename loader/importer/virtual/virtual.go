@@ -221,10 +221,10 @@ type Format string
 
 // The formats.
 const (
-	// CSV is for numbers: they need neither quotes nor NULL.
+	// CSV is for numbers, which need neither quotes nor NULL, and for files of people.
 	CSV Format = "CSV"
 	// PGCopy is COPY's text format. It tells NULL from an empty text and keeps
-	// every byte; the reader of CSV does neither (seen on 21.1.5: "" and nothing
+	// every byte; IMPORT's reader of CSV does neither (seen on 21.1.5: "" and nothing
 	// are one, and CRLF within quotes becomes LF).
 	PGCopy Format = "PGCOPY"
 )
@@ -234,7 +234,7 @@ func (f Format) append(buf []byte, c *rows.Chunk) []byte {
 	if f == PGCopy {
 		return c.AppendCopyText(buf, '\t')
 	}
-	return c.AppendCopyText(buf, ',')
+	return c.AppendCSV(buf)
 }
 
 // Parts cuts a range of a load into n virtual files of about the same length, or fewer where the
