@@ -203,7 +203,7 @@ func (d *dispatcher) claimAhead(ctx context.Context) {
 		var l *heldLease
 		if err == nil {
 			free := lease.Done.Gaps(lease.Range)
-			l = &heldLease{Lease: lease, owner: nobody, spans: d.cut(free...)}
+			l = &heldLease{Lease: lease, owner: nobody, spans: d.spans(ctx, free)}
 			d.mu.Lock()
 			rest, gone := without(d.past, free) // the server may also have lost a release
 			d.past = rest

@@ -47,8 +47,9 @@
 //
 // All of it is in the database: the load with its definition and committed ranges
 // (loader.loads), the leases of the dead run with their checkpoints (loader.claims), a row for
-// each chunk that was committed by transaction since (loader.ledger), ranges whose outcome was
-// unknown (loader.doubts), rejected records (loader.rejects), and the definitions of indexes
+// each chunk that was committed by transaction since (loader.ledger), the ranges that may have
+// been sent where no ledger tells (loader.sent), ranges whose outcome was unknown
+// (loader.doubts), rejected records (loader.rejects), and the definitions of indexes
 // that were dropped (loader.indexes). The next run ends the dead run's sessions, adds up what is
 // committed, and loads the rest. On disk are at most files of rejects, which the next run
 // completes from loader.rejects.
@@ -169,6 +170,15 @@ type InDoubtQueue interface {
 	// RecordInDoubt records that a look-up decided a range (looked, see Outcome.Looked), or that it
 	// may have been sent. It precedes any other record of the range.
 	RecordInDoubt(ctx context.Context, r chunker.Range, looked bool) error
+}
+
+// An AnnouncingQueue is a Queue that records positions before their rows are sent, so that after
+// a kill -9 only these may be in without a record.
+type AnnouncingQueue interface {
+	// Announce records that rows of a first part of r may be sent from now on, and returns that
+	// part: it ends where the source can be cut. Nothing behind it may be sent. After ErrHung
+	// the part is the one that does not answer.
+	Announce(ctx context.Context, r chunker.Range) (chunker.Range, error)
 }
 
 // A Queue hands out the positions of a load that are not committed yet, and records those that

@@ -177,6 +177,9 @@ type Leases struct {
 	Block int64
 	// Fit moves the end of a lease to where the rows can be cut; nil: anywhere.
 	Fit func(chunker.Range) (chunker.Range, error)
+	// Ahead cuts off the first part of a range that is announced at once, and identifies its
+	// bytes; nil: nothing is announced. See registry.Queue.
+	Ahead func(chunker.Range) (part chunker.Range, hash string, err error)
 }
 
 // A Choice is how chunks are committed and how they travel; empty fields are open.

@@ -12,6 +12,8 @@ type Committed struct {
 	chunker.Range
 	Hash    string
 	Records int64
+	// Open says that the range may be committed in part: only a look-up tells.
+	Open bool
 	// Shift is by how much what lies in the chunk has moved; see Mender.
 	Shift int64
 }

@@ -68,6 +68,7 @@ type CSV struct {
 	lines   map[int][]mark
 	cuts    map[int64][]chunker.Span // cached by Fit, by the First of its range
 	buf     []byte                   // spare memory for cutting, or nil
+	ahead   []byte                   // spare memory for Ahead, or nil
 }
 
 // Defaults of CSV, in bytes.

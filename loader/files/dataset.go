@@ -329,7 +329,7 @@ const (
 
 // Leases implements dataset.Dataset.
 func (d *Dataset) Leases() dataset.Leases {
-	return dataset.Leases{Min: minLeaseBytes, Max: maxLeaseBytes, Fit: d.source.Fit}
+	return dataset.Leases{Min: minLeaseBytes, Max: maxLeaseBytes, Fit: d.source.Fit, Ahead: d.source.Ahead}
 }
 
 // Raw implements dataset.Dataset.

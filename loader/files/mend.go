@@ -154,10 +154,10 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 		switch found, err := s.find(h); {
 		case err != nil:
 			return nil, failure.Reading(now.Name, err)
-		case !found && (i == 0 || list[i-1].End == c.First):
-			return nil, changed("the loaded lines %d to %d are missing or changed", line, line+max(h.lines, 1)-1)
+		case !found && c.Open:
+			return nil, changed("%s, which may be loaded, are missing or changed; resume with the original file, and with --max-errors if its bad records are to be set aside", linesFrom("", line, h.lines, i == 0 || list[i-1].End == c.First))
 		case !found:
-			return nil, changed("the %d loaded lines after line %d are missing or changed", max(h.lines, 1), line-1)
+			return nil, changed("the %s are missing or changed", linesFrom("loaded ", line, h.lines, i == 0 || list[i-1].End == c.First))
 		}
 		start := s.at - h.bytes
 		// The former end of the file has an end of line now.
@@ -184,6 +184,14 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 		moved[n-1].End = now.End()
 	}
 	return moved, nil
+}
+
+// linesFrom names n lines that were searched from a line on: exactly there, or somewhere after it.
+func linesFrom(kind string, line, n int64, there bool) string {
+	if n = max(n, 1); there {
+		return fmt.Sprintf("%slines %d to %d", kind, line, line+n-1)
+	}
+	return fmt.Sprintf("%d %slines after line %d", n, kind, line-1)
 }
 
 func endsLine(text []byte) bool {

@@ -189,8 +189,8 @@ func TestRejectsByStatement(t *testing.T) {
 	})
 }
 
-// TestMendedFileByStatement mends a file behind the chunks that are in, and in front of them. While
-// the outcome of a chunk is open, only the file as it was tells.
+// TestMendedFileByStatement mends a file behind the chunks that are in, and in front of them. A
+// chunk whose outcome is open is looked up where it stands now.
 func TestMendedFileByStatement(t *testing.T) {
 	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
@@ -232,12 +232,34 @@ func TestMendedFileByStatement(t *testing.T) {
 		if _, _, err := resumed(t, url, l.ID, load.Settings{Mend: true}, 0); !errors.Is(err, files.ErrChanged) {
 			t.Errorf("a changed chunk: %v, want it refused", err)
 		}
-		// The first chunk is in, and nobody knows.
-		req, mended, _ = begin()
-		l = inDoubt(t, s, url, req, 1)
-		mend(req, strings.Replace(mended, "7,49\n", "1007,49\n", 1))
-		if _, _, err := resumed(t, url, l.ID, load.Settings{Mend: true, StaleAfter: time.Second}, 0); err == nil || !strings.Contains(err.Error(), "still to be looked up") {
-			t.Errorf("a chunk in doubt: %v, want it refused", err)
+		// A chunk is in, and nobody knows: what was sent must stand in the file unchanged.
+		for _, nth := range []int{1, 3} {
+			req, mended, want = begin()
+			req.Workers = 1
+			l = inDoubt(t, s, url, req, nth)
+			old := fmt.Sprintf("%d,%d\n", 40*nth-33, 7*(40*nth-33))
+			mend(req, strings.Replace(mended, old, "1007,49\n", 1))
+			_, _, err := resumed(t, url, l.ID, load.Settings{Mend: true, StaleAfter: time.Second}, 0)
+			if named := fmt.Sprintf("lines %d to %d, which may be loaded, are missing or changed", 40*nth-39, 40*nth); !errors.Is(err, files.ErrChanged) || !strings.Contains(err.Error(), named) {
+				t.Errorf("chunk %d in doubt and changed: %v, want it refused, and %s", nth, err, named)
+			}
+			// It moves by a record that is new in front of it, and looks itself up there.
+			if mended += "1000,7000\n"; nth == 1 {
+				mended = "1000,7000\n" + strings.TrimSuffix(mended, "1000,7000\n")
+			}
+			mend(req, mended)
+			want = append(want, show([]*string{new("1000"), new("7000")}))
+			slices.Sort(want)
+			_, res, err := resumed(t, url, l.ID, load.Settings{Mend: true, StaleAfter: time.Second, Chunk: 25}, 0)
+			if err != nil || res.LookUps == 0 || res.AlreadyCommittedRows == 0 {
+				t.Errorf("chunk %d in doubt: %+v, %v; want it looked up", nth, res, err)
+			}
+			if got := table(t, url, "SELECT k::TEXT, v::TEXT FROM kv"); !slices.Equal(got, want) {
+				t.Errorf("chunk %d in doubt: the table has %d rows, want %d", nth, len(got), len(want))
+			}
+			if n := loadertest.Value[int64](t, url, "SELECT (SELECT count(*) FROM loader.sent WHERE load = $1) + (SELECT count(*) FROM loader.doubts WHERE load = $1)", l.ID); n != 0 {
+				t.Errorf("chunk %d in doubt: %d records of it are left behind", nth, n)
+			}
 		}
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"bulkload/loader"
 	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
 	"bulkload/loader/files"
@@ -37,13 +36,13 @@ func (o *opening) mend(ctx context.Context, why error) error {
 	if !ok || !o.req.Mend || !errors.Is(why, files.ErrChanged) || o.state != registry.Loading || r.spec.Import != nil {
 		return why
 	}
-	hashed, err := r.registry.Hashed(ctx, r.load, r.run, r.spec.CommitMode != commit.Statement)
+	was, err := r.registry.Standing(ctx, r.load, r.run, r.spec.CommitMode != commit.Statement)
 	if err != nil {
 		return fmt.Errorf("%w; %w", why, err)
 	}
-	in := make([]dataset.Committed, len(hashed))
-	for i, h := range hashed {
-		in[i] = dataset.Committed{Range: h.Range, Hash: h.Hash, Records: h.Records}
+	in := make([]dataset.Committed, len(was.Parts))
+	for i, p := range was.Parts {
+		in[i] = dataset.Committed{Range: p.Range, Hash: p.Hash, Records: p.HashedRange.Records, Open: p.Open}
 	}
 	moved, err := m.Mend(ctx, o.forDataset(), in)
 	if err != nil {
@@ -53,20 +52,15 @@ func (o *opening) mend(ctx context.Context, why error) error {
 	if err != nil {
 		return err
 	}
-	move := registry.Moving{Load: r.was, Spec: text, Positions: o.dataset.Size().Positions}
-	var records int64
-	for i, c := range moved {
-		move.Done.Add(c.Range)
-		move.Hashed = append(move.Hashed, loader.HashedRange{Range: c.Range, Hash: c.Hash, Records: c.Records})
-		move.Was = append(move.Was, in[i].Range)
-		move.Shift = append(move.Shift, c.Shift)
-		records += c.Records
+	move := registry.Moving{Load: r.was, Spec: text, Positions: o.dataset.Size().Positions, Was: was}
+	for _, c := range moved {
+		move.To, move.Shift = append(move.To, c.Range), append(move.Shift, c.Shift)
 	}
 	if err := r.registry.Move(ctx, move); err != nil {
 		return err
 	}
 	r.text = text
 	r.was.Generation++
-	o.tell(fmt.Sprintf("the input has changed since the load began; its %d loaded records are unchanged, and the rest is loaded now", records))
+	o.tell(fmt.Sprintf("the input has changed since the load began; its %d loaded records are unchanged, and the rest is loaded now", was.Records()))
 	return nil
 }

@@ -89,6 +89,9 @@ func (o *opening) job(l *Load) *loader.Job {
 	}
 	queue, claims := r.registry.Queue(r.load, r.run), o.dataset.Leases()
 	queue.Block, queue.MinLease, queue.MaxLease, queue.Fit = claims.Block, claims.Min, claims.Max, claims.Fit
+	if o.choice.Mode == commit.Statement {
+		queue.Ahead = claims.Ahead
+	}
 	queue.Ledger = o.choice.Mode == commit.Transaction && !s.SkipVerification
 	queue.Marker, queue.Generation = r.spec.Identity.marker(), r.was.Generation
 	queue.InOrder, queue.LooksUp = o.dataset.Ordered() != "", l.committer.LooksUp()

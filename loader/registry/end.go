@@ -42,6 +42,7 @@ func (r *Registry) Forget(ctx context.Context, load string) error {
 		`DELETE FROM loader.rejects WHERE load = $1`,
 		`DELETE FROM loader.doubts WHERE load = $1`,
 		`DELETE FROM loader.ranges WHERE load = $1`,
+		`DELETE FROM loader.sent WHERE load = $1`,
 		forgetMarkers,
 		`DELETE FROM loader.loads WHERE id = $1`,
 		// Fenced runs must stay recorded as long as there is a load to work on.

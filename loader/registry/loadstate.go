@@ -22,6 +22,7 @@ type lease struct {
 	done      chunker.Ranges
 	idle      time.Duration // since the last heartbeat
 	successor string        // the run that takes it over; empty while its own run may work
+	announced bool          // its run writes to loader.sent what it is about to send
 }
 
 // loadState is the registry's record of one load.
@@ -62,9 +63,9 @@ func (r *Registry) liveStateForUpdate(ctx context.Context, tx pgx.Tx, load strin
 
 func (r *Registry) readFor(ctx context.Context, tx pgx.Tx, load, purpose string, also *pgx.Batch) (loadState, error) {
 	var b loadState
-	openColumn, generation, successor := "open", "generation", "COALESCE(successor, '')"
+	openColumn, generation, successor := "open", "generation", "COALESCE(successor, ''), announced"
 	if r.older.Load() {
-		openColumn, generation, successor = "''", "0", "''"
+		openColumn, generation, successor = "''", "0", "'', false"
 	}
 	// Each statement sees what was committed before it, so that the leases are those under the lock.
 	var batch pgx.Batch
@@ -106,7 +107,7 @@ func scanLease(row pgx.CollectableRow) (lease, error) {
 	var c lease
 	var text string
 	var idle float64
-	err := row.Scan(&c.First, &c.End, &c.run, &text, &idle, &c.successor)
+	err := row.Scan(&c.First, &c.End, &c.run, &text, &idle, &c.successor, &c.announced)
 	if err == nil {
 		c.idle = time.Duration(idle * float64(time.Second))
 		c.done, err = chunker.ParseRanges(text)
@@ -197,7 +198,7 @@ func (s *merging) write(ctx context.Context, tx pgx.Tx) error {
 	state, finished, forget := Loading, "", ""
 	if s.taken == len(s.leases) && s.done.Covers(chunker.Range{End: s.positions}) {
 		// Matches from a lookup must be settled before the load is done.
-		forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1), hashes AS (DELETE FROM loader.ranges WHERE load = $1 RETURNING 1) `
+		forget = `WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1), hashes AS (DELETE FROM loader.ranges WHERE load = $1 RETURNING 1), sent AS (DELETE FROM loader.sent WHERE load = $1 RETURNING 1) `
 		state, finished = Done, `, finished_at = CASE WHEN `+unsettled+` THEN NULL ELSE COALESCE(finished_at, now()) END`
 	}
 	return server.AtCommit(ctx, tx, nil, forget+`UPDATE loader.loads SET done = $2, open = $3, state = CASE WHEN `+unsettled+` THEN 'loading' ELSE $4 END`+finished+` WHERE id = $1`,
@@ -254,6 +255,11 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 			s.open.AddAll(c.Open)
 			if err := s.add(ctx, tx, c.Range, in, known == nil || len(c.Hashed) > 0); err != nil {
 				return err
+			}
+			if b.leases[i].announced && in.Covers(c.Range) {
+				if err := server.AtCommit(ctx, tx, nil, `DELETE FROM loader.sent WHERE load = $1 AND lo >= $2 AND hi <= $3`, load, c.First, c.End); err != nil {
+					return err
+				}
 			}
 			if err := s.keepHashes(ctx, tx, c.Hashed); err != nil {
 				return err

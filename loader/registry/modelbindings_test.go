@@ -13,6 +13,7 @@ const (
 	crashes     = "is of servers that lose what they have confirmed, which the model's does not"
 	whoSees     = "tells whether the sessions of a run are in the list that is read: the variant blind"
 	mends       = "is of a load whose file was mended, which no run works on and whose runs are fenced: its positions get other names"
+	announces   = "comes before the rows and says which part of a lease a dead run may have sent: the model takes all of the lease for that part"
 	makesTables = "makes or upgrades the tables of the registry, before any load"
 	onlyReads   = "reads for people, and decides nothing"
 	notOfRows   = "is kept for other purposes than which rows are in"
@@ -25,7 +26,7 @@ var bindings = []binding{
 		steps: []string{"read-claims", "lock", "lock-cancelled", "lock-ended", "mark", "mark-all"}},
 	{sql: "SELECT lo, hi, run, done, EXTRACT(epoch FROM now() - beat)::FLOAT8, … FROM loader.claims WHERE load = $1 ORDER BY lo",
 		steps: []string{"read-claims", "read-own-claim", "read", "read-lost", "mark-all"}},
-	{sql: "INSERT INTO loader.claims (load, lo, hi, run) SELECT $1, $2::INT8, $3::INT8, $4 WHERE NOT EXISTS (SELECT 1 FROM loader.runs WHERE load = $1 AND run = $4 AND fenced)",
+	{sql: "INSERT INTO loader.claims (load, lo, hi, run, announced) SELECT $1, $2::INT8, $3::INT8, $4, $5::BOOL WHERE NOT EXISTS (SELECT 1 FROM loader.runs WHERE load = $1 AND run = $4 AND fenced)",
 		steps: []string{"insert-claim", "insert-claim-and-no-reply"}},
 	{sql: "UPDATE loader.claims SET done = …, beat = now() WHERE load = $1 AND lo = $2 AND run = $3 AND successor IS NULL",
 		steps: []string{"checkpoint"}},
@@ -70,7 +71,7 @@ var bindings = []binding{
 	{sql: "SELECT lo, hi FROM loader.doubts WHERE load = $1 AND (looked OR NOT $2::BOOL)", steps: []string{"settle"}},
 	{sql: "DELETE FROM loader.doubts WHERE load = $1", steps: []string{"settle"}},
 	{sql: "UPDATE loader.loads SET state = $2, finished_at = COALESCE(finished_at, now()) WHERE id = $1", steps: []string{"settle"}},
-	{sql: "WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1), hashes AS (DELETE FROM loader.ranges WHERE load = $1 RETURNING 1)", steps: []string{"update-load"}},
+	{sql: "WITH gone AS (DELETE FROM loader.doubts WHERE load = $1 AND NOT looked RETURNING 1), hashes AS (DELETE FROM loader.ranges WHERE load = $1 RETURNING 1), sent AS (DELETE FROM loader.sent WHERE load = $1 RETURNING 1)", steps: []string{"update-load"}},
 	{sql: "INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ($1, $2, $3, false)", why: crashes},
 	{sql: "SELECT pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE left(a.application_name, length($1::TEXT)) = $1::TEXT AND a.pid <> pg_backend_pid() AND a.wait_event_type = 'Client' AND a.state_change < now() - $2 * INTERVAL '1 millisecond' AND EXISTS (SELECT 1 FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.relation = 'loader.loads'::REGCLASS)",
 		steps: []string{"loses-session"}},
@@ -83,7 +84,16 @@ var bindings = []binding{
 	{sql: "SELECT crdb_internal.has_role_option(", why: whoSees},
 	{sql: "SELECT has_system_privilege(", why: whoSees},
 	{sql: "SELECT count(*) > 0 FROM [SHOW CLUSTER SESSIONS] WHERE user_name <> current_user", why: whoSees},
+	// What was announced before it was sent.
+	{sql: "INSERT INTO loader.sent (load, lo, hi, hash) SELECT $1, $2::INT8, $3::INT8, $5 WHERE EXISTS ", why: announces},
+	{sql: "SELECT lo, hi FROM loader.sent ", why: announces},
+	{sql: "DELETE FROM loader.sent WHERE load = $1 AND lo >= $2 ", why: announces},
+	{sql: "WITH kept AS (… RETURNING 1)", why: mends},
 	// A file that was mended.
+	{sql: "SELECT lo, hi, hash, 0::INT8 FROM loader.sent ", why: mends},
+	{sql: "SELECT lo, hi, looked FROM loader.doubts ", why: mends},
+	{sql: "DELETE FROM loader.sent WHERE load = $1", why: mends},
+	{sql: "INSERT INTO loader.sent (load, lo, hi, hash) SELECT $1, lo, hi, hash FROM unnest(", why: mends},
 	{sql: "SELECT lo, hi, hash, records FROM loader.ranges ", why: mends},
 	{sql: "DELETE FROM loader.ranges ", why: mends},
 	{sql: "INSERT INTO loader.ranges ", why: mends}, // of a mended file, and at a release

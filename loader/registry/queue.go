@@ -16,9 +16,12 @@ import (
 	"bulkload/loader/server"
 )
 
-// The run asks whether its queue records ranges in doubt: a method that no longer fits must not
-// go unnoticed.
-var _ loader.InDoubtQueue = (*Queue)(nil)
+// The run asks whether its queue records ranges in doubt, and before they are sent: a method that
+// no longer fits must not go unnoticed.
+var (
+	_ loader.InDoubtQueue    = (*Queue)(nil)
+	_ loader.AnnouncingQueue = (*Queue)(nil)
+)
 
 // A Queue leases the positions of one load to one run; see loader.Queue. It is safe for
 // concurrent use.
@@ -26,6 +29,8 @@ type Queue struct {
 	reg  *Registry
 	load string
 	run  string
+
+	hashes map[int64]int // by First of a lease: hashes that checkpoints have recorded
 
 	mu      sync.Mutex
 	held    map[int64]bool  // by First: the leases that this run knows of
@@ -56,6 +61,9 @@ type Queue struct {
 	// LooksUp says that the contents of the table show whether rows are committed. Leases then
 	// list the positions that may have been sent; see loader.Lease.
 	LooksUp bool
+	// Ahead, when not nil, cuts off the first part of a range that one record of loader.sent
+	// covers, and identifies its input bytes by a hash; see Announce. It reads the input.
+	Ahead func(chunker.Range) (part chunker.Range, hash string, err error)
 	// InOrder says that positions are committed in order: a lease begins at the first position
 	// that is not committed, and only one run at a time holds leases. The run must work on its
 	// leases in sequence.
@@ -70,7 +78,7 @@ type Queue struct {
 
 // Queue returns the queue of one run of a load. Set its fields before use.
 func (r *Registry) Queue(load, run string) *Queue {
-	return &Queue{reg: r, load: load, run: run, held: map[int64]bool{}, ends: map[int64]int64{}}
+	return &Queue{reg: r, load: load, run: run, held: map[int64]bool{}, ends: map[int64]int64{}, hashes: map[int64]int{}}
 }
 
 // Claim leases a third of the free positions, so that a run that joins later finds work too,
@@ -215,8 +223,8 @@ func (q *Queue) insert(ctx context.Context, tx pgx.Tx, c chunker.Range) error {
 		}
 		return nil
 	}
-	return server.AtCommit(ctx, tx, entered, `INSERT INTO loader.claims (load, lo, hi, run) SELECT $1, $2::INT8, $3::INT8, $4
-		WHERE NOT EXISTS (SELECT 1 FROM loader.runs WHERE load = $1 AND run = $4 AND fenced)`, q.load, c.First, c.End, q.run)
+	return server.AtCommit(ctx, tx, entered, `INSERT INTO loader.claims (load, lo, hi, run, announced) SELECT $1, $2::INT8, $3::INT8, $4, $5::BOOL
+		WHERE NOT EXISTS (SELECT 1 FROM loader.runs WHERE load = $1 AND run = $4 AND fenced)`, q.load, c.First, c.End, q.run, q.Ahead != nil)
 }
 
 // isPrefix reports whether in is a prefix of a load's positions, without a gap.
@@ -265,8 +273,39 @@ func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunke
 	return got
 }
 
+// Announce implements loader.AnnouncingQueue.
+func (q *Queue) Announce(ctx context.Context, r chunker.Range) (chunker.Range, error) {
+	if q.Ahead == nil {
+		return r, nil
+	}
+	part, hash, err := q.Ahead(r)
+	if err != nil {
+		return part, err
+	}
+	err = q.reg.persist(ctx, func(ctx context.Context) error {
+		tag, err := q.reg.pool.Exec(ctx, `INSERT INTO loader.sent (load, lo, hi, hash) SELECT $1, $2::INT8, $3::INT8, $5
+			WHERE EXISTS (SELECT 1 FROM loader.claims WHERE load = $1 AND run = $4 AND lo <= $2 AND hi >= $3 AND successor IS NULL)
+			ON CONFLICT (load, lo, hi) DO UPDATE SET hash = excluded.hash`, q.load, part.First, part.End, q.run, hash)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = loader.ErrLost
+		}
+		return err
+	})
+	if err != nil {
+		return part, fmt.Errorf("record that positions %d to %d may be sent: %w", part.First, part.End-1, err)
+	}
+	return part, nil
+}
+
+// keepHashesOfLease records hashes of chunks, if the lease at $2 is still one of run $3.
+const keepHashesOfLease = `INSERT INTO loader.ranges (load, lo, hi, hash, records) SELECT $1, lo, hi, hash, records
+	FROM unnest($5::INT8[], $6::INT8[], $7::TEXT[], $8::INT8[]) AS x (lo, hi, hash, records)
+	WHERE EXISTS (SELECT 1 FROM loader.claims c WHERE c.load = $1 AND c.lo = $2 AND c.run = $3 AND c.successor IS NULL)
+	ON CONFLICT (load, lo) DO UPDATE SET hi = excluded.hi, hash = excluded.hash, records = excluded.records`
+
 // Checkpoint writes the heartbeat of live leases. Without a ledger it also records their
-// committed positions. It makes one attempt.
+// committed positions, and the hashes that no earlier checkpoint has recorded. It makes one
+// attempt.
 func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Lease) error {
 	ctx, cancel := context.WithTimeout(ctx, q.reg.AttemptTimeout)
 	defer cancel()
@@ -278,12 +317,23 @@ func (q *Queue) Checkpoint(ctx context.Context, claims []loader.Lease) error {
 		case q.Markers:
 			done = "CASE WHEN EXISTS (" + markerOfClaim + ") THEN $4 ELSE done END"
 		}
-		tag, err := q.reg.pool.Exec(ctx, `UPDATE loader.claims SET done = `+done+`, beat = now() WHERE load = $1 AND lo = $2 AND run = $3 AND successor IS NULL`, args...)
+		hashes := ""
+		if n := q.hashes[c.First]; !q.Ledger && n < len(c.Hashed) {
+			var list hashedRows
+			for _, x := range c.Hashed[n:] {
+				list.add(x.Range, x)
+			}
+			hashes, args = "WITH kept AS ("+keepHashesOfLease+" RETURNING 1) ", append(args, list.lo, list.hi, list.hashes, list.records)
+		}
+		tag, err := q.reg.pool.Exec(ctx, hashes+`UPDATE loader.claims SET done = `+done+`, beat = now() WHERE load = $1 AND lo = $2 AND run = $3 AND successor IS NULL`, args...)
 		if err != nil {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
 			return fmt.Errorf("checkpoint: %w", loader.ErrLost)
+		}
+		if hashes != "" {
+			q.hashes[c.First] = len(c.Hashed)
 		}
 	}
 	if q.Marker != "" {

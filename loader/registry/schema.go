@@ -19,7 +19,7 @@ import (
 const Schema = "loader"
 
 // Version is the registry version that this package creates and writes.
-const Version = 4
+const Version = 5
 
 // tables are the registry's tables as a new registry has them. Positions are row numbers or
 // byte offsets; lo is inclusive, hi exclusive. The tables are created outside of any load's
@@ -44,7 +44,8 @@ var tables = []struct{ name, ddl string }{
 		generation BIGINT NOT NULL DEFAULT 0)`},
 	// One row per lease. run never changes: it names the sessions that must end before another
 	// run takes the range. successor is NULL as long as run may work. beat is the last
-	// heartbeat.
+	// heartbeat. announced says that run writes to loader.sent what it is about to send, so that
+	// nothing else of the lease was sent.
 	{"claims", `CREATE TABLE IF NOT EXISTS loader.claims (
 		load TEXT NOT NULL,
 		lo BIGINT NOT NULL,
@@ -53,6 +54,7 @@ var tables = []struct{ name, ddl string }{
 		done TEXT NOT NULL DEFAULT '',
 		beat TIMESTAMPTZ NOT NULL DEFAULT now(),
 		successor TEXT,
+		announced BOOL NOT NULL DEFAULT false,
 		PRIMARY KEY (load, lo))`},
 	// One row per chunk that CommitMode transaction committed and that lies in a lease. It is
 	// written in the transaction of the chunk's rows. hash identifies the input bytes of a
@@ -73,6 +75,15 @@ var tables = []struct{ name, ddl string }{
 		hash TEXT NOT NULL,
 		records BIGINT NOT NULL,
 		PRIMARY KEY (load, lo))`},
+	// Ranges that runs without a ledger may have sent, written before the first of their chunks
+	// is sent. hash identifies their input bytes; empty is unknown. They are kept until all of
+	// the lease is committed, or the load is done.
+	{"sent", `CREATE TABLE IF NOT EXISTS loader.sent (
+		load TEXT NOT NULL,
+		lo BIGINT NOT NULL,
+		hi BIGINT NOT NULL,
+		hash TEXT NOT NULL,
+		PRIMARY KEY (load, lo, hi))`},
 	// Rekeyed rows: their generated key belonged to another row, so they have this key instead.
 	{"moved", `CREATE TABLE IF NOT EXISTS loader.moved (
 		load TEXT NOT NULL,
@@ -164,6 +175,10 @@ var steps = []step{
 		{"ledger", "records", "BIGINT NOT NULL DEFAULT 0"},
 		{"loads", "generation", "BIGINT NOT NULL DEFAULT 0"},
 	}},
+	// Table sent, and the leases that fill it.
+	{version: 5, columns: []column{
+		{"claims", "announced", "BOOL NOT NULL DEFAULT false"},
+	}},
 }
 
 // A SchemaError says why schema loader cannot be used. Nothing was changed in the schema.
@@ -187,7 +202,7 @@ func (e *SchemaError) Unwrap() error { return e.Err }
 // probe reads the version of a registry that has every column of this version.
 const probe = `SELECT COALESCE(max(v.number), 0) FROM loader.version v
 	LEFT JOIN (SELECT id, what, target, state, positions, done, spec, job, open, generation FROM loader.loads LIMIT 0) l ON true
-	LEFT JOIN (SELECT load, successor FROM loader.claims LIMIT 0) c ON true
+	LEFT JOIN (SELECT load, successor, announced FROM loader.claims LIMIT 0) c ON true
 	LEFT JOIN (SELECT load, fenced FROM loader.runs LIMIT 0) r ON true
 	LEFT JOIN (SELECT load, hash, records FROM loader.ledger LIMIT 0) g ON true`
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/server"
 )
@@ -95,11 +96,30 @@ func (r *Registry) inherit(ctx context.Context, load, run string, ledger bool) e
 				return err
 			}
 			if !ledger {
-				s.open.Add(c.Range)
+				open, err := r.mayBeSent(ctx, tx, load, c)
+				if err != nil {
+					return err
+				}
+				s.open.AddAll(open)
 			}
 		}
 		return s.write(ctx, tx)
 	})
+}
+
+// mayBeSent returns the positions of a lease that its run may have sent: what it announced, or
+// all of the lease if it announced nothing. It must come behind merging.drop.
+func (r *Registry) mayBeSent(ctx context.Context, tx pgx.Tx, load string, c lease) (chunker.Ranges, error) {
+	var sent chunker.Ranges
+	if !c.announced {
+		sent.Add(c.Range)
+		return sent, nil
+	}
+	found, err := tx.Query(ctx, `SELECT lo, hi FROM loader.sent WHERE load = $1 AND lo < $3 AND hi > $2`, load, c.First, c.End)
+	if err == nil {
+		err = addRanges(&sent)(found)
+	}
+	return within(sent, c.Range), err
 }
 
 // AskAdmission returns the query by which a new session of a run learns whether the run may
