@@ -338,6 +338,11 @@ func (p *program) loadCSV(c *cli.Context) error {
 		return err
 	}
 	p.rejects = c.String("rejects")
+	if t, _ := tolerance(c.String("max-errors")); t != (files.Tolerance{}) {
+		if err := checkRejects(p.rejects); err != nil {
+			return err
+		}
+	}
 	return p.start(c, req)
 }
 

@@ -236,6 +236,11 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 	if err := (&load.Request{Settings: s}).Check(); err != nil {
 		return err
 	}
+	if t := s.Input.MaxErrors; t != nil && *t != (files.Tolerance{}) || c.IsSet("rejects") {
+		if err := checkRejects(c.String("rejects")); err != nil {
+			return err
+		}
+	}
 	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
 		for _, flag := range []string{"rejects", "max-errors", "max-record-bytes", "any-time"} {
 			if rec.Kind != files.Kind.Kind && c.IsSet(flag) {

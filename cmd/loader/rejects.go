@@ -47,6 +47,41 @@ func (p *program) writeRejects(ctx context.Context, l *load.Load) (int64, error)
 	return n, nil
 }
 
+// checkRejects returns a usage error if the files of rejects could not be written, before a load
+// that may need them sends anything. base is what --rejects says; empty is the working directory.
+func checkRejects(base string) error {
+	where, flag := base, "--rejects "+base
+	if base == "" {
+		where, flag = "loader", "the working directory (--rejects PATH names another place)"
+	}
+	for _, suffix := range []string{recordsSuffix, reasonsSuffix} {
+		f, err := atomicfile.Create(where + suffix)
+		if err != nil {
+			return &usageError{fmt.Sprintf("%s: the rejects cannot be written there: %v", flag, reasonOf(err))}
+		}
+		f.Discard()
+		if base == "" {
+			return nil
+		}
+		switch info, err := os.Stat(base + suffix); {
+		case err == nil && !info.Mode().IsRegular():
+			return &usageError{fmt.Sprintf("%s: the rejects cannot be written there: %s is not a file", flag, base+suffix)}
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return &usageError{fmt.Sprintf("%s: the rejects cannot be written there: %v", flag, reasonOf(err))}
+		}
+	}
+	return nil
+}
+
+// reasonOf returns the error without the names that the file system puts in front of it.
+func reasonOf(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
 // Suffixes of the two files' names.
 const (
 	recordsSuffix = ".rejects.csv"

@@ -97,3 +97,38 @@ func TestRejectsAreKept(t *testing.T) {
 	runTo(t, exitRejected, command(url, "loads", "resume", ids[2], "--rejects", at))
 	check(at, "id\nbad2\n")
 }
+
+// TestRejectsThatCannotBeWritten: nothing is loaded where the rejects would have no place.
+func TestRejectsThatCannotBeWritten(t *testing.T) {
+	s := loadertest.PostgreSQLServer(t)
+	url, dir := s.NewDatabase(t), t.TempDir()
+	loadertest.Exec(t, url, "CREATE TABLE t (id INT8)")
+	in := filepath.Join(dir, "in.csv")
+	if err := os.WriteFile(in, []byte("id\n1\nbad\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "taken.errors.csv"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, why := range map[string]string{
+		filepath.Join(dir, "none", "out"): "no such file or directory",
+		filepath.Join(in, "out"):          "not a directory",
+		filepath.Join(dir, "taken"):       "is not a file",
+		"/proc/out":                       "cannot be written there",
+		strings.Repeat("long", 100):       "name too long",
+	} {
+		for _, args := range [][]string{{"csv", in, "--table", "t", "--header", "yes", "--max-errors", "1"}, {"loads", "resume", "none"}} {
+			said := runTo(t, exitUsage, command(url, append(args, "--rejects", path)...))
+			if !strings.Contains(said, why) || !strings.Contains(said, "--rejects "+path) {
+				t.Errorf("%s: %s, want %q", path, said, why)
+			}
+		}
+	}
+	if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM t"); n != 0 {
+		t.Errorf("%d rows are in", n)
+	}
+	if list, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(list) != 0 {
+		t.Errorf("left behind: %v, %v", list, err)
+	}
+	runTo(t, exitRejected, command(url, "csv", in, "--table", "t", "--header", "yes", "--max-errors", "1", "--rejects", filepath.Join(dir, "out")))
+}
