@@ -290,6 +290,42 @@ func threePlaces(b *[blockBytes]byte, x, y, z byte) (mx, my, mz uint64) {
 	px, py, pz := each*uint64(x), each*uint64(y), each*uint64(z)
 	le := binary.LittleEndian
 	var w uint64
+	if ascii(b) && (x|y|z) < 0x80 {
+		const low, high = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
+		w = le.Uint64(b[0:])
+		mx |= ((w ^ px) + low) & high >> 7
+		my |= ((w ^ py) + low) & high >> 7
+		mz |= ((w ^ pz) + low) & high >> 7
+		w = le.Uint64(b[8:])
+		mx |= ((w ^ px) + low) & high >> 6
+		my |= ((w ^ py) + low) & high >> 6
+		mz |= ((w ^ pz) + low) & high >> 6
+		w = le.Uint64(b[16:])
+		mx |= ((w ^ px) + low) & high >> 5
+		my |= ((w ^ py) + low) & high >> 5
+		mz |= ((w ^ pz) + low) & high >> 5
+		w = le.Uint64(b[24:])
+		mx |= ((w ^ px) + low) & high >> 4
+		my |= ((w ^ py) + low) & high >> 4
+		mz |= ((w ^ pz) + low) & high >> 4
+		w = le.Uint64(b[32:])
+		mx |= ((w ^ px) + low) & high >> 3
+		my |= ((w ^ py) + low) & high >> 3
+		mz |= ((w ^ pz) + low) & high >> 3
+		w = le.Uint64(b[40:])
+		mx |= ((w ^ px) + low) & high >> 2
+		my |= ((w ^ py) + low) & high >> 2
+		mz |= ((w ^ pz) + low) & high >> 2
+		w = le.Uint64(b[48:])
+		mx |= ((w ^ px) + low) & high >> 1
+		my |= ((w ^ py) + low) & high >> 1
+		mz |= ((w ^ pz) + low) & high >> 1
+		w = le.Uint64(b[56:])
+		mx |= ((w ^ px) + low) & high >> 0
+		my |= ((w ^ py) + low) & high >> 0
+		mz |= ((w ^ pz) + low) & high >> 0
+		return ^mx, ^my, ^mz
+	}
 	w = le.Uint64(b[0:])
 	mx |= others(w^px) >> 7
 	my |= others(w^py) >> 7
@@ -323,6 +359,15 @@ func threePlaces(b *[blockBytes]byte, x, y, z byte) (mx, my, mz uint64) {
 	my |= others(w^py) >> 0
 	mz |= others(w^pz) >> 0
 	return ^mx, ^my, ^mz
+}
+
+// ascii reports whether no byte of the block is beyond ASCII. Then a sum of two bytes carries into
+// no other one, which saves operations.
+func ascii(b *[blockBytes]byte) bool {
+	le := binary.LittleEndian
+	all := le.Uint64(b[0:]) | le.Uint64(b[8:]) | le.Uint64(b[16:]) | le.Uint64(b[24:]) |
+		le.Uint64(b[32:]) | le.Uint64(b[40:]) | le.Uint64(b[48:]) | le.Uint64(b[56:])
+	return all&0x8080808080808080 == 0
 }
 
 // others returns the high bit of each nonzero byte of x.
