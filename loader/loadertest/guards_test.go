@@ -173,7 +173,7 @@ var guards = []guard{
 		"if out.LookedUp || err != nil && out.Uncertain {", "if false {",
 		"./loader/load", "TestRepeatedRecordsInDoubt/PostgreSQL", "want the duplicate k=0", false},
 	{"what a dead run may have sent is recorded", "loader/registry/takeover.go",
-		"s.open.Add(c.Range)", "_ = c.Range",
+		"s.open.AddAll(open)", "_ = open",
 		"./loader/load", "TestKilledLoadsWithRepeatedRecords/PostgreSQL", "0 again, killed after statement", false},
 	{"standard input is not looked up", "loader/files/lookup.go",
 		"return f.Once })", "return f.Once && false })",
