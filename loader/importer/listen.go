@@ -27,7 +27,7 @@ func Listen(ctx context.Context, pool *pgxpool.Pool, s *State, o Options, note f
 			}
 		}
 	} else if o.Addr != "" {
-		return nil, "", dataset.Refuse("--serve-addr takes HOST:PORT, not %q", o.Addr)
+		return nil, "", dataset.Contradict("--serve-addr takes HOST:PORT, not %q", o.Addr)
 	}
 	s.Secret = serve.NewSecret()
 	if srv, err = serve.Listen(o.Addr, host, o.CertFile, o.KeyFile, s.Secret); err != nil {

@@ -34,6 +34,8 @@ var (
 	key     = flag.Bool("key", false, "number the records, as a primary key")
 	extra   = flag.String("args", "", "more arguments for loader csv, with blanks between")
 	binary  = flag.String("loader", "", "the loader; built without it")
+	judge   = flag.Bool("judge", false, "also time --create-table, which judges all records before it loads them")
+	other   = flag.String("other", "", "another build of the loader, timed beside it")
 	pid     = flag.Int("pid", 0, "process of the server; 0 asks PostgreSQL, and is none elsewhere")
 	dir     = flag.String("dir", "", "where the files are made; a new directory that is removed without it")
 )
@@ -44,6 +46,7 @@ func main() { measure.Main("csv", compare) }
 type contender struct {
 	name    string
 	command func() *exec.Cmd
+	makes   bool // it makes the table
 
 	rate, client, server []float64
 	peak                 []int64
@@ -118,6 +121,12 @@ func contenders(loader, db string, set fileSet, cockroach bool) []*contender {
 		args = append(args, "--workers", w)
 	}
 	all := []*contender{{name: "loader csv", command: func() *exec.Cmd { return exec.Command(loader, args...) }}}
+	if *other != "" {
+		all = append(all, &contender{name: "the other loader csv", command: func() *exec.Cmd { return exec.Command(*other, args...) }})
+	}
+	if *judge {
+		all = append(all, &contender{name: "loader csv --create-table", makes: true, command: func() *exec.Cmd { return exec.Command(loader, append(args[:len(args):len(args)], "--create-table")...) }})
+	}
 	add := func(program, name string, args ...string) {
 		path, err := exec.LookPath(program)
 		switch {
@@ -143,6 +152,12 @@ func contenders(loader, db string, set fileSet, cockroach bool) []*contender {
 // run times the contender once, as a whole process from start to end.
 func (c *contender) run(ctx context.Context, db string, rows int64, counts, cockroach bool) error {
 	reset := []string{"TRUNCATE t"}
+	if c.makes {
+		reset = []string{"DROP TABLE t"}
+	}
+	if *other != "" { // it may not know the registry of this version
+		reset = append(reset, "DROP SCHEMA IF EXISTS loader CASCADE")
+	}
 	if !cockroach {
 		reset = append(reset, "CHECKPOINT")
 	}
