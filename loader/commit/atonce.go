@@ -16,8 +16,7 @@ import (
 // takesAtOnce reports whether BEGIN, ledger row and rows of a chunk travel together on
 // PostgreSQL. After an uncertain outcome the ledger is read before any row is sent.
 func (c *Committer) takesAtOnce(chunk *rows.Chunk, p *progress) bool {
-	return c.hasLedger() && c.Method == Copy && c.Conflict == "" && chunk.Len() > 0 && len(chunk.Rejects) == 0 &&
-		!p.ledgerFirst && !p.verify && !p.late && !p.isolate && !p.returning
+	return c.sendsAhead(chunk, p) && c.Method == Copy
 }
 
 // sendAtOnce sends BEGIN, the ledger row and the rows by COPY in one round trip. The ledger row

@@ -148,6 +148,7 @@ type Committer struct {
 	wires       []*wire           // by column; nil: its texts are sent as they are
 	arrays      sync.Pool         // of *[][]byte, for typed columns
 	variants    sync.Map          // statements that send some columns typed, by columns and kind
+	composed    atomic.Int32      // number of variants
 	conflicting atomic.Bool       // a key belonged to another row: expect more of them
 	// throttled: the user was told that the server's licence limits transactions.
 	throttled atomic.Bool

@@ -163,17 +163,28 @@ func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// unbuffered turns off write buffering for the session's next transactions. Bad rows are
-// isolated behind savepoints. CockroachDB 25.2 to 25.4.3 and 26.1.0 can lose writes that a
-// gateway buffered before a savepoint, after a duplicate key behind it. The setting stays: if
-// one chunk has bad rows, others often have some too.
-func (c *Committer) unbuffered(ctx context.Context, conn *pgx.Conn) error {
+// unbuffered turns off write buffering for the session's next transactions. A buffered INSERT
+// locks each key by a read before COMMIT writes it, which takes longer than to write it at once.
+// Bad rows are isolated behind savepoints, which need it: CockroachDB 25.2 to 25.4.3 and 26.1.0
+// can lose writes that a gateway buffered before a savepoint, after a duplicate key behind it.
+// Without that need, sessions that keep no settings are left as they are.
+func (c *Committer) unbuffered(ctx context.Context, conn *pgx.Conn, needed bool) error {
 	if !c.buffersWrites {
 		return nil
 	}
+	done := conn.PgConn().CustomData()
+	if !needed && (!c.prepares() || done[unbufferedKey] != nil) {
+		return nil
+	}
 	_, err := conn.Exec(ctx, "SET kv_transaction_buffered_writes_enabled = off")
+	if err == nil {
+		done[unbufferedKey] = true
+	}
 	return err
 }
+
+// unbufferedKey is the CustomData key of a session whose writes are not buffered.
+const unbufferedKey = "loader unbuffered"
 
 // An isolation sends the rows of a chunk in parts, each behind a savepoint.
 type isolation struct {
@@ -387,7 +398,7 @@ func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, p *progress, 
 		return asFinal(class, why)
 	}
 	defer conn.Release()
-	if err := c.unbuffered(ctx, conn.Conn()); err != nil {
+	if err := c.unbuffered(ctx, conn.Conn(), true); err != nil {
 		return asFinal(class, why)
 	}
 	tx, err := conn.Begin(ctx)

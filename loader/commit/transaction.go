@@ -31,10 +31,8 @@ var insideWaits = server.RetryPolicy{First: 80 * time.Millisecond, Last: 1280 * 
 // cockroachTransaction makes one attempt with cockroach-go's retry loop, which treats the
 // release of the savepoint as the commit. That is correct only on CockroachDB.
 func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, p *progress) error {
-	if p.isolate {
-		if err := c.unbuffered(ctx, conn); err != nil {
-			return err
-		}
+	if err := c.unbuffered(ctx, conn, p.isolate); err != nil {
+		return err
 	}
 	waits, tries := insideWaits.Waits(), 0
 	err := server.Transact(ctx, server.CockroachDB, conn, retriesInside, func(tx pgx.Tx) error {
@@ -44,6 +42,9 @@ func (c *Committer) cockroachTransaction(ctx context.Context, conn *pgx.Conn, ch
 			if err := waits.Wait(ctx, nil); err != nil {
 				return err
 			}
+		}
+		if c.takesRowsFirst(chunk, p) {
+			return c.sendRowsFirst(ctx, tx, chunk, p)
 		}
 		if c.hasLedger() {
 			tag, err := tx.Exec(ctx, c.sql.ledger, c.ledgerArgs(chunk)...)

@@ -122,6 +122,7 @@ func (c *Committer) statementFor(sql string, v variant) string {
 		text = texts.fill
 	}
 	c.variants.Store(key, text)
+	c.composed.Add(1)
 	return text
 }
 

@@ -111,6 +111,20 @@ func TestIsolationBuffersNoWrites(t *testing.T) {
 	}
 }
 
+// TestInsertsBufferNoWrites loads by transactions on a server whose sessions buffer writes, which
+// costs most of the rate.
+func TestInsertsBufferNoWrites(t *testing.T) {
+	srv := loadertest.NewestCockroachServer(t)
+	off := &loadertest.Fault{When: loadertest.Match{SQL: `^SET kv_transaction_buffered_writes_enabled = off`, Kind: loadertest.MsgStatement}, Times: 100, Do: loadertest.Delay}
+	set := load.Settings{CommitMode: commit.Transaction, Method: commit.Insert, Chunk: 100, Workers: 1}
+	if _, _, err := run(t, srv.NewDatabase(t), 1000, set, off); err != nil {
+		t.Fatal(err)
+	}
+	if n := off.Count(); n < 1 || n > 5 {
+		t.Errorf("buffering was turned off %d times for 10 chunks, want once a session", n)
+	}
+}
+
 // TestRetriesThatTheServerInjects has the server itself ask for each transaction again at
 // its COMMIT: those of the registry. It does not at the RELEASE by which chunks commit.
 func TestRetriesThatTheServerInjects(t *testing.T) {

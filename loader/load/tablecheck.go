@@ -243,7 +243,8 @@ func (t *tableCheck) alike(ctx context.Context, version int64) (differs string, 
 func (t *tableCheck) redefined(ctx context.Context, err error) error {
 	var dup *commit.DuplicateError
 	version := t.record.spec.Identity.version()
-	if !errors.As(err, &dup) || version == 0 || !t.looksUp {
+	// A key that the trigger has changed is in the server's refusal alone.
+	if !errors.As(err, &dup) && server.Classify(err) != server.Duplicate || version == 0 || !t.looksUp {
 		return err
 	}
 	if now, verr := server.Version(ctx, t.pool, t.table); verr != nil || now == version {
