@@ -26,8 +26,6 @@ const (
 	messageSetting = "sql.conn.max_read_buffer_message_size"
 	raftSetting    = "kv.raft.command.max_size"
 	rowsSetting    = "transaction_rows_written_err" // 21.2 on; session setting
-	bufferSetting  = "kv.transaction.write_buffering.max_buffer_size"
-	bufferSession  = "kv_transaction_buffered_writes_enabled" // session setting
 )
 
 // onePhaseRows is the number of rows at which an INSERT sends its first batch without the
@@ -96,11 +94,6 @@ func Limits(ctx context.Context, db Querier, info Info) chunker.Limits {
 			limits = append(limits, l)
 		}
 	}
-	if info.AtLeast(25, 2, 0) && s.texts[bufferSession] == "on" {
-		l := s.number(bufferSetting, 4<<20)
-		l.Unit, l.Soft, l.Cost = chunker.WriteBytes, true, "the gateway then sends what it has buffered before COMMIT, which costs a round trip"
-		limits = append(limits, l)
-	}
 	return limits
 }
 
@@ -124,12 +117,10 @@ func readSettings(ctx context.Context, db Querier, info Info) settings {
 			return nil
 		})
 	}
-	for _, name := range []string{rejectSetting, countSetting, batchSetting, messageSetting, raftSetting, bufferSetting, IntentSetting} {
+	for _, name := range []string{rejectSetting, countSetting, batchSetting, messageSetting, raftSetting, IntentSetting} {
 		read(name, "SHOW CLUSTER SETTING "+name)
 	}
-	for _, name := range []string{rowsSetting, bufferSession} {
-		read(name, "SHOW "+name)
-	}
+	read(rowsSetting, "SHOW "+rowsSetting)
 	Together(ctx, db, readers...)
 	return s
 }
