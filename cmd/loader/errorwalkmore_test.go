@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"bulkload/loader/loadertest"
@@ -122,4 +123,43 @@ func TestWalkOn(t *testing.T) {
 	}
 	t.Run("PostgreSQL", func(t *testing.T) { take(t, loadertest.PostgreSQLServer(t), slices.Concat(usageSteps, fileSteps)) })
 	t.Run("CockroachDB", func(t *testing.T) { take(t, loadertest.CockroachServer(t), importSteps) })
+}
+
+// TestWalkOfTheLocalDatabase does the same for the private server and what it is started from.
+func TestWalkOfTheLocalDatabase(t *testing.T) {
+	for i, step := range []struct {
+		env        []string
+		args, says string
+	}{
+		{[]string{"COCKROACH_BINARY=/bin/true"}, "db start", "/bin/true version does not say a version"},
+		{[]string{"COCKROACH_BINARY=/bin/false"}, "db start", "/bin/false version: exit status 1"},
+		{[]string{"COCKROACH_BINARY=/nonexistent"}, "db start", "no cockroach on PATH or in COCKROACH_BINARY"},
+		{nil, "db start --cockroach", "no cockroach on PATH or in COCKROACH_BINARY"},
+		{[]string{"LOADER_PG_BIN=/nowhere", "LOADER_DOWNLOAD=never"}, "points --n 5", "no initdb and postgres in LOADER_PG_BIN, on PATH or where packages install them"},
+		{nil, "db start --postgres 9", "PostgreSQL 9 is not installed, and only 14 to 18 are fetched"},
+		{[]string{"LOADER_DOWNLOAD=never"}, "db start --postgres 16", "LOADER_DOWNLOAD=never; pass --url, or install one"},
+		{[]string{"LOADER_CACHE_DIR=/proc/x"}, "db start --postgres 16", "LOADER_CACHE_DIR names another"},
+		{[]string{"LOADER_DB_DIR=/proc/x"}, "db start", "make the data directory: mkdir /proc/x: no such file or directory"},
+		{nil, "db url", "the local database is not running; loader db start starts it"},
+	} {
+		if !loadertest.Chaos && i > 0 {
+			continue
+		}
+		p := newPlace(t)
+		run := func(code int, env []string, args string) string {
+			cmd := p.command("", append([]string{mustLookPath("loader")}, strings.Fields(args)...)...)
+			cmd.Env = append(cmd.Env, env...)
+			return runTo(t, code, cmd)
+		}
+		if said := run(exitTarget, step.env, step.args); !strings.Contains(said, step.says) || strings.Count("\n"+said, "\nloader: ") != 1 {
+			t.Errorf("%q, %s: %s, want %q", step.env, step.args, said, step.says)
+		}
+		// Without the fault the private server starts and answers.
+		if i%3 == 0 {
+			run(exitOK, nil, "db start")
+			run(exitOK, nil, "db url")
+			run(exitOK, nil, "db stop")
+		}
+		p.checkEmpty(t)
+	}
 }

@@ -236,7 +236,7 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 	if err := (&load.Request{Settings: s}).Check(); err != nil {
 		return err
 	}
-	if t := s.Input.MaxErrors; t != nil && *t != (files.Tolerance{}) || c.IsSet("rejects") {
+	if c.IsSet("rejects") {
 		if err := checkRejects(c.String("rejects")); err != nil {
 			return err
 		}
@@ -258,6 +258,11 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 			return err
 		}
 		defer l.Close()
+		if l.Tolerates() {
+			if err := checkRejects(p.rejects); err != nil {
+				return err
+			}
+		}
 		in, err := l.In(c.Context)
 		if err != nil {
 			return err

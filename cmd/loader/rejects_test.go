@@ -127,8 +127,20 @@ func TestRejectsThatCannotBeWritten(t *testing.T) {
 	if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM t"); n != 0 {
 		t.Errorf("%d rows are in", n)
 	}
+	// A load that was begun elsewhere is resumed in a directory that takes no files.
+	if err := os.WriteFile(in, []byte("id\n1\nbad\nworse\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runTo(t, exitData, command(url, "csv", in, "--table", "t", "--header", "yes", "--max-errors", "1", "--rejects", filepath.Join(dir, "out")))
+	resume := command(url, "loads", "resume", loads(t, url)[0].ID)
+	resume.Dir = "/proc"
+	if said := runTo(t, exitUsage, resume); !strings.Contains(said, "--rejects PATH names another place") {
+		t.Errorf("the resumed load: %s", said)
+	}
+	runTo(t, exitData, command(url, "loads", "resume", loads(t, url)[0].ID, "--rejects", filepath.Join(dir, "out")))
+	runTo(t, exitOK, command(url, "loads", "cancel", loads(t, url)[0].ID))
 	if list, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(list) != 0 {
 		t.Errorf("left behind: %v, %v", list, err)
 	}
-	runTo(t, exitRejected, command(url, "csv", in, "--table", "t", "--header", "yes", "--max-errors", "1", "--rejects", filepath.Join(dir, "out")))
+	runTo(t, exitRejected, command(url, "csv", in, "--table", "t", "--header", "yes", "--max-errors", "2", "--rejects", filepath.Join(dir, "out")))
 }

@@ -297,6 +297,9 @@ func (l *Load) In(ctx context.Context) (chunker.Ranges, error) {
 	return l.record.registry.In(ctx, l.ID)
 }
 
+// Tolerates reports whether the load sets bad records aside as rejects.
+func (l *Load) Tolerates() bool { return l.committer.Tolerates() }
+
 // Rejects returns the number of rejected records of the load.
 func (l *Load) Rejects(ctx context.Context) (int64, error) {
 	if !l.record.kept() || !l.committer.Tolerates() {
