@@ -137,7 +137,7 @@ func TestWalkOfTheLocalDatabase(t *testing.T) {
 		{nil, "db start --cockroach", "no cockroach on PATH or in COCKROACH_BINARY"},
 		{[]string{"LOADER_PG_BIN=/nowhere", "LOADER_DOWNLOAD=never"}, "points --n 5", "no initdb and postgres in LOADER_PG_BIN, on PATH or where packages install them"},
 		{nil, "db start --postgres 9", "PostgreSQL 9 is not installed, and only 14 to 18 are fetched"},
-		{[]string{"LOADER_DOWNLOAD=never"}, "db start --postgres 16", "LOADER_DOWNLOAD=never; pass --url, or install one"},
+		{[]string{"LOADER_DOWNLOAD=never", "LOADER_CACHE_DIR=/proc/x"}, "db start --postgres 16", "LOADER_DOWNLOAD=never; pass --url, or install one"},
 		{[]string{"LOADER_CACHE_DIR=/proc/x"}, "db start --postgres 16", "LOADER_CACHE_DIR names another"},
 		{[]string{"LOADER_DB_DIR=/proc/x"}, "db start", "make the data directory: mkdir /proc/x: no such file or directory"},
 		{nil, "db url", "the local database is not running; loader db start starts it"},
