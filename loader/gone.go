@@ -26,7 +26,7 @@ func (r *run) lose(gone []confirmed) error {
 	r.total.Gone += n
 	r.observe(Event{Gone: ranges, Note: fmt.Sprintf("a crash of the server lost %d confirmed rows or left them in doubt; they are loaded again", n)})
 	if r.Positions > 0 && r.lost > maxLosses*r.Positions {
-		return fmt.Errorf("%w: the server does not keep the rows that it confirms: %d rows were loaded again and are gone again", ErrUnconfirmed, r.total.Gone)
+		return fmt.Errorf("%w: the server loses rows that it has confirmed: %d rows were loaded again and lost again", ErrUnconfirmed, r.total.Gone)
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func TestServerThatKeepsNothing(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // without the limit it has no end
 	defer cancel()
-	if res, err := job.Run(ctx); !errors.Is(err, loader.ErrUnconfirmed) || !strings.Contains(err.Error(), "does not keep the rows that it confirms") {
+	if res, err := job.Run(ctx); !errors.Is(err, loader.ErrUnconfirmed) || !strings.Contains(err.Error(), "loses rows that it has confirmed") {
 		t.Errorf("got %d rows, %v; want it unconfirmed", res.Rows, err)
 	}
 }

@@ -214,7 +214,7 @@ func (c *workerTuner) fill(elapsed time.Duration) string {
 	c.size = min(2*c.size, c.max)
 	c.base, c.rows, c.chunks = c.size, 0, 0
 	c.done = c.size == c.max
-	return fmt.Sprintf("a chunk waits %s for the network: going on with %d workers", c.waits.Round(time.Millisecond), c.size)
+	return fmt.Sprintf("a chunk waits %s for the network; continuing with %d workers", c.waits.Round(time.Millisecond), c.size)
 }
 
 const (

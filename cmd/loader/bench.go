@@ -40,7 +40,7 @@ func (p *program) benchCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			g, err := rowsGenerator(c)
 			if err == nil && c.String("table") == "" {
-				err = &usageError{"bench rows takes --table, the table to measure"}
+				err = &usageError{"bench rows needs --table, the table to measure"}
 			}
 			if err != nil {
 				return err
@@ -62,7 +62,7 @@ func (p *program) benchCommand() *cli.Command {
 		Flags: p.benchFlags(list[0].Kind),
 		Description: `Loads the same rows with each setting into a scratch table that has the definition of
 the named table. The scratch table is dropped at the end; the named table is not
-written. Without points, accounts or csv, points are measured. Ctrl-C ends the
+written. Without points, accounts, rows or csv, points are measured. Ctrl-C ends the
 measurement and prints the report so far.
 
 Examples:

@@ -212,7 +212,7 @@ func TestEmptyValues(t *testing.T) {
 	for line, says := range map[string]string{
 		"loads list abc":                `loads list takes no argument "abc"`,
 		"completion bash zsh":           `not also "zsh"`,
-		"plan points --n 5 --out x.csv": "--out reaches none",
+		"plan points --n 5 --out x.csv": "--out uses no server",
 	} {
 		if code, said := inProcess(t, strings.Fields(line)...); code != exitUsage || !strings.Contains(said, says) {
 			t.Errorf("%s: exit code %d, want %d: %s, want %q", line, code, exitUsage, said, says)

@@ -101,7 +101,7 @@ func (p *program) count(c *cli.Context) error {
 		}
 	}
 	if isAbsent(err) && len(list) > 1 {
-		err = &server.TargetError{Name: "table " + server.Display(name), Reason: fmt.Sprintf("is in none of the databases %s; a database in --url names another", strings.Join(list, ", "))}
+		err = &server.TargetError{Name: "table " + server.Display(name), Reason: fmt.Sprintf("is in none of the databases %s; name another database in --url", strings.Join(list, ", "))}
 	}
 	if err != nil {
 		return err

@@ -23,8 +23,8 @@ func (p *program) csvCommand() *cli.Command {
 		ArgsUsage: "FILE…",
 		Flags:     fileFormat(append(append(csvFlags(), p.runFlags()...), p.commonFlags()...)),
 		Description: `A FILE is a path, a pattern such as 'orders-*.csv.gz', - for standard input, an
-http:// or https:// address, or @LIST, a file that names one of these a line. gzip,
-zstd, bzip2, xz and UTF-16 are recognised by their content.
+http:// or https:// address, or @LIST, a file that names one of these per line.
+gzip, zstd, bzip2, xz and UTF-16 are recognised by their content.
 
 Examples:
    loader csv orders.csv --table orders

@@ -59,7 +59,7 @@ var walk = []walkStep{
 	{name: "time without a unit", args: "points --n 10 --chunk-timeout 5", code: exitUsage, says: `--chunk-timeout takes a time such as 30s or 5m, not "5"`, next: "points --n 10 --chunk-timeout 5s"},
 	{name: "no accounts", args: "transfer --table mine", code: exitTarget, says: `(?s)(loader accounts --n 100 --table mine) creates and fills it.*no such table: mine`, next: "says (loader accounts --n 100 --table mine)"},
 	{name: "list of one", before: []string{"loader points --n 1"}, args: "loads list $ID", code: exitUsage, says: `loads list takes no argument "\w+"; (loads show) takes an id`, next: "loads show $ID"},
-	{name: "plan of files", args: "plan points --n 10 --out x.csv", code: exitUsage, says: "leave plan or --out out", next: "points --n 10 --out x.csv"},
+	{name: "plan of files", args: "plan points --n 10 --out x.csv", code: exitUsage, says: "leave out plan or --out", next: "points --n 10 --out x.csv"},
 	{name: "files' flag", before: []string{"loader points --n 1"}, args: "loads resume $ID --max-errors 1", code: exitUsage, says: "--max-errors is for loads of files, and load .* is one of points; leave it out", next: "loads resume $ID"},
 	{name: "handoff on resume", before: []string{"loader points --n 1"}, args: "loads resume $ID --streams 3", code: exitUsage, says: "was begun in chunks: --handoff", next: "loads resume $ID"},
 	{name: "handoff to PostgreSQL", args: "points --n 10 --handoff upload", code: exitUsage, says: "are for IMPORT, .*leave them out", next: "points --n 10"},

@@ -151,7 +151,7 @@ func (p *program) hints(err error, code int) []string {
 	case server.Code(err) == "54011", strings.Contains(text, "row is too big"): // more columns, or wider ones, than a row may have
 		list = append(list, "--map FIELD= drops a field")
 	case server.Code(err) == "22021" && strings.Contains(text, "0x00"):
-		list = append(list, "no text of PostgreSQL can hold the byte 0: tr -d '\\000' < FILE | loader csv - … leaves it out")
+		list = append(list, "PostgreSQL cannot store the byte 0 in text; remove it: tr -d '\\000' < FILE | loader csv - …")
 	case server.Code(err) == "0A000" && strings.Contains(text, "COPY FROM"):
 		list = append(list, "--via insert loads without COPY")
 	}

@@ -149,7 +149,7 @@ func (p *program) printOut(facts dataset.Facts, rows int64, seed uint64, out imp
 // printStatement prints the IMPORT INTO of written files.
 func (p *program) printStatement(out importer.Output, pattern string) {
 	if strings.HasSuffix(pattern, ".zst") {
-		fmt.Fprintln(p.stdout, "IMPORT INTO reads gzip and no zstd: unpack the files where the server reads them")
+		fmt.Fprintln(p.stdout, "IMPORT INTO does not read zstd: unpack the files where the server reads them")
 	}
 	for i, f := range out.Statement.Files {
 		out.Statement.Files[i] = strings.TrimSuffix(f, ".zst")

@@ -21,7 +21,7 @@ func (p *program) withPassword(ctx context.Context, c *cli.Context, cfg *server.
 		case strings.TrimSpace(command) == "":
 			return nil, &usageError{"--password-command is empty"}
 		case cfg.PasswordInString():
-			return nil, &usageError{"the URL holds a password, and --password-command gives one too: leave one of them out"}
+			return nil, &usageError{"--password-command cannot be used with a password in the URL; leave one of them out"}
 		default:
 			p.byCommand = true
 			return cfg.WithPasswordCommand(command), nil

@@ -96,12 +96,12 @@ func TestPasswordCommand(t *testing.T) {
 	// A password that the server refuses is asked for once more.
 	try(exitOK, "loaded 100 points", "", load(fmt.Sprintf("test -e '%[1]s' && cat '%[2]s' || { touch '%[1]s'; echo wrong-token; }", u.file+".asked", u.file))...)
 	try(exitUsage, "--password-command is empty", "", load(" ")...)
-	if out := runTo(t, exitUsage, command(u.direct, load(u.command())...)); !strings.Contains(out, "the URL holds a password") {
+	if out := runTo(t, exitUsage, command(u.direct, load(u.command())...)); !strings.Contains(out, "cannot be used with a password in the URL") {
 		t.Errorf("got %s", out)
 	}
 	local := command("", load(u.command())...)
 	local.Args = slices.DeleteFunc(local.Args, func(arg string) bool { return arg == "--url" || arg == "" })
-	if out := runTo(t, exitUsage, local); !strings.Contains(out, "--password-command goes with --url") {
+	if out := runTo(t, exitUsage, local); !strings.Contains(out, "--password-command needs --url") {
 		t.Errorf("got %s", out)
 	}
 }

@@ -34,7 +34,7 @@ func (p *program) planCommand() *cli.Command {
 			return err
 		}
 		if c.IsSet("out") {
-			return &usageError{"plan shows what a load does on a server, and --out loads nothing; leave plan or --out out"}
+			return &usageError{"--out loads nothing, so there is nothing to plan; leave out plan or --out"}
 		}
 		req, _, err := p.rowsRequest(c, tables[0])
 		if err != nil {
@@ -46,7 +46,7 @@ func (p *program) planCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "show what a load would do and why; writes nothing",
-		Description: `Put plan in front of a load command, with the same flags.
+		Description: `Write plan before a load command and its flags.
 Example:
    loader plan points --n 1000000 --url 'postgres://root@localhost:26257/pointstore?sslmode=disable'`,
 		Subcommands: append(list, files),
@@ -62,7 +62,7 @@ func (p *program) plan(c *cli.Context, g generator) error {
 		return err
 	}
 	if c.IsSet("out") {
-		return &usageError{"plan shows what a load does on a server, and --out reaches none; leave plan or --out out"}
+		return &usageError{"--out uses no server, so there is nothing to plan; leave out plan or --out"}
 	}
 	return p.preview(c, req)
 }

@@ -18,7 +18,7 @@ func TestPriority(t *testing.T) {
 	}
 	for _, priority := range []string{"background", "critical"} {
 		out := runTo(t, exitTarget, command(loadertest.PostgreSQLServer(t).NewDatabase(t), "csv", path, "--table", "t", "--priority", priority))
-		if !strings.Contains(out, "--priority needs CockroachDB 22.1 or newer, and this is PostgreSQL") {
+		if !strings.Contains(out, "--priority needs CockroachDB 22.1 or newer, but this is PostgreSQL") {
 			t.Errorf("got %s", out)
 		}
 	}

@@ -81,14 +81,14 @@ func (p *program) app() *cli.App {
    loader loads resume 3f9q2k7x
    loader db sql 'SELECT count(*) FROM points'
 
-Without --url a private local database is started: the one that was used before,
-else cockroach when it is on PATH, else PostgreSQL, which is fetched where none is
-installed (not with LOADER_DOWNLOAD=no). Its data stays; loader db remove deletes it.
+Without --url, loader starts a private local database: the one that was used before,
+else cockroach if it is on PATH, else PostgreSQL, which is fetched if none is installed
+(not with LOADER_DOWNLOAD=no). Its data stays; loader db remove deletes it.
 
 Exit codes: 0 complete, every row confirmed; 1 a fault of loader itself; 2 usage;
 3 bad data; 4 cannot connect, log in or use the table; 5 stopped, can be resumed;
-6 not confirmed, or verification failed; 7 resume refused; 8 complete, rows
-rejected; 130, 143, 129 stopped by a signal.`,
+6 not confirmed, or verification failed; 7 resume refused; 8 complete, with rejects;
+130, 143, 129 stopped by a signal.`,
 	}
 	cli.VersionPrinter = func(c *cli.Context) { fmt.Fprintln(c.App.Writer, "loader", c.App.Version) }
 	setUsage(app.Commands)
@@ -206,9 +206,9 @@ func (p *program) always(format string, args ...any) {
 func (p *program) commonFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "url", Usage: "server: a postgres://, postgresql:// or cockroachdb:// URL, key=value pairs, or env for DATABASE_URL and PG* (default: LOADER_URL, else a private local database)"},
-		&cli.StringFlag{Name: "certs-dir", Usage: "directory of certificates, as made by cockroach cert, for what the URL does not name"},
+		&cli.StringFlag{Name: "certs-dir", Usage: "directory of certificates in the layout of cockroach cert, for the files that the URL does not name"},
 		&cli.StringFlag{Name: "password-command", Usage: "shell command whose first line of output is the password; it is run for every new connection"},
-		&cli.StringFlag{Name: "priority", Usage: "admission of all transactions on a busy CockroachDB: background, regular or critical"},
+		&cli.StringFlag{Name: "priority", Usage: "priority of all transactions in CockroachDB's admission control: background, regular or critical"},
 		&cli.BoolFlag{Name: "echo", Usage: "write every finished statement to stderr, with its time and shortened arguments"},
 		&cli.StringFlag{Name: "format", Value: "text", Usage: "format of the result: text or json"},
 		&cli.BoolFlag{Name: "quiet", Usage: "print only the result and errors"},
@@ -253,7 +253,7 @@ func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Confi
 			cfg, err = p.withPassword(ctx, c, cfg)
 		}
 	} else if c.IsSet("password-command") {
-		return nil, nil, &usageError{"--password-command goes with --url: the local database asks for no password"}
+		return nil, nil, &usageError{"--password-command needs --url: the local database has no password"}
 	} else if certs != "" {
 		return nil, nil, &usageError{"--certs-dir needs --url: the local database has no certificates"}
 	} else {

@@ -20,7 +20,7 @@ func (p *program) rowsCommand() *cli.Command {
 		Name:  anytable.Facts.Kind,
 		Usage: "fill any table with generated rows that fit its types, keys and constraints",
 		Flags: append(append([]cli.Flag{
-			&cli.StringFlag{Name: "table", Usage: "table to fill, or several as a=1000,b=100000: parents first"},
+			&cli.StringFlag{Name: "table", Usage: "table to fill, or several with their numbers of rows: a=1000,b=100000"},
 			&cli.StringFlag{Name: "n", Value: "1000", Usage: "rows to load"},
 			&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn and printed)"},
 			&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
@@ -44,11 +44,11 @@ func (p *program) loadRows(c *cli.Context) error {
 		return err
 	}
 	if len(tables) > 1 && c.IsSet("value") {
-		return &usageError{"--value is for the columns of one table: name one"}
+		return &usageError{"--value needs a single table in --table"}
 	}
 	pattern := c.String("out")
 	if len(tables) > 1 && pattern != "" {
-		return &usageError{"--out writes the rows of one table: name one"}
+		return &usageError{"--out needs a single table in --table"}
 	}
 	if len(tables) == 1 {
 		req, seed, err := p.rowsRequest(c, tables[0])
@@ -78,7 +78,7 @@ func (p *program) loadTables(c *cli.Context, tables []tableRows) error {
 		names[i] = t.name
 	}
 	if p.json {
-		return &usageError{"--format json is the result of one load: name one table"}
+		return &usageError{"--format json needs a single table in --table"}
 	}
 	cfg, done, err := p.target(c.Context, c)
 	if err != nil {
@@ -136,7 +136,7 @@ func readTables(c *cli.Context) ([]tableRows, error) {
 			t.rows = strings.TrimSpace(both[1])
 		}
 		if t.name == "" || len(both) > 2 {
-			return nil, &usageError{"rows takes --table, the table to fill, or several as a=1000,b=100000"}
+			return nil, &usageError{"rows needs --table, the table to fill, or several: a=1000,b=100000"}
 		}
 		if slices.ContainsFunc(list, func(x tableRows) bool { return x.name == t.name }) {
 			return nil, &usageError{fmt.Sprintf("--table names %s twice", t.name)}

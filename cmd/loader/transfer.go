@@ -102,7 +102,7 @@ func (p *program) transfer(c *cli.Context) error {
 	p.note("target: %s at %s, database %s, table %s, user %s", srv.Info, srv.Config.Host(), srv.Config.Database(), b.Accounts.Display(), srv.Config.User())
 	out := transferJSON{Server: srv.Info.String(), Host: srv.Config.Host(), Database: srv.Config.Database(), Table: b.Accounts.Display()}
 	if makes {
-		p.note("%d transfers, seed %d, run %s; %d workers", n, b.Seed, b.ID, min(int64(b.Workers), n))
+		p.note("%s, seed %d, run %s; %s", counted(n, "transfer", "transfers"), b.Seed, b.ID, counted(min(int64(b.Workers), n), "worker", "workers"))
 		r = p.report(n, 0, "transfers")
 		res, err := b.Run(c.Context, n)
 		r.end()

@@ -161,16 +161,16 @@ func TestRefusesBeforeTheFirstRow(t *testing.T) {
 			kind        failure.Kind
 			set         load.Settings
 		}{
-			{"nosuch", "no such table: nosuch; loader rows fills a table that is there", 9, failure.Target, load.Settings{}},
-			{"child", "points to public.empty, which has no rows; load public.empty first", 9, failure.Target, load.Settings{}},
+			{"nosuch", "no such table: nosuch; loader rows needs an existing table", 9, failure.Target, load.Settings{}},
+			{"child", "refers to public.empty, which has no rows; load public.empty first", 9, failure.Target, load.Settings{}},
 			{"narrow", "9 rows are more than the key can hold: column flag has 2 different values", 9, failure.Target, load.Settings{}},
 			{"pairs", "9 rows are more than the key can hold", 9, failure.Target, load.Settings{}},
 			{"never", "no value of column x can meet its CHECK constraints", 9, failure.Target, load.Settings{}},
-			{"odd", "table public.odd takes no rows that loader makes: ", 9, failure.Target, load.Settings{}},
-			{"nodes", "points to the table itself and allows no NULL, and loader makes no keys", 9, failure.Target, load.Settings{}},
-			{"full_up", "has rows in the way", 30, failure.Target, load.Settings{}},
+			{"odd", "table public.odd refuses the generated rows: ", 9, failure.Target, load.Settings{}},
+			{"nodes", "refers to the table itself and allows no NULL, but loader cannot compute keys", 9, failure.Target, load.Settings{}},
+			{"full_up", "has too many rows: no free range", 30, failure.Target, load.Settings{}},
 			{"keyless", "--commit statement needs the whole primary key of public.keyless", 9, failure.Target, load.Settings{CommitMode: "statement"}},
-			{"tree", "--commit statement cannot be used where chunks go one after the other", 9, failure.Target, load.Settings{CommitMode: "statement"}},
+			{"tree", "--commit statement cannot be used where chunks are committed one after the other", 9, failure.Target, load.Settings{CommitMode: "statement"}},
 		}
 		if s.Cockroach {
 			cases = append(cases, []struct {
@@ -181,8 +181,8 @@ func TestRefusesBeforeTheFirstRow(t *testing.T) {
 			}{
 				{"full_up", "--via import: public.full_up has rows, beside which the rows of IMPORT cannot be counted", 9, failure.Target, load.Settings{Method: load.Import}},
 				{"never", "no value of column x can meet its CHECK constraints", 9, failure.Target, load.Settings{Method: load.Import}},
-				{"pairs", "rows for any table are not read from URLs", 3, failure.Usage, load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.URLs, Files: []string{"nodelocal://1/x.csv"}}}},
-				{"empty", "--via copy cannot be used with rows for any table on CockroachDB", 9, failure.Usage, load.Settings{Method: "copy"}},
+				{"pairs", "loader rows cannot import from URLs", 3, failure.Usage, load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.URLs, Files: []string{"nodelocal://1/x.csv"}}}},
+				{"empty", "loader rows cannot use --via copy on CockroachDB", 9, failure.Usage, load.Settings{Method: "copy"}},
 			}...)
 		}
 		for _, c := range cases {
@@ -235,7 +235,7 @@ func TestValuesThatAreAskedFor(t *testing.T) {
 		}
 		for text, want := range map[string]string{
 			"nope=null": "has no such column", "id=null": "the column is NOT NULL", "total=uniform(5,1)": "no such range", "total=uniform(a,b)": `"a" is not a number`,
-			"views=sequence(2147483640)": "100 values of it do not fit integer", "status=zipf(1,2)": "has no order", "odd=const(11)": "--value COLUMN=RULE makes others",
+			"views=sequence(2147483640)": "100 values of it do not fit integer", "status=zipf(1,2)": "has no order", "odd=const(11)": "--value COLUMN=RULE sets other values",
 		} {
 			if _, err := load.New(ctx, loadertest.Open(t, url), with(100, text)); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: the error is %v, want %q", text, err, want)

@@ -47,11 +47,11 @@ func Begin(ctx context.Context, srv *server.Server, names []string, cycle []int,
 	if _, err := pool.Exec(ctx, text); err != nil {
 		switch class := server.Classify(err); class {
 		case server.Data, server.Duplicate, server.Permanent:
-			return "", dataset.Refuse("tables %s: their foreign keys point to each other and allow no NULL, and one row of each by one statement is refused: %s; insert a row of each and run it again", strings.Join(shown, ", "), server.Reason(err))
+			return "", dataset.Refuse("tables %s: their foreign keys form a cycle without NULL, and the server refuses one first row for each: %s; insert a row into each and run the command again", strings.Join(shown, ", "), server.Reason(err))
 		}
 		return "", fmt.Errorf("begin tables %s: %w", strings.Join(shown, ", "), err)
 	}
-	return fmt.Sprintf("one row of each of %s was inserted first, by one statement, and is in addition: their foreign keys point to each other and allow no NULL", strings.Join(shown, ", ")), nil
+	return fmt.Sprintf("one additional row of each of %s was inserted first, by one statement, since their foreign keys form a cycle without NULL", strings.Join(shown, ", ")), nil
 }
 
 // together returns the statement that writes one row into each table.
@@ -89,7 +89,7 @@ func together(ctx context.Context, db server.Querier, tables []*catalogue, seed 
 				b := &builder{generator: list[at], built: map[string]*column{}}
 				of := list[at].rule(k.references[n])
 				if of == nil {
-					return "", dataset.Refuse("table %s: foreign key %s points to column %s of %s, which the server makes, in a cycle that allows no NULL", c.table.Display(), k.name, k.references[n], tables[at].table.Display())
+					return "", dataset.Refuse("table %s: foreign key %s refers to column %s of %s, which the server computes, in a cycle that allows no NULL", c.table.Display(), k.name, k.references[n], tables[at].table.Display())
 				}
 				value, err := b.column(of)
 				if err != nil {

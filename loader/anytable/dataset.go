@@ -102,9 +102,9 @@ func (d *Dataset) Title() string { return fmt.Sprintf("%d rows, seed %d", d.Rows
 
 // Reasons why a load of rows does not take a setting.
 const (
-	copyIsPlain = "--value COLUMN=sql(…) cannot be used with --via copy: COPY computes nothing"
-	computed    = "cannot tell which rows are in: nothing is there to compare what --value COLUMN=sql(…) computes with"
-	noURLs      = "rows for any table are not read from URLs: the rules may draw other keys now than when the files were written; import files of --out by the statement that it prints, or leave --handoff out"
+	copyIsPlain = "--value COLUMN=sql(…) cannot be used with --via copy: COPY computes no columns"
+	computed    = "cannot tell which rows are loaded: columns computed by --value COLUMN=sql(…) cannot be compared"
+	noURLs      = "loader rows cannot import from URLs, since the rules may now draw other keys than those in the files; run the IMPORT statement that --out prints, or leave out --handoff"
 )
 
 // Check implements dataset.Checker.
@@ -141,14 +141,14 @@ func (d *Dataset) Inspect(_ context.Context, o *dataset.Opening) error {
 func (d *Dataset) Reopen(_ context.Context, o *dataset.Opening) error {
 	d.info = o.Info
 	if d.gen.Lists != listsVersion {
-		return &dataset.ResumeError{Reason: fmt.Sprintf("load %s was begun by a version of loader with other lists of words, so that its rows cannot be made again; finish it with that version, or loads cancel %s", o.Resumed, o.Resumed)}
+		return &dataset.ResumeError{Reason: fmt.Sprintf("another version of loader began load %s, with other word lists: its rows cannot be made again; resume it with that version, or run loader loads cancel %s", o.Resumed, o.Resumed)}
 	}
 	return nil
 }
 
 // Create implements dataset.Dataset: no table is created.
 func (d *Dataset) Create(context.Context, server.Product, pgx.Identifier) (string, *server.Table, error) {
-	return "", nil, dataset.Refuse("loader rows fills a table that is there")
+	return "", nil, dataset.Refuse("loader rows needs an existing table")
 }
 
 // Fit implements dataset.Dataset: it makes the rules of a new load.
@@ -173,7 +173,7 @@ func (d *Dataset) Fit(ctx context.Context, o *dataset.Opening) error {
 			o.Note(n)
 		}
 		if len(o.Table.OnInsert) > 0 {
-			o.Note(fmt.Sprintf("%s has triggers (%v), which may change the rows: loads verify then shows a difference", o.Table.Display(), o.Table.OnInsert))
+			o.Note(fmt.Sprintf("%s has triggers (%v); rows that they change are reported by loads verify", o.Table.Display(), o.Table.OnInsert))
 		}
 	}
 	return d.open()
@@ -232,7 +232,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 	}
 	switch {
 	case asked.Method == commit.Copy && d.info.Product == server.CockroachDB:
-		return asked, dataset.Contradict("--via copy cannot be used with rows for any table on CockroachDB, whose COPY reads some types in another way than SQL; use --via insert")
+		return asked, dataset.Contradict("loader rows cannot use --via copy on CockroachDB, where COPY reads some types differently than SQL; use --via insert")
 	case asked.Method == commit.Copy && d.gen.store() != nil:
 		return asked, dataset.Contradict(copyIsPlain)
 	}
@@ -300,11 +300,11 @@ const provedExact = "the table was empty, the rows have its whole primary key, a
 func (d *Dataset) unsure() string {
 	switch {
 	case len(d.keys()) == 0:
-		return fmt.Sprintf("needs the whole primary key of %s, and the server makes a part of it, or there is none", d.table.Display())
+		return fmt.Sprintf("needs a primary key of %s that the server computes no part of", d.table.Display())
 	case d.gen.store() != nil:
 		return computed
 	case d.Ordered() != "":
-		return "cannot be used where chunks go one after the other: " + d.Ordered()
+		return "cannot be used where chunks are committed one after the other: " + d.Ordered()
 	}
 	if why := dataset.UnsureTable(d.table); why != "" {
 		return why
@@ -383,7 +383,7 @@ func (d *Dataset) Ordered() string {
 	if d.gen == nil || d.gen.InOrder == "" {
 		return ""
 	}
-	return fmt.Sprintf("foreign key %s points to earlier rows, which are committed first; --value COLUMN=null leaves it out", d.gen.InOrder)
+	return fmt.Sprintf("foreign key %s refers to earlier rows, which must be committed first; --value COLUMN=null avoids that", d.gen.InOrder)
 }
 
 // Options implements dataset.Dataset. PostgreSQL lets a column that is GENERATED ALWAYS AS
@@ -451,7 +451,7 @@ func (d *Dataset) Offline() error {
 	case d.src == nil:
 		return errors.New("the rules of the rows are not made yet")
 	case d.gen.store() != nil:
-		return dataset.Contradict("--out cannot be used with %s: nothing computes the expression", byExpression)
+		return dataset.Contradict("--out cannot be used with %s: no server computes the expression", byExpression)
 	}
 	return nil
 }

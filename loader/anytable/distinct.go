@@ -64,7 +64,7 @@ func (p *planner) distinct(f *field) error {
 			first, last = low, high
 		}
 		f.room = &room{first: first, last: last - int64(span) + 1, span: span}
-		r.Why = fmt.Sprintf("%d in a row, where no others are", p.rows)
+		r.Why = fmt.Sprintf("%d consecutive values, where no rows are", p.rows)
 	case ofTexts:
 		width := codeWidth(n)
 		if f.length == 0 || f.length >= 8 {
@@ -79,7 +79,7 @@ func (p *planner) distinct(f *field) error {
 			r.Form.Pattern = strings.Repeat("0", f.minLen-width) + "{n}"
 		}
 		f.room = &room{first: 0, last: int64(codes(width) - n), span: n}
-		r.Why = "pattern " + r.Form.Pattern + ", {n} a number of its own"
+		r.Why = "pattern " + r.Form.Pattern + ", {n} unique"
 	default:
 		r.Form = f.other(p)
 		if r.Form.Kind == "" {
@@ -203,7 +203,7 @@ func (p *planner) key(x server.TableIndex, fields []*field) error {
 		return nil
 	}
 	if len(free) == 0 {
-		return dataset.Refuse("%s: unique key %s: its columns are made by --value or the rules of other keys, and may repeat", p.table.Display(), x.Name)
+		return dataset.Refuse("%s: unique key %s: its columns have rules of --value or of other keys, and may repeat", p.table.Display(), x.Name)
 	}
 	// 2. Digits of the row's number.
 	return p.digits(x, free)

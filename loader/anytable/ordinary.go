@@ -150,10 +150,10 @@ func (p *planner) ordinary(f *field) error {
 		r.Form, r.Why = f.other(p), "of its type"
 		if r.Form.Kind == "" {
 			if f.NotNull && !f.Default {
-				return dataset.Refuse("table %s: column %s is %s NOT NULL without a default, a type of which loader makes no values", p.table.Display(), f.Name, f.Type)
+				return dataset.Refuse("table %s: column %s, %s, is NOT NULL without a default, and loader cannot make values of its type", p.table.Display(), f.Name, f.Type)
 			}
 			f.left = true
-			p.notes = append(p.notes, fmt.Sprintf("column %s keeps its default, or NULL: loader makes no values of type %s", f.Name, f.Type))
+			p.notes = append(p.notes, fmt.Sprintf("column %s gets its default, or NULL: loader cannot make values of type %s", f.Name, f.Type))
 			return nil
 		}
 		r.Pick.N = r.Form.size()

@@ -48,10 +48,10 @@ func (p *planner) readParents(ctx context.Context, db server.Querier) error {
 		for _, c := range k.columns {
 			f := p.field(c)
 			if f == nil {
-				return dataset.Refuse("table %s: foreign key %s has column %s, which the server makes", p.table.Display(), k.name, c)
+				return dataset.Refuse("table %s: foreign key %s has column %s, which the server computes", p.table.Display(), k.name, c)
 			}
 			if f.key != nil {
-				return dataset.Refuse("table %s: column %s belongs to two foreign keys, %s and %s; loader fills no such table", p.table.Display(), c, f.key.foreignKey.name, k.name)
+				return dataset.Refuse("table %s: column %s belongs to two foreign keys, %s and %s; loader rows cannot fill such a table", p.table.Display(), c, f.key.foreignKey.name, k.name)
 			}
 			nullable = nullable || !f.NotNull
 			r.none = r.none || f.null // a CHECK allows nothing else
@@ -78,7 +78,7 @@ func (p *planner) readParents(ctx context.Context, db server.Querier) error {
 		}
 		if r.count == 0 {
 			if !nullable {
-				return dataset.Refuse("table %s: foreign key %s points to %s, which has no rows; load %s first", p.table.Display(), k.name, r.name(), r.name())
+				return dataset.Refuse("table %s: foreign key %s refers to %s, which has no rows; load %s first", p.table.Display(), k.name, r.name(), r.name())
 			}
 			r.none, r.picked = true, true
 			p.notes = append(p.notes, fmt.Sprintf("%s has no rows: the columns of foreign key %s are NULL", r.name(), k.name))
@@ -141,11 +141,11 @@ func (p *planner) selfReference(r *parents, nullable bool) error {
 		}
 		p.pickParent(r, pk, why)
 		p.earlier = r.foreignKey.name
-		p.notes = append(p.notes, fmt.Sprintf("foreign key %s points to earlier rows of the table: its chunks go one after the other", r.foreignKey.name))
+		p.notes = append(p.notes, fmt.Sprintf("foreign key %s refers to earlier rows of the table, so chunks are committed one after the other", r.foreignKey.name))
 		return nil
 	}
 	if !nullable {
-		return dataset.Refuse("table %s: foreign key %s points to the table itself and allows no NULL, and loader makes no keys for it to point to", p.table.Display(), r.foreignKey.name)
+		return dataset.Refuse("table %s: foreign key %s refers to the table itself and allows no NULL, but loader cannot compute keys to refer to", p.table.Display(), r.foreignKey.name)
 	}
 	r.none = true
 	for _, f := range r.fields {
@@ -154,7 +154,7 @@ func (p *planner) selfReference(r *parents, nullable bool) error {
 			f.key = r
 		}
 	}
-	p.notes = append(p.notes, fmt.Sprintf("foreign key %s points to the table itself: its columns are NULL", r.foreignKey.name))
+	p.notes = append(p.notes, fmt.Sprintf("foreign key %s refers to the table itself: its columns are NULL", r.foreignKey.name))
 	return nil
 }
 

@@ -226,7 +226,7 @@ func namedPart(text string) (part, error) {
 			case "1":
 				list[i] = w[:1]
 			default:
-				return part{}, fmt.Errorf("|%s is not known: lower, upper, plain and 1 are", way)
+				return part{}, fmt.Errorf("unknown |%s; there are lower, upper, plain and 1", way)
 			}
 		}
 	}

@@ -70,15 +70,15 @@ func newPlanner(c *catalogue, rows int64, seed uint64, nulls float64) (*planner,
 		}
 		if f.class() == ofUnknown && len(f.labels) == 0 {
 			if f.NotNull && !x.Default {
-				return nil, dataset.Refuse("table %s: column %s is %s NOT NULL without a default, a type of which loader makes no values", c.table.Display(), x.Name, x.Type)
+				return nil, dataset.Refuse("table %s: column %s, %s, is NOT NULL without a default, and loader cannot make values of its type", c.table.Display(), x.Name, x.Type)
 			}
-			p.notes = append(p.notes, fmt.Sprintf("column %s keeps its default, or NULL: loader makes no values of type %s", x.Name, x.Type))
+			p.notes = append(p.notes, fmt.Sprintf("column %s gets its default, or NULL: loader cannot make values of type %s", x.Name, x.Type))
 			continue
 		}
 		p.fields = append(p.fields, f)
 	}
 	if len(p.fields) == 0 {
-		return nil, dataset.Refuse("table %s has no column that loader could fill", c.table.Display())
+		return nil, dataset.Refuse("table %s has no column that loader can fill", c.table.Display())
 	}
 	return p, nil
 }
@@ -171,7 +171,7 @@ func (p *planner) plan(ctx context.Context, db server.Querier) (*generator, erro
 		}
 	}
 	if !slices.ContainsFunc(g.Rules, func(r rule) bool { return r.SQL == "" }) {
-		return nil, dataset.Contradict("--value computes all columns of %s in SQL: loader has none to make", p.table.Display())
+		return nil, dataset.Contradict("--value computes all columns of %s in SQL; leave at least one column to loader", p.table.Display())
 	}
 	return g, nil
 }

@@ -37,7 +37,7 @@ func (d *Dataset) Reserve(ctx context.Context, o *dataset.Opening) error {
 			break
 		}
 		if attempt == keyDraws {
-			return dataset.Refuse("%s has rows in the way: no room for %d rows was found in key %s in %d draws", o.Table.Display(), d.Rows, key, keyDraws)
+			return dataset.Refuse("%s has too many rows: no free range for %d rows was found in key %s in %d draws", o.Table.Display(), d.Rows, key, keyDraws)
 		}
 	}
 	if err := d.open(); err != nil {
@@ -129,11 +129,11 @@ func (d *Dataset) try(ctx context.Context, o *dataset.Opening) error {
 	class := server.Classify(err)
 	switch {
 	case err == nil && n != int64(chunk.Len()):
-		return dataset.Refuse("table %s keeps only %d of the first %d rows: a trigger or rule drops the others", name, n, chunk.Len())
+		return dataset.Refuse("table %s stores only %d of the first %d rows: a trigger or rule drops the others", name, n, chunk.Len())
 	case err == nil:
 		return nil
 	case class == server.Data || class == server.Duplicate || class == server.Permanent && slices.Contains(refusing, server.Code(err)):
-		return dataset.Refuse("table %s takes no rows that loader makes: %s; --value COLUMN=RULE makes others", name, server.Reason(err))
+		return dataset.Refuse("table %s refuses the generated rows: %s; --value COLUMN=RULE sets other values", name, server.Reason(err))
 	}
 	if o.ToFile && (class == server.Refused || server.IsReadOnly(err)) {
 		o.Note("the first rows were not tried in the table: " + server.Reason(err))

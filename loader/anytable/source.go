@@ -32,7 +32,7 @@ func newSource(g *generator, t *server.Table, p server.Product) (*source, error)
 			c = &server.Column{Name: r.Column}
 		}
 		if c == nil {
-			return nil, dataset.Refuse("table %s has no column %s any more", t.Display(), r.Column)
+			return nil, dataset.Refuse("table %s no longer has column %s", t.Display(), r.Column)
 		}
 		s.columns = append(s.columns, dataset.TextColumn(c, p))
 	}

@@ -82,7 +82,7 @@ func (s spec) list() (values []string, weights []uint64, err error) {
 		if at := strings.LastIndexByte(part, ':'); at >= 0 {
 			n, err := strconv.ParseUint(part[at+1:], 10, 32)
 			if err != nil || n == 0 {
-				return nil, nil, fmt.Errorf("the weight of %q is no whole number above 0", part)
+				return nil, nil, fmt.Errorf("the weight of %q is not a whole number above 0", part)
 			}
 			part, weight, weighted = part[:at], n, true
 		}
@@ -101,9 +101,9 @@ func (p *planner) asked() error {
 		f := p.field(v.Column)
 		switch {
 		case f == nil:
-			return dataset.Contradict("--value %s=…: table %s has no such column that loader could fill", v.Column, p.table.Display())
+			return dataset.Contradict("--value %s=…: table %s has no such column that loader can fill", v.Column, p.table.Display())
 		case f.rule != nil:
-			return dataset.Contradict("--value gives column %s twice", v.Column)
+			return dataset.Contradict("--value sets column %s twice", v.Column)
 		}
 		if v.computed() {
 			f.rule, f.alone = &rule{Column: f.Name, SQL: v.spec.args, Why: "--value sql: " + v.spec.args}, true
@@ -151,7 +151,7 @@ func (p *planner) ask(f *field, r *rule, s spec) error {
 		r.Form, r.Pick, f.alone = f.unit(), pick{Kind: byRow}, true
 		if r.Form.Min, r.Form.Step = start, 1; len(parts) == 2 {
 			if r.Form.Step, err = strconv.ParseInt(parts[1], 10, 64); err != nil || r.Form.Step == 0 {
-				return fmt.Errorf("%q is no step", parts[1])
+				return fmt.Errorf("%q is not a step", parts[1])
 			}
 		}
 		low, high, _, _ := f.bounds()
@@ -170,7 +170,7 @@ func (p *planner) ask(f *field, r *rule, s spec) error {
 		}
 		least, most, _, _ := f.bounds()
 		if low > high || low < least || high > most {
-			return fmt.Errorf("no such range is allowed by type %s and the CHECK constraints", f.Type)
+			return fmt.Errorf("type %s and the CHECK constraints allow no such range", f.Type)
 		}
 		r.Form = f.unit()
 		r.Form.Min, r.Pick.N = low, uint64(high-low)+1

@@ -135,11 +135,11 @@ func TestValuesByExpression(t *testing.T) {
 			set   load.Settings
 			value []string
 		}{
-			{"--commit statement cannot tell which rows are in", load.Settings{CommitMode: "statement"}, []string{"at=sql(now())"}},
+			{"--commit statement cannot tell which rows are loaded", load.Settings{CommitMode: "statement"}, []string{"at=sql(now())"}},
 			{"cannot be used with --via copy", load.Settings{Method: "copy"}, []string{"at=sql(now())"}},
 			{"--value COLUMN=sql(…): ", load.Settings{}, []string{"at=sql(nosuch + 1)"}},
 			{"--value COLUMN=sql(…): ", load.Settings{}, []string{"at=sql(1 +)"}},
-			{"loader has none to make", load.Settings{}, []string{"id=sql(1)", "a=sql(1)", "b=sql(1)", "total=sql(2)", "parent=sql(5)", "at=sql(now())"}},
+			{"leave at least one column to loader", load.Settings{}, []string{"id=sql(1)", "a=sql(1)", "b=sql(1)", "total=sql(2)", "parent=sql(5)", "at=sql(now())"}},
 		} {
 			if _, err := load.New(ctx, loadertest.Open(t, url), with(c.set, c.value...)); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%v: the error is %v, want one line with %q", c.value, err, c.want)

@@ -106,7 +106,7 @@ func Open(ctx context.Context, srv *server.Server, o Options) (*Bank, error) {
 	}
 	name, err := server.ParseTable(o.Table)
 	if err != nil {
-		return nil, &server.TargetError{Name: o.Table, Reason: "is no table's name: " + err.Error()}
+		return nil, &server.TargetError{Name: o.Table, Reason: "is not a table name: " + err.Error()}
 	}
 	b := &Bank{Options: o, ID: registry.NewID(), srv: srv, sessions: &server.Watch{Note: o.Note}}
 	b.pool, err = srv.Pool(ctx, server.Sessions{
@@ -151,7 +151,7 @@ func checkAccounts(t *server.Table) error {
 		faults = append(faults, fmt.Sprintf("the primary key is (%s), not (id)", strings.Join(t.Primary, ", ")))
 	}
 	if len(faults) > 0 {
-		return &server.TargetError{Name: t.Display(), Reason: "is no table of accounts: " + strings.Join(faults, "; ")}
+		return &server.TargetError{Name: t.Display(), Reason: "is not a table of accounts: " + strings.Join(faults, "; ")}
 	}
 	return nil
 }

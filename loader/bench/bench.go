@@ -82,7 +82,7 @@ func (b *Bench) Run(ctx context.Context) (*Report, error) {
 	if err := b.Grid.check(); err != nil {
 		return nil, err
 	}
-	if err := b.Server.NotPooled("what is measured through it is not the server"); err != nil {
+	if err := b.Server.NotPooled("a bench through it does not measure the server"); err != nil {
 		return nil, err
 	}
 	r := &bench{Bench: b, begun: time.Now(), stop: make(chan struct{}), took: map[Setting]time.Duration{}}

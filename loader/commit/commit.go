@@ -222,7 +222,7 @@ func (e *DuplicateError) Error() string {
 	if e.Key != "" {
 		why := e.Why
 		if why == "" {
-			why = "a row that this load did not write has it"
+			why = "a row that this load did not write has the same key"
 		}
 		s += " " + e.Key + ": " + why
 	}
@@ -295,7 +295,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 			}
 		}
 		if n := c.messageBytes(chunk); c.MaxMessageBytes > 0 && n > c.MaxMessageBytes {
-			return p.out, fmt.Errorf("%w: a message of %d bytes, and it takes %d", loader.ErrTooLarge, n, c.MaxMessageBytes)
+			return p.out, fmt.Errorf("%w: a message of %d bytes, but the server accepts %d", loader.ErrTooLarge, n, c.MaxMessageBytes)
 		}
 		p.sent = false
 		begin := time.Now()

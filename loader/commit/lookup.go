@@ -202,7 +202,7 @@ func (c *Committer) taken(chunk *rows.Chunk, f finding, p *progress) error {
 	case !c.fromText():
 		return nil
 	case f.repeated > 0:
-		return c.duplicateAt(chunk, f.repeated-1, "an earlier record has it too")
+		return c.duplicateAt(chunk, f.repeated-1, "an earlier record has the same key")
 	case f.conflicting > 0:
 		return c.duplicateAt(chunk, f.other-1, "")
 	case f.ours > 0 && !p.doubt && (f.ours < chunk.Len() || f.stamps > 1):

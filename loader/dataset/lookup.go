@@ -69,20 +69,20 @@ func AgainstStatements(o *Opening, t *server.Table, names []string) string {
 	case o.Pooled:
 		return "--commit statement is not exact through a pooler, which may deliver a statement late"
 	case t.Expires:
-		return fmt.Sprintf("--commit statement cannot tell rows of %s that are not in from rows that have expired", t.Display())
+		return fmt.Sprintf("--commit statement cannot tell missing rows of %s from rows that have expired", t.Display())
 	case t.OID != 0 && t.Version == 0:
 		return "--commit statement cannot tell whether the definition of the table changes during the load"
 	}
 	for _, name := range names {
 		if c := t.Column(name); c != nil && c.OnUpdate {
-			return fmt.Sprintf("--commit statement cannot tell which rows are in: column %s changes with each UPDATE of its row", pgx.Identifier{c.Name}.Sanitize())
+			return fmt.Sprintf("--commit statement cannot tell which rows are loaded: column %s changes with each UPDATE of its row", pgx.Identifier{c.Name}.Sanitize())
 		}
 	}
 	return ""
 }
 
 // hasRows stands against the statement mode: others may delete or change rows meanwhile.
-const hasRows = "the table had rows, which others may be at work on; --commit statement is about twice as fast, and takes it that nobody deletes or changes loaded rows before the load ends"
+const hasRows = "the table had rows, so others may use it; --commit statement is about twice as fast, but exact only if nobody deletes or changes loaded rows before the load ends"
 
 // Began asks the server for the time at which a load begins, as commit.Options have it.
 func Began(ctx context.Context, o *Opening) (began string, err error) {

@@ -32,7 +32,7 @@ func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why s
 	for i := range c.Files {
 		f := &c.Files[i]
 		if f.Encoding != "" || f.Form == "zstd" {
-			return 0, fmt.Sprintf("IMPORT INTO reads UTF-8, plain or gzip, and %s is %s; --handoff serve rewrites it", f.Base(), strings.TrimSpace(f.Form+" "+f.Encoding)), nil
+			return 0, fmt.Sprintf("IMPORT INTO reads UTF-8, plain or gzip, but %s is %s; --handoff serve rewrites it", f.Base(), strings.TrimSpace(f.Form+" "+f.Encoding)), nil
 		}
 		head, _, err := d.input.Head(ctx, f, int(f.Data)+1)
 		if err != nil {

@@ -89,7 +89,7 @@ const DefaultIdleTimeout = 2 * time.Minute
 
 // hungFor returns the error of a disk that has sent nothing for d.
 func hungFor(d time.Duration) error {
-	return fmt.Errorf("%w: nothing came within %v", loader.ErrHung, d)
+	return fmt.Errorf("%w: nothing arrived within %v", loader.ErrHung, d)
 }
 
 // A silentError is a loader.ErrHung of a server.

@@ -112,7 +112,7 @@ func (s Statement) text(files []string) string {
 func Redact(file string) string {
 	u, err := url.Parse(file)
 	if err != nil {
-		return "a URL that does not parse"
+		return "a URL that cannot be parsed"
 	}
 	u.RawQuery, u.User, u.Fragment = "", nil, ""
 	if dir, name := path.Split(u.Path); serve.IsToken(strings.Trim(dir, "/")) {

@@ -31,7 +31,7 @@ func TestRedact(t *testing.T) {
 		"https://user:canary@host/x.csv#canary":                    "https://host/x.csv",
 		"http://127.0.0.1:99/abcdefghijklmnopqrstuvwxyz/p-0-1.csv": "http://127.0.0.1:99/…/p-0-1.csv",
 		"nodelocal://1/dir/x.csv":                                  "nodelocal://1/dir/x.csv",
-		"ht tp://canary":                                           "a URL that does not parse",
+		"ht tp://canary":                                           "a URL that cannot be parsed",
 	} {
 		if got := importer.Redact(in); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)

@@ -65,7 +65,7 @@ func TestFileThatHangs(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err := l.Run(context.Background())
-				if !errors.Is(err, loader.ErrHung) || failure.Of(err) != failure.GaveUp || !strings.Contains(err.Error(), hung+": the input does not answer: nothing came within 1s") {
+				if !errors.Is(err, loader.ErrHung) || failure.Of(err) != failure.GaveUp || !strings.Contains(err.Error(), hung+": the input does not answer: nothing arrived within 1s") {
 					t.Errorf("the run ends with %v, want ErrHung for %s", err, hung)
 				}
 				in := "SELECT COALESCE(string_agg(f, ' ' ORDER BY f), '') FROM (SELECT DISTINCT f FROM t) AS x"

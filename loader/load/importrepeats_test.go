@@ -91,8 +91,8 @@ func TestFirstRepeat(t *testing.T) {
 		loadertest.Exec(t, url, kvDDL)
 		for text, want := range map[string]string{
 			repeats(9000, 0): "",
-			repeats(9000, 0) + "8000,1\n0070,1\n8000,1\n70,2\n": "x.csv:9001: duplicate key k=8000: the record at x.csv:8001 has it too",
-			repeats(9000, 0) + "9001,1\n9001,1\n70,1\n":         "x.csv:9002: duplicate key k=9001: the record at x.csv:9001 has it too",
+			repeats(9000, 0) + "8000,1\n0070,1\n8000,1\n70,2\n": "x.csv:9001: duplicate key k=8000: the record at x.csv:8001 has the same key",
+			repeats(9000, 0) + "9001,1\n9001,1\n70,1\n":         "x.csv:9002: duplicate key k=9001: the record at x.csv:9001 has the same key",
 		} {
 			l := newLoad(t, url, conflicts(t, commit.SkipRow, text, load.Settings{}))
 			if got, err := l.FirstRepeat(context.Background()); err != nil || got != want {

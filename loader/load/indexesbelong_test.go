@@ -173,7 +173,7 @@ func TestIndexesThatCannotComeBackStay(t *testing.T) {
 		if !s.Cockroach {
 			list = []refusal{
 				{"not valid", []string{"UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'by_yz'::REGCLASS"}, "it is invalid"},
-				{"partitions", []string{"ALTER TABLE points RENAME TO part", "ALTER INDEX by_x RENAME TO part_x", "CREATE TABLE points (LIKE part, PRIMARY KEY (id)) PARTITION BY RANGE (id)", "CREATE INDEX by_x ON points (x)", "ALTER TABLE points ATTACH PARTITION part DEFAULT"}, "the indexes of partitions belong to it"},
+				{"partitions", []string{"ALTER TABLE points RENAME TO part", "ALTER INDEX by_x RENAME TO part_x", "CREATE TABLE points (LIKE part, PRIMARY KEY (id)) PARTITION BY RANGE (id)", "CREATE INDEX by_x ON points (x)", "ALTER TABLE points ATTACH PARTITION part DEFAULT"}, "indexes of partitions belong to it"},
 				{"trigger", []string{"ALTER TABLE points ADD CONSTRAINT once UNIQUE (x) DEFERRABLE", "ALTER TABLE points DISABLE TRIGGER ALL"}, "a trigger of its constraint is not enabled"},
 				{"extension", []string{"INSERT INTO pg_depend VALUES ('pg_class'::REGCLASS, 'by_yz'::REGCLASS, 0, 'pg_extension'::REGCLASS, (SELECT oid FROM pg_extension WHERE extname = 'plpgsql'), 0, 'e')"}, "it belongs to extension plpgsql"},
 				{"foreign key", []string{"CREATE TABLE other (y FLOAT8, z FLOAT8, FOREIGN KEY (y, z) REFERENCES points (y, z))"}, "referenced by other"},

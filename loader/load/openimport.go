@@ -51,7 +51,7 @@ func (o *opening) chooseImport(ctx context.Context) (err error) {
 	}
 	switch {
 	case o.srv.Product == server.PostgreSQL && asked:
-		o.tell("PostgreSQL has no IMPORT: rows go by COPY")
+		o.tell("PostgreSQL has no IMPORT: using COPY")
 		return nil
 	case o.srv.Product == server.PostgreSQL, !asked && (o.req.Method != "" || o.dataset.Size().Rows < o.minRows()):
 		return nil

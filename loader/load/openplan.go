@@ -78,7 +78,7 @@ func (o *opening) farWorkers() WorkerCount {
 	bytes := max(o.plan.Cost.Use(chunker.MessageBytes, rows, o.dataset.RecordBytes()), 64*rows)
 	wanted := 2 + int64(o.waits().Seconds()*farRows)/rows
 	n := int(min(max(min(wanted, farBytes/bytes), farWorkers), maxWorkers))
-	return WorkerCount{n, maxWorkers, fmt.Sprintf("a round trip takes %s, so that a chunk waits %s for the network; more follow while chunks mostly wait",
+	return WorkerCount{n, maxWorkers, fmt.Sprintf("a round trip takes %s, so a chunk waits %s for the network; more workers are added while chunks mostly wait",
 		o.far().Round(time.Millisecond), o.waits().Round(time.Millisecond))}
 }
 

@@ -22,7 +22,7 @@ func (o *opening) throughPooler(context.Context) error {
 	case o.req.CommitMode == commit.Statement:
 		why = "--commit statement needs sessions that can be ended"
 	case o.req.NoRegistry:
-		why = "--no-registry leaves no ledger, without which a lost reply tells nothing there"
+		why = "--no-registry has no ledger, which is needed there after a lost reply"
 	case o.req.Indexes == DeferIndexes:
 		why = "--indexes defer needs sessions that can be ended"
 	}

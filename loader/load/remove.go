@@ -32,11 +32,11 @@ func (l *Load) Removable(ctx context.Context) error {
 	case l.record.spec.Import != nil:
 		return refuse("IMPORT loads all rows or none")
 	case conflict != "":
-		return refuse(fmt.Sprintf("with --on-conflict %s rows of others are among them", conflict))
+		return refuse(fmt.Sprintf("with --on-conflict %s they may include rows of others", conflict))
 	case how.Keyless:
 		return refuse("the input does not hold the whole primary key")
 	case len(how.Computed) > 0:
-		return refuse("what --set computed cannot be compared")
+		return refuse("columns computed by --set cannot be compared")
 	}
 	why, err := commit.CheckRemovable(ctx, l.pool, l.Table)
 	if err == nil && why != "" {

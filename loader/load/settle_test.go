@@ -70,7 +70,7 @@ func TestRepeatedRecords(t *testing.T) {
 				{100, 100, 100, "x.csv:101", "the record at x.csv:1 has the same key"},
 				{350, 50, 100, "x.csv:351", "a row with the same content exists"},
 				{350, 50, 30, "x.csv:351", "a row with the same content exists"},
-				{350, 50, 1000, "x.csv:351", "an earlier record has it too"},
+				{350, 50, 1000, "x.csv:351", "an earlier record has the same key"},
 			} {
 				loadertest.Exec(t, url, "DROP TABLE IF EXISTS kv", kvDDL)
 				l := newLoad(t, url, byStatement(t, repeats(x.n, x.again), via, x.chunk))

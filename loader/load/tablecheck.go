@@ -184,7 +184,7 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 	case err != nil:
 		return err
 	case was != nil && now.OID != was.OID:
-		return t.differs(fmt.Sprintf("%s is another table now (number %d, not %d), and a part of the rows went into the former one", name, now.OID, was.OID))
+		return t.differs(fmt.Sprintf("%s is another table now (number %d, not %d), and some rows were loaded into the former one", name, now.OID, was.OID))
 	}
 	if marker := r.spec.Identity.marker(); marker != "" && r.kept() {
 		if err := r.registry.CheckMarker(ctx, r.load, marker); err != nil {
@@ -250,7 +250,7 @@ func (t *tableCheck) redefined(ctx context.Context, err error) error {
 	if now, verr := server.Version(ctx, t.pool, t.table); verr != nil || now == version {
 		return err
 	}
-	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w, or the load's own: the definition of the table was changed during the load, and a look-up no longer tells", loader.ErrUnconfirmed, err))
+	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w, or of the load itself: the definition of the table was changed during the load, so a look-up cannot tell", loader.ErrUnconfirmed, err))
 }
 
 // differs returns the error of a run whose table lacks recorded rows.

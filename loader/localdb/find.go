@@ -147,7 +147,7 @@ func describe(p server.Product, path, binary string) (Binary, error) {
 		}
 	}
 	if b.Version == "" {
-		return Binary{}, fmt.Errorf("%s %s does not say a version", binary, args[0])
+		return Binary{}, fmt.Errorf("%s %s prints no version", binary, args[0])
 	}
 	return b, nil
 }

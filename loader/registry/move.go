@@ -22,7 +22,7 @@ var ErrWorking = failure.New(failure.Refused, "another run of the load is at wor
 var errUnhashed = failure.New(failure.Refused, "some chunks were recorded without hashes")
 
 // errOpen: only a lookup of the input as it was tells whether some chunks are committed.
-var errOpen = failure.New(failure.Refused, "the outcome of some chunks is still to be looked up, which takes the file as it was; resume with that one, and with --max-errors if its bad records are to be set aside")
+var errOpen = failure.New(failure.Refused, "the outcome of some chunks is uncertain, and only the original file decides it; resume with that file, and with --max-errors to set its bad records aside")
 
 // A Standing is what a changed input must still have for a load to go on with it.
 type Standing struct {

@@ -58,7 +58,7 @@ type PriorityError struct{ Info Info }
 func (e *PriorityError) ErrorKind() failure.Kind { return failure.Target }
 
 func (e *PriorityError) Error() string {
-	return fmt.Sprintf("--priority needs CockroachDB 22.1 or newer, and this is %s; load without it", e.Info)
+	return fmt.Sprintf("--priority needs CockroachDB 22.1 or newer, but this is %s; leave it out", e.Info)
 }
 
 // priorityOf is the setting of a Priority.

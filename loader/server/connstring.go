@@ -104,7 +104,7 @@ var environment = []string{"PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABA
 func checkEnvironment() error {
 	for _, name := range environment {
 		if nextPair.MatchString(os.Getenv(name)) {
-			return fmt.Errorf("%w: %s holds more than its own value: a pair stands within it", ErrURL, name)
+			return fmt.Errorf("%w: the value of %s contains another pair", ErrURL, name)
 		}
 	}
 	return nil

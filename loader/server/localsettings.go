@@ -241,7 +241,7 @@ func (c *localConn) Read(p []byte) (int, error) {
 		}
 		kind, size := head[0], int(binary.BigEndian.Uint32(head[1:]))-4
 		if size < 0 {
-			return 0, fmt.Errorf("a message of the server has %d bytes", size)
+			return 0, fmt.Errorf("the server sent a message of %d bytes", size)
 		}
 		if kind == 'Z' && size == 1 {
 			if head, err = c.r.Peek(headBytes + 1); err != nil {

@@ -111,7 +111,7 @@ func (t *Table) postgresRemake(ctx context.Context, tx pgx.Tx, r *Remake) error 
 	case !usable:
 		r.Refusal = "it is invalid; REINDEX or drop it first"
 	case parts:
-		r.Refusal = "the indexes of partitions belong to it, or it to that of the partitioned table"
+		r.Refusal = "it belongs to a partitioned index, or indexes of partitions belong to it"
 	case !quiet:
 		r.Refusal = "a trigger of its constraint is not enabled as usual"
 	case !may:

@@ -146,7 +146,7 @@ func (v *Verifier) Gone(ctx context.Context, ranges []chunker.Range, atLeast int
 	if found.Same == found.Rows {
 		return "", nil
 	}
-	return fmt.Sprintf("of %d loaded rows, %d are gone and %d have other content", found.Rows, found.Missing, found.Changed), nil
+	return fmt.Sprintf("of %d loaded rows, %d are missing and %d have other content", found.Rows, found.Missing, found.Changed), nil
 }
 
 // Exactly describes how the table differs from the load's rows: rows that are missing, that have
@@ -154,7 +154,7 @@ func (v *Verifier) Gone(ctx context.Context, ranges []chunker.Range, atLeast int
 // load cannot be told: a row of the load may be there under another key too.
 func (v *Verifier) Exactly(ctx context.Context) (differs string, err error) {
 	if !v.WasEmpty || !v.Dataset.Verification().Records || v.Dataset.Size().Once {
-		return "whether a row is there twice cannot be told: the table was changed during the load, and had rows before", nil
+		return "duplicate rows cannot be detected: the table was changed during the load, and had rows before", nil
 	}
 	found, err := v.recordRanges(ctx, []chunker.Range{v.all()})
 	if err != nil {
@@ -165,7 +165,7 @@ func (v *Verifier) Exactly(ctx context.Context) (differs string, err error) {
 	case err != nil:
 		return "", fmt.Errorf("count the rows of %s: %w", v.Table.Display(), err)
 	case found.Same != found.Rows:
-		return fmt.Sprintf("of %d rows, %d are not there and %d have other content: the table was changed during the load", found.Rows, found.Missing, found.Changed), nil
+		return fmt.Sprintf("of %d rows, %d are missing and %d have other content: the table was changed during the load", found.Rows, found.Missing, found.Changed), nil
 	case n != found.Rows:
 		return fmt.Sprintf("it has %d rows, and the load %d: the table was changed during the load", n, found.Rows), nil
 	}
