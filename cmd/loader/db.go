@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/urfave/cli/v2"
 
 	"bulkload/loader/dataset"
@@ -165,6 +166,9 @@ func (p *program) dbSQL(c *cli.Context) error {
 		}
 		for _, statement := range c.Args().Slice() {
 			columns, found, err := server.Run(c.Context, cfg.WithDatabase(c.String("database")), statement)
+			if server.Code(err) == pgerrcode.InvalidCatalogName {
+				return fmt.Errorf("%w; --database names another; loader points creates pointstore, loader accounts creates bank", err)
+			}
 			if err != nil {
 				return err
 			}
