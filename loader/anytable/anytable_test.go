@@ -169,7 +169,7 @@ func TestRefusesBeforeTheFirstRow(t *testing.T) {
 			{"odd", "table public.odd refuses the generated rows: ", 9, failure.Target, load.Settings{}},
 			{"nodes", "refers to the table itself and allows no NULL, but loader cannot compute keys", 9, failure.Target, load.Settings{}},
 			{"full_up", "has too many rows: no free range", 30, failure.Target, load.Settings{}},
-			{"keyless", "--commit statement needs the whole primary key of public.keyless", 9, failure.Target, load.Settings{CommitMode: "statement"}},
+			{"keyless", "--commit statement needs a primary key of public.keyless", 9, failure.Target, load.Settings{CommitMode: "statement"}},
 			{"tree", "--commit statement cannot be used where chunks are committed one after the other", 9, failure.Target, load.Settings{CommitMode: "statement"}},
 		}
 		if s.Cockroach {
