@@ -167,7 +167,7 @@ func TestEveryErrorHasARow(t *testing.T) {
 		if leads := slices.Contains([]string{"itself", "hint", "cause", "again", "files", "none"}, r.leads); leads == wraps {
 			t.Errorf("%s: %s: it is of kind %s, and what leads on is %q", r.pkg, r.text, r.kind, r.leads)
 		}
-		if r.walk != "" && !slices.ContainsFunc(walk, func(s walkStep) bool { return s.name == r.walk }) {
+		if r.walk != "" && !slices.ContainsFunc(allSteps(), func(s walkStep) bool { return s.name == r.walk }) {
 			t.Errorf("%s: %s: the walk has no step %q", r.pkg, r.text, r.walk)
 		}
 	}

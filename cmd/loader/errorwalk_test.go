@@ -116,7 +116,7 @@ var walk = []walkStep{
 func TestWalk(t *testing.T) {
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for _, r := range errorRows(t) {
-			for _, step := range walk {
+			for _, step := range allSteps() {
 				if want, ok := kindCodes[r.kind]; r.walk == step.name && ok && step.code != want {
 					t.Errorf("%s: exit code %d, but %s: %s is of kind %s", step.name, step.code, r.pkg, r.text, r.kind)
 				}

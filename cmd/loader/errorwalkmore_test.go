@@ -106,6 +106,9 @@ var importSteps = []walkStep{
 	{name: "rows by COPY", args: "rows --table t --n 5 --via copy", code: exitUsage, says: "use --via insert", next: "rows --table t --n 5 --via insert"},
 }
 
+// allSteps returns the steps of all lists.
+func allSteps() []walkStep { return slices.Concat(walk, usageSteps, fileSteps, importSteps) }
+
 // TestWalkOn takes the steps of flags, of files and tables, and of IMPORT.
 func TestWalkOn(t *testing.T) {
 	take := func(t *testing.T, s loadertest.Server, list []walkStep) {
