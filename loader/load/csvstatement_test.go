@@ -321,7 +321,9 @@ func TestRepeatedRecordsUnderKills(t *testing.T) {
 			id, killed := l.ID, 0
 			for ; killed < kills; killed++ {
 				ctx, kill := context.WithCancel(context.Background())
-				fault := &loadertest.Fault{When: rowsInto(s, commit.Insert), Nth: 1 + random.IntN(3), Times: 1, Do: loadertest.SwallowReply}
+				// A resumed load chooses its method again.
+				rows := loadertest.Match{SQL: `^(INSERT INTO|COPY) .*kv`, Kind: loadertest.MsgStatement}
+				fault := &loadertest.Fault{When: rows, Nth: 1 + random.IntN(3), Times: 1, Do: loadertest.SwallowReply}
 				if random.IntN(3) == 0 {
 					fault.Do, fault.Reset = loadertest.CutAfter, true
 				}
