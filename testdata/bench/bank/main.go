@@ -15,6 +15,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -36,12 +37,16 @@ var (
 	python    = flag.String("python", "python3", "Python with psycopg2")
 	only      = flag.String("only", "", "transfer or load: measure only that")
 	bare      = flag.Bool("bare", false, "internal: be the bare loop")
+	bareLoad  = flag.Bool("bare-load", false, "internal: be the bare loop that loads accounts")
 )
 
 func main() {
 	measure.Main("bank", func(ctx context.Context) error {
-		if *bare {
+		switch {
+		case *bare:
 			return bareLoop(ctx)
+		case *bareLoad:
+			return bareAccounts(ctx)
 		}
 		return compare(ctx)
 	})
@@ -151,15 +156,67 @@ func compare(ctx context.Context) error {
 		if !cockroach {
 			fresh = append(fresh, "CHECKPOINT")
 		}
-		err := turns(ctx, srv, db, fmt.Sprintf("accounts/s, %d a run, whole processes", *rows), []*program{
-			{name: "loader accounts", reset: fresh, rate: whole(loader, "accounts", "--n", str(*rows), "--url", db, "--quiet")},
-			{name: "psycopg2, multi-row INSERTs of 1000", reset: fresh, rate: whole(*python, "testdata/bench/bank/insert.py", db, str(*rows), "1000")},
-		})
+		all := []*program{{name: "loader accounts", reset: fresh, rate: whole(loader, "accounts", "--n", str(*rows), "--url", db, "--quiet")}}
+		if cockroach {
+			all = append(all, &program{name: "a bare loop of the same statements", reset: fresh,
+				rate: whole(self, "--bare-load", "--url", db, "--rows", str(*rows), "--workers", strconv.Itoa(*workers))})
+		}
+		if exec.Command(*python, "-c", "import psycopg2").Run() == nil {
+			all = append(all, &program{name: "psycopg2, multi-row INSERTs of 1000", reset: fresh, rate: whole(*python, "testdata/bench/bank/insert.py", db, str(*rows), "1000")})
+		} else {
+			fmt.Fprintf(os.Stderr, "bank: %s has no psycopg2\n", *python)
+		}
+		err := turns(ctx, srv, db, fmt.Sprintf("accounts/s, %d a run, whole processes", *rows), all)
 		if err != nil {
 			return err
 		}
 	}
 	return measure.Drop(ctx, srv, "bank_bench", "workload_bench")
+}
+
+// bareChunk is the number of accounts that bareAccounts inserts in a transaction: the loader's.
+const bareChunk = 2000
+
+// bareAccounts loads accounts by the statements of loader accounts on CockroachDB, without
+// retries, leases and checks.
+func bareAccounts(ctx context.Context) error {
+	name := "bare" + str(time.Now().UnixNano())
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range *workers {
+		group.Go(func() error {
+			conn, err := pgx.Connect(ctx, *measure.Target)
+			if err != nil {
+				return err
+			}
+			defer conn.Close(context.WithoutCancel(ctx))
+			for {
+				lo := next.Add(bareChunk) - bareChunk
+				if lo >= *rows {
+					return nil
+				}
+				hi := min(lo+bareChunk, *rows)
+				ids, balances := make([]int64, hi-lo), make([]int64, hi-lo)
+				for i := range ids {
+					ids[i], balances[i] = rand.Int64(), rand.Int64N(1_000_000)
+				}
+				slices.Sort(ids)
+				var open, end pgx.Batch
+				open.Queue("BEGIN")
+				open.Queue("SAVEPOINT cockroach_restart")
+				open.Queue("INSERT INTO accounts (id, balance) SELECT * FROM unnest($1::INT8[], $2::INT8[])", ids, balances)
+				open.Queue("INSERT INTO loader.ledger (load, lo, hi) VALUES ($1, $2, $3)", name, lo, hi)
+				end.Queue("RELEASE SAVEPOINT cockroach_restart")
+				end.Queue("COMMIT")
+				for _, b := range []*pgx.Batch{&open, &end} {
+					if err := conn.SendBatch(ctx, b).Close(); err != nil {
+						return err
+					}
+				}
+			}
+		})
+	}
+	return group.Wait()
 }
 
 // turns runs all programs in turn and prints their rates. The first turn is a warm-up.
