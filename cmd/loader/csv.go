@@ -87,6 +87,7 @@ func csvFlags() []cli.Flag {
 		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
 		&cli.BoolFlag{Name: "again", Usage: "load a file again, although an unfinished load of it has already loaded rows into this table"},
+		&cli.BoolFlag{Name: "truncate", Usage: "empty the table before the first row (TRUNCATE); the record of the load says whether it is done"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed"},
 	}
 }
@@ -230,7 +231,7 @@ func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 
 // files reads the flags that describe the files and their target.
 func (p *program) files(c *cli.Context, s load.Settings, indexes load.Indexes) (load.Request, *files.Dataset, error) {
-	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Indexes: indexes, Once: !c.Bool("again"), Settings: s}
+	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Indexes: indexes, Once: !c.Bool("again") && !c.Bool("truncate"), Truncate: c.Bool("truncate"), Settings: s}
 	var err error
 	if !c.Args().Present() {
 		return req, nil, &usageError{"csv needs file names, or - for standard input"}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -17,6 +18,8 @@ const mostKills = 5
 type killing struct {
 	rng         *rand.Rand
 	kills, want int
+	died        func() // called after each kill, if not nil
+	through     string // the URL for the commands, if they have another
 }
 
 // moment draws one within a time.
@@ -31,16 +34,19 @@ func (k *killing) load(t *testing.T, url string, sub subject, whole time.Duratio
 	t.Helper()
 	sub.fresh(t, url)
 	_, before := entered(t, url, 0)
+	through := cmp.Or(k.through, url)
 	args := sub.command("--chunk", "50")
 	for n := 0; ; n++ {
 		if n == mostKills {
-			runTo(t, sub.done(), command(url, args...))
+			runTo(t, sub.done(), command(through, args...))
 			break
 		}
-		if !killed(t, command(url, args...), k.moment(whole), sub.done()) {
+		if !killed(t, command(through, args...), k.moment(whole), sub.done()) {
 			break
 		}
-		k.kills++
+		if k.kills++; k.died != nil {
+			k.died()
+		}
 		if id, _ := entered(t, url, before); id != "" { // else it was killed before
 			args = sub.resume(id, "--chunk", fmt.Sprint(20+k.rng.Int64N(200)), "--workers", fmt.Sprint(1+k.rng.Int64N(4)))
 		}

@@ -155,24 +155,46 @@ func TestSettingsThatPoolersRefuse(t *testing.T) {
 }
 
 // TestKilledThroughAPooler kills loads with -9 while they go through a pooler, and resumes them
-// through it: by another run, which knows from the heartbeat alone that the first is dead.
+// through it with other settings: by another run, which knows from the heartbeat alone that the
+// first is dead. A pool of two sessions does not stand still, and no session keeps anything.
 func TestKilledThroughAPooler(t *testing.T) {
 	loadertest.Long(t)
 	s := loadertest.PostgreSQLServer(t)
-	rng := newRandom(t)
-	for _, settings := range []string{
-		"pool_mode = transaction", "pool_mode = transaction\ndefault_pool_size = 2",
+	for i, settings := range []string{
+		"pool_mode = transaction", "pool_mode = transaction\nserver_round_robin = 1\ndefault_pool_size = 2",
 		"pool_mode = session", "pool_mode = session\nserver_reset_query =\ndefault_pool_size = 2",
 	} {
 		t.Run(settings, func(t *testing.T) {
-			t.Parallel()
-			pooled := loadertest.Pooler(t, s.NewDatabase(t), settings)
-			for _, sub := range subjects(t, s, 2000)["csv"][:1] {
-				k := &killing{rng: rng}
-				for k.kills < 2 {
-					k.load(t, pooled, sub, 2*time.Second)
+			direct := registered(t, s)
+			loadertest.Exec(t, direct, "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET synchronous_commit = local'; END $$")
+			pooled := loadertest.Pooler(t, direct, settings)
+			k := &killing{rng: newRandom(t), want: 6, through: pooled}
+			k.died = func() {
+				if i == 1 && k.kills == 1 {
+					return // this one is found to be dead after the usual time
+				}
+				loadertest.Exec(t, direct, "UPDATE loader.claims SET beat = beat - INTERVAL '1 hour'")
+			}
+			var list []subject
+			for _, kind := range []string{"csv", "points"} {
+				for _, sub := range subjects(t, s, 2000)[kind] {
+					if sub.way == "transaction" {
+						list = append(list, sub)
+					}
 				}
 			}
+			for round := 0; k.kills < k.want; round++ {
+				if round == 10*k.want {
+					t.Fatalf("%d loads were killed %d times, want %d", round, k.kills, k.want)
+				}
+				sub := list[round%len(list)]
+				sub.fresh(t, direct)
+				start := time.Now()
+				runTo(t, sub.done(), command(pooled, sub.command("--chunk", "50")...))
+				k.load(t, direct, sub, time.Since(start))
+			}
+			t.Logf("killed %d times", k.kills)
+			checkNothingStays(t, strings.Replace(pooled, "?", "?application_name=loadertest&", 1), false, 2)
 		})
 	}
 }

@@ -28,6 +28,7 @@ func (r *Request) contradictions(byImport bool) error {
 	}
 	say(r.handsOff() && r.Method != "" && r.Method != Import, "--handoff, --serve-addr, --serve-cert, --serve-key and --streams are for --via import, not --via %s", r.Method)
 	say(r.Indexes == DeferIndexes && r.NoRegistry, "--indexes defer stores the index definitions in the registry and cannot be used with --no-registry")
+	say(r.Truncate && r.NoRegistry, "--truncate is recorded in the registry before it is done and cannot be used with --no-registry")
 	say(r.Input != nil && r.CommitMode == commit.Statement && r.Input.Tolerates(), "--max-errors needs --commit transaction")
 	if byImport {
 		for _, flag := range r.ofChunks() {
@@ -55,7 +56,7 @@ func (r *Request) ofChunks() (list []string) {
 	for _, x := range []struct {
 		given bool
 		flag  string
-	}{{r.CommitMode != "", "--commit"}, {r.Chunk != 0, "--chunk"}, {r.Rate > 0, "--rate"}, {r.InOrder, "--order file"}, {r.Indexes == DeferIndexes, "--indexes defer"}} {
+	}{{r.CommitMode != "", "--commit"}, {r.Chunk != 0, "--chunk"}, {r.Rate > 0, "--rate"}, {r.InOrder, "--order file"}, {r.Indexes == DeferIndexes, "--indexes defer"}, {r.Truncate, "--truncate"}} {
 		if x.given {
 			list = append(list, x.flag)
 		}

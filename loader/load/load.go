@@ -73,12 +73,15 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	if err := l.throughPooler(ctx); err != nil {
 		return loader.Result{}, err
 	}
+	if err := l.truncate(ctx); err != nil {
+		return loader.Result{}, err
+	}
 	if err := l.check.beforeRun(ctx); err != nil {
 		return loader.Result{}, err
 	}
 	res, err := l.runner.Run(ctx)
 	if err != nil {
-		if err = l.check.redefined(ctx, l.check.lost(res, err)); res.Rows == 0 {
+		if err = l.check.redefined(ctx, l.check.lost(ctx, res, err)); res.Rows == 0 {
 			err = l.record.unmake(ctx, l.srv, l.pool, l.Table, err)
 		}
 		return res, err

@@ -53,7 +53,7 @@ func (o *opening) chooseImport(ctx context.Context) (err error) {
 	case o.srv.Product == server.PostgreSQL && asked:
 		o.tell("PostgreSQL has no IMPORT: using COPY")
 		return nil
-	case o.srv.Product == server.PostgreSQL, !asked && (o.req.Method != "" || o.dataset.Size().Rows < o.minRows()):
+	case o.srv.Product == server.PostgreSQL, o.req.Truncate, !asked && (o.req.Method != "" || o.dataset.Size().Rows < o.minRows()):
 		return nil
 	}
 	why, err := o.refuseImport(ctx)

@@ -49,6 +49,7 @@ type opening struct {
 	// they were not.
 	ahead      *registry.Ahead
 	limitsRead chunker.Limits
+	timeline   string // of the server: see server.Timeline
 	state      registry.State
 	check      *tableCheck
 	// deferred are the secondary indexes to drop, with the statements that create them again.

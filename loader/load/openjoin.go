@@ -64,7 +64,7 @@ func (o *opening) join(ctx context.Context) (*Load, error) {
 		Elsewhere: o.attached || o.imported != nil && o.imported.Mode == importer.URLs,
 	}
 	c := o.check
-	c.info, c.pool, c.verifier, c.note = o.srv.Info, o.pool, l.verifier, l.settings.note
+	c.info, c.config, c.pool, c.verifier, c.note = o.srv.Info, o.srv.Config, o.pool, l.verifier, l.settings.note
 	c.looksUp = o.imported == nil && l.committer.LooksUp()
 	if o.imported != nil {
 		l.runner = o.importRunner(l)

@@ -96,6 +96,9 @@ func (o *opening) enter(ctx context.Context) error {
 	r := o.record
 	r.spec.Table, r.spec.InOrder, r.spec.Empty = o.table.Name, o.req.InOrder, o.table.Empty
 	r.spec.CommitMode, r.spec.Session = o.choice.Mode, o.sessions.Settings()
+	if o.req.Truncate {
+		r.spec.Truncate = toTruncate
+	}
 	if !r.kept() {
 		r.load = ""
 		return nil

@@ -113,6 +113,12 @@ func (o *opening) describe(ctx context.Context, name pgx.Identifier) (t *server.
 			return nil
 		})
 	}
+	if o.srv.Product == server.PostgreSQL {
+		readers = append(readers, func(ctx context.Context, db server.Querier) error {
+			o.timeline = server.Timeline(ctx, db)
+			return nil
+		})
+	}
 	err = server.Together(ctx, o.pool, readers...)
 	return t, err
 }
@@ -147,7 +153,7 @@ func (o *opening) fit(ctx context.Context) error { return o.dataset.Fit(ctx, o.f
 
 // identify records the identity of the table. A load cannot be resumed into another table.
 func (o *opening) identify(ctx context.Context) error {
-	o.check = &tableCheck{record: o.record, table: o.table}
+	o.check = &tableCheck{record: o.record, table: o.table, timeline: o.timeline}
 	switch {
 	case o.attached:
 		return nil

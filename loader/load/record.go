@@ -28,6 +28,8 @@ type spec struct {
 	// Made is the OID of the table that the load created; zero: the table existed.
 	Made  uint32 `json:"made,omitempty"`
 	Empty bool   `json:"empty,omitempty"` // the table was empty when the load began
+	// Truncate says whether the table is to be emptied; empty: nobody asked.
+	Truncate truncation `json:"truncate,omitempty"`
 	importer.Kept
 	// Identity identifies the table; nil in a record of an older version.
 	Identity *identity `json:"identity,omitempty"`

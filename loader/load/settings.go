@@ -53,6 +53,8 @@ type Request struct {
 	// Once refuses a load of a file into a table if an unfinished load of the same file has
 	// rows in that table.
 	Once bool
+	// Truncate empties the table before the first row. It needs a record, and no IMPORT.
+	Truncate bool
 	Settings
 }
 

@@ -26,6 +26,7 @@ var steps = []struct {
 	{toCreate | toPreview, (*opening).openRegistry},
 	{toCreate, (*opening).findUnfinished},
 	{toAll, (*opening).recall},
+	{toCreate | toPreview, (*opening).announceTruncation},
 	{toCreate | toPreview, (*opening).chooseImport},
 	{toCreate, (*opening).openImport},
 	{toCreate | toPreview, (*opening).identify},

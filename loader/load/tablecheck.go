@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkload/chunker"
@@ -30,12 +31,15 @@ type tableCheck struct {
 	// storage is the table's storage at this run's beginning, or when the rows were last found.
 	storage string
 	doubt   string // why recorded rows may be gone; empty is no doubt
+	// timeline is that of the server when a new load began; see server.Timeline.
+	timeline string
 	// seen is the identity of the table behind the last row, for the first attempt of atEnd; nil
 	// if it was not read.
 	seen *server.Identity
 
 	// Only for a run:
 	info     server.Info
+	config   *server.Config
 	pool     *pgxpool.Pool
 	verifier *verify.Verifier
 	looksUp  bool            // an uncertain outcome is looked up in the table
@@ -197,12 +201,20 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 		rows = res.Rows - res.Conflicts
 	}
 	gone := ""
+	promoted := !r.kept() && t.promoted(ctx)
 	switch same := t.storage == "" || now.Storage == t.storage; {
 	case now.Unlogged && !r.kept():
 		gone, err = t.verifier.Fewer(ctx, res.Rows-res.Conflicts)
-	case same && (was == nil || was.Storage == now.Storage):
+	case same && (was == nil || was.Storage == now.Storage) && !promoted:
 	default:
-		t.note("the table was truncated or rewritten during the load: looking up its rows")
+		why := "the table was truncated or rewritten during the load"
+		if promoted {
+			why = "a standby of the server was promoted during the load, and without a record nothing tells what it lacks"
+		}
+		t.note(why + ": looking up its rows")
+		if how := r.dataset.Verification(); promoted && !r.spec.Empty && (!how.Records || how.Keyless || r.dataset.Size().Once) {
+			return t.differs("a standby of the server was promoted during the load, and whether that has all rows cannot be told: other rows were there before")
+		}
 		gone, err = t.verifier.Gone(ctx, []chunker.Range{{End: positions}}, rows)
 		if err == nil && gone == "" && r.kept() {
 			err = t.recognise(ctx, now)
@@ -266,8 +278,26 @@ func (t *tableCheck) emptied(err error) error {
 	return fmt.Errorf("%w: %s: %w; ALTER TABLE … SET LOGGED, then load again", ErrTable, t.table.Display(), err)
 }
 
+// promoted reports whether a standby of the server was promoted since the load began. Without
+// synchronous replication it may lack what the old server has confirmed.
+func (t *tableCheck) promoted(ctx context.Context) bool {
+	if t.timeline == "" {
+		return false
+	}
+	var now string
+	// The pool's new sessions are refused if the record is gone.
+	err := server.With(ctx, t.config, func(conn *pgx.Conn) error {
+		now = server.Timeline(ctx, conn)
+		return nil
+	})
+	return err == nil && now != "" && now != t.timeline
+}
+
 // lost explains an error of the run by a loss of confirmed rows, if that is its cause.
-func (t *tableCheck) lost(res loader.Result, err error) error {
+func (t *tableCheck) lost(ctx context.Context, res loader.Result, err error) error {
+	if errors.Is(err, loader.ErrLost) && t.promoted(ctx) {
+		return failure.With(failure.Unconfirmed, fmt.Errorf("%w: a standby of the server was promoted during the load, and lacks a part of what was confirmed before: %v", loader.ErrUnconfirmed, err))
+	}
 	ordered := t.record.dataset.Ordered()
 	if errors.Is(err, registry.ErrGaps) {
 		if res.Gone == 0 {

@@ -3,9 +3,14 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"bulkload/loader"
+	"bulkload/loader/failure"
+	"bulkload/loader/server"
 )
 
 // SetSpec replaces the specification of a load and clears its IMPORT job. It is called before a
@@ -21,6 +26,47 @@ func (r *Registry) ReplaceSpec(ctx context.Context, load string, was, spec json.
 		return fmt.Errorf("record the table of load %s: %w", load, err)
 	}
 	return nil
+}
+
+// ErrChanged: another run has changed the specification of a load, or has begun to load rows.
+var ErrChanged = errors.New("another run has changed the specification of the load")
+
+// BeforeRows replaces the specification of a load without rows by the one that change returns, in
+// the transaction of what change does. The error wraps ErrChanged if the specification is not was
+// any more, or if a run has begun with the rows: nothing was done then.
+func (r *Registry) BeforeRows(ctx context.Context, load string, was json.RawMessage, change func(context.Context, pgx.Tx) (json.RawMessage, error)) error {
+	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		// The lock of the load keeps out claims, and other changes until the end. CockroachDB takes
+		// no TRUNCATE behind a lock, and needs none: its transactions are serializable.
+		read := r.liveStateForUpdate
+		if r.info.Product == server.CockroachDB {
+			read = func(ctx context.Context, tx pgx.Tx, load string, _ *pgx.Batch) (loadState, error) {
+				return r.readState(ctx, tx, load)
+			}
+		}
+		b, err := read(ctx, tx, load, nil)
+		if err != nil {
+			return err
+		}
+		if b.state == Cancelled {
+			return permanentError{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrCancelled, load)}
+		}
+		if b.done.Len() > 0 || b.open.Len() > 0 || len(b.leases) > 0 {
+			return permanentError{ErrChanged}
+		}
+		spec, err := change(ctx, tx)
+		if failure.Of(err) != failure.None {
+			return permanentError{err} // a decision, not an attempt that failed
+		}
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `UPDATE loader.loads SET spec = $3 WHERE id = $1 AND spec = $2`, load, string(was), string(spec))
+		if err == nil && tag.RowsAffected() == 0 {
+			return permanentError{ErrChanged}
+		}
+		return err
+	})
 }
 
 // SetJob records the IMPORT job that a run started or took over. The error is loader.ErrLost if

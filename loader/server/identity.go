@@ -41,3 +41,16 @@ func Identify(ctx context.Context, db Querier, info Info, name pgx.Identifier) (
 	err := t.find(ctx, db, info, name)
 	return t.Identity, err
 }
+
+// Timeline identifies the history of a PostgreSQL that takes writes: the promotion of a standby
+// begins another one. It is empty where the server does not tell.
+func Timeline(ctx context.Context, db Querier) string {
+	var name string
+	if err := db.QueryRow(ctx, "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn())").Scan(&name); err != nil {
+		return ""
+	}
+	return name[:min(len(name), timelineDigits)]
+}
+
+// timelineDigits is the part of the name of a WAL file that is its timeline, in hexadecimal.
+const timelineDigits = 8

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 
+	"bulkload/loader/failure"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -57,6 +59,20 @@ var (
 	postgresVersion  = regexp.MustCompile(`^PostgreSQL ((\d+)(?:\.(\d+))?\S*)`)
 )
 
+// otherServers begin their version() with PostgreSQL and do otherwise. The texts are from their
+// documentation; none of them was run.
+var otherServers = []struct {
+	name string
+	text *regexp.Regexp
+	why  string
+}{
+	// Its setting yb_default_copy_from_rows_per_transaction is 20 000 rows.
+	{"YugabyteDB", regexp.MustCompile(`^PostgreSQL \S*-YB-`), "its COPY commits the rows in parts"},
+	{"Amazon Redshift", regexp.MustCompile(`(?i)^PostgreSQL .*\bRedshift\b`), "its primary keys are not enforced"},
+	{"RisingWave", regexp.MustCompile(`(?i)^PostgreSQL \S*-RisingWave-`), "its transactions do not write"},
+	{"QuestDB", regexp.MustCompile(`(?i)^PostgreSQL .*\bQuestDB\b`), "its primary keys are not enforced"},
+}
+
 // ReadInfo reads the server's version(). It returns an error for other products that speak the
 // protocol.
 func ReadInfo(ctx context.Context, conn *pgx.Conn) (Info, error) {
@@ -82,6 +98,11 @@ func ParseInfo(text string) (Info, error) {
 			Product: CockroachDB, Version: m[2], OSS: m[1] == "OSS",
 			Major: number(m[3]), Minor: number(m[4]), Patch: number(m[5]),
 		}, nil
+	}
+	for _, o := range otherServers {
+		if o.text.MatchString(text) {
+			return Info{}, failure.With(failure.Target, fmt.Errorf("the server is %s, which is not PostgreSQL although version() says so: %s; load into it with its own tools", o.name, o.why))
+		}
 	}
 	if m := postgresVersion.FindStringSubmatch(text); m != nil {
 		return Info{Product: PostgreSQL, Version: m[1], Major: number(m[2]), Minor: number(m[3])}, nil

@@ -35,6 +35,9 @@ var fixedSettings = map[string]string{
 	"xmloption":             "content",
 	// CockroachDB from 22.2 on: makes COPY outside a transaction atomic.
 	"copy_from_atomic_enabled": "on",
+	// CockroachDB from 24.3 on, and by default from 25.2 on: would commit a transaction in front
+	// of TRUNCATE and other changes of a definition.
+	"autocommit_before_ddl": "off",
 }
 
 // chosenSettings determine the meaning of texts and are the user's choice. All sessions of a
