@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
+	"bulkload/loader/dataset"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
@@ -68,6 +70,11 @@ func (l *Load) truncate(ctx context.Context) error {
 		if next.Truncate != truncated {
 			return l.check.refused("rows were loaded before the table was emptied, by an older version of loader")
 		}
+	}
+	if server.Code(err) == pgerrcode.OperatorIntervention && l.srv.Product == server.CockroachDB {
+		// A schema_locked table, the default from 26.1 on. CockroachDB unlocks it for a statement
+		// alone, but the record must change in the same transaction.
+		return dataset.Refuse("%s is schema_locked; ALTER TABLE %s SET (schema_locked = false) lets --truncate empty it: %s", l.Table.Display(), l.Table.Display(), server.Reason(err))
 	}
 	if err != nil {
 		return server.Failed("empty "+l.Table.Display(), err)

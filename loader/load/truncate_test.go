@@ -27,6 +27,7 @@ func TestTruncate(t *testing.T) {
 		ctx := context.Background()
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, v TEXT)", "CREATE INDEX by_v ON t (v)")
+		locks := s.Cockroach && loadertest.Value[int](t, url, "SELECT count(*) FROM pg_settings WHERE name = 'create_table_with_schema_locked'") > 0
 		path := write(t, "t.csv", "id,v\n1,new\n2,new\n3,new\n")
 		request := func() load.Request {
 			req := fileRequest("t", path)
@@ -61,6 +62,14 @@ func TestTruncate(t *testing.T) {
 			defer l.Close()
 			_, err = l.Run(ctx)
 			return err
+		}
+		if locks {
+			fill()
+			if _, err := newLoad(t, url, request()).Run(ctx); err == nil || !strings.Contains(err.Error(), "SET (schema_locked = false) lets --truncate empty it") {
+				t.Errorf("a locked table: %v", err)
+			}
+			check("locked", old)
+			unlock(t, url)
 		}
 		for _, mode := range []commit.Mode{"", commit.Statement} {
 			fill()
@@ -113,6 +122,9 @@ func TestTruncate(t *testing.T) {
 		fill()
 		l = newLoad(t, url, request())
 		loadertest.Exec(t, url, "ALTER TABLE t RENAME TO u", "CREATE TABLE t (id INT8 PRIMARY KEY, v TEXT)", "INSERT INTO t VALUES (1, 'old'), (7, 'old'), (8, 'old')")
+		if locks {
+			unlock(t, url)
+		}
 		if _, err := l.Run(ctx); !errors.Is(err, load.ErrTable) {
 			t.Errorf("another table: %v, want it refused", err)
 		}
@@ -154,6 +166,12 @@ func TestTruncate(t *testing.T) {
 	})
 }
 
+// unlock lets CockroachDB change the definition of t in a transaction.
+func unlock(t *testing.T, url string) {
+	t.Helper()
+	loadertest.Exec(t, url, "ALTER TABLE t SET (schema_locked = false)")
+}
+
 // TestTruncateAndCut cuts the connection of a load that empties its table, at one message after
 // the other: the run empties the table once, in front of its first row.
 func TestTruncateAndCut(t *testing.T) {
@@ -166,6 +184,9 @@ func TestTruncateAndCut(t *testing.T) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, v TEXT)")
 		path := write(t, "t.csv", "id,v\n1,new\n2,new\n3,new\n4,new\n")
+		if s.Cockroach && loadertest.Value[int](t, url, "SELECT count(*) FROM pg_settings WHERE name = 'create_table_with_schema_locked'") > 0 {
+			unlock(t, url)
+		}
 		for i := 0; i == 0 || !t.Failed(); i++ {
 			loadertest.Exec(t, url, "DELETE FROM t", "INSERT INTO t VALUES (1, 'old'), (7, 'old')")
 			proxy := loadertest.NewProxy(t, url)
