@@ -81,17 +81,26 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 	var info Info
 	var pid uint32
 	var there error
-	err = Together(ctx, conn, func(ctx context.Context, db Querier) (err error) {
-		info, pid, err = readInfo(ctx, db)
-		return err
-	}, func(ctx context.Context, db Querier) error {
+	look := func(ctx context.Context, db Querier) error {
 		// CockroachDB accepts connections to a database that does not exist.
 		var one int
 		there = db.QueryRow(ctx, `SELECT 1 FROM pg_catalog.pg_namespace LIMIT 1`).Scan(&one)
 		return nil
-	})
-	if err != nil {
+	}
+	readers := []func(context.Context, Querier) error{func(ctx context.Context, db Querier) (err error) {
+		info, pid, err = readInfo(ctx, db)
+		return err
+	}}
+	// What is not CockroachDB may be a pooler: see exchange.
+	known := conn.PgConn().ParameterStatus("crdb_version") != ""
+	if known {
+		readers = append(readers, look)
+	}
+	if err = Together(ctx, conn, readers...); err != nil {
 		return nil, Failed("ask the server what it is", err)
+	}
+	if info.Product == CockroachDB && !known {
+		look(ctx, conn)
 	}
 	if info.Product == CockroachDB && there != nil {
 		return nil, &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: there}
@@ -162,6 +171,9 @@ func (c *Config) reach(ctx context.Context) (*pgx.Conn, *Config, error) {
 		}
 		conn, err := pgx.ConnectConfig(ctx, cfg)
 		if err == nil {
+			if c.pooled {
+				conn.PgConn().CustomData()[pooledKey] = true
+			}
 			return conn, c, nil
 		}
 		if other := c.withLocal(refusedParameter(err)); other != nil {
@@ -334,6 +346,7 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 		if local == nil {
 			return s.begin(ctx, conn, o, nil)
 		}
+		conn.PgConn().CustomData()[pooledKey] = true
 		late, cancel := context.WithTimeout(ctx, poolTimeout)
 		defer cancel()
 		err := s.begin(late, conn, o, local)

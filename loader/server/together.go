@@ -151,8 +151,16 @@ func (r *reader) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row 
 	return firstRow{found, err}
 }
 
-// exchange sends questions in one message and waits for their answers.
+// exchange sends questions in one message and waits for their answers. Through a pooler they go
+// one after the other: if a client goes away between two answers, pgbouncer 1.18 gives the session
+// to the next client, which then reads the answers that are left.
 func exchange(conn *pgx.Conn, asked []*question) {
+	if _, shared := conn.PgConn().CustomData()[pooledKey]; shared && len(asked) > 1 {
+		for _, q := range asked {
+			exchange(conn, []*question{q})
+		}
+		return
+	}
 	ctx := asked[0].ctx
 	ends := make([]func(pgconn.CommandTag, error), len(asked))
 	p := conn.PgConn().StartPipeline(ctx)
@@ -190,6 +198,9 @@ func exchange(conn *pgx.Conn, asked []*question) {
 		}
 	}
 }
+
+// pooledKey is a CustomData key of connections through a pooler.
+const pooledKey = "loader pooled"
 
 // tracedQuery reports a query to the connection's tracer.
 func tracedQuery(ctx context.Context, conn *pgx.Conn, sql string, args []any) (context.Context, func(pgconn.CommandTag, error)) {
