@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -29,7 +28,7 @@ func (r *Registry) ReplaceSpec(ctx context.Context, load string, was, spec json.
 }
 
 // ErrChanged: another run has changed the specification of a load, or has begun to load rows.
-var ErrChanged = errors.New("another run has changed the specification of the load")
+var ErrChanged = failure.New(failure.Refused, "another run has changed the specification of the load")
 
 // BeforeRows replaces the specification of a load without rows by the one that change returns, in
 // the transaction of what change does. The error wraps ErrChanged if the specification is not was
