@@ -56,6 +56,9 @@ func (p *program) loadRows(c *cli.Context) error {
 			return err
 		}
 		if pattern != "" {
+			if err := req.Dataset.(*anytable.Dataset).CheckFile(); err != nil {
+				return err
+			}
 			return p.writeRows(c, req, seed, pattern)
 		}
 		return p.start(c, req)

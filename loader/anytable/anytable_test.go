@@ -144,6 +144,9 @@ func TestFillsAnyTable(t *testing.T) {
 // why, and nothing is written.
 func TestRefusesBeforeTheFirstRow(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t)
+		}
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url,
 			"CREATE TABLE empty (id INT PRIMARY KEY)",

@@ -447,10 +447,15 @@ func (d *Dataset) Leases() dataset.Leases { return dataset.Leases{Max: maxLease}
 
 // Offline implements dataset.Dataset: the rules and keys were made when the load was opened.
 func (d *Dataset) Offline() error {
-	switch {
-	case d.src == nil:
+	if d.src == nil {
 		return errors.New("the rules of the rows are not made yet")
-	case d.gen.store() != nil:
+	}
+	return d.CheckFile()
+}
+
+// CheckFile returns a *dataset.TableError if rows of the request cannot be written to files.
+func (d *Dataset) CheckFile() error {
+	if slices.ContainsFunc(d.Values, Value.computed) {
 		return dataset.Contradict("--out cannot be used with %s: no server computes the expression", byExpression)
 	}
 	return nil
