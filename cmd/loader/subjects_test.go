@@ -79,8 +79,10 @@ func subjects(t *testing.T, s loadertest.Server, n int64) map[string][]subject {
 	filled := subject{kind: "rows", way: "transaction", via: "insert", table: "filled", n: n,
 		ddl:  "CREATE TABLE IF NOT EXISTS filled (id INT8 PRIMARY KEY, email TEXT NOT NULL UNIQUE, price NUMERIC(8,2), created_at TIMESTAMPTZ)",
 		args: []string{"rows", "--table", "filled", "--n", rows}}
-	if list["rows"] = []subject{filled}; !s.Cockroach {
-		filled.via = "copy"
+	list["rows"] = []subject{filled}
+	filled.way = "statement"
+	if list["rows"] = append(list["rows"], filled); !s.Cockroach {
+		filled.way, filled.via = "transaction", "copy"
 		list["rows"] = append(list["rows"], filled)
 	}
 	rejecting := subject{kind: "csv with rejects", way: "transaction", via: "insert", table: "bare", ddl: keyless, keyless: true, n: n, rejects: rejects}
