@@ -155,7 +155,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 		case err != nil:
 			return nil, failure.Reading(now.Name, err)
 		case !found && c.Open:
-			return nil, changed("%s, which may be loaded, are missing or changed; resume with the original file, and with --max-errors if its bad records are to be set aside", linesFrom("", line, h.lines, i == 0 || list[i-1].End == c.First))
+			return nil, changed("%s, which may be loaded, are missing or changed; resume with the original file, and with --max-errors to set its bad records aside", linesFrom("", line, h.lines, i == 0 || list[i-1].End == c.First))
 		case !found:
 			return nil, changed("the %s are missing or changed", linesFrom("loaded ", line, h.lines, i == 0 || list[i-1].End == c.First))
 		}
