@@ -142,10 +142,13 @@ func standing(b *loadState, doubts chunker.Ranges, chunks, sent []loader.HashedR
 		covered.Add(p.Range)
 	}
 	for _, x := range needed.All() {
-		for _, gap := range covered.Gaps(x) {
+		gaps := covered.Gaps(x)
+		for _, gap := range gaps {
 			if in := within(b.done, gap); in.Len() > 0 {
 				return s, permanentError{errUnhashed}
 			}
+		}
+		if len(gaps) > 0 {
 			return s, permanentError{errOpen}
 		}
 	}
