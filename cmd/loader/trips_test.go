@@ -1,6 +1,8 @@
 package main
 
 import (
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +75,30 @@ func TestRoundTripsOfMore(t *testing.T) {
 		many, asked := chainOf(t, url, "transfer", "--n", "11", "--workers", "1")
 		if n := many - one; n > 3*more+2 { // a retry
 			t.Errorf("%d more transfers wait for %d trips, want 3 each:\n%s", more, n, asked)
+		}
+	})
+}
+
+// TestPlanSaysTheRoundTrip holds what a plan says of a far server.
+func TestPlanSaysTheRoundTrip(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := registered(t, s)
+		const rtt = 40
+		p := loadertest.NewProxy(t, url)
+		p.Distance(rtt*time.Millisecond, 0)
+		said := regexp.MustCompile(`a round trip takes (\d+)ms, so a chunk waits (\d+)ms for the network`)
+		for mode, trips := range map[string]int{"statement": 1, "transaction": 2} {
+			out := mustRun(t, p.URL(), "plan", "points", "--n", "100000", "--commit", mode)
+			m := said.FindStringSubmatch(out)
+			if m == nil {
+				t.Errorf("by %s the plan says nothing of the network:\n%s", mode, out)
+				continue
+			}
+			trip, _ := strconv.Atoi(m[1])
+			waits, _ := strconv.Atoi(m[2])
+			if trip < rtt || waits < trips*trip-trips || waits > trips*trip+trips {
+				t.Errorf("by %s the plan says %q, want %d trips of at least %d ms", mode, m[0], trips, rtt)
+			}
 		}
 	})
 }

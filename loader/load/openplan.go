@@ -68,6 +68,8 @@ func (o *opening) waits() time.Duration {
 		trips = 1
 	case o.srv.Product == server.PostgreSQL && o.choice.Method == commit.Copy:
 		trips = 2 // BEGIN, the ledger row and the rows; COMMIT
+	case o.srv.Product == server.CockroachDB && o.choice.Method == commit.Insert && !o.srv.Pooled():
+		trips = 2 // BEGIN, the rows and the ledger row; COMMIT
 	}
 	return time.Duration(trips) * o.srv.RoundTrip()
 }

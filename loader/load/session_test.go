@@ -60,7 +60,7 @@ func TestSessionOfALoadIsThatOfItsBeginning(t *testing.T) {
 		} else {
 			span = "-79016"
 		}
-		for _, set := range []load.Settings{{CommitMode: commit.Transaction}, {CommitMode: commit.Transaction, Method: commit.Insert}} {
+		for _, set := range []load.Settings{{CommitMode: commit.Transaction}, {CommitMode: commit.Transaction, Method: commit.Insert}, {CommitMode: commit.Statement, Method: commit.Insert}} {
 			t.Run(name(set), func(t *testing.T) {
 				url := s.NewDatabase(t)
 				loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, at TIMESTAMPTZ, day DATE, span INTERVAL, tenant TEXT)")
@@ -77,17 +77,27 @@ func TestSessionOfALoadIsThatOfItsBeginning(t *testing.T) {
 						close(stop)
 					}
 				}
-				l := newLoad(t, with(t, url, begun...), req)
-				if res, err := l.Run(context.Background()); !errors.Is(err, loader.ErrStopped) {
+				proxy := loadertest.NewProxy(t, with(t, url, begun...))
+				l := newLoad(t, proxy.URL(), req)
+				ctx, kill := context.WithCancel(context.Background())
+				defer kill()
+				if set.CommitMode == commit.Statement {
+					// A statement whose reply is lost is looked up under the other settings.
+					fault := &loadertest.Fault{When: loadertest.Match{SQL: `^INSERT INTO .*"t"`, Kind: loadertest.MsgStatement}, Nth: 3, Times: 1, Do: loadertest.SwallowReply}
+					proxy.Add(fault)
+					go func() { <-fault.Done(); kill() }()
+				}
+				if res, err := l.Run(ctx); !errors.Is(err, loader.ErrStopped) && ctx.Err() == nil {
 					t.Fatalf("%d rows, %v; want a part, and ErrStopped", res.Rows, err)
 				}
+				l.Close()
 				again, err := load.Resume(context.Background(), loadertest.Open(t, with(t, url, resumed...)), l.ID, load.Settings{Chunk: 77, Method: set.Method, Input: files.NewInput(nil)})
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer again.Close()
-				if _, err := again.Run(context.Background()); err != nil {
-					t.Fatal(err)
+				if res, err := again.Run(context.Background()); err != nil || set.CommitMode == commit.Statement && res.LookUps == 0 {
+					t.Fatalf("%d look-ups, %v", res.LookUps, err)
 				}
 				wrong := loadertest.Value[int](t, url, fmt.Sprintf(`SELECT count(*) FROM (SELECT id AS i, t.* FROM t) AS t WHERE
 					at <> ('2024-01-' || (i %% 28 + 1)::INT8::TEXT || ' 11:' || (i %% 60)::TEXT || ':00+00')::TIMESTAMPTZ

@@ -1,12 +1,17 @@
 package load_test
 
 import (
+	"context"
 	"errors"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
 	"bulkload/loader"
+	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
+	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 )
 
@@ -66,6 +71,47 @@ func TestSlowNetworkTakesNoMemory(t *testing.T) {
 		t.Logf("%d KiB more are alive after some chunks", grown>>10)
 		if grown > bound {
 			t.Errorf("%d KiB more are alive, want %d at most", grown>>10, bound>>10)
+		}
+	})
+}
+
+// TestSlowLinks leaves workers and chunks to the loader, over links that are far and carry 64 KiB
+// to 10 MiB a second and connection: the load is exact, nothing is sent twice, and memory stays
+// bounded.
+func TestSlowLinks(t *testing.T) {
+	loadertest.Long(t)
+	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+		url := srv.NewDatabase(t)
+		method := commit.Copy
+		if srv.Cockroach {
+			method = commit.Insert
+		}
+		for _, link := range []struct {
+			rate int
+			n    int64
+		}{{64 << 10, 10_000}, {1 << 20, 100_000}, {10 << 20, 400_000}} {
+			clearTables(t, url)
+			proxy := loadertest.NewProxy(t, url)
+			proxy.Distance(50*time.Millisecond, link.rate)
+			const bound = 48 << 20 // of it 24 in the proxy
+			var mu sync.Mutex
+			var most uint64
+			l := newLoad(t, proxy.URL(), load.Request{Dataset: dataset.NewPoints(link.n, 5), Settings: load.Settings{Method: method, Observe: func(loader.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				most = max(most, live())
+			}}})
+			before := live()
+			res, err := l.Run(context.Background())
+			if err != nil || res.Retries > 0 {
+				t.Fatalf("%d bytes/s: %d retries, %v", link.rate, res.Retries, err)
+			}
+			grown := int64(most) - int64(before)
+			t.Logf("%d bytes/s: %d rows/s, chunks of %d, %d workers, %d KiB more are alive", link.rate, int64(float64(link.n)/res.Elapsed.Seconds()), res.RowsPerChunk, res.Workers, grown>>10)
+			if grown > bound {
+				t.Errorf("%d bytes/s: %d KiB more are alive, want %d at most", link.rate, grown>>10, bound>>10)
+			}
+			checkExact(t, url, l, link.n)
 		}
 	})
 }
