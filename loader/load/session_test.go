@@ -66,7 +66,7 @@ func TestSessionOfALoadIsThatOfItsBeginning(t *testing.T) {
 				loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, at TIMESTAMPTZ, day DATE, span INTERVAL, tenant TEXT)")
 				req := fileRequest("t", write(t, "t.csv", text.String()))
 				req.Settings = set
-				if !s.Cockroach && set.Method == commit.Insert {
+				if !s.Cockroach && set.Method == commit.Insert && set.CommitMode == commit.Transaction {
 					filesOf(req).Set = []commit.Assignment{{Column: "tenant", Expr: "current_setting('app.tenant')"}}
 				}
 				stop := make(chan struct{})
