@@ -1,6 +1,7 @@
 package load_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -17,6 +18,7 @@ type sweep struct {
 	opening bool            // from the first connection on, until the load is entered; else from there on
 	from    loadertest.Side // whose messages
 	step    int
+	through map[string]string // by URL: that of a pooler before it, for the loads
 }
 
 func (w sweep) String() string {
@@ -40,15 +42,15 @@ func (s subject) sweeps(srv loadertest.Server) []sweep {
 	}
 	switch first := s.kind == "points"; {
 	case !loadertest.Chaos && first:
-		return []sweep{{true, client, 29}, {false, client, 29}, {false, server, 43}}
+		return []sweep{{true, client, 29, nil}, {false, client, 29, nil}, {false, server, 43, nil}}
 	case !loadertest.Chaos:
-		return []sweep{{false, client, 29}, {false, server, 43}}
+		return []sweep{{false, client, 29, nil}, {false, server, 43, nil}}
 	case s.among(srv) && first:
-		return []sweep{{true, client, opening}, {true, server, answers}, {false, client, 1}, {false, server, 7}}
+		return []sweep{{true, client, opening, nil}, {true, server, answers, nil}, {false, client, 1, nil}, {false, server, 7, nil}}
 	case s.among(srv):
-		return []sweep{{false, client, 1}, {false, server, 7}}
+		return []sweep{{false, client, 1, nil}, {false, server, 7, nil}}
 	}
-	return []sweep{{false, client, 13}, {false, server, 29}}
+	return []sweep{{false, client, 13, nil}, {false, server, 29, nil}}
 }
 
 // TestCutAtEachMessage cuts the connection at the first message that is sent to open and
@@ -81,17 +83,21 @@ func TestCutAtEachMessage(t *testing.T) {
 	})
 }
 
-// TestCutBeforeAPooler is TestCutAtEachMessage for connections to a pooler with two sessions. It
+// TestCutBeforeAPooler is TestCutAtEachMessage for connections to a pooler. It
 // holds what arrives back for a while: a statement that was sent before the cut may be executed
 // long after it.
 func TestCutBeforeAPooler(t *testing.T) {
 	loadertest.Long(t)
 	rng := rand.New(rand.NewPCG(randomSeed(t), 4))
 	srv := loadertest.PostgreSQLServer(t)
-	for _, mode := range []string{"transaction", "session"} {
+	// A load waits a while for a third session of a small pool in session mode.
+	for _, mode := range []string{"pool_mode = transaction\ndefault_pool_size = 2", "pool_mode = session"} {
 		var urls []string
+		pooled := map[string]string{}
 		for range 2 {
-			urls = append(urls, loadertest.Pooler(t, srv.NewDatabase(t), "pool_mode = "+mode))
+			url := srv.NewDatabase(t)
+			urls = append(urls, url)
+			pooled[url] = loadertest.Pooler(t, url, mode)
 		}
 		for _, sub := range subjects(srv) {
 			if sub.CommitMode != commit.Transaction {
@@ -99,7 +105,8 @@ func TestCutBeforeAPooler(t *testing.T) {
 			}
 			t.Run(mode+"/"+sub.String(), func(t *testing.T) {
 				sub.Chunk, sub.Workers = 20, 1
-				for _, w := range []sweep{{false, loadertest.Frontend, 7}, {false, loadertest.Backend, 17}} {
+				for _, w := range []sweep{{from: loadertest.Frontend, step: 7}, {from: loadertest.Backend, step: 17}} {
+					w.through = pooled
 					w.run(t, sub, urls, rng)
 				}
 			})
@@ -153,7 +160,7 @@ func (w sweep) cut(t *testing.T, sub subject, url string, fault *loadertest.Faul
 	} else {
 		loadertest.Exec(t, url, "DELETE FROM "+sub.table)
 	}
-	proxy := loadertest.NewProxy(t, url)
+	proxy := loadertest.NewProxy(t, cmp.Or(w.through[url], url))
 	defer proxy.Close()
 	if w.opening {
 		proxy.Add(fault)
