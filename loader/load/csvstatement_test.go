@@ -42,6 +42,9 @@ func TestModeOfFiles(t *testing.T) {
 			{"transaction", "computed by --set", []string{plain}, func(r *load.Request) {
 				filesOf(*r).Columns, filesOf(*r).Set = []string{"k", "x"}, []commit.Assignment{{Column: "v", Expr: "x::INT8"}}
 			}},
+			{"transaction", "which standard input does not allow", []string{plain}, func(r *load.Request) {
+				filesOf(*r).Names, filesOf(*r).Input = []string{files.Stdin}, files.NewInput(strings.NewReader("1,2\n"))
+			}},
 			{"transaction", "the whole primary key", []string{"CREATE TABLE kv (k INT8, v INT8)"}, nil},
 			{"transaction", "the whole primary key", []string{"CREATE TABLE kv (k INT8, v INT8, w INT8 AS (k % 3) STORED, PRIMARY KEY (w, k))"}, nil},
 			{"transaction", "different texts can be equal", []string{"CREATE TABLE kv (k DECIMAL PRIMARY KEY, v INT8)"}, nil},
@@ -71,6 +74,9 @@ func TestModeOfFiles(t *testing.T) {
 			}
 			if string(p.CommitMode) != x.want || (p.CommitWhy == "") != (x.why == "") || !strings.Contains(p.CommitWhy, x.why) {
 				t.Errorf("%v: by %s, for %q; want by %s, for %q", x.ddl, p.CommitMode, p.CommitWhy, x.want, x.why)
+			}
+			if slices.Contains(filesOf(req).Names, files.Stdin) {
+				continue // the plan has read it
 			}
 			if l := newLoad(t, url, req); l.CommitMode != p.CommitMode {
 				t.Errorf("%v: the load goes by %s, and the plan says %s", x.ddl, l.CommitMode, p.CommitMode)

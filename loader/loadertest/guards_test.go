@@ -195,7 +195,7 @@ var guards = []guard{
 		"./loader/load", "TestKilledLoadsWithRepeatedRecords/PostgreSQL", "0 again, killed after statement", false},
 	{"standard input is not looked up", "loader/files/lookup.go",
 		"return f.Once })", "return f.Once && false })",
-		"./loader/load", "TestStatementsOfStandardInput/PostgreSQL", "want it refused", false},
+		"./loader/load", "TestModeOfFiles/CockroachDB", "by statement, for .*want by transaction, for \"which standard input", false},
 	{"keys of an IMPORT whose reply is lost are counted", "loader/importer/finish.go",
 		"if rows < want && r.Input.There != nil {", "if false {",
 		"./loader/load", "TestImportOfFewerRows/1_before", "got <nil>, want ErrUnconfirmed", false},
