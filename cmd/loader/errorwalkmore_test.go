@@ -133,7 +133,7 @@ func TestWalkOfTheLocalDatabase(t *testing.T) {
 		env        []string
 		args, says string
 	}{
-		{[]string{"COCKROACH_BINARY=/bin/true"}, "db start", "/bin/true version does not say a version"},
+		{[]string{"COCKROACH_BINARY=/bin/true"}, "db start", "/bin/true version prints no version"},
 		{[]string{"COCKROACH_BINARY=/bin/false"}, "db start", "/bin/false version: exit status 1"},
 		{[]string{"COCKROACH_BINARY=/nonexistent"}, "db start", "no cockroach on PATH or in COCKROACH_BINARY"},
 		{nil, "db start --cockroach", "no cockroach on PATH or in COCKROACH_BINARY"},
