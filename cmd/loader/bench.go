@@ -80,12 +80,12 @@ Examples:
 func (p *program) benchFlags(table string) []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "n", Value: "200000", Usage: "rows per run"},
-		&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn)"},
+		&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: a random one)"},
 		&cli.StringFlag{Name: "table", Value: table, Usage: "table whose definition the scratch table gets; need not exist"},
 		&cli.StringFlag{Name: "chunks", Value: "auto", Usage: "rows per chunk, such as 100,1000,5000; auto takes sizes around the server's limits"},
 		&cli.StringFlag{Name: "workers", Value: "auto", Usage: "chunks loaded at once, such as 1,2,4; auto takes what a load would"},
 		&cli.StringFlag{Name: "via", Value: "insert,copy", Usage: "methods: insert, copy, import"},
-		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "commit mode: auto, statement or transaction"},
+		commitFlag(),
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep or defer"},
 		&cli.StringFlag{Name: "count", Value: strconv.Itoa(bench.DefaultCount), Usage: "runs of each setting"},
 		&cli.DurationFlag{Name: "budget", Value: 2 * time.Minute, Usage: "maximum time of the whole bench; 0s for none"},

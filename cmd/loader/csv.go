@@ -86,7 +86,7 @@ func csvFlags() []cli.Flag {
 		&cli.StringFlag{Name: "types", Usage: "types for --create-table: COLUMN=TYPE,… or text for TEXT everywhere"},
 		&cli.StringFlag{Name: "key", Usage: "primary key for --create-table: id or a,b"},
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
-		&cli.BoolFlag{Name: "again", Usage: "load a file again, although an unfinished load of it has already loaded rows into this table"},
+		&cli.BoolFlag{Name: "again", Usage: "load a file even if an unfinished load of it has rows in this table; those rows stay"},
 		&cli.BoolFlag{Name: "truncate", Usage: "empty the table before the first row (TRUNCATE); the record of the load says whether it is done"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed"},
 	}

@@ -174,7 +174,7 @@ func (p *program) hints(err error, code int) []string {
 	}
 	var unread *importer.UnreadableError
 	if code == exitData && p.handed && !errors.As(err, &unread) {
-		list = append(list, "a corrected file is a new load")
+		list = append(list, "a load by IMPORT INTO is resumed with unchanged files only; load a corrected file as a new load")
 	}
 	return list
 }

@@ -80,7 +80,7 @@ func (p *program) generateCommand(g generator) *cli.Command {
 func (p *program) generateFlags(n int64, table string) []cli.Flag {
 	return append(append([]cli.Flag{
 		&cli.StringFlag{Name: "n", Value: strconv.FormatInt(n, 10), Usage: "rows to load"},
-		&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn and printed)"},
+		&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: a random one, which is printed)"},
 		&cli.StringFlag{Name: "table", Value: table, Usage: "table to load into; created if missing"},
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed or verified"},
@@ -94,7 +94,7 @@ func (p *program) runFlags() []cli.Flag {
 		&cli.StringFlag{Name: "chunk", Value: "auto", Usage: "rows per chunk, or auto"},
 		&cli.StringFlag{Name: "workers", Value: "auto", Usage: "chunks loaded at once, or auto"},
 		&cli.StringFlag{Name: "via", Value: "auto", Usage: "method: auto, insert, copy, or import for CockroachDB's IMPORT INTO"},
-		&cli.StringFlag{Name: "commit", Value: "auto", Usage: "commit mode: auto, statement or transaction"},
+		commitFlag(),
 		&cli.DurationFlag{Name: "chunk-timeout", Value: commit.DefaultChunkTimeout, Usage: "maximum time of one attempt at a chunk"},
 		&cli.StringFlag{Name: "rate", Usage: "maximum rows per second"},
 		orderFlag(),
@@ -102,8 +102,36 @@ func (p *program) runFlags() []cli.Flag {
 	}, handoffFlags()...)
 }
 
+func commitFlag() cli.Flag {
+	return &cli.StringFlag{Name: "commit", Value: "auto", Usage: "how a chunk is committed: statement (one statement, its rows are looked up after a lost reply), transaction (its rows and a ledger row), or auto"}
+}
+
 func orderFlag() cli.Flag {
-	return &cli.StringFlag{Name: "order", Value: "auto", Usage: "order of the chunks: auto, or file for the order of the input"}
+	return &cli.StringFlag{Name: "order", Value: "auto", Usage: "order in which chunks are taken: file for the order of the input, or auto (CockroachDB: from distant parts of the input; PostgreSQL: as file)"}
+}
+
+// resumeHelp holds the help of runFlags where a resumed load has another default.
+var resumeHelp = map[string]struct{ usage, byDefault string }{
+	"chunk":   {"rows per chunk of this run, or auto; not kept from earlier runs", ""},
+	"workers": {"chunks loaded at once by this run, or auto; not kept from earlier runs", ""},
+	"via":     {"method of this run: auto, insert or copy; a load begun by IMPORT goes on by IMPORT", ""},
+	"commit":  {"how a chunk is committed; cannot be changed", "as before"},
+	"rate":    {"maximum rows per second of this run; not kept from earlier runs", "no maximum"},
+	"order":   {"order in which chunks are taken: file for the order of the input, from now on", "as before"},
+	"streams": {"number of files of a load by IMPORT; cannot be changed", "as before"},
+}
+
+// resumeFlags are runFlags with the help for a resumed load.
+func (p *program) resumeFlags() []cli.Flag {
+	list := p.runFlags()
+	for _, flag := range list {
+		if f, ok := flag.(*cli.StringFlag); ok {
+			if h, ok := resumeHelp[f.Name]; ok {
+				f.Usage, f.DefaultText = h.usage, h.byDefault
+			}
+		}
+	}
+	return list
 }
 
 // readOrder reports whether chunks must be committed in the order of the input.

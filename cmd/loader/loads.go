@@ -61,7 +61,7 @@ Example:
 		Subcommands: []*cli.Command{
 			list,
 			id("show", "show one load", nil, p.showLoad),
-			id("resume", "resume a load exactly where it stopped", append(p.runFlags(),
+			id("resume", "resume a load exactly where it stopped", append(p.resumeFlags(),
 				&cli.StringFlag{Name: "rejects", Usage: "csv: write rejects to PATH.rejects.csv and PATH.errors.csv"},
 				&cli.StringFlag{Name: "max-errors", Usage: "csv: bad records to set aside, N or N%, those of earlier runs included (default: as before)"},
 				&cli.StringFlag{Name: "max-record-bytes", Usage: "csv: maximum size of a record, in bytes (default: as before)"},
@@ -330,7 +330,7 @@ func (p *program) verifyLoad(c *cli.Context, id string) error {
 			}
 			fmt.Fprintf(p.stdout, "load %s: %d of %d rows match the input, %d changed, %d missing%s\n", id, got.Same, got.Rows, got.Changed, got.Missing, more)
 		default:
-			fmt.Fprintf(p.stdout, "load %s: %d of %d rows match the seed, %d changed, %d missing, %d other rows among their keys; checksum %016x, expected %016x\n",
+			fmt.Fprintf(p.stdout, "load %s: %d of %d rows match the seed, %d changed, %d missing, %d other rows (not from this load) in its key range; checksum %016x, expected %016x\n",
 				id, got.Same, got.Rows, got.Changed, got.Missing, got.Conflicting, got.Got, got.Want)
 		}
 		if !p.json {

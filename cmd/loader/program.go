@@ -205,7 +205,7 @@ func (p *program) always(format string, args ...any) {
 // commonFlags are the flags of every command that uses a database.
 func (p *program) commonFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "url", Usage: "server: a postgres://, postgresql:// or cockroachdb:// URL, key=value pairs, or env for DATABASE_URL and PG* (default: LOADER_URL, else a private local database)"},
+		&cli.StringFlag{Name: "url", Usage: "server: a postgres://, postgresql:// or cockroachdb:// URL, key=value pairs, or env for DATABASE_URL and PG* (default: LOADER_URL; if neither is given, rows go into a private local database)"},
 		&cli.StringFlag{Name: "certs-dir", Usage: "directory of certificates in the layout of cockroach cert, for the files that the URL does not name"},
 		&cli.StringFlag{Name: "password-command", Usage: "shell command whose first line of output is the password; it is run for every new connection"},
 		&cli.StringFlag{Name: "priority", Usage: "priority of all transactions in CockroachDB's admission control: background, regular or critical"},

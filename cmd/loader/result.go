@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"bulkload/loader"
@@ -69,7 +70,7 @@ func (p *program) printResult(srv *server.Server, l *load.Load, res loader.Resul
 		fmt.Fprintf(out, "load %s is complete: %s into %s; nothing was left to load\n", l.ID, l.Dataset.Title(), table)
 		return nil
 	}
-	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, o.Title, table, res.Elapsed.Seconds(), res.RowsPerSecond())
+	fmt.Fprintf(out, "loaded %d %s into %s in %.2f s: %.0f rows/s\n", res.Rows, titleOf(res.Rows, o.Title), table, res.Elapsed.Seconds(), res.RowsPerSecond())
 	if size := l.Dataset.Size(); size.Rows == size.Positions && res.Rows != size.Rows {
 		fmt.Fprintf(out, "with earlier runs: %d rows in all\n", size.Rows)
 	}
@@ -132,6 +133,18 @@ func counted(n int64, one, many string) string {
 		many = one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// titleOf returns the title of n rows, such as "points" or "rows of a.csv": one row has the
+// singular.
+func titleOf(n int64, title string) string {
+	if word, rest, some := strings.Cut(title, " "); n == 1 {
+		title = strings.TrimSuffix(word, "s")
+		if some {
+			title += " " + rest
+		}
+	}
+	return title
 }
 
 func idPart(l *load.Load) string {

@@ -22,7 +22,7 @@ func (p *program) rowsCommand() *cli.Command {
 		Flags: append(append([]cli.Flag{
 			&cli.StringFlag{Name: "table", Usage: "table to fill, or several with their numbers of rows: a=1000,b=100000"},
 			&cli.StringFlag{Name: "n", Value: "1000", Usage: "rows to load"},
-			&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: drawn and printed)"},
+			&cli.StringFlag{Name: "seed", Usage: "seed of the rows (default: a random one, which is printed)"},
 			&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
 			&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed or verified"},
 			&cli.StringFlag{Name: "out", Usage: "write the rows to CSV files instead: FILE, or dir/rows-*.csv, where * becomes a number (--streams files); .gz and .zst compress"},

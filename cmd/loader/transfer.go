@@ -25,7 +25,7 @@ func (p *program) transferCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "n", Value: "1", Usage: "transfers to make"},
 			&cli.StringFlag{Name: "workers", Value: "auto", Usage: "transfers made at once, or auto"},
-			&cli.StringFlag{Name: "seed", Usage: "seed of the choice of accounts (default: drawn and printed)"},
+			&cli.StringFlag{Name: "seed", Usage: "seed of the choice of accounts (default: a random one, which is printed)"},
 			&cli.StringFlag{Name: "table", Value: dataset.BankTable, Usage: "table of accounts (id, balance)"},
 			&cli.DurationFlag{Name: "retry-for", Value: bank.DefaultRetryFor, Usage: "maximum time of all attempts at a transfer"},
 			&cli.BoolFlag{Name: "verify", Usage: "compare all balances with the recorded transfers; without --n, make none"},
