@@ -292,14 +292,14 @@ func (d *dispatcher) standing() string {
 			free++
 		}
 	}
-	said := "granted rows"
+	said := "last granted rows"
 	switch {
 	case d.answers == 0:
-		said = "did not answer"
+		said = "has not answered"
 	case d.answer != nil:
-		said = fmt.Sprintf("answered: %v", d.answer)
+		said = fmt.Sprintf("last answered: %v", d.answer)
 	}
-	return fmt.Sprintf("%d workers wait for lease number %d; the queue last %s; %d of %d held leases are free",
+	return fmt.Sprintf("%d workers wait for rows (lease %d); the lease queue %s; %d of the %d leases of this run have no worker",
 		d.waiting, d.answers+1, said, free, len(d.leases))
 }
 

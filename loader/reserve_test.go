@@ -113,7 +113,7 @@ func TestRunThatStalls(t *testing.T) {
 			}
 		}()
 		_, err := r.run(ctx)
-		if !errors.Is(err, ErrStalled) || !strings.Contains(err.Error(), "3 workers wait for lease number 1") {
+		if !errors.Is(err, ErrStalled) || !strings.Contains(err.Error(), "3 workers wait for rows (lease 1)") {
 			t.Errorf("got %v, want ErrStalled, and what 3 workers wait for", err)
 		}
 		if took := time.Since(start); took < 20*time.Second || took > time.Minute {

@@ -290,14 +290,15 @@ func (c *workerTuner) judge() string {
 	if gain < minGain || slices.Min(with) <= slices.Max(before) {
 		c.done = true
 		c.window(c.base)
-		return fmt.Sprintf("settled on %d workers: %d workers load %s", c.base, tried, compared(gain))
+		return fmt.Sprintf("settled on %d workers: a trial of %d workers loaded %s", c.base, tried, compared(gain))
 	}
+	was := c.base
 	c.base = tried
 	c.window(tried)
 	if c.done = tried == c.max; c.done {
-		return fmt.Sprintf("settled on %d workers, the maximum: they load %s", tried, compared(gain))
+		return fmt.Sprintf("settled on %d workers, the maximum: they load %s than %d workers", tried, compared(gain), was)
 	}
-	return fmt.Sprintf("%d workers load %s; keeping them", tried, compared(gain))
+	return fmt.Sprintf("now %d workers: they load %s than %d workers", tried, compared(gain), was)
 }
 
 // compared describes a gain in words.

@@ -215,6 +215,9 @@ func (p *planner) references() error {
 	for _, r := range p.refs {
 		if !r.picked {
 			why := fmt.Sprintf("any of %d keys of %s", r.count, r.name())
+			if r.count == 1 {
+				why = "the only key of " + r.name()
+			}
 			if r.all {
 				why += ", computed"
 			}

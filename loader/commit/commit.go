@@ -184,11 +184,11 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 	case o.Conflict != "" && len(o.Keys) == 0:
 		return nil, errors.New("only rows with the whole primary key can be skipped or updated")
 	case o.Tolerate != nil && (o.Mode == Statement && info.Product != server.CockroachDB || o.Load == ""):
-		return nil, errors.New("setting bad rows aside needs a record of the load, and on PostgreSQL --commit transaction")
+		return nil, errors.New("rejecting bad rows needs an entry of the load in the registry, and on PostgreSQL --commit transaction")
 	case o.Mode == Statement && o.Key == "" && len(o.Keys) == 0:
 		return nil, errors.New("--commit statement needs rows with the whole primary key")
 	case o.Mode == Statement && o.Redraw != nil:
-		return nil, errors.New("--commit statement cannot draw keys again; use --commit transaction")
+		return nil, errors.New("--commit statement cannot give rows new keys; use --commit transaction")
 	case o.Mode == Statement && o.Method == Copy && info.Product == server.CockroachDB && !info.AtLeast(22, 2, 0):
 		return nil, fmt.Errorf("%s commits a COPY outside a transaction in parts; use --commit transaction or --via insert", info)
 	}

@@ -273,7 +273,7 @@ func (c *Committer) find(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk,
 	}
 	at := c.keyColumn(chunk)
 	if at < 0 {
-		return finding{}, fmt.Errorf("%w: rows cannot be looked up without a key from the source", loader.ErrUnconfirmed)
+		return finding{}, fmt.Errorf("%w: rows cannot be looked up: their source gives them no keys", loader.ErrUnconfirmed)
 	}
 	if keys == nil {
 		keys = chunk.Col(at).Ints

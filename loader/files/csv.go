@@ -320,7 +320,7 @@ func (s *CSV) read(o *origin) error {
 		held, ok := s.held[o.span.First]
 		s.mu.Unlock()
 		if !ok {
-			return fmt.Errorf("source: bytes %s of %s are no longer held", o.span, f.Name)
+			return fmt.Errorf("bytes %s of %s are no longer in memory", o.span, f.Name)
 		}
 		o.raw = held.data
 		return nil

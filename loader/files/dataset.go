@@ -353,7 +353,9 @@ func (d *Dataset) Observe(e loader.Event) {
 }
 
 // Offline implements dataset.Dataset.
-func (d *Dataset) Offline() error { return errors.New("files are not created again") }
+func (d *Dataset) Offline() error {
+	return errors.New("--out writes generated rows, not rows of files")
+}
 
 // Interrupt implements dataset.Dataset.
 func (d *Dataset) Interrupt(cause error) {

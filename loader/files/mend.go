@@ -111,7 +111,7 @@ func (d *Dataset) Mend(ctx context.Context, o *dataset.Opening, in []dataset.Com
 		var list []dataset.Committed
 		for len(in) > 0 && in[0].First < was[i].End() {
 			if in[0].End > was[i].End() {
-				return nil, failure.Reading(f.Name, fmt.Errorf("%w: a chunk ends after it", ErrChanged))
+				return nil, failure.Reading(f.Name, fmt.Errorf("%w: a loaded chunk reaches beyond its end; resume with the original files", ErrChanged))
 			}
 			list, in = append(list, in[0]), in[1:]
 		}

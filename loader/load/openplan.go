@@ -33,13 +33,13 @@ func (o *opening) freeWorkers() WorkerCount {
 		return WorkerCount{n, n, "found by loader bench"}
 	case o.tuned.Workers > 0:
 		n := min(o.tuned.Workers, maxWorkers)
-		return WorkerCount{n, maxWorkers, "as in the last load of this table; longer runs try more"}
+		return WorkerCount{n, maxWorkers, "as in the last load of this table; a longer run tries more"}
 	case o.far() > 0:
 		return o.farWorkers()
 	case o.srv.Config.Local():
-		return WorkerCount{near, maxWorkers, fmt.Sprintf("the server shares the %d processors of this machine; longer runs try more", runtime.NumCPU())}
+		return WorkerCount{near, maxWorkers, fmt.Sprintf("server and loader share the %d processors of this machine; a longer run tries more", runtime.NumCPU())}
 	}
-	return WorkerCount{farWorkers, maxWorkers, "the server is on another machine; longer runs try more"}
+	return WorkerCount{farWorkers, maxWorkers, "the server is on another machine; a longer run tries more"}
 }
 
 // A link is worth planning for from farTrip on: a round trip of a machine's own network, or of a

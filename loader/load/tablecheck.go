@@ -88,7 +88,7 @@ func (t *tableCheck) atResume(ctx context.Context) error {
 		return nil
 	}
 	if was.OID != t.table.OID {
-		return t.refused(fmt.Sprintf("%s is not the table that the load began with (number %d, not %d): that one was dropped, renamed or restored from a backup", t.table.Display(), t.table.OID, was.OID))
+		return t.refused(fmt.Sprintf("%s is not the table that the load began with (OID %d, not %d): that one was dropped, renamed or restored from a backup", t.table.Display(), t.table.OID, was.OID))
 	}
 	if was.Marker != "" {
 		err := r.registry.CheckMarker(ctx, r.load, was.Marker)
@@ -188,7 +188,7 @@ func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Resu
 	case err != nil:
 		return err
 	case was != nil && now.OID != was.OID:
-		return t.differs(fmt.Sprintf("%s is another table now (number %d, not %d), and some rows were loaded into the former one", name, now.OID, was.OID))
+		return t.differs(fmt.Sprintf("%s is another table now (OID %d, not %d), and some rows were loaded into the earlier one", name, now.OID, was.OID))
 	}
 	if marker := r.spec.Identity.marker(); marker != "" && r.kept() {
 		if err := r.registry.CheckMarker(ctx, r.load, marker); err != nil {
@@ -262,7 +262,7 @@ func (t *tableCheck) redefined(ctx context.Context, err error) error {
 	if now, verr := server.Version(ctx, t.pool, t.table); verr != nil || now == version {
 		return err
 	}
-	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w, or of the load itself: the definition of the table was changed during the load, so a look-up cannot tell", loader.ErrUnconfirmed, err))
+	return failure.With(failure.Unconfirmed, fmt.Errorf("%w: %w; the row may also be from this load: the definition of the table was changed during the load, so a look-up cannot decide", loader.ErrUnconfirmed, err))
 }
 
 // differs returns the error of a run whose table lacks recorded rows.

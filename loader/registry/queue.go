@@ -175,7 +175,7 @@ func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got 
 		}
 		for first, end := range q.ends {
 			if first < got.End && got.First < end {
-				return permanentError{fmt.Errorf("%w: a crash of the server lost the lease of positions %d to %d, which this run works on", loader.ErrGaveUp, first, end-1)}
+				return permanentError{fmt.Errorf("%w: a crash of the server lost a lease that this run holds (positions %d to %d)", loader.ErrGaveUp, first, end-1)}
 			}
 		}
 		got.Open = within(b.open, got.Range)

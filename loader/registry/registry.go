@@ -34,7 +34,7 @@ var (
 	// ErrDeferred: the load dropped indexes and has not recreated them.
 	ErrDeferred = failure.New(failure.Refused, "indexes that the load dropped are not recreated yet; resume or cancel it first")
 	// ErrGaps: the load commits its positions in order, but committed positions follow a gap.
-	ErrGaps = failure.New(failure.Refused, "some rows are loaded although rows before them are not")
+	ErrGaps = failure.New(failure.Refused, "later rows are loaded, but earlier ones are missing")
 	// ErrNoRegistry: the database has no registry, so no load was recorded here.
 	ErrNoRegistry = failure.New(failure.Refused, "no registry in this database")
 )
@@ -258,7 +258,7 @@ func (r *Registry) Rekeyed(ctx context.Context, id string, span chunker.Range) (
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read rekeyed rows: %w", err)
+		return nil, fmt.Errorf("read the new keys of rows whose first key was taken: %w", err)
 	}
 	return moved, nil
 }

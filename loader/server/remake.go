@@ -36,7 +36,7 @@ func Remakes(ctx context.Context, pool *pgxpool.Pool, info Info, t *Table) ([]Re
 		}
 		r := Remake{Name: x.Name, Create: x.Create, Drop: x.Drop}
 		if x.Create == "" || x.Drop == "" {
-			r.Refusal = "no statement recreates it"
+			r.Refusal = "loader cannot read its CREATE INDEX statement"
 		}
 		list = append(list, r)
 	}
