@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -57,21 +58,21 @@ type change struct {
 	statements []string // $T is its name, and $DDL makes it
 	atOnce     bool     // in one transaction
 	only       string   // the product that has it; empty is both
-	refused    string   // what the resume says; empty where it goes on
+	refused    string   // regular expression on what the resume says; empty where it goes on
 	looks      bool     // it looks the rows on record up
 }
 
 var changes = []change{
 	{name: "nothing"},
-	{name: "truncated", statements: []string{"TRUNCATE $T"}, refused: "were in", looks: true},
-	{name: "dropped", statements: []string{"DROP TABLE $T", "$DDL"}, atOnce: true, refused: "another table"},
-	{name: "renamed", statements: []string{"ALTER TABLE $T RENAME TO old", "$DDL"}, refused: "another table"},
-	{name: "restored", statements: []string{"CREATE TABLE copied AS SELECT * FROM $T", "DROP TABLE $T", "$DDL", "INSERT INTO $T SELECT * FROM copied"}, refused: "another table"},
+	{name: "truncated", statements: []string{"TRUNCATE $T"}, refused: "are missing|fewer than", looks: true},
+	{name: "dropped", statements: []string{"DROP TABLE $T", "$DDL"}, atOnce: true, refused: "is not the table that the load began with|is another table now"},
+	{name: "renamed", statements: []string{"ALTER TABLE $T RENAME TO old", "$DDL"}, refused: "is not the table that the load began with|is another table now"},
+	{name: "restored", statements: []string{"CREATE TABLE copied AS SELECT * FROM $T", "DROP TABLE $T", "$DDL", "INSERT INTO $T SELECT * FROM copied"}, refused: "is not the table that the load began with|is another table now"},
 	{name: "vacuumed", statements: []string{"VACUUM FULL $T"}, only: "PostgreSQL", looks: true},
 	{name: "moved", statements: []string{"ALTER TABLE $T SET UNLOGGED", "ALTER TABLE $T SET LOGGED"}, only: "PostgreSQL", looks: true},
 	{name: "of an older version", statements: []string{oldRecord}, looks: true},
-	{name: "of an older version, truncated", statements: []string{oldRecord, "TRUNCATE $T"}, refused: "were in", looks: true},
-	{name: "partly truncated", statements: []string{"CREATE TABLE copied AS SELECT * FROM $T LIMIT 1500", "TRUNCATE $T", "INSERT INTO $T SELECT * FROM copied"}, refused: "were in", looks: true},
+	{name: "of an older version, truncated", statements: []string{oldRecord, "TRUNCATE $T"}, refused: "are missing|fewer than", looks: true},
+	{name: "partly truncated", statements: []string{"CREATE TABLE copied AS SELECT * FROM $T LIMIT 1500", "TRUNCATE $T", "INSERT INTO $T SELECT * FROM copied"}, refused: "are missing|fewer than", looks: true},
 }
 
 // oldRecord stands for taking the identity out of the records, which older versions did
@@ -183,7 +184,7 @@ func TestTableThatChangesInARun(t *testing.T) {
 				if srv.Cockroach && server.Code(err) == "42P01" {
 					return // the name was nobody's for a moment: its DDL is no transaction
 				}
-				if !errors.Is(err, loader.ErrUnconfirmed) || !errors.Is(err, load.ErrTable) || !strings.Contains(err.Error(), c.refused) {
+				if !errors.Is(err, loader.ErrUnconfirmed) || !errors.Is(err, load.ErrTable) || !regexp.MustCompile(c.refused).MatchString(err.Error()) {
 					t.Errorf("got %v, want it unconfirmed for the table: %s", err, c.refused)
 				}
 				if _, err := goOn(t, url, x.Load, load.Settings{}); err == nil {

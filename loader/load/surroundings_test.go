@@ -230,7 +230,7 @@ func (s surroundings) load(t *testing.T, url, as string, rng *rand.Rand) bool {
 		}
 		loadertest.Exec(t, url, "DROP TABLE points", s.ddl)
 		_, err := goOn(t, s.later.at(t, address), l, s.again(rng))
-		checkRefused(t, err, "another table")
+		checkRefused(t, err, "is not the table that the load began with")
 		return false
 	}
 	loadertest.Exec(t, url, "UPDATE loader.claims SET beat = now() - INTERVAL '1 hour'")
