@@ -51,7 +51,7 @@ func (p *program) benchCommand() *cli.Command {
 	files := csvFlags()
 	// Flags of a single load, and flags that take a list here.
 	files = slices.DeleteFunc(files, func(f cli.Flag) bool {
-		return slices.Contains([]string{"table", "max-errors", "rejects", "indexes", "truncate", "no-registry"}, f.Names()[0])
+		return slices.Contains([]string{"table", "max-errors", "rejects", "indexes", "truncate", "replace", "no-registry"}, f.Names()[0])
 	})
 	shared := slices.DeleteFunc(p.benchFlags(""), func(f cli.Flag) bool {
 		return slices.Contains([]string{"n", "seed"}, f.Names()[0])

@@ -88,6 +88,7 @@ func csvFlags() []cli.Flag {
 		&cli.StringFlag{Name: "indexes", Value: "keep", Usage: "secondary indexes: keep, or defer until after the last row (empty tables only)"},
 		&cli.BoolFlag{Name: "again", Usage: "load a file even if an unfinished load of it has rows in this table; those rows stay"},
 		&cli.BoolFlag{Name: "truncate", Usage: "empty the table before the first row (TRUNCATE); the record of the load says whether it is done"},
+		&cli.BoolFlag{Name: "replace", Usage: "PostgreSQL: load into a new table, which replaces the target in one transaction after the last row"},
 		&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed"},
 	}
 }
@@ -231,7 +232,8 @@ func (p *program) csvRequest(c *cli.Context) (load.Request, error) {
 
 // files reads the flags that describe the files and their target.
 func (p *program) files(c *cli.Context, s load.Settings, indexes load.Indexes) (load.Request, *files.Dataset, error) {
-	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Indexes: indexes, Once: !c.Bool("again") && !c.Bool("truncate"), Truncate: c.Bool("truncate"), Settings: s}
+	req := load.Request{Table: c.String("table"), NoRegistry: c.Bool("no-registry"), Indexes: indexes, Once: !c.Bool("again") && !c.Bool("truncate") && !c.Bool("replace"),
+		Truncate: c.Bool("truncate"), Replace: c.Bool("replace"), Settings: s}
 	var err error
 	if !c.Args().Present() {
 		return req, nil, &usageError{"csv needs file names, or - for standard input"}

@@ -14,7 +14,7 @@ const groupedFrom = 12
 // cli sorts groups by name.
 var flagGroups = map[string][]string{
 	"Bad and repeated records": {"max-errors", "rejects", "max-record-bytes", "short-rows", "on-conflict", "again", "any-time"},
-	"Columns and the table":    {"nulls", "value", "columns", "map", "set", "types", "key", "indexes", "truncate"},
+	"Columns and the table":    {"nulls", "value", "columns", "map", "set", "types", "key", "indexes", "truncate", "replace"},
 	"Connection":               {"certs-dir", "password-command", "echo"},
 	"IMPORT":                   {"handoff", "serve-addr", "serve-cert", "serve-key", "streams"},
 	"Output":                   {"out", "json", "csv", "html", "svg", "format", "quiet", "verbose"},

@@ -217,7 +217,11 @@ func (p *program) showLoad(c *cli.Context, id string) error {
 			fmt.Fprintf(w, "finished\t%s\n", j.Finished.Local().Format(time.DateTime))
 		}
 		fmt.Fprintf(w, "specification\t%s\n", j.Spec)
-		if l.State != registry.Done {
+		_, unreplaced := load.Unreplaced(l)
+		if unreplaced {
+			fmt.Fprintf(w, "replaces\t%s, at the end\n", l.Target)
+		}
+		if l.State != registry.Done || unreplaced {
 			fmt.Fprintf(w, "resume with\tloader loads resume %s%s\n", id, p.sameURL())
 		}
 		return w.Flush()
@@ -365,6 +369,9 @@ func (p *program) pauseLoad(c *cli.Context, id string) error {
 func (p *program) cancelLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
 		note := func(s string) { p.note("%s", s) }
+		if name, yes := load.Unreplaced(rec); yes {
+			return p.cancelReplacement(c.Context, srv, reg, rec, name)
+		}
 		open := func() (*load.Load, error) {
 			return load.Resume(c.Context, srv, id, load.Settings{Input: files.NewInput(p.stdin), Stop: p.stop, Note: note, Mend: true})
 		}
@@ -417,6 +424,32 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 	})
 }
 
+// cancelReplacement cancels a load whose rows are in a table of its own, and drops that table.
+func (p *program) cancelReplacement(ctx context.Context, srv *server.Server, reg *registry.Registry, rec registry.Load, name string) error {
+	p.further = "loader loads cancel " + rec.ID
+	if err := reg.Cancel(ctx, rec.ID); err != nil {
+		return err
+	}
+	rec, err := reg.Get(ctx, rec.ID)
+	if err != nil {
+		return err
+	}
+	if _, yes := load.Unreplaced(rec); !yes {
+		fmt.Fprintf(p.stdout, "load %s is complete and has replaced %s; there is nothing to cancel\n", rec.ID, rec.Target)
+		return nil
+	}
+	if err := load.DropUnreplaced(ctx, srv, rec); err != nil {
+		return err
+	}
+	if rec.State == registry.Done { // all rows were in the dropped table
+		if err := reg.Forget(ctx, rec.ID); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(p.stdout, "cancelled load %s; its rows were in %s, which is dropped; %s is as before\n", rec.ID, name, rec.Target)
+	return nil
+}
+
 // removeRows removes the rows of a cancelled load.
 func (p *program) removeRows(ctx context.Context, l *load.Load, in int64) error {
 	r := p.report(in, 0, l.Dataset.Facts().Unit+" checked")
@@ -441,7 +474,15 @@ func (p *program) removeRows(ctx context.Context, l *load.Load, in int64) error 
 }
 
 func (p *program) forgetLoad(c *cli.Context, id string) error {
-	return p.one(c, id, func(_ *server.Server, reg *registry.Registry, rec registry.Load) error {
+	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
+		if _, yes := load.Unreplaced(rec); yes { // its table would be left behind
+			if err := reg.Cancel(c.Context, id); err != nil {
+				return err
+			}
+			if err := load.DropUnreplaced(c.Context, srv, rec); err != nil {
+				return err
+			}
+		}
 		if err := reg.Forget(c.Context, id); err != nil {
 			return err
 		}

@@ -29,6 +29,9 @@ func (r *Request) contradictions(byImport bool) error {
 	say(r.handsOff() && r.Method != "" && r.Method != Import, "--handoff, --serve-addr, --serve-cert, --serve-key and --streams are for --via import, not --via %s", r.Method)
 	say(r.Indexes == DeferIndexes && r.NoRegistry, "--indexes defer stores the index definitions in the registry and cannot be used with --no-registry")
 	say(r.Truncate && r.NoRegistry, "--truncate is recorded in the registry before it is done and cannot be used with --no-registry")
+	say(r.Replace && r.NoRegistry, "--replace is recorded in the registry and cannot be used with --no-registry")
+	say(r.Replace && r.Truncate, "--replace and --truncate are two ways to replace all rows; leave one out")
+	say(r.Replace && r.Indexes == DeferIndexes, "--replace cannot be used with --indexes defer")
 	say(r.Input != nil && r.CommitMode == commit.Statement && r.Input.Tolerates(), "--max-errors needs --commit transaction")
 	if byImport {
 		for _, flag := range r.ofChunks() {
@@ -56,7 +59,7 @@ func (r *Request) ofChunks() (list []string) {
 	for _, x := range []struct {
 		given bool
 		flag  string
-	}{{r.CommitMode != "", "--commit"}, {r.Chunk != 0, "--chunk"}, {r.Rate > 0, "--rate"}, {r.InOrder, "--order file"}, {r.Indexes == DeferIndexes, "--indexes defer"}, {r.Truncate, "--truncate"}} {
+	}{{r.CommitMode != "", "--commit"}, {r.Chunk != 0, "--chunk"}, {r.Rate > 0, "--rate"}, {r.InOrder, "--order file"}, {r.Indexes == DeferIndexes, "--indexes defer"}, {r.Truncate, "--truncate"}, {r.Replace, "--replace"}} {
 		if x.given {
 			list = append(list, x.flag)
 		}
@@ -74,6 +77,9 @@ func (r *Request) handsOff() bool {
 func (o *opening) contradict(context.Context) error {
 	if o.purpose != toResume && o.req.Method != Import && o.srv.Product == server.PostgreSQL && o.req.handsOff() {
 		return dataset.Contradict("--handoff, --serve-addr, --serve-cert, --serve-key and --streams are for IMPORT, which PostgreSQL does not have; leave them out")
+	}
+	if o.req.Replace && o.srv.Product != server.PostgreSQL {
+		return dataset.Contradict("--replace needs PostgreSQL, where the swap of two tables is one transaction; use --truncate")
 	}
 	return o.req.contradictions(o.purpose != toResume && o.req.Method == Import && o.srv.Product == server.CockroachDB)
 }

@@ -52,6 +52,7 @@ type Load struct {
 	record    *record
 	check     *tableCheck
 	verifier  *verify.Verifier
+	options   commit.Options // of committer
 	committer *commit.Committer
 	runner    runner
 	ending    ending
@@ -87,7 +88,7 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		return res, err
 	}
 	l.ending = l.lookAhead(ctx)
-	for _, step := range []func(context.Context, loader.Result) error{l.settle, l.complete, l.remember, l.restoreIndexes, l.confirm} {
+	for _, step := range []func(context.Context, loader.Result) error{l.settle, l.complete, l.remember, l.restoreIndexes, l.replace, l.confirm} {
 		if err := step(ctx, res); err != nil {
 			return res, err
 		}
@@ -199,7 +200,14 @@ func (l *Load) complete(ctx context.Context, res loader.Result) error {
 		return unconfirmed(err)
 	}
 	l.check.seen = l.ending.identity
-	return l.check.atEnd(ctx, now.Identity, res)
+	if err := l.followReplacement(now, rec.Spec); err != nil {
+		return err
+	}
+	err = l.check.atEnd(ctx, now.Identity, res)
+	if err != nil && l.record.spec.unreplaced() && ctx.Err() == nil && l.replacedByOther(ctx) {
+		err = l.check.atEnd(ctx, l.record.spec.Identity, res)
+	}
+	return err
 }
 
 // recorded returns the record of the load.
@@ -226,7 +234,7 @@ func (l *Load) remember(ctx context.Context, res loader.Result) error {
 		return nil
 	}
 	t := registry.Tuning{
-		Target: l.Table.Display(), Kind: l.Dataset.Facts().Kind, Chunk: res.RowsPerChunk,
+		Target: l.record.spec.target(), Kind: l.Dataset.Facts().Kind, Chunk: res.RowsPerChunk,
 		Method: string(l.Method), CommitMode: string(l.CommitMode), Origin: registry.ByRun,
 	}
 	workers := ""

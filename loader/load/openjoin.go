@@ -54,7 +54,8 @@ func (o *opening) join(ctx context.Context) (*Load, error) {
 		l.settings.Observe = o.dataset.Observe
 	}
 	var err error
-	if l.committer, err = commit.New(o.pool, o.srv.Info, o.options()); err != nil {
+	l.options = o.options()
+	if l.committer, err = commit.New(o.pool, o.srv.Info, l.options); err != nil {
 		return nil, &TableError{Reason: err.Error()}
 	}
 	o.dataset.Raw(l.committer.TakesRaw() && o.imported == nil)

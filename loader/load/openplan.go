@@ -91,7 +91,7 @@ func (o *opening) recall(ctx context.Context) error {
 	if !o.record.kept() || o.imported != nil || o.req.Chunk != 0 {
 		return nil
 	}
-	t, found, err := o.record.registry.Tuning(ctx, o.table.Display(), o.dataset.Facts().Kind)
+	t, found, err := o.record.registry.Tuning(ctx, o.target(), o.dataset.Facts().Kind)
 	switch asked, _ := o.asked(); {
 	case err != nil && o.purpose == toPreview && server.Classify(err) == server.Refused:
 		o.unread(err)

@@ -110,7 +110,7 @@ func (o *opening) enter(ctx context.Context) error {
 	if r.text, err = r.encode(); err != nil {
 		return err
 	}
-	err = r.registry.Add(ctx, registry.Load{ID: r.load, Kind: o.dataset.Facts().Kind, Target: o.table.Display(), Positions: o.dataset.Size().Positions, Spec: r.text})
+	err = r.registry.Add(ctx, registry.Load{ID: r.load, Kind: o.dataset.Facts().Kind, Target: r.spec.target(), Positions: o.dataset.Size().Positions, Spec: r.text})
 	if err != nil {
 		return server.Failed("record the load in the registry", err)
 	}
@@ -149,6 +149,9 @@ func (o *opening) takeBack(ctx context.Context) error {
 		return err
 	}
 	if err := r.deferral(o.srv, pool).Restore(ctx, func(string) {}); err != nil {
+		return err
+	}
+	if err := r.dropBeside(ctx, pool); err != nil {
 		return err
 	}
 	return r.registry.Forget(ctx, r.load)

@@ -30,6 +30,8 @@ type spec struct {
 	Empty bool   `json:"empty,omitempty"` // the table was empty when the load began
 	// Truncate says whether the table is to be emptied; empty: nobody asked.
 	Truncate truncation `json:"truncate,omitempty"`
+	// Replace says which table is to be replaced by Table; nil: none.
+	Replace *replacement `json:"replace,omitempty"`
 	importer.Kept
 	// Identity identifies the table; nil in a record of an older version.
 	Identity *identity `json:"identity,omitempty"`

@@ -55,6 +55,9 @@ type Request struct {
 	Once bool
 	// Truncate empties the table before the first row. It needs a record, and no IMPORT.
 	Truncate bool
+	// Replace loads into a new table like the target, which takes the target's place after the
+	// last row, or an error says what it could not keep. It needs a record, and PostgreSQL.
+	Replace bool
 	Settings
 }
 

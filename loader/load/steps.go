@@ -20,6 +20,7 @@ var steps = []struct {
 	{toAll, (*opening).throughPooler},
 	{toResume, (*opening).attach},
 	{toAll | toFile, (*opening).inspect},
+	{toResume, (*opening).makeBeside},
 	{toAll | toFile, (*opening).findTable},
 	{toResume, (*opening).identify},
 	{toAll | toFile, (*opening).fit},
@@ -27,6 +28,7 @@ var steps = []struct {
 	{toCreate, (*opening).findUnfinished},
 	{toAll, (*opening).recall},
 	{toCreate | toPreview, (*opening).announceTruncation},
+	{toCreate | toPreview, (*opening).planReplacement},
 	{toCreate | toPreview, (*opening).chooseImport},
 	{toCreate, (*opening).openImport},
 	{toCreate | toPreview, (*opening).identify},
@@ -35,6 +37,7 @@ var steps = []struct {
 	{toAll, (*opening).choose},
 	{toAll, (*opening).makePlan},
 	{toCreate, (*opening).enter},
+	{toCreate, (*opening).makeBeside},
 	{toCreate, (*opening).dropIndexes},
 }
 

@@ -21,7 +21,7 @@ func (r *Registry) SetSpec(ctx context.Context, load, run string, spec json.RawM
 
 // ReplaceSpec replaces the specification of a load by spec, but only if it still equals was.
 func (r *Registry) ReplaceSpec(ctx context.Context, load string, was, spec json.RawMessage) error {
-	if err := r.exec(ctx, `UPDATE loader.loads SET spec = $3 WHERE id = $1 AND spec = $2`, load, string(was), string(spec)); err != nil {
+	if err := r.exec(ctx, replaceSpec, load, string(was), string(spec)); err != nil {
 		return fmt.Errorf("record the table of load %s: %w", load, err)
 	}
 	return nil
@@ -34,6 +34,26 @@ var ErrChanged = failure.New(failure.Refused, "another run has changed the speci
 // the transaction of what change does. The error wraps ErrChanged if the specification is not was
 // any more, or if a run has begun with the rows: nothing was done then.
 func (r *Registry) BeforeRows(ctx context.Context, load string, was json.RawMessage, change func(context.Context, pgx.Tx) (json.RawMessage, error)) error {
+	return r.changeSpec(ctx, load, was, func(b *loadState) error {
+		if b.done.Len() > 0 || b.open.Len() > 0 || len(b.leases) > 0 {
+			return permanentError{ErrChanged}
+		}
+		return nil
+	}, change)
+}
+
+// AfterRows is BeforeRows for a load that is done.
+func (r *Registry) AfterRows(ctx context.Context, load string, was json.RawMessage, change func(context.Context, pgx.Tx) (json.RawMessage, error)) error {
+	return r.changeSpec(ctx, load, was, func(b *loadState) error {
+		if b.state != Done {
+			return permanentError{ErrChanged}
+		}
+		return nil
+	}, change)
+}
+
+// changeSpec implements BeforeRows and AfterRows. check judges the state of the load.
+func (r *Registry) changeSpec(ctx context.Context, load string, was json.RawMessage, check func(*loadState) error, change func(context.Context, pgx.Tx) (json.RawMessage, error)) error {
 	return r.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		// The lock of the load keeps out claims, and other changes until the end. CockroachDB takes
 		// no TRUNCATE behind a lock, and needs none: its transactions are serializable.
@@ -50,8 +70,15 @@ func (r *Registry) BeforeRows(ctx context.Context, load string, was json.RawMess
 		if b.state == Cancelled {
 			return permanentError{fmt.Errorf("%w: %w: %s", loader.ErrLost, ErrCancelled, load)}
 		}
-		if b.done.Len() > 0 || b.open.Len() > 0 || len(b.leases) > 0 {
-			return permanentError{ErrChanged}
+		if err := check(&b); err != nil {
+			return err
+		}
+		if r.info.Product == server.PostgreSQL {
+			// An attempt whose reply was lost has changed the specification: change would find its
+			// own work there.
+			if err := swapSpec(ctx, tx, load, was, was); err != nil {
+				return err
+			}
 		}
 		spec, err := change(ctx, tx)
 		if failure.Of(err) != failure.None {
@@ -60,12 +87,20 @@ func (r *Registry) BeforeRows(ctx context.Context, load string, was json.RawMess
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, `UPDATE loader.loads SET spec = $3 WHERE id = $1 AND spec = $2`, load, string(was), string(spec))
-		if err == nil && tag.RowsAffected() == 0 {
-			return permanentError{ErrChanged}
-		}
-		return err
+		return swapSpec(ctx, tx, load, was, spec)
 	})
+}
+
+// replaceSpec replaces a specification that is not changed.
+const replaceSpec = `UPDATE loader.loads SET spec = $3 WHERE id = $1 AND spec = $2`
+
+// swapSpec replaces the specification was of a load, or returns ErrChanged.
+func swapSpec(ctx context.Context, tx pgx.Tx, load string, was, spec json.RawMessage) error {
+	tag, err := tx.Exec(ctx, replaceSpec, load, string(was), string(spec))
+	if err == nil && tag.RowsAffected() == 0 {
+		return permanentError{ErrChanged}
+	}
+	return err
 }
 
 // SetJob records the IMPORT job that a run started or took over. The error is loader.ErrLost if

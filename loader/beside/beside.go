@@ -1,0 +1,232 @@
+// Package beside makes an empty table like another one and, when that has its rows, puts it in
+// the other's place. It is for PostgreSQL, where both are steps of one transaction. It copies what
+// can be copied and compares the catalogue's description of the new table with the old one's:
+// a table that would not be as before is not replaced. The package loads no rows.
+package beside
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"bulkload/loader/server"
+)
+
+// lockTimeout bounds one wait for the table's lock. Other sessions queue behind such a wait, so
+// that a long one would stop them all; the transaction is retried.
+const lockTimeout = "3s"
+
+// Obstacle returns what keeps a table from being replaced and is not in the description that Make
+// compares; empty if there is nothing. It writes nothing.
+func Obstacle(ctx context.Context, db server.Querier, t *server.Table) (why string, err error) {
+	switch {
+	case t.Kind != "r":
+		return "it is partitioned", nil
+	case t.Partition:
+		return "it is a partition", nil
+	case t.Unlogged:
+		return "it is UNLOGGED", nil
+	case t.Temporary:
+		return "it is temporary", nil
+	case t.RowSecurity:
+		return "it has row-level security", nil
+	}
+	var published, subscribed *string
+	err = db.QueryRow(ctx, `SELECT (SELECT min(pubname::TEXT) FROM pg_catalog.pg_publication_tables WHERE schemaname = $1 AND tablename = $2),
+		(SELECT min(srsubid::TEXT) FROM pg_catalog.pg_subscription_rel WHERE srrelid = $3::INT8::OID)`, t.Name[0], t.Name[1], int64(t.OID)).Scan(&published, &subscribed)
+	switch {
+	case err != nil:
+		return "", server.Failed("read the publications of "+t.Display(), err)
+	case published != nil:
+		return fmt.Sprintf("it is in publication %s, whose subscribers would keep the old rows", server.Display(pgx.Identifier{*published})), nil
+	case subscribed != nil:
+		return "it is filled by a subscription", nil
+	}
+	return "", nil
+}
+
+// Make creates the empty table beside in tx, like target, with its owner, privileges and
+// settings. It then rehearses Swap and takes the rehearsal back. A text that is not empty says
+// what Swap could not keep.
+func Make(ctx context.Context, tx pgx.Tx, target, beside pgx.Identifier) (lost string, err error) {
+	if err := lock(ctx, tx, target); err != nil {
+		return "", err
+	}
+	var create string
+	if err := tx.QueryRow(ctx, createLike, target.Sanitize(), beside.Sanitize()).Scan(&create); err != nil {
+		return "", err
+	}
+	// The tablespace of the database is the default of a table without one.
+	if _, err := tx.Exec(ctx, "SET LOCAL default_tablespace = ''"); err != nil {
+		return "", err
+	}
+	if _, err := tx.Exec(ctx, create); err != nil {
+		return "", err
+	}
+	if err := execEach(ctx, tx, copyRest, target, beside); err != nil {
+		return "", err
+	}
+	if _, err := tx.Exec(ctx, "SAVEPOINT rehearsal"); err != nil {
+		return "", err
+	}
+	if lost, err = Swap(ctx, tx, target, beside); err != nil {
+		return "", err
+	}
+	_, err = tx.Exec(ctx, "ROLLBACK TO SAVEPOINT rehearsal")
+	return lost, err
+}
+
+// Swap drops target and gives its name, sequences and names of indexes to beside. tx must be
+// rolled back if the text is not empty: it says what would not be as before.
+func Swap(ctx context.Context, tx pgx.Tx, target, beside pgx.Identifier) (lost string, err error) {
+	if err := lock(ctx, tx, target, beside); err != nil {
+		return "", err
+	}
+	was, err := describe(ctx, tx, target)
+	if err != nil {
+		return "", err
+	}
+	var rename []string
+	if rename, err = statements(ctx, tx, renames, target, beside); err != nil {
+		return "", err
+	}
+	if err := execEach(ctx, tx, moveSequences, target, beside); err != nil {
+		return "", err
+	}
+	_, err = tx.Exec(ctx, "DROP TABLE "+target.Sanitize())
+	if why := dependents(err); why != "" {
+		return why, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, sql := range append([]string{"ALTER TABLE " + beside.Sanitize() + " RENAME TO " + target[len(target)-1:].Sanitize()}, rename...) {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return "", err
+		}
+	}
+	now, err := describe(ctx, tx, target)
+	if err != nil {
+		return "", err
+	}
+	return differences(was, now), nil
+}
+
+// Drop drops the table beside of a load that was given up, if it is there.
+func Drop(ctx context.Context, tx pgx.Tx, beside pgx.Identifier) error {
+	_, err := tx.Exec(ctx, "DROP TABLE IF EXISTS "+beside.Sanitize())
+	return err
+}
+
+// lock keeps others from the tables until tx ends.
+func lock(ctx context.Context, tx pgx.Tx, tables ...pgx.Identifier) error {
+	names := make([]string, len(tables))
+	for i, t := range tables {
+		names[i] = t.Sanitize()
+	}
+	if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '"+lockTimeout+"'"); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, "LOCK TABLE "+strings.Join(names, ", ")+" IN ACCESS EXCLUSIVE MODE")
+	return err
+}
+
+// statements returns the statements that a query of two tables composes.
+func statements(ctx context.Context, tx pgx.Tx, query string, target, beside pgx.Identifier) ([]string, error) {
+	found, err := tx.Query(ctx, query, target.Sanitize(), beside.Sanitize())
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(found, pgx.RowTo[string])
+}
+
+// execEach executes the statements that a query of two tables composes.
+func execEach(ctx context.Context, tx pgx.Tx, query string, target, beside pgx.Identifier) error {
+	list, err := statements(ctx, tx, query, target, beside)
+	if err != nil {
+		return err
+	}
+	for _, sql := range list {
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dependents returns what DROP TABLE said of objects that depend on the table.
+func dependents(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != pgerrcode.DependentObjectsStillExist {
+		return ""
+	}
+	list := strings.Split(strings.TrimSpace(pg.Detail), "\n")
+	return shorten(list)
+}
+
+// maxShown is the number of things that a message names.
+const maxShown = 3
+
+func shorten(list []string) string {
+	if n := len(list) - maxShown; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(list[:maxShown], ", "), n)
+	}
+	return strings.Join(list, ", ")
+}
+
+// A description is what the catalogue says of a table and of all that belongs to it: for each
+// thing, its properties.
+type description map[string]map[string]any
+
+func describe(ctx context.Context, tx pgx.Tx, table pgx.Identifier) (description, error) {
+	found, err := tx.Query(ctx, describeTable, table.Sanitize())
+	if err != nil {
+		return nil, err
+	}
+	d := description{}
+	var what string
+	var properties map[string]any
+	_, err = pgx.ForEachRow(found, []any{&what, &properties}, func() error {
+		if d[what] == nil {
+			d[what] = map[string]any{}
+		}
+		maps.Copy(d[what], properties)
+		properties = nil
+		return nil
+	})
+	return d, err
+}
+
+// differences names what one description has and the other has not, or has otherwise.
+func differences(was, now description) string {
+	var lost, other, added []string
+	for what, properties := range was {
+		there := now[what]
+		if there == nil {
+			lost = append(lost, what+" would be lost")
+			continue
+		}
+		for k, v := range properties {
+			if fmt.Sprint(v) != fmt.Sprint(there[k]) {
+				other = append(other, fmt.Sprintf("%s of %s would differ", k, what))
+			}
+		}
+	}
+	for what := range now {
+		if was[what] == nil {
+			added = append(added, what+" would be added")
+		}
+	}
+	list := slices.Concat(slices.Sorted(slices.Values(lost)), slices.Sorted(slices.Values(other)))
+	if len(list) == 0 { // what is added is mostly what was lost, by another name
+		list = slices.Sorted(slices.Values(added))
+	}
+	return shorten(list)
+}
