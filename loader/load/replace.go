@@ -171,6 +171,15 @@ func (l *Load) replace(ctx context.Context, _ loader.Result) error {
 	if !r.spec.unreplaced() {
 		return nil
 	}
+	// The check of the table, or another run, may have changed the record.
+	next, text, err := r.reread(ctx)
+	if err != nil {
+		return unconfirmed(err)
+	}
+	if !next.unreplaced() {
+		return l.followReplacement(next, text)
+	}
+	r.spec, r.text = next, text
 	p := r.spec.Replace
 	name := server.Display(p.Target)
 	// Queries of the new table need statistics from the first one on.
@@ -180,9 +189,7 @@ func (l *Load) replace(ctx context.Context, _ loader.Result) error {
 	}); err != nil && server.Code(err) != "" {
 		l.settings.note("analyse the new table: " + server.Reason(err))
 	}
-	var next spec
-	var text json.RawMessage
-	err := r.registry.AfterRows(ctx, r.load, r.text, func(ctx context.Context, tx pgx.Tx) (_ json.RawMessage, err error) {
+	err = r.registry.AfterRows(ctx, r.load, r.text, func(ctx context.Context, tx pgx.Tx) (_ json.RawMessage, err error) {
 		if err := r.sameTarget(ctx, tx, l.srv.Info); err != nil {
 			return nil, err
 		}

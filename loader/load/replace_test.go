@@ -334,7 +334,7 @@ func TestReplaceLater(t *testing.T) {
 // the other: others see the old rows or the new ones, and the run ends with the new ones.
 func TestReplaceAndCut(t *testing.T) {
 	loadertest.Slow(t)
-	step := 5
+	step := 17
 	if loadertest.Chaos {
 		step = 1
 	}
