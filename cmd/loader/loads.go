@@ -475,7 +475,8 @@ func (p *program) removeRows(ctx context.Context, l *load.Load, in int64) error 
 
 func (p *program) forgetLoad(c *cli.Context, id string) error {
 	return p.one(c, id, func(srv *server.Server, reg *registry.Registry, rec registry.Load) error {
-		if _, yes := load.Unreplaced(rec); yes { // its table would be left behind
+		name, unreplaced := load.Unreplaced(rec)
+		if unreplaced { // its table would be left behind
 			if err := reg.Cancel(c.Context, id); err != nil {
 				return err
 			}
@@ -485,6 +486,10 @@ func (p *program) forgetLoad(c *cli.Context, id string) error {
 		}
 		if err := reg.Forget(c.Context, id); err != nil {
 			return err
+		}
+		if unreplaced {
+			fmt.Fprintf(p.stdout, "forgot load %s; its rows were in %s, which is dropped; %s is as before\n", id, name, rec.Target)
+			return nil
 		}
 		fmt.Fprintf(p.stdout, "forgot load %s; its rows stay in %s\n", id, rec.Target)
 		return nil
