@@ -3,6 +3,7 @@ package load_test
 import (
 	"context"
 	"errors"
+	"os"
 	osexec "os/exec"
 	"path/filepath"
 	"slices"
@@ -240,6 +241,19 @@ func TestReplaceLater(t *testing.T) {
 		_, err = l.Run(ctx)
 		return err
 	}
+	// A member of the owner's role.
+	owner, _ := s.NewUser(t, url)
+	member, as := s.NewUser(t, url)
+	loadertest.Exec(t, url, "GRANT "+owner+" TO "+member, "DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO "+member+"', current_database()); END $$", "GRANT CREATE ON SCHEMA public TO "+owner)
+	fill()
+	loadertest.Exec(t, url, "ALTER TABLE t OWNER TO "+owner)
+	if _, err := newLoad(t, as, replaceRequest("t", path)).Run(ctx); err != nil {
+		t.Error(err)
+	}
+	check("by a member", fresh)
+	if got := loadertest.Value[string](t, url, "SELECT relowner::REGROLE::TEXT FROM pg_class WHERE oid = 't'::REGCLASS"); got != owner {
+		t.Errorf("the owner is %s, want %s", got, owner)
+	}
 	for _, x := range []struct{ make, undo, want string }{
 		{"CREATE INDEX late ON t (v)", "DROP INDEX late", "index late would be lost"},
 		{"CREATE VIEW above AS SELECT * FROM t", "DROP VIEW above", "view above depends on table t"},
@@ -261,6 +275,22 @@ func TestReplaceLater(t *testing.T) {
 		}
 		check(x.undo, fresh)
 	}
+	// The swap alone needs no input.
+	fill()
+	gone := write(t, "gone.csv", "id,v\n1,new\n2,new\n3,new\n")
+	lost := newLoad(t, url, replaceRequest("t", gone))
+	loadertest.Exec(t, url, "CREATE INDEX late ON t (v)")
+	if _, err := lost.Run(ctx); failure.Of(err) != failure.Refused {
+		t.Errorf("%v, want it refused", err)
+	}
+	loadertest.Exec(t, url, "DROP INDEX late")
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := resume(lost.ID); err != nil {
+		t.Error(err)
+	}
+	check("without the file", fresh)
 	// Rows of others in front of the swap are lost, as told.
 	fill()
 	l := newLoad(t, url, replaceRequest("t", path))
@@ -274,6 +304,19 @@ func TestReplaceLater(t *testing.T) {
 		t.Error(err)
 	}
 	check("rows of others", fresh)
+	// Through a pooler, and a table that the load creates.
+	fill()
+	if _, err := newLoad(t, loadertest.Pooler(t, url, "pool_mode = transaction\ndefault_pool_size = 2"), replaceRequest("t", path)).Run(ctx); err != nil {
+		t.Error(err)
+	}
+	check("through a pooler", fresh)
+	loadertest.Exec(t, url, "DROP TABLE t")
+	req := replaceRequest("t", path)
+	filesOf(req).CreateTable, filesOf(req).Key = true, []string{"id"}
+	if _, err := newLoad(t, url, req).Run(ctx); err != nil {
+		t.Error(err)
+	}
+	check("created", fresh)
 	// Another table of that name.
 	fill()
 	l = newLoad(t, url, replaceRequest("t", path))
