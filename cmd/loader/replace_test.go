@@ -83,6 +83,10 @@ func TestReplaceGivenUp(t *testing.T) {
 			r.check(t, how, oldRows)
 		}
 	}
+	if out := mustRun(t, r.url, append([]string{"plan"}, r.command()...)...); !strings.Contains(out, "replaces public.t after the last row") {
+		t.Errorf("the plan says\n%s", out)
+	}
+	r.check(t, "planned", oldRows)
 	mustRun(t, r.url, r.command()...)
 	r.check(t, "replaced", newRows)
 }

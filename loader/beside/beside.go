@@ -38,15 +38,23 @@ func Obstacle(ctx context.Context, db server.Querier, t *server.Table) (why stri
 	case t.RowSecurity:
 		return "it has row-level security", nil
 	}
-	var published, subscribed *string
-	err = db.QueryRow(ctx, `SELECT (SELECT min(pubname::TEXT) FROM pg_catalog.pg_publication_tables WHERE schemaname = $1 AND tablename = $2),
-		(SELECT min(srsubid::TEXT) FROM pg_catalog.pg_subscription_rel WHERE srrelid = $3::INT8::OID)`, t.Name[0], t.Name[1], int64(t.OID)).Scan(&published, &subscribed)
+	return replicated(ctx, db, t.Name)
+}
+
+// replicated says which replication of a table's rows would not follow it, if any. A publication of
+// all tables is not in the table's description.
+func replicated(ctx context.Context, db server.Querier, table pgx.Identifier) (why string, err error) {
+	var published *string
+	var subscribed bool
+	err = db.QueryRow(ctx, `SELECT (SELECT min(p.pubname::TEXT) FROM pg_catalog.pg_publication_tables p JOIN pg_catalog.pg_class c ON c.relname = p.tablename
+				JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = p.schemaname WHERE c.oid = $1::TEXT::REGCLASS),
+			EXISTS (SELECT 1 FROM pg_catalog.pg_subscription_rel WHERE srrelid = $1::TEXT::REGCLASS)`, table.Sanitize()).Scan(&published, &subscribed)
 	switch {
 	case err != nil:
-		return "", server.Failed("read the publications of "+t.Display(), err)
+		return "", server.Failed("read the publications of "+server.Display(table), err)
 	case published != nil:
 		return fmt.Sprintf("it is in publication %s, whose subscribers would keep the old rows", server.Display(pgx.Identifier{*published})), nil
-	case subscribed != nil:
+	case subscribed:
 		return "it is filled by a subscription", nil
 	}
 	return "", nil
@@ -88,6 +96,9 @@ func Make(ctx context.Context, tx pgx.Tx, target, beside pgx.Identifier) (lost s
 func Swap(ctx context.Context, tx pgx.Tx, target, beside pgx.Identifier) (lost string, err error) {
 	if err := lock(ctx, tx, target, beside); err != nil {
 		return "", err
+	}
+	if lost, err = replicated(ctx, tx, target); err != nil || lost != "" {
+		return lost, err
 	}
 	was, err := describe(ctx, tx, target)
 	if err != nil {

@@ -281,6 +281,8 @@ func TestReplaceLater(t *testing.T) {
 		{"CREATE INDEX late ON t (v)", "DROP INDEX late", "index late would be lost"},
 		{"CREATE VIEW above AS SELECT * FROM t", "DROP VIEW above", "view above depends on table t"},
 		{"ALTER TABLE t ADD COLUMN late INT8", "ALTER TABLE t DROP COLUMN late", "column late of table t would be lost"},
+		{"CREATE PUBLICATION late FOR ALL TABLES", "DROP PUBLICATION late", "it is in publication late"},
+		{"ALTER TABLE t SET UNLOGGED", "ALTER TABLE t SET LOGGED", "relpersistence of table t would differ"},
 		{"GRANT SELECT ON t TO PUBLIC", "REVOKE SELECT ON t FROM PUBLIC", "privileges of table t would differ"},
 	} {
 		fill()
