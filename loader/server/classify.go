@@ -86,7 +86,7 @@ func Classify(err error) Class {
 	case code == pgerrcode.SerializationFailure, code == pgerrcode.DeadlockDetected, code == clusterRestarting,
 		code == pgerrcode.CannotConnectNow, code == pgerrcode.TooManyConnections,
 		code == pgerrcode.DiskFull, code == pgerrcode.OutOfMemory, code == pgerrcode.InsufficientResources,
-		code == pgerrcode.LockNotAvailable, code == pgerrcode.QueryCanceled, Throttled(err), isLostSavepoint(pg):
+		code == pgerrcode.LockNotAvailable, code == pgerrcode.InFailedSQLTransaction, code == pgerrcode.QueryCanceled, Throttled(err), isLostSavepoint(pg):
 		return Retry
 	case code == pgerrcode.UniqueViolation:
 		return Duplicate

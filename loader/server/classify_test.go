@@ -27,7 +27,7 @@ func TestClassify(t *testing.T) {
 			said("XXUUU", "result is ambiguous (error=…)"),
 		}},
 		{server.Retry, []error{
-			said("40001", "restart transaction"), said("40P01", ""), said("CR000", ""), said("XX000", "internal error: read sequence number 2 but sequence number is ignored [{2 2}] after savepoint rollback"), said("57P03", ""), said("53300", ""), said("53100", ""), said("53200", ""), said("55P03", ""), said("57014", ""),
+			said("40001", "restart transaction"), said("40P01", ""), said("CR000", ""), said("XX000", "internal error: read sequence number 2 but sequence number is ignored [{2 2}] after savepoint rollback"), said("25P02", "current transaction is aborted"), said("57P03", ""), said("53300", ""), said("53100", ""), said("53200", ""), said("55P03", ""), said("57014", ""),
 		}},
 		{server.TooLarge, []error{
 			said("53400", ""), said("54000", ""), said("08P01", "message size 17 MiB bigger than maximum allowed message size 16 MiB"),
