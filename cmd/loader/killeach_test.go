@@ -75,6 +75,9 @@ func TestKilledAfterEachChunk(t *testing.T) {
 				if sub.rejects > 0 || sub.kind == "accounts" && sub.via == "insert" {
 					continue // others stand for them
 				}
+				if sub.kind == "rows" && sub.way == "statement" {
+					continue // tries its first rows before there is a load; killed by TestKilledAtAnyMomentAndResumed
+				}
 				sub.fresh(t, url)
 				_, before := entered(t, url, 0)
 				args := sub.command("--chunk", "100", "--workers", "1")

@@ -286,6 +286,7 @@ func TestTriggerInBetween(t *testing.T) {
 		l := newLoad(t, proxy.URL(), req)
 		loadertest.Exec(t, url, "CREATE TRIGGER tr BEFORE INSERT ON kv FOR EACH ROW EXECUTE FUNCTION change()")
 		fault := &loadertest.Fault{When: rowsInto(s, commit.Insert), Do: loadertest.SwallowReply, Times: 1}
+		proxy.Add(fault) // before Done
 		if gone {
 			// The look-up waits until the trigger is gone, or about so.
 			proxy.Add(&loadertest.Fault{When: loadertest.Match{SQL: `LOOKUP JOIN`, Kind: loadertest.MsgStatement}, Times: 1, Do: loadertest.Delay, Delay: 2 * time.Second})
@@ -297,7 +298,6 @@ func TestTriggerInBetween(t *testing.T) {
 			}()
 			defer func() { <-dropped }()
 		}
-		proxy.Add(fault)
 		res, err := l.Run(context.Background())
 		if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM kv"); !fault.Fired() || n <= 100 && err == nil {
 			t.Errorf("the attack did not happen: %d rows, %+v", n, res)
