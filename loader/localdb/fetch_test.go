@@ -106,7 +106,8 @@ func newRegistry(t *testing.T, pace time.Duration) *registry {
 	}
 	sum := sha512.Sum512(b.Bytes())
 	r := &registry{file: b.Bytes(), sum: base64.StdEncoding.EncodeToString(sum[:]), pace: pace}
-	r.Server = httptest.NewServer(r)
+	r.Server = httptest.NewUnstartedServer(r)
+	r.Start()
 	t.Cleanup(r.Close)
 	t.Setenv("npm_config_registry", r.URL)
 	t.Setenv("LOADER_CACHE_DIR", openDir(t))
