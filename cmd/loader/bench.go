@@ -218,14 +218,12 @@ func (p *program) bench(c *cli.Context, read requests) error {
 		return err
 	}
 	defer outputs.discard()
-	cfg, done, err := p.target(c.Context, c)
+	srv, done, err := p.open(c, b.Request().Dataset.Facts().Database)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if b.Server, err = server.Open(c.Context, cfg, b.Request().Dataset.Facts().Database); err != nil {
-		return err
-	}
+	b.Server = srv
 	return p.measure(c, b, outputs)
 }
 

@@ -363,15 +363,11 @@ func (p *program) start(c *cli.Context, req load.Request) error {
 	if err := req.Check(); err != nil {
 		return err
 	}
-	cfg, done, err := p.target(c.Context, c)
+	srv, done, err := p.open(c, req.Dataset.Facts().Database)
 	if err != nil {
 		return err
 	}
 	defer done()
-	srv, err := server.Open(c.Context, cfg, req.Dataset.Facts().Database)
-	if err != nil {
-		return err
-	}
 	return p.startOn(c, srv, req)
 }
 

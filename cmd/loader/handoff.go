@@ -169,15 +169,11 @@ func (p *program) writeRows(c *cli.Context, req load.Request, seed uint64, patte
 	if err := errors.Join(checkPattern(req.Settings, pattern), req.Check()); err != nil {
 		return err
 	}
-	cfg, done, err := p.target(c.Context, c)
+	srv, done, err := p.open(c, req.Dataset.Facts().Database)
 	if err != nil {
 		return err
 	}
 	defer done()
-	srv, err := server.Open(c.Context, cfg, req.Dataset.Facts().Database)
-	if err != nil {
-		return err
-	}
 	rows, err := load.NewRows(c.Context, srv, req)
 	if err != nil {
 		return err

@@ -231,6 +231,20 @@ func (p *program) begin(c *cli.Context) error {
 	return nil
 }
 
+// open opens the database of the target: the one that it names, or defaultDatabase. The caller
+// must call done after use; there is nothing to be done after an error.
+func (p *program) open(c *cli.Context, defaultDatabase string) (srv *server.Server, done func(), err error) {
+	cfg, done, err := p.target(c.Context, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if srv, err = server.Open(c.Context, cfg, defaultDatabase); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return srv, done, nil
+}
+
 // target returns the server named by --url or LOADER_URL, or starts a private local one. The
 // caller must call done after use.
 func (p *program) target(ctx context.Context, c *cli.Context) (cfg *server.Config, done func(), err error) {

@@ -11,7 +11,6 @@ import (
 	"bulkload/loader/anytable"
 	"bulkload/loader/dataset"
 	"bulkload/loader/load"
-	"bulkload/loader/server"
 )
 
 // rowsCommand loads generated rows into any table.
@@ -83,15 +82,11 @@ func (p *program) loadTables(c *cli.Context, tables []tableRows) error {
 	if p.json {
 		return &usageError{"--format json needs a single table in --table"}
 	}
-	cfg, done, err := p.target(c.Context, c)
+	srv, done, err := p.open(c, anytable.Facts.Database)
 	if err != nil {
 		return err
 	}
 	defer done()
-	srv, err := server.Open(c.Context, cfg, anytable.Facts.Database)
-	if err != nil {
-		return err
-	}
 	order, err := anytable.Order(c.Context, srv, names)
 	if err != nil {
 		return err

@@ -95,20 +95,7 @@ func TestFillsAnyTable(t *testing.T) {
 		if _, err := begun.Run(ctx); !errors.Is(err, loader.ErrStopped) {
 			t.Fatalf("the load was not stopped: %v", err)
 		}
-		var runs sync.WaitGroup
-		for i := range 2 {
-			again, err := load.Resume(ctx, loadertest.Open(t, url), begun.ID, load.Settings{Chunk: 100 + 150*int64(i)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(again.Close)
-			runs.Go(func() {
-				if _, err := again.Run(ctx); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		runs.Wait()
+		resumedByTwo(t, url, begun.ID, load.Settings{Chunk: 100}, load.Settings{Chunk: 250})
 		if got := checksum(t, url, "stopped"); got != want {
 			t.Errorf("with other chunks, after a stop and by two runs the table is %s, want %s", got, want)
 		}
@@ -280,4 +267,23 @@ func TestFillsTablesThatDependOnEachOther(t *testing.T) {
 			}
 		}
 	})
+}
+
+// resumedByTwo resumes a load by two runs at once, which share it to its end.
+func resumedByTwo(t *testing.T, url, id string, first, second load.Settings) {
+	t.Helper()
+	var runs sync.WaitGroup
+	for _, set := range []load.Settings{first, second} {
+		again, err := load.Resume(t.Context(), loadertest.Open(t, url), id, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(again.Close)
+		runs.Go(func() {
+			if _, err := again.Run(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	runs.Wait()
 }

@@ -65,20 +65,7 @@ func TestForeignKeys(t *testing.T) {
 		if _, err := begun.Run(ctx); !errors.Is(err, loader.ErrStopped) {
 			t.Fatalf("the load was not stopped: %v", err)
 		}
-		var runs sync.WaitGroup
-		for i := range 2 {
-			again, err := load.Resume(ctx, loadertest.Open(t, url), begun.ID, load.Settings{Chunk: 30 + 60*int64(i), Workers: 2})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(again.Close)
-			runs.Go(func() {
-				if _, err := again.Run(ctx); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		runs.Wait()
+		resumedByTwo(t, url, begun.ID, load.Settings{Chunk: 30, Workers: 2}, load.Settings{Chunk: 90, Workers: 2})
 		if n := loadertest.Value[int64](t, url, "SELECT count(above) FROM tree"); n < 250 || n > 380 {
 			t.Errorf("%d of 400 rows point to another row of the table, want about 80 %%", n)
 		}
