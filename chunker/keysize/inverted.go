@@ -23,8 +23,8 @@ func (s Schema) invertedCost(x *Index, key Size, g RowInfo) IndexCost {
 	rest := key.For(longest) + FamilySuffixBytes(0)
 	scale := int64(1)
 	if countsCapacity(g.Major, g.Minor) {
-		// Count each element twice, as in textCapacity.
-		scale, rest = 2, 2*rest+8+spanStruct
+		// Count each element twice, as in textCapacity: its key grows from a copy of the prefix.
+		scale, rest = 2, 2*rest+invertedRounding+spanStruct
 	}
 
 	// For elements: elem is the length of each beyond its text, elemPerByte the bytes of all
@@ -67,3 +67,6 @@ func (s Schema) invertedCost(x *Index, key Size, g RowInfo) IndexCost {
 	cost.Key.PerByte = (rest+elem+each-1)/each + elemPerByte
 	return cost
 }
+
+// invertedRounding is what a doubled prefix is rounded up by, as long as it is below 256 bytes.
+const invertedRounding = 14

@@ -121,24 +121,19 @@ func (c KeyColumn) notNull() Size {
 	case KeyTime:
 		return between(0, 24*3600*1e6, c.Desc)
 	case KeyTimeTZ:
-		// The offset is at most 15:59:59 (pkg/util/timetz), so the instant stays below 2^40 and
-		// the offset below 2^16.
-		return atMost(1 + 6 + 3)
+		return atMost(1 + timeTZInstant + timeTZOffset)
 	case KeyTimestamp:
-		// Years -4713 to 294276 are below 2^48 in seconds; the nanoseconds of whole
-		// microseconds are below 2^30.
-		return atMost(1 + 7 + 5)
+		return atMost(1 + timestampSeconds + timestampNanos)
 	case KeyInterval:
-		return atMost(1 + 9 + 9 + 9)
+		return atMost(1 + intervalNanos + intervalMonths + intervalDays)
 	case KeyFloat:
 		return atMost(9) // zero and NaN take 1
 	case KeyDecimal:
 		if c.Width > 0 {
-			// The exponent is no larger than the number of digits: one byte of tag and at most
-			// three of exponent up to DECIMAL(16383).
-			return atMost(1 + 3 + (c.Width/2 + 1) + 1)
+			return atMost(1 + decimalExponent(c.Width) + (c.Width/2 + 1) + 1)
 		}
-		return Size{Bytes: 1 + 5 + 2 + 1, PerByte: 1}
+		// At least two bytes more than the text ("1" takes three), whose digits take half a byte.
+		return Size{Bytes: 1 + 1 + 1, PerByte: 1}
 	case KeyString:
 		s := Size{Bytes: 3, PerByte: 1}
 		if c.Width > 0 && c.Width <= 10 && !c.Computed {
@@ -151,9 +146,9 @@ func (c KeyColumn) notNull() Size {
 	case KeyCollated:
 		return Size{Bytes: 3 + collatedFixed, PerByte: collatedPerByte}
 	case KeyUUID:
-		return atMost(3 + 2*16)
+		return atMost(3 + 2*uuidBytes)
 	case KeyINet:
-		return atMost(3 + 18 + 17) // ::/0; an IPv4 address takes 10 to 15
+		return atMost(3 + inet6Bytes + inet6Bytes - 1) // ::/0; an IPv4 address takes 10 to 15
 	case KeyEnum:
 		// The physical representation of an enum that was created at once is one byte up to
 		// about 250 labels. Labels inserted later lengthen it by one byte per seven or so
@@ -177,6 +172,38 @@ func (c KeyColumn) notNull() Size {
 		return Size{Bytes: 16, PerByte: 8}
 	}
 	return Size{Bytes: guessedTextBytes, PerByte: 2, Guess: true}
+}
+
+// Sizes of the parts of values.
+const (
+	uuidBytes  = 16
+	inet4Bytes = 2 + 4 // family, length of the mask, address
+	inet6Bytes = 2 + 16
+
+	// Offsets are at most 15:59:59 (pkg/util/timetz): below 2^16 seconds. The instant stays below
+	// 2^40 microseconds.
+	timeTZInstant, timeTZOffset = 6, 3
+
+	// Years -4713 to 294276 are below 2^48 in seconds; the nanoseconds of whole microseconds are
+	// below 2^30.
+	timestampSeconds, timestampNanos = 7, 5
+
+	// Intervals whose months, days or sum overflow an int64 of nanoseconds are refused in keys
+	// (Encode of pkg/util/duration): 3 558 months are below 2^16, 106 751 days below 2^24.
+	intervalNanos, intervalMonths, intervalDays = 9, 3, 4
+)
+
+// decimalExponent returns the bytes of the exponent of a DECIMAL of at most width digits. The
+// exponent, of 100, is between minus and plus half the width. Those of 0 to 10 take no byte. Below
+// 0 there are fewer digits, by as much.
+func decimalExponent(width int64) int64 {
+	switch {
+	case width <= 20:
+		return 1
+	case width <= 510:
+		return 2
+	}
+	return 3
 }
 
 // bits returns the size of a BIT or VARBIT.

@@ -25,7 +25,8 @@ func countsCapacity(major, minor int) bool {
 // A piece is the number of bytes that one append adds to a key: least to most.
 type piece struct{ least, most int64 }
 
-// pieces returns the appends for a value of the column, whose size is at most z.
+// pieces returns the appends for a value of the column, whose size is at most z. For byteStrings,
+// withBytes is closer.
 func (c KeyColumn) pieces(z Size) []piece {
 	if z.Exact {
 		return []piece{{z.Bytes, z.Bytes}}
@@ -34,15 +35,90 @@ func (c KeyColumn) pieces(z Size) []piece {
 	if c.Kind == KeyInt && c.Ints != nil && !c.Nullable {
 		least, _ = IntKeyBytesIn(c.Ints.First, c.Ints.Last, c.Desc)
 	}
+	marker := piece{1, 1}
+	var list []piece
 	switch c.Kind {
-	case KeyInt, KeyBool, KeyDate, KeyOID:
+	case KeyInt, KeyBool, KeyDate, KeyTime, KeyOID:
 		return []piece{{least, z.Bytes}}
-	case KeyFloat, KeyDecimal, KeyTime, KeyTimeTZ, KeyTimestamp, KeyInterval, KeyBox2D:
-		// A marker, followed by one or more values.
-		return []piece{{1, 1}, {0, z.Bytes - 1}}
+	case KeyTimeTZ:
+		return []piece{marker, {0, timeTZInstant}, {0, timeTZOffset}}
+	case KeyTimestamp:
+		return []piece{marker, {0, timestampSeconds}, {0, timestampNanos}}
+	case KeyInterval:
+		return []piece{marker, {0, intervalNanos}, {0, intervalMonths}, {0, intervalDays}}
+	case KeyBox2D:
+		list = []piece{marker}
+		for range 4 {
+			list = append(list, piece{0, 1}, piece{0, 8})
+		}
+		return list
+	case KeyBit:
+		list = []piece{marker}
+		for range (c.Width + 63) / 64 {
+			list = append(list, piece{0, 9})
+		}
+		return append(list, piece{0, 1}, piece{0, 2})
+	case KeyFloat, KeyDecimal:
+		return []piece{marker, {0, z.Bytes - 1}}
 	}
-	// A marker, the bytes up to each zero, and a terminator.
-	return []piece{{1, 1}, {0, max(z.Bytes-3, 0)}, {0, 2}}
+	// A marker, the bytes, and a terminator.
+	return []piece{marker, {0, max(z.Bytes-3, 0)}, {0, 2}}
+}
+
+// A byteString is a value in a key that consists of bytes, with the number of those at its
+// beginning that are never 0x00.
+type byteString struct{ length, notZero int64 }
+
+// byteStrings returns the values of a column whose values have few possible lengths in bytes.
+func (c KeyColumn) byteStrings() []byteString {
+	switch c.Kind {
+	case KeyUUID:
+		return []byteString{{uuidBytes, 0}}
+	case KeyINet:
+		return []byteString{{inet4Bytes, 0}, {inet6Bytes, 1}} // the family of IPv6 is 1
+	}
+	return nil
+}
+
+// withColumn returns the slices after appending a value of the column, whose size is at most z.
+func withColumn(keys sliceSet, c KeyColumn, z Size) sliceSet {
+	list := c.byteStrings()
+	if list == nil {
+		return with(keys, c.pieces(z)...)
+	}
+	all := sliceSet{}
+	if c.Nullable {
+		all = with(keys, piece{NullKeyBytes, NullKeyBytes})
+	}
+	for _, b := range list {
+		for s := range withBytes(keys, b) {
+			all[s] = true
+		}
+	}
+	return all
+}
+
+// withBytes returns the slices after appending bytes of any value: a marker, then the bytes up to
+// each zero and the two bytes that replace it, the rest, and a terminator of two.
+func withBytes(keys sliceSet, b byteString) sliceSet {
+	// reached[n] are the slices after n bytes, the last of them a zero.
+	reached := make([]sliceSet, b.length+1)
+	for n := range reached {
+		reached[n] = sliceSet{}
+	}
+	for s := range keys {
+		reached[0][s.plus(1)] = true
+	}
+	all := sliceSet{}
+	for n := range b.length + 1 {
+		for s := range reached[n] {
+			for zero := max(n, b.notZero); zero < b.length; zero++ {
+				reached[zero+1][s.plus(zero-n).plus(2)] = true
+			}
+			all[s.plus(b.length-n).plus(2)] = true
+		}
+	}
+	return all
 }
 
 // unknownColumns is the number of columns up to which all counts are tried if the table's
@@ -53,51 +129,63 @@ const unknownColumns = 24
 // A slice is a key under construction.
 type slice struct{ length, capacity int64 }
 
+// A sliceSet is everything that a key can be at one step of its construction.
+type sliceSet map[slice]bool
+
+// plus returns the slice after appending n bytes.
+func (s slice) plus(n int64) slice {
+	s.length += n
+	if s.length > s.capacity {
+		s.capacity = grownTo(s.capacity, s.length)
+	}
+	return s
+}
+
+// firstCapacity is the capacity of an index's keys when they begin with a prefix of prefix bytes,
+// in a table of the given number of columns.
+func firstCapacity(prefix, columns int64) int64 { return 2*prefix + 2*columns }
+
 // beginnings returns the initial slices of keys with a prefix of prefix bytes, for a table with
 // the given number of columns. If columns is zero (unknown), it returns one slice per possible
 // number.
-func beginnings(prefix, columns int64) map[slice]bool {
+func beginnings(prefix, columns int64) sliceSet {
 	if columns > 0 {
-		return map[slice]bool{{prefix, 2*prefix + 2*columns}: true}
+		return sliceSet{{prefix, firstCapacity(prefix, columns)}: true}
 	}
-	list := map[slice]bool{}
+	list := sliceSet{}
 	for n := range int64(unknownColumns) {
-		list[slice{prefix, 2*prefix + 2*(n+1)}] = true
+		list[slice{prefix, firstCapacity(prefix, n+1)}] = true
 	}
 	return list
 }
 
 // with returns the slices after appending pieces.
-func with(slices map[slice]bool, pieces ...piece) map[slice]bool {
+func with(keys sliceSet, pieces ...piece) sliceSet {
 	for _, p := range pieces {
-		next := map[slice]bool{}
-		for s := range slices {
+		next := sliceSet{}
+		for s := range keys {
 			for n := p.least; n <= p.most; n++ {
-				grown := slice{s.length + n, s.capacity}
-				if grown.length > s.capacity {
-					grown.capacity = grownTo(s.capacity, grown.length)
-				}
-				next[grown] = true
+				next[s.plus(n)] = true
 			}
 		}
-		slices = next
+		keys = next
 	}
-	return slices
+	return keys
 }
 
 // clipped returns the slices with their capacity reduced to their length.
-func clipped(slices map[slice]bool) map[slice]bool {
-	list := map[slice]bool{}
-	for s := range slices {
+func clipped(keys sliceSet) sliceSet {
+	list := sliceSet{}
+	for s := range keys {
 		list[slice{s.length, s.length}] = true
 	}
 	return list
 }
 
 // mostCapacity returns the largest capacity, and whether all slices have it.
-func mostCapacity(slices map[slice]bool) (most int64, same bool) {
+func mostCapacity(keys sliceSet) (most int64, same bool) {
 	least := int64(-1)
-	for s := range slices {
+	for s := range keys {
 		most = max(most, s.capacity)
 		if least < 0 || s.capacity < least {
 			least = s.capacity
@@ -136,11 +224,32 @@ func sizeClass(n int64) int64 {
 	return n + n/4 // neighbouring classes differ by less than a fifth
 }
 
-// textCapacity bounds the capacity of a text key: twice its length, plus the extra bytes of the
-// smallest slices.
-func textCapacity(key Size) Size {
-	return Size{Bytes: 2*key.Bytes + 8, PerByte: 2 * key.PerByte, Guess: key.Guess}
+// textCapacity bounds the capacity of a text key of x with the given family. key is its size with
+// the family's suffix.
+//
+// A slice that never grows keeps its first capacity, which is large in a table of many columns. One
+// that grows gets at most twice what it outgrew, in whole size classes: no more than twice the key
+// without its last byte, plus the rounding of the doubled first capacity. Doubled classes are
+// classes, or are rounded by less than their growth falls behind double. Keys of a family other
+// than 0 grow from a copy of any length.
+//
+// Note: a closer bound would have to know each text. The capacity of a key that has just outgrown
+// its slice is nearly twice its length.
+func (s Schema) textCapacity(x *Index, key Size, family int) Size {
+	var first, rounding int64
+	for begun := range beginnings(s.prefix(x).Bytes, int64(s.Columns)) {
+		c := begun.capacity
+		first, rounding = max(first, c), max(rounding, grownTo(c, c+1)-2*c)
+	}
+	if family != 0 {
+		first, rounding = 0, copyRounding
+	}
+	return Size{Bytes: max(first, 2*(key.Bytes-1)+rounding), PerByte: 2 * key.PerByte, Guess: key.Guess}
 }
+
+// copyRounding is the most by which a slice of any length is more than doubled as it grows: the
+// step between size classes of about 512 bytes.
+const copyRounding = 64
 
 // span returns the bytes that the coordinator counts for one key of x with the given family.
 // key is the size of the key before the family suffix. cols are the key's columns; the first
@@ -152,17 +261,17 @@ func (s Schema) span(x *Index, key Size, cols []KeyColumn, own int, family int, 
 		return length
 	}
 	if key.PerByte > 0 || x.Ancestors > 0 || key.Bytes > maxFollowed {
-		size := textCapacity(length)
+		size := s.textCapacity(x, length, family)
 		size.Bytes += spanStruct
 		return size
 	}
 	prefix := s.prefix(x)
-	var list []piece
+	keys := beginnings(prefix.Bytes, int64(s.Columns))
 	var rest piece
 	for i, c := range cols {
 		z := c.Size()
 		if i < own {
-			list = append(list, c.pieces(z)...)
+			keys = withColumn(keys, c, z)
 			continue
 		}
 		least := int64(0)
@@ -175,9 +284,8 @@ func (s Schema) span(x *Index, key Size, cols []KeyColumn, own int, family int, 
 		if x.Unique && !x.Primary {
 			rest.least = 0
 		}
-		list = append(list, rest)
+		keys = with(keys, rest)
 	}
-	keys := with(beginnings(prefix.Bytes, int64(s.Columns)), list...)
 	end := []piece{{suffix, suffix}}
 	if family != 0 {
 		// The slice belongs to family 0. The keys of other families start as a copy of it; the

@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkload/chunker"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
 )
@@ -291,52 +290,4 @@ func TestLimitsOfTheServers(t *testing.T) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	})
-}
-
-// TestOnePhaseCountsRows shows that it is rows, not key-value pairs, that decide
-// whether a statement commits in one phase.
-func TestOnePhaseCountsRows(t *testing.T) {
-	conn := connect(t, loadertest.CockroachServer(t))
-	exec(t, conn, "SET CLUSTER SETTING sql.stats.automatic_collection.enabled = false", "CREATE TABLE t (id INT8 PRIMARY KEY, b INT8, c INT8, INDEX (b), INDEX (c))")
-	count := func() (n float64) {
-		t.Helper()
-		if err := conn.QueryRow(context.Background(), `SELECT value FROM crdb_internal.node_metrics WHERE name = 'txn.commits1PC'`).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	var limit chunker.Limit
-	for _, l := range server.Limits(context.Background(), conn, infoOf(t, conn)) {
-		if l.Name == server.OnePhase {
-			limit = l
-		}
-	}
-	if limit.Unit != chunker.Rows {
-		t.Fatalf("got %+v, want rows", limit)
-	}
-	// Other transactions of the node commit in one phase too, so that only a
-	// metric that stands still says anything: it does for the larger statement
-	// in one of some attempts. For the smaller one it moves in most: now and then
-	// its rows lie in two ranges.
-	still := func(rows int64, attempts, times int) bool {
-		for range attempts {
-			exec(t, conn, "TRUNCATE t")
-			before := count()
-			if _, err := conn.Exec(context.Background(), "INSERT INTO t SELECT g, g, g FROM generate_series(1, $1::INT8) AS g", rows); err != nil {
-				t.Fatal(err)
-			}
-			if count() == before {
-				if times--; times == 0 {
-					return true
-				}
-			}
-		}
-		return false
-	}
-	if still(limit.Max, 5, 3) {
-		t.Errorf("%d rows with %d pairs do not commit in one phase", limit.Max, 3*limit.Max)
-	}
-	if !still(limit.Max+1, 20, 1) {
-		t.Errorf("%d rows commit in one phase", limit.Max+1)
-	}
 }

@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -24,7 +25,7 @@ func setBudget(t *testing.T, conn *pgx.Conn, bytes int64) {
 func condensed(t *testing.T, conn *pgx.Conn) int64 {
 	t.Helper()
 	var n float64
-	if err := conn.QueryRow(context.Background(), `SELECT value FROM crdb_internal.node_metrics WHERE name = 'txn.condensed_intent_spans'`).Scan(&n); err != nil {
+	if err := conn.QueryRow(context.Background(), metricOf("txn.condensed_intent_spans")).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return int64(n)
@@ -81,6 +82,44 @@ func findCliff(t *testing.T, conn, watch *pgx.Conn, most int64, insert func(n in
 		}
 	}
 	return rows
+}
+
+// checkBound checks a bound of bytes a row, of rows of which rows are not condensed under the budget,
+// and one more is: as many as the bound allows must not be, and the bound must be at most closeBound ×
+// what was measured, unless there is a reason.
+func checkBound(t *testing.T, what string, bytes, rows, budget int64, loose string) {
+	t.Helper()
+	ratio := float64(bytes) * float64(rows) / float64(budget-1)
+	t.Logf("%s: the bound is %d bytes a row, %.2f of what was measured", what, bytes, ratio)
+	if most := (budget - 1) / bytes; most > rows {
+		t.Errorf("%s: %d rows are planned, and %d condense", what, most, rows+1)
+	}
+	if ratio > closeBound && loose == "" {
+		t.Errorf("%s: the bound is %d bytes a row, %.2f of what was measured; want at most %.1f", what, bytes, ratio, closeBound)
+	}
+}
+
+// recordOf returns the length of the record that a file has for the row of an INSERT, in the
+// server's own text, and the most commas in one of its fields, plus one.
+func recordOf(t *testing.T, conn *pgx.Conn, table, columns, insert string) (length, elements int64) {
+	t.Helper()
+	list := strings.Split(columns, ", ")
+	var fields []string
+	for _, c := range list {
+		fields = append(fields, fmt.Sprintf("COALESCE(%s::STRING, '')", c))
+	}
+	exec(t, conn, "BEGIN", insert)
+	var texts []string
+	err := conn.QueryRow(context.Background(), fmt.Sprintf("SELECT ARRAY[%s] FROM %s LIMIT 1", strings.Join(fields, ", "), table)).Scan(&texts)
+	exec(t, conn, "ROLLBACK")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range texts {
+		length += int64(len(text))
+		elements = max(elements, int64(strings.Count(text, ","))+1)
+	}
+	return length + int64(len(texts)-1), elements
 }
 
 func tableIndex(t *testing.T, table *server.Table, name string) server.TableIndex {

@@ -42,7 +42,7 @@ type kind struct {
 
 var kinds = []kind{
 	{"IMPORT", regexp.MustCompile(`loader/importer |Import|TheJob|JobsTime|OneJob`)},
-	{"plan", regexp.MustCompile(`Proof|Sizes|BoundOfJSON|Plan|Describe|Limits|loader/bench `)},
+	{"plan", regexp.MustCompile(`Proof|Sizes|Bound(OfJSON|sAre)|OnePhase|Plan|Describe|Limits|loader/bench `)},
 	{"faults", regexp.MustCompile(`Kill|Cut|Fault|Storm|Soak|Break|Lost|Late|Crash|Silen|BlackHole|Zombie|Takeover|TakenOver|Fence|Full|Inject|Licence|Nodes|Arrives|Swallow|Signal|Standby|Gone`)},
 	{"suite", regexp.MustCompile(``)},
 }

@@ -31,6 +31,7 @@ var (
 	reset  = flag.String("reset", "", "statements before each run, with semicolons between")
 	want   = flag.Int64("want", -1, "rows that --of must have after each run; -1 does not count them")
 	of     = flag.String("of", "points", "table whose rows are counted")
+	first  = flag.String("first", "", "command before the first run, for what the others shall find, such as the registry")
 	loader = flag.String("loader", "", "the loader; built without it")
 )
 
@@ -76,6 +77,11 @@ func compare(ctx context.Context) error {
 	if err := measure.Exec(ctx, db, statements(*setup)...); err != nil {
 		return err
 	}
+	if *first != "" {
+		if err := shell(*first, far).Run(); err != nil {
+			return fmt.Errorf("%s: %w", *first, err)
+		}
+	}
 	for i := range *count + 1 {
 		for k := range sides {
 			s := sides[k]
@@ -105,14 +111,19 @@ func statements(text string) (list []string) {
 	return list
 }
 
+// shell returns a command that finds the loader and the server.
+func shell(command, url string) *exec.Cmd {
+	cmd := exec.Command("sh", "-ec", command)
+	cmd.Env = append(os.Environ(), "LOADER="+*loader, "URL="+url)
+	return cmd
+}
+
 // run runs the command once. A success with other rows than wanted is an error.
 func (s *side) run(ctx context.Context, db, far string, counts bool) error {
 	if err := measure.Exec(ctx, db, statements(*reset)...); err != nil {
 		return err
 	}
-	cmd := exec.Command("sh", "-ec", s.command)
-	cmd.Env = append(os.Environ(), "LOADER="+*loader, "URL="+far)
-	_, use, err := measure.Process(cmd)
+	_, use, err := measure.Process(shell(s.command, far))
 	if err != nil {
 		return err
 	}
