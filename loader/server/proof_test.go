@@ -343,7 +343,7 @@ func (p proof) prove(t *testing.T, conn, watch *pgx.Conn, name string, budget in
 		rows = (budget - 1) / perRow
 		checkCliff(t, conn, watch, rows, insert)
 	default:
-		rows = findCliff(t, conn, watch, budget/(kvs*48), insert)
+		rows = findCliff(t, conn, watch, (budget-1)/bytes, budget/(kvs*48), insert)
 		perRow = (budget + rows) / (rows + 1) // at least
 		checkBound(t, p.name, bytes, rows, budget, p.loose)
 	}

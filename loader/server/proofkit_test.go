@@ -61,8 +61,9 @@ func checkCliff(t *testing.T, conn, watch *pgx.Conn, rows int64, insert func(n i
 	t.Errorf("%d rows raised the metric by %d, want 0; %d rows by %d, want 1", rows, below, rows+1, above)
 }
 
-// findCliff returns the most rows of a transaction that is not condensed, below most.
-func findCliff(t *testing.T, conn, watch *pgx.Conn, most int64, insert func(n int64) string) int64 {
+// findCliff returns the most rows of a transaction that is not condensed, below most. It tries guess
+// first: rows that are expected not to condense, with one more that does.
+func findCliff(t *testing.T, conn, watch *pgx.Conn, guess, most int64, insert func(n int64) string) int64 {
 	t.Helper()
 	condenses := func(n int64) bool {
 		// The cluster's own transactions may condense too: what is seen once not to does not.
@@ -74,11 +75,14 @@ func findCliff(t *testing.T, conn, watch *pgx.Conn, most int64, insert func(n in
 		return true
 	}
 	rows, above := int64(0), most
-	for rows+1 < above {
-		if n := (rows + above) / 2; condenses(n) {
-			above = n
+	for next := guess; rows+1 < above; next = (rows + above) / 2 {
+		if rows == guess {
+			next = guess + 1
+		}
+		if next = min(next, above-1); condenses(next) {
+			above = next
 		} else {
-			rows = n
+			rows = next
 		}
 	}
 	return rows
