@@ -262,3 +262,27 @@ func TestOthersAreLeftAlone(t *testing.T) {
 		})
 	})
 }
+
+// TestMetricsThatAreRefused sweeps a server that refuses its internal tables, as 26.1 does by
+// default.
+func TestMetricsThatAreRefused(t *testing.T) {
+	url := loadertest.NewestCockroachServer(t).NewDatabase(t)
+	rep, err := points(t, url+"&options=-c%20allow_unsafe_internals%3Doff", 200, grid(100), 1).Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := rep.WriteText(&text, 120); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text.String(), "not readable") {
+		t.Errorf("nothing says that the metrics cannot be read:\n%s", text.String())
+	}
+	for _, c := range rep.Cells {
+		for _, m := range c.Runs {
+			if m.Condensed != -1 || m.OnePhase != -1 {
+				t.Errorf("got %d and %d of metrics that cannot be read", m.Condensed, m.OnePhase)
+			}
+		}
+	}
+}

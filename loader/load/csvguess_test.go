@@ -298,15 +298,17 @@ func TestTableOfAFailedLoadIsDropped(t *testing.T) {
 		url := s.NewDatabase(t)
 		ctx := context.Background()
 		bad := write(t, "bad.csv", "id,v\n1,a\n2,b\n3,c,d\n")
-		// 1. No row is in: the table is gone, and the load is over.
+		// 1. No row is in: the table is gone, and the load is over. The server asks for the
+		// transaction again.
 		req := fileRequest("t", bad)
 		filesOf(req).CreateTable, req.Method = true, commit.Insert
-		l := newLoad(t, url, req)
+		again := &loadertest.Fault{When: loadertest.Match{SQL: "^DROP TABLE", Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "40001"}
+		l := newLoad(t, loadertest.NewProxy(t, url, again).URL(), req)
 		if _, err := l.Run(ctx); !errors.Is(err, load.ErrDropped) || server.ErrorKind(err) != failure.Data {
 			t.Errorf("got %v, want that the table is dropped", err)
 		}
-		if n := tableRows(t, url, "t"); n != -1 {
-			t.Errorf("the table is there, with %d rows", n)
+		if n := tableRows(t, url, "t"); n != -1 || !again.Fired() {
+			t.Errorf("the table is there, with %d rows; asked for again: %t", n, again.Fired())
 		}
 		if got := table(t, url, "SELECT state FROM loader.loads WHERE id = '"+l.ID+"'"); len(got) != 1 || got[0] != `"cancelled"|` {
 			t.Errorf("the load is %q, want that it is cancelled", got)

@@ -51,8 +51,10 @@ func (r *record) unmake(ctx context.Context, srv *server.Server, pool *pgxpool.P
 		return dropEmpty(ctx, tx, srv.Product, name, r.spec.Made)
 	}
 	dropAlone := func() (ok bool, err error) {
-		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { ok, err = drop(ctx, tx); return err })
-		return ok, err
+		err = server.RetryOpening(ctx, func() error {
+			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { ok, err = drop(ctx, tx); return err })
+		})
+		return ok && err == nil, err
 	}
 	switch {
 	case r.text == nil: // no record in the registry

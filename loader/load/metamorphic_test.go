@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader"
+	"bulkload/loader/commit"
 	"bulkload/loader/loadertest"
 )
 
@@ -42,7 +43,15 @@ type mishap struct {
 	do   loadertest.Action
 	code string
 	rst  bool
+	text string // of Precede
 }
+
+// ledgerRows matches the ledger rows of chunks.
+var ledgerRows = loadertest.Match{SQL: `^INSERT INTO loader\.ledger`, Kind: loadertest.MsgBind}
+
+// injectRetry has CockroachDB answer three statements of a transaction, from the next one on, by
+// retry errors. 21.1 does not have the setting.
+const injectRetry = "SET LOCAL inject_retry_errors_enabled = on"
 
 // mishaps are the faults that a load must survive. Those at a chunk's commit leave its
 // outcome uncertain, or do not.
@@ -51,7 +60,7 @@ func mishaps(srv loadertest.Server, sub subject) []mishap {
 	rows := loadertest.Match{SQL: rowsOf}
 	start := loadertest.Match{Kind: loadertest.MsgStartup}
 	reply := loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgCommandComplete}
-	return []mishap{
+	list := []mishap{
 		{name: "reset before commit", p: 0.04, Match: at, do: loadertest.Cut, rst: true},
 		{name: "cut behind commit", p: 0.04, Match: at, do: loadertest.CutAfter},
 		{name: "reply of commit lost", p: 0.06, Match: at, do: loadertest.SwallowReply},
@@ -65,6 +74,10 @@ func mishaps(srv loadertest.Server, sub subject) []mishap {
 		{name: "silence at commit", p: 0.004, Match: at, do: loadertest.BlackHole},
 		{name: "delay", p: 0.03, Match: rows, do: loadertest.Delay},
 	}
+	if srv.Cockroach && sub.CommitMode == commit.Transaction && !strings.Contains(srv.Version, " v21.1.") {
+		list = append(list, mishap{name: "retry error of the server's own", p: 0.04, Match: ledgerRows, do: loadertest.Precede, text: injectRetry})
+	}
+	return list
 }
 
 // faults returns the mishaps as faults of a proxy. What is counted by name is in the
@@ -72,7 +85,7 @@ func mishaps(srv loadertest.Server, sub subject) []mishap {
 func faultsOf(rng *rand.Rand, list []mishap) (faults []*loadertest.Fault, names []string) {
 	for _, m := range list {
 		faults = append(faults, &loadertest.Fault{
-			When: m.Match, P: m.p, Seed: rng.Uint64(), Do: m.do, Code: m.code, Reset: m.rst, Delay: 20 * time.Millisecond,
+			When: m.Match, P: m.p, Seed: rng.Uint64(), Do: m.do, Code: m.code, Text: m.text, Reset: m.rst, Delay: 20 * time.Millisecond,
 		})
 		names = append(names, m.name)
 	}

@@ -1,6 +1,7 @@
 package load_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -125,23 +126,58 @@ func TestInsertsBufferNoWrites(t *testing.T) {
 	}
 }
 
-// TestRetriesThatTheServerInjects has the server itself ask for each transaction again at
-// its COMMIT: those of the registry. It does not at the RELEASE by which chunks commit.
+// injected counts the errors that CockroachDB injects where a session's setting says so.
+func injected() *loadertest.Fault {
+	ours := func(m *loadertest.Message) bool { return bytes.Contains(m.Body, []byte("injected by `inject_retry")) }
+	return &loadertest.Fault{When: loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgErrorResponse, Func: ours}, Times: -1, Do: loadertest.Delay}
+}
+
+// TestRetriesThatTheServerInjects has the server itself ask for transactions again: three times
+// for each of a load, those of the registry too, or for those of chunks alone. It does not at the
+// RELEASE by which all of them commit: inject_retry_errors_on_commit_enabled meets COMMIT alone.
 func TestRetriesThatTheServerInjects(t *testing.T) {
 	loadertest.Slow(t)
 	srv := loadertest.NewestCockroachServer(t)
-	for _, set := range ways(srv) {
-		t.Run(name(set), func(t *testing.T) {
-			direct := srv.NewDatabase(t)
-			url := withOption(direct, "inject_retry_errors_on_commit_enabled", "on")
-			set.Chunk, set.Workers = 500, 2
-			l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(2000, 5), Settings: set})
-			if _, err := l.Run(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-			checkExact(t, direct, l, 2000)
-		})
+	list := subjects(srv)
+	if !loadertest.Chaos {
+		list = few(list)
 	}
+	const n, chunk = 1500, 500
+	eachIn(t, srv, list, all, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
+		chunks := int64(n / chunk)
+		if sub.CommitMode == commit.Statement {
+			chunks = 0 // the server itself repeats a statement that is a transaction
+		}
+		sub.Chunk, sub.Workers = chunk, 2
+		for _, x := range []struct {
+			setting string // of all sessions
+			faults  []*loadertest.Fault
+			errors  int64
+		}{
+			{"inject_retry_errors_enabled", nil, 3 * chunks},
+			{"inject_retry_errors_on_commit_enabled", nil, 0},
+			{"", []*loadertest.Fault{{When: ledgerRows, Times: -1, Do: loadertest.Precede, Text: injectRetry}}, 3 * chunks},
+		} {
+			clearTables(t, url)
+			through, count := url, injected()
+			if x.setting != "" {
+				through = withOption(url, x.setting, "on")
+			}
+			proxy := loadertest.NewProxy(t, through, append(x.faults, count)...)
+			l := sub.begin(t, proxy.URL(), url, n, sub.Settings)
+			res, err := l.Run(context.Background())
+			if err != nil {
+				t.Fatalf("%s: %v", x.setting, err)
+			}
+			t.Logf("%q: %d errors, %d retries", x.setting, count.Count(), res.Retries)
+			if res.Retries < x.errors || int64(count.Count()) < x.errors {
+				t.Errorf("%q: %d errors, %d retries, want %d of each at least", x.setting, count.Count(), res.Retries, x.errors)
+			}
+			proxy.CloseAll()
+			l.Close()
+			sub.exact(t, url, l, n)
+		}
+	})
 }
 
 // TestReadCommitted loads in sessions of that isolation, in which CockroachDB may not be

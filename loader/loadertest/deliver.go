@@ -115,6 +115,11 @@ func (c *conn) deliver(g *group) bool {
 					c.sw.Write(b)
 				}
 				pos = m.to
+			case Precede:
+				if !sendTo(m.from) {
+					return false
+				}
+				c.sw.Write(c.precede(t, f, m.sql))
 			case InjectAfter:
 				c.lie(t, m.kind, f)
 			case Inject:
@@ -199,6 +204,22 @@ func instead(m grouped) []byte {
 		b, _ = (&pgproto3.Parse{Query: sql}).Encode(b)
 		b, _ = (&pgproto3.Bind{}).Encode(b)
 		b, _ = (&pgproto3.Execute{}).Encode(b)
+	}
+	return b
+}
+
+// precede returns the messages of a statement in front of the Bind that entered t last, whose
+// answers t hides.
+func (c *conn) precede(t *turn, f *Fault, sql string) []byte {
+	const name = "loadertest" // the unnamed statement may be the client's
+	b, _ := (&pgproto3.Close{ObjectType: 'S', Name: name}).Encode(nil)
+	b, _ = (&pgproto3.Parse{Name: name, Query: f.Text}).Encode(b)
+	b, _ = (&pgproto3.Bind{PreparedStatement: name}).Encode(b)
+	b, _ = (&pgproto3.Execute{}).Encode(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range []Kind{MsgClose, MsgParse, MsgBind, MsgExecute} {
+		t.hide(k, sql)
 	}
 	return b
 }

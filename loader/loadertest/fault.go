@@ -75,10 +75,14 @@ const (
 	// its answer on: what a server says whose transaction has failed without the client's
 	// knowledge, and no error.
 	RollBack
+	// Precede has the server execute Fault.Text in front of a statement that comes as a Bind, in
+	// the same transaction, and hides its answer unless that is an error: a setting which makes
+	// the server itself fail.
+	Precede
 )
 
 var actionNames = []string{"cut", "cut middle", "cut after", "swallow reply", "hold", "duplicate",
-	"inject", "inject after", "delay", "throttle", "black hole", "black hole all", "refuse", "recount", "roll back"}
+	"inject", "inject after", "delay", "throttle", "black hole", "black hole all", "refuse", "recount", "roll back", "precede"}
 
 // String returns the action's name in words.
 func (a Action) String() string { return actionNames[a] }
@@ -102,7 +106,7 @@ type Match struct {
 // concurrent use.
 //
 // When several faults meet one message, those that let it pass (Delay, Throttle,
-// BlackHole, BlackHoleAll, Recount) happen first, then the first of the others in the
+// BlackHole, BlackHoleAll, Recount, Precede) happen first, then the first of the others in the
 // order in which they were given.
 type Fault struct {
 	When    Match
@@ -120,7 +124,7 @@ type Fault struct {
 	Code           string        // SQLSTATE for Inject and InjectAfter
 	Less           int           // for Recount; negative means more
 	Column         int           // for Recount of a DataRow, from 0
-	Text           string        // message for Inject and InjectAfter; empty means one that names the code
+	Text           string        // message for Inject and InjectAfter; empty means one that names the code. Statement for Precede
 
 	proxy *Proxy
 	sql   *regexp.Regexp
@@ -226,6 +230,8 @@ func (f *Fault) bind(p *Proxy) error {
 		return fmt.Errorf("fault %q meets messages of the server only, and needs Less", f.Do)
 	case f.Do == RollBack && f.When.Kind != MsgStatement && f.When.Kind != MsgQuery && f.When.Kind != MsgBind || f.Do == RollBack && f.When.From == Backend:
 		return fmt.Errorf("fault %q meets statements of the client only", f.Do)
+	case f.Do == Precede && (f.When.From == Backend || f.When.Kind != MsgBind || f.Text == ""):
+		return fmt.Errorf("fault %q meets a Bind only, and needs Text", f.Do)
 	case f.Do == Throttle && f.BytesPerSecond <= 0:
 		return fmt.Errorf("fault %q needs BytesPerSecond", f.Do)
 	}
@@ -303,7 +309,7 @@ func (f *Fault) swallowed() {
 
 // passing reports whether the message still goes on its way after the fault.
 func (f *Fault) passing() bool {
-	return f.Do == Delay || f.Do == Throttle || f.Do == BlackHole || f.Do == BlackHoleAll || f.Do == Recount
+	return f.Do == Delay || f.Do == Throttle || f.Do == BlackHole || f.Do == BlackHoleAll || f.Do == Recount || f.Do == Precede
 }
 
 // disarm ends the fault.

@@ -87,6 +87,41 @@ func TestInjectInTransaction(t *testing.T) {
 	})
 }
 
+// TestPrecede has the server execute another statement in front of the client's, in its
+// transaction, unseen unless it fails.
+func TestPrecede(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+		b := makeBed(t, srv)
+		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeExec, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeCacheStatement} {
+			b.exec(b.direct, "DELETE FROM t")
+			when := loadertest.Match{Kind: loadertest.MsgBind, SQL: "^insert"}
+			c := b.dial(loadertest.NewProxy(t, b.url,
+				&loadertest.Fault{When: when, Do: loadertest.Precede, Text: "INSERT INTO t VALUES (100)"},
+				&loadertest.Fault{When: when, Nth: 2, Do: loadertest.Precede, Text: "SELECT 1/0"}).URL())
+			add := func() error {
+				return pgx.BeginFunc(b.ctx(), c, func(tx pgx.Tx) error {
+					tag, err := tx.Exec(b.ctx(), insert, mode, 5)
+					if err == nil && tag.RowsAffected() != 5 {
+						t.Errorf("%s: got %q, want the answer to the client's statement", mode, tag)
+					}
+					return err
+				})
+			}
+			if err := add(); err != nil {
+				t.Fatalf("%s: %v", mode, err)
+			}
+			b.checkRows(6)
+			b.exec(c, "DELETE FROM t")
+			b.sqlState(add(), "22012")
+			b.checkRows(0)
+			if err := add(); err != nil { // the same connection goes on
+				t.Fatalf("%s: %v", mode, err)
+			}
+			b.checkRows(5)
+		}
+	})
+}
+
 func TestInjectAtCommit(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
 		b := makeBed(t, srv)

@@ -88,6 +88,32 @@ func TestSessionsWriteValuesInOneWay(t *testing.T) {
 	})
 }
 
+// TestSessionsCommitNothingBeforeDDL has the connection string ask for commits in front of
+// changes of a definition, which would end a transaction that takes both.
+func TestSessionsCommitNothingBeforeDDL(t *testing.T) {
+	address := params(t, loadertest.NewestCockroachServer(t).NewDatabase(t), "autocommit_before_ddl", "on")
+	conn := loadertest.Connect(t, address)
+	exec(t, conn, "CREATE TABLE t (id INT8 PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+	pool := poolOf(t, address, server.Sessions{Name: "loader settings", Max: 1})
+	if got := setting(t, pool, "autocommit_before_ddl"); got != "off" {
+		t.Errorf("autocommit_before_ddl is %s, want off", got)
+	}
+	stop := errors.New("stop")
+	if err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		for _, sql := range []string{"DELETE FROM t", "CREATE TABLE u (id INT8)"} {
+			if _, err := tx.Exec(t.Context(), sql); err != nil {
+				return err
+			}
+		}
+		return stop
+	}); !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	if n := loadertest.Value[int64](t, address, "SELECT count(*) FROM t"); n != 1 {
+		t.Errorf("%d rows after a transaction that was rolled back, want 1", n)
+	}
+}
+
 // TestSessionsOfAPoolAgree changes a database's time zone between two sessions of a pool,
 // and opens another pool as an older one was.
 func TestSessionsOfAPoolAgree(t *testing.T) {
