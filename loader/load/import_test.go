@@ -316,14 +316,25 @@ func TestTwoRunsOfOneImport(t *testing.T) {
 }
 
 // A run that follows an earlier one's job gives the time of the job, not that since it
-// came: else its rows per second would be of both runs' rows in its own time alone.
+// came: else its rows per second would be of both runs' rows in its own time alone. The files are
+// uploaded: a job that reads them from the first run may fail with it, and is followed by another.
 func TestResumeGivesTheJobsTime(t *testing.T) {
 	loadertest.Slow(t)
 	s := loadertest.CockroachServer(t)
 	url := s.NewDatabase(t)
 	ctx, kill := context.WithCancel(context.Background())
 	defer kill()
-	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(300_000, 0), Settings: load.Settings{Method: load.Import, Observe: func(loader.Event) { kill() }}})
+	known := &loadertest.Fault{When: loadertest.Match{SQL: `^UPDATE loader\.loads SET job`, Kind: loadertest.MsgStatement}, Do: loadertest.Delay}
+	proxy := loadertest.NewProxy(t, url, known)
+	context.AfterFunc(ctx, proxy.CloseAll)
+	go func() {
+		select {
+		case <-known.Done():
+			kill()
+		case <-ctx.Done():
+		}
+	}()
+	l := newLoad(t, proxy.URL(), load.Request{Dataset: dataset.NewPoints(300_000, 0), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.Upload}}})
 	if _, err := l.Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want the first run ended", err)
 	}
