@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -46,7 +47,13 @@ func ThreeNodes(t *testing.T) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.nodes.Stop)
+	t.Cleanup(func() {
+		c.nodes.Stop()
+		// testserver does not wait for the command that made the cluster, whose handle is a file
+		// until it is collected.
+		c.nodes = nil
+		runtime.GC()
+	})
 	eventuallyWithin(t, 5*time.Minute, "three replicas of every range", func() bool {
 		return Value[int64](t, c.At("defaultdb"), "SELECT count(*) FROM crdb_internal.ranges_no_leases WHERE array_length(replicas, 1) < 3") == 0
 	})
@@ -132,6 +139,7 @@ func (c *Cluster) Kill(t *testing.T, node int) {
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
 		if p, err := os.FindProcess(pid); err == nil {
 			p.Kill()
+			p.Release()
 		}
 	}
 	c.Stop(t, node)
