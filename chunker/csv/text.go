@@ -37,9 +37,9 @@ func odds(text []byte) bool {
 func (s *Scanner) skipText(rows int64, size int) bool {
 	from := s.Rows
 	for s.Rows < rows && s.At < len(s.Buf) && (s.At < size || s.Rows == from) {
-		if calm := s.At + quietBytes; !s.CR && calm <= min(len(s.Buf), size) {
+		if quiet := s.At + quietBytes; !s.CR && quiet <= min(len(s.Buf), size) {
 			// Without escaped line ends, counting line ends is enough.
-			text := s.Buf[s.At:calm]
+			text := s.Buf[s.At:quiet]
 			if n := int64(bytes.Count(text, newline)); n > 0 && s.Rows+n <= rows && !bytes.Contains(text, []byte("\\\n")) && !bytes.Contains(text, []byte("\\\r")) {
 				s.At += bytes.LastIndexByte(text, '\n') + 1
 				s.Rows += n
