@@ -3,7 +3,7 @@
 // any end, and shared between runs on several machines. The package writes no loaded rows.
 //
 // Begin with Queue, which leases positions and records them; fence.go and takeover.go end the
-// sessions of dead runs, and schema.go has the tables.
+// sessions of dead runs, schema.go has the tables, and upgrade.go opens them.
 package registry
 
 import (
