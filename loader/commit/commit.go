@@ -2,7 +2,8 @@
 // mode Statement looks the rows up, and mode Transaction reads a ledger row. It is the only
 // package that writes loaded rows. It does not choose the chunks, nor who may write them.
 //
-// Begin with Committer.Commit, then read statement.go and transaction.go.
+// Begin with Committer.Commit, then read statement.go and transaction.go. options.go says what a
+// committer is told.
 package commit
 
 import (
@@ -16,41 +17,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkload/chunker"
-	"bulkload/chunker/csv"
 	"bulkload/loader"
-	"bulkload/loader/failure"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
-)
-
-// A Mode is how a chunk is committed.
-type Mode string
-
-// The modes.
-const (
-	// Statement sends a chunk as one statement outside BEGIN … COMMIT. After an uncertain
-	// outcome the chunk's keys are looked up, and all columns of the found rows are compared.
-	// The source must give the whole primary key: as the Key column, or as Keys.
-	Statement Mode = "statement"
-	// Transaction writes a ledger row and the rows in one transaction. The ledger row decides
-	// an uncertain outcome.
-	Transaction Mode = "transaction"
-)
-
-// A Method is how rows travel to the server.
-type Method string
-
-// The methods.
-const (
-	Insert Method = "insert" // INSERT … SELECT … FROM unnest($1::INT8[], …)
-	Copy   Method = "copy"   // COPY … FROM STDIN, binary on PostgreSQL, text on CockroachDB
-)
-
-// Defaults of Options.
-const (
-	DefaultChunkTimeout = 60 * time.Second
-	DefaultRetryFor     = 5 * time.Minute
 )
 
 // Bounds of the wait between two attempts at a chunk. An overloaded server gets longer pauses than
@@ -59,82 +28,6 @@ const (
 	firstWait = 20 * time.Millisecond
 	lastWait  = 5 * time.Second
 )
-
-// An Assignment gives a table column an SQL expression over the chunk's columns, which keep
-// their names and types.
-type Assignment struct {
-	Column string
-	Expr   string
-}
-
-// A Conflict says how to treat a row whose primary key already exists.
-type Conflict string
-
-// The conflicts; an empty one is an error.
-const (
-	SkipRow   Conflict = "skip"
-	UpdateRow Conflict = "update"
-)
-
-// Options say how chunks are committed.
-type Options struct {
-	Table   pgx.Identifier // schema-qualified if necessary
-	Columns []rows.Column  // as the source gives them
-	// Key is the primary key column, if the source gives it, it is of kind rows.Int, and it is
-	// the whole key. Otherwise Key is empty; without Keys too, only Transaction works.
-	Key string
-	// Keys are the primary key columns, if rows of text contain all of them. Statement looks
-	// them up, and Conflict refers to them. They are cast to their Column.Type.
-	Keys []string
-	// Store assigns the table's columns. Nil means that each column's text goes into the table
-	// column of the same name.
-	Store []Assignment
-	// Conflict says how to treat a row whose key already exists; empty means an error. Chunks
-	// must then be committed in the order of their rows, so that the first or the last row of a
-	// key wins.
-	Conflict Conflict
-	// Overriding says that a column is GENERATED ALWAYS AS IDENTITY.
-	Overriding bool
-	// Tolerate, when not nil, turns a row that the server refuses into a reject of the load
-	// instead of an error. It receives the chunk's number of rejects in each attempt to commit
-	// the chunk. Its error ends the load. The chunk needs an Origin, and the load a record. On
-	// PostgreSQL the mode must be Transaction. On CockroachDB, Statement commits a chunk with
-	// rejects in a transaction with its ledger row.
-	Tolerate func(span chunker.Span, rejects int) error
-	Mode     Mode
-	Method   Method
-	// TextCopy makes COPY send text on PostgreSQL too, for tables with column types other than
-	// INT8, FLOAT8 and TEXT.
-	TextCopy bool
-	// Dialect is the CSV dialect of raw chunks, whose text PostgreSQL's COPY takes unchanged.
-	// Nil: chunks are parsed first.
-	Dialect *csv.Dialect
-	// Began, when not empty, is the start of the load as Stamp gives it. Rows written earlier
-	// belong to others.
-	Began string
-	// Load and Run name the load and the run in the registry, for the ledger.
-	// An empty Load means that there is no registry.
-	Load, Run string
-	// Redraw gives the next key for a row whose key belongs to another row; see
-	// dataset.Accounts. Nil: such a row is a duplicate, and an error.
-	Redraw func(row int64, attempt int) (int64, error)
-	// MaxMessageBytes is the server's maximum message size in bytes; zero means no limit. A
-	// larger message would get no answer: the server closes the connection while it is being
-	// sent, which looks like a network fault.
-	MaxMessageBytes int64
-	// ChunkTimeout bounds one attempt at one chunk; zero is DefaultChunkTimeout.
-	ChunkTimeout time.Duration
-	// RetryFor bounds all attempts at one chunk; zero is DefaultRetryFor.
-	RetryFor time.Duration
-	// Note, when not nil, receives messages for the user while a chunk is retried. Several
-	// goroutines may call it at once.
-	Note func(string)
-	// SkipVerification turns off the lookup and the ledger: an uncertain chunk is simply sent
-	// again. It exists for control tests, and to measure the cost of the proof.
-	SkipVerification bool
-
-	sends []*wire // by column: how a variant of the statement sends it; nil is as text
-}
 
 // A Committer commits chunks to one table. It implements loader.Committer and is
 // safe for concurrent use; each chunk in flight takes one connection of the pool.
@@ -172,25 +65,8 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 	if o.Note == nil {
 		o.Note = func(string) {}
 	}
-	switch {
-	case o.Mode != Statement && o.Mode != Transaction:
-		return nil, fmt.Errorf("unknown commit mode %q", o.Mode)
-	case o.Method != Insert && o.Method != Copy:
-		return nil, fmt.Errorf("unknown method %q", o.Method)
-	case o.Method == Copy && (o.Store != nil || o.Conflict != ""):
-		return nil, errors.New("COPY can neither compute columns nor skip rows; use --via insert")
-	case o.Conflict != "" && o.Mode == Statement:
-		return nil, errors.New("--commit statement cannot tell rows that existed from its own rows after a lost reply; use --commit transaction")
-	case o.Conflict != "" && len(o.Keys) == 0:
-		return nil, errors.New("only rows with the whole primary key can be skipped or updated")
-	case o.Tolerate != nil && (o.Mode == Statement && info.Product != server.CockroachDB || o.Load == ""):
-		return nil, errors.New("rejecting bad rows needs an entry of the load in the registry, and on PostgreSQL --commit transaction")
-	case o.Mode == Statement && o.Key == "" && len(o.Keys) == 0:
-		return nil, errors.New("--commit statement needs rows with the whole primary key")
-	case o.Mode == Statement && o.Redraw != nil:
-		return nil, errors.New("--commit statement cannot give rows new keys; use --commit transaction")
-	case o.Mode == Statement && o.Method == Copy && info.Product == server.CockroachDB && !info.AtLeast(22, 2, 0):
-		return nil, fmt.Errorf("%s commits a COPY outside a transaction in parts; use --commit transaction or --via insert", info)
+	if err := o.check(info); err != nil {
+		return nil, err
 	}
 	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o, info.Product)}
 	c.repeated = server.RepeatedMode(pool.Config().ConnConfig)
@@ -206,58 +82,6 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 	return c, nil
 }
 
-// A DuplicateError says that rows of a chunk collide with each other, or with rows that the
-// load did not write.
-type DuplicateError struct {
-	Key string // "id=17" of the first such row; empty if unknown
-	Why string // the owner of the key; empty means a row that the load did not write
-	Err error  // the server's error, where it gave one
-}
-
-// ErrorKind implements failure.Kinded.
-func (e *DuplicateError) ErrorKind() failure.Kind { return failure.Data }
-
-func (e *DuplicateError) Error() string {
-	s := "duplicate key"
-	if e.Key != "" {
-		why := e.Why
-		if why == "" {
-			why = "a row that this load did not write has the same key"
-		}
-		s += " " + e.Key + ": " + why
-	}
-	if e.Err != nil {
-		s += ": " + server.Reason(e.Err)
-	}
-	return s
-}
-
-func (e *DuplicateError) Unwrap() error { return e.Err }
-
-// A RefusedError is a server error that no retry can fix.
-type RefusedError struct{ Err error }
-
-// ErrorKind implements failure.Kinded.
-func (e *RefusedError) ErrorKind() failure.Kind { return server.KindOf(e.Err) }
-
-func (e *RefusedError) Error() string { return server.Reason(e.Err) }
-func (e *RefusedError) Unwrap() error { return e.Err }
-
-// A RowError says that a row of a chunk is bad, and gives its place in the input.
-type RowError struct {
-	rows.Place
-	Err error // the server's
-}
-
-// ErrorKind implements failure.Kinded.
-func (e *RowError) ErrorKind() failure.Kind { return failure.Data }
-
-func (e *RowError) Error() string {
-	return e.Place.String() + ": " + columnPart(e.Err) + server.Reason(e.Err)
-}
-
-func (e *RowError) Unwrap() error { return e.Err }
-
 // progress is the state of one chunk between attempts.
 type progress struct {
 	out         loader.Outcome
@@ -272,6 +96,9 @@ type progress struct {
 	late        bool   // an attempt took too long; if the rows are not committed, halves follow
 	noProgress  int    // attempts after which rows were missing although their keys were free
 	lastDup     error
+
+	begin time.Time // of the attempt
+	waits *server.Waits
 }
 
 // splitAbove is the number of rows up to which a late chunk is sent again whole. With so few
@@ -287,7 +114,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 	if stuck := c.stuck.Load(); stuck != 0 {
 		retries.Since = time.Unix(0, stuck)
 	}
-	waits := retries.Waits()
+	p.waits = retries.Waits()
 	for {
 		if !c.TakesRaw() || p.parsed || p.verify {
 			if err := chunk.Parse(); err != nil {
@@ -297,8 +124,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 		if n := c.messageBytes(chunk); c.MaxMessageBytes > 0 && n > c.MaxMessageBytes {
 			return p.out, fmt.Errorf("%w: a message of %d bytes, but the server accepts %d", loader.ErrTooLarge, n, c.MaxMessageBytes)
 		}
-		p.sent = false
-		begin := time.Now()
+		p.sent, p.begin = false, time.Now()
 		err := c.attempt(ctx, chunk, &p)
 		if err == nil {
 			c.stuck.Store(0)
@@ -317,7 +143,7 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 		if errors.As(err, &again) {
 			continue // something was learned: look, or send otherwise, at once
 		}
-		if chunk.Raw() != nil && c.disputed(err) {
+		if chunk.Raw() != nil && disputed(err) {
 			p.parsed = true
 			continue
 		}
@@ -326,49 +152,62 @@ func (c *Committer) Commit(ctx context.Context, chunk *rows.Chunk) (loader.Outco
 		}
 		switch class := server.Classify(err); class {
 		case server.Retry, server.Uncertain:
-			p.out.Retries++
-			p.verify = p.verify || class == server.Uncertain
-			if server.Throttled(err) && !p.out.Throttled {
-				p.out.Throttled = true
-				if c.throttled.CompareAndSwap(false, true) {
-					c.Note(fmt.Sprintf("the server's licence limits open transactions; continuing with fewer workers: %s", server.Reason(err)))
-				}
-			}
-			if took := time.Since(begin); p.sent && chunk.Len() > splitAbove && !c.SkipVerification && took >= c.ChunkTimeout/10*lateTenths {
-				c.stuck.CompareAndSwap(0, begin.UnixNano())
-				p.late = true
-				if class == server.Retry {
-					return p.out, slow(chunk.Len(), took)
-				}
-			}
-			if p.out.Retries == 3 {
-				c.Note(fmt.Sprintf("retrying: %s", server.Reason(err)))
-			}
-			if err := waits.Wait(ctx, &RefusedError{err}); err != nil {
-				return p.out, err
-			}
+			err = c.retry(ctx, chunk, &p, class, err)
 		case server.Data, server.Permanent, server.Duplicate:
-			if class == server.Duplicate && (c.byStatement(chunk, &p) || c.Redraw != nil) {
-				if done, err := c.duplicate(&p, err); done {
-					return p.out, err
-				}
-				continue
-			}
-			switch {
-			case chunk.Origin == nil:
-				return p.out, asFinal(class, err)
-			case c.Tolerate != nil && !p.isolate && ofRow(class, err):
-				p.isolate = true
-			default:
-				return p.out, c.locate(ctx, chunk, &p, class, err)
-			}
+			err = c.refused(ctx, chunk, &p, class, err)
 		case server.TooLarge:
-			return p.out, fmt.Errorf("%w: %s", loader.ErrTooLarge, server.Reason(err))
+			err = fmt.Errorf("%w: %s", loader.ErrTooLarge, server.Reason(err))
 		default:
-			return p.out, &RefusedError{err}
+			err = &RefusedError{err}
+		}
+		if err != nil {
+			return p.out, err
 		}
 	}
 }
+
+// retry waits before the next attempt, after a failure that may pass. It returns an error if the
+// chunk took too long, so that its halves follow, or if the time for retries is over.
+func (c *Committer) retry(ctx context.Context, chunk *rows.Chunk, p *progress, class server.Class, err error) error {
+	p.out.Retries++
+	p.verify = p.verify || class == server.Uncertain
+	if server.Throttled(err) && !p.out.Throttled {
+		p.out.Throttled = true
+		if c.throttled.CompareAndSwap(false, true) {
+			c.Note(fmt.Sprintf("the server's licence limits open transactions; continuing with fewer workers: %s", server.Reason(err)))
+		}
+	}
+	if took := time.Since(p.begin); p.sent && chunk.Len() > splitAbove && !c.SkipVerification && took >= c.ChunkTimeout/10*lateTenths {
+		c.stuck.CompareAndSwap(0, p.begin.UnixNano())
+		p.late = true
+		if class == server.Retry {
+			return slow(chunk.Len(), took)
+		}
+	}
+	if p.out.Retries == 3 {
+		c.Note(fmt.Sprintf("retrying: %s", server.Reason(err)))
+	}
+	return p.waits.Wait(ctx, &RefusedError{err})
+}
+
+// refused judges an error about the rows of a chunk. It returns nil if the next attempt, which is
+// made in another way, may succeed.
+func (c *Committer) refused(ctx context.Context, chunk *rows.Chunk, p *progress, class server.Class, err error) error {
+	switch {
+	case class == server.Duplicate && (c.byStatement(chunk, p) || c.Redraw != nil):
+		return c.duplicate(p, err)
+	case chunk.Origin == nil:
+		return asFinal(class, err)
+	case c.Tolerate != nil && !p.isolate && ofRow(class, err):
+		p.isolate = true
+		return nil
+	}
+	return c.locate(ctx, chunk, p, class, err)
+}
+
+// FixedMessageBytes bounds the part of a message without rows, in bytes: the statement and the
+// array headers.
+const FixedMessageBytes = 1024
 
 // messageBytes returns the size of the message that carries a chunk's rows, without its
 // constant part; see FixedMessageBytes. It returns zero for COPY, which sends many small
@@ -397,6 +236,9 @@ func slow(rows int, took time.Duration) error {
 	return fmt.Errorf("%w: %d rows in %s", loader.ErrSlow, rows, took.Round(10*time.Millisecond))
 }
 
+// Tolerates reports whether refused rows become rejects.
+func (c *Committer) Tolerates() bool { return c.Tolerate != nil }
+
 // TakesRaw reports whether the text of raw chunks is sent unchanged.
 func (c *Committer) TakesRaw() bool { return c.sql.raw != "" }
 
@@ -404,7 +246,7 @@ func (c *Committer) TakesRaw() bool { return c.sql.raw != "" }
 // finds the fault and its place. There may be no fault: COPY ends at a line of \. (until
 // PostgreSQL 17), and refuses mixed line ends within a chunk. In both cases the server reports
 // an error or another number of rows.
-func (c *Committer) disputed(err error) bool {
+func disputed(err error) bool {
 	if errors.Is(err, loader.ErrUnconfirmed) {
 		return true // another number of rows
 	}
@@ -413,31 +255,23 @@ func (c *Committer) disputed(err error) bool {
 }
 
 // duplicate judges SQLSTATE 23505 in mode Statement or with Redraw. The rows may be committed
-// already by an earlier attempt. done is false if the next attempt may succeed.
-func (c *Committer) duplicate(p *progress, err error) (done bool, _ error) {
+// already by an earlier attempt. It returns nil if the next attempt may succeed.
+func (c *Committer) duplicate(p *progress, err error) error {
 	if c.Mode == Transaction {
 		if p.returning {
-			return true, &DuplicateError{Err: err}
+			return &DuplicateError{Err: err}
 		}
 		p.returning = true
 		c.conflicting.Store(true)
-		return false, nil
+		return nil
 	}
 	// Also on a first send: the rows may be in from an earlier run.
 	p.verify, p.lastDup = true, err
 	p.noProgress++
 	if c.SkipVerification {
-		return true, &DuplicateError{Err: err}
-	}
-	return false, nil
-}
-
-// asFinal returns the error that ends a chunk.
-func asFinal(class server.Class, err error) error {
-	if class == server.Duplicate {
 		return &DuplicateError{Err: err}
 	}
-	return &RefusedError{err}
+	return nil
 }
 
 // byStatement reports whether the next attempt is one statement. Mode Statement commits a chunk
@@ -462,17 +296,4 @@ func (c *Committer) attempt(ctx context.Context, chunk *rows.Chunk, p *progress)
 		return c.cockroachTransaction(ctx, conn.Conn(), chunk, p)
 	}
 	return c.postgresTransaction(ctx, conn.Conn(), chunk, p)
-}
-
-// errRetry asks for the next attempt at once, because this one gained information.
-type errRetry struct{}
-
-func (errRetry) Error() string { return "again" }
-
-// isFinal reports whether err was made by this package and ends the chunk.
-func isFinal(err error) bool {
-	var dup *DuplicateError
-	var row *RowError
-	var many *ToleranceError
-	return errors.As(err, &dup) || errors.As(err, &row) || errors.As(err, &many) || errors.Is(err, loader.ErrUnconfirmed) || errors.Is(err, loader.ErrLost)
 }

@@ -13,20 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkload/loader"
-	"bulkload/loader/failure"
 	"bulkload/loader/rows"
 	"bulkload/loader/server"
 )
-
-// A ToleranceError says that a load has more bad rows than it tolerates. The chunk that
-// exceeded the limit is not committed.
-type ToleranceError struct{ Err error }
-
-// ErrorKind implements failure.Kinded.
-func (e *ToleranceError) ErrorKind() failure.Kind { return failure.Data }
-
-func (e *ToleranceError) Error() string { return e.Err.Error() }
-func (e *ToleranceError) Unwrap() error { return e.Err }
 
 // ofRow reports whether single rows can cause an error.
 func ofRow(class server.Class, err error) bool {
@@ -39,14 +28,6 @@ func ofRow(class server.Class, err error) bool {
 		return true
 	}
 	return false
-}
-
-// columnPart returns the column that an error names, as a prefix for messages, or nothing.
-func columnPart(err error) string {
-	if name := columnOf(err); name != "" {
-		return "column " + name + ": "
-	}
-	return ""
 }
 
 var copyColumn = regexp.MustCompile(`^COPY .*, line \d+, column ("(?:[^"]|"")*"|[^:]+)`)
@@ -411,4 +392,12 @@ func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, p *progress, 
 		return asFinal(class, why)
 	}
 	return &RowError{x.rejects[0].Place, why}
+}
+
+// columnPart returns the column that an error names, as a prefix for messages, or nothing.
+func columnPart(err error) string {
+	if name := columnOf(err); name != "" {
+		return "column " + name + ": "
+	}
+	return ""
 }
