@@ -135,10 +135,19 @@ func (p *program) printPreview(v *load.Preview) {
 		fmt.Fprintf(out, "after the last row: %s\n", create)
 	}
 	fmt.Fprintln(out)
+	printIndexes(out, v.Indexes)
+	fmt.Fprintln(out)
+	printLimits(out, v.Limits)
+	if len(v.Notes) > 0 {
+		fmt.Fprintf(out, "\n%s\n", strings.Join(v.Notes, "\n"))
+	}
+}
 
+// printIndexes prints what each index costs.
+func printIndexes(out io.Writer, list []load.IndexPreview) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "INDEX\tKEY BYTES A ROW\tKEY-VALUE PAIRS\tWITHOUT IT")
-	for _, x := range v.Indexes {
+	for _, x := range list {
 		bytes, kvs, without := "not counted", "-", "-"
 		if x.KVs > 0 {
 			bytes, kvs = fmt.Sprintf("at most %d", x.KeyBytes), fmt.Sprint(x.KVs)
@@ -154,24 +163,25 @@ func (p *program) printPreview(v *load.Preview) {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", x.Name, bytes, kvs, without)
 	}
-	fmt.Fprintln(w)
 	w.Flush()
+}
+
+// printLimits prints the limits of the server, and what one chunk takes of each.
+func printLimits(out io.Writer, list []load.LimitPreview) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "LIMIT\tVALUE\tOF\tONE CHUNK\tSHARE\tROWS THAT FIT\tFROM")
-	for _, l := range v.Limits {
+	for _, l := range list {
 		name := l.Name
 		if l.Soft {
 			name += " (advice)"
 		}
-		most := "any"
+		fits := "any"
 		if l.MaxRows > 0 {
-			most = fmt.Sprint(l.MaxRows)
+			fits = fmt.Sprint(l.MaxRows)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%.1f %%\t%s\t%s\n", name, l.Max, l.Unit, l.Uses, 100*l.Share, most, l.Origin)
+		fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%.1f %%\t%s\t%s\n", name, l.Max, l.Unit, l.Uses, 100*l.Share, fits, l.Origin)
 	}
 	w.Flush()
-	if len(v.Notes) > 0 {
-		fmt.Fprintf(out, "\n%s\n", strings.Join(v.Notes, "\n"))
-	}
 }
 
 // printFilesPreview prints how files are read.
@@ -249,9 +259,9 @@ func printRules(out io.Writer, rules []dataset.ColumnRule) {
 
 // short quotes a value for a table. It cuts a long value.
 func short(s string) string {
-	const most = 24
-	if r := []rune(s); len(r) > most {
-		s = string(r[:most-1]) + "…"
+	const maxLen = 24
+	if r := []rune(s); len(r) > maxLen {
+		s = string(r[:maxLen-1]) + "…"
 	}
 	return fmt.Sprintf("%q", s)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -44,35 +43,10 @@ func (p *program) transfer(c *cli.Context) error {
 	if err := p.begin(c); err != nil {
 		return err
 	}
-	if c.Args().Present() {
-		return &usageError{fmt.Sprintf("transfer takes no argument %q", c.Args().First())}
-	}
-	n, err := number("n", c.String("n"), 1, math.MaxInt64)
+	n, o, err := p.transferOptions(c)
 	if err != nil {
 		return err
 	}
-	o := bank.Options{Table: c.String("table"), Seed: rand.Uint64(), RetryFor: c.Duration("retry-for"), Stop: p.stop}
-	if o.RetryFor <= 0 {
-		return &usageError{"--retry-for must be greater than 0"}
-	}
-	if text := c.String("workers"); text != "auto" {
-		workers, err := number("workers", text, 1, maxWorkers)
-		if err != nil {
-			return err
-		}
-		o.Workers = int(workers)
-	}
-	if text := c.String("seed"); text != "" {
-		if o.Seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return &usageError{fmt.Sprintf("--seed takes a whole number from 0 to %d, not %q", uint64(math.MaxUint64), text)}
-		}
-	}
-	verify := c.Bool("verify")
-	makes := !verify || c.IsSet("n")
-	if !makes && (c.IsSet("workers") || c.IsSet("seed")) {
-		return &usageError{"--workers and --seed need --n: --verify alone makes no transfers"}
-	}
-
 	srv, done, err := p.existing(c, dataset.BankDatabase)
 	if err != nil {
 		return err
@@ -99,9 +73,9 @@ func (p *program) transfer(c *cli.Context) error {
 		return err
 	}
 	defer b.Close()
-	p.note("target: %s at %s, database %s, table %s, user %s", srv.Info, srv.Config.Host(), srv.Config.Database(), b.Accounts.Display(), srv.Config.User())
+	p.noteTarget(srv, b.Accounts)
 	out := transferJSON{Server: srv.Info.String(), Host: srv.Config.Host(), Database: srv.Config.Database(), Table: b.Accounts.Display()}
-	if makes {
+	if n > 0 {
 		p.note("%s, seed %d, run %s; %s", counted(n, "transfer", "transfers"), b.Seed, b.ID, counted(min(int64(b.Workers), n), "worker", "workers"))
 		r = p.report(n, 0, "transfers")
 		res, err := b.Run(c.Context, n)
@@ -117,12 +91,12 @@ func (p *program) transfer(c *cli.Context) error {
 			p.printTransfers(b, res, list)
 		}
 	}
-	if verify {
+	if c.Bool("verify") {
 		v, err := b.Verify(c.Context)
-		if err != nil {
-			return err
+		if err == nil {
+			err = v.Err()
 		}
-		if err := v.Err(); err != nil {
+		if err != nil {
 			return err
 		}
 		out.verified(v)
@@ -134,6 +108,34 @@ func (p *program) transfer(c *cli.Context) error {
 		return p.printJSON(out)
 	}
 	return nil
+}
+
+// transferOptions reads the flags of transfer: the number of transfers to make, which is zero with
+// --verify alone, and how they are made.
+func (p *program) transferOptions(c *cli.Context) (n int64, o bank.Options, err error) {
+	if c.Args().Present() {
+		return 0, o, &usageError{fmt.Sprintf("transfer takes no argument %q", c.Args().First())}
+	}
+	if n, err = number("n", c.String("n"), 1, math.MaxInt64); err != nil {
+		return 0, o, err
+	}
+	o = bank.Options{Table: c.String("table"), RetryFor: c.Duration("retry-for"), Stop: p.stop}
+	if o.RetryFor <= 0 {
+		return 0, o, &usageError{"--retry-for must be greater than 0"}
+	}
+	if o.Workers, err = readWorkers(c); err != nil {
+		return 0, o, err
+	}
+	if o.Seed, err = readSeed(c); err != nil {
+		return 0, o, err
+	}
+	if c.Bool("verify") && !c.IsSet("n") {
+		if c.IsSet("workers") || c.IsSet("seed") {
+			return 0, o, &usageError{"--workers and --seed need --n: --verify alone makes no transfers"}
+		}
+		n = 0
+	}
+	return n, o, nil
 }
 
 // printTransfers prints the transfers of a run.
