@@ -40,9 +40,9 @@ func (e *ConstraintError) Error() string {
 
 func (e *ConstraintError) Unwrap() error { return e.Err }
 
-// Validate validates those of the named constraints that are not valid yet. The error is a
+// validate validates those of the named constraints that are not valid yet. The error is a
 // *ConstraintError, or that of a connection.
-func Validate(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier, names []string) error {
+func validate(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier, names []string) error {
 	now, err := Valid(ctx, pool, table)
 	if err != nil {
 		return err
@@ -63,10 +63,10 @@ func Validate(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier, nam
 	return nil
 }
 
-// Analyze asks the server for statistics of a table, unless the server gathers them by itself: it
+// analyze asks the server for statistics of a table, unless the server gathers them by itself: it
 // does so within about a minute after a job of IMPORT (pkg/sql/stats, DefaultAsyncInterval). To
 // wait for ANALYZE takes about a third of the time of a load.
-func Analyze(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier) error {
+func analyze(ctx context.Context, pool *pgxpool.Pool, table pgx.Identifier) error {
 	if automatic(ctx, pool, table) {
 		return nil
 	}

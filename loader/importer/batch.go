@@ -33,7 +33,7 @@ func (r *Runner) ready(ctx context.Context, g *batch) error {
 		return err
 	}
 	for i, t := range g.texts {
-		// The load's id and the batch make the name, and so the job, known to other runs.
+		// Other runs find the job by this name, which they make of the load's id and the batch.
 		name := fmt.Sprintf("%s%0*d.csv", r.prefix(g.claim.Range), len(fmt.Sprint(len(g.texts))), i+1)
 		if r.State.Mode == Serve {
 			if r.Server != nil {
@@ -50,7 +50,7 @@ func (r *Runner) ready(ctx context.Context, g *batch) error {
 
 // upload uploads the batch's parts, several at a time.
 func (r *Runner) upload(ctx context.Context, g *batch) error {
-	if r.State.Mode != Upload || g.there {
+	if r.State.Mode != Upload || g.stored {
 		return nil
 	}
 	// An earlier attempt may have left half a file.
@@ -63,7 +63,7 @@ func (r *Runner) upload(ctx context.Context, g *batch) error {
 	ctx, stop := loader.WithStop(ctx, r.Stop)
 	defer stop()
 	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(max(r.Workers, MinUploads))
+	group.SetLimit(max(r.Workers, minUploads))
 	for i, t := range g.texts {
 		group.Go(func() error {
 			err := r.space.Upload(gctx, g.names[i], t, r.retry)
@@ -81,7 +81,7 @@ func (r *Runner) upload(ctx context.Context, g *batch) error {
 		}
 		return err
 	}
-	g.there = true
+	g.stored = true
 	return nil
 }
 
@@ -117,17 +117,17 @@ func (r *Runner) uploaded(g *batch) int64 {
 	return n
 }
 
-// progress tells the observer how far the batch is.
+// progress reports how far the batch is.
 func (r *Runner) progress(g *batch, at func() int64) {
-	r.telling.Lock()
-	defer r.telling.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if g != r.current {
 		return
 	}
-	// The observer is told of the last position when the server has confirmed the batch.
-	n := min(at(), g.claim.Len()*99/100) - r.moved
+	// The last hundredth is reported when the server has confirmed the batch.
+	n := min(at(), g.claim.Len()*99/100) - r.reported
 	if n > 0 && r.Observe != nil {
-		r.moved += n
+		r.reported += n
 		r.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: n, Rows: n}, Outcome: loader.Outcome{AlreadyCommitted: g.earlier}})
 	}
 }
@@ -150,7 +150,7 @@ func (r *Runner) uploadAhead(ctx context.Context) {
 	}()
 }
 
-// Watch tells observe how many rows of virtual files were made, until done is closed.
+// Watch calls observe with the number of rows made of virtual files, until done is closed.
 func Watch(texts []*virtual.File, done <-chan struct{}, observe func(int64)) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

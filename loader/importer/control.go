@@ -62,7 +62,7 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 	}
 	following, paused := context.WithCancel(ctx)
 	defer paused()
-	last, err := Follow(following, pool, job.ID, 0, time.Minute, nil, func(j Job) {
+	last, err := followJob(following, pool, job.ID, 0, time.Minute, nil, func(j Job) {
 		if j.Status == Paused {
 			paused()
 		}
@@ -100,7 +100,7 @@ func CancelJob(ctx context.Context, srv *server.Server, rec registry.Load, note 
 		}
 		wake := make(chan struct{})
 		close(wake)
-		last, err := Follow(ctx, pool, job.ID, 0, time.Minute, wake, func(Job) {})
+		last, err := followJob(ctx, pool, job.ID, 0, time.Minute, wake, func(Job) {})
 		if err != nil {
 			return err
 		}

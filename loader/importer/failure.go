@@ -107,9 +107,9 @@ func Failure(j Job, detail bool) *JobError {
 // told are the parameters of a file's URL that hold no credentials.
 var told = map[string]bool{"AUTH": true, "AWS_REGION": true, "AWS_ENDPOINT": true, "AZURE_ACCOUNT_NAME": true}
 
-// Hide returns text without the credentials of the files' URLs. A server may name
+// hide returns text without the credentials of the files' URLs. A server may name
 // credentials outside of a URL.
-func Hide(text string, files []string) string {
+func hide(text string, files []string) string {
 	for _, f := range files {
 		u, err := url.Parse(f)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
 	"strings"
 	"time"
 
@@ -13,80 +12,15 @@ import (
 	"bulkload/loader/server"
 )
 
-// confirm compares the rows of the job with those of the batch and records the batch.
+// confirm compares the rows that the batch's job has loaded with those of the batch, and records
+// the batch. rows is the server's count; -1 is unknown.
 func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
-	want := int64(-1)
-	if r.Input.Exact {
-		want = g.claim.Len()
-	} else if r.State.Mode != URLs && len(g.texts) > 0 {
-		want = 0
-		for _, t := range g.texts {
-			n, ok := t.Rows()
-			if !ok {
-				want = -1
-				break
-			}
-			want += n
-		}
+	want, err := r.expected(ctx, g)
+	if err != nil {
+		return err
 	}
-	if want < 0 {
-		// The server reads copies, or files that an earlier run made.
-		var err error
-		if want, err = r.Input.Count(ctx, g.claim.Range); err != nil {
-			return err
-		}
-	}
-	// A server that begins a job again may count what it read before once more: a reply of
-	// too many rows says no more than one that was lost.
-	over := rows > want
-	if over {
-		rows = -1
-	}
-	if rows < want && r.Input.There != nil {
-		// The reply was lost, or counts a part. The keys tell.
-		if err := r.online(ctx); err != nil {
-			return err
-		}
-		err := r.retry(ctx, func() (err error) {
-			rows, err = r.Input.There(ctx, g.claim.Range)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if rows < 0 && r.Input.Repeated != nil {
-		// The reply was lost. The job has loaded all records, but two records of one key
-		// as one row.
-		if err := r.online(ctx); err != nil {
-			return err
-		}
-		repeated, err := r.Input.Repeated(ctx)
-		if err != nil {
-			return err
-		}
-		if repeated != "" {
-			return r.differs(ctx, repeated)
-		}
-		if !r.State.WasEmpty || g.claim.Len() != r.Input.Positions {
-			rows = want
-		}
-	}
-	if rows < want && r.State.WasEmpty && g.claim.First == r.total.Positions {
-		// The reply was lost, or counts what the last node has read of a job that went over
-		// to it. The table has the rows of this job and of those before it, all of this run,
-		// and any that others have added since. To be known before the batch counts as done.
-		if err := r.online(ctx); err != nil {
-			return err
-		}
-		n, err := r.count(ctx)
-		if err != nil {
-			return err
-		}
-		rows = n - r.total.Rows
-		if !over { // else two say that there are more
-			rows = min(rows, want)
-		}
+	if rows, err = r.loaded(ctx, g, rows, want); err != nil {
+		return err
 	}
 	if rows >= 0 && want >= 0 && rows != want {
 		return r.differs(ctx, fmt.Sprintf("the server has read %d rows of %d", rows, want))
@@ -95,12 +29,12 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 	if err := r.release(ctx, g); err != nil {
 		return err
 	}
-	r.telling.Lock()
-	defer r.telling.Unlock()
-	if left := g.claim.Len() - r.moved; r.Observe != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if left := g.claim.Len() - r.reported; r.Observe != nil {
 		r.Observe(loader.Event{Span: chunker.Span{First: g.claim.First, Count: left, Rows: left}})
 	}
-	r.moved = 0
+	r.reported = 0
 	r.total.Chunks++
 	r.total.Positions += g.claim.Len()
 	r.total.Rows += max(rows, want, 0)
@@ -108,10 +42,88 @@ func (r *Runner) confirm(ctx context.Context, g *batch, rows int64) error {
 	return nil
 }
 
-// differs returns the error of a job that loaded other rows than the load's, and records it:
-// later runs have no reply of the server to tell them.
+// expected returns the number of rows of a batch. Files that this run made or served have counted
+// them; else the input is read again, because the server read copies, or an earlier run's files.
+func (r *Runner) expected(ctx context.Context, g *batch) (int64, error) {
+	if r.Input.Exact {
+		return g.claim.Len(), nil
+	}
+	if r.State.Mode == URLs || len(g.texts) == 0 {
+		return r.Input.Count(ctx, g.claim.Range)
+	}
+	var n int64
+	for _, t := range g.texts {
+		rows, ok := t.Rows()
+		if !ok {
+			return r.Input.Count(ctx, g.claim.Range)
+		}
+		n += rows
+	}
+	return n, nil
+}
+
+// loaded returns the number of rows that the batch's job has loaded. rows is the server's count,
+// and want the batch's number. Where the server's count is unknown or differs, loaded asks the
+// table; -1 remains where it cannot tell.
+func (r *Runner) loaded(ctx context.Context, g *batch, rows, want int64) (int64, error) {
+	// A server that starts a job again may count rows twice. A count that is too high therefore
+	// says as little as a lost one.
+	over := rows > want
+	if over {
+		rows = -1
+	}
+	// 1. Count the batch's keys in the table: the count was lost, or is that of a part.
+	if rows < want && r.Input.Present != nil {
+		if err := r.online(ctx); err != nil {
+			return 0, err
+		}
+		err := r.retry(ctx, func() (err error) {
+			rows, err = r.Input.Present(ctx, g.claim.Range)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	// 2. Without a count, the job has loaded every record, but two records of one key as one row.
+	if rows < 0 && r.Input.Repeated != nil {
+		if err := r.online(ctx); err != nil {
+			return 0, err
+		}
+		repeated, err := r.Input.Repeated(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if repeated != "" {
+			return 0, r.differs(ctx, repeated)
+		}
+		if !r.State.WasEmpty || g.claim.Len() != r.Input.Positions {
+			rows = want
+		}
+	}
+	// 3. Count the table's rows, if it was empty and this run has loaded every earlier batch. The
+	// count was lost, or is only what the last node has read of a job that moved there. Others may
+	// have added rows. This comes before the batch is recorded as committed.
+	if rows < want && r.State.WasEmpty && g.claim.First == r.total.Positions {
+		if err := r.online(ctx); err != nil {
+			return 0, err
+		}
+		n, err := r.count(ctx)
+		if err != nil {
+			return 0, err
+		}
+		rows = n - r.total.Rows
+		if !over { // with over, two counts say that there are more
+			rows = min(rows, want)
+		}
+	}
+	return rows, nil
+}
+
+// differs returns the error of a job that loaded other rows than the load's. It records the error:
+// a later run has no reply of the server that would show it.
 func (r *Runner) differs(ctx context.Context, why string) error {
-	if r.Input.Exact { // what is there can be counted
+	if r.Input.Exact { // a later run can count the rows
 		return fmt.Errorf("%w: %s", loader.ErrUnconfirmed, why)
 	}
 	if r.Input.Repeated != nil && strings.HasPrefix(why, "the server") {
@@ -144,8 +156,8 @@ func (r *Runner) count(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// online waits until the table can be read, for another job may have it offline. It notes a
-// longer wait, and gives up after RetryFor.
+// online waits until the table can be read: another job may keep it offline. It tells the user of
+// a longer wait, and gives up after RetryFor.
 func (r *Runner) online(ctx context.Context) error {
 	waiting, stop := loader.WithStop(ctx, r.Stop)
 	defer stop()
@@ -165,14 +177,13 @@ func (r *Runner) online(ctx context.Context) error {
 	return err
 }
 
-// finish validates the constraints again, and has statistics gathered where the server does not
-// do it by itself. It counts the rows where
-// the server's own count was lost.
+// finish counts the rows if the server's count of a job was lost, validates the constraints again,
+// and gathers statistics.
 func (r *Runner) finish(ctx context.Context) error {
 	if err := r.online(ctx); err != nil {
 		return err
 	}
-	if r.Table.OID == 0 { // the job of an earlier run had it offline
+	if r.Table.OID == 0 { // the job of an earlier run kept it offline
 		t, err := server.Describe(ctx, r.db, r.DB.Info, r.Table.Name)
 		if err != nil {
 			return err
@@ -190,7 +201,7 @@ func (r *Runner) finish(ctx context.Context) error {
 	}
 	if len(r.State.Valid) > 0 {
 		r.Note(fmt.Sprintf("validating %s", strings.Join(r.State.Valid, ", ")))
-		if err := r.retry(ctx, func() error { return Validate(ctx, r.Pool, r.Table.Name, r.State.Valid) }); err != nil {
+		if err := r.retry(ctx, func() error { return validate(ctx, r.Pool, r.Table.Name, r.State.Valid) }); err != nil {
 			return err
 		}
 	}
@@ -198,7 +209,7 @@ func (r *Runner) finish(ctx context.Context) error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, r.RetryFor)
 	defer cancel()
-	if err := Analyze(ctx, r.Pool, r.Table.Name); err != nil {
+	if err := analyze(ctx, r.Pool, r.Table.Name); err != nil {
 		r.Note("statistics could not be gathered now; the server will gather them later: " + server.Reason(err))
 	}
 	return nil

@@ -24,8 +24,7 @@ type Mode string
 
 // The modes.
 const (
-	// Auto is Serve where the server runs on this machine or where Options.Addr is set,
-	// else Upload.
+	// Auto is Serve if the server runs on this machine or Options.Addr is set, else Upload.
 	Auto Mode = "auto"
 	// Serve makes the files while the server reads them over HTTP.
 	Serve Mode = "serve"
@@ -38,11 +37,11 @@ const (
 // Options say how the rows reach the server.
 type Options struct {
 	Mode Mode // empty is Auto
-	// Files, of Mode URLs, are where the files are. A * in the last part stands for
-	// the number of the part, as Name has it.
+	// Files, of Mode URLs, are the URLs of the files. A * in the last part of a URL stands for the
+	// number of the file; see Name.
 	Files []string
-	// Addr is the host:port to serve at; empty is a free port of the loopback
-	// address. Port 0 is a free one.
+	// Addr is the host:port to serve at; empty is a free port of the loopback address. Port 0 is
+	// a free port.
 	Addr string
 	// CertFile and KeyFile are PEM files; with them files are served over TLS.
 	CertFile, KeyFile string
@@ -56,8 +55,8 @@ type Options struct {
 	BatchBytes int64
 }
 
-// DefaultBatchBytes is what one job loads of rows that are uploaded: while it is read,
-// what the next one loads is uploaded, so that the database holds twice as much at most.
+// DefaultBatchBytes is the default of Options.BatchBytes. The next batch is uploaded while a job
+// reads one, so the database holds at most twice as much.
 const DefaultBatchBytes = 512 << 20
 
 // An Option is one of the WITH clause: key = 'value'.
@@ -130,9 +129,9 @@ func RedactAll(text string) string {
 	})
 }
 
-// JobMarker returns the part of a file's URL by which the server's description of a job is
+// jobMarker returns the part of a file's URL by which the server's description of a job is
 // recognised. It holds no credentials.
-func JobMarker(file string) string {
+func jobMarker(file string) string {
 	u, err := url.Parse(file)
 	if err != nil || u.User == nil {
 		return Redact(file)
@@ -151,8 +150,8 @@ func Name(pattern string, part, parts int) string {
 // schemes are the URL schemes of files that only the database reads.
 var schemes = []string{"s3", "gs", "azure", "azure-blob", "azure-storage", "nodelocal", "userfile", "external"}
 
-// Remote reports whether name is the URL of a file that only the server can read.
-func Remote(name string) bool {
+// isRemote reports whether name is the URL of a file that only the server can read.
+func isRemote(name string) bool {
 	scheme, _, ok := strings.Cut(name, "://")
 	for _, s := range schemes {
 		if ok && strings.EqualFold(scheme, s) {
@@ -168,7 +167,7 @@ func CheckURL(file string) error {
 	switch {
 	case err != nil || u.Scheme == "":
 		return fmt.Errorf("%q is not a URL", Redact(file))
-	case !Remote(file) && u.Scheme != "http" && u.Scheme != "https":
+	case !isRemote(file) && u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("IMPORT INTO reads s3://, gs://, azure-blob://, nodelocal://, userfile://, http:// and https://, not %s://", u.Scheme)
 	case u.Host == "" && u.Scheme != "userfile":
 		return fmt.Errorf("%s names no host, bucket or node", Redact(file))

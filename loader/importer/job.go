@@ -48,14 +48,14 @@ func (s Status) Over() bool {
 // ErrNoJob: the server does not list the job.
 var ErrNoJob = errors.New("the server has no such job")
 
-// Show asks for a job. The error wraps ErrNoJob where there is none.
-func Show(ctx context.Context, db server.Querier, id int64) (Job, error) {
+// showJob asks for a job. The error wraps ErrNoJob where there is none.
+func showJob(ctx context.Context, db server.Querier, id int64) (Job, error) {
 	j := Job{ID: id}
 	var failure *string
 	var fraction *float64
 	var seconds float64
-	// The difference of times that the server gives alike: 26.1 takes those of UTC for ones
-	// in the session's zone, but for that of the end. The last change is at the end, too.
+	// 26.1 gives created, started and modified, which are UTC, as times in the session's zone, but
+	// not finished. So the difference is that of modified, which is the end's time, too.
 	err := db.QueryRow(ctx, fmt.Sprintf(`SELECT status, fraction_completed::FLOAT8, error, 
 		extract(epoch FROM modified)::FLOAT8 - COALESCE(extract(epoch FROM started), extract(epoch FROM created))::FLOAT8
 		FROM [SHOW JOB %d]`, id)).
@@ -96,7 +96,7 @@ func Find(ctx context.Context, db server.Querier, text string, began time.Time, 
 	case err != nil:
 		return Job{}, fmt.Errorf("look for the job: %w", err)
 	}
-	return Show(ctx, db, id)
+	return showJob(ctx, db, id)
 }
 
 // Now returns the server's time, for Find.
@@ -120,21 +120,21 @@ func Control(ctx context.Context, pool server.TimeoutPool, action string, id int
 
 // Bounds of the interval of polls of a job: a fiftieth of its time so far.
 const (
-	firstLook = 20 * time.Millisecond
-	lastLook  = time.Second
+	firstPoll = 20 * time.Millisecond
+	lastPoll  = time.Second
 )
 
-// Follow polls a job until it is over, and tells observe of each answer. least is the minimum
-// of the interval, for each poll costs the server some milliseconds; zero is automatic. Follow
-// polls an unreachable server for at most patience. When wake is closed, it polls at once and
+// followJob polls a job until it is over, and calls observe with each answer. minWait is the
+// minimum interval, since each poll costs the server some milliseconds; zero is automatic.
+// followJob polls an unreachable server for at most patience. When wake is closed, it polls at once and
 // often. The error wraps ErrNoJob, or is ctx's.
-func Follow(ctx context.Context, db server.Querier, id int64, least, patience time.Duration, wake <-chan struct{}, observe func(Job)) (Job, error) {
-	began, heard := time.Now(), time.Now()
+func followJob(ctx context.Context, db server.Querier, id int64, minWait, patience time.Duration, wake <-chan struct{}, observe func(Job)) (Job, error) {
+	began, answered := time.Now(), time.Now()
 	for {
-		j, err := Show(ctx, db, id)
+		j, err := showJob(ctx, db, id)
 		switch {
 		case err == nil:
-			heard = time.Now()
+			answered = time.Now()
 			observe(j)
 			if j.Status.Over() {
 				return j, nil
@@ -144,14 +144,14 @@ func Follow(ctx context.Context, db server.Querier, id int64, least, patience ti
 		case errors.Is(err, ErrNoJob):
 			return j, err
 		default:
-			if !server.MayPass(err) || time.Since(heard) > patience {
+			if !server.MayPass(err) || time.Since(answered) > patience {
 				return j, err
 			}
 		}
-		wait := max(min(max(time.Since(began)/50, firstLook), lastLook), least)
+		wait := max(min(max(time.Since(began)/50, firstPoll), lastPoll), minWait)
 		select {
 		case <-wake:
-			wake, began, least = nil, time.Now(), 0
+			wake, began, minWait = nil, time.Now(), 0
 			continue
 		case <-time.After(wait):
 		case <-ctx.Done():

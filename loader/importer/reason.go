@@ -31,7 +31,7 @@ func (r *Runner) startError(g *batch, err error) error {
 // jobError says why a job has failed, without the files' credentials.
 func (r *Runner) jobError(job Job) *JobError {
 	e := Failure(job, r.Detail)
-	e.Reason = Hide(e.Reason, r.Options.Files)
+	e.Reason = hide(e.Reason, r.Options.Files)
 	return e
 }
 

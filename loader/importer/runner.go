@@ -39,8 +39,8 @@ type Runner struct {
 	// Record keeps the State, so that later runs find the job; nil: there is no record.
 	Record  Record
 	Options Options
-	// Server serves the rows of mode Serve. Where it is nil, Run begins one when it is
-	// needed. Close closes it.
+	// Server serves the rows of mode Serve. If it is nil, Run starts one when it needs one. Close
+	// closes it.
 	Server *serve.Server
 	// Workers is the number of files that are uploaded at once.
 	Workers int
@@ -48,11 +48,10 @@ type Runner struct {
 	AttemptTimeout, RetryFor time.Duration
 	// Stop cancels the job when it is closed. Nil never stops.
 	Stop <-chan struct{}
-	// Note is told what a user should know, and Observe how far the load is. Both may be
-	// nil.
+	// Note, when not nil, receives messages for the user; Observe, when not nil, the progress.
 	Note    func(string)
 	Observe func(loader.Event)
-	// Detail lets an error quote the row that it is about.
+	// Detail lets an error quote the row it concerns.
 	Detail bool
 
 	space *userfile.Store
@@ -60,47 +59,46 @@ type Runner struct {
 	total loader.Result
 	// unsure says that the server's count of a job's rows was lost.
 	unsure bool
-	// before is the time of jobs before this run followed them.
+	// before is how long jobs of earlier runs took before this run followed them.
 	before time.Duration
 	// session is the server's id of the session of the last IMPORT INTO.
 	session string
-	// ahead gives the next batch, which is uploaded while a job runs. noAhead ends the
-	// upload.
+	// ahead gives the next batch, which is uploaded while a job runs. noAhead stops its upload.
 	ahead   chan *batch
 	noAhead context.CancelFunc
 
-	telling sync.Mutex // guards what follows
-	claims  []loader.Lease
-	current *batch // at work
-	moved   int64  // positions of current that the observer was told of
+	mu       sync.Mutex // guards the fields below; held during writes to the queue
+	claims   []loader.Lease
+	current  *batch // whose job runs
+	reported int64  // positions of current that were given to Observe
 }
 
 // An Input is what IMPORT reads.
 type Input struct {
 	Source    loader.Source
 	Positions int64
-	Rows      int64 // of files about how many; zero is unknown
+	Rows      int64 // an estimate for files; zero is unknown
 	// Exact says that each position is a row.
 	Exact bool
-	// Fit moves the end of a range to where the rows can be cut; nil: anywhere.
+	// Fit moves the end of a range to a place between two rows; nil: every place is one.
 	Fit func(chunker.Range) (chunker.Range, error)
 	// Count counts the rows of a range; nil where Exact.
 	Count func(context.Context, chunker.Range) (int64, error)
-	// There counts the rows of a range that the table has; nil: their keys are not known.
-	There func(context.Context, chunker.Range) (int64, error)
-	// Repeated names, for people, the first record with the key of an earlier record; empty:
-	// there is none. IMPORT takes two records of the same content for one. Nil where Exact,
-	// and where the server makes the keys.
+	// Present counts the rows of a range that the table has; nil: their keys are unknown.
+	Present func(context.Context, chunker.Range) (int64, error)
+	// Repeated describes the first record with the key of an earlier record; empty if there is
+	// none. IMPORT loads two records of the same content as one row. Nil if Exact is set or the
+	// server makes the keys.
 	Repeated func(ctx context.Context) (string, error)
-	// MaxRecordBytes is the longest record, zero of generated rows.
+	// MaxRecordBytes is the size of the longest record; zero for generated rows.
 	MaxRecordBytes int
-	// CSV are the options of files that the server reads as they are.
+	// CSV holds the options for files that the server reads unchanged.
 	CSV []Option
 }
 
 // A Record keeps the State of a load, and its job.
 type Record interface {
-	// Save keeps the state. loader.ErrLost: the run holds nothing of the load any more.
+	// Save keeps the state. loader.ErrLost: the run has lost its leases.
 	Save(ctx context.Context, s *State) error
 	// SetJob keeps the id of the running job.
 	SetJob(ctx context.Context, id int64) error
@@ -112,11 +110,11 @@ type batch struct {
 	texts []*virtual.File
 	names []string // of its files
 	urls  []string
-	there bool // its files are uploaded
-	// earlier says that an earlier run's job loads it, and may have read any part of its
-	// files.
+	// stored says that its files are uploaded.
+	stored bool
+	// earlier says that an earlier run's job loads it, and may have read any part of its files.
 	earlier bool
-	err     error // of making it ready
+	err     error // of the attempt to make it ready
 }
 
 // heartbeat is the interval of the heartbeats of a run that waits for a job.
@@ -135,8 +133,8 @@ func (r *Runner) Run(ctx context.Context) (loader.Result, error) {
 	watch, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
 	var beside sync.WaitGroup
-	beside.Go(func() { r.live(watch, lost) })
-	beside.Go(func() { r.leave(watch, lost, &heard) })
+	beside.Go(func() { r.sendHeartbeats(watch, lost) })
+	beside.Go(func() { r.endIfSilent(watch, lost, &heard) })
 	err := r.batches(watch)
 	if cause := context.Cause(watch); ctx.Err() == nil && cause != nil {
 		err = cause // later errors are only its consequence
@@ -197,13 +195,13 @@ func (r *Runner) batches(ctx context.Context) error {
 			err = r.load(ctx, g)
 		}
 		if err != nil {
-			return errors.Join(err, r.drop(ctx))
+			return errors.Join(err, r.abandonAhead(ctx))
 		}
 	}
 }
 
-// drop releases the batch that was uploaded ahead.
-func (r *Runner) drop(ctx context.Context) error {
+// abandonAhead releases the batch that was uploaded ahead.
+func (r *Runner) abandonAhead(ctx context.Context) error {
 	if r.ahead == nil {
 		return nil
 	}
@@ -221,16 +219,16 @@ func (r *Runner) claim(ctx context.Context) (*batch, error) {
 	if err != nil {
 		return &batch{err: err}, err
 	}
-	r.telling.Lock()
-	defer r.telling.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.claims = append(r.claims, loader.Lease{Range: c.Range})
 	return &batch{claim: c}, nil
 }
 
-// release releases the lease of a batch, with the positions that are in.
+// release releases the lease of a batch, with its committed positions.
 func (r *Runner) release(ctx context.Context, g *batch) error {
-	r.telling.Lock()
-	defer r.telling.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.claims = slices.DeleteFunc(r.claims, func(c loader.Lease) bool { return c.Range == g.claim.Range })
 	return r.Queue.Release(ctx, g.claim)
 }
@@ -242,12 +240,13 @@ func (r *Runner) next(ctx context.Context) (*batch, error) {
 		r.noAhead()
 		r.ahead = nil
 		if g.err != nil && g.claim.Len() > 0 {
-			return g, r.give(ctx, g, g.err)
+			return g, r.abandon(ctx, g, g.err)
 		}
 		if !errors.Is(g.err, loader.ErrBusy) {
 			return g, g.err
 		}
-		// Another run was at work when this one asked: the load is not over before that is.
+		// Another run was working when the batch was asked for. The load is not complete before
+		// that run ends.
 	}
 	told := false
 	for {
@@ -255,7 +254,7 @@ func (r *Runner) next(ctx context.Context) (*batch, error) {
 		if !errors.Is(err, loader.ErrBusy) {
 			if err == nil {
 				if err = r.ready(ctx, g); err != nil {
-					err = r.give(ctx, g, err)
+					err = r.abandon(ctx, g, err)
 				}
 			}
 			return g, err
@@ -286,9 +285,9 @@ func mayPass(err error) bool {
 
 // load loads one batch, by a job of an earlier run or by a new one.
 func (r *Runner) load(ctx context.Context, g *batch) error {
-	r.telling.Lock()
-	r.current, r.moved = g, 0
-	r.telling.Unlock()
+	r.mu.Lock()
+	r.current, r.reported = g, 0
+	r.mu.Unlock()
 	job, found, err := r.earlier(ctx, g)
 	if err != nil {
 		return err
@@ -305,12 +304,12 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 				return err
 			}
 		}
-		// The job of a stopped load may still be ending: a resume then begins a new job.
+		// The job of a stopped run may still be removing its rows. Then a new job follows.
 		ending := job.Status == CancelRequested || job.Status == Reverting
 		began := time.Now()
-		r.telling.Lock()
+		r.mu.Lock()
 		g.earlier = true
-		r.telling.Unlock()
+		r.mu.Unlock()
 		job, _, err = r.follow(ctx, g, job.ID, nil)
 		if err == nil {
 			r.before += max(job.Took-time.Since(began), 0)
@@ -319,35 +318,34 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 		again := errors.As(err, &failed) && (failed.Status == Failed && !failed.Data || failed.Status == Canceled && ending)
 		if again && r.renew(ctx) == nil {
 			r.Note(fmt.Sprintf("%v; starting a new job", failed))
-			g.names, g.urls, g.there = nil, nil, false
-			r.telling.Lock()
+			g.names, g.urls, g.stored = nil, nil, false
+			r.mu.Lock()
 			g.earlier = false
-			r.telling.Unlock()
+			r.mu.Unlock()
 			if err := r.ready(ctx, g); err != nil {
-				return r.give(ctx, g, err)
+				return r.abandon(ctx, g, err)
 			}
 			found = false
 		} else if err != nil {
-			return r.give(ctx, g, err)
+			return r.abandon(ctx, g, err)
 		}
 	default:
 		found = false
 		if err := r.renew(ctx); err != nil {
-			return r.give(ctx, g, err)
+			return r.abandon(ctx, g, err)
 		}
 		if r.State.Mode == Serve && len(g.urls) == 0 {
 			g.names = nil
 			if err := r.ready(ctx, g); err != nil {
-				return r.give(ctx, g, err)
+				return r.abandon(ctx, g, err)
 			}
 		}
 	}
 	if !found {
 		if rows, err = r.begin(ctx, g); err != nil {
-			return r.give(ctx, g, err)
+			return r.abandon(ctx, g, err)
 		}
 	}
-	// The job has confirmed its rows, all or none.
 	err = r.confirm(ctx, g, rows)
 	if err := r.clean(ctx, g); err != nil {
 		r.Note(err.Error())
@@ -355,7 +353,7 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 	return err
 }
 
-// renew serves at a new address where the earlier run's address is not free.
+// renew starts a file server if this run needs one: the earlier run's address was not free.
 func (r *Runner) renew(ctx context.Context) error {
 	if r.State.Mode != Serve || r.Server != nil {
 		return nil
@@ -371,23 +369,24 @@ func (r *Runner) renew(ctx context.Context) error {
 	return err
 }
 
-// give releases the batch after err: none of its rows is in.
-func (r *Runner) give(ctx context.Context, g *batch, err error) error {
+// abandon removes the batch's files and releases its lease after err. None of its rows is
+// committed.
+func (r *Runner) abandon(ctx context.Context, g *batch, err error) error {
 	if ctx.Err() != nil {
 		return err // the next run finds the job
 	}
 	return errors.Join(err, r.clean(ctx, g), r.release(ctx, g))
 }
 
-// stopSilence is how long a server may say nothing to a run that was stopped.
+// stopSilence is how long a stopped run waits for any answer of the server.
 const stopSilence = 5 * time.Second
 
 // errSilent: a run was stopped, and its server is silent.
 var errSilent = fmt.Errorf("%w: the server does not answer; a job of this load may still run there, and the next run finds it", loader.ErrStopped)
 
-// leave ends a run that was stopped and waits for the end of its job as soon as the server has
-// been silent for stopSilence.
-func (r *Runner) leave(ctx context.Context, lost context.CancelCauseFunc, heard *atomic.Int64) {
+// endIfSilent ends a stopped run, which waits for the end of its job, once the server has been
+// silent for stopSilence.
+func (r *Runner) endIfSilent(ctx context.Context, lost context.CancelCauseFunc, heard *atomic.Int64) {
 	select {
 	case <-ctx.Done():
 		return
@@ -406,9 +405,9 @@ func (r *Runner) leave(ctx context.Context, lost context.CancelCauseFunc, heard 
 	lost(errSilent)
 }
 
-// live sends heartbeats until ctx ends, and ends the run when another run has taken its
-// leases over.
-func (r *Runner) live(ctx context.Context, lost context.CancelCauseFunc) {
+// sendHeartbeats sends heartbeats until ctx ends. It ends the run when another run has taken over
+// its leases.
+func (r *Runner) sendHeartbeats(ctx context.Context, lost context.CancelCauseFunc) {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
@@ -417,9 +416,9 @@ func (r *Runner) live(ctx context.Context, lost context.CancelCauseFunc) {
 			return
 		case <-tick.C:
 		}
-		r.telling.Lock() // not while a lease is released
+		r.mu.Lock() // a checkpoint must not overtake the release of a lease
 		err := r.Queue.Checkpoint(ctx, r.claims)
-		r.telling.Unlock()
+		r.mu.Unlock()
 		if errors.Is(err, loader.ErrLost) {
 			lost(err)
 			return

@@ -15,7 +15,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// earlier finds the job of the batch that an earlier run has begun.
+// earlier finds the job that an earlier run started for the batch.
 func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
 	if r.State.Tag == "" || r.Record == nil {
 		return Job{}, false, nil
@@ -23,8 +23,8 @@ func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
 	tag, began, known := r.State.Tag, r.State.Began, r.State.Known
 	other := r.State.Range != g.claim.Range
 	if other && strings.HasPrefix(tag, r.prefix(r.State.Range)) && len(g.names) > 0 {
-		// The record knows the job that was begun last. Of several runs of the load that is
-		// another's, and that of this batch has its own name.
+		// The record knows only the job that was started last. If several runs share the load,
+		// that may be another run's job. The job of this batch is found by its files' names.
 		tag, began, known, other = r.tag(g), time.Time{}, nil, false
 	}
 	var job Job
@@ -37,9 +37,9 @@ func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
 		return job, false, nil
 	case err != nil:
 		return job, false, err
-	case other: // of an earlier version, whose names do not tell the batch
-		if done := r.State.Range.End <= g.claim.First; done {
-			return job, false, nil // of a batch that is in
+	case other: // an earlier version started the job; its names do not identify the batch
+		if r.State.Range.End <= g.claim.First {
+			return job, false, nil // its batch is committed
 		}
 		return job, false, fmt.Errorf("%w: IMPORT job %d of an earlier run loads rows %d to %d, but rows %d to %d are missing", loader.ErrUnconfirmed, job.ID, r.State.Range.First, r.State.Range.End, g.claim.First, g.claim.End)
 	}
@@ -51,12 +51,12 @@ func (r *Runner) prefix(batch chunker.Range) string {
 	return fmt.Sprintf("%s-%d-%d-", r.ID, batch.First, batch.End)
 }
 
-// tag returns a text that only the description of a job for g holds.
+// tag returns a text that only descriptions of jobs for g contain.
 func (r *Runner) tag(g *batch) string {
 	if len(g.names) > 0 {
 		return g.names[0]
 	}
-	return JobMarker(g.urls[0])
+	return jobMarker(g.urls[0])
 }
 
 // statement returns the IMPORT INTO of a batch.
@@ -67,7 +67,7 @@ func (r *Runner) statement(g *batch) Statement {
 	}
 	switch {
 	case r.State.Format == virtual.PGCopy:
-		// Half a MiB otherwise. Escapes double a record at most.
+		// The default is half a MiB. Escapes at most double a record.
 		s.Options = append(s.Options, Option{Key: "max_row_size", Value: fmt.Sprintf("%dB", 2*r.Input.MaxRecordBytes+1024)})
 	default:
 		s.Options = r.Input.CSV
@@ -97,7 +97,7 @@ func (r *Runner) begin(ctx context.Context, g *batch) (int64, error) {
 		var lost errNoJob
 		var taken errTaken
 		switch {
-		case errors.As(err, &taken), beside(err): // since it was online another run of the load was faster
+		case errors.As(err, &taken), beside(err): // another run has started its job meanwhile
 			if err := r.online(ctx); err != nil {
 				return 0, err
 			}
@@ -116,13 +116,13 @@ type errNoJob struct{ error }
 
 func (e errNoJob) Unwrap() error { return e.error }
 
-// beside reports whether a job has failed because that of another run was at work.
+// beside reports whether a job failed because another run's job was running.
 func beside(err error) bool {
 	var failed *JobError
 	return errors.As(err, &failed) && strings.Contains(failed.Reason, "another operation is currently operating on the table")
 }
 
-// errTaken: the job of another run has the table offline. The statement began none.
+// errTaken: another run's job keeps the table offline. The statement started no job.
 type errTaken struct{ error }
 
 func (e errTaken) Unwrap() error { return e.error }
@@ -160,8 +160,8 @@ func (r *Runner) send(ctx context.Context, g *batch) (int64, error) {
 	return rows, err
 }
 
-// startTime sets what the next statement's job is found by: the time, and the jobs of the
-// same files that there are, which have failed.
+// startTime records by what the next statement's job will be found: it starts after Began, and is
+// none of the Known jobs of the same files, which have failed.
 func (r *Runner) startTime(ctx context.Context) error {
 	r.State.Known = nil
 	for {
@@ -182,7 +182,7 @@ func (r *Runner) startTime(ctx context.Context) error {
 	}
 }
 
-// record records how to find the job, before there is one.
+// record records how to find the job, before it is started.
 func (r *Runner) record(ctx context.Context) error {
 	if r.Record == nil {
 		return nil
@@ -196,9 +196,9 @@ type answer struct {
 	err error
 }
 
-// find waits until the job is there, and records it. The answer that came meanwhile, if
-// any, is returned too. A statement that has neither brought a job nor an answer in the
-// time for one has been lost on its way: hangUp ends the wait for it.
+// find waits until the server lists the job, and records it. It also returns the statement's
+// answer, if that came first. After AttemptTimeout without a job or an answer, the statement was
+// lost on its way, and hangUp ends it.
 func (r *Runner) find(ctx context.Context, g *batch, answers <-chan answer, hangUp func()) (int64, *answer, error) {
 	var got *answer
 	lost := time.AfterFunc(r.AttemptTimeout, hangUp)
@@ -233,8 +233,8 @@ func (r *Runner) find(ctx context.Context, g *batch, answers <-chan answer, hang
 			}
 			return id, got, nil
 		case got != nil && mayPass(got.err):
-			// The connection broke. The session may still be there and begin a
-			// job: it is ended first, and then what there is is final.
+			// The connection broke. Its session may still start a job, so it is ended before
+			// the jobs are listed.
 			if err := r.endStatement(ctx); err != nil {
 				return 0, nil, err
 			}
@@ -279,7 +279,7 @@ func (r *Runner) endStatement(ctx context.Context) error {
 // errSession: a session is ending. It passes.
 var errSession = errors.New("the session of IMPORT INTO is still there")
 
-// failsWithin is how long a job may take to fail after one of its files is gone.
+// failsWithin is how long a job may take to fail once one of its files is no longer served.
 const failsWithin = 3 * time.Second
 
 // follow waits for the end of a job. It returns the number of loaded rows by the answer to the
@@ -304,7 +304,7 @@ func (r *Runner) follow(ctx context.Context, g *batch, id int64, answers <-chan 
 		case <-watch.Done():
 			return
 		}
-		if errors.Is(why, loader.ErrStopped) { // which also ends the reading of what is served
+		if errors.Is(why, loader.ErrStopped) { // also if the file server failed because of the stop
 			why = loader.ErrStopped
 			r.Note(fmt.Sprintf("cancelling job %d; waiting until the server has removed its rows and the table is online", id))
 			if r.Server != nil {
@@ -314,7 +314,7 @@ func (r *Runner) follow(ctx context.Context, g *batch, id int64, answers <-chan 
 		canceled <- why
 		close(wake)
 		if why != loader.ErrStopped {
-			// The job fails by itself: its files are not served any more.
+			// The job fails by itself: its files are no longer served.
 			select {
 			case <-watch.Done():
 				return
@@ -322,7 +322,7 @@ func (r *Runner) follow(ctx context.Context, g *batch, id int64, answers <-chan 
 			}
 		}
 		if err := Control(watch, r.db, "CANCEL", id); err != nil && watch.Err() == nil {
-			if j, again := Show(watch, r.db, id); again != nil || !j.Status.Over() {
+			if j, again := showJob(watch, r.db, id); again != nil || !j.Status.Over() {
 				r.Note(server.Reason(err))
 			}
 		}
@@ -355,9 +355,8 @@ func (r *Runner) follow(ctx context.Context, g *batch, id int64, answers <-chan 
 	return job, rows, fmt.Errorf("%w; %s", failure, left)
 }
 
-// left says whether a job that failed has left rows in the table. The server promises that
-// none is left, but 21.1.5 was once seen to leave rows of a job that failed when another node
-// died.
+// left says whether a failed job has left rows in the table. The server promises to leave none.
+// 21.1.5 was once seen to leave rows of a job that failed because another node died.
 func (r *Runner) left(ctx context.Context, g *batch) string {
 	if r.State.WasEmpty && g.claim.Len() == r.Input.Positions {
 		var some bool
@@ -369,7 +368,7 @@ func (r *Runner) left(ctx context.Context, g *batch) string {
 	return fmt.Sprintf("none of its rows was loaded, and %s is online", r.Table.Display())
 }
 
-// await follows the job until it is over, or until the statement is answered.
+// await follows the job until it ends or the statement is answered.
 func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan struct{}, answers <-chan answer, rows *int64) (Job, error) {
 	following, enough := context.WithCancel(ctx)
 	defer enough()
@@ -378,19 +377,19 @@ func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan stru
 		err error
 	}
 	over := make(chan end, 1)
-	least := time.Duration(0)
+	minWait := time.Duration(0)
 	if answers != nil {
-		least = time.Second // its answer is the news; this is for the bar
+		minWait = time.Second // the answer will tell the end; polls are only for the progress
 	}
 	slow := stillness{runner: r, job: id, since: time.Now()}
 	go func() {
 		paused := false
-		job, err := Follow(following, r.db, id, least, r.RetryFor, wake, func(j Job) {
+		job, err := followJob(following, r.db, id, minWait, r.RetryFor, wake, func(j Job) {
 			if j.Status == Paused && !paused {
 				r.Note(fmt.Sprintf("job %d is paused; resume it with: loader loads resume %s", id, r.ID))
 			}
 			paused = j.Status == Paused
-			slow.saw(following, j, r.served(g, j))
+			slow.polled(following, j, r.served(g, j))
 			r.progress(g, func() int64 { return r.served(g, j) })
 		})
 		over <- end{job, err}

@@ -61,5 +61,5 @@ func (s *State) Err() error {
 	return &differsError{s.Differs}
 }
 
-// MinUploads is the minimum of files that are uploaded at once.
-const MinUploads = 2
+// minUploads is the minimum of files that are uploaded at once.
+const minUploads = 2

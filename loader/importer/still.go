@@ -18,14 +18,14 @@ const rateSetting = "kv.bulk_io_write.max_rate"
 type stillness struct {
 	runner *Runner
 	job    int64
-	since  time.Time // when it was last seen to move, or to be no running job
+	since  time.Time // of the last poll with progress, or with a job that was not running
 	at     int64     // positions
 	part   float64
-	told   bool
+	told   bool // the user was told
 }
 
-// saw is told where the job stands.
-func (s *stillness) saw(ctx context.Context, j Job, at int64) {
+// polled compares a poll of the job with the last one.
+func (s *stillness) polled(ctx context.Context, j Job, at int64) {
 	if j.Status != Running || at != s.at || j.Fraction != s.part {
 		s.at, s.part, s.since = at, j.Fraction, time.Now()
 		return

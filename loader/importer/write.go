@@ -49,7 +49,7 @@ func Write(ctx context.Context, req WriteRequest) (Output, error) {
 	}
 	workers := req.Workers
 	if workers == 0 {
-		workers = MinUploads
+		workers = minUploads
 	}
 	out.Statement = Statement{Table: req.Table, Format: virtual.CSV}
 	for _, c := range src.Columns() {

@@ -120,7 +120,7 @@ func (o *opening) importRunner(l *Load) *importer.Runner {
 		Exact: m.Exact, Fit: m.Fit, Count: m.Count, MaxRecordBytes: m.MaxRecordBytes,
 	}
 	if m.KeysOf != nil {
-		run.Input.There = func(ctx context.Context, r chunker.Range) (int64, error) { return o.countKeys(ctx, m.KeysOf(r)) }
+		run.Input.Present = func(ctx context.Context, r chunker.Range) (int64, error) { return o.countKeys(ctx, m.KeysOf(r)) }
 	}
 	if m.Repeats != nil {
 		run.Input.Repeated = func(ctx context.Context) (string, error) { return o.firstRepeat(ctx, *l.verifier) }
