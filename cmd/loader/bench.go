@@ -143,7 +143,7 @@ func grid(c *cli.Context) (bench.Grid, error) {
 		}
 		g.CommitModes = append(g.CommitModes, w)
 	}
-	g.Asked.Vias, g.Asked.Ways = c.IsSet("via"), c.IsSet("commit")
+	g.Asked.Methods, g.Asked.CommitModes = c.IsSet("via"), c.IsSet("commit")
 	return g, err
 }
 

@@ -25,7 +25,7 @@ type Grid struct {
 	Methods     []commit.Method
 	CommitModes []commit.Mode // empty means the default of a load
 	Indexes     []load.Indexes
-	Asked       struct{ Vias, Ways bool }
+	Asked       struct{ Methods, CommitModes bool }
 }
 
 // A GridError reports a grid that cannot be measured.

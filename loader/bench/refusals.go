@@ -31,13 +31,13 @@ func (f *refusals) judge(some bool) error {
 		if via == Import {
 			n = len(f.grid.Indexes)
 		}
-		if err := f.all(n, func(s Setting) bool { return s.Method == via }); err != nil && f.grid.Asked.Vias {
+		if err := f.all(n, func(s Setting) bool { return s.Method == via }); err != nil && f.grid.Asked.Methods {
 			return err
 		}
 	}
 	for _, way := range f.grid.CommitModes {
 		n := len(f.grid.Indexes) * len(slices.DeleteFunc(slices.Clone(f.grid.Methods), func(v commit.Method) bool { return v == Import }))
-		if err := f.all(n, func(s Setting) bool { return s.CommitMode == way && s.Method != Import }); err != nil && f.grid.Asked.Ways {
+		if err := f.all(n, func(s Setting) bool { return s.CommitMode == way && s.Method != Import }); err != nil && f.grid.Asked.CommitModes {
 			return err
 		}
 	}
