@@ -35,9 +35,6 @@ type Request struct {
 	Values []Value
 }
 
-// DefaultNulls is the usual Request.Nulls.
-const DefaultNulls = 0.05
-
 // A Dataset is the dataset.Dataset of rows for any table.
 type Dataset struct {
 	Request

@@ -109,7 +109,7 @@ func (p *Points) Outcome(t *server.Table, _ loader.Result, _ int64) Outcome {
 
 // Offline implements Dataset: the keys depend on the seed.
 func (p *Points) Offline() error {
-	p.place(KeyLayout{Base: BaseOf(p.Seed, p.Rows), Rows: p.Rows})
+	p.place(KeyLayout{Base: baseOf(p.Seed, p.Rows), Rows: p.Rows})
 	return nil
 }
 
@@ -133,7 +133,7 @@ func (p *Points) Reserve(ctx context.Context, o *Opening) error {
 		}
 		layout.Base = MinKeyBase + rand.Int64N(room-MinKeyBase)
 		if o.Fixed {
-			layout.Base = BaseOf(p.Seed, p.Rows)
+			layout.Base = baseOf(p.Seed, p.Rows)
 		}
 		r := layout.Range()
 		var one int

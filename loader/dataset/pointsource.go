@@ -124,8 +124,8 @@ func (p PointSource) Fill(c *rows.Chunk, span chunker.Span) error {
 // coordinate maps a random number to [0,1024): 53 random bits times 2^-43.
 func coordinate(r uint64) float64 { return float64(r>>11) * (1.0 / (1 << 43)) }
 
-// BaseOf returns a key base for points that are written without a server. It depends on the seed
+// baseOf returns a key base for points that are written without a server. It depends on the seed
 // and the number of rows alone.
-func BaseOf(seed uint64, rows int64) int64 {
+func baseOf(seed uint64, rows int64) int64 {
 	return MinKeyBase + int64(Below(Random(Mix(seed^0x6b65), 0), uint64(max(MaxKeyBase-MinKeyBase-rows, 1))))
 }

@@ -145,7 +145,7 @@ func (d *Dataset) Cost(cost chunker.Cost) chunker.Cost {
 // rawSpanBytes is the size of a chunk whose text goes to PostgreSQL unparsed. Measured on 15:
 // larger chunks save commits, but there is no gain beyond this size. A chunk ends one record
 // beyond this size, and should not exceed the maximum size of a record: a larger chunk is parsed,
-// to find a record over that maximum. DefaultSpanBytes is better where text is parsed or bad rows
+// to find a record over that maximum. defaultSpanBytes is better where text is parsed or bad rows
 // are searched for.
 const rawSpanBytes = DefaultMaxRecordBytes - 128<<10
 
@@ -161,10 +161,10 @@ func (d *Dataset) takesRaw() bool {
 func (d *Dataset) chunkBytes() int64 {
 	size := d.Size()
 	if !d.takesRaw() || size.Rows == 0 {
-		return DefaultSpanBytes
+		return defaultSpanBytes
 	}
 	const chunks = 4 * 2 // for each of a run's initial workers
-	return min(max(size.Positions/chunks, DefaultSpanBytes), rawSpanBytes)
+	return min(max(size.Positions/chunks, defaultSpanBytes), rawSpanBytes)
 }
 
 // RecordBytes implements dataset.Dataset.

@@ -32,7 +32,7 @@ type CSV struct {
 	// Fields[i] of the record.
 	Cols   []rows.Column
 	Fields []int
-	// SpanBytes is the size at which a span ends. Zero is DefaultSpanBytes.
+	// SpanBytes is the size at which a span ends. Zero is defaultSpanBytes.
 	SpanBytes int
 	// SpanRows is the number of rows per span that callers of Cut will ask for, so that Fit can
 	// cut these spans already. Zero: Fit cuts by SpanBytes alone.
@@ -73,7 +73,7 @@ type CSV struct {
 
 // Defaults of CSV, in bytes.
 const (
-	DefaultSpanBytes      = 1 << 20
+	defaultSpanBytes      = 1 << 20
 	DefaultMaxRecordBytes = 4 << 20
 )
 
@@ -163,7 +163,7 @@ func (s *CSV) spanBytes() int {
 	if s.SpanBytes > 0 {
 		return s.SpanBytes
 	}
-	return DefaultSpanBytes
+	return defaultSpanBytes
 }
 
 func (s *CSV) maxRecord() int {

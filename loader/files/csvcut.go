@@ -231,7 +231,7 @@ func (c *spans) broken(span chunker.Span) (chunker.Span, error) {
 	for {
 		c.base += int64(len(c.buf))
 		c.buf = c.buf[:0]
-		if err := c.fill(HeadBytes); err != nil {
+		if err := c.fill(headBytes); err != nil {
 			return chunker.Span{}, err
 		}
 		if line := c.src.Dialect.LineLen(c.buf); line < len(c.buf) || c.eof {

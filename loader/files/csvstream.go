@@ -95,7 +95,7 @@ func (c *spans) follow(r chunker.Range) {
 		return
 	}
 	// Skip the text in front of the range; a resumed load skips again.
-	buf := make([]byte, HeadBytes)
+	buf := make([]byte, headBytes)
 	for left := c.base - c.file.First - t.at; left > 0; {
 		n, err := io.ReadFull(t, buf[:min(left, int64(len(buf)))])
 		t.line += c.src.Dialect.CountLines(buf[:n])

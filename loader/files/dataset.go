@@ -224,7 +224,7 @@ func (d *Dataset) Reopen(ctx context.Context, o *dataset.Opening) error {
 			return err
 		}
 		if o.AnyTime {
-			if err := d.input.Touch(f); err != nil {
+			if err := d.input.touch(f); err != nil {
 				return err
 			}
 		}

@@ -80,7 +80,7 @@ func decode(stored io.ReadCloser, f *File) (io.ReadCloser, error) {
 	d := &decoded{Reader: stored, close: []func(){func() { stored.Close() }}}
 	switch f.Form {
 	case "gzip":
-		z, err := gzip.NewReader(bufio.NewReaderSize(stored, HeadBytes))
+		z, err := gzip.NewReader(bufio.NewReaderSize(stored, headBytes))
 		if err != nil {
 			return nil, err
 		}
@@ -92,9 +92,9 @@ func decode(stored io.ReadCloser, f *File) (io.ReadCloser, error) {
 		}
 		d.Reader, d.close = z, append(d.close, z.Close)
 	case "bzip2":
-		d.Reader = bzip2.NewReader(bufio.NewReaderSize(stored, HeadBytes))
+		d.Reader = bzip2.NewReader(bufio.NewReaderSize(stored, headBytes))
 	case "xz":
-		z, err := xz.ReaderConfig{DictCap: 64 << 20}.NewReader(bufio.NewReaderSize(stored, HeadBytes))
+		z, err := xz.ReaderConfig{DictCap: 64 << 20}.NewReader(bufio.NewReaderSize(stored, headBytes))
 		if err != nil {
 			return nil, err
 		}
@@ -102,7 +102,7 @@ func decode(stored io.ReadCloser, f *File) (io.ReadCloser, error) {
 	}
 	charset := f.Encoding
 	if charset == "" && f.Form != "" {
-		b := bufio.NewReaderSize(d.Reader, HeadBytes)
+		b := bufio.NewReaderSize(d.Reader, headBytes)
 		head, _ := b.Peek(2)
 		d.Reader, charset = b, marked(head)
 	}

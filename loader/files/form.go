@@ -66,8 +66,8 @@ const (
 	mostExponent = 300
 )
 
-// FormOf returns the forms of a text; zero is plain text.
-func FormOf(b []byte) Form {
+// textForm returns the forms of a text; zero is plain text.
+func textForm(b []byte) Form {
 	f, _ := formOf(b)
 	return f
 }

@@ -42,7 +42,7 @@ func (g *Guard) swallows(record []byte, d csv.Dialect, width int) bool {
 		}
 		fields, _, _ := plain.Fields(line, nil, nil)
 		for i := range fields {
-			if i < len(g.Forms) && g.Forms[i] != 0 && !fields[i].Null && FormOf(bytes.Trim(fields[i].Text, string(d.Quote)))&g.Forms[i] == 0 {
+			if i < len(g.Forms) && g.Forms[i] != 0 && !fields[i].Null && textForm(bytes.Trim(fields[i].Text, string(d.Quote)))&g.Forms[i] == 0 {
 				return false
 			}
 		}

@@ -34,7 +34,7 @@ func (c *spec) byForms() verdict {
 			continue
 		}
 		this := header
-		if form := FormOf(f.Text); form&below[i] != 0 || form&numberForm != 0 && below[i]&(intForm|numberForm) != 0 {
+		if form := textForm(f.Text); form&below[i] != 0 || form&numberForm != 0 && below[i]&(intForm|numberForm) != 0 {
 			this = data
 		}
 		switch {

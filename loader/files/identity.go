@@ -65,8 +65,8 @@ func (in *Input) Same(ctx context.Context, f *File, anyTime bool) error {
 	return nil
 }
 
-// Touch records the present modification time of a plain file in f.
-func (in *Input) Touch(f *File) error {
+// touch records the present modification time of a plain file in f.
+func (in *Input) touch(f *File) error {
 	if f.Name == Stdin || isURL(f.Name) {
 		return nil
 	}

@@ -17,14 +17,14 @@ import (
 	"bulkload/loader/failure"
 )
 
-// An Input opens the files of a load. It buffers the beginning of Stdin, so that Inspect and
-// Head can look at it. It is not safe for concurrent use, with two exceptions: different files
-// may be opened at the same time, and the readers that Open returned may be read at the same
+// An Input opens the files of a load. It buffers the beginning of Stdin, so that Inspect can look
+// at it before the load reads it. It is not safe for concurrent use, with two exceptions: different
+// files may be opened at the same time, and the readers that Open returned may be read at the same
 // time. A read that waits for a pipe or a network ends with the context of the call, also a read
 // of Open's reader.
 type Input struct {
 	// IdleTimeout is the maximum time without data from a server or a disk. Zero is
-	// DefaultIdleTimeout.
+	// defaultIdleTimeout.
 	IdleTimeout time.Duration
 	// MaxErrors and MaxRecordBytes, if set, replace the recorded values of a resumed load.
 	MaxErrors      *Tolerance
@@ -36,14 +36,14 @@ type Input struct {
 // idleTimeout returns IdleTimeout or its default. in may be nil.
 func (in *Input) idleTimeout() time.Duration {
 	if in == nil || in.IdleTimeout <= 0 {
-		return DefaultIdleTimeout
+		return defaultIdleTimeout
 	}
 	return in.IdleTimeout
 }
 
-// HeadBytes is the size of the beginning of a file that shows its form. It mostly covers more
+// headBytes is the size of the beginning of a file that shows its form. It mostly covers more
 // than the first records.
-const HeadBytes = 64 << 10
+const headBytes = 64 << 10
 
 // NewInput returns an Input that reads Stdin from r.
 func NewInput(r io.Reader) *Input { return &Input{stdin: newCtxReader(r)} }
@@ -129,7 +129,7 @@ func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 	switch {
 	case f.Name == Stdin:
 		f.Stream = true
-		head, err := in.stdin.peek(ctx, HeadBytes)
+		head, err := in.stdin.peek(ctx, headBytes)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, failure.Reading(Stdin, err)
 		}
@@ -141,7 +141,7 @@ func (in *Input) peek(ctx context.Context, f *File) ([]byte, error) {
 			return nil, err
 		}
 		defer body.Close()
-		head, err := io.ReadAll(io.LimitReader(body, HeadBytes))
+		head, err := io.ReadAll(io.LimitReader(body, headBytes))
 		if err != nil {
 			return nil, failure.Reading(f.Name, err)
 		}
@@ -180,7 +180,7 @@ func peekPlain(f *File) ([]byte, error) {
 	if f.Hash, err = sample(file, f.Bytes); err != nil {
 		return nil, failure.Reading(f.Name, err)
 	}
-	head := make([]byte, min(HeadBytes, f.Bytes))
+	head := make([]byte, min(headBytes, f.Bytes))
 	if _, err := file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, failure.Reading(f.Name, err)
 	}
@@ -253,13 +253,13 @@ func request(ctx context.Context, f *File) (io.ReadCloser, error) {
 	return res.Body, nil
 }
 
-// Head returns the first decoded bytes of a file, at most most of them, and whether they are
-// the whole file. Stdin can still be read from its beginning afterwards.
-func (in *Input) Head(ctx context.Context, f *File, most int) (head []byte, whole bool, err error) {
+// head returns the first decoded bytes of a file, up to max, and whether they are the whole file.
+// Stdin can still be read from its beginning afterwards.
+func (in *Input) head(ctx context.Context, f *File, max int) (head []byte, whole bool, err error) {
 	var r io.ReadCloser
 	ended := false // stdin ended within its buffered beginning
 	if f.Name == Stdin {
-		stored, err := in.stdin.peek(ctx, most)
+		stored, err := in.stdin.peek(ctx, max)
 		if ended = errors.Is(err, io.EOF); err != nil && !ended {
 			return nil, false, failure.Reading(Stdin, err)
 		}
@@ -270,11 +270,11 @@ func (in *Input) Head(ctx context.Context, f *File, most int) (head []byte, whol
 		return nil, false, err
 	}
 	defer r.Close()
-	head, err = io.ReadAll(io.LimitReader(r, int64(most)))
+	head, err = io.ReadAll(io.LimitReader(r, int64(max)))
 	switch {
 	case err == nil:
 		// The buffered beginning of stdin may be cut anywhere.
-		return head, len(head) < most && (f.Name != Stdin || ended), nil
+		return head, len(head) < max && (f.Name != Stdin || ended), nil
 	case len(head) > 0:
 		return head, false, nil // the load reports later errors when it reaches them
 	}

@@ -162,11 +162,11 @@ func fieldsError(err error, record []byte, d csv.Dialect) error {
 // head returns the beginning of a file. It reads more until enough is satisfied, at most the
 // maximum size of a record.
 func (c *spec) head(ctx context.Context, f *Request, file *File, enough func(head []byte, whole bool) (bool, error)) (head []byte, whole bool, err error) {
-	for most := HeadBytes; ; most = c.MaxRecord + HeadBytes {
-		if head, whole, err = f.Input.Head(ctx, file, most); err != nil {
+	for most := headBytes; ; most = c.MaxRecord + headBytes {
+		if head, whole, err = f.Input.head(ctx, file, most); err != nil {
 			return nil, false, err
 		}
-		if ok, err := enough(head, whole); ok || err != nil || whole || most > HeadBytes {
+		if ok, err := enough(head, whole); ok || err != nil || whole || most > headBytes {
 			return head, whole, err
 		}
 	}

@@ -132,7 +132,7 @@ func (d *Dataset) find(ctx context.Context, was, now *File, list []dataset.Commi
 		return nil, err
 	}
 	defer body.Close()
-	s := &search{in: bufio.NewReaderSize(body, HeadBytes), ctx: ctx, line: 1, dialect: d.spec.Dialect}
+	s := &search{in: bufio.NewReaderSize(body, headBytes), ctx: ctx, line: 1, dialect: d.spec.Dialect}
 	changed := func(format string, args ...any) error {
 		return failure.With(failure.Refused, failure.Reading(now.Name, fmt.Errorf("%w: %s", ErrChanged, fmt.Sprintf(format, args...))))
 	}
@@ -246,7 +246,7 @@ func (s *search) peek(n int64) ([]byte, error) {
 		return nil, context.Cause(s.ctx)
 	}
 	for int64(len(s.buf)) < n {
-		part := make([]byte, max(n-int64(len(s.buf)), HeadBytes))
+		part := make([]byte, max(n-int64(len(s.buf)), headBytes))
 		got, err := io.ReadFull(s.in, part)
 		s.buf = append(s.buf, part[:got]...)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -305,7 +305,7 @@ func (s *search) find(h hashed) (bool, error) {
 // pass passes a line, or the rest of it, and reports whether there was one.
 func (s *search) pass() (bool, error) {
 	for some := false; ; some = true {
-		text, err := s.peek(HeadBytes)
+		text, err := s.peek(headBytes)
 		if err != nil || len(text) == 0 {
 			return some, err
 		}

@@ -123,7 +123,7 @@ func recordNotUTF8(record []byte, first int64, text []byte) error {
 	if text == nil {
 		return err
 	}
-	return fmt.Errorf("%w; %s", err, offered(text[:min(len(text), HeadBytes)]))
+	return fmt.Errorf("%w; %s", err, offered(text[:min(len(text), headBytes)]))
 }
 
 // utf16 returns the name of the encoding of text in UTF-16 without a byte order mark; empty: the

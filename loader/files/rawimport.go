@@ -34,7 +34,7 @@ func (d *Dataset) asIs(ctx context.Context, o *dataset.Opening) (skip int, why s
 		if f.Encoding != "" || f.Form == "zstd" {
 			return 0, fmt.Sprintf("IMPORT INTO reads UTF-8, plain or gzip, but %s is %s; --handoff serve rewrites it", f.Base(), strings.TrimSpace(f.Form+" "+f.Encoding)), nil
 		}
-		head, _, err := d.input.Head(ctx, f, int(f.Data)+1)
+		head, _, err := d.input.head(ctx, f, int(f.Data)+1)
 		if err != nil {
 			return 0, "", err
 		}

@@ -166,7 +166,7 @@ func (r *reading) decimalCommas() bool {
 				continue
 			}
 			number := append(bytes.ReplaceAll(f.Text[:i:i], []byte{'.'}, nil), '.')
-			if number = append(number, f.Text[i+1:]...); FormOf(bytes.TrimLeft(number, "+-0"))&numberForm == 0 {
+			if number = append(number, f.Text[i+1:]...); textForm(bytes.TrimLeft(number, "+-0"))&numberForm == 0 {
 				return false
 			}
 			some = true
@@ -229,7 +229,7 @@ func plausible(typ string, text []byte) bool {
 	base, _, _ := strings.Cut(typ, "(")
 	switch base {
 	case "smallint", "integer", "bigint":
-		return FormOf(bytes.TrimLeft(text, "+0"))&(intForm|numberForm) != 0 || len(bytes.Trim(text, "+-0")) == 0
+		return textForm(bytes.TrimLeft(text, "+0"))&(intForm|numberForm) != 0 || len(bytes.Trim(text, "+-0")) == 0
 	case "numeric", "real", "double precision", "decimal":
 		return len(text) > 0 && bytes.IndexByte([]byte("+-.0123456789NnIi"), text[0]) >= 0 && !bytes.ContainsAny(text, ",;|\t")
 	case "date", "timestamp without time zone", "timestamp with time zone":

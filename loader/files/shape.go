@@ -43,7 +43,7 @@ func (s *CSV) widthError(got []csv.Field) error {
 // unexpected returns the first field without the form of its guessed type, or -1.
 func (s *CSV) unexpected(fields []csv.Field) int {
 	for i, f := range s.Expected {
-		if f != 0 && i < len(fields) && !fields[i].Null && FormOf(fields[i].Text)&f == 0 {
+		if f != 0 && i < len(fields) && !fields[i].Null && textForm(fields[i].Text)&f == 0 {
 			return i
 		}
 	}

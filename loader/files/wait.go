@@ -37,7 +37,7 @@ func (p *ctxReader) more(ctx context.Context) error {
 	}
 	if !p.reading {
 		if p.buf == nil {
-			p.buf = make([]byte, HeadBytes)
+			p.buf = make([]byte, headBytes)
 		}
 		p.reading = true
 		go func() {
@@ -69,7 +69,7 @@ func (p *ctxReader) peek(ctx context.Context, n int) ([]byte, error) {
 func (p *ctxReader) until(ctx context.Context) io.Reader {
 	return readerFunc(func(b []byte) (int, error) {
 		for p.left.Len() == 0 {
-			if p.left.Cap() > 4*HeadBytes {
+			if p.left.Cap() > 4*headBytes {
 				p.left = bytes.Buffer{} // peek grew left beyond the size of one read
 			}
 			if err := p.more(ctx); err != nil {
@@ -84,8 +84,8 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-// DefaultIdleTimeout is the default maximum time without data from a server.
-const DefaultIdleTimeout = 2 * time.Minute
+// defaultIdleTimeout is the default maximum time without data from a server.
+const defaultIdleTimeout = 2 * time.Minute
 
 // hungFor returns the error of a disk that has sent nothing for d.
 func hungFor(d time.Duration) error {

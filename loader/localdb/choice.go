@@ -210,7 +210,7 @@ func StopAll(ctx context.Context, dir string) ([]Stopped, error) {
 
 // stopRetained revokes Retain and stops the server unless another command uses it.
 func (db *DB) stopRetained(ctx context.Context) (ran, used bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	unlock, err := db.lockStart(ctx)
 	if err != nil {
@@ -267,7 +267,7 @@ func RemoveAll(ctx context.Context, dir string) ([]string, error) {
 }
 
 func remove(ctx context.Context, d Data) error {
-	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	db := &DB{Binary: Binary{Product: d.Product}, Dir: d.Dir}
 	unlock, err := db.lockStart(ctx)

@@ -52,7 +52,7 @@ func (db *DB) Running() bool {
 
 // Restart starts a temporary server again after Crash or Halt. It is for tests.
 func (db *DB) Restart(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	start := db.startCockroach
 	if db.Product == server.PostgreSQL {

@@ -57,8 +57,8 @@ type DB struct {
 	password  string
 }
 
-// StartTimeout bounds the start of a server until it answers.
-const StartTimeout = 60 * time.Second
+// startTimeout bounds the start of a server until it answers.
+const startTimeout = 60 * time.Second
 
 // DefaultDir returns the directory of the user's private databases: LOADER_DB_DIR, or else the
 // system's place for program state.
@@ -82,7 +82,7 @@ func Start(ctx context.Context, o Options) (*DB, error) {
 	if err := o.find(ctx); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	db := &DB{Binary: o.Binary, temporary: o.Temporary, settings: o.Settings, certsDir: o.CertsDir}
 	if o.Temporary {

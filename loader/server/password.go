@@ -44,9 +44,6 @@ func (c *Config) WithPasswordCommand(command string) *Config {
 	return c.with(copied)
 }
 
-// HasPasswordCommand reports whether a command gives the password.
-func (c *Config) HasPasswordCommand() bool { return c.pgx.AfterNetConnect != nil }
-
 // commandRefused reports whether the server refused the password of a command, which may give
 // another one now.
 func commandRefused(err error) bool {
