@@ -15,21 +15,44 @@ import (
 	"bulkload/loader/failure"
 )
 
-// inspect inspects the files: compression, dialect, header, sample.
+// inspect inspects the files: compression, dialect, sample. The first file with a record decides
+// for all files.
 func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
-	c := &spec{Set: slices.Clone(f.Set), Conflict: f.Conflict, MaxErrors: f.MaxErrors, MaxRecord: f.MaxRecordBytes, header: f.Header}
+	c := specOf(f)
+	var err error
+	if c.Files, err = f.Input.Inspect(ctx, f.Names, f.Encoding); err != nil {
+		return nil, err
+	}
+	guessed := c.Dialect.Delimiter == 0
+	x := inspection{spec: c, request: f, ends: map[bool]*File{}}
+	for i := range c.Files {
+		if err := x.inspect(ctx, &c.Files[i]); err != nil {
+			return nil, err
+		}
+	}
+	if c.Dialect.Delimiter == 0 {
+		c.Dialect.Delimiter = ','
+	}
+	if err := checkDialect(c.Dialect); err != nil {
+		return nil, err
+	}
+	c.guessed = guessed && len(c.sample) > 0
+	for i := range c.Files {
+		d.noteFile(&c.Files[i], f.Encoding != "")
+	}
+	return c, nil
+}
+
+// specOf returns the part of the files' record that the request alone decides.
+func specOf(f *Request) *spec {
+	c := &spec{Set: slices.Clone(f.Set), Conflict: f.Conflict, MaxErrors: f.MaxErrors, MaxRecord: f.MaxRecordBytes, ShortRows: f.ShortRows, header: f.Header}
 	if c.header == "" {
 		c.header = HeaderAuto
 	}
 	if c.MaxRecord == 0 {
 		c.MaxRecord = DefaultMaxRecordBytes
 	}
-	c.ShortRows = f.ShortRows
 	c.Guard.On = !f.NoQuote && f.Quote == 0 && !f.CopyText
-	var err error
-	if c.Files, err = f.Input.Inspect(ctx, f.Names, f.Encoding); err != nil {
-		return nil, err
-	}
 	c.Dialect = csv.Dialect{Delimiter: f.Delimiter, Quote: f.Quote, Escape: f.Escape, Null: f.Null}
 	switch {
 	case f.CopyText:
@@ -44,98 +67,115 @@ func (d *Dataset) inspect(ctx context.Context, f *Request) (*spec, error) {
 		c.Dialect.Quote = '"'
 	}
 	c.Rules = c.Dialect.Rules()
-	// The first file with a record decides for all files.
-	guessed := c.Dialect.Delimiter == 0
-	ends := map[bool]*File{} // by whether a line ends with CR alone
-	for i := range c.Files {
-		file := &c.Files[i]
-		var list [][]csv.Field
-		delimiter := c.Dialect.Delimiter
-		head, whole, err := c.head(ctx, f, file, func(head []byte, whole bool) (bool, error) {
-			cr := bytes.IndexByte(head, '\n') < 0 && bytes.IndexByte(head, '\r') >= 0
-			if (cr || bytes.IndexByte(head, '\n') >= 0) && ends[cr] == nil {
-				ends[cr] = file
-			}
-			if other := ends[!cr]; cr && other != nil {
-				return false, failure.Reading(file.Name, fmt.Errorf("ends its lines with CR, but %s with LF; load it separately", other.Base()))
-			}
-			c.Dialect.CR = cr || c.Dialect.CR
-			file.Data = Skipped(head, f.Skip, c.Dialect)
-			if charset := utf16(head); charset != "" {
-				return false, failure.Reading(file.Name, fmt.Errorf("looks like UTF-16 without a byte order mark; --encoding %s reads it", charset))
-			}
-			if !Valid(head, whole) && f.MaxErrors.none() {
-				return false, failure.Reading(file.Name, errNotUTF8(head, 0, 1))
-			}
-			body := head[file.Data:]
-			if whole {
-				body = c.Dialect.Unmarked(body)
-			}
-			if what := archive(file.Name, head); what != "" {
-				return false, failure.Reading(file.Name, errors.New(what))
-			}
-			if err := foreign(body); err != nil {
-				return false, failure.Reading(file.Name, err)
-			}
-			if c.sample != nil || len(body) == 0 {
-				return true, nil
-			}
-			if c.Dialect.Delimiter = delimiter; delimiter == 0 {
-				c.tied = readings(file.Name, body, whole, c.Dialect)
-				c.Dialect.Delimiter = c.tied[0].delimiter
-			}
-			if err := c.Dialect.Check(); err != nil {
-				return false, dataset.Contradict("%v; --delimiter, --quote, --escape and --null set the format of fields", err)
-			}
-			list = Records(body, whole, c.Dialect, sampleRecords)
-			return len(list) > 0, nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		body := head[file.Data:]
-		if whole {
-			body = c.Dialect.Unmarked(body)
+	return c
+}
+
+// checkDialect returns an error that names the flags of an invalid dialect.
+func checkDialect(d csv.Dialect) error {
+	if err := d.Check(); err != nil {
+		return dataset.Contradict("%v; --delimiter, --quote, --escape and --null set the format of fields", err)
+	}
+	return nil
+}
+
+// An inspection inspects files, one after the other.
+type inspection struct {
+	*spec
+	request *Request
+	ends    map[bool]*File // the first file whose lines end with CR alone (true), or with LF
+}
+
+// inspect inspects one file, and takes the sample if no earlier file had a record.
+func (c *inspection) inspect(ctx context.Context, file *File) error {
+	var body []byte
+	var list [][]csv.Field
+	delimiter := c.Dialect.Delimiter
+	head, whole, err := c.head(ctx, c.request, file, func(head []byte, whole bool) (ok bool, err error) {
+		if body, err = c.body(file, head, whole); err != nil {
+			return false, err
 		}
 		if c.sample != nil || len(body) == 0 {
-			continue
+			return true, nil
 		}
-		if len(list) == 0 {
-			if err := firstError(body, whole, c.Dialect); err != nil {
-				return nil, failure.Reading(file.Name, fmt.Errorf("line %d, the first record: %w", 1+c.Dialect.CountLines(head[:file.Data]), err))
-			}
-			return nil, failure.Reading(file.Name, fmt.Errorf("no record ends within the first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is wrong", len(head)))
+		if c.Dialect.Delimiter = delimiter; delimiter == 0 {
+			c.tied = readings(file.Name, body, whole, c.Dialect)
+			c.Dialect.Delimiter = c.tied[0].delimiter
 		}
-		c.sample, c.sampled = list, file.Name
-		for last := len(list); !c.oneField() && last > 1 && c.blank(list[last-1]); last-- {
-			c.sample = list[:last-1]
+		if err := checkDialect(c.Dialect); err != nil {
+			return false, err
 		}
-		c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
-		c.Longest, c.Elements = longest(list)
+		list = Records(body, whole, c.Dialect, sampleRecords)
+		return len(list) > 0, nil
+	})
+	if err != nil {
+		return err
 	}
-	if c.Dialect.Delimiter == 0 {
-		c.Dialect.Delimiter = ','
+	if c.sample != nil || len(body) == 0 {
+		return nil
 	}
-	if err := c.Dialect.Check(); err != nil {
-		return nil, dataset.Contradict("%v; --delimiter, --quote, --escape and --null set the format of fields", err)
-	}
-	c.guessed = guessed && len(c.sample) > 0
-	for _, file := range c.Files {
-		if what := strings.TrimSpace(file.Form + " " + file.Encoding); what != "" {
-			how := " (by its content)"
-			if f.Encoding != "" {
-				how = ""
-			}
-			d.note(fmt.Sprintf("%s is %s%s", file.Base(), what, how))
+	if len(list) == 0 {
+		if err := firstError(body, whole, c.Dialect); err != nil {
+			return failure.Reading(file.Name, fmt.Errorf("line %d, the first record: %w", 1+c.Dialect.CountLines(head[:file.Data]), err))
 		}
-		switch {
-		case file.Name == Stdin:
-			d.note("standard input cannot be read twice: this load cannot be resumed after a stop")
-		case file.Once:
-			d.note(fmt.Sprintf("the query of %s may hold credentials and is not stored: this load cannot be resumed after a stop", file.Base()))
-		}
+		return failure.Reading(file.Name, fmt.Errorf("no record ends within the first %d bytes: a quote is not closed, or --quote, --delimiter, --encoding or --max-record-bytes is wrong", len(head)))
 	}
-	return c, nil
+	c.sample, c.sampled = list, file.Name
+	for last := len(list); !c.oneField() && last > 1 && c.blank(list[last-1]); last-- {
+		c.sample = list[:last-1]
+	}
+	c.RowBytes = max(recordBytes(body, whole, c.Dialect), 1)
+	c.Longest, c.Elements = longest(list)
+	return nil
+}
+
+// body returns the part of a file's beginning that holds records. The error says why the file is
+// not loaded: its encoding, its format, or line ends that differ from those of other files.
+func (c *inspection) body(file *File, head []byte, whole bool) ([]byte, error) {
+	lf, cr := bytes.IndexByte(head, '\n') >= 0, bytes.IndexByte(head, '\r') >= 0
+	cr = cr && !lf
+	if (cr || lf) && c.ends[cr] == nil {
+		c.ends[cr] = file
+	}
+	if other := c.ends[false]; cr && other != nil {
+		return nil, failure.Reading(file.Name, fmt.Errorf("ends its lines with CR, but %s with LF; load it separately", other.Base()))
+	}
+	c.Dialect.CR = cr || c.Dialect.CR
+	file.Data = Skipped(head, c.request.Skip, c.Dialect)
+	if charset := utf16(head); charset != "" {
+		return nil, failure.Reading(file.Name, fmt.Errorf("looks like UTF-16 without a byte order mark; --encoding %s reads it", charset))
+	}
+	if !Valid(head, whole) && c.request.MaxErrors.none() {
+		return nil, failure.Reading(file.Name, errNotUTF8(head, 0, 1))
+	}
+	if what := archive(file.Name, head); what != "" {
+		return nil, failure.Reading(file.Name, errors.New(what))
+	}
+	body := head[file.Data:]
+	if whole {
+		body = c.Dialect.Unmarked(body)
+	}
+	if err := foreign(body); err != nil {
+		return nil, failure.Reading(file.Name, err)
+	}
+	return body, nil
+}
+
+// noteFile tells the user how a file is decoded, and that a load of it cannot be resumed. named
+// says that the user named the encoding.
+func (d *Dataset) noteFile(file *File, named bool) {
+	if what := strings.TrimSpace(file.Form + " " + file.Encoding); what != "" {
+		how := " (by its content)"
+		if named {
+			how = ""
+		}
+		d.note(fmt.Sprintf("%s is %s%s", file.Base(), what, how))
+	}
+	switch {
+	case file.Name == Stdin:
+		d.note("standard input cannot be read twice: this load cannot be resumed after a stop")
+	case file.Once:
+		d.note(fmt.Sprintf("the query of %s may hold credentials and is not stored: this load cannot be resumed after a stop", file.Base()))
+	}
 }
 
 // firstError returns why the fields of the first record cannot be told, or nil.
@@ -162,11 +202,11 @@ func fieldsError(err error, record []byte, d csv.Dialect) error {
 // head returns the beginning of a file. It reads more until enough is satisfied, at most the
 // maximum size of a record.
 func (c *spec) head(ctx context.Context, f *Request, file *File, enough func(head []byte, whole bool) (bool, error)) (head []byte, whole bool, err error) {
-	for most := headBytes; ; most = c.MaxRecord + headBytes {
-		if head, whole, err = f.Input.head(ctx, file, most); err != nil {
+	for size := headBytes; ; size = c.MaxRecord + headBytes {
+		if head, whole, err = f.Input.head(ctx, file, size); err != nil {
 			return nil, false, err
 		}
-		if ok, err := enough(head, whole); ok || err != nil || whole || most > headBytes {
+		if ok, err := enough(head, whole); ok || err != nil || whole || size > headBytes {
 			return head, whole, err
 		}
 	}
@@ -211,16 +251,16 @@ func recordBytes(body []byte, whole bool, d csv.Dialect) int64 {
 
 // longest returns the bytes of the longest record, and the maximum number of elements that a
 // field may have as an array or a JSON document.
-func longest(records [][]csv.Field) (most, elements int64) {
+func longest(records [][]csv.Field) (length, elements int64) {
 	for _, r := range records {
 		var n int64
 		for _, f := range r {
 			n += int64(len(f.Text)) + 1
 			elements = max(elements, int64(bytes.Count(f.Text, []byte{','}))+1)
 		}
-		most = max(most, n)
+		length = max(length, n)
 	}
-	return most, elements
+	return length, elements
 }
 
 // estimate returns the approximate number of rows in plain files; zero is unknown.

@@ -22,7 +22,7 @@ var csvGuards = []guard{
 	{"a value of a stream has the form of its type", "loader/files/csv.go",
 		"case err == nil && s.unexpected(o.fields) >= 0:", "case false:",
 		"./loader/load", "TestStreamsHaveOneForm", "got <nil>, want column zip", false},
-	{"a tie of delimiters is no answer", "loader/files/mapping.go",
+	{"a tie of delimiters is no answer", "loader/files/readheader.go",
 		"case len(list) != 1:", "case len(list) == 0:",
 		"./loader/load", "TestGuessesChangeNoValue/PostgreSQL", "a tie: got <nil>", false},
 	{"types tell a header from a record", "loader/files/header.go",
