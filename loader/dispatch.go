@@ -41,9 +41,10 @@ type dispatcher struct {
 	answers int   // number of answers from the queue
 	answer  error // the last answer; nil means a lease
 	waiting int   // workers waiting for the next answer
-	heard   []int // by worker: the answer that ended its last search
-	sending sending
-	past    []confirmed // from released leases
+	// lastAnswer is, by worker, the answer that ended its last search.
+	lastAnswer []int
+	sending    sending
+	past       []confirmed // from released leases
 }
 
 // A heldLease is a lease from which workers take spans.
@@ -84,7 +85,7 @@ func (d *dispatcher) next(ctx context.Context, worker int) (*heldLease, chunker.
 		if !errors.Is(err, io.EOF) {
 			return l, span, err
 		}
-		if answer != nil && d.hears(worker, answers) {
+		if answer != nil && d.endsSearch(worker, answers) {
 			return nil, span, answer
 		}
 		if err := d.wait(ctx, changed); err != nil {
@@ -93,16 +94,16 @@ func (d *dispatcher) next(ctx context.Context, worker int) (*heldLease, chunker.
 	}
 }
 
-// hears reports whether this answer of the queue is new to the worker's searches. Each answer
+// endsSearch reports whether this answer of the queue is new to the worker's searches. Each answer
 // ends only one search per worker: the next search waits for a newer answer, because more work
 // may become available.
-func (d *dispatcher) hears(worker, answers int) bool {
+func (d *dispatcher) endsSearch(worker, answers int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.heard[worker] == answers {
+	if d.lastAnswer[worker] == answers {
 		return false
 	}
-	d.heard[worker] = answers
+	d.lastAnswer[worker] = answers
 	return true
 }
 

@@ -192,10 +192,10 @@ type Queue interface {
 	Claim(ctx context.Context, chunkRows int64) (Lease, error)
 	// Checkpoint records the committed ranges of leases that stay held. Its cost must not
 	// depend on the number of chunks. ErrLost: this run no longer holds a lease.
-	Checkpoint(ctx context.Context, claims []Lease) error
+	Checkpoint(ctx context.Context, leases []Lease) error
 	// Release releases a lease and records its committed ranges. A *GoneError: the lease was
 	// released, without ranges that the server has lost.
-	Release(ctx context.Context, c Lease) error
+	Release(ctx context.Context, l Lease) error
 }
 
 // A GoneError, from a Queue, reports ranges that the server confirmed and then lost. A crash

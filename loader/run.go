@@ -54,7 +54,7 @@ func newRun(j *Job) *run {
 	r.dispatch = &dispatcher{
 		queue: j.Queue, inOrder: j.InOrder, cut: r.cut, size: r.size, fail: r.fail, lost: r.lose, activity: &r.activity,
 		stop: j.Stop, halt: r.halt, over: make(chan struct{}),
-		queueMu: make(chan struct{}, 1), changed: make(chan struct{}), heard: make([]int, len(r.working)),
+		queueMu: make(chan struct{}, 1), changed: make(chan struct{}), lastAnswer: make([]int, len(r.working)),
 	}
 	if j.Queue == nil {
 		r.dispatch.queue = &localQueue{left: chunker.Range{End: j.Positions}}

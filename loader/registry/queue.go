@@ -116,89 +116,34 @@ func (p proposal) Error() string {
 	return fmt.Sprintf("positions %d to %d are to be cut", p.First, p.End-1)
 }
 
-// claim makes one attempt. cut is the range that Fit made of the previous proposal; claim takes
-// it if it still lies at the start of the first gap. Otherwise claim returns a new proposal if
-// the range must be cut. With ErrBusy, claim also returns the dead runs that hold leases.
+// claim makes one attempt. cut is the range that Fit made of the previous proposal. The error is a
+// new proposal if the range must be cut. With ErrBusy, claim also returns the dead runs that hold
+// leases.
 func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got loader.Lease, dead []string, err error) {
 	// One attempt at a time: then an unknown lease of this run can only come from an attempt
 	// whose commit was never confirmed, or from a crash that lost the release.
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var others []lease
-	var ask *proposal
-	err = q.reg.retry(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		got, others, ask = loader.Lease{}, nil, nil
-		var also pgx.Batch
-		var doubts chunker.Ranges
-		if q.LooksUp {
-			also.Queue(queryDoubts, q.load, false).Query(addRanges(&doubts))
-		}
-		b, err := q.reg.liveStateForUpdate(ctx, tx, q.load, &also)
-		if err != nil {
-			return err
-		}
-		b.open.AddAll(doubts)
-		if b.generation != q.Generation {
-			return permanentError{fmt.Errorf("%w: its file was corrected, and another run has resumed with it", loader.ErrLost)}
-		}
-		taken := b.done
-		for _, c := range b.leases {
-			taken.Add(c.Range)
-			switch {
-			case c.run != q.run:
-				others = append(others, c)
-			case c.successor != "":
-				return permanentError{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
-			case !q.held[c.First]:
-				got = loader.Lease{Range: c.Range, Done: c.done, Open: within(b.open, c.Range)}
-				return q.known(ctx, tx, b, &got)
-			}
-		}
-		if q.InOrder && len(others) > 0 {
-			return nil
-		}
-		free := taken.Gaps(chunker.Range{End: b.positions})
-		if len(free) == 0 {
-			return nil
-		}
-		if q.InOrder && !isPrefix(taken) {
-			return permanentError{ErrGaps}
-		}
-		got = loader.Lease{Range: q.share(b.positions, free, chunk)}
-		switch {
-		case q.Fit == nil || got.End == free[0].End: // a gap ends between two records
-		case cut.Len() > 0 && cut.First == free[0].First && cut.End <= free[0].End:
-			got.Range = cut
-		default:
-			got, ask = loader.Lease{}, &proposal{got.Range}
-			return nil
-		}
-		for first, end := range q.ends {
-			if first < got.End && got.First < end {
-				return permanentError{fmt.Errorf("%w: a crash of the server lost a lease that this run holds (positions %d to %d)", loader.ErrGaveUp, first, end-1)}
-			}
-		}
-		got.Open = within(b.open, got.Range)
-		if err := q.insert(ctx, tx, got.Range); err != nil || !q.Markers {
-			return err
-		}
-		return q.mark(ctx, tx, got.First)
+	var found choice
+	err = q.reg.retry(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		found, err = q.choose(ctx, tx, chunk, cut)
+		return err
 	})
 	if err != nil {
 		return loader.Lease{}, nil, err
 	}
-	if ask != nil {
-		return loader.Lease{}, nil, *ask
+	if found.ask != nil {
+		return loader.Lease{}, nil, *found.ask
 	}
-	if got.Len() > 0 {
+	if got = found.lease; got.Len() > 0 {
 		q.held[got.First], q.entered = true, true
 		q.ends[got.First] = got.End
 		return got, nil, nil
 	}
-	if len(others) == 0 {
+	if len(found.others) == 0 {
 		return loader.Lease{}, nil, io.EOF
 	}
-	dead, err = q.reg.dead(ctx, q.load, others)
+	dead, err = q.reg.dead(ctx, q.load, found.others)
 	if err != nil {
 		return loader.Lease{}, nil, err
 	}
@@ -206,6 +151,78 @@ func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got 
 		q.told.Do(q.Waits)
 	}
 	return loader.Lease{}, dead, loader.ErrBusy
+}
+
+// A choice is the result of one transaction of claim. Without lease and ask, no range is free.
+type choice struct {
+	lease  loader.Lease // recorded at the commit
+	ask    *proposal    // the free range must be cut first
+	others []lease      // of other runs
+}
+
+// choose takes the first free range, and records its lease at the commit of tx. A range that must
+// be cut is proposed instead, unless cut, which Fit made of an earlier proposal, still lies at the
+// start of the first gap.
+func (q *Queue) choose(ctx context.Context, tx pgx.Tx, chunk int64, cut chunker.Range) (found choice, err error) {
+	var also pgx.Batch
+	var doubts chunker.Ranges
+	if q.LooksUp {
+		also.Queue(queryDoubts, q.load, false).Query(addRanges(&doubts))
+	}
+	b, err := q.reg.liveStateForUpdate(ctx, tx, q.load, &also)
+	if err != nil {
+		return found, err
+	}
+	b.open.AddAll(doubts)
+	if b.generation != q.Generation {
+		return found, permanentError{fmt.Errorf("%w: its file was corrected, and another run has resumed with it", loader.ErrLost)}
+	}
+	// 1. The leases of all runs. One that this run does not know of is taken as it is.
+	taken := b.done
+	for _, c := range b.leases {
+		taken.Add(c.Range)
+		switch {
+		case c.run != q.run:
+			found.others = append(found.others, c)
+		case c.successor != "":
+			return found, permanentError{fmt.Errorf("positions %d to %d: %w", c.First, c.End-1, loader.ErrLost)}
+		case !q.held[c.First]:
+			found.lease = loader.Lease{Range: c.Range, Done: c.done, Open: within(b.open, c.Range)}
+			return found, q.known(ctx, tx, b, &found.lease)
+		}
+	}
+	if q.InOrder && len(found.others) > 0 {
+		return found, nil
+	}
+	// 2. The free ranges.
+	free := taken.Gaps(chunker.Range{End: b.positions})
+	if len(free) == 0 {
+		return found, nil
+	}
+	if q.InOrder && !isPrefix(taken) {
+		return found, permanentError{ErrGaps}
+	}
+	got := loader.Lease{Range: q.share(b.positions, free, chunk)}
+	switch {
+	case q.Fit == nil || got.End == free[0].End: // a gap ends between two records
+	case cut.Len() > 0 && cut.First == free[0].First && cut.End <= free[0].End:
+		got.Range = cut
+	default:
+		found.ask = &proposal{got.Range}
+		return found, nil
+	}
+	for first, end := range q.ends {
+		if first < got.End && got.First < end {
+			return found, permanentError{fmt.Errorf("%w: a crash of the server lost a lease that this run holds (positions %d to %d)", loader.ErrGaveUp, first, end-1)}
+		}
+	}
+	// 3. The lease.
+	got.Open = within(b.open, got.Range)
+	found.lease = got
+	if err := q.insert(ctx, tx, got.Range); err != nil || !q.Markers {
+		return found, err
+	}
+	return found, q.mark(ctx, tx, got.First)
 }
 
 // insert records a lease at the commit of tx, and the run with its first lease. A fenced run gets

@@ -67,6 +67,39 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a pool: %w", err)
 	}
+	s.configure(cfg, o)
+	if o.Watch == nil {
+		o.Watch = new(Watch)
+	}
+	if s.Product == PostgreSQL {
+		cfg.ConnConfig.OnNotice = o.Watch.notice
+	}
+	if o.Settings != nil {
+		o.Watch.settings = maps.Clone(o.Settings)
+	}
+	var local *localSettings
+	if s.Pooled() {
+		local = new(localSettings)
+		cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+			local.use(&c.Config)
+			withoutCancel(&c.Config)
+			return nil
+		}
+	} else {
+		// Behind a pooler such a session may be another client's by now.
+		broken := orphanedSessions{product: s.Product}
+		broken.watch(cfg)
+	}
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return s.connected(ctx, conn, o, local) }
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make a pool: %s", Reason(err))
+	}
+	return pool, nil
+}
+
+// configure sets the number of a pool's sessions, and how they send statements.
+func (s *Server) configure(cfg *pgxpool.Config, o Sessions) {
 	cfg.ConnConfig = s.Config.pgx.Copy()
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = ConnectTimeout
@@ -97,52 +130,27 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 	}
 	cfg.MaxConnIdleTime = time.Hour
 	cfg.HealthCheckPeriod = time.Hour
-	if o.Watch == nil {
-		o.Watch = new(Watch)
+}
+
+// connected prepares a new session. local, not nil behind a pooler, gets its settings.
+func (s *Server) connected(ctx context.Context, conn *pgx.Conn, o Sessions, local *localSettings) error {
+	if s.trip != nil {
+		conn.PgConn().CustomData()[tripKey] = s.trip
 	}
-	if s.Product == PostgreSQL {
-		cfg.ConnConfig.OnNotice = o.Watch.notice
+	if o.Prepare != nil {
+		o.Prepare(conn)
 	}
-	if o.Settings != nil {
-		o.Watch.settings = maps.Clone(o.Settings)
+	if local == nil {
+		return s.begin(ctx, conn, o, nil)
 	}
-	var local *localSettings
-	if s.Pooled() {
-		local = new(localSettings)
-		cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-			local.use(&c.Config)
-			withoutCancel(&c.Config)
-			return nil
-		}
-	} else {
-		// Behind a pooler such a session may be another client's by now.
-		broken := orphanedSessions{product: s.Product}
-		broken.watch(cfg)
+	conn.PgConn().CustomData()[pooledKey] = true
+	late, cancel := context.WithTimeout(ctx, poolTimeout)
+	defer cancel()
+	err := s.begin(late, conn, o, local)
+	if err != nil && late.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%s gave no session in %s: %w", s.Config.Host(), poolTimeout, err)
 	}
-	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		if s.trip != nil {
-			conn.PgConn().CustomData()[tripKey] = s.trip
-		}
-		if o.Prepare != nil {
-			o.Prepare(conn)
-		}
-		if local == nil {
-			return s.begin(ctx, conn, o, nil)
-		}
-		conn.PgConn().CustomData()[pooledKey] = true
-		late, cancel := context.WithTimeout(ctx, poolTimeout)
-		defer cancel()
-		err := s.begin(late, conn, o, local)
-		if err != nil && late.Err() != nil && ctx.Err() == nil {
-			err = fmt.Errorf("%s gave no session in %s: %w", s.Config.Host(), poolTimeout, err)
-		}
-		return err
-	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("make a pool: %s", Reason(err))
-	}
-	return pool, nil
+	return err
 }
 
 // RepeatedMode returns the exec mode for a statement that a connection of a Pool, with its
