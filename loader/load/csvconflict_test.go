@@ -227,3 +227,28 @@ func TestConflictsOfAnIdentity(t *testing.T) {
 		}
 	}
 }
+
+func TestConflicts(t *testing.T) {
+	text := "id,s\n1,new\n2,new\n3,new\n3,newer\n"
+	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
+		for _, c := range []struct {
+			conflict  commit.Conflict
+			want      []string
+			conflicts int64
+		}{
+			{commit.SkipRow, []string{`"1"|"old"|`, `"2"|"new"|`, `"3"|"new"|`}, 2},
+			{commit.UpdateRow, []string{`"1"|"new"|`, `"2"|"new"|`, `"3"|"newer"|`}, 2},
+		} {
+			url := s.NewDatabase(t)
+			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, s TEXT)", "INSERT INTO t VALUES (1, 'old')")
+			req := fileRequest("t", write(t, "x.csv", text))
+			filesOf(req).Conflict = c.conflict
+			l := newLoad(t, url, req)
+			res, err := l.Run(context.Background())
+			if err != nil || res.Conflicts != c.conflicts {
+				t.Errorf("%s: %d conflicts, %v; want %d", c.conflict, res.Conflicts, err, c.conflicts)
+			}
+			checkRows(t, table(t, url, "SELECT id::TEXT, s FROM t"), c.want)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package load_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -126,6 +127,101 @@ func TestBadValuesAreFoundInFewStatements(t *testing.T) {
 		most := 13 * len(codes) / 10
 		if n := loadBad(t, s, load.Settings{Workers: 1}, text, want, codes); n > most {
 			t.Errorf("%d statements for %d bad records of 300, want at most %d", n, len(codes), most)
+		}
+	})
+}
+
+// badFile has every kind of bad record among good ones.
+const badFile = "id,n,s\n" +
+	"1,10,a\n" +
+	"2,x,b\n" + // no number
+	"3,30\n" + // too few fields
+	"4,40,\"two\nlines\"\n" +
+	"\n" + // empty
+	"5,50,c,d\n" + // too many
+	"1,60,e\n" + // key that is there
+	"6,-70,f\n" + // CHECK
+	"7,80,\n" + // NOT NULL
+	"8,90,\xff\xfe\n" + // no UTF-8
+	"9,99999999999999999999,g\n" +
+	"10,100,h\n" +
+	"11,110,\"open\n" // a quote that is not closed
+
+var badLines = map[int64]string{3: "22P02", 4: "22P04", 7: "22P04", 8: "22P04", 9: "23505", 10: "23514", 11: "23502", 12: "22021", 13: "22003", 15: "22P04"}
+
+func TestBadRecordsAreSetAside(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		for _, set := range []load.Settings{{}, {Method: commit.Insert, Chunk: 3, Workers: 1}, {Chunk: 1, Workers: 1}} {
+			url := s.NewDatabase(t)
+			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, n INT8 CHECK (n > 0), s TEXT NOT NULL)")
+			req := fileRequest("t", write(t, "bad.csv", badFile))
+			req.Settings = set
+			filesOf(req).MaxErrors.Records = int64(len(badLines))
+			l := newLoad(t, url, req)
+			res, err := l.Run(context.Background())
+			if err != nil {
+				t.Fatalf("%+v: %v", set, err)
+			}
+			checkRows(t, table(t, url, "SELECT id::TEXT, n::TEXT, s FROM t"), []string{`"1"|"10"|"a"|`, "\"4\"|\"40\"|\"two\\nlines\"|", `"10"|"100"|"h"|`})
+			if res.Rows != 3 || res.Rejected != int64(len(badLines)) {
+				t.Errorf("%+v: %d rows and %d rejects, want 3 and %d", set, res.Rows, res.Rejected, len(badLines))
+			}
+			got := map[int64]string{}
+			lines := strings.SplitAfter(badFile, "\n")
+			err = l.EachReject(context.Background(), func(r rows.Reject) error {
+				got[r.Line] = r.Code
+				if want := lines[r.Line-1]; string(r.Record) != want {
+					t.Errorf("line %d was kept as %q, want %q", r.Line, r.Record, want)
+				}
+				if badFile[r.Byte:r.Byte+int64(len(r.Record))] != string(r.Record) {
+					t.Errorf("line %d is not at byte %d", r.Line, r.Byte)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line, code := range badLines {
+				if got[line] == "" || got[line] != code && s.Product == server.PostgreSQL {
+					t.Errorf("%+v: line %d has code %q, want %s", set, line, got[line], code)
+				}
+			}
+			// One fewer is too few.
+			loadertest.Exec(t, url, "DELETE FROM t")
+			filesOf(req).MaxErrors.Records--
+			l = newLoad(t, url, req)
+			_, err = l.Run(context.Background())
+			var many *commit.ToleranceError
+			if !errors.As(err, &many) {
+				t.Errorf("%+v: got %v, want a ToleranceError", set, err)
+			}
+		}
+	})
+}
+
+// TestTheFirstBadRowStopsTheLoad names its place, and has none of its chunk in.
+func TestTheFirstBadRowStopsTheLoad(t *testing.T) {
+	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		for _, c := range []struct {
+			text, want string
+			in         int64
+		}{
+			{"id,n,s\n1,10,a\n2,20,b\n3,x,c\n", "bad.csv:4: ", 0},
+			{"id,n,s\n1,10,a\n2,20,\"b\nb\"\n1,30,c\n", "bad.csv:5: ", 0},
+			{"id,n,s\n1,10,a\n2,20\n", "bad.csv:3: 2 fields", 0},
+			// What is before the quote is a chunk of its own.
+			{"id,n,s\n1,10,a\n2,20,\"b\n", "bad.csv:3: a quote is not closed", 1},
+		} {
+			url := s.NewDatabase(t)
+			loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, n INT8, s TEXT)")
+			l := newLoad(t, url, fileRequest("t", write(t, "bad.csv", c.text)))
+			_, err := l.Run(context.Background())
+			if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("%q: got %v, want %s…", c.text, err, c.want)
+			}
+			if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM t"); n != c.in {
+				t.Errorf("%q: %d rows are in, want %d", c.text, n, c.in)
+			}
 		}
 	})
 }
