@@ -40,7 +40,7 @@ func csvFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "again", Usage: "load a file even if an unfinished load of it has rows in this table; those rows stay"},
 		&cli.BoolFlag{Name: "truncate", Usage: "empty the table before the first row (TRUNCATE); the record of the load says whether it is done"},
 		&cli.BoolFlag{Name: "replace", Usage: "PostgreSQL: load into a new table, which replaces the target in one transaction after the last row"},
-		&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed"},
+		&cli.BoolFlag{Name: "no-registry", Usage: "do not record the load in schema loader; it cannot be resumed or verified"},
 	}
 }
 

@@ -41,7 +41,7 @@ func (p *program) dbCommand() *cli.Command {
    loader db start --postgres 16      change to PostgreSQL 16, which has its own data`,
 		Subcommands: []*cli.Command{
 			sub("start", "start the local database, keep it running, and print its URL", []cli.Flag{
-				&cli.IntFlag{Name: "postgres", Usage: fmt.Sprintf("change to this major version of PostgreSQL (%d to %d), which is fetched if it is not installed", localdb.OldestMajor, localdb.NewestMajor)},
+				&cli.IntFlag{Name: "postgres", DefaultText: "the database of the last command", Usage: fmt.Sprintf("change to this major version of PostgreSQL (%d to %d), which is fetched if it is not installed", localdb.OldestMajor, localdb.NewestMajor)},
 				&cli.BoolFlag{Name: "cockroach", Usage: "change to the CockroachDB on PATH, or in COCKROACH_BINARY"},
 			}, p.dbStart),
 			sub("stop", "stop every local database that runs; the data stays", nil, p.dbStop),

@@ -52,7 +52,7 @@ func (p *program) loadsCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "loads",
-		Usage: "list, resume, pause, verify, cancel and forget loads",
+		Usage: "list, show, resume, pause, verify, cancel and forget loads",
 		Description: `A load is one row in schema loader of the database that it loads into.
 Example:
    loader loads resume 3f9q2k7x --chunk 500 --workers 4`,

@@ -96,12 +96,18 @@ Exit codes: 0 complete, every row confirmed; 1 a fault of loader itself; 2 usage
 	return app
 }
 
-// setUsage makes every command report usage errors in one line, and refuse empty values.
+// setUsage makes every command report usage errors in one line, and refuse empty values. In help
+// no switch says that it is off by default.
 func setUsage(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = usage
 		c.Before = refuseEmpty
 		c.HideHelpCommand = true
+		for _, f := range c.Flags {
+			if f, ok := f.(*cli.BoolFlag); ok {
+				f.DisableDefaultText = true
+			}
+		}
 		setUsage(c.Subcommands)
 	}
 }
