@@ -8,8 +8,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// distinct gives a field a value of its own in each of n rows, which begin at base of the field's
-// room. The caller has made sure that there are enough.
+// distinct makes the rule of a field whose value differs in each row. Where the values begin is drawn
+// later, within the field's room. It returns an error if the type has too few values.
 func (p *planner) distinct(f *field) error {
 	n := uint64(p.rows)
 	if have := f.capacity(); have < n {
@@ -28,58 +28,11 @@ func (p *planner) distinct(f *field) error {
 		r.Why = "each of a list once"
 		return nil
 	}
-	switch c := f.class(); c {
+	switch f.class() {
 	case ofInts, ofDecimals, ofFloats, ofDates, ofTimestamps, ofTimes:
-		r.Form = f.unit()
-		if c == ofFloats {
-			r.Form.Scale = 0
-		}
-		low, high, givenLow, givenHigh := f.bounds()
-		span := n
-		if p.info.Product == server.CockroachDB && high > 1<<40 && c == ofInts {
-			r.Pick = pick{Kind: byBlock, Block: dataset.KeyBlockRows}
-			layout := dataset.KeyLayout{Rows: p.rows, Block: dataset.KeyBlockRows}
-			span = uint64(layout.Range().Len())
-		}
-		if !givenLow {
-			low = max(low, f.lowest())
-		}
-		first, last := low, high
-		if !givenLow && !givenHigh { // far from what users number by hand, and from sequences
-			switch c {
-			case ofDates:
-				first, last = years(1970)/day, years(2200)/day
-			case ofTimestamps:
-				first, last = years(2000), years(2200)
-			case ofTimes:
-			default:
-				if high >= dataset.MaxKeyBase {
-					first, last = dataset.MinKeyBase, dataset.MaxKeyBase-1
-				} else {
-					first = high/2 + 1
-				}
-			}
-		}
-		if last-first < int64(span)-1 {
-			first, last = low, high
-		}
-		f.room = &room{first: first, last: last - int64(span) + 1, span: span}
-		r.Why = fmt.Sprintf("%d consecutive values, where no rows are", p.rows)
+		p.distinctNumbers(f, r)
 	case ofTexts:
-		width := codeWidth(n)
-		if f.length == 0 || f.length >= 8 {
-			width = max(width, 8)
-		} else {
-			width = f.length
-		}
-		r.Form = form{Kind: asPattern, Pattern: "{n}", Width: width, Max: f.length}
-		if pattern := uniqueName(f.Name, p.tableName()); pattern != "" && (f.length == 0 || f.length >= width+len("x@example.com")+32) {
-			r.Form.Pattern = pattern
-		} else if f.minLen > width {
-			r.Form.Pattern = strings.Repeat("0", f.minLen-width) + "{n}"
-		}
-		f.room = &room{first: 0, last: int64(codes(width) - n), span: n}
-		r.Why = "pattern " + r.Form.Pattern + ", {n} unique"
+		p.distinctTexts(f, r)
 	default:
 		r.Form = f.other(p)
 		if r.Form.Kind == "" {
@@ -96,6 +49,65 @@ func (p *planner) distinct(f *field) error {
 		r.Form.Min = f.room.first // until its place is drawn
 	}
 	return nil
+}
+
+// distinctNumbers gives a column of numbers or times consecutive values in a random place.
+func (p *planner) distinctNumbers(f *field, r *rule) {
+	c := f.class()
+	r.Form = f.unit()
+	if c == ofFloats {
+		r.Form.Scale = 0
+	}
+	low, high, givenLow, givenHigh := f.bounds()
+	span := uint64(p.rows)
+	if p.info.Product == server.CockroachDB && high > 1<<40 && c == ofInts {
+		r.Pick = pick{Kind: byBlock, Block: dataset.KeyBlockRows}
+		layout := dataset.KeyLayout{Rows: p.rows, Block: dataset.KeyBlockRows}
+		span = uint64(layout.Range().Len())
+	}
+	if !givenLow {
+		low = max(low, f.lowest())
+	}
+	first, last := low, high
+	if !givenLow && !givenHigh { // far from what users number by hand, and from sequences
+		switch c {
+		case ofDates:
+			first, last = years(1970)/day, years(2200)/day
+		case ofTimestamps:
+			first, last = years(2000), years(2200)
+		case ofTimes:
+		default:
+			if high >= dataset.MaxKeyBase {
+				first, last = dataset.MinKeyBase, dataset.MaxKeyBase-1
+			} else {
+				first = high/2 + 1
+			}
+		}
+	}
+	if last-first < int64(span)-1 {
+		first, last = low, high
+	}
+	f.room = &room{first: first, last: last - int64(span) + 1, span: span}
+	r.Why = fmt.Sprintf("%d consecutive values, where no rows are", p.rows)
+}
+
+// distinctTexts gives a column of texts a pattern with the row's number.
+func (p *planner) distinctTexts(f *field, r *rule) {
+	n := uint64(p.rows)
+	width := codeWidth(n)
+	if f.length == 0 || f.length >= 8 {
+		width = max(width, 8)
+	} else {
+		width = f.length
+	}
+	r.Form = form{Kind: asPattern, Pattern: "{n}", Width: width, Max: f.length}
+	if pattern := uniqueName(f.Name, p.tableName()); pattern != "" && (f.length == 0 || f.length >= width+len("x@example.com")+32) {
+		r.Form.Pattern = pattern
+	} else if f.minLen > width {
+		r.Form.Pattern = strings.Repeat("0", f.minLen-width) + "{n}"
+	}
+	f.room = &room{first: 0, last: int64(codes(width) - n), span: n}
+	r.Why = "pattern " + r.Form.Pattern + ", {n} unique"
 }
 
 // tooFew returns the error of a key that cannot hold the rows.
