@@ -8,8 +8,8 @@ import (
 	"bulkload/chunker"
 )
 
-// spans returns the spans of the free ranges of a lease. If the queue announces what is sent, no
-// span goes beyond what was announced.
+// spans returns the spans of the free ranges of a lease. With an AnnouncingQueue, every span lies
+// in a range that was announced.
 func (d *dispatcher) spans(ctx context.Context, free []chunker.Range) Spans {
 	q, ok := d.queue.(AnnouncingQueue)
 	if !ok {

@@ -93,7 +93,7 @@ func (f *field) fit(child *field) {
 	switch {
 	case f.class() != child.class():
 	case f.class() == ofInts:
-		if _, most := child.span(); most < f.largest() {
+		if _, high := child.span(); high < f.largest() {
 			f.base = child.base
 		}
 	case f.class() == ofTexts && child.length > 0 && (f.length == 0 || child.length < f.length):

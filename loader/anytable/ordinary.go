@@ -167,11 +167,11 @@ func (p *planner) ordinary(f *field) error {
 }
 
 // atLeast returns a pattern whose texts have at least n characters.
-func atLeast(pattern string, n, most int) string {
+func atLeast(pattern string, n, maxLen int) string {
 	if n <= 1 {
 		return pattern
 	}
-	if most == n || n > 40 {
+	if maxLen == n || n > 40 {
 		return strings.Repeat("?", min(n, 13)) + strings.Repeat("#", max(n-13, 0))
 	}
 	return pattern + " " + strings.Repeat("?", n)

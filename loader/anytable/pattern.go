@@ -30,7 +30,7 @@ type part struct {
 //	{hex16}  16 hexadecimal digits (any number)
 //	{int100} a number below 100    (any number)
 //	{uuid}   a random UUID
-func compilePattern(pattern string, width, most int) (appender, error) {
+func compilePattern(pattern string, width, maxLen int) (appender, error) {
 	parts, err := parsePattern(pattern)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func compilePattern(pattern string, width, most int) (appender, error) {
 		list := parts[0].list
 		return func(buf []byte, i, _ uint64) []byte {
 			from := len(buf)
-			return cut(append(buf, list[dataset.Below(dataset.Mix(i), uint64(len(list)))]...), from, most)
+			return cut(append(buf, list[dataset.Below(dataset.Mix(i), uint64(len(list)))]...), from, maxLen)
 		}, nil
 	}
 	return func(buf []byte, i, random uint64) []byte {
@@ -58,7 +58,7 @@ func compilePattern(pattern string, width, most int) (appender, error) {
 			r = dataset.Mix(r + 0x9e3779b97f4a7c15)
 			buf = p.append(buf, r)
 		}
-		return cut(buf, from, most)
+		return cut(buf, from, maxLen)
 	}, nil
 }
 

@@ -233,15 +233,15 @@ func appendJSON(buf []byte, i, random uint64) []byte {
 }
 
 // cut cuts the text behind from to a number of characters.
-func cut(buf []byte, from, most int) []byte {
-	if most <= 0 || len(buf)-from <= most {
+func cut(buf []byte, from, maxLen int) []byte {
+	if maxLen <= 0 || len(buf)-from <= maxLen {
 		return buf
 	}
-	if utf8.RuneCount(buf[from:]) <= most {
+	if utf8.RuneCount(buf[from:]) <= maxLen {
 		return buf
 	}
 	at := from
-	for range most {
+	for range maxLen {
 		_, n := utf8.DecodeRune(buf[at:])
 		at += n
 	}

@@ -168,8 +168,8 @@ func (p *planner) ask(f *field, r *rule, s spec) error {
 		if err != nil {
 			return err
 		}
-		least, most, _, _ := f.bounds()
-		if low > high || low < least || high > most {
+		first, last, _, _ := f.bounds()
+		if low > high || low < first || high > last {
 			return fmt.Errorf("type %s and the CHECK constraints allow no such range", f.Type)
 		}
 		r.Form = f.unit()

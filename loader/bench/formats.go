@@ -87,14 +87,14 @@ func (r *Report) WriteCSV(w io.Writer) error {
 		return strconv.FormatInt(n, 10)
 	}
 	for _, c := range r.measured() {
-		uses, most := int64(-1), int64(-1)
+		uses, limit := int64(-1), int64(-1)
 		if l := c.limit(server.IntentSetting); l != nil {
-			uses, most = l.Uses, l.Max
+			uses, limit = l.Uses, l.Max
 		}
 		for i, m := range c.Runs {
 			out.Write([]string{r.Kind, string(c.Method), string(c.CommitMode), string(c.Indexes), strconv.Itoa(c.Workers), whole(c.Chunk), strconv.FormatBool(c.Current),
 				strconv.Itoa(i + 1), whole(m.Rows), text(m.Elapsed.Seconds()), text(m.Rate()), whole(m.Chunks), text(m.P50.Seconds() * 1000), text(m.P99.Seconds() * 1000),
-				whole(m.Retries), whole(m.LookUps), text(m.CPU.Seconds()), whole(uses), whole(most), whole(m.Condensed), whole(m.OnePhase)})
+				whole(m.Retries), whole(m.LookUps), text(m.CPU.Seconds()), whole(uses), whole(limit), whole(m.Condensed), whole(m.OnePhase)})
 		}
 	}
 	out.Flush()

@@ -320,14 +320,14 @@ func sizes(c Cell, rows int64) []int64 {
 			list = append(list, l.MaxRows, l.MaxRows+1)
 		}
 	}
-	var most int64
+	var maxRows int64
 	for _, l := range c.Limits {
-		if l.MaxRows > 0 && !l.Soft && (most == 0 || l.MaxRows < most) {
-			most = l.MaxRows
+		if l.MaxRows > 0 && !l.Soft && (maxRows == 0 || l.MaxRows < maxRows) {
+			maxRows = l.MaxRows
 		}
 	}
 	list = slices.DeleteFunc(list, func(n int64) bool {
-		return most > 0 && n > most || rows > 0 && n*minChunks*int64(max(c.Workers, 1)) > rows
+		return maxRows > 0 && n > maxRows || rows > 0 && n*minChunks*int64(max(c.Workers, 1)) > rows
 	})
 	slices.Sort(list)
 	if list = slices.Compact(list); len(list) == 0 {

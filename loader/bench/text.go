@@ -38,18 +38,18 @@ func (r *Report) unit() string {
 
 // counts describes the number of runs per cell and the confidence intervals.
 func (r *Report) counts() string {
-	least, most := math.MaxInt, 0
+	minRuns, maxRuns := math.MaxInt, 0
 	confidence := 1.0
 	for _, c := range r.Cells {
 		if c.Error != "" {
 			continue
 		}
-		least, most = min(least, len(c.Runs)), max(most, len(c.Runs))
+		minRuns, maxRuns = min(minRuns, len(c.Runs)), max(maxRuns, len(c.Runs))
 		confidence = min(confidence, c.Rate.Confidence)
 	}
-	runs := fmt.Sprint(most)
-	if least < most {
-		runs = fmt.Sprintf("%d to %d", least, most)
+	runs := fmt.Sprint(maxRuns)
+	if minRuns < maxRuns {
+		runs = fmt.Sprintf("%d to %d", minRuns, maxRuns)
 	}
 	text := fmt.Sprintf("median of %s interleaved runs", runs)
 	if confidence > 0 {
@@ -155,17 +155,17 @@ var eighths = []string{"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"}
 // bars draws the rates line by line, with one bar per cell. A limit is drawn between the bars
 // that it separates.
 func (r *Report) bars(b *strings.Builder, width int) {
-	var most float64
+	var maxRate float64
 	for _, c := range r.measured() {
-		most = max(most, c.Rate.Center)
+		maxRate = max(maxRate, c.Rate.Center)
 	}
-	if most == 0 {
+	if maxRate == 0 {
 		return
 	}
 	const label, number = 9, 12 // columns before and behind a bar
 	room := float64(max(min(width, 120)-label-number, 10))
 	bar := func(name string, x float64) {
-		n := int(math.Round(8 * room * x / most))
+		n := int(math.Round(8 * room * x / maxRate))
 		fmt.Fprintf(b, "%*s %s%s %s\n", label-1, name, strings.Repeat("█", n/8), eighths[n%8], grouped(x))
 	}
 	for _, line := range r.lines() {

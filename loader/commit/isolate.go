@@ -197,12 +197,12 @@ const (
 // took, or is rejected with a part that the server refused. The rejected row was alone in its
 // part, or COPY named it as the first of its part, or COPY could not read one of its values.
 // Parts shrink where rows are bad and grow where rows are good.
-func (x *isolation) send(ctx context.Context, most int) error {
+func (x *isolation) send(ctx context.Context, maxSize int) error {
 	next, err := x.arrange(ctx)
 	if err != nil {
 		return err
 	}
-	size := most
+	size := maxSize
 	for lo := 0; lo < len(x.order); {
 		hi := min(lo+size, x.bisectFrom)
 		if lo >= x.bisectFrom {
@@ -211,7 +211,7 @@ func (x *isolation) send(ctx context.Context, most int) error {
 		err := x.try(ctx, next, lo, hi)
 		if err == nil {
 			next = savepointNext
-			lo, size = hi, min(2*size, most)
+			lo, size = hi, min(2*size, maxSize)
 			continue
 		}
 		if isFinal(err) || !ofRow(server.Classify(err), err) {

@@ -28,9 +28,8 @@ func (c *Committer) prepares() bool { return c.repeated == pgx.QueryExecModeCach
 // maxPrepared bounds the variants of the statement that a session keeps prepared.
 const maxPrepared = 64
 
-// sendRowsFirst sends the rows and behind them the ledger row, in one round trip with what opens
-// the transaction. If the server refuses the rows, the next attempt asks the ledger first, since
-// they may be committed.
+// sendRowsFirst sends BEGIN, the rows and then the ledger row, in one round trip. If the server
+// refuses the rows, the next attempt reads the ledger first, since they may be committed.
 //
 // The range of the first row written keeps the transaction's record, and removes its own intents
 // with the commit. With the ledger row first, these are the ledger row's alone. Measured on 26.1

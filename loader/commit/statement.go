@@ -208,8 +208,8 @@ func (c *Committer) orIsolate(p *progress, err error) error {
 // as written.
 func (c *Committer) send(ctx context.Context, conn *pgx.Conn, chunk *rows.Chunk, insert string, p *progress) (int64, error) {
 	// A failed COPY on CockroachDB ends its transaction, even behind a savepoint.
-	picking := c.product == server.CockroachDB && p.isolate
-	if c.Method == Copy && insert == c.sql.insert && !picking {
+	isolates := c.product == server.CockroachDB && p.isolate
+	if c.Method == Copy && insert == c.sql.insert && !isolates {
 		return c.copyRows(ctx, conn, chunk, p.before)
 	}
 	buffers := c.arrays.Get().(*[][]byte)

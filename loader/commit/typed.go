@@ -188,16 +188,16 @@ func appendInt(buf, text []byte) ([]byte, bool) {
 	return binary.BigEndian.AppendUint64(buf, uint64(n)), true
 }
 
-// within returns appendInt for a type whose largest number is most. The server names the fault of
+// within returns appendInt for a type whose largest number is limit. The server names the fault of
 // others.
-func within(most int64) func(buf, text []byte) ([]byte, bool) {
+func within(limit int64) func(buf, text []byte) ([]byte, bool) {
 	return func(buf, text []byte) ([]byte, bool) {
 		b, ok := appendInt(buf, text)
 		if !ok {
 			return buf, false
 		}
 		n := int64(binary.BigEndian.Uint64(b[len(buf):]))
-		return b, -most-1 <= n && n <= most
+		return b, -limit-1 <= n && n <= limit
 	}
 }
 

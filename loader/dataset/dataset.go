@@ -114,7 +114,7 @@ type Facts struct {
 	Database string // where the rows go when the URL names no database
 	Table    string // where they go when no table is named; empty: one must be
 	Unit     string // of positions, in words: rows, bytes
-	Noun     string // of what a progress bar counts: points, bytes
+	Noun     string // the unit of a progress bar: points, bytes
 	// Texts says that values travel as texts. Settings of the session decide their meaning.
 	Texts bool
 	// BoundedMemory says that the memory of a load is bounded, whatever the rows hold: the
@@ -132,17 +132,17 @@ type Size struct {
 	Once bool
 }
 
-// An Opening is what a dataset may use while a load of it is opened.
+// An Opening holds the server and the settings that a dataset may use while a load of it is opened.
 type Opening struct {
 	DB    *pgxpool.Pool
 	Info  server.Info
 	Table *server.Table   // nil before the table is known
 	Stop  <-chan struct{} // closed when the user stops the load
 	Note  func(string)    // tells the user something before the first row
-	// Guess tells what was guessed about the input where a value depends on it.
+	// Guess tells the user a guess about the input on which a value depends.
 	Guess func(string)
-	// Input opens files. AnyTime accepts a file of which only the time differs. Both are
-	// those of the run.
+	// Input opens files. AnyTime accepts a file that differs only in its time. Both belong to the
+	// run.
 	Input   any
 	AnyTime bool
 	// Fixed says that the rows are in files that were written without a server: their keys
@@ -175,7 +175,7 @@ type Leases struct {
 	// Block, when not zero, keeps leases from crossing its multiples: the positions of a
 	// block have neighbouring keys.
 	Block int64
-	// Fit moves the end of a lease to where the rows can be cut; nil: anywhere.
+	// Fit moves the end of a lease to a place between two rows; nil: every place is one.
 	Fit func(chunker.Range) (chunker.Range, error)
 	// Ahead cuts off the first part of a range that is announced at once, and identifies its
 	// bytes; nil: nothing is announced. See registry.Queue.

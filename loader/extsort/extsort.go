@@ -12,7 +12,7 @@ import (
 	"slices"
 )
 
-// A Record is what is sorted, by its bytes.
+// A Record is an element to sort. Records are ordered by their bytes.
 type Record [24]byte
 
 // memory is the number of records that are sorted in memory: 24 MiB.
@@ -32,12 +32,12 @@ type Sorter struct {
 
 // Add adds a record.
 func (s *Sorter) Add(r Record) error {
-	most := s.Memory
-	if most == 0 {
-		most = memory
+	limit := s.Memory
+	if limit == 0 {
+		limit = memory
 	}
 	s.held = append(s.held, r)
-	if len(s.held) < most {
+	if len(s.held) < limit {
 		return nil
 	}
 	return s.spill()
@@ -76,7 +76,7 @@ func sortRecords(list []Record) {
 	slices.SortFunc(list, func(a, b Record) int { return bytes.Compare(a[:], b[:]) })
 }
 
-// Close removes what is on disk.
+// Close removes the files.
 func (s *Sorter) Close() {
 	if s.file != nil {
 		s.file.Close()

@@ -9,8 +9,8 @@ import (
 	"bulkload/loader"
 )
 
-// Bounds of what is announced at once: more of it would make more of a changed file depend on a
-// look-up, less would cost more messages.
+// Bounds of one announcement. Larger ones make more of a changed file depend on a look-up; smaller
+// ones cost more messages.
 const (
 	aheadSpans = 8       // in spans
 	aheadParts = 32      // in small files, the number of announcements
@@ -33,7 +33,7 @@ func (s *CSV) Ahead(r chunker.Range) (part chunker.Range, hash string, err error
 	from := s.Cut(r)
 	o := origin{src: s, span: chunker.Span{First: r.First}, raw: s.spareAhead()}
 	var cuts []chunker.Span
-	for most := int64(1); int64(len(cuts)) < most && o.span.Count < aheadBytes; {
+	for limit := int64(1); int64(len(cuts)) < limit && o.span.Count < aheadBytes; {
 		span, err := from.Next(n)
 		if errors.Is(err, io.EOF) {
 			break
@@ -44,7 +44,7 @@ func (s *CSV) Ahead(r chunker.Range) (part chunker.Range, hash string, err error
 		cuts = append(cuts, span)
 		o.span.Count += span.Count
 		o.span.Rows += span.Rows
-		most = min(aheadSpans, s.Positions()/max(span.Count*aheadParts, 1))
+		limit = min(aheadSpans, s.Positions()/max(span.Count*aheadParts, 1))
 	}
 	s.keepRest(from)
 	s.cacheCuts(cuts)

@@ -326,8 +326,8 @@ func (s *CSV) read(o *origin) error {
 		return nil
 	}
 	n := o.span.Count - o.skipped
-	if most := int64(s.maxRecord()); o.span.Rows == 1 && n > most {
-		n = most + 1 // a line longer than any record: its beginning suffices
+	if limit := int64(s.maxRecord()); o.span.Rows == 1 && n > limit {
+		n = limit + 1 // a line longer than any record: its beginning suffices
 	}
 	if int64(cap(o.raw)) < n {
 		o.raw = nil // frees the old memory first

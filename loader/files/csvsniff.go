@@ -13,10 +13,10 @@ const bom = "\xef\xbb\xbf"
 
 // Records parses the first records of a file, at most most of them. whole says that head is all
 // of the file; otherwise the last record is left out, because head may cut it.
-func Records(head []byte, whole bool, d csv.Dialect, most int64) [][]csv.Field {
+func Records(head []byte, whole bool, d csv.Dialect, maxRecords int64) [][]csv.Field {
 	s := csv.Scanner{Dialect: d, Buf: head, EOF: whole}
 	var list [][]csv.Field
-	for at := 0; int64(len(list)) < most && s.Skip(s.Rows+1, math.MaxInt); at = s.At {
+	for at := 0; int64(len(list)) < maxRecords && s.Skip(s.Rows+1, math.MaxInt); at = s.At {
 		fields, _, err := d.Fields(head[at:s.At], nil, nil)
 		if err != nil {
 			break

@@ -165,20 +165,20 @@ func cutName(name, ending string, maxBytes int) string {
 // firstIsOdd returns an error if the first records differ in width from those that follow: they
 // are a title, or the header lacks a name.
 func (c *spec) firstIsOdd(f *Request) error {
-	width, counts, most := len(c.sample[0]), map[int]int{}, 0
+	width, counts, usual := len(c.sample[0]), map[int]int{}, 0
 	for _, r := range c.sample[1:] {
 		if !c.blank(r) {
 			counts[len(r)]++
 		}
 	}
 	for w, n := range counts {
-		if n > counts[most] || n == counts[most] && w > most {
-			most = w
+		if n > counts[usual] || n == counts[usual] && w > usual {
+			usual = w
 		}
 	}
-	at := slices.IndexFunc(c.sample, func(r []csv.Field) bool { return len(r) == most })
-	odd := counts[width] == 0 || most > width && at == counts[width]+1 && counts[most] > 1
-	if !odd || len(counts) == 0 || f.ShortRows && most < width || !f.MaxErrors.none() {
+	at := slices.IndexFunc(c.sample, func(r []csv.Field) bool { return len(r) == usual })
+	odd := counts[width] == 0 || usual > width && at == counts[width]+1 && counts[usual] > 1
+	if !odd || len(counts) == 0 || f.ShortRows && usual < width || !f.MaxErrors.none() {
 		return nil
 	}
 	names := func(first, last string) string {
@@ -194,14 +194,14 @@ func (c *spec) firstIsOdd(f *Request) error {
 		return strings.Join(list, ",")
 	}
 	switch {
-	case most == width+1 && at == 1 && !slices.ContainsFunc(c.sample[1:], func(r []csv.Field) bool { return len(r) == most && !r[width].Null }):
+	case usual == width+1 && at == 1 && !slices.ContainsFunc(c.sample[1:], func(r []csv.Field) bool { return len(r) == usual && !r[width].Null }):
 		return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, and the others end with one more delimiter; --skip %d --header no --columns %s --map x= ignores it", width, f.Skip+1, names("", "x")))
-	case most == width+1 && at == 1 && width > 1:
-		return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, but %d others have %d; if it is a header without its first name, --skip %d --header no --columns %s adds the name x", width, counts[most], most, f.Skip+1, names("x", "")))
-	case most < width:
-		return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, but %d others have %d; --short-rows null loads NULL for missing fields, --skip %d skips the lines before the header", width, counts[most], most, f.Skip+at))
+	case usual == width+1 && at == 1 && width > 1:
+		return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, but %d others have %d; if it is a header without its first name, --skip %d --header no --columns %s adds the name x", width, counts[usual], usual, f.Skip+1, names("x", "")))
+	case usual < width:
+		return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, but %d others have %d; --short-rows null loads NULL for missing fields, --skip %d skips the lines before the header", width, counts[usual], usual, f.Skip+at))
 	}
-	return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, but %d others have %d; --skip %d skips the lines before the header", width, counts[most], most, f.Skip+at))
+	return failure.Reading(c.sampled, fmt.Errorf("the first record has %d fields, but %d others have %d; --skip %d skips the lines before the header", width, counts[usual], usual, f.Skip+at))
 }
 
 // shellWord returns a name of --columns, without a delimiter and quoted where a shell needs it.

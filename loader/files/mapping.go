@@ -239,13 +239,13 @@ var plainName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // suggest returns a hint for the unknown name of a column.
 func suggest(name string, t *server.Table, field string) string {
-	best, least := "", 1+len(name)/3
+	best, limit := "", 1+len(name)/3
 	if len(name) > maxName {
-		least = -1
+		limit = -1
 	}
 	for _, c := range writable(t) {
-		if d := distance(strings.ToLower(name), strings.ToLower(c)); d <= least {
-			best, least = c, d-1
+		if d := distance(strings.ToLower(name), strings.ToLower(c)); d <= limit {
+			best, limit = c, d-1
 		}
 	}
 	switch {

@@ -77,13 +77,13 @@ func offered(text []byte) string {
 
 // valueAround returns the value around byte at of text, shortened.
 func valueAround(text []byte, at int) []byte {
-	const most = 20
+	const maxShown = 20
 	ends := ",;|\t\r\n\""
 	from, end := at, at
-	for from > 0 && at-from < most && !strings.ContainsRune(ends, rune(text[from-1])) {
+	for from > 0 && at-from < maxShown && !strings.ContainsRune(ends, rune(text[from-1])) {
 		from--
 	}
-	for end < len(text) && end-at < most && !strings.ContainsRune(ends, rune(text[end])) {
+	for end < len(text) && end-at < maxShown && !strings.ContainsRune(ends, rune(text[end])) {
 		end++
 	}
 	return text[from:end]

@@ -87,7 +87,7 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 		}
 		return res, err
 	}
-	l.ending = l.lookAhead(ctx)
+	l.ending = l.readEnding(ctx)
 	for _, step := range []func(context.Context, loader.Result) error{l.settle, l.complete, l.remember, l.restoreIndexes, l.replace, l.confirm} {
 		if err := step(ctx, res); err != nil {
 			return res, err
@@ -96,8 +96,8 @@ func (l *Load) Run(ctx context.Context) (loader.Result, error) {
 	return res, nil
 }
 
-// An ending holds what the steps behind the last row ask first, asked in one round trip. What it
-// lacks, a step asks itself, as often as needed.
+// An ending holds answers for the steps after the last row, read in one round trip. A step reads
+// an answer that is missing here by itself, with retries.
 type ending struct {
 	looked   *chunker.Ranges
 	load     *registry.Load
@@ -106,8 +106,8 @@ type ending struct {
 	listed   bool // deferred was read
 }
 
-// lookAhead reads the ending of the load.
-func (l *Load) lookAhead(ctx context.Context) (e ending) {
+// readEnding reads the ending of the load.
+func (l *Load) readEnding(ctx context.Context) (e ending) {
 	if !l.record.kept() {
 		return e
 	}

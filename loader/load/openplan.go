@@ -16,8 +16,9 @@ import (
 // workers returns the number of workers of the run. A pooler may have few sessions for it.
 func (o *opening) workers() WorkerCount {
 	w := o.freeWorkers()
-	if most := o.srv.MaxSessions() - 1; most > 0 && w.Max > most { // one for leases and checkpoints
-		w = WorkerCount{min(w.Start, most), most, fmt.Sprintf("the pooler gives %d sessions", most+1)}
+	sessions := o.srv.MaxSessions()
+	if n := sessions - 1; n > 0 && w.Max > n { // one is for leases and checkpoints
+		w = WorkerCount{min(w.Start, n), n, fmt.Sprintf("the pooler gives %d sessions", sessions)}
 	}
 	return w
 }
@@ -42,10 +43,11 @@ func (o *opening) freeWorkers() WorkerCount {
 	return WorkerCount{farWorkers, maxWorkers, "the server is on another machine; a longer run tries more"}
 }
 
-// A link is worth planning for from farTrip on: a round trip of a machine's own network, or of a
-// busy server next door, is shorter. farRows is the number of rows a second that a server of few
-// processors takes; the workers of a far server have as many under way as it takes meanwhile, but
-// no more than farBytes, or farWorkers, until a chunk has shown what the link carries.
+// Bounds of the plan for a far server. farTrip is the round trip from which on a server is far:
+// within a machine, or to a busy server next door, it is shorter. farRows is the number of rows per
+// second that a server with few processors takes. The workers of a far server have as many rows
+// under way as it takes while they wait, but at most farBytes (or farWorkers chunks), until a chunk
+// has shown the speed of the link.
 const (
 	farTrip  = 8 * time.Millisecond
 	farRows  = 300_000

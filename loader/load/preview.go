@@ -178,7 +178,7 @@ func (p *Preview) fill(o *opening) {
 			if plan, err := o.planFor(o.req.Chunk, o.preferred(), cost, o.plan.Limits); err == nil {
 				x.RowsPerChunkWithout = plan.RowsPerChunk
 			}
-			x.MaxRowsWithout = most(cost, o.dataset.RecordBytes(), o.plan.Limits)
+			x.MaxRowsWithout = maxRowsOf(cost, o.dataset.RecordBytes(), o.plan.Limits)
 		}
 		p.Indexes = append(p.Indexes, x)
 	}
@@ -194,7 +194,7 @@ func (p *Preview) fill(o *opening) {
 		if limit.Max > 0 {
 			lp.Share = float64(lp.Uses) / float64(limit.Max)
 		}
-		lp.MaxRows = most(o.plan.Cost, o.dataset.RecordBytes(), chunker.Limits{limit})
+		lp.MaxRows = maxRowsOf(o.plan.Cost, o.dataset.RecordBytes(), chunker.Limits{limit})
 		raise = raise || limit.Name == server.IntentSetting
 		p.Limits = append(p.Limits, lp)
 	}
@@ -212,19 +212,19 @@ func (p *Preview) fill(o *opening) {
 	}
 }
 
-// most returns the maximum number of rows of a chunk under the limits that clamp or advise;
+// maxRowsOf returns the maximum number of rows of a chunk under the limits that clamp or advise;
 // zero is any number.
-func most(cost chunker.Cost, record int64, limits chunker.Limits) int64 {
-	var least int64
+func maxRowsOf(cost chunker.Cost, record int64, limits chunker.Limits) int64 {
+	var rows int64
 	for _, limit := range limits {
 		if limit.Max <= 0 || cost.Use(limit.Unit, 1, record) == cost.Use(limit.Unit, 0, record) {
 			continue
 		}
 		per := cost.Use(limit.Unit, 1, record) - cost.Use(limit.Unit, 0, record)
 		fits := (limit.Max - cost.Use(limit.Unit, 0, record)) / per
-		if least == 0 || fits < least {
-			least = fits
+		if rows == 0 || fits < rows {
+			rows = fits
 		}
 	}
-	return least
+	return rows
 }

@@ -33,7 +33,7 @@ type tableCheck struct {
 	doubt   string // why recorded rows may be gone; empty is no doubt
 	// timeline is that of the server when a new load began; see server.Timeline.
 	timeline string
-	// seen is the identity of the table behind the last row, for the first attempt of atEnd; nil
+	// seen is the identity of the table after the last row, for the first attempt of atEnd; nil
 	// if it was not read.
 	seen *server.Identity
 
@@ -172,14 +172,14 @@ func (t *tableCheck) recognise(ctx context.Context, now server.Identity) error {
 // atEnd checks the table at the end of a successful run: it must be the loaded one and still
 // have the rows. was is the recorded identity.
 func (t *tableCheck) atEnd(ctx context.Context, was *identity, res loader.Result) error {
-	err := server.RetryOpening(ctx, func() error { return t.lookNow(ctx, was, res) })
+	err := server.RetryOpening(ctx, func() error { return t.verifyNow(ctx, was, res) })
 	if err != nil && ctx.Err() == nil && !errors.Is(err, loader.ErrUnconfirmed) {
 		err = fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
 	}
 	return err
 }
 
-func (t *tableCheck) lookNow(ctx context.Context, was *identity, res loader.Result) error {
+func (t *tableCheck) verifyNow(ctx context.Context, was *identity, res loader.Result) error {
 	r, name := t.record, t.table.Display()
 	now, err := t.identify(ctx)
 	switch {

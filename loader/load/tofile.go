@@ -8,15 +8,16 @@ import (
 	"bulkload/loader/server"
 )
 
-// Rows are the rows of a load that is not run: they go to files.
+// Rows are generated rows that go to files instead of a server.
 type Rows struct {
 	dataset.Dataset
 	Table *server.Table
 	Notes []string
 }
 
-// NewRows makes the rows that a new load of a table would have. It writes nothing: what it tries
-// is rolled back. It needs no connection afterwards. The errors are those of New.
+// NewRows makes the rows that a new load of a table would have. It writes nothing: it tries the
+// first rows in a transaction that it rolls back. The rows need no connection afterwards. The
+// errors are those of New.
 func NewRows(ctx context.Context, srv *server.Server, req Request) (r *Rows, err error) {
 	ctx, done := loader.WithStop(ctx, req.Stop)
 	defer done()

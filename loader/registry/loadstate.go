@@ -22,7 +22,7 @@ type lease struct {
 	done      chunker.Ranges
 	idle      time.Duration // since the last heartbeat
 	successor string        // the run that takes it over; empty while its own run may work
-	announced bool          // its run writes to loader.sent what it is about to send
+	announced bool          // its run records each range in loader.sent before it sends it
 }
 
 // loadState is the registry's record of one load.

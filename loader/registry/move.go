@@ -21,10 +21,10 @@ var ErrWorking = failure.New(failure.Refused, "another run of the load is at wor
 // errUnhashed: some committed chunks have no hash, so they cannot be found in another file.
 var errUnhashed = failure.New(failure.Refused, "some chunks were recorded without hashes")
 
-// errOpen: only a lookup of the input as it was tells whether some chunks are committed.
+// errOpen: whether some chunks are committed can only be looked up with the original input.
 var errOpen = failure.New(failure.Refused, "the outcome of some chunks is uncertain, and only the original file decides it; resume with that file, and with --max-errors to set its bad records aside")
 
-// A Standing is what a changed input must still have for a load to go on with it.
+// A Standing lists the parts that a changed input must still have for a load to go on with it.
 type Standing struct {
 	// Parts cover all positions that are committed or may be, in order, without overlap.
 	Parts []Part
@@ -35,7 +35,7 @@ type Standing struct {
 // A Part is a committed chunk, or a range that may have been sent.
 type Part struct {
 	loader.HashedRange
-	// Open says that only a look-up tells what of the part is committed.
+	// Open says that a look-up must decide which rows of the part are committed.
 	Open bool
 	// chunks are the committed chunks within an open part.
 	chunks []loader.HashedRange
@@ -52,10 +52,9 @@ func (s *Standing) Records() (n int64) {
 	return n
 }
 
-// Standing returns what a changed input of a load must still have. No run of the load may be at
-// work; Standing first takes over the leases of dead runs, for run by. ledger says that the runs
-// write ledger rows. The error is ErrWorking, or says that chunks which are committed, or may
-// be, were recorded without hashes.
+// Standing returns the Standing of a load. No run of the load may be working; Standing first takes
+// over the leases of dead runs, for run by. ledger says that the runs write ledger rows. The error
+// is ErrWorking, or says that chunks which are or may be committed were recorded without hashes.
 func (r *Registry) Standing(ctx context.Context, load, by string, ledger bool) (Standing, error) {
 	var s Standing
 	if err := r.upgrade(ctx); err != nil {

@@ -273,11 +273,11 @@ func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunke
 	for _, f := range free {
 		left += f.Len()
 	}
-	least := q.MinLease
-	if least == 0 {
-		least = min(positions/16, smallLease)
+	minSize := q.MinLease
+	if minSize == 0 {
+		minSize = min(positions/16, smallLease)
 	}
-	size := max(left/3, least)
+	size := max(left/3, minSize)
 	size = (size + chunk - 1) / chunk * chunk
 	if q.MaxLease > 0 {
 		size = min(size, q.MaxLease)

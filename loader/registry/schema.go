@@ -29,8 +29,8 @@ var tables = []struct{ name, ddl string }{
 		generation BIGINT NOT NULL DEFAULT 0)`},
 	// One row per lease. run never changes: it names the sessions that must end before another
 	// run takes the range. successor is NULL as long as run may work. beat is the last
-	// heartbeat. announced says that run writes to loader.sent what it is about to send, so that
-	// nothing else of the lease was sent.
+	// heartbeat. announced says that run records each range in loader.sent before it sends it, so
+	// that nothing else of the lease was sent.
 	{"claims", `CREATE TABLE IF NOT EXISTS loader.claims (
 		load TEXT NOT NULL,
 		lo BIGINT NOT NULL,

@@ -17,9 +17,9 @@ import (
 
 // A localSettings gives settings to each transaction of a pool's connections. A pooler passes
 // the server's sessions on to other clients, and gives a client another one for each
-// transaction: what a session was set to would stay for others, and be missed here. The first
-// message of a transaction, also of an implicit one, gets a query in front of it that sets all
-// settings until the transaction ends. Its answer is kept from pgx. That costs no round trip.
+// transaction: a setting of a session would affect others, and be missing here. Therefore a query
+// before the first message of each transaction, also of an implicit one, sets all settings until
+// the transaction ends. pgx does not see the answer to that query. It costs no round trip.
 // It is safe for concurrent use.
 //
 // Note: tried settings in the start-up message. pgbouncer refuses all but five of them.
@@ -88,9 +88,9 @@ func settingValue(name, value string) string {
 	return quote(value)
 }
 
-// A localConn is the stream of messages of one connection. What a client sends up to a message
-// that the server answers with ReadyForQuery is a cycle: a simple query, or several messages up
-// to Sync. A client may send further cycles before the answers to those in front of them.
+// A localConn is the stream of messages of one connection. A cycle is a simple query, or the
+// messages up to a Sync: the server answers each cycle with one ReadyForQuery. A client may send
+// further cycles before it has the answers to earlier ones.
 type localConn struct {
 	all *localSettings
 	r   *bufio.Reader
@@ -99,7 +99,7 @@ type localConn struct {
 
 	// While rows are copied, one goroutine writes and another reads.
 	mu     sync.Mutex
-	idle   bool    // no transaction is open where the cycles of sent begin
+	idle   bool    // no transaction was open before the first cycle of sent
 	begun  bool    // a cycle without its Sync was sent
 	sent   []cycle // without their ReadyForQuery
 	head   []byte  // the rest of a message's header for the client
@@ -107,13 +107,13 @@ type localConn struct {
 	toDrop int     // bytes of a hidden body
 }
 
-// A cycle says what the answer to a cycle holds besides the client's own results.
+// A cycle says which part of the answer to a cycle is hidden from the client.
 type cycle struct {
-	hide  bool // the answer to the query is still to come
-	first int  // results of the client's own that come before it
+	hide  bool // the answer to the query that sets the settings is still to come
+	first int  // number of the client's own results before that answer
 }
 
-// query returns the query in front of a transaction's first message.
+// query returns the query to send before a transaction's first message.
 func (c *localConn) query() string {
 	c.all.mu.Lock()
 	defer c.all.mu.Unlock()
@@ -134,7 +134,7 @@ const headBytes = 5
 // withOptions matches a BEGIN that fails behind a query.
 var withOptions = regexp.MustCompile(`(?i)^\s*begin\s+[a-z][^;]*$`)
 
-// Write sends whole messages, as pgproto3 writes them, and those that it puts between them.
+// Write sends whole messages, as pgproto3 writes them, with the queries that it adds.
 func (c *localConn) Write(p []byte) (int, error) {
 	out := c.withQueries(p)
 	n, err := c.w.Write(out)
@@ -144,9 +144,9 @@ func (c *localConn) Write(p []byte) (int, error) {
 	return min(n, len(p)), err
 }
 
-// withQueries returns p with the query in front of each cycle that begins in p. A cycle that
-// does not wait for the answers in front of it is taken for a transaction if the first of them
-// is: Together sends such ones.
+// withQueries returns p with the query before each cycle that begins in p, if the cycle opens a
+// transaction. Of cycles that are sent without waiting for answers, as Together does, the first one
+// decides for all.
 func (c *localConn) withQueries(p []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,7 +13,7 @@ type trip struct{ shortest atomic.Int64 }
 // tripKey is the CustomData key of a connection's trip.
 const tripKey = "loader trip"
 
-// noteTrip notes what a round trip of conn took, with the server's work for one short query.
+// noteTrip records the time of a round trip of conn, including the server's work for a short query.
 func noteTrip(conn *pgx.Conn, took time.Duration) {
 	t, ok := conn.PgConn().CustomData()[tripKey].(*trip)
 	if !ok {

@@ -9,11 +9,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Transact runs fn in a transaction of conn and commits it: on CockroachDB by cockroach-go's
-// loop with so many retries, which takes the release of the savepoint for the commit; on
-// PostgreSQL in one attempt whose COMMIT is checked. What opens the transaction travels with its
-// first statement, and on CockroachDB COMMIT with the release before it: each spares a round
-// trip. fn uses its Tx alone, and from one goroutine.
+// Transact runs fn in a transaction of conn and commits it. On CockroachDB, cockroach-go's loop
+// retries fn up to retries times; there the release of the savepoint is the commit. On PostgreSQL
+// there is one attempt, whose COMMIT is checked. Two round trips are spared: BEGIN travels with the
+// first statement, and on CockroachDB COMMIT travels with the release. fn must use only its Tx, from
+// one goroutine.
 func Transact(ctx context.Context, product Product, conn *pgx.Conn, retries int, fn func(pgx.Tx) error) (err error) {
 	tx := &transaction{conn: conn, first: []string{"BEGIN"}}
 	if product == CockroachDB {
@@ -37,11 +37,11 @@ func Transact(ctx context.Context, product Product, conn *pgx.Conn, retries int,
 	return tx.Commit(ctx)
 }
 
-// A transaction is a pgx.Tx that sends the statements in first together with the next one.
+// A transaction is a pgx.Tx that delays statements to send them together with others.
 type transaction struct {
 	conn  *pgx.Conn
-	first []string
-	last  []lastStatement // sent with what commits
+	first []string        // sent before the next statement, in its message: BEGIN, SAVEPOINT
+	last  []lastStatement // sent before the commit, in its message
 	begun bool            // BEGIN may have reached the server
 }
 
@@ -52,10 +52,11 @@ type lastStatement struct {
 	check func(pgconn.CommandTag) error
 }
 
-// AtCommit adds a statement to the end of tx, which travels with what commits it: an error of
-// the statement makes the server skip the commit. check, when not nil, judges its result. By
-// then the transaction has committed: where check fails, the statement must have changed
-// nothing that matters. A transaction that is not of Transact sends the statement at once.
+// AtCommit adds a statement to the end of tx. It travels in the message of the commit, which the
+// server skips if the statement fails. check, when not nil, judges the statement's result; its
+// error becomes that of the transaction. The transaction has committed by then, so a statement
+// that check does not accept must have changed nothing that matters. A transaction that Transact
+// did not make sends the statement at once.
 func AtCommit(ctx context.Context, tx pgx.Tx, check func(pgconn.CommandTag) error, sql string, args ...any) error {
 	if check == nil {
 		check = func(pgconn.CommandTag) error { return nil }
@@ -73,7 +74,7 @@ func AtCommit(ctx context.Context, tx pgx.Tx, check func(pgconn.CommandTag) erro
 
 var _ pgx.Tx = (*transaction)(nil)
 
-// queue returns a batch of what is to be sent first, and that number.
+// queue returns a batch of the statements in first, and their number.
 func (t *transaction) queue() (*pgx.Batch, int) {
 	b := &pgx.Batch{}
 	for _, sql := range t.first {
@@ -84,7 +85,7 @@ func (t *transaction) queue() (*pgx.Batch, int) {
 	return b, n
 }
 
-// open sends what is to be sent first alone, before a statement that cannot be batched.
+// open sends the statements in first by themselves, before a statement that cannot be batched.
 func (t *transaction) open(ctx context.Context) error {
 	if len(t.first) == 0 {
 		return nil
@@ -93,8 +94,8 @@ func (t *transaction) open(ctx context.Context) error {
 	return t.conn.SendBatch(ctx, b).Close()
 }
 
-// OpenTx sends what opens the transaction of Transact, if it was not sent yet, before a use of its
-// connection that goes past the transaction.
+// OpenTx sends BEGIN of a transaction of Transact, if it was not sent yet. It is for callers that
+// then use the transaction's connection directly.
 func OpenTx(ctx context.Context, tx pgx.Tx) error {
 	if t, ok := tx.(*transaction); ok {
 		return t.open(ctx)
@@ -102,7 +103,7 @@ func OpenTx(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// hasMode reports whether a statement has an exec mode of its own, which a batch does not take.
+// hasMode reports whether a statement has an exec mode of its own, which batches do not support.
 func hasMode(args []any) bool {
 	if len(args) == 0 {
 		return false
@@ -111,8 +112,8 @@ func hasMode(args []any) bool {
 	return has
 }
 
-// send sends a statement behind what is to be sent first. The caller reads its result from
-// there and closes it.
+// send sends a statement after those in first, in one message. The caller reads the statement's
+// result from the returned results, and closes them.
 func (t *transaction) send(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
 	b, n := t.queue()
 	b.Queue(sql, args...)
@@ -267,8 +268,8 @@ func (t *transaction) Commit(ctx context.Context) error {
 	return err
 }
 
-// finish sends the last statements and then those of sql, of which the first commits. It
-// returns the result of that one, and what the checks say.
+// finish sends the statements in last and then those of sql, the first of which commits. It
+// returns the result of the commit, and the first error of a check.
 func (t *transaction) finish(ctx context.Context, sql ...string) (tag pgconn.CommandTag, err, checked error) {
 	b, n := t.queue()
 	last := t.last
@@ -299,7 +300,7 @@ func (t *transaction) finish(ctx context.Context, sql ...string) (tag pgconn.Com
 	return tag, err, checked
 }
 
-// Rollback implements pgx.Tx. A connection that cannot roll back is closed, which does it.
+// Rollback implements pgx.Tx. If it fails, it closes the connection, which ends the transaction.
 func (t *transaction) Rollback(ctx context.Context) error {
 	if !t.begun || t.conn.IsClosed() || t.conn.PgConn().TxStatus() == 'I' {
 		return nil
@@ -341,7 +342,7 @@ func (t *transaction) Prepare(ctx context.Context, name, sql string) (*pgconn.St
 // server skip COMMIT.
 type cockroachTx struct {
 	*transaction
-	checked *error // of the last statements
+	checked *error // the first error of a check
 }
 
 // The statements that cockroach-go sends besides COMMIT and ROLLBACK.
@@ -360,7 +361,7 @@ func (t cockroachTx) Exec(ctx context.Context, sql string, args ...any) error {
 	case sql == releaseRestart && !t.begun && len(t.last) == 0:
 		return nil // nothing was sent
 	case sql == releaseRestart:
-		// The release commits: what COMMIT says does not matter.
+		// The release commits; the result of COMMIT does not matter.
 		_, err, checked := t.finish(ctx, sql, "COMMIT")
 		*t.checked = checked
 		return err

@@ -63,12 +63,12 @@ type Server struct {
 	http   *http.Server
 	ended  chan struct{} // closed when the listener has ended
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	texts  map[string]*virtual.File
 	probes map[string]chan struct{} // closed when their path was asked for
 	fault  error
 	failed chan struct{} // closed with the first fault
-	// refusing: no text is served any more.
+	// refusing: every request is answered with 404.
 	refusing bool
 }
 
@@ -82,7 +82,7 @@ const (
 	// reads nothing. The database reads again from where it stopped.
 	idleTimeout    = time.Minute
 	writeTimeout   = 5 * time.Minute
-	mostHeaderSize = 16 << 10
+	maxHeaderBytes = 16 << 10
 )
 
 // Listen begins to listen at addr, a host:port; empty is a free port of the loopback address.
@@ -122,7 +122,7 @@ func Listen(addr, host, certFile, keyFile string, secret Secret) (*Server, error
 	if conf != nil {
 		l = tls.NewListener(l, conf)
 	}
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeaderSize, ErrorLog: silent}
+	s.http = &http.Server{Handler: s, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: silent}
 	go func() {
 		defer close(s.ended)
 		s.http.Serve(l) // ends with Close
@@ -160,8 +160,8 @@ func (s *Server) Offer(name string, t *virtual.File) string {
 	return s.base + path
 }
 
-// Failed is closed when a text could not be made; Fault then says why. The reader sees
-// a connection that breaks.
+// Failed returns a channel that is closed when a text could not be made; Fault then returns the
+// reason. The reader's connection breaks.
 func (s *Server) Failed() <-chan struct{} { return s.failed }
 
 // Fault returns why a text could not be made, or nil.
@@ -181,9 +181,9 @@ func (s *Server) fail(err error) {
 	}
 }
 
-// Refuse ends what is served and answers every later request with 404. The database asks
-// again and again for a file that breaks off, and gives one up at once that is not there:
-// its job fails within a moment, where it takes half a minute to cancel it.
+// Refuse ends all transfers and answers every later request with 404. The database asks again and
+// again for a file that breaks off, but gives up at once if a file is missing. So its job fails
+// within a moment; cancelling it takes half a minute.
 func (s *Server) Refuse() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +193,7 @@ func (s *Server) Refuse() {
 	}
 }
 
-// Close ends every connection and returns when nothing is served any more.
+// Close ends every connection and returns when all have ended.
 func (s *Server) Close() error {
 	err := s.http.Close()
 	<-s.ended

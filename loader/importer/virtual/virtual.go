@@ -14,8 +14,8 @@ import (
 	"bulkload/loader/rows"
 )
 
-// A File is the rows of one part of a load as a virtual file. One reader reads it at a time: a
-// new reader ends the one before. It is safe for concurrent use.
+// A File is a virtual file with the rows of one part of a load. One reader reads it at a time: a
+// new reader ends the previous one. It is safe for concurrent use.
 type File struct {
 	Source loader.Source
 	Range  chunker.Range // of the load's positions; begins and ends between two rows
@@ -23,7 +23,7 @@ type File struct {
 
 	reading sync.Mutex // held by the reader
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	stop  context.CancelFunc
 	marks []mark // where spans begin, in order
 	size  int64  // of the whole file, when it is known
@@ -117,8 +117,8 @@ func (t *File) before(fits func(mark) bool) mark {
 	return mark{position: t.Range.First}
 }
 
-// markEvery is the minimum of bytes between two marks. A reader that begins anywhere computes
-// about as many bytes in vain.
+// markEvery is the minimum number of bytes between two marks. A reader that starts between two
+// marks computes up to about that many bytes in vain.
 const markEvery = 1 << 20
 
 func (t *File) mark(m mark) {
@@ -176,7 +176,6 @@ func (t *File) Size(ctx context.Context) (int64, error) {
 }
 
 // SizeKnown returns the length of the file in bytes; false: it was not read to its end yet.
-// SizeKnown returns the length of the file in bytes; false: it was not read to its end yet.
 func (t *File) SizeKnown() (int64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -209,7 +208,7 @@ func (t *File) Place(row int64) (rows.Place, bool) {
 	}
 }
 
-// release lets the source go of what it holds of a span, once it is written or looked at.
+// release lets the source free the data of a span that was written or read.
 func (t *File) release(span chunker.Span) {
 	if h, ok := t.Source.(loader.Holder); ok {
 		h.Done(span)
@@ -223,9 +222,9 @@ type Format string
 const (
 	// CSV is for numbers, which need neither quotes nor NULL, and for files of people.
 	CSV Format = "CSV"
-	// PGCopy is COPY's text format. It tells NULL from an empty text and keeps
-	// every byte; IMPORT's reader of CSV does neither (seen on 21.1.5: "" and nothing
-	// are one, and CRLF within quotes becomes LF).
+	// PGCopy is COPY's text format. It distinguishes NULL from an empty text and keeps every byte.
+	// IMPORT's reader of CSV does neither: on 21.1.5 it reads "" as an empty field, and CRLF within
+	// quotes as LF.
 	PGCopy Format = "PGCOPY"
 )
 
@@ -237,9 +236,8 @@ func (f Format) append(buf []byte, c *rows.Chunk) []byte {
 	return c.AppendCSV(buf)
 }
 
-// Parts cuts a range of a load into n virtual files of about the same length, or fewer where the
-// range is too small. fit, when not nil, moves the end of a range to where the source can be
-// cut.
+// Parts cuts a range of a load into n virtual files of about the same length, or fewer if the range
+// is too small. fit, when not nil, moves the end of a range to a place between two rows.
 func Parts(src loader.Source, f Format, whole chunker.Range, n int, fit func(chunker.Range) (chunker.Range, error)) ([]*File, error) {
 	var list []*File
 	for at := whole.First; at < whole.End; {
@@ -258,5 +256,5 @@ func Parts(src loader.Source, f Format, whole chunker.Range, n int, fit func(chu
 	return list, nil
 }
 
-// An Option is one of the WITH clause of an IMPORT INTO: key = 'value'.
+// An Option is an option in the WITH clause of an IMPORT INTO: key = 'value'.
 type Option struct{ Key, Value string }
