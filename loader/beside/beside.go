@@ -23,8 +23,8 @@ import (
 // that a long one would stop them all; the transaction is retried.
 const lockTimeout = "3s"
 
-// Obstacle returns what keeps a table from being replaced and is not in the description that Make
-// compares; empty if there is nothing. It writes nothing.
+// Obstacle returns why a table cannot be replaced, if the description that Make compares does not
+// show it; empty if there is no such reason. It writes nothing.
 func Obstacle(ctx context.Context, db server.Querier, t *server.Table) (why string, err error) {
 	switch {
 	case t.Kind != "r":
@@ -60,9 +60,9 @@ func replicated(ctx context.Context, db server.Querier, table pgx.Identifier) (w
 	return "", nil
 }
 
-// Make creates the empty table beside in tx, like target, with its owner, privileges and
-// settings. It then rehearses Swap and takes the rehearsal back. A text that is not empty says
-// what Swap could not keep.
+// Make creates the empty table beside in tx, like target, with its owner, privileges and settings.
+// It then rehearses Swap and rolls the rehearsal back. lost, when not empty, describes a property
+// that Swap could not keep.
 func Make(ctx context.Context, tx pgx.Tx, target, beside pgx.Identifier) (lost string, err error) {
 	if err := lock(ctx, tx, target); err != nil {
 		return "", err
@@ -91,8 +91,9 @@ func Make(ctx context.Context, tx pgx.Tx, target, beside pgx.Identifier) (lost s
 	return lost, err
 }
 
-// Swap drops target and gives its name, sequences and names of indexes to beside. tx must be
-// rolled back if the text is not empty: it says what would not be as before.
+// Swap drops target and gives its name, its sequences and the names of its indexes to beside. If
+// lost is not empty, it describes a property that would not be as before, and tx must be rolled
+// back.
 func Swap(ctx context.Context, tx pgx.Tx, target, beside pgx.Identifier) (lost string, err error) {
 	if err := lock(ctx, tx, target, beside); err != nil {
 		return "", err
@@ -172,7 +173,7 @@ func execEach(ctx context.Context, tx pgx.Tx, query string, target, beside pgx.I
 	return nil
 }
 
-// dependents returns what DROP TABLE said of objects that depend on the table.
+// dependents returns the objects that depend on the table, from the error of DROP TABLE.
 func dependents(err error) string {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || pg.Code != pgerrcode.DependentObjectsStillExist {
@@ -182,7 +183,7 @@ func dependents(err error) string {
 	return shorten(list)
 }
 
-// maxShown is the number of things that a message names.
+// maxShown is the number of objects that a message names.
 const maxShown = 3
 
 func shorten(list []string) string {
@@ -192,8 +193,7 @@ func shorten(list []string) string {
 	return strings.Join(list, ", ")
 }
 
-// A description is what the catalogue says of a table and of all that belongs to it: for each
-// thing, its properties.
+// A description holds the catalogue's properties of a table and of each object that belongs to it.
 type description map[string]map[string]any
 
 func describe(ctx context.Context, tx pgx.Tx, table pgx.Identifier) (description, error) {
@@ -215,7 +215,7 @@ func describe(ctx context.Context, tx pgx.Tx, table pgx.Identifier) (description
 	return d, err
 }
 
-// differences names what one description has and the other has not, or has otherwise.
+// differences names objects and properties that are lost, differ, or were added.
 func differences(was, now description) string {
 	var lost, other, added []string
 	for what, properties := range was {
@@ -236,7 +236,7 @@ func differences(was, now description) string {
 		}
 	}
 	list := slices.Concat(slices.Sorted(slices.Values(lost)), slices.Sorted(slices.Values(other)))
-	if len(list) == 0 { // what is added is mostly what was lost, by another name
+	if len(list) == 0 { // an added object is mostly a lost one under another name
 		list = slices.Sorted(slices.Values(added))
 	}
 	return shorten(list)

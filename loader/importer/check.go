@@ -15,8 +15,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// Refuses returns why IMPORT INTO cannot, or should not, load a table, in one line; empty:
-// nothing is known against it. It changes nothing.
+// Refuses returns in one line why IMPORT INTO cannot, or should not, load a table; empty if no
+// reason is known. It changes nothing.
 func Refuses(ctx context.Context, db server.Querier, info server.Info, t *server.Table) (string, error) {
 	name := t.Display()
 	switch {
@@ -36,14 +36,14 @@ func Refuses(ctx context.Context, db server.Querier, info server.Info, t *server
 	switch {
 	case err == nil && !enabled:
 		return "an administrator has switched IMPORT off (feature.import.enabled)", nil
-	case err != nil && server.Code(err) == "": // a privilege, or a version without the setting, does not matter
+	case err != nil && server.Code(err) == "": // a missing privilege or setting does not matter
 		return "", fmt.Errorf("look whether IMPORT is allowed: %w", err)
 	}
 	return refusedBy(ctx, db, t)
 }
 
-// Nodes returns the number of nodes of the cluster. ok is false where the server does not
-// say it: to a user without the right, and from 26.1 on to anybody.
+// Nodes returns the number of nodes of the cluster. ok is false if the server does not tell it: to
+// a user without the privilege, and from 26.1 on to anybody.
 func Nodes(ctx context.Context, db server.Querier) (n int, ok bool) {
 	if err := db.QueryRow(ctx, `SELECT count(*) FROM crdb_internal.gossip_nodes`).Scan(&n); err != nil || n < 1 {
 		return 0, false
@@ -51,9 +51,9 @@ func Nodes(ctx context.Context, db server.Querier) (n int, ok bool) {
 	return n, true
 }
 
-// UncountedStreams is the number of streams where the nodes cannot be counted. More than
-// nodes cost little: each is one more request for the loader, and one more of the server's
-// readers. Fewer leave nodes without work.
+// UncountedStreams is the number of streams if the nodes cannot be counted. More streams than nodes
+// cost little: each is one more request to the loader, and one more reader of the server. Fewer
+// leave nodes without work.
 const UncountedStreams = 4
 
 // probeTimeout is how long the database may take to reach the loader's HTTP server. The
@@ -76,9 +76,9 @@ func (e *PrivilegeError) Unwrap() error { return e.Err }
 // nothing in the database. The error is a *PrivilegeError, wraps ErrUnreachable, or is that of
 // a connection that broke before the database answered.
 //
-// Note: on every version SHOW BACKUP reads a URL and does nothing else. The expected answer
-// is that there is no backup. From 25.1 on it names a
-// backup in a collection, and reads below the URL; 21.1 does not know that form.
+// Note: on every version SHOW BACKUP reads a URL and does nothing else. The expected answer is that
+// there is no backup. From 25.1 on the statement names a backup in a collection, and reads below
+// the URL; 21.1 does not know that form.
 func Probe(ctx context.Context, s *serve.Server, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

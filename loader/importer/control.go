@@ -14,7 +14,8 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Kept is the part of a load's record that is its IMPORT's; nil of a load in chunks.
+// A Kept is the part of a load's record that describes its IMPORT. Import is nil for a load in
+// chunks.
 type Kept struct {
 	Import *State `json:"import,omitempty"`
 }
@@ -36,14 +37,14 @@ func jobOf(ctx context.Context, pool server.Querier, rec registry.Load) (job Job
 	return job, s, err
 }
 
-// sessions opens a pool for a few statements, each of which is soon answered.
+// sessions opens a pool for a few short statements.
 func sessions(ctx context.Context, srv *server.Server) (server.TimeoutPool, error) {
 	pool, err := srv.Pool(ctx, server.Sessions{Name: "loader", Max: 2})
 	return server.TimeoutPool{Pool: pool, Timeout: commit.DefaultChunkTimeout}, err
 }
 
-// PauseJob pauses the IMPORT job of a load and waits until it is. A *dataset.TableError says that
-// there is none at work.
+// PauseJob pauses the IMPORT job of a load and waits until it is paused. A *dataset.TableError says
+// that none is running.
 func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64, error) {
 	pool, err := sessions(ctx, srv)
 	if err != nil {
@@ -79,7 +80,7 @@ func PauseJob(ctx context.Context, srv *server.Server, rec registry.Load) (int64
 }
 
 // CancelJob cancels the IMPORT job of a load, if it has one, and waits until its rows are
-// gone and the table is online. What it has uploaded is removed.
+// gone and the table is online. It removes uploaded files.
 func CancelJob(ctx context.Context, srv *server.Server, rec registry.Load, note func(string)) error {
 	if rec.State == registry.Done {
 		return nil

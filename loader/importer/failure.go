@@ -10,17 +10,17 @@ import (
 	"bulkload/loader/failure"
 )
 
-// A JobError says that a job has ended without its rows, and why. None of its rows is in the
-// table. The table is online again unless Status is RevertFailed.
+// A JobError says why a job has ended without success. None of its rows is in the table. The table
+// is online again unless Status is RevertFailed.
 type JobError struct {
-	ID     int64 // zero where it is not known
+	ID     int64 // zero if unknown
 	Status Status
 	Reason string // one line, without row contents, tokens and the server's wrapping
-	Data   bool   // the rows are at fault
+	Data   bool   // the rows are bad
 	// Unreadable says that the server could not read the files.
 	Unreadable bool
-	File       string // of the bad row, as the server names it; empty where no row is bad
-	Row        int64  // number of the bad row in File, from 1 on; zero where no row is bad
+	File       string // of the bad row, as the server names it; empty if no row is bad
+	Row        int64  // number of the bad row in File, from 1 on; zero if no row is bad
 }
 
 // ErrorKind implements failure.Kinded.
@@ -58,7 +58,7 @@ var (
 		`(?i:no such host|connection refused|initialize an aws config|dial tcp|AUTH is set|AUTH must|credentials|MissingRegion|AccessDenied|NoSuchBucket|NoSuchKey|InvalidAccessKeyId|SignatureDoesNotMatch|oauth|azblob|googleapi|unsupported storage scheme|local file access is disabled)`)
 )
 
-// wraps are the parts of a server's text that say nothing of the cause.
+// wraps are parts of the server's messages that do not tell the cause, with their replacements.
 var wraps = []struct {
 	pattern *regexp.Regexp
 	short   string
@@ -73,8 +73,8 @@ var wraps = []struct {
 	{regexp.MustCompile(`: strconv\.\w+: parsing .*$`), ""},
 }
 
-// mostReason is the maximum of runes in a reason.
-const mostReason = 300
+// maxReason is the maximum number of characters in a reason.
+const maxReason = 300
 
 // plain returns the cause of a server's error, in one line.
 func plain(text string, detail bool) string {
@@ -86,14 +86,14 @@ func plain(text string, detail bool) string {
 		text = w.pattern.ReplaceAllString(text, w.short)
 	}
 	text = RedactAll(text)
-	if r := []rune(text); len(r) > mostReason && !detail {
-		text = string(r[:mostReason]) + "…"
+	if r := []rune(text); len(r) > maxReason && !detail {
+		text = string(r[:maxReason]) + "…"
 	}
 	return text
 }
 
-// Failure makes a *JobError of a job that has ended without success. With detail the reason
-// may quote a row.
+// Failure returns the *JobError of a job that has ended without success. With detail the reason may
+// quote a row.
 func Failure(j Job, detail bool) *JobError {
 	e := &JobError{ID: j.ID, Status: j.Status, Reason: plain(j.Error, detail), Data: dataFaults.MatchString(j.Error)}
 	e.Unreadable = !e.Data && fileFaults.MatchString(j.Error)
@@ -104,11 +104,11 @@ func Failure(j Job, detail bool) *JobError {
 	return e
 }
 
-// told are the parameters of a file's URL that hold no credentials.
-var told = map[string]bool{"AUTH": true, "AWS_REGION": true, "AWS_ENDPOINT": true, "AZURE_ACCOUNT_NAME": true}
+// publicParams are the parameters of a file's URL that hold no credentials.
+var publicParams = map[string]bool{"AUTH": true, "AWS_REGION": true, "AWS_ENDPOINT": true, "AZURE_ACCOUNT_NAME": true}
 
-// hide returns text without the credentials of the files' URLs. A server may name
-// credentials outside of a URL.
+// hide returns text without the credentials of the files' URLs. The server may quote credentials
+// outside of a URL.
 func hide(text string, files []string) string {
 	for _, f := range files {
 		u, err := url.Parse(f)
@@ -121,7 +121,7 @@ func hide(text string, files []string) string {
 		}
 		for part := range strings.SplitSeq(u.RawQuery, "&") {
 			name, value, _ := strings.Cut(part, "=")
-			if plain, err := url.QueryUnescape(value); err == nil && !told[name] {
+			if plain, err := url.QueryUnescape(value); err == nil && !publicParams[name] {
 				secrets = append(secrets, value, plain)
 			}
 		}

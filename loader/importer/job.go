@@ -13,17 +13,17 @@ import (
 	"bulkload/loader/server"
 )
 
-// A Job is an IMPORT as SHOW JOB has it.
+// A Job is an IMPORT job as SHOW JOB lists it.
 type Job struct {
 	ID       int64
 	Status   Status
-	Fraction float64 // of the files' bytes or, where the server does not know them, of the files
-	Error    string  // the server's reason of its failure
-	// Took is the time since the server began with it; of an ended job all of its time.
+	Fraction float64 // progress, by the files' bytes or, if the server does not know them, by files
+	Error    string  // why it failed, in the server's words
+	// Took is the time since the job started, until its end.
 	Took time.Duration
 }
 
-// A Status is where a job stands.
+// A Status is the state of a job.
 type Status string
 
 // Statuses of a job (CockroachDB, pkg/jobs). Jobs with other statuses have not ended.
@@ -48,7 +48,7 @@ func (s Status) Over() bool {
 // ErrNoJob: the server does not list the job.
 var ErrNoJob = errors.New("the server has no such job")
 
-// showJob asks for a job. The error wraps ErrNoJob where there is none.
+// showJob reads a job. The error wraps ErrNoJob if there is none.
 func showJob(ctx context.Context, db server.Querier, id int64) (Job, error) {
 	j := Job{ID: id}
 	var failure *string
@@ -76,13 +76,13 @@ func showJob(ctx context.Context, db server.Querier, id int64) (Job, error) {
 	return j, nil
 }
 
-// findWithin is how long before the time that its statement was sent a job may seem to have
-// been created: 26.1 lists whole seconds, and takes times of UTC for the session's zone.
+// findWithin is how long before its statement a job may seem to have been created: 26.1 lists whole
+// seconds, and gives times of UTC as times in the session's zone.
 const findWithin = 24 * time.Hour
 
-// Find returns the newest IMPORT whose description holds text, that was created at or after
-// began, by the server's clock and about, and that is not among the known ones. The error
-// wraps ErrNoJob where there is none.
+// Find returns the newest IMPORT job whose description contains text, that was created at about
+// began or later by the server's clock, and that is none of the known ones. The error wraps ErrNoJob
+// if there is none.
 func Find(ctx context.Context, db server.Querier, text string, began time.Time, known ...int64) (Job, error) {
 	var id int64
 	// SHOW JOBS shortens descriptions in the middle on 26.1; given ids it does not.
@@ -109,8 +109,7 @@ func Now(ctx context.Context, db server.Querier) (time.Time, error) {
 	return time.UnixMicro(t), nil
 }
 
-// Control asks the server to PAUSE, RESUME or CANCEL a job, by action. The server does so
-// later.
+// Control asks the server for an action on a job: PAUSE, RESUME or CANCEL. The server acts later.
 func Control(ctx context.Context, pool server.TimeoutPool, action string, id int64) error {
 	if _, err := pool.Exec(ctx, fmt.Sprintf("%s JOB %d", action, id)); err != nil {
 		return fmt.Errorf("%s job %d: %w", strings.ToLower(action), id, err)
@@ -167,9 +166,9 @@ type Answer struct{ Job, Rows int64 }
 // connection breaks: only an error with a SQLSTATE says how the job ended.
 //
 // Note: tried WITH DETACHED, in the transaction that records the job. On 21.1 such a job
-// begins only when a node polls for new jobs, once in 30 s, which is longer than many loads,
-// and the number of rows is not reported. The statement begins at once; Find finds its job
-// from another session.
+// starts only when a node polls for new jobs, every 30 s, which is longer than many loads, and the
+// number of rows is not reported. The statement starts its job at once; Find finds it from another
+// session.
 func Import(ctx context.Context, conn *pgx.Conn, s Statement) (Answer, error) {
 	if _, err := conn.Exec(ctx, "SET statement_timeout = 0"); err != nil {
 		return Answer{}, err
@@ -188,11 +187,11 @@ func Import(ctx context.Context, conn *pgx.Conn, s Statement) (Answer, error) {
 	return a, found.Err()
 }
 
-// scan reads job_id and rows of the answer's row, by their names: which columns are beside
-// them, and which of those are NULL, differs by version.
+// scan reads job_id and rows of the answer, by name: the other columns, and which of them are NULL,
+// differ by version.
 func (a *Answer) scan(found pgx.Rows) error {
 	fields := found.FieldDescriptions()
-	dest := make([]any, len(fields)) // nil passes over a column
+	dest := make([]any, len(fields)) // nil skips a column
 	for i, f := range fields {
 		switch f.Name {
 		case "job_id":

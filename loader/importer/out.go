@@ -22,8 +22,8 @@ import (
 type FileError = failure.FileError
 
 // Out writes each virtual file to the file of its name, several at a time. A name that ends
-// with .gz or .zst compresses. Only the owner can read the files. An existing file is not
-// overwritten, but an error. After an error, or the end of ctx, none of the files is left. The
+// with .gz or .zst compresses. Only the owner can read the files. An existing file is
+// an error, and not overwritten. After an error, or the end of ctx, none of the files is left. The
 // error is a *FileError, a *SourceError, or ctx's.
 func Out(ctx context.Context, names []string, texts []*virtual.File, workers int) (err error) {
 	for i, n := range names {

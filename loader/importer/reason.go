@@ -12,7 +12,7 @@ import (
 	"bulkload/loader/server"
 )
 
-// startError says why there is no job.
+// startError returns the error of a statement that has started no job.
 func (r *Runner) startError(g *batch, err error) error {
 	if strings.Contains(server.Message(err), "is offline") {
 		return errTaken{fmt.Errorf("IMPORT INTO: %w", err)}
@@ -20,7 +20,7 @@ func (r *Runner) startError(g *batch, err error) error {
 	if code := server.Code(err); code != server.Uncategorized && code != pgerrcode.InternalError {
 		return fmt.Errorf("IMPORT INTO: %w", err)
 	}
-	// Planning has no code of its own for what it refuses.
+	// Refusals by the planner have no SQLSTATE of their own.
 	e := r.jobError(Job{Status: Failed, Error: server.Message(err)})
 	if u := r.unreadable(g, e); u != nil {
 		return u
@@ -28,14 +28,14 @@ func (r *Runner) startError(g *batch, err error) error {
 	return &dataset.TableError{Reason: "IMPORT INTO: " + e.Reason}
 }
 
-// jobError says why a job has failed, without the files' credentials.
+// jobError returns the error of a failed job, without the files' credentials.
 func (r *Runner) jobError(job Job) *JobError {
 	e := Failure(job, r.Detail)
 	e.Reason = hide(e.Reason, r.Options.Files)
 	return e
 }
 
-// failure says why a job has not loaded its rows, and where the bad row is.
+// failure returns the error of a job that has not loaded its rows, with the place of the bad row.
 func (r *Runner) failure(g *batch, job Job) error {
 	e := r.jobError(job)
 	if e.Status == RevertFailed {
@@ -80,7 +80,7 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.JobError }
 
-// unreadable returns an *UnreadableError where the job failed for a file of the user, else
+// unreadable returns an *UnreadableError if the job failed because of one of the user's files, else
 // nil.
 func (r *Runner) unreadable(g *batch, e *JobError) *UnreadableError {
 	if !e.Unreadable || r.State.Mode != URLs {
@@ -91,7 +91,7 @@ func (r *Runner) unreadable(g *batch, e *JobError) *UnreadableError {
 		file = fmt.Sprintf("one of %d files from %s on", n, file)
 	}
 	for _, u := range g.urls {
-		// Names without a common suffix: 1.csv is not 11.csv.
+		// The name must be complete: 1.csv is not 11.csv.
 		if name := path.Base(Redact(u)); strings.Contains(e.Reason, "/"+name) || strings.Contains(e.Reason, " "+name) {
 			file = Redact(u)
 			break

@@ -13,10 +13,9 @@ import (
 
 func isVector(x server.TableIndex) bool { return x.Method == "vector" }
 
-// refusedBy asks for what else has IMPORT INTO refuse a table, or would fail by it: jobs
-// that watch or write the table, and row-level security. What a version or a user's rights
-// do not let one ask is not known, and left to IMPORT itself, which says it before it reads
-// anything.
+// refusedBy returns further reasons why IMPORT INTO refuses a table, or would harm others: jobs that
+// watch or write the table, and row-level security. Reasons that the version or the user's
+// privileges hide are left to IMPORT itself, which refuses before it reads anything.
 func refusedBy(ctx context.Context, db server.Querier, t *server.Table) (string, error) {
 	name := t.Display()
 	jobs, err := watchers(ctx, db, t)
@@ -36,8 +35,8 @@ func refusedBy(ctx context.Context, db server.Querier, t *server.Table) (string,
 	return "", nil
 }
 
-// watchers says what jobs that go on have to do with a table: changefeeds, and logical
-// replication from or into it.
+// watchers describes running jobs that concern a table: changefeeds, and logical replication from
+// or into it.
 //
 // Note: SHOW JOBS shortens descriptions in the middle on 26.1; given ids it does not.
 func watchers(ctx context.Context, db server.Querier, t *server.Table) ([]string, error) {

@@ -24,16 +24,15 @@ type State struct {
 	Batch int64 `json:"group"`
 	// Valid are the constraints that were valid before the load.
 	Valid []string `json:"valid,omitempty"`
-	// Skip is the number of records in front of the data, in CSV files of Mode URLs.
+	// Skip is the number of records before the data, in CSV files of Mode URLs.
 	Skip int `json:"skip,omitempty"`
-	// WasEmpty says that the table was empty: all of its rows are then the load's.
+	// WasEmpty says that the table was empty, so that all of its rows are the load's.
 	WasEmpty bool `json:"was_empty,omitempty"`
-	// Differs says, for people, why the rows of a successful job are not those of the load.
-	// The rows are in the table, and no run can change that.
+	// Differs, when not empty, describes how the rows of a successful job differ from those of the
+	// load. The rows are in the table, and no run can change that.
 	Differs string `json:"differs,omitempty"`
-	// Tag, Began, Range, Addr and Secret belong to the newest job: a text in its
-	// description, the server's time before it, the positions that it loads, and where its
-	// files are served.
+	// Tag, Began, Range, Addr and Secret belong to the newest job: a text in its description, the
+	// server's time before its start, its positions, and the address and key of its served files.
 	Tag   string    `json:"tag,omitempty"`
 	Began time.Time `json:"began,omitzero"`
 	// Known are earlier jobs of the same files, which have ended.
@@ -53,7 +52,7 @@ type differsError struct{ why string }
 func (e *differsError) Error() string   { return fmt.Sprintf("%v: %s", loader.ErrUnconfirmed, e.why) }
 func (e *differsError) Unwrap() []error { return []error{loader.ErrUnconfirmed, ErrDiffers} }
 
-// Err returns an error where Differs is set, else nil.
+// Err returns an error if Differs is set, else nil.
 func (s *State) Err() error {
 	if s == nil || s.Differs == "" {
 		return nil
@@ -61,5 +60,5 @@ func (s *State) Err() error {
 	return &differsError{s.Differs}
 }
 
-// minUploads is the minimum of files that are uploaded at once.
+// minUploads is the minimum number of files uploaded at once.
 const minUploads = 2

@@ -18,16 +18,16 @@ type WriteRequest struct {
 	Pattern string         // of the files' names; see Name
 	Files   int            // zero is one
 	Workers int            // files that are written at a time; zero is automatic
-	// Observe, when not nil, is told the number of rows so far, now and then.
+	// Observe, when not nil, is called now and then with the number of rows so far.
 	Observe func(rows int64)
 }
 
 // An Output describes the written files.
 type Output struct {
 	Names []string
-	// Statement reads the files. Its URLs are the caller's to set.
+	// Statement reads the files. The caller sets its URLs.
 	Statement Statement
-	Keys      chunker.Range // of the rows; empty where they have no range of their own
+	Keys      chunker.Range // of the rows; empty if they have no range of their own
 }
 
 // Write writes the rows of a dataset to files, without a server. The same seed and the same

@@ -162,7 +162,7 @@ func (d *Deferral) Restore(ctx context.Context, note func(string)) error {
 				return &Error{Name: x.Name, Duplicates: d.duplicates(ctx, r, err), Err: err}
 			}
 		}
-		// Also where it was there: what made it may have died before it came to this.
+		// Also if the index exists: the run that created it may have died before this step.
 		if err := d.equip(ctx, r); err != nil {
 			return &Error{Name: x.Name, Err: err}
 		}
@@ -186,7 +186,7 @@ const pendingPoll = 200 * time.Millisecond
 // PostgreSQL continues it until it has something to send, and CockroachDB runs it as a job that
 // outlives the session. makeIndex waits for its end without a time limit.
 func (d *Deferral) makeIndex(ctx context.Context, x server.Remake, note func(string)) error {
-	for said := false; ; {
+	for told := false; ; {
 		err := d.create(ctx, x)
 		if err == nil {
 			return nil
@@ -197,9 +197,9 @@ func (d *Deferral) makeIndex(ctx context.Context, x server.Remake, note func(str
 		if !pending(err) {
 			return err
 		}
-		if !said {
+		if !told {
 			note(fmt.Sprintf("index %s: waiting for a statement of an older run: %s", x.Name, server.Reason(err)))
-			said = true
+			told = true
 		}
 		select {
 		case <-ctx.Done():

@@ -287,7 +287,7 @@ var guards = []guard{
 		"if err := d.equip(ctx, r); err != nil {", "if err := error(nil); err != nil {",
 		"./loader/load", "TestDeferredIndexesHaveWhatWasTheirs/PostgreSQL", "the catalogue has", false},
 	{"also to one that was made by a run that died", "loader/indexes/indexes.go",
-		"// Also where it was there: what made it may have died before it came to this.\n", "if there {\n\t\t\treturn nil\n\t\t}\n",
+		"// Also if the index exists: the run that created it may have died before this step.\n", "if there {\n\t\t\treturn nil\n\t\t}\n",
 		"./loader/load", "TestLoadEndsBetweenAnIndexAndWhatIsItsOwn/PostgreSQL", "the catalogue has", false},
 	{"an index lies where it lay", "loader/indexes/indexes.go",
 		`server.Set(ctx, c, "default_tablespace", x.Tablespace)`, `server.Set(ctx, c, "extra_float_digits", "3")`,

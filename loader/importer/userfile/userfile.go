@@ -25,7 +25,7 @@ import (
 type Store struct {
 	pool server.TimeoutPool
 	user string
-	host string // database.schema.tables, as userfile URLs have it
+	host string // of userfile URLs: database.schema.tables
 	dir  string // of the load's files
 	// files and payload are the two tables.
 	files, payload pgx.Identifier
@@ -66,7 +66,7 @@ const (
 // partial is the suffix of the name of an incomplete file.
 const partial = ".part"
 
-// Prepare creates the store where there is none, by a small upload that is then removed.
+// Prepare creates a missing store by a small upload, which it then removes.
 func (s *Store) Prepare(ctx context.Context) error {
 	if _, err := s.Files(ctx); !noSpace(err) {
 		return err
@@ -194,7 +194,7 @@ func (s *Store) Remove(ctx context.Context, names ...string) error {
 		if len(names) > 0 && !want[strings.TrimSuffix(n, partial)] {
 			continue
 		}
-		// File by file: one holds some tens of MiB.
+		// File by file, since each has some tens of MiB.
 		for _, q := range []string{
 			`DELETE FROM ` + s.payload.Sanitize() + ` WHERE file_id IN (SELECT file_id FROM ` + s.files.Sanitize() + ` WHERE filename = $1)`,
 			`DELETE FROM ` + s.files.Sanitize() + ` WHERE filename = $1`,
