@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"bulkload/chunker"
 	"bulkload/chunker/csv"
@@ -268,4 +269,79 @@ func (c *spans) take(span chunker.Span, n int, lines int64) chunker.Span {
 		c.line += lines
 	}
 	return span
+}
+
+// Fit moves the end of a range, whose First is between two records, to a possible end of a
+// lease: the next end of a record, or of a stream.
+func (s *CSV) Fit(r chunker.Range) (chunker.Range, error) {
+	i, f := s.file(r.First)
+	if r.End >= s.Positions() {
+		r.End = s.Positions()
+	}
+	if j, last := s.file(r.End - 1); j != i {
+		// Whole files, as many as fit.
+		if r.End == last.End() {
+			return r, nil
+		}
+		if last.First > r.First {
+			r.End = last.First
+		}
+		return r, nil
+	}
+	if f.Stream || r.End >= f.End() {
+		r.End = f.End()
+		return r, nil
+	}
+	c := s.spans(i, chunker.Range{First: r.First, End: f.End()})
+	defer c.free()
+	var cuts []chunker.Span
+	defer func() { s.cacheCuts(cuts) }()
+	n := s.SpanRows
+	if n <= 0 {
+		n = math.MaxInt64
+	}
+	for {
+		span, err := c.Next(n)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if errors.Is(err, loader.ErrHung) {
+			break // the whole rest, which needs no reading; the run passes what hangs
+		}
+		if err != nil {
+			return r, err
+		}
+		if len(cuts) < maxCuts {
+			cuts = append(cuts, span)
+		}
+		if span.End() >= r.End {
+			r.End = span.End()
+			return r, nil
+		}
+	}
+	r.End = f.End()
+	return r, nil
+}
+
+// cacheCuts caches consecutive spans for their next Cut, which then need not read the text that
+// Fit has read.
+func (s *CSV) cacheCuts(cuts []chunker.Span) {
+	if len(cuts) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cuts == nil || len(s.cuts) >= maxCachedCuts {
+		s.cuts = map[int64][]chunker.Span{}
+	}
+	s.cuts[cuts[0].First] = cuts
+}
+
+// cachedCuts returns, once, the cached spans from a position on.
+func (s *CSV) cachedCuts(first int64) []chunker.Span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cuts := s.cuts[first]
+	delete(s.cuts, first)
+	return cuts
 }

@@ -28,7 +28,7 @@ var failureGuards = []guard{
 	{"a new load says that there is an unfinished one", "loader/load/unfinished.go",
 		"if name, yes := r.Reads(l.Spec); yes {", "if name, yes := r.Reads(l.Spec); yes && false {",
 		"./cmd/loader", "TestBadRecordDeepInAFile/PostgreSQL", "exit code 3, want 2", false},
-	{"a run knows the positions on record", "loader/registry/queue.go",
+	{"a run knows the positions on record", "loader/registry/claim.go",
 		"if b.generation != q.Generation {", "if false {",
 		"./loader/load", "TestRunOfTheFileAsItWas/PostgreSQL", "the run with the old file ends with", false},
 	{"an @ behind the host is refused", "loader/server/connstring.go",
