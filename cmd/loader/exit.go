@@ -201,6 +201,7 @@ func oneReason(err error) error {
 	return err
 }
 
+// sameURL returns the connection flags of a command that continues this one, without their values.
 func (p *program) sameURL() string {
 	same := ""
 	if p.byFlag {

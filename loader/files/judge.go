@@ -20,14 +20,7 @@ import (
 //
 // Judging reads the files once more than loading them. It stops when all columns are text.
 func (c *spec) judged(ctx context.Context, in *Input) (columns []Column, all bool, err error) {
-	columns = newColumns(c.Width)
-	for _, r := range c.sample {
-		for i := range min(len(r), c.Width) {
-			if !r[i].Null {
-				columns[i].add(r[i].Text)
-			}
-		}
-	}
+	columns = sampled(c.sample, c.Width)
 	src := &CSV{Files: c.Files, Dialect: c.Dialect, Width: c.Width, MaxRecordBytes: c.MaxRecord, Input: in}
 	defer src.Close()
 	all = true
@@ -124,11 +117,7 @@ func (c *spec) judge(columns []Column, o *origin) error {
 			return &DataError{o.place(at), errSwallowed.Error()}
 		}
 		scan.Multiline = false
-		for i := range min(len(o.fields), len(columns)) {
-			if !o.fields[i].Null {
-				columns[i].add(o.fields[i].Text)
-			}
-		}
+		addRecord(columns, o.fields)
 	}
 	return nil
 }
@@ -137,13 +126,18 @@ func (c *spec) judge(columns []Column, o *origin) error {
 func sampled(records [][]csv.Field, width int) []Column {
 	columns := newColumns(width)
 	for _, r := range records {
-		for i := range min(len(r), width) {
-			if !r[i].Null {
-				columns[i].add(r[i].Text)
-			}
-		}
+		addRecord(columns, r)
 	}
 	return columns
+}
+
+// addRecord includes a record in the descriptions of its columns.
+func addRecord(columns []Column, fields []csv.Field) {
+	for i := range min(len(fields), len(columns)) {
+		if !fields[i].Null {
+			columns[i].add(fields[i].Text)
+		}
+	}
 }
 
 // formsOf returns the form of each column.

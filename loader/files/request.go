@@ -49,6 +49,13 @@ type Request struct {
 // A Header says whether files begin with the names of their fields.
 type Header string
 
+// The headers; an empty one is HeaderAuto.
+const (
+	HeaderAuto Header = "auto"
+	HeaderYes  Header = "yes"
+	HeaderNo   Header = "no"
+)
+
 // A Tolerance bounds the rejects of a load: a number of records, or a share of them if Percent is
 // positive. The zero value tolerates none.
 type Tolerance struct {
@@ -65,10 +72,3 @@ func (t Tolerance) String() string {
 	}
 	return fmt.Sprint(t.Records)
 }
-
-// The headers; an empty one is HeaderAuto.
-const (
-	HeaderAuto Header = "auto"
-	HeaderYes  Header = "yes"
-	HeaderNo   Header = "no"
-)
