@@ -61,14 +61,16 @@ func openScratch(ctx context.Context, b *Bench) (*scratch, error) {
 	if s.pool, err = b.Server.Pool(ctx, server.Sessions{Name: sessionName(s.id), Max: 2}); err != nil {
 		return nil, err
 	}
-	if err := s.look(ctx, req); err != nil {
+	if err := s.describe(ctx, req); err != nil {
 		server.ClosePool(s.pool)
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *scratch) look(ctx context.Context, req load.Request) error {
+// describe finds the table that the scratch table is to be like, opens the registry, and drops the
+// scratch tables of dead benches.
+func (s *scratch) describe(ctx context.Context, req load.Request) error {
 	var err error
 	s.like, err = server.Describe(ctx, s.pool, s.Server.Info, s.asked)
 	switch {

@@ -23,6 +23,7 @@ func (o *opening) workers() WorkerCount {
 	return w
 }
 
+// freeWorkers returns the number of workers if sessions are not limited.
 func (o *opening) freeWorkers() WorkerCount {
 	switch near := min(max(runtime.NumCPU(), minWorkers), nearWorkers); {
 	case o.dataset.Ordered() != "":

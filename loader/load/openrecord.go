@@ -134,6 +134,8 @@ func (o *opening) undo(ctx context.Context, cause error) error {
 		loader.ErrGaveUp, server.Reason(cause), o.table.Display(), server.Reason(err), o.record.load)
 }
 
+// takeBack ends the sessions of the failed opening, recreates dropped indexes, and deletes the
+// record.
 func (o *opening) takeBack(ctx context.Context) error {
 	// A DROP INDEX of a broken connection may still arrive: end all sessions of the load before
 	// reading the indexes.

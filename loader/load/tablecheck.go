@@ -179,6 +179,8 @@ func (t *tableCheck) atEnd(ctx context.Context, was *identity, res loader.Result
 	return err
 }
 
+// verifyNow makes one attempt of atEnd. It compares the rows with the table only if they may be gone
+// or changed.
 func (t *tableCheck) verifyNow(ctx context.Context, was *identity, res loader.Result) error {
 	r, name := t.record, t.table.Display()
 	now, err := t.identify(ctx)
