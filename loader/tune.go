@@ -188,7 +188,7 @@ type workerTuner struct {
 
 	// For fill:
 	waits    time.Duration // of a chunk for the network; zero is unknown
-	heard    int           // chunks since the last change, without those that were in flight then
+	seen     int           // chunks since the last change, without those that were in flight then
 	shortest time.Duration // latency of those
 }
 
@@ -200,17 +200,17 @@ func (c *workerTuner) fill(elapsed time.Duration) string {
 	if c.done || c.waits == 0 || len(c.rates[0]) > 0 {
 		return ""
 	}
-	if c.heard++; c.heard == 1 || c.heard > 1 && elapsed < c.shortest {
+	if c.seen++; c.seen == 1 || c.seen > 1 && elapsed < c.shortest {
 		c.shortest = elapsed
 	}
-	if c.heard < c.size {
+	if c.seen < c.size {
 		return ""
 	}
-	c.heard = 0
+	c.seen = 0
 	if c.shortest >= 2*c.waits {
 		return ""
 	}
-	c.heard = -c.size
+	c.seen = -c.size
 	c.size = min(2*c.size, c.max)
 	c.base, c.rows, c.chunks = c.size, 0, 0
 	c.done = c.size == c.max
@@ -229,7 +229,7 @@ const (
 	minGain      = 1.10
 )
 
-// begun starts the tuner at the begin of the run.
+// begun starts the tuner at the start of the run.
 func (c *workerTuner) begun(now time.Time) {
 	c.since = now.Add(warmUp)
 	c.done = c.max <= c.size

@@ -30,6 +30,14 @@ func ofRow(class server.Class, err error) bool {
 	return false
 }
 
+// columnPart returns the column that an error names, as a prefix for messages, or nothing.
+func columnPart(err error) string {
+	if name := columnOf(err); name != "" {
+		return "column " + name + ": "
+	}
+	return ""
+}
+
 var copyColumn = regexp.MustCompile(`^COPY .*, line \d+, column ("(?:[^"]|"")*"|[^:]+)`)
 
 func columnOf(err error) string {
@@ -80,11 +88,11 @@ func (c *Committer) fillIsolating(ctx context.Context, tx session, chunk *rows.C
 				return err
 			}
 		}
-		pick := isolation{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: p, rejects: rejects}
-		if err := pick.send(ctx, isolateRows); err != nil {
+		x := isolation{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: p, rejects: rejects}
+		if err := x.send(ctx, isolateRows); err != nil {
 			return err
 		}
-		rejects = pick.rejects
+		rejects = x.rejects
 	} else if err := c.fill(ctx, tx, chunk, p); err != nil {
 		return err
 	}
@@ -193,7 +201,7 @@ const (
 	savepointEnd   = "RELEASE SAVEPOINT loader_rows"
 )
 
-// send writes all rows, in parts of at most most rows. Each row ends in a part that the server
+// send writes all rows, in parts of at most maxSize rows. Each row ends in a part that the server
 // took, or is rejected with a part that the server refused. The rejected row was alone in its
 // part, or COPY named it as the first of its part, or COPY could not read one of its values.
 // Parts shrink where rows are bad and grow where rows are good.
@@ -392,12 +400,4 @@ func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, p *progress, 
 		return asFinal(class, why)
 	}
 	return &RowError{x.rejects[0].Place, why}
-}
-
-// columnPart returns the column that an error names, as a prefix for messages, or nothing.
-func columnPart(err error) string {
-	if name := columnOf(err); name != "" {
-		return "column " + name + ": "
-	}
-	return ""
 }
