@@ -7,10 +7,10 @@
 //
 // # The way of a row
 //
-// A dataset ([bulkload/loader/dataset], [bulkload/loader/files]) says what is loaded. Package
-// [bulkload/loader/load] opens a load of it: it finds or creates the table, plans the chunks
-// with [bulkload/chunker], enters the load in the registry, and connects source, committer and
-// queue. From there on a row passes these functions:
+// A dataset ([bulkload/loader/dataset], [bulkload/loader/files], [bulkload/loader/anytable]) says
+// what is loaded. Package [bulkload/loader/load] opens a load of it: it finds or creates the
+// table, plans the chunks with [bulkload/chunker], enters the load in the registry, and connects
+// source, committer and queue. From there on a row passes these functions:
 //
 //  1. The dispatcher leases a range of positions from the [Queue] and cuts it into spans.
 //  2. A worker takes a span, and Source.Fill puts its rows into the worker's chunk. Nothing

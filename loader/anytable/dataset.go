@@ -3,6 +3,9 @@
 // the row's number alone, so that rows are the same in any chunk, on any worker and machine. Keys
 // are different in each row and lie where no other rows are. The package writes no row that
 // stays: it tries the first rows in a transaction that is rolled back.
+//
+// Begin with New and Dataset; a planner makes the rules (planner.go), and a builder compiles them
+// into functions (form.go, rule.go).
 package anytable
 
 import (

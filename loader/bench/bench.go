@@ -6,6 +6,8 @@
 // The runs of the cells are interleaved, in a new random order in each round, so that other
 // activity on the machine affects all cells alike. A report can be written as text, JSON, CSV,
 // HTML, SVG or in the Go benchmark format.
+//
+// Begin with Bench.Run; advice.go recommends a setting.
 package bench
 
 import (

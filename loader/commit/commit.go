@@ -2,8 +2,7 @@
 // mode Statement looks the rows up, and mode Transaction reads a ledger row. It is the only
 // package that writes loaded rows. It does not choose the chunks, nor who may write them.
 //
-// Begin with Committer.Commit, then read statement.go and transaction.go. options.go says what a
-// committer is told.
+// Begin with Options and Committer.Commit, then read statement.go and transaction.go.
 package commit
 
 import (

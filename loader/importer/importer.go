@@ -3,6 +3,9 @@
 // server can read already. It starts the job, follows, pauses, resumes and cancels it, and then
 // validates the table's constraints again. It makes no rows, and package registry keeps the
 // record of which job belongs to which load.
+//
+// Begin with Runner.Run; batch.go makes the files, send.go starts the job, follow.go waits for it,
+// and finish.go compares what it loaded.
 package importer
 
 import (

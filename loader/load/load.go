@@ -1,7 +1,7 @@
 // Package load opens a load on a server, runs it, and reports whether its rows are committed.
 // Opening finds or creates the table, plans, reserves keys, records the load in the registry,
-// and connects source, committer and queue to a runner. Package dataset or files produces the
-// rows; a loader.Job or package importer sends them.
+// and connects source, committer and queue to a runner. Package dataset, files or anytable
+// produces the rows; a loader.Job or package importer sends them.
 //
 // Begin with New, Resume and NewPreview, which share the table of steps in steps.go, and with
 // Load.Run.

@@ -1,6 +1,8 @@
 // Package verify reads the rows of a load a second time, and compares them with the rows of the
 // table, or with each other. It changes nothing, and leaves the consequences of a difference to
 // the caller.
+//
+// Begin with Verifier.All.
 package verify
 
 import (
