@@ -288,60 +288,12 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 	r.mu.Lock()
 	r.current, r.reported = g, 0
 	r.mu.Unlock()
-	job, found, err := r.earlier(ctx, g)
+	loaded, err := r.byEarlier(ctx, g)
 	if err != nil {
 		return err
 	}
 	rows := int64(-1)
-	switch {
-	case found && job.Status == Succeeded:
-		r.Note(fmt.Sprintf("IMPORT job %d of an earlier run has succeeded", job.ID))
-		r.before += job.Took
-	case found && !job.Status.Over():
-		r.Note(fmt.Sprintf("IMPORT job %d of an earlier run is %s; waiting for it", job.ID, job.Status))
-		if job.Status == Paused {
-			if err := Control(ctx, r.db, "RESUME", job.ID); err != nil {
-				return err
-			}
-		}
-		// The job of a stopped run may still be removing its rows. Then a new job follows.
-		ending := job.Status == CancelRequested || job.Status == Reverting
-		began := time.Now()
-		r.mu.Lock()
-		g.earlier = true
-		r.mu.Unlock()
-		job, _, err = r.follow(ctx, g, job.ID, nil)
-		if err == nil {
-			r.before += max(job.Took-time.Since(began), 0)
-		}
-		var failed *JobError
-		again := errors.As(err, &failed) && (failed.Status == Failed && !failed.Data || failed.Status == Canceled && ending)
-		if again && r.renew(ctx) == nil {
-			r.Note(fmt.Sprintf("%v; starting a new job", failed))
-			g.names, g.urls, g.stored = nil, nil, false
-			r.mu.Lock()
-			g.earlier = false
-			r.mu.Unlock()
-			if err := r.ready(ctx, g); err != nil {
-				return r.abandon(ctx, g, err)
-			}
-			found = false
-		} else if err != nil {
-			return r.abandon(ctx, g, err)
-		}
-	default:
-		found = false
-		if err := r.renew(ctx); err != nil {
-			return r.abandon(ctx, g, err)
-		}
-		if r.State.Mode == Serve && len(g.urls) == 0 {
-			g.names = nil
-			if err := r.ready(ctx, g); err != nil {
-				return r.abandon(ctx, g, err)
-			}
-		}
-	}
-	if !found {
+	if !loaded {
 		if rows, err = r.begin(ctx, g); err != nil {
 			return r.abandon(ctx, g, err)
 		}
@@ -351,6 +303,67 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 		r.Note(err.Error())
 	}
 	return err
+}
+
+// byEarlier reports whether a job that an earlier run started has loaded the batch. It waits for a
+// running job. If loaded is false, the batch is ready for a new job.
+func (r *Runner) byEarlier(ctx context.Context, g *batch) (loaded bool, err error) {
+	job, found, err := r.earlier(ctx, g)
+	switch {
+	case err != nil:
+		return false, err
+	case found && job.Status == Succeeded:
+		r.Note(fmt.Sprintf("IMPORT job %d of an earlier run has succeeded", job.ID))
+		r.before += job.Took
+		return true, nil
+	case found && !job.Status.Over():
+		return r.followEarlier(ctx, g, job)
+	}
+	if err := r.renew(ctx); err != nil {
+		return false, r.abandon(ctx, g, err)
+	}
+	if r.State.Mode == Serve && len(g.urls) == 0 {
+		g.names = nil
+		if err := r.ready(ctx, g); err != nil {
+			return false, r.abandon(ctx, g, err)
+		}
+	}
+	return false, nil
+}
+
+// followEarlier is byEarlier for a job that has not ended.
+func (r *Runner) followEarlier(ctx context.Context, g *batch, job Job) (loaded bool, err error) {
+	r.Note(fmt.Sprintf("IMPORT job %d of an earlier run is %s; waiting for it", job.ID, job.Status))
+	if job.Status == Paused {
+		if err := Control(ctx, r.db, "RESUME", job.ID); err != nil {
+			return false, err
+		}
+	}
+	// The job of a stopped run may still be removing its rows. Then a new job follows.
+	ending := job.Status == CancelRequested || job.Status == Reverting
+	began := time.Now()
+	r.mu.Lock()
+	g.earlier = true
+	r.mu.Unlock()
+	job, _, err = r.follow(ctx, g, job.ID, nil)
+	if err == nil {
+		r.before += max(job.Took-time.Since(began), 0)
+		return true, nil
+	}
+	var failed *JobError
+	again := errors.As(err, &failed) && (failed.Status == Failed && !failed.Data || failed.Status == Canceled && ending)
+	if !again || r.renew(ctx) != nil {
+		return false, r.abandon(ctx, g, err)
+	}
+	r.Note(fmt.Sprintf("%v; starting a new job", failed))
+	g.names, g.urls, g.stored = nil, nil, false
+	r.mu.Lock()
+	g.earlier = false
+	r.mu.Unlock()
+	if err := r.ready(ctx, g); err != nil {
+		return false, r.abandon(ctx, g, err)
+	}
+	return false, nil
 }
 
 // renew starts a file server if this run needs one: the earlier run's address was not free.
