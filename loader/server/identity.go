@@ -33,7 +33,7 @@ const cockroachStorage = `COALESCE((SELECT x.indexrelid::INT8::TEXT FROM pg_cata
 func Identify(ctx context.Context, db Querier, info Info, name pgx.Identifier) (Identity, error) {
 	t := &Table{}
 	if len(name) == 2 {
-		err := t.look(ctx, db, info, named, name[1], name[:1])
+		err := t.read(ctx, db, info, named, name[1], name[:1])
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return t.Identity, err
 		}

@@ -204,49 +204,11 @@ type asked struct{ was, is string }
 // read. more is another query, or ""; settle returns its rows as text. Both are sent as one
 // message, which saves a round trip.
 func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]string, read []string, more string) (map[string]asked, [][][]byte, error) {
-	var values []string
-	for _, name := range read {
-		if _, ok := want[name]; !ok {
-			values = append(values, "("+quote(name)+", NULL)")
-		}
-	}
-	for _, name := range inOrder(want) {
-		values = append(values, "("+quote(name)+", "+settingValue(name, want[name])+")")
-	}
-	// If a pooler shares the session, the settings are local to the query. CockroachDB rejects
-	// the names of some PostgreSQL settings.
-	session, now, local := "current_setting('session_id', true)", "CASE WHEN p.name IS NOT NULL OR s.n LIKE '%.%' THEN current_setting(s.n, true) END", "false"
-	from := " LEFT JOIN pg_catalog.pg_settings AS p ON p.name = s.n"
-	change := "s.v <> " + now
-	if s.Product == PostgreSQL {
-		session, now, from = "pg_backend_pid()::TEXT", "current_setting(s.n, true)", ""
-		change, local = differs(now), fmt.Sprintf("pg_backend_pid() <> %d", conn.PgConn().PID())
-	}
-	sql := fmt.Sprintf(`SELECT s.n, %[1]s, CASE WHEN %[6]s THEN set_config(s.n, s.v, %[2]s) ELSE %[1]s END, %[3]s FROM (VALUES %[4]s) AS s (n, v)%[5]s`,
-		now, local, session, strings.Join(values, ", "), from, change)
+	sql := s.settingsQuery(conn, want, read)
 	if more != "" {
 		sql += "; " + more
 	}
-	var answers [][][][]byte
-	trace, done := traced(ctx, conn, sql)
-	results := conn.PgConn().Exec(trace, sql)
-	for results.NextResult() {
-		var rows [][][]byte
-		r := results.ResultReader()
-		for r.NextRow() {
-			row := make([][]byte, len(r.Values()))
-			for i, v := range r.Values() {
-				row[i] = slices.Clone(v)
-			}
-			rows = append(rows, row)
-		}
-		if _, err := r.Close(); err != nil {
-			break // Close returns the error
-		}
-		answers = append(answers, rows)
-	}
-	err := results.Close()
-	done(err)
+	answers, err := simpleQuery(ctx, conn, sql)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -265,6 +227,55 @@ func (s *Server) settle(ctx context.Context, conn *pgx.Conn, want map[string]str
 		answer = answers[1]
 	}
 	return found, answer, nil
+}
+
+// settingsQuery returns the query of settle. Its rows are the name of a setting, its value before
+// and after, and the id of the session.
+func (s *Server) settingsQuery(conn *pgx.Conn, want map[string]string, read []string) string {
+	var values []string
+	for _, name := range read {
+		if _, ok := want[name]; !ok {
+			values = append(values, "("+quote(name)+", NULL)")
+		}
+	}
+	for _, name := range inOrder(want) {
+		values = append(values, "("+quote(name)+", "+settingValue(name, want[name])+")")
+	}
+	// If a pooler shares the session, the settings are local to the query. CockroachDB rejects
+	// the names of some PostgreSQL settings.
+	session, now, local := "current_setting('session_id', true)", "CASE WHEN p.name IS NOT NULL OR s.n LIKE '%.%' THEN current_setting(s.n, true) END", "false"
+	from := " LEFT JOIN pg_catalog.pg_settings AS p ON p.name = s.n"
+	change := "s.v <> " + now
+	if s.Product == PostgreSQL {
+		session, now, from = "pg_backend_pid()::TEXT", "current_setting(s.n, true)", ""
+		change, local = differs(now), fmt.Sprintf("pg_backend_pid() <> %d", conn.PgConn().PID())
+	}
+	return fmt.Sprintf(`SELECT s.n, %[1]s, CASE WHEN %[6]s THEN set_config(s.n, s.v, %[2]s) ELSE %[1]s END, %[3]s FROM (VALUES %[4]s) AS s (n, v)%[5]s`,
+		now, local, session, strings.Join(values, ", "), from, change)
+}
+
+// simpleQuery sends statements in one message, and returns the rows of each as text.
+func simpleQuery(ctx context.Context, conn *pgx.Conn, sql string) (answers [][][][]byte, err error) {
+	trace, done := traced(ctx, conn, sql)
+	results := conn.PgConn().Exec(trace, sql)
+	for results.NextResult() {
+		var rows [][][]byte
+		r := results.ResultReader()
+		for r.NextRow() {
+			row := make([][]byte, len(r.Values()))
+			for i, v := range r.Values() {
+				row[i] = slices.Clone(v)
+			}
+			rows = append(rows, row)
+		}
+		if _, err := r.Close(); err != nil {
+			break // Close returns the error
+		}
+		answers = append(answers, rows)
+	}
+	err = results.Close()
+	done(err)
+	return answers, err
 }
 
 // settled returns the settings for later transactions: those in want and in shared, as far as

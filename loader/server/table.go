@@ -222,12 +222,12 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 	}
 	var database string
 	var path []string
-	var looked error
+	var readErr error
 	// Which schemas CockroachDB's old form database.table means depends on the database.
 	err := Together(ctx, db, func(ctx context.Context, db Querier) error {
 		return db.QueryRow(ctx, `SELECT current_database(), current_schemas(true)`).Scan(&database, &path)
 	}, func(ctx context.Context, db Querier) error {
-		looked = t.look(ctx, db, info, named, table, schemas)
+		readErr = t.read(ctx, db, info, named, table, schemas)
 		return nil
 	})
 	if err != nil {
@@ -240,11 +240,11 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 		schemas = path
 	case len(parts) == 2 && info.Product == CockroachDB && parts[0] == database:
 		schemas = append(schemas, "public") // database.table is CockroachDB's old form
-		if errors.Is(looked, pgx.ErrNoRows) {
-			looked = t.look(ctx, db, info, named, table, schemas)
+		if errors.Is(readErr, pgx.ErrNoRows) {
+			readErr = t.read(ctx, db, info, named, table, schemas)
 		}
 	}
-	err = looked
+	err = readErr
 	if errors.Is(err, pgx.ErrNoRows) && info.Product == CockroachDB {
 		// Without privileges on the database, pg_namespace does not list its schemas,
 		// although the table can be used.
@@ -253,7 +253,7 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 			if db.QueryRow(ctx, `SELECT $1::TEXT::REGCLASS::OID::INT8`, pgx.Identifier{schema, table}.Sanitize()).Scan(&oid) != nil {
 				continue
 			}
-			if err = t.look(ctx, db, info, "c.oid = $1::INT8::OID", oid, schemas); err == nil {
+			if err = t.read(ctx, db, info, "c.oid = $1::INT8::OID", oid, schemas); err == nil {
 				t.Name[0] = schema
 			}
 			break
@@ -271,9 +271,9 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 	return nil
 }
 
-// look reads the pg_class entry of the first matching relation, in the order of schemas; nil
+// read reads the pg_class entry of the first matching relation, in the order of schemas; nil
 // schemas are those of the search path.
-func (t *Table) look(ctx context.Context, db Querier, info Info, which string, what any, schemas []string) error {
+func (t *Table) read(ctx context.Context, db Querier, info Info, which string, what any, schemas []string) error {
 	var oid int64
 	var schema, table, persistence string
 	var estimate *float64
@@ -291,7 +291,7 @@ func (t *Table) look(ctx context.Context, db Querier, info Info, which string, w
 	}
 	t.OID, t.Name, t.Temporary = uint32(oid), pgx.Identifier{schema, table}, persistence == "t"
 	t.Storage, t.Unlogged = strings.CutPrefix(t.Storage, unlogged)
-	// PostgreSQL has -1, before 14 0, for a table that was never analysed.
+	// PostgreSQL gives -1 (0 before 14) for a table that was never analysed.
 	if estimate != nil && *estimate > 0 {
 		t.EstimatedRows = int64(*estimate)
 	}
