@@ -13,15 +13,11 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"bulkload/loader/dataset"
-	"bulkload/loader/failure"
 	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/registry"
 	"bulkload/loader/server"
 )
-
-// errVerify: verification found wrong or missing rows.
-var errVerify = failure.New(failure.Unconfirmed, "verification failed")
 
 func (p *program) loadsCommand() *cli.Command {
 	id := func(name, usage string, flags []cli.Flag, action func(*cli.Context, string) error) *cli.Command {
@@ -271,85 +267,5 @@ func (p *program) resumeLoad(c *cli.Context, id string) error {
 			return err
 		}
 		return p.runLoad(c.Context, srv, l, r, in.Len(), connection(c) == "")
-	})
-}
-
-// verifyJSON is the JSON form of loads verify.
-type verifyJSON struct {
-	Load        string `json:"load"`
-	OK          bool   `json:"ok"`
-	Rows        int64  `json:"rows"`
-	Same        int64  `json:"same"`
-	Changed     int64  `json:"changed"`
-	Missing     int64  `json:"missing"`
-	Conflicting int64  `json:"foreign"`
-	Want        string `json:"checksum_want,omitempty"` // of generated rows
-	Checksum    string `json:"checksum,omitempty"`
-	First       string `json:"first,omitempty"` // of files: the first differing record
-	Repeated    int64  `json:"repeated,omitempty"`
-	Order       int64  `json:"order,omitempty"`
-	There       *int64 `json:"there,omitempty"` // set if rows were only counted
-	// Unknown lists what could not be compared.
-	Unknown []string `json:"unknown,omitempty"`
-}
-
-func (p *program) verifyLoad(c *cli.Context, id string) error {
-	return p.one(c, id, func(srv *server.Server, _ *registry.Registry, rec registry.Load) error {
-		l, err := load.Resume(c.Context, srv, id, load.Settings{Input: files.NewInput(p.stdin), Stop: p.stop})
-		if err != nil {
-			return err
-		}
-		defer l.Close()
-		boundMemory(l)
-		r := p.report(rec.Positions, 0, l.Dataset.Facts().Unit+" compared")
-		got, err := l.Verify(c.Context, r.set)
-		r.end()
-		if err != nil {
-			return err
-		}
-		summed := got.Want != 0 || got.Got != 0
-		switch {
-		case p.json:
-			v := verifyJSON{Load: id, OK: got.OK(), Rows: got.Rows, Same: got.Same, Changed: got.Changed, Missing: got.Missing, Conflicting: got.Conflicting, First: got.Place,
-				Repeated: got.Repeated, Order: got.Order, Unknown: got.Unknown}
-			if got.Counted {
-				v.There = &got.There
-			}
-			if summed {
-				v.Want, v.Checksum = fmt.Sprintf("%016x", got.Want), fmt.Sprintf("%016x", got.Got)
-			}
-			if err := p.printJSON(v); err != nil {
-				return err
-			}
-		case got.Counted:
-			fmt.Fprintf(p.stdout, "load %s: %d records were loaded, and the table has %d rows\n", id, got.Rows, got.There)
-		case !summed:
-			more := ""
-			if got.Repeated > 0 {
-				more += fmt.Sprintf(", %d records repeat the key of another", got.Repeated)
-			}
-			if got.Order > 0 {
-				more += fmt.Sprintf(", %d rows hold the wrong one of several records with their key", got.Order)
-			}
-			fmt.Fprintf(p.stdout, "load %s: %d of %d rows match the input, %d changed, %d missing%s\n", id, got.Same, got.Rows, got.Changed, got.Missing, more)
-		default:
-			fmt.Fprintf(p.stdout, "load %s: %d of %d rows match the seed, %d changed, %d missing, %d other rows (not from this load) in its key range; checksum %016x, expected %016x\n",
-				id, got.Same, got.Rows, got.Changed, got.Missing, got.Conflicting, got.Got, got.Want)
-		}
-		if !p.json {
-			for _, s := range got.Unknown {
-				p.note("not checked: %s", s)
-			}
-		}
-		if got.OK() {
-			return nil
-		}
-		if got.Place != "" {
-			return fmt.Errorf("%w, first in %s", errVerify, got.Place)
-		}
-		if got.First >= 0 {
-			return fmt.Errorf("%w: the first row that differs is row %d, id %d", errVerify, got.First, got.FirstKey)
-		}
-		return errVerify
 	})
 }
