@@ -19,6 +19,12 @@ func (p *program) pauseLoad(c *cli.Context, id string) error {
 		if err != nil {
 			return err
 		}
+		if p.json {
+			return p.printJSON(struct {
+				Load string `json:"load"`
+				Job  int64  `json:"job"`
+			}{id, job})
+		}
 		fmt.Fprintf(p.stdout, "paused job %d of load %s; resume with: loader loads resume %s%s\n", job, id, id, p.sameURL())
 		return nil
 	})
@@ -72,14 +78,25 @@ func (p *program) cancelLoad(c *cli.Context, id string) error {
 			defer l.Close()
 			return p.removeRows(c.Context, l, in.Len())
 		}
+		j := asJSON(srv, rec, in.Len())
+		if p.json {
+			return p.printJSON(j)
+		}
 		what := "cancelled load %s"
 		if rec.State == registry.Done {
 			what = "load %s is complete; there is nothing to cancel"
 		}
-		j := asJSON(srv, rec, in.Len())
 		fmt.Fprintf(p.stdout, what+"; %d %s stay in %s\n", id, j.In, j.Unit, j.Table)
 		return nil
 	})
+}
+
+// endedJSON is the JSON form of a load that was forgotten, or cancelled before it replaced a table.
+type endedJSON struct {
+	Load    string `json:"load"`
+	Table   string `json:"table"`
+	State   string `json:"state,omitempty"`
+	Dropped string `json:"dropped_table,omitempty"` // where its rows were
 }
 
 // cancelReplacement cancels a load whose rows are in a table of its own, and drops that table.
@@ -93,6 +110,9 @@ func (p *program) cancelReplacement(ctx context.Context, srv *server.Server, reg
 		return err
 	}
 	if _, yes := load.Unreplaced(rec); !yes {
+		if p.json {
+			return p.printJSON(endedJSON{Load: rec.ID, Table: rec.Target, State: string(rec.State)})
+		}
 		fmt.Fprintf(p.stdout, "load %s is complete and has replaced %s; there is nothing to cancel\n", rec.ID, rec.Target)
 		return nil
 	}
@@ -103,6 +123,9 @@ func (p *program) cancelReplacement(ctx context.Context, srv *server.Server, reg
 		if err := reg.Forget(ctx, rec.ID); err != nil {
 			return err
 		}
+	}
+	if p.json {
+		return p.printJSON(endedJSON{Load: rec.ID, Table: rec.Target, State: string(registry.Cancelled), Dropped: name})
 	}
 	fmt.Fprintf(p.stdout, "cancelled load %s; its rows were in %s, which is dropped; %s is as before\n", rec.ID, name, rec.Target)
 	return nil
@@ -144,6 +167,9 @@ func (p *program) forgetLoad(c *cli.Context, id string) error {
 		}
 		if err := reg.Forget(c.Context, id); err != nil {
 			return err
+		}
+		if p.json {
+			return p.printJSON(endedJSON{Load: id, Table: rec.Target, Dropped: name})
 		}
 		if unreplaced {
 			fmt.Fprintf(p.stdout, "forgot load %s; its rows were in %s, which is dropped; %s is as before\n", id, name, rec.Target)
