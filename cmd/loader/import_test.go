@@ -92,8 +92,8 @@ func TestPauseAndCancelFromElsewhere(t *testing.T) {
 			loadertest.Value[int64](t, url, "SELECT count(*) FROM loader.loads WHERE job IS NOT NULL") > 0
 	})
 	id := loads(t, url)[0].ID
-	pause := command(url, "loads", "pause", id)
-	if out, err := pause.CombinedOutput(); err != nil && !strings.Contains(string(out), "has succeeded before") {
+	pause := command(url, "loads", "pause", id, "--format", "json")
+	if out, err := pause.CombinedOutput(); !strings.Contains(string(out), "has succeeded before") && (err != nil || !strings.Contains(string(out), `{"load":"`+id+`","job":`)) {
 		t.Fatalf("pause: %v: %s", err, out)
 	}
 	out := mustRun(t, url, "loads", "cancel", id)

@@ -77,7 +77,11 @@ func TestReplaceGivenUp(t *testing.T) {
 			if out := mustRun(t, r.url, "loads", "show", id); !strings.Contains(out, "resume with") {
 				t.Errorf("loads show says\n%s", out)
 			}
-			if out := mustRun(t, r.url, "loads", how, id); !strings.Contains(out, "is dropped; public.t is as before") {
+			args, says := []string{"loads", how, id}, "is dropped; public.t is as before"
+			if complete {
+				args, says = append(args, "--format", "json"), `,"dropped_table":"public.loader_replace_`+id+`"}`
+			}
+			if out := mustRun(t, r.url, args...); !strings.Contains(out, says) {
 				t.Errorf("loads %s says %s", how, out)
 			}
 			r.check(t, how, oldRows)
