@@ -67,7 +67,7 @@ func (r *reporter) observe(e loader.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e.Note != "" {
-		r.say(e.Note)
+		r.print(e.Note)
 		for _, x := range e.Gone {
 			if r.total >= 0 {
 				r.done -= min(x.Len(), r.done)
@@ -109,10 +109,10 @@ func (r *reporter) set(done int64) {
 func (r *reporter) note(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.say(text)
+	r.print(text)
 }
 
-func (r *reporter) say(text string) {
+func (r *reporter) print(text string) {
 	if r.bar != nil {
 		r.bar.Clear()
 	}

@@ -148,15 +148,15 @@ func (s *scratch) sweep(ctx context.Context) error {
 			continue
 		}
 		if err := s.dropTable(ctx, t); err != nil {
-			s.say(fmt.Sprintf("scratch table %s of an earlier bench cannot be dropped: %s", server.Display(t), server.Reason(err)))
+			s.note(fmt.Sprintf("scratch table %s of an earlier bench cannot be dropped: %s", server.Display(t), server.Reason(err)))
 			continue
 		}
-		s.say(fmt.Sprintf("dropped %s, left by an earlier bench", server.Display(t)))
+		s.note(fmt.Sprintf("dropped %s, left by an earlier bench", server.Display(t)))
 	}
 	return nil
 }
 
-func (s *scratch) say(text string) {
+func (s *scratch) note(text string) {
 	if s.Note != nil {
 		s.Note(text)
 	}
@@ -232,7 +232,7 @@ func (s *scratch) make(ctx context.Context) (string, error) {
 func (s *scratch) once(text string) {
 	if !slices.Contains(s.notes, text) {
 		s.notes = append(s.notes, text)
-		s.say(text)
+		s.note(text)
 	}
 }
 
@@ -285,7 +285,7 @@ func (s *scratch) drop(ctx context.Context, table string) {
 	ctx = context.WithoutCancel(ctx)
 	s.settle(ctx, table)
 	if err := s.dropTable(ctx, s.identifier(table)); err != nil {
-		s.say(fmt.Sprintf("scratch table %s cannot be dropped: %s; the next bench in this database drops it", table, server.Reason(err)))
+		s.note(fmt.Sprintf("scratch table %s cannot be dropped: %s; the next bench in this database drops it", table, server.Reason(err)))
 		return
 	}
 	s.there = slices.DeleteFunc(s.there, func(t string) bool { return t == table })

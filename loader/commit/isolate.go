@@ -112,7 +112,7 @@ func (c *Committer) fillIsolating(ctx context.Context, tx session, chunk *rows.C
 			size += len(rejects[n].Record) + rejectBytes/1000
 			n++
 		}
-		if err := c.keepRejects(ctx, tx, rejects[:n]); err != nil {
+		if err := c.insertRejects(ctx, tx, rejects[:n]); err != nil {
 			return err
 		}
 		rejects = rejects[n:]
@@ -123,8 +123,8 @@ func (c *Committer) fillIsolating(ctx context.Context, tx session, chunk *rows.C
 // rejectBytes bounds the records in one INSERT of rejects.
 const rejectBytes = 1 << 20
 
-// keepRejects records rejects in the registry.
-func (c *Committer) keepRejects(ctx context.Context, tx session, list []rows.Reject) error {
+// insertRejects records rejects in the registry.
+func (c *Committer) insertRejects(ctx context.Context, tx session, list []rows.Reject) error {
 	var positions, lines, bytes []int64
 	var files, columns, codes, reasons []string
 	var records [][]byte

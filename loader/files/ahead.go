@@ -46,7 +46,7 @@ func (s *CSV) Ahead(r chunker.Range) (part chunker.Range, hash string, err error
 		o.span.Rows += span.Rows
 		limit = min(aheadSpans, s.Positions()/max(span.Count*aheadParts, 1))
 	}
-	s.keepRest(from)
+	s.cacheRest(from)
 	s.cacheCuts(cuts)
 	if len(cuts) == 0 {
 		return r, "", nil
@@ -73,8 +73,8 @@ func (s *CSV) spareAhead() []byte {
 	return buf
 }
 
-// keepRest caches the spans that were cached for the range and not taken.
-func (s *CSV) keepRest(from loader.Spans) {
+// cacheRest caches the spans that were cached for the range and not taken.
+func (s *CSV) cacheRest(from loader.Spans) {
 	if m, ok := from.(*manySpans); ok && len(*m) > 0 {
 		switch k := (*m)[0]().(type) {
 		case *cachedSpans:

@@ -69,7 +69,7 @@ type runner interface {
 // Run loads the missing rows. A nil error means that the server has confirmed every row of the
 // load, from this run and others. Run must be called at most once.
 func (l *Load) Run(ctx context.Context) (loader.Result, error) {
-	l.record.running.Store(l.record.kept())
+	l.record.running.Store(l.record.exists())
 	defer dataset.ReadUntil(ctx, l.Dataset, l.settings.Stop)()
 	if err := l.throughPooler(ctx); err != nil {
 		return loader.Result{}, err
@@ -108,7 +108,7 @@ type ending struct {
 
 // readEnding reads the ending of the load.
 func (l *Load) readEnding(ctx context.Context) (e ending) {
-	if !l.record.kept() {
+	if !l.record.exists() {
 		return e
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.settings.attemptTimeout())
@@ -158,7 +158,7 @@ func (l *Load) settle(ctx context.Context, res loader.Result) error {
 	looked := res.LookedUp
 	if l.ending.looked != nil {
 		looked = *l.ending.looked
-	} else if l.record.kept() && l.committer.LooksUp() {
+	} else if l.record.exists() && l.committer.LooksUp() {
 		var err error
 		if looked, err = l.record.registry.LookedUp(ctx, l.ID); err != nil {
 			return fmt.Errorf("%w: %w", loader.ErrUnconfirmed, err)
@@ -173,7 +173,7 @@ func (l *Load) settle(ctx context.Context, res loader.Result) error {
 	if err := l.verifier.Repeats(ctx, looked.All()); err != nil {
 		return err
 	}
-	if !l.record.kept() {
+	if !l.record.exists() {
 		return nil
 	}
 	if err := l.record.registry.Settle(ctx, l.ID); err != nil {
@@ -185,7 +185,7 @@ func (l *Load) settle(ctx context.Context, res loader.Result) error {
 // complete makes sure that the registry has the load as complete, because other runs may have
 // loaded parts of it, and checks the table once more.
 func (l *Load) complete(ctx context.Context, res loader.Result) error {
-	if !l.record.kept() {
+	if !l.record.exists() {
 		return l.check.atEnd(ctx, l.record.spec.Identity, res)
 	}
 	rec, err := l.recorded(ctx)
@@ -230,7 +230,7 @@ func unconfirmed(err error) error {
 // remember records the run's final size of chunks and number of workers, if they differ from
 // the initial ones.
 func (l *Load) remember(ctx context.Context, res loader.Result) error {
-	if !l.record.kept() || !l.tunes || res.Chunks == 0 || res.RowsPerChunk == l.Plan.RowsPerChunk && res.Workers == l.Workers.Start {
+	if !l.record.exists() || !l.tunes || res.Chunks == 0 || res.RowsPerChunk == l.Plan.RowsPerChunk && res.Workers == l.Workers.Start {
 		return nil
 	}
 	t := registry.Tuning{
@@ -253,7 +253,7 @@ func (l *Load) remember(ctx context.Context, res loader.Result) error {
 
 // restoreIndexes creates the load's deferred indexes again.
 func (l *Load) restoreIndexes(ctx context.Context, _ loader.Result) error {
-	if !l.record.kept() || l.ending.listed && len(l.ending.deferred) == 0 {
+	if !l.record.exists() || l.ending.listed && len(l.ending.deferred) == 0 {
 		return nil
 	}
 	return l.record.deferral(l.srv, l.pool).Restore(ctx, l.settings.note)
@@ -266,7 +266,7 @@ func (l *Load) confirm(ctx context.Context, res loader.Result) error {
 	if l.srv.Product != server.PostgreSQL {
 		return nil
 	}
-	if !l.sessions.Unwaited() && res.Chunks > 0 && (l.record.kept() || res.AlreadyCommittedRows == 0) {
+	if !l.sessions.Unwaited() && res.Chunks > 0 && (l.record.exists() || res.AlreadyCommittedRows == 0) {
 		return nil
 	}
 	err := l.sessions.Confirm(ctx, l.pool, l.settings.attemptTimeout(), l.settings.retryFor())
@@ -313,7 +313,7 @@ func (l *Load) Tolerates() bool { return l.committer.Tolerates() }
 
 // Rejects returns the number of rejected records of the load.
 func (l *Load) Rejects(ctx context.Context) (int64, error) {
-	if !l.record.kept() || !l.committer.Tolerates() {
+	if !l.record.exists() || !l.committer.Tolerates() {
 		return 0, nil
 	}
 	return l.record.registry.CountRejects(ctx, l.ID)

@@ -28,7 +28,7 @@ func (o *opening) options() commit.Options {
 func (o *opening) join(ctx context.Context) (*Load, error) {
 	r := o.record
 	var counted func(context.Context) (rejected, read int64, err error)
-	if r.kept() {
+	if r.exists() {
 		counted = func(ctx context.Context) (rejected, read int64, err error) {
 			if rejected, err = r.registry.CountRejects(ctx, r.load); err == nil {
 				read, err = r.registry.Records(ctx, r.load)
@@ -85,7 +85,7 @@ func (o *opening) job(l *Load) *loader.Job {
 		Stop: s.Stop, Observe: s.Observe, InOrder: o.srv.Product == server.PostgreSQL || s.InOrder || r.spec.InOrder,
 		RowsPerSecond: s.Rate, StallTimeout: s.ChunkTimeout, FlowControlled: o.srv.Product == server.CockroachDB && o.srv.AtLeast(25, 1, 0),
 	}
-	if !r.kept() {
+	if !r.exists() {
 		return job
 	}
 	queue, claims := r.registry.Queue(r.load, r.run), o.dataset.Leases()
@@ -128,7 +128,7 @@ func (o *opening) importRunner(l *Load) *importer.Runner {
 	if m.Options != nil {
 		run.Input.CSV = m.Options(o.imported.Skip)
 	}
-	if !r.kept() {
+	if !r.exists() {
 		run.ID = r.run // a load without a record has only the run's id
 		return run
 	}

@@ -91,7 +91,7 @@ func (o *opening) farWorkers() WorkerCount {
 // are the defaults of settings without a flag. A preview does without them if the user may not
 // read the registry.
 func (o *opening) recall(ctx context.Context) error {
-	if !o.record.kept() || o.imported != nil || o.req.Chunk != 0 {
+	if !o.record.exists() || o.imported != nil || o.req.Chunk != 0 {
 		return nil
 	}
 	t, found, err := o.record.registry.Tuning(ctx, o.target(), o.dataset.Facts().Kind)

@@ -99,7 +99,7 @@ func (o *opening) enter(ctx context.Context) error {
 	if o.req.Truncate {
 		r.spec.Truncate = toTruncate
 	}
-	if !r.kept() {
+	if !r.exists() {
 		r.load = ""
 		return nil
 	}

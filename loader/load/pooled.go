@@ -35,7 +35,7 @@ func (o *opening) throughPooler(context.Context) error {
 
 // throughPooler refuses to go on through a connection pooler with a load that was begun without.
 func (l *Load) throughPooler(ctx context.Context) error {
-	if !l.srv.Pooled() || !l.record.kept() {
+	if !l.srv.Pooled() || !l.record.exists() {
 		return nil
 	}
 	if l.record.spec.CommitMode == commit.Statement {

@@ -76,8 +76,8 @@ type record struct {
 	running atomic.Bool
 }
 
-// kept reports whether the registry has a record of the load.
-func (r *record) kept() bool { return r.registry != nil }
+// exists reports whether the registry has a record of the load.
+func (r *record) exists() bool { return r.registry != nil }
 
 // read reads the specification of a recorded load.
 func (r *record) read(text json.RawMessage) error {

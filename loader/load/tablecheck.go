@@ -55,7 +55,7 @@ func (t *tableCheck) atStart() (note string) {
 	if !t.table.Unlogged {
 		return ""
 	}
-	if t.record.kept() {
+	if t.record.exists() {
 		t.record.spec.Identity.Marker = registry.NewID()
 	}
 	return fmt.Sprintf("%s is UNLOGGED: a crash of the server would empty it, and then the load is not confirmed (ALTER TABLE … SET LOGGED before the load prevents that)", t.table.Display())
@@ -192,7 +192,7 @@ func (t *tableCheck) verifyNow(ctx context.Context, was *identity, res loader.Re
 	case was != nil && now.OID != was.OID:
 		return t.differs(fmt.Sprintf("%s is another table now (OID %d, not %d), and some rows were loaded into the earlier one", name, now.OID, was.OID))
 	}
-	if marker := r.spec.Identity.marker(); marker != "" && r.kept() {
+	if marker := r.spec.Identity.marker(); marker != "" && r.exists() {
 		if err := r.registry.CheckMarker(ctx, r.load, marker); err != nil {
 			return t.emptied(err)
 		}
@@ -203,9 +203,9 @@ func (t *tableCheck) verifyNow(ctx context.Context, was *identity, res loader.Re
 		rows = res.Rows - res.Conflicts
 	}
 	gone := ""
-	promoted := !r.kept() && t.promoted(ctx)
+	promoted := !r.exists() && t.promoted(ctx)
 	switch same := t.storage == "" || now.Storage == t.storage; {
-	case now.Unlogged && !r.kept():
+	case now.Unlogged && !r.exists():
 		gone, err = t.verifier.Fewer(ctx, res.Rows-res.Conflicts)
 	case same && (was == nil || was.Storage == now.Storage) && !promoted:
 	default:
@@ -218,7 +218,7 @@ func (t *tableCheck) verifyNow(ctx context.Context, was *identity, res loader.Re
 			return t.differs("a standby of the server was promoted during the load, and whether that has all rows cannot be told: other rows were there before")
 		}
 		gone, err = t.verifier.Gone(ctx, []chunker.Range{{End: positions}}, rows)
-		if err == nil && gone == "" && r.kept() {
+		if err == nil && gone == "" && r.exists() {
 			err = t.recognise(ctx, now)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // table: its rows would be duplicated, or collide.
 func (o *opening) findUnfinished(ctx context.Context) error {
 	r, ok := o.dataset.(dataset.Reader)
-	if !ok || !o.req.Once || !o.record.kept() {
+	if !ok || !o.req.Once || !o.record.exists() {
 		return nil
 	}
 	list, err := o.record.registry.Unfinished(ctx, o.table.Display())

@@ -167,8 +167,8 @@ const moveHashes = `WITH gone AS (DELETE FROM loader.ledger WHERE load = $1 AND 
 	INSERT INTO loader.ranges (load, lo, hi, hash, records) SELECT $1, lo, hi, hash, records FROM gone WHERE hash <> ''
 	ON CONFLICT (load, lo) DO UPDATE SET hi = excluded.hi, hash = excluded.hash, records = excluded.records`
 
-// keepHashes records the hashes of chunks that have no ledger row. The last lease needs none.
-func (s *merging) keepHashes(ctx context.Context, tx pgx.Tx, list []loader.HashedRange) error {
+// saveHashes records the hashes of chunks that have no ledger row. The last lease needs none.
+func (s *merging) saveHashes(ctx context.Context, tx pgx.Tx, list []loader.HashedRange) error {
 	if len(list) == 0 || s.done.Covers(chunker.Range{End: s.positions}) {
 		return nil
 	}
@@ -176,12 +176,12 @@ func (s *merging) keepHashes(ctx context.Context, tx pgx.Tx, list []loader.Hashe
 	for i, x := range list {
 		lo[i], hi[i], records[i], hashes[i] = x.First, x.End, x.Records, x.Hash
 	}
-	_, err := tx.Exec(ctx, keepHashes, s.load, lo, hi, hashes, records)
+	_, err := tx.Exec(ctx, saveHashes, s.load, lo, hi, hashes, records)
 	return err
 }
 
-// keepHashes is the statement that records hashes of chunks.
-const keepHashes = `INSERT INTO loader.ranges (load, lo, hi, hash, records) SELECT $1, lo, hi, hash, records
+// saveHashes is the statement that records hashes of chunks.
+const saveHashes = `INSERT INTO loader.ranges (load, lo, hi, hash, records) SELECT $1, lo, hi, hash, records
 	FROM unnest($2::INT8[], $3::INT8[], $4::TEXT[], $5::INT8[]) AS x (lo, hi, hash, records)
 	ON CONFLICT (load, lo) DO UPDATE SET hi = excluded.hi, hash = excluded.hash, records = excluded.records`
 
@@ -261,7 +261,7 @@ func (r *Registry) release(ctx context.Context, load, run string, list []loader.
 					return err
 				}
 			}
-			if err := s.keepHashes(ctx, tx, c.Hashed); err != nil {
+			if err := s.saveHashes(ctx, tx, c.Hashed); err != nil {
 				return err
 			}
 		}

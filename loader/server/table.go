@@ -175,7 +175,7 @@ func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (
 			return nil
 		})
 	}
-	if err := Together(ctx, db, append(readers, t.lookInside)...); err != nil {
+	if err := Together(ctx, db, append(readers, t.readEmpty)...); err != nil {
 		return nil, err
 	}
 	if info.Product == CockroachDB {
@@ -190,8 +190,8 @@ func Describe(ctx context.Context, db Querier, info Info, name pgx.Identifier) (
 	return t, nil
 }
 
-// lookInside looks whether the table is empty.
-func (t *Table) lookInside(ctx context.Context, db Querier) error {
+// readEmpty reads whether the table is empty.
+func (t *Table) readEmpty(ctx context.Context, db Querier) error {
 	var one int
 	err := db.QueryRow(ctx, "SELECT 1 FROM "+t.Name.Sanitize()+" LIMIT 1").Scan(&one)
 	t.Empty = errors.Is(err, pgx.ErrNoRows)

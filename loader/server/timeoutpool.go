@@ -20,8 +20,8 @@ type TimeoutPool struct {
 	Heard func()
 }
 
-// heard calls Heard if err, the result of a call, shows that the server answered.
-func (b TimeoutPool) heard(err error) {
+// answered calls Heard if err, the result of a call, shows that the server answered.
+func (b TimeoutPool) answered(err error) {
 	if b.Heard != nil && (err == nil || errors.Is(err, pgx.ErrNoRows) || Code(err) != "") {
 		b.Heard()
 	}
@@ -37,7 +37,7 @@ func (b TimeoutPool) Exec(ctx context.Context, sql string, args ...any) (pgconn.
 	ctx, cancel := b.Deadline(ctx)
 	defer cancel()
 	tag, err := b.Pool.Exec(ctx, sql, args...)
-	b.heard(err)
+	b.answered(err)
 	return tag, err
 }
 
@@ -51,7 +51,7 @@ func (b TimeoutPool) QueryRow(ctx context.Context, sql string, args ...any) pgx.
 func (b TimeoutPool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	ctx, cancel := b.Deadline(ctx)
 	found, err := b.Pool.Query(ctx, sql, args...)
-	b.heard(err)
+	b.answered(err)
 	if err != nil {
 		cancel()
 		return found, err
@@ -68,7 +68,7 @@ type timeoutRow struct {
 func (r timeoutRow) Scan(dest ...any) error {
 	defer r.cancel()
 	err := r.Row.Scan(dest...)
-	r.of.heard(err)
+	r.of.answered(err)
 	return err
 }
 
