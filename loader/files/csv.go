@@ -377,13 +377,6 @@ func (s *CSV) Done(span chunker.Span) {
 	}
 }
 
-// Bounds of the cache of Fit's spans: spans of one range, and ranges. Ranges that another run
-// leases are never asked for here.
-const (
-	maxCuts       = 4096
-	maxCachedCuts = 8
-)
-
 var (
 	_ loader.Source = (*CSV)(nil)
 	_ loader.Cutter = (*CSV)(nil)

@@ -345,3 +345,10 @@ func (s *CSV) cachedCuts(first int64) []chunker.Span {
 	delete(s.cuts, first)
 	return cuts
 }
+
+// Bounds of the cache of Fit's spans: spans of one range, and ranges. Ranges that another run
+// leases are never asked for here.
+const (
+	maxCuts       = 4096
+	maxCachedCuts = 8
+)
