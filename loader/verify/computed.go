@@ -67,12 +67,12 @@ func (v *Verifier) computedSpan(ctx context.Context, c *rows.Chunk, span chunker
 	if err := v.Dataset.Source().Fill(c, span); err != nil {
 		return commit.Verdict{}, err
 	}
-	var moved map[int64]int64
+	var rekeyed map[int64]int64
 	if v.Committer.Redraw != nil {
 		var err error
-		if moved, err = v.Registry.Rekeyed(ctx, v.ID, span.Range()); err != nil {
+		if rekeyed, err = v.Registry.Rekeyed(ctx, v.ID, span.Range()); err != nil {
 			return commit.Verdict{}, err
 		}
 	}
-	return v.Committer.Verify(ctx, c, moved)
+	return v.Committer.Verify(ctx, c, rekeyed)
 }
