@@ -27,17 +27,17 @@ type Verdict struct {
 	Got     uint64 // checksum of the rows in the table
 }
 
-// Verify compares the rows of chunk with the table. moved maps row numbers to keys, for rows
+// Verify compares the rows of chunk with the table. rekeyed maps row numbers to keys, for rows
 // with another key than the chunk's; see registry.Rekeyed.
 //
 // A checksum is the sum, over the rows, of the 64-bit FNV-1a hash of the row's values, 8 bytes
 // per number. It does not depend on the order of rows or the bounds of chunks.
-func (c *Committer) Verify(ctx context.Context, chunk *rows.Chunk, moved map[int64]int64) (Verdict, error) {
+func (c *Committer) Verify(ctx context.Context, chunk *rows.Chunk, rekeyed map[int64]int64) (Verdict, error) {
 	v := Verdict{First: -1}
 	at := c.keyColumn(chunk)
 	keys := slices.Clone(chunk.Col(at).Ints)
 	for i := range keys {
-		if k, ok := moved[chunk.Row(i)]; ok {
+		if k, ok := rekeyed[chunk.Row(i)]; ok {
 			keys[i] = k
 		}
 	}

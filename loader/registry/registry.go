@@ -247,18 +247,18 @@ func (r *Registry) In(ctx context.Context, id string) (chunker.Ranges, error) {
 // Rekeyed returns the rows in span that have another key than the seed gives, as row number →
 // key.
 func (r *Registry) Rekeyed(ctx context.Context, id string, span chunker.Range) (map[int64]int64, error) {
-	moved := map[int64]int64{}
+	rekeyed := map[int64]int64{}
 	err := r.persist(ctx, func(ctx context.Context) error {
 		found, err := r.pool.Query(ctx, `SELECT row_number, id FROM loader.moved WHERE load = $1 AND row_number >= $2 AND row_number < $3`, id, span.First, span.End)
 		if err != nil {
 			return err
 		}
 		var row, key int64
-		_, err = pgx.ForEachRow(found, []any{&row, &key}, func() error { moved[row] = key; return nil })
+		_, err = pgx.ForEachRow(found, []any{&row, &key}, func() error { rekeyed[row] = key; return nil })
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the new keys of rows whose first key was taken: %w", err)
 	}
-	return moved, nil
+	return rekeyed, nil
 }
