@@ -18,34 +18,43 @@ import (
 
 // program is the state shared by the commands.
 type program struct {
-	stdin     *os.File
-	stdout    *streamWriter
-	stderr    *streamWriter
+	stdin  *os.File
+	stdout *streamWriter
+	stderr *streamWriter
+
+	// A stop; see stop.go.
 	stop      chan struct{} // closed by the first signal
+	signal    atomic.Value  // the os.Signal
 	importing atomic.Bool   // an IMPORT job is running on the server
 	mu        sync.Mutex    // guards cleanups
 	cleanups  []func()      // see atEnd
-	exited    sync.Once
-	exitCode  int          // the result of exit
-	document  []byte       // the result as JSON, not yet printed
-	signal    atomic.Value // the os.Signal
-	rejects   string       // base name of the rejects' files; empty: after the input file
-	resumeID  string       // id of the running load, for the hint
-	further   string       // the command that continues work other than a load; empty if there is none
-	tolerate  string       // the flag that accepts more bad records; empty if there is none
+
+	// The end; see exit.go.
+	exited   sync.Once
+	exitCode int    // the result of exit
+	document []byte // the result as JSON, not yet printed
+
+	// Common flags.
+	json     bool
+	copyText bool // the files are in COPY's text format
+	quiet    bool
+	verbose  bool
+	echo     bool
+
+	rejects string         // base name of the rejects' files; empty: after the input file
+	server  *server.Config // the target, once it is known
+
+	// How the user can go on after an error; see hints.go.
+	resumeID string // id of the running load
+	further  string // the command that continues work other than a load; empty if there is none
+	tolerate string // the flag that accepts more bad records; empty if there is none
 	// inStatements: files are committed by statement on PostgreSQL, where that mode rejects no
 	// records.
 	inStatements bool
-	keyed        bool           // the load's URLs must be given again for each run
-	handed       bool           // the load hands off all of its files
-	byFlag       bool           // the target was named by --url
-	byCommand    bool           // the password comes from --password-command
-	server       *server.Config // the target, once it is known
-	json         bool
-	copyText     bool // the files are in COPY's text format
-	quiet        bool
-	verbose      bool
-	echo         bool
+	keyed        bool // the load's URLs must be given again for each run
+	handed       bool // the load hands off all of its files
+	byFlag       bool // the target was named by --url
+	byCommand    bool // the password comes from --password-command
 }
 
 // app describes the command line.
