@@ -104,7 +104,7 @@ func loadBad(t *testing.T, s loadertest.Server, set load.Settings, text string, 
 }
 
 // TestManyBadRecords has records of every kind of fault set aside and all others in,
-// by each carrier.
+// by each method.
 func TestManyBadRecords(t *testing.T) {
 	text, want, codes := manyBad(150, 0.1, "22P02", "23502", "23514", "23503", "23505", "22P04")
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {

@@ -27,7 +27,7 @@ func newLoad(t testing.TB, url string, req load.Request) *load.Load {
 	return l
 }
 
-// ways are the combinations of way and carrier that each server has.
+// ways are the combinations of commit mode and method that each server has.
 func ways(s loadertest.Server) []load.Settings {
 	list := []load.Settings{
 		{CommitMode: commit.Statement, Method: commit.Insert},

@@ -125,7 +125,7 @@ func checksumOf(t testing.TB, url string, sub subject) string {
 	return fmt.Sprintf("%d rows, %x", len(list), sha256.Sum256([]byte(strings.Join(list, "\n"))))[:40]
 }
 
-// TestTheSameRowsWhateverHappens loads the same rows with chunks, workers, carriers, ways
+// TestTheSameRowsWhateverHappens loads the same rows with chunks, workers, methods, modes
 // and faults that are drawn, stopped and resumed or not, on both servers: the table has
 // the same checksum every time.
 func TestTheSameRowsWhateverHappens(t *testing.T) {

@@ -24,8 +24,8 @@ func repeats(n, again int) string {
 	return b.String()
 }
 
-// statementVias are the carriers of the statement way.
-func statementVias(s loadertest.Server) []commit.Method {
+// statementMethods are the methods of the statement mode.
+func statementMethods(s loadertest.Server) []commit.Method {
 	if s.Product == server.CockroachDB {
 		return []commit.Method{commit.Insert}
 	}
@@ -57,7 +57,7 @@ func TestRepeatedRecords(t *testing.T) {
 			loadertest.Slow(t)
 		}
 		url := s.NewDatabase(t)
-		for _, via := range statementVias(s) {
+		for _, via := range statementMethods(s) {
 			for _, x := range []struct {
 				n, again int
 				chunk    int64
@@ -109,7 +109,7 @@ func TestRepeatedRecords(t *testing.T) {
 func TestRepeatedRecordsInDoubt(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		for _, via := range statementVias(s) {
+		for _, via := range statementMethods(s) {
 			for _, x := range []struct {
 				what  string
 				fault *loadertest.Fault
@@ -144,7 +144,7 @@ func rowsInto(s loadertest.Server, via commit.Method) loadertest.Match {
 func TestLoadsInDoubtAreSettled(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
-		for _, via := range statementVias(s) {
+		for _, via := range statementMethods(s) {
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS kv", kvDDL)
 			proxy := loadertest.NewProxy(t, url)
 			l := newLoad(t, proxy.URL(), byStatement(t, repeats(500, 0), via, 50))
@@ -171,7 +171,7 @@ func TestEarlierRowsAreOfOthers(t *testing.T) {
 			return s.Product != server.CockroachDB ||
 				loadertest.Value[bool](t, url, "SELECT max(crdb_internal_mvcc_timestamp) < cluster_logical_timestamp() - 1100000000 FROM kv")
 		})
-		for _, via := range statementVias(s) {
+		for _, via := range statementMethods(s) {
 			proxy := loadertest.NewProxy(t, url)
 			l := newLoad(t, proxy.URL(), byStatement(t, repeats(100, 0), via, 50))
 			fault := &loadertest.Fault{When: rowsInto(s, via), Do: loadertest.Cut, Reset: true, Times: 1}
