@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 
 	"bulkload/chunker"
@@ -20,6 +19,7 @@ type dispatcher struct {
 	inOrder  bool                                // workers take neighbouring spans
 	cut      func(ranges ...chunker.Range) Spans // of the source
 	size     func() int64                        // rows of the next chunk
+	sharers  func() int64                        // workers that take spans of one lease
 	fail     func(error)                         // called with the error that ends the run
 	lost     func(gone []confirmed) error        // called with ranges that the server has lost
 	activity *activity
@@ -44,6 +44,7 @@ type dispatcher struct {
 	// lastAnswer is, by worker, the answer that ended its last search.
 	lastAnswer []int
 	sending    sending
+	count      int64       // positions of the last span
 	past       []confirmed // from released leases
 }
 
@@ -53,6 +54,8 @@ type heldLease struct {
 	owner int  // the worker that works on it, or nobody if in reserve
 	open  int  // spans taken and not closed yet
 	spent bool // spans is exhausted
+	// left is the number of positions that no span has yet. At low, the next lease is claimed.
+	left, low int64
 	// confirmed holds the ranges confirmed to this run.
 	confirmed []confirmed
 
@@ -165,16 +168,24 @@ func (d *dispatcher) retire(worker int) {
 	d.wake()
 }
 
-// claimAhead keeps one lease in reserve, so that no worker waits for a claim while there is
-// work. When the queue has no more leases, claimAhead asks again whenever a worker waits.
+// claimRounds is the number of chunks per worker that a lease still has when the next one is
+// claimed: a claim takes two round trips and may wait for a release of two, and a chunk takes at
+// least one.
+const claimRounds = 4
+
+// claimAhead claims the next lease when half of one is used up, or claimRounds are left, so that
+// no worker waits for a claim while there is work. When the queue has no more leases, claimAhead asks again whenever a worker waits.
 //
 // Note: tried a channel for the queue's answers and a condition variable for the reserve. A
 // lease returned by a retired worker filled the reserve for claimAhead, but did not wake the
 // workers waiting for a lease: they waited for each other.
 func (d *dispatcher) claimAhead(ctx context.Context) {
 	for {
-		size := d.size()
+		round := d.size() * d.sharers()
 		d.mu.Lock()
+		if d.count > 0 {
+			round = d.count * d.sharers()
+		}
 		changed, wanted := d.changed, d.wantsLease()
 		d.mu.Unlock()
 		if !wanted {
@@ -193,7 +204,7 @@ func (d *dispatcher) claimAhead(ctx context.Context) {
 		default:
 		}
 		done := d.activity.begin()
-		lease, err := d.queue.Claim(ctx, size)
+		lease, err := d.queue.Claim(ctx, round)
 		done()
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, ErrBusy) {
 			if ctx.Err() == nil {
@@ -205,6 +216,10 @@ func (d *dispatcher) claimAhead(ctx context.Context) {
 		if err == nil {
 			free := lease.Done.Gaps(lease.Range)
 			l = &heldLease{Lease: lease, owner: nobody, spans: d.spans(ctx, free)}
+			for _, r := range free {
+				l.left += r.Len()
+			}
+			l.low = l.left / 2
 			d.mu.Lock()
 			rest, gone := without(d.past, free) // the server may also have lost a release
 			d.past = rest
@@ -218,13 +233,23 @@ func (d *dispatcher) claimAhead(ctx context.Context) {
 	}
 }
 
-// wantsLease reports whether to ask the queue. The caller holds the lock.
+// wantsLease reports whether to ask the queue: a worker waits, or soon will. A reserve claimed
+// earlier than that would only be kept from the runs that join. The caller holds the lock.
 func (d *dispatcher) wantsLease() bool {
-	if slices.ContainsFunc(d.leases, func(l *heldLease) bool { return l.owner == nobody && !l.spent }) {
-		return false
+	working, low := false, false
+	for _, l := range d.leases {
+		if l.inReserve() {
+			return false
+		}
+		if !l.spent {
+			working, low = true, low || l.left <= l.low
+		}
 	}
-	return d.answer == nil || d.waiting > 0
+	return d.waiting > 0 || d.answer == nil && (low || !working)
 }
+
+// inReserve reports whether a worker can take the lease. The caller holds the dispatcher's lock.
+func (l *heldLease) inReserve() bool { return l.owner == nobody && !l.spent }
 
 // answered records the queue's answer: a lease, or err.
 func (d *dispatcher) answered(l *heldLease, err error) {
@@ -268,6 +293,7 @@ func (d *dispatcher) choose(from func(*heldLease) bool) *heldLease {
 // cutNext cuts the next span of a lease, of size rows.
 func (d *dispatcher) cutNext(l *heldLease, size int64) (chunker.Span, error) {
 	defer d.activity.begin()()
+	sharers := d.sharers()
 	l.cutting.Lock()
 	defer l.cutting.Unlock()
 	span, err := l.spans.Next(size)
@@ -276,6 +302,13 @@ func (d *dispatcher) cutNext(l *heldLease, size int64) (chunker.Span, error) {
 	switch {
 	case err == nil:
 		l.open++
+		d.count = span.Count
+		early := l.left > l.low
+		l.left -= span.Count
+		l.low = max(l.low, claimRounds*span.Count*sharers)
+		if early && l.left <= l.low {
+			d.wake()
+		}
 	case errors.Is(err, io.EOF):
 		l.spent = true
 		d.wake() // it may have been the lease in reserve, from a retired worker
@@ -289,7 +322,7 @@ func (d *dispatcher) standing() string {
 	defer d.mu.Unlock()
 	free := 0
 	for _, l := range d.leases {
-		if l.owner == nobody && !l.spent {
+		if l.inReserve() {
 			free++
 		}
 	}

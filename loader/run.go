@@ -52,7 +52,7 @@ func newRun(j *Job) *run {
 		r.tuner.workers.max = r.tuner.workers.size  // more workers would only wait
 	}
 	r.dispatch = &dispatcher{
-		queue: j.Queue, inOrder: j.InOrder, cut: r.cut, size: r.size, fail: r.fail, lost: r.lose, activity: &r.activity,
+		queue: j.Queue, inOrder: j.InOrder, cut: r.cut, size: r.size, sharers: r.sharers, fail: r.fail, lost: r.lose, activity: &r.activity,
 		stop: j.Stop, halt: r.halt, over: make(chan struct{}),
 		queueMu: make(chan struct{}, 1), changed: make(chan struct{}), lastAnswer: make([]int, len(r.working)),
 	}
@@ -328,6 +328,16 @@ func (r *run) size() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.tuner.chunks.size
+}
+
+// sharers returns the number of workers that take spans of one lease.
+func (r *run) sharers() int64 {
+	if !r.InOrder {
+		return 1
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return int64(r.tuner.workers.size)
 }
 
 // place formats the position of a span for an error.

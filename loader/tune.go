@@ -190,12 +190,14 @@ type workerTuner struct {
 	waits    time.Duration // of a chunk for the network; zero is unknown
 	seen     int           // chunks since the last change, without those that were in flight then
 	shortest time.Duration // latency of those
+	before   time.Duration // shortest with half as many workers; zero is unknown
 }
 
 // fill handles the latency of a confirmed chunk before the first trial. It doubles the workers
 // while a chunk waits for the network longer than for the server. As soon as the server or the
-// link's bandwidth is full, chunks take longer. The shortest latency counts, since a worker's
-// first chunk may open a session. It returns a message for the user, or "".
+// link's bandwidth is full, chunks take longer, and no more workers are added. The shortest
+// latency counts, since a worker's first chunk may open a session. It returns a message for the
+// user, or "".
 func (c *workerTuner) fill(elapsed time.Duration) string {
 	if c.done || c.waits == 0 || len(c.rates[0]) > 0 {
 		return ""
@@ -210,7 +212,11 @@ func (c *workerTuner) fill(elapsed time.Duration) string {
 	if c.shortest >= 2*c.waits {
 		return ""
 	}
-	c.seen = -c.size
+	if c.before > 0 && c.shortest > c.before+c.before/8 {
+		c.waits = 0 // the server shares its time among them
+		return ""
+	}
+	c.seen, c.before = -c.size, c.shortest
 	c.size = min(2*c.size, c.max)
 	c.base, c.rows, c.chunks = c.size, 0, 0
 	c.done = c.size == c.max

@@ -123,23 +123,23 @@ func (d *distant) Commit(context.Context, *rows.Chunk) (loader.Outcome, error) {
 func TestWorkersFillTheNetwork(t *testing.T) {
 	for _, test := range []struct {
 		waits, takes, known time.Duration
+		chunks              int64
 		want                int
 		within              time.Duration
 	}{
-		{100 * time.Millisecond, 5 * time.Millisecond, 100 * time.Millisecond, 16, 3500 * time.Millisecond},
-		{100 * time.Millisecond, 5 * time.Millisecond, 0, 2, time.Hour},
-		{100 * time.Millisecond, 150 * time.Millisecond, 100 * time.Millisecond, 2, time.Hour},
-		{10 * time.Millisecond, 200 * time.Millisecond, 10 * time.Millisecond, 2, time.Hour},
+		{100 * time.Millisecond, 5 * time.Millisecond, 100 * time.Millisecond, 400, 16, 3500 * time.Millisecond},
+		{100 * time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond, 80, 8, time.Hour},
+		{100 * time.Millisecond, 5 * time.Millisecond, 0, 20, 2, time.Hour}, // too short for a trial
+		{100 * time.Millisecond, 150 * time.Millisecond, 100 * time.Millisecond, 20, 2, time.Hour},
+		{10 * time.Millisecond, 200 * time.Millisecond, 10 * time.Millisecond, 20, 2, time.Hour},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			const chunks, size = 400, 10
+			const size = 10
+			n := test.chunks * size
 			job := &loader.Job{
-				Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: chunks * size}}, Positions: chunks * size,
+				Source: dataset.PointSource{Keys: dataset.KeyLayout{Rows: n}}, Positions: n,
 				Committer: &distant{test.waits, test.takes, make(chan struct{}, 1)},
 				Plan:      chunker.Plan{RowsPerChunk: size}, Workers: 2, MaxWorkers: 16, Waits: test.known,
-			}
-			if test.known == 0 || test.takes > 5*time.Millisecond {
-				job.Positions, job.Source = chunks/20*size, dataset.PointSource{Keys: dataset.KeyLayout{Rows: chunks / 20 * size}} // no trial
 			}
 			res, err := job.Run(context.Background())
 			if err != nil || res.Rows != job.Positions {

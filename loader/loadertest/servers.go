@@ -83,6 +83,12 @@ func (k *serverKind) get() (Server, error) {
 				if _, err := c.Exec(ctx, fmt.Sprintf("ALTER RANGE default CONFIGURE ZONE USING gc.ttlseconds = %d", int(dropped.Seconds()))); err != nil {
 					return err
 				}
+				// A newer server pauses IMPORT and the making of an index when less than 5 % of the
+				// disk is free, however much that is. It takes no less than 4 %.
+				_, err := c.Exec(ctx, "SET CLUSTER SETTING kv.bulk_io_write.min_capacity_remaining_fraction = 0.04")
+				if err != nil && !strings.Contains(err.Error(), "unknown cluster setting") {
+					return err
+				}
 			}
 			err := c.QueryRow(ctx, "SELECT version()").Scan(&k.server.Version)
 			if v := releaseOf.FindStringSubmatch(k.server.Version); v != nil {

@@ -24,14 +24,14 @@ func (p proposal) Error() string {
 // claim makes one attempt. cut is the range that Fit made of the previous proposal. The error is a
 // new proposal if the range must be cut. With ErrBusy, claim also returns the dead runs that hold
 // leases.
-func (q *Queue) claim(ctx context.Context, chunk int64, cut chunker.Range) (got loader.Lease, dead []string, err error) {
+func (q *Queue) claim(ctx context.Context, round int64, cut chunker.Range) (got loader.Lease, dead []string, err error) {
 	// One attempt at a time: then an unknown lease of this run can only come from an attempt
 	// whose commit was never confirmed, or from a crash that lost the release.
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var found choice
 	err = q.reg.retry(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		found, err = q.choose(ctx, tx, chunk, cut)
+		found, err = q.choose(ctx, tx, round, cut)
 		return err
 	})
 	if err != nil {
@@ -68,7 +68,7 @@ type choice struct {
 // choose takes the first free range, and records its lease at the commit of tx. A range that must
 // be cut is proposed instead, unless cut, which Fit made of an earlier proposal, still lies at the
 // start of the first gap.
-func (q *Queue) choose(ctx context.Context, tx pgx.Tx, chunk int64, cut chunker.Range) (found choice, err error) {
+func (q *Queue) choose(ctx context.Context, tx pgx.Tx, round int64, cut chunker.Range) (found choice, err error) {
 	var also pgx.Batch
 	var doubts chunker.Ranges
 	if q.LooksUp {
@@ -107,7 +107,7 @@ func (q *Queue) choose(ctx context.Context, tx pgx.Tx, chunk int64, cut chunker.
 	if q.InOrder && !isPrefix(taken) {
 		return found, permanentError{ErrGaps}
 	}
-	got := loader.Lease{Range: q.share(b.positions, free, chunk)}
+	got := loader.Lease{Range: q.share(b.positions, free, round)}
 	switch {
 	case q.Fit == nil || got.End == free[0].End: // a gap ends between two records
 	case cut.Len() > 0 && cut.First == free[0].First && cut.End <= free[0].End:
@@ -167,24 +167,37 @@ func within(set chunker.Ranges, r chunker.Range) chunker.Ranges {
 	return in
 }
 
-// share returns the part of the free positions for the next lease: a third of them, but not so
+// smallLease is the size below which sharing does not shrink a lease. One run may still have
+// this much work at the end while the others are idle.
+const smallLease = 1 << 15
+
+// portions is the number of leases into which the free positions are shared. A lease that is
+// larger than one run's share of the work keeps the others waiting at the end: with thirds, a
+// run that was joined by three others held half of the load.
+const portions = 8
+
+// leaseRounds is the number of chunks that each worker finds in a lease, if a third of the free
+// positions has that many. Over a slow network a claim and a release take as long as four chunks.
+const leaseRounds = 8
+
+// share returns the part of the free positions for the next lease: an eighth of them, but not so
 // few that leasing would cost more than sharing gains.
-func (q *Queue) share(positions int64, free []chunker.Range, chunk int64) chunker.Range {
+func (q *Queue) share(positions int64, free []chunker.Range, round int64) chunker.Range {
 	var left int64
 	for _, f := range free {
 		left += f.Len()
 	}
 	minSize := q.MinLease
 	if minSize == 0 {
-		minSize = min(positions/16, smallLease)
+		minSize = min(positions/16, smallLease, leaseRounds*round)
 	}
-	size := max(left/3, minSize)
-	size = (size + chunk - 1) / chunk * chunk
+	size := max(left/portions, min(left/3, leaseRounds*round), minSize)
+	size = (size + round - 1) / round * round
 	if q.MaxLease > 0 {
 		size = min(size, q.MaxLease)
 	}
 	got := free[0]
-	got.End = min(got.End, got.First+max(size, chunk))
+	got.End = min(got.End, got.First+max(size, round))
 	if q.Block > 0 {
 		got.End = min(got.End, (got.First/q.Block+1)*q.Block)
 	}

@@ -39,7 +39,7 @@ type Queue struct {
 	Block int64
 	// MaxLease is the maximum size of a lease in positions; zero means no limit. MinLease is
 	// the size below which sharing does not shrink a lease; zero means positions/16, at most
-	// smallLease.
+	// smallLease and leaseRounds.
 	MaxLease, MinLease int64
 	// Fit, when not nil, moves the end of a lease to a position where the source can be cut. It
 	// may read for long: no transaction is open and no row is locked meanwhile.
@@ -78,15 +78,15 @@ func (r *Registry) Queue(load, run string) *Queue {
 	return &Queue{reg: r, load: load, run: run, held: map[int64]bool{}, ends: map[int64]int64{}, hashes: map[int64]int{}}
 }
 
-// Claim leases a third of the free positions, so that a run that joins later finds work too,
-// but at least one chunk. If no position is free and dead runs hold leases, Claim takes them
+// Claim leases an eighth of the free positions, so that runs that join later find work too,
+// but at least one round: see loader.Queue. If no position is free and dead runs hold leases, Claim takes them
 // over: it ends their sessions, records their commits, and frees their leases.
-func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Lease, error) {
+func (q *Queue) Claim(ctx context.Context, round int64) (loader.Lease, error) {
 	if err := q.reg.upgrade(ctx); err != nil {
 		return loader.Lease{}, err
 	}
 	for cut := (chunker.Range{}); ; {
-		c, dead, err := q.claim(ctx, chunk, cut)
+		c, dead, err := q.claim(ctx, round, cut)
 		var p proposal
 		if errors.As(err, &p) {
 			if cut, err = q.Fit(p.Range); err != nil {
@@ -104,10 +104,6 @@ func (q *Queue) Claim(ctx context.Context, chunk int64) (loader.Lease, error) {
 		}
 	}
 }
-
-// smallLease is the size below which sharing does not shrink a lease. One run may still have
-// this much work at the end while the others are idle.
-const smallLease = 1 << 15
 
 // Announce implements loader.AnnouncingQueue.
 func (q *Queue) Announce(ctx context.Context, r chunker.Range) (chunker.Range, error) {

@@ -104,6 +104,7 @@ func (s *Server) configure(cfg *pgxpool.Config, o Sessions) {
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = ConnectTimeout
 	}
+	s.spare.use(cfg.ConnConfig)
 	setStart(cfg.ConnConfig, "application_name", o.Name)
 	cfg.MaxConns = int32(max(o.Max, 1))
 	if s.maxSessions > 0 {

@@ -30,7 +30,8 @@ type Server struct {
 	Config *Config
 
 	trip        *trip
-	maxSessions int // that a pooler in session mode gives; zero is no known limit
+	spare       *spare // nil if none was dialled
+	maxSessions int    // that a pooler in session mode gives; zero is no known limit
 }
 
 // A ConnectError reports a server that could not be reached or refused the log-in. Its text
@@ -75,6 +76,7 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	spare := dialSpare(ctx, conn)
 	trip := new(trip)
 	conn.PgConn().CustomData()[tripKey] = trip
 	var info Info
@@ -104,7 +106,7 @@ func open(ctx context.Context, c *Config, defaultDatabase string) (*Server, erro
 	if info.Product == CockroachDB && there != nil {
 		return nil, &ConnectError{Host: c.Host(), User: c.User(), Database: c.Database(), Err: there}
 	}
-	srv := &Server{Info: info, Config: c.at(ctx, conn), trip: trip}
+	srv := &Server{Info: info, Config: c.at(ctx, conn), trip: trip, spare: spare}
 	if info.Product == PostgreSQL && pid != conn.PgConn().PID() {
 		// A pooler made up the process id of the start-up message.
 		srv.Pooling, srv.maxSessions, err = srv.Config.findPooling(ctx, conn)
