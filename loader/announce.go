@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"bulkload/chunker"
 )
@@ -17,16 +18,25 @@ func (d *dispatcher) spans(ctx context.Context, free []chunker.Range) Spans {
 	}
 	return &announced{
 		announce: func(r chunker.Range) (chunker.Range, error) { return q.Announce(ctx, r) },
-		cut:      d.cut, left: free,
+		beside:   &d.announcing, cut: d.cut, left: free,
 	}
 }
 
-// announced cuts ranges part by part, each after the queue has recorded it.
+// announced cuts ranges part by part, each after the queue has recorded it. The next part is
+// recorded while workers take spans of the current one.
 type announced struct {
 	announce func(chunker.Range) (chunker.Range, error)
+	beside   *sync.WaitGroup // of announcements under way
 	cut      func(...chunker.Range) Spans
-	left     []chunker.Range // not announced yet
-	part     Spans           // of the part announced last; nil before the first
+	left     []chunker.Range     // not announced yet; the first may be under way
+	coming   <-chan announcement // under way; nil: none is
+	part     Spans               // of the part announced last; nil before the first
+}
+
+// An announcement is the queue's answer.
+type announcement struct {
+	part chunker.Range
+	err  error
 }
 
 // Next implements Spans.
@@ -39,19 +49,35 @@ func (a *announced) Next(rows int64) (chunker.Span, error) {
 			}
 			a.part = nil
 		}
-		for len(a.left) > 0 && a.left[0].Len() <= 0 {
-			a.left = a.left[1:]
-		}
-		if len(a.left) == 0 {
+		a.begin()
+		if a.coming == nil {
 			return chunker.Span{}, io.EOF
 		}
-		part, err := a.announce(a.left[0])
-		if err == nil || errors.Is(err, ErrHung) {
-			a.left[0].First = max(part.End, a.left[0].First)
+		got := <-a.coming
+		a.coming = nil
+		if got.err == nil || errors.Is(got.err, ErrHung) {
+			a.left[0].First = max(got.part.End, a.left[0].First)
 		}
-		if err != nil {
-			return chunker.Span{}, err
+		if got.err != nil {
+			return chunker.Span{}, got.err
 		}
-		a.part = a.cut(part)
+		a.part = a.cut(got.part)
+		a.begin()
 	}
+}
+
+// begin begins to announce the next part, if there is one and none is under way.
+func (a *announced) begin() {
+	for len(a.left) > 0 && a.left[0].Len() <= 0 {
+		a.left = a.left[1:]
+	}
+	if len(a.left) == 0 || a.coming != nil {
+		return
+	}
+	coming, r := make(chan announcement, 1), a.left[0]
+	a.coming = coming
+	a.beside.Go(func() {
+		part, err := a.announce(r)
+		coming <- announcement{part, err}
+	})
 }

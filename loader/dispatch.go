@@ -19,9 +19,9 @@ type dispatcher struct {
 	inOrder  bool                                // workers take neighbouring spans
 	cut      func(ranges ...chunker.Range) Spans // of the source
 	size     func() int64                        // rows of the next chunk
-	sharers  func() int64                        // workers that take spans of one lease
-	fail     func(error)                         // called with the error that ends the run
-	lost     func(gone []confirmed) error        // called with ranges that the server has lost
+	workers  func() int64
+	fail     func(error)                  // called with the error that ends the run
+	lost     func(gone []confirmed) error // called with ranges that the server has lost
 	activity *activity
 	stop     <-chan struct{} // closed when the user wants no more spans
 	halt     <-chan struct{} // closed when the run has failed
@@ -32,6 +32,8 @@ type dispatcher struct {
 	// the network.
 	queueMu  chan struct{}
 	releases sync.WaitGroup // running releases of complete leases
+	// announcing counts the announcements under way.
+	announcing sync.WaitGroup
 
 	mu     sync.Mutex // guards the fields below
 	leases []*heldLease
@@ -181,10 +183,10 @@ const claimRounds = 4
 // workers waiting for a lease: they waited for each other.
 func (d *dispatcher) claimAhead(ctx context.Context) {
 	for {
-		round := d.size() * d.sharers()
+		round := d.size() * d.workers()
 		d.mu.Lock()
 		if d.count > 0 {
-			round = d.count * d.sharers()
+			round = d.count * d.workers()
 		}
 		changed, wanted := d.changed, d.wantsLease()
 		d.mu.Unlock()
@@ -293,7 +295,7 @@ func (d *dispatcher) choose(from func(*heldLease) bool) *heldLease {
 // cutNext cuts the next span of a lease, of size rows.
 func (d *dispatcher) cutNext(l *heldLease, size int64) (chunker.Span, error) {
 	defer d.activity.begin()()
-	sharers := d.sharers()
+	workers := d.workers()
 	l.cutting.Lock()
 	defer l.cutting.Unlock()
 	span, err := l.spans.Next(size)
@@ -305,7 +307,7 @@ func (d *dispatcher) cutNext(l *heldLease, size int64) (chunker.Span, error) {
 		d.count = span.Count
 		early := l.left > l.low
 		l.left -= span.Count
-		l.low = max(l.low, claimRounds*span.Count*sharers)
+		l.low = max(l.low, claimRounds*span.Count*workers)
 		if early && l.left <= l.low {
 			d.wake()
 		}

@@ -186,9 +186,8 @@ type AnnouncingQueue interface {
 // methods must be safe for concurrent use.
 type Queue interface {
 	// Claim leases a range that no other run holds. The range is at most a fair share and, if
-	// possible, at least round positions: those of a chunk, or of a chunk for each worker if
-	// they share a lease. io.EOF: all positions are committed or held by this run. ErrBusy: ask
-	// again later.
+	// possible, at least round positions: those of a chunk for each worker. io.EOF: all
+	// positions are committed or held by this run. ErrBusy: ask again later.
 	Claim(ctx context.Context, round int64) (Lease, error)
 	// Checkpoint records the committed ranges of leases that stay held. Its cost must not
 	// depend on the number of chunks. ErrLost: this run no longer holds a lease.

@@ -52,7 +52,7 @@ func newRun(j *Job) *run {
 		r.tuner.workers.max = r.tuner.workers.size  // more workers would only wait
 	}
 	r.dispatch = &dispatcher{
-		queue: j.Queue, inOrder: j.InOrder, cut: r.cut, size: r.size, sharers: r.sharers, fail: r.fail, lost: r.lose, activity: &r.activity,
+		queue: j.Queue, inOrder: j.InOrder, cut: r.cut, size: r.size, workers: r.workers, fail: r.fail, lost: r.lose, activity: &r.activity,
 		stop: j.Stop, halt: r.halt, over: make(chan struct{}),
 		queueMu: make(chan struct{}, 1), changed: make(chan struct{}), lastAnswer: make([]int, len(r.working)),
 	}
@@ -95,6 +95,7 @@ func (r *run) round(ctx context.Context) error {
 	// failed, the claim would retry for as long as the retry limit allows.
 	impatient := time.AfterFunc(releaseTimeout, giveUp)
 	beside.Wait()
+	r.dispatch.announcing.Wait()
 	impatient.Stop()
 	r.dispatch.releases.Wait()
 	if err == nil {
@@ -330,11 +331,8 @@ func (r *run) size() int64 {
 	return r.tuner.chunks.size
 }
 
-// sharers returns the number of workers that take spans of one lease.
-func (r *run) sharers() int64 {
-	if !r.InOrder {
-		return 1
-	}
+// workers returns the number of workers.
+func (r *run) workers() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return int64(r.tuner.workers.size)

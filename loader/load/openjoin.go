@@ -82,7 +82,7 @@ func (o *opening) job(l *Load) *loader.Job {
 		Ordered: o.dataset.Ordered() != "",
 		Source:  o.dataset.Source(), Committer: l.committer, Positions: o.dataset.Size().Positions, Plan: o.plan,
 		AutoTune: s.Chunk == 0, MaxRows: o.maxRows(), Workers: l.Workers.Start, MaxWorkers: l.Workers.Max, Waits: o.waits(),
-		Stop: s.Stop, Observe: s.Observe, InOrder: o.srv.Product == server.PostgreSQL || s.InOrder || r.spec.InOrder,
+		Stop: s.Stop, Observe: s.Observe, InOrder: o.srv.Product == server.PostgreSQL || o.far() > 0 || s.InOrder || r.spec.InOrder,
 		RowsPerSecond: s.Rate, StallTimeout: s.ChunkTimeout, FlowControlled: o.srv.Product == server.CockroachDB && o.srv.AtLeast(25, 1, 0),
 	}
 	if !r.exists() {
