@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"bulkload/chunker"
 )
@@ -18,13 +19,18 @@ func (d *dispatcher) spans(ctx context.Context, free []chunker.Range) Spans {
 	}
 	return &announced{
 		announce: func(r chunker.Range) (chunker.Range, error) { return q.Announce(ctx, r) },
-		beside:   &d.announcing, cut: d.cut, left: free,
+		early:    d.waits >= earlyFrom, beside: &d.announcing, cut: d.cut, left: free,
 	}
 }
 
-// announced cuts ranges part by part, each after the queue has recorded it. The next part is
-// recorded while workers take spans of the current one.
+// earlyFrom is the wait of a chunk for the network from which on the next part is announced while
+// workers take spans of the current one. Near the server that gains little, and after a kill -9
+// twice as much of the file may have been sent.
+const earlyFrom = 8 * time.Millisecond
+
+// announced cuts ranges part by part, each after the queue has recorded it.
 type announced struct {
+	early    bool
 	announce func(chunker.Range) (chunker.Range, error)
 	beside   *sync.WaitGroup // of announcements under way
 	cut      func(...chunker.Range) Spans
@@ -62,7 +68,9 @@ func (a *announced) Next(rows int64) (chunker.Span, error) {
 			return chunker.Span{}, got.err
 		}
 		a.part = a.cut(got.part)
-		a.begin()
+		if a.early {
+			a.begin()
+		}
 	}
 }
 

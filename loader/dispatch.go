@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"bulkload/chunker"
 )
@@ -20,6 +21,7 @@ type dispatcher struct {
 	cut      func(ranges ...chunker.Range) Spans // of the source
 	size     func() int64                        // rows of the next chunk
 	workers  func() int64
+	waits    time.Duration                // of a chunk for the network; zero is unknown
 	fail     func(error)                  // called with the error that ends the run
 	lost     func(gone []confirmed) error // called with ranges that the server has lost
 	activity *activity

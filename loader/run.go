@@ -52,7 +52,7 @@ func newRun(j *Job) *run {
 		r.tuner.workers.max = r.tuner.workers.size  // more workers would only wait
 	}
 	r.dispatch = &dispatcher{
-		queue: j.Queue, inOrder: j.InOrder, cut: r.cut, size: r.size, workers: r.workers, fail: r.fail, lost: r.lose, activity: &r.activity,
+		queue: j.Queue, inOrder: j.InOrder, cut: r.cut, size: r.size, workers: r.workers, waits: j.Waits, fail: r.fail, lost: r.lose, activity: &r.activity,
 		stop: j.Stop, halt: r.halt, over: make(chan struct{}),
 		queueMu: make(chan struct{}, 1), changed: make(chan struct{}), lastAnswer: make([]int, len(r.working)),
 	}
