@@ -107,7 +107,7 @@ type Plan struct {
 
 // DefaultRowsPerChunk is the number of rows per chunk if nothing else decides. Measured on
 // CockroachDB 21.1, the rate is flat from 2 000 rows to the one-phase limit, and retries of
-// smaller chunks are cheaper.
+// smaller chunks are cheaper. On 26.1 chunks of 1 000 and of 5 000 rows were no faster.
 const DefaultRowsPerChunk = 2000
 
 // MakePlan returns the plan for rows rows. wish is the user's number of rows per chunk. A wish
