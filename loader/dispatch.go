@@ -178,7 +178,8 @@ func (d *dispatcher) retire(worker int) {
 const claimRounds = 4
 
 // claimAhead claims the next lease when half of one is used up, or claimRounds are left, so that
-// no worker waits for a claim while there is work. When the queue has no more leases, claimAhead asks again whenever a worker waits.
+// no worker waits for a claim while there is work. When the queue has no more leases, claimAhead
+// asks again whenever a worker waits.
 //
 // Note: tried a channel for the queue's answers and a condition variable for the reserve. A
 // lease returned by a retired worker filled the reserve for claimAhead, but did not wake the

@@ -79,8 +79,8 @@ func (r *Registry) Queue(load, run string) *Queue {
 }
 
 // Claim leases an eighth of the free positions, so that runs that join later find work too,
-// but at least one round: see loader.Queue. If no position is free and dead runs hold leases, Claim takes them
-// over: it ends their sessions, records their commits, and frees their leases.
+// but at least one round: see loader.Queue. If no position is free and dead runs hold leases,
+// Claim takes them over: it ends their sessions, records their commits, and frees their leases.
 func (q *Queue) Claim(ctx context.Context, round int64) (loader.Lease, error) {
 	if err := q.reg.upgrade(ctx); err != nil {
 		return loader.Lease{}, err
