@@ -278,5 +278,5 @@ func remove(ctx context.Context, d Data) error {
 	if err := db.stopUnused(ctx); err != nil {
 		return fmt.Errorf("%w in %s", err, d.Dir)
 	}
-	return os.RemoveAll(d.Dir)
+	return removeAll(d.Dir)
 }

@@ -199,7 +199,7 @@ func (db *DB) startTemporary(ctx context.Context) error {
 func (db *DB) Stop(ctx context.Context) error {
 	if db.temporary {
 		err := db.process.kill()
-		return errors.Join(err, os.RemoveAll(db.Dir))
+		return errors.Join(err, removeAll(db.Dir))
 	}
 	unlock, err := db.lockStart(ctx)
 	if err != nil {
@@ -216,6 +216,20 @@ func (db *DB) Stop(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// removeTimeout is how long a process of a server that has ended may still write.
+const removeTimeout = 5 * time.Second
+
+// removeAll deletes the directory of a server that has ended. The statistics collector of
+// PostgreSQL 14 ends after its server, and writes a last file.
+func removeAll(dir string) error {
+	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		err := os.RemoveAll(dir)
+		if err == nil || time.Since(start) > removeTimeout {
+			return err
+		}
+	}
 }
 
 // errUsed means that another process uses the server.
