@@ -186,10 +186,10 @@ const claimRounds = 4
 // workers waiting for a lease: they waited for each other.
 func (d *dispatcher) claimAhead(ctx context.Context) {
 	for {
-		round := d.size() * d.workers()
+		count, workers := d.size(), d.workers()
 		d.mu.Lock()
 		if d.count > 0 {
-			round = d.count * d.workers()
+			count = d.count
 		}
 		changed, wanted := d.changed, d.wantsLease()
 		d.mu.Unlock()
@@ -209,7 +209,7 @@ func (d *dispatcher) claimAhead(ctx context.Context) {
 		default:
 		}
 		done := d.activity.begin()
-		lease, err := d.queue.Claim(ctx, round)
+		lease, err := d.queue.Claim(ctx, count*workers)
 		done()
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, ErrBusy) {
 			if ctx.Err() == nil {
