@@ -38,7 +38,6 @@ var (
 	only      = flag.String("only", "", "transfer or load: measure only that")
 	bare      = flag.Bool("bare", false, "internal: be the bare loop")
 	bareLoad  = flag.Bool("bare-load", false, "internal: be the bare loop that loads accounts")
-	ledger    = flag.Bool("ledger", false, "internal: of the bare loop: transactions with ledger rows")
 )
 
 func main() {
@@ -160,12 +159,10 @@ func compare(ctx context.Context) error {
 		load := []string{"accounts", "--n", str(*rows), "--url", db, "--quiet"}
 		all := []*program{{name: "loader accounts", reset: fresh, rate: whole(loader, load...)}}
 		if cockroach {
-			bare := []string{"--bare-load", "--url", db, "--rows", str(*rows), "--workers", strconv.Itoa(*workers)}
 			all = []*program{
 				{name: "loader accounts in chunks", reset: fresh, rate: whole(loader, append(load, "--via", "insert")...)},
-				{name: "a bare loop of the same statements", reset: fresh, rate: whole(self, bare...)},
-				{name: "loader accounts in chunks with ledger rows", reset: fresh, rate: whole(loader, append(load, "--via", "insert", "--commit", "transaction")...)},
-				{name: "a bare loop of the same transactions", reset: fresh, rate: whole(self, append(bare, "--ledger")...)},
+				{name: "a bare loop of the same transactions", reset: fresh,
+					rate: whole(self, "--bare-load", "--url", db, "--rows", str(*rows), "--workers", strconv.Itoa(*workers))},
 				{name: "loader accounts by IMPORT", reset: fresh, rate: whole(loader, append(load, "--via", "import")...)},
 			}
 		}
@@ -209,17 +206,10 @@ func bareAccounts(ctx context.Context) error {
 					ids[i], balances[i] = rand.Int64(), rand.Int64N(1_000_000)
 				}
 				slices.Sort(ids)
-				const insert = "INSERT INTO accounts (id, balance) SELECT * FROM unnest($1::INT8[], $2::INT8[])"
-				if !*ledger {
-					if _, err := conn.Exec(ctx, insert, ids, balances); err != nil {
-						return err
-					}
-					continue
-				}
 				var open, end pgx.Batch
 				open.Queue("BEGIN")
 				open.Queue("SAVEPOINT cockroach_restart")
-				open.Queue(insert, ids, balances)
+				open.Queue("INSERT INTO accounts (id, balance) SELECT * FROM unnest($1::INT8[], $2::INT8[])", ids, balances)
 				open.Queue("INSERT INTO loader.ledger (load, lo, hi) VALUES ($1, $2, $3)", name, lo, hi)
 				end.Queue("RELEASE SAVEPOINT cockroach_restart")
 				end.Queue("COMMIT")
