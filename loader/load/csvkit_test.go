@@ -13,6 +13,7 @@ import (
 
 	"bulkload/loader/files"
 	"bulkload/loader/load"
+	"bulkload/loader/loadertest"
 )
 
 // write makes a file in the test's directory.
@@ -31,6 +32,19 @@ func filesOf(req load.Request) *files.Request { return &req.Dataset.(*files.Data
 // fileRequest returns a request for the named files.
 func fileRequest(table string, names ...string) load.Request {
 	return load.Request{Table: table, Dataset: files.New(files.Request{Names: names, Input: files.NewInput(strings.NewReader(""))})}
+}
+
+// resumeRowByRow resumes a load of a file by one worker in chunks of a row, and runs it.
+func resumeRowByRow(t testing.TB, url, id string) error {
+	t.Helper()
+	ctx := context.Background()
+	l, err := load.Resume(ctx, loadertest.Open(t, url), id, load.Settings{Chunk: 1, Workers: 1, Input: files.NewInput(nil)})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	_, err = l.Run(ctx)
+	return err
 }
 
 // table returns the rows of a query as text, sorted; NULL is "NULL" and a text is quoted.

@@ -184,16 +184,7 @@ func TestReplaceLater(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", when, got, want)
 		}
 	}
-	resume := func(id string) error {
-		t.Helper()
-		l, err := load.Resume(ctx, loadertest.Open(t, url), id, load.Settings{Chunk: 1, Workers: 1, Input: files.NewInput(nil)})
-		if err != nil {
-			return err
-		}
-		defer l.Close()
-		_, err = l.Run(ctx)
-		return err
-	}
+	resume := func(id string) error { return resumeRowByRow(t, url, id) }
 	// A member of the owner's role.
 	owner, _ := s.NewUser(t, url)
 	member, as := s.NewUser(t, url)

@@ -13,7 +13,6 @@ import (
 
 	"bulkload/loader/commit"
 	"bulkload/loader/failure"
-	"bulkload/loader/files"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/registry"
@@ -53,16 +52,7 @@ func TestTruncate(t *testing.T) {
 			}
 			return spec.Truncate
 		}
-		resume := func(id string) error {
-			t.Helper()
-			l, err := load.Resume(ctx, loadertest.Open(t, url), id, load.Settings{Chunk: 1, Workers: 1, Input: files.NewInput(nil)})
-			if err != nil {
-				return err
-			}
-			defer l.Close()
-			_, err = l.Run(ctx)
-			return err
-		}
+		resume := func(id string) error { return resumeRowByRow(t, url, id) }
 		if locks {
 			fill()
 			if _, err := newLoad(t, url, request()).Run(ctx); err == nil || !strings.Contains(err.Error(), "SET (schema_locked = false) lets --truncate empty it") {
