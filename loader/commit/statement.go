@@ -1,7 +1,6 @@
 package commit
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -236,7 +235,9 @@ func (c *Committer) copyRows(ctx context.Context, conn *pgx.Conn, chunk *rows.Ch
 
 func copyText(ctx context.Context, conn *pgx.Conn, data []byte, sql string) (int64, error) {
 	trace, done := traceCopy(ctx, conn, sql)
-	tag, err := conn.PgConn().CopyFrom(trace, bytes.NewReader(data), sql)
+	lent := &lentReader{data: data}
+	defer lent.takeBack()
+	tag, err := conn.PgConn().CopyFrom(trace, lent, sql)
 	done(tag, err)
 	return tag.RowsAffected(), err
 }
