@@ -69,7 +69,11 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 		if asked.Why == "" {
 			opts := d.Options()
 			opts.Table, opts.Mode, opts.Method = d.table.Name, commit.Statement, asked.Method
-			why, err := dataset.UnsureKeys(ctx, o, opts)
+			began := &d.began
+			if o.Resumed != "" {
+				began = nil
+			}
+			why, err := dataset.UnsureKeys(ctx, o, opts, began)
 			if err != nil {
 				return asked, err
 			}
@@ -90,7 +94,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 	}
 	if o.Resumed == "" && d.began == "" {
 		var err error
-		if d.began, err = dataset.Began(ctx, o); err != nil {
+		if d.began, err = dataset.Began(ctx, o.DB, o.Info); err != nil {
 			return asked, err
 		}
 	}

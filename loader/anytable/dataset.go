@@ -196,7 +196,7 @@ func (d *Dataset) columns() (list []string) {
 }
 
 // Planned implements dataset.Dataset.
-func (d *Dataset) Planned(chunker.Plan, int64) {}
+func (d *Dataset) Planned(chunker.Plan, int64, int) {}
 
 // RowInfo implements dataset.Dataset.
 func (d *Dataset) RowInfo() keysize.RowInfo {

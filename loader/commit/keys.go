@@ -56,13 +56,28 @@ func columnNamed(list []rows.Column, name string) rows.Column {
 // CheckKeys returns the server's error if KeyHashes does not work for the key columns of rows
 // of text. Some types can be compared but not hashed.
 func (c *Committer) CheckKeys(ctx context.Context) error {
-	chunk := rows.NewChunk(c.Columns)
-	chunk.Reset(chunk.Span, 1)
-	for i := range chunk.Width() {
-		chunk.Col(i).AppendNull()
+	return c.read(ctx, func() error { return c.CheckKeysOn(ctx, c.pool) })
+}
+
+// CheckKeysOn is CheckKeys by one query of db, for a record of NULLs.
+func (c *Committer) CheckKeysOn(ctx context.Context, db server.Querier) error {
+	nulls := make([]any, len(c.Columns))
+	for i, col := range c.Columns {
+		switch col.Kind {
+		case rows.Int:
+			nulls[i] = []*int64{nil}
+		case rows.Float:
+			nulls[i] = []*float64{nil}
+		default:
+			nulls[i] = []*string{nil}
+		}
 	}
-	_, err := c.KeyHashes(ctx, chunk)
-	return err
+	found, err := db.Query(ctx, c.sql.keys, nulls...)
+	if err != nil {
+		return err
+	}
+	found.Close()
+	return found.Err()
 }
 
 // KeyHashes returns a hash of the key of each row of a chunk of text. It does not read the

@@ -1,7 +1,6 @@
 package commit
 
 import (
-	"errors"
 	"io"
 	"sync"
 )
@@ -19,7 +18,7 @@ func (r *lentReader) Read(p []byte) (int, error) {
 	defer r.mu.Unlock()
 	switch {
 	case r.back:
-		return 0, errTakenBack
+		return 0, io.ErrClosedPipe
 	case len(r.data) == 0:
 		return 0, io.EOF
 	}
@@ -34,5 +33,3 @@ func (r *lentReader) takeBack() {
 	defer r.mu.Unlock()
 	r.data, r.back = nil, true
 }
-
-var errTakenBack = errors.New("the rows are no longer to be sent")

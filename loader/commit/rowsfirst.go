@@ -28,6 +28,23 @@ func (c *Committer) prepares() bool { return c.repeated == pgx.QueryExecModeCach
 // maxPrepared bounds the variants of the statement that a session keeps prepared.
 const maxPrepared = 64
 
+// Prepare prepares, on a session of the pool, the statement by which most chunks are sent, so that
+// the first of them need not. Its error may be ignored: the chunk prepares what is missing.
+func (c *Committer) Prepare(ctx context.Context, conn *pgx.Conn) error {
+	if c.Method != Insert || !c.prepares() {
+		return nil
+	}
+	var all variant
+	for i, w := range c.wires[:min(len(c.wires), maxTyped)] {
+		if w != nil {
+			all |= 1 << i
+		}
+	}
+	sql := c.statementFor(c.sql.insert, all)
+	_, err := conn.Prepare(ctx, sql, sql)
+	return err
+}
+
 // sendRowsFirst sends BEGIN, the rows and then the ledger row, in one round trip. If the server
 // refuses the rows, the next attempt reads the ledger first, since they may be committed.
 //

@@ -47,8 +47,9 @@ type Dataset interface {
 	Reserve(ctx context.Context, o *Opening) error
 	// Choose completes the choice of the user. A *TableError says why it is refused.
 	Choose(ctx context.Context, o *Opening, asked Choice) (Choice, error)
-	// Planned receives the plan, and the maximum of rows to which chunks may grow.
-	Planned(p chunker.Plan, maxRows int64)
+	// Planned receives the plan, the maximum of rows to which chunks may grow, and how many
+	// chunks are under way together at the start if the server is far; zero if it is near.
+	Planned(p chunker.Plan, maxRows int64, together int)
 
 	// Size returns how much there is. Title names it for people: "10000 points, seed 7".
 	Size() Size

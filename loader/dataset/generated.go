@@ -295,7 +295,7 @@ func (g *Generated) RecordBytes() int64 { return 0 }
 func (g *Generated) ChunkRows() int64 { return DefaultChunkRows(g.info) }
 
 // Planned implements Dataset.
-func (g *Generated) Planned(chunker.Plan, int64) {}
+func (g *Generated) Planned(chunker.Plan, int64, int) {}
 
 // PostgresRows is the number of rows of a chunk on PostgreSQL, where no limit is near:
 // measured on 15, the rate is flat from 20 000 rows on.

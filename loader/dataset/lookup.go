@@ -45,17 +45,30 @@ func UnsureColumns(t *server.Table, p server.Product, names []string) string {
 }
 
 // UnsureKeys returns why the server cannot compare the keys of two rows of options; empty if it
-// can. It reads nothing of the table.
-func UnsureKeys(ctx context.Context, o *Opening, opts commit.Options) (string, error) {
+// can. It reads nothing of the table. A new load's began, unless nil, is set as by Began, in the
+// same round trip.
+func UnsureKeys(ctx context.Context, o *Opening, opts commit.Options, began *string) (string, error) {
 	committer, err := commit.New(o.DB, o.Info, opts)
 	if err != nil {
 		return "", &TableError{Reason: err.Error()}
 	}
-	err = committer.CheckKeys(ctx)
-	if err != nil && server.Classify(err) == server.Permanent {
-		return "cannot tell which rows are loaded: " + server.Reason(err), nil
+	var refused error
+	err = server.Together(ctx, o.DB, func(ctx context.Context, db server.Querier) error {
+		err := committer.CheckKeysOn(ctx, db)
+		if err != nil && server.Classify(err) == server.Permanent {
+			refused, err = err, nil
+		}
+		return err
+	}, func(ctx context.Context, db server.Querier) (err error) {
+		if began != nil {
+			*began, err = Began(ctx, db, o.Info)
+		}
+		return err
+	})
+	if err != nil || refused == nil {
+		return "", err
 	}
-	return "", err
+	return "cannot tell which rows are loaded: " + server.Reason(refused), nil
 }
 
 // AgainstStatements returns what speaks against the statement mode as an automatic choice, beside
@@ -85,10 +98,10 @@ func AgainstStatements(o *Opening, t *server.Table, names []string) string {
 const hasRows = "the table had rows, so others may use it; --commit statement is about twice as fast, but exact only if nobody deletes or changes loaded rows before the load ends"
 
 // Began asks the server for the time at which a load begins, as commit.Options have it.
-func Began(ctx context.Context, o *Opening) (began string, err error) {
-	err = o.DB.QueryRow(ctx, commit.Stamp(o.Info.Product)).Scan(&began)
-	if server.Code(err) == pgerrcode.FeatureNotSupported && o.Info.Product == server.CockroachDB {
-		err = o.DB.QueryRow(ctx, commit.StampByClock).Scan(&began)
+func Began(ctx context.Context, db server.Querier, info server.Info) (began string, err error) {
+	err = db.QueryRow(ctx, commit.Stamp(info.Product)).Scan(&began)
+	if server.Code(err) == pgerrcode.FeatureNotSupported && info.Product == server.CockroachDB {
+		err = db.QueryRow(ctx, commit.StampByClock).Scan(&began)
 	}
 	if err != nil {
 		return "", fmt.Errorf("ask the server for the time: %w", err)

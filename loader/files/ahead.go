@@ -15,7 +15,19 @@ const (
 	aheadSpans = 8       // in spans
 	aheadParts = 32      // in small files, the number of announcements
 	aheadBytes = 4 << 20 // in bytes
+	// To a far server each announcement has a span for each worker, or two if so many
+	// announcements are left. With fewer, workers wait for announcements: on CockroachDB 26.1 at
+	// 50 ms a load of 200 spans took 4.9 s with parts of 6 spans, and 4.2 s with parts of 16.
+	farParts = 8
 )
+
+// spansAhead returns the number of spans of an announcement, for spans of size positions.
+func (s *CSV) spansAhead(size int64) int64 {
+	if together := int64(s.SpansTogether); together > 0 {
+		return max(together, min(2*together, s.Positions()/max(size*farParts, 1)))
+	}
+	return min(aheadSpans, s.Positions()/max(size*aheadParts, 1))
+}
 
 // Ahead cuts the first spans of r off, for an announcement, and identifies their bytes as Hash
 // does. A stream cannot be read twice: all of it is announced, without a hash. After ErrHung the
@@ -44,7 +56,7 @@ func (s *CSV) Ahead(r chunker.Range) (part chunker.Range, hash string, err error
 		cuts = append(cuts, span)
 		o.span.Count += span.Count
 		o.span.Rows += span.Rows
-		limit = min(aheadSpans, s.Positions()/max(span.Count*aheadParts, 1))
+		limit = s.spansAhead(span.Count)
 	}
 	s.cacheRest(from)
 	s.cacheCuts(cuts)

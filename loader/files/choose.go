@@ -82,9 +82,9 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 			return asked, dataset.Refuse("--commit statement %s; use --commit transaction", why)
 		}
 	}
-	if o.Resumed == "" {
+	if o.Resumed == "" && c.Began == "" {
 		var err error
-		if c.Began, err = dataset.Began(ctx, o); err != nil {
+		if c.Began, err = dataset.Began(ctx, o.DB, o.Info); err != nil {
 			return asked, err
 		}
 	}
@@ -180,7 +180,7 @@ func (d *Dataset) ChunkRows() int64 {
 
 // Planned implements dataset.Dataset: it bounds the bytes of a span, so that every limit holds
 // for any record length. The plan's rows fit the records at the beginning of the files.
-func (d *Dataset) Planned(p chunker.Plan, maxRows int64) {
+func (d *Dataset) Planned(p chunker.Plan, maxRows int64, together int) {
 	size := d.chunkBytes()
 	for _, limit := range p.Limits {
 		perByte := p.Cost.Use(limit.Unit, 1, 1) - p.Cost.Use(limit.Unit, 1, 0)
@@ -190,7 +190,7 @@ func (d *Dataset) Planned(p chunker.Plan, maxRows int64) {
 		left := limit.Max - p.Cost.Use(limit.Unit, max(p.RowsPerChunk, maxRows), 0)
 		size = min(size, max(left/perByte, 1))
 	}
-	d.source.SpanBytes, d.source.SpanRows = int(size), p.RowsPerChunk
+	d.source.SpanBytes, d.source.SpanRows, d.source.SpansTogether = int(size), p.RowsPerChunk, together
 }
 
 // RowInfo implements dataset.Dataset. Later records may be longer than the sampled ones and

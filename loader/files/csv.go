@@ -37,6 +37,9 @@ type CSV struct {
 	// SpanRows is the number of rows per span that callers of Cut will ask for, so that Fit can
 	// cut these spans already. Zero: Fit cuts by SpanBytes alone.
 	SpanRows int64
+	// SpansTogether is the number of spans that are under way at once to a far server; zero if
+	// the server is near. Each announcement then covers so many.
+	SpansTogether int
 	// MaxRecordBytes bounds a record, and so the damage of one unclosed quote. Zero is
 	// DefaultMaxRecordBytes.
 	MaxRecordBytes int

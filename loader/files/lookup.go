@@ -50,9 +50,12 @@ func (d *Dataset) unsureRepeats() string {
 }
 
 // unsureKeys returns why the server cannot compare the keys of two records; empty if it can. It
-// reads nothing of the table.
+// reads nothing of the table, and asks in the same round trip when a new load began.
 func (d *Dataset) unsureKeys(ctx context.Context, o *dataset.Opening) (string, error) {
 	opts := d.Options()
 	opts.Table, opts.Mode, opts.Method = d.table.Name, d.choice.Mode, d.choice.Method
-	return dataset.UnsureKeys(ctx, o, opts)
+	if o.Resumed != "" {
+		return dataset.UnsureKeys(ctx, o, opts, nil)
+	}
+	return dataset.UnsureKeys(ctx, o, opts, &d.spec.Began)
 }

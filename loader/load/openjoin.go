@@ -90,6 +90,9 @@ func (o *opening) job(l *Load) *loader.Job {
 	}
 	queue, claims := r.registry.Queue(r.load, r.run), o.dataset.Leases()
 	queue.Block, queue.MinLease, queue.MaxLease, queue.Fit = claims.Block, claims.Min, claims.Max, claims.Fit
+	if o.purpose == toCreate {
+		queue.Free = []chunker.Range{{End: o.dataset.Size().Positions}}
+	}
 	if o.choice.Mode == commit.Statement {
 		queue.Ahead = claims.Ahead
 	}
@@ -136,6 +139,9 @@ func (o *opening) importRunner(l *Load) *importer.Runner {
 	q.Block, q.MaxLease, q.MinLease = 0, o.imported.Batch, o.imported.Batch
 	if o.imported.Mode != importer.URLs {
 		q.Fit = run.Input.Fit
+		if o.purpose == toCreate {
+			q.Free = []chunker.Range{{End: size.Positions}}
+		}
 	}
 	run.Queue, run.Record = q, r
 	return run

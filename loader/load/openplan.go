@@ -165,7 +165,11 @@ func (o *opening) makePlan(ctx context.Context) error {
 	if o.plan, err = o.planFor(chunk, o.preferred(), o.cost(o.table.Keys), limits); err != nil {
 		return &TableError{Reason: err.Error()}
 	}
-	o.dataset.Planned(o.plan, o.maxRows())
+	together := 0
+	if o.far() > 0 {
+		together = o.workers().Start
+	}
+	o.dataset.Planned(o.plan, o.maxRows(), together)
 	return nil
 }
 

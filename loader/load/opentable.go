@@ -112,7 +112,7 @@ func (o *opening) describe(ctx context.Context, name pgx.Identifier) (t *server.
 	}
 	if !o.req.NoRegistry {
 		readers = append(readers, func(ctx context.Context, db server.Querier) error {
-			o.ahead = registry.AskAhead(ctx, db, name, o.dataset.Facts().Kind)
+			o.ahead = registry.AskAhead(ctx, db, name, o.dataset.Facts().Kind, o.looksForUnfinished())
 			return nil
 		})
 	}

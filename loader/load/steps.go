@@ -36,6 +36,7 @@ var steps = []struct {
 	{toCreate | toFile, (*opening).reserve},
 	{toAll, (*opening).choose},
 	{toAll, (*opening).makePlan},
+	{toCreate | toResume, (*opening).openSessions},
 	{toCreate, (*opening).enter},
 	{toCreate, (*opening).makeBeside},
 	{toCreate, (*opening).dropIndexes},

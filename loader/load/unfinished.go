@@ -9,10 +9,10 @@ import (
 // findUnfinished refuses a new load of an input if an unfinished load of it has rows in the
 // table: its rows would be duplicated, or collide.
 func (o *opening) findUnfinished(ctx context.Context) error {
-	r, ok := o.dataset.(dataset.Reader)
-	if !ok || !o.req.Once || !o.record.exists() {
+	if !o.looksForUnfinished() || !o.record.exists() {
 		return nil
 	}
+	r := o.dataset.(dataset.Reader)
 	list, err := o.record.registry.Unfinished(ctx, o.table.Display())
 	if err != nil {
 		return err
@@ -24,4 +24,10 @@ func (o *opening) findUnfinished(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// looksForUnfinished reports whether an unfinished load of the same input stands in the way.
+func (o *opening) looksForUnfinished() bool {
+	_, reads := o.dataset.(dataset.Reader)
+	return reads && o.req.Once && o.purpose == toCreate
 }

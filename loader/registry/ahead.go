@@ -18,11 +18,15 @@ type Ahead struct {
 	kind    string
 	tunings []Tuning // of tables with that name in any schema
 	untuned error    // why there are none
+	// loads are the unfinished loads into tables with that name in any schema.
+	loads []Load
+	asked bool // for them, and answered
 }
 
-// AskAhead asks db for the version of the registry and for the tunings of the table name, in one
-// round trip. It writes nothing and never fails: Open asks again for what is missing.
-func AskAhead(ctx context.Context, db server.Querier, name pgx.Identifier, kind string) *Ahead {
+// AskAhead asks db for the version of the registry, for the tunings of the table name, and, if
+// wanted, for its unfinished loads, in one round trip. It writes nothing and never fails: Open and
+// Unfinished ask again for what is missing.
+func AskAhead(ctx context.Context, db server.Querier, name pgx.Identifier, kind string, unfinished bool) *Ahead {
 	a := &Ahead{table: server.Display(name[len(name)-1:]), kind: kind}
 	server.Together(ctx, db, func(ctx context.Context, db server.Querier) error {
 		a.err = db.QueryRow(ctx, probe).Scan(&a.version)
@@ -33,8 +37,28 @@ func AskAhead(ctx context.Context, db server.Querier, name pgx.Identifier, kind 
 			a.tunings, a.untuned = pgx.CollectRows(found, scanTuning)
 		}
 		return nil
+	}, func(ctx context.Context, db server.Querier) error {
+		if unfinished {
+			var err error
+			a.loads, err = unfinishedLoads(ctx, db, columnsOfLoads("generation"), "right(target, length($1::TEXT)) = $1::TEXT", a.table)
+			a.asked = err == nil
+		}
+		return nil
 	})
 	return a
+}
+
+// unfinished returns the unfinished loads into a table, if a knows.
+func (a *Ahead) unfinished(target string) (list []Load, known bool) {
+	if a == nil || a.err != nil || !a.asked || !strings.HasSuffix(target, a.table) {
+		return nil, false
+	}
+	for _, l := range a.loads {
+		if l.Target == target {
+			list = append(list, l)
+		}
+	}
+	return list, true
 }
 
 // tuning returns the saved tuning for a table and a kind of rows, if a knows. known is false if

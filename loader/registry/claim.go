@@ -41,7 +41,7 @@ func (q *Queue) claim(ctx context.Context, round int64, cut chunker.Range) (got 
 		return loader.Lease{}, nil, *found.ask
 	}
 	if got = found.lease; got.Len() > 0 {
-		q.held[got.First], q.entered = true, true
+		q.held[got.First], q.entered, q.Free = true, true, found.free
 		q.ends[got.First] = got.End
 		return got, nil, nil
 	}
@@ -60,9 +60,10 @@ func (q *Queue) claim(ctx context.Context, round int64, cut chunker.Range) (got 
 
 // A choice is the result of one transaction of claim. Without lease and ask, no range is free.
 type choice struct {
-	lease  loader.Lease // recorded at the commit
-	ask    *proposal    // the free range must be cut first
-	others []lease      // of other runs
+	lease  loader.Lease    // recorded at the commit
+	ask    *proposal       // the free range must be cut first
+	others []lease         // of other runs
+	free   []chunker.Range // behind the lease
 }
 
 // choose takes the first free range, and records its lease at the commit of tx. A range that must
@@ -120,6 +121,10 @@ func (q *Queue) choose(ctx context.Context, tx pgx.Tx, round int64, cut chunker.
 		if first < got.End && got.First < end {
 			return found, permanentError{fmt.Errorf("%w: a crash of the server lost a lease that this run holds (positions %d to %d)", loader.ErrGaveUp, first, end-1)}
 		}
+	}
+	found.free = free
+	if free[0].First = got.End; free[0].Len() == 0 {
+		found.free = free[1:]
 	}
 	// 3. The lease.
 	got.Open = within(b.open, got.Range)
@@ -180,6 +185,10 @@ const portions = 8
 // positions has that many. Over a slow network a claim and a release take as long as four chunks.
 const leaseRounds = 8
 
+// leastRounds is the number of chunks that each worker finds in any lease, if a quarter of all
+// positions has that many. With less, the workers of a far server wait for claims at the end.
+const leastRounds = 2
+
 // share returns the part of the free positions for the next lease: an eighth of them, but not so
 // few that leasing would cost more than sharing gains.
 func (q *Queue) share(positions int64, free []chunker.Range, round int64) chunker.Range {
@@ -190,6 +199,7 @@ func (q *Queue) share(positions int64, free []chunker.Range, round int64) chunke
 	minSize := q.MinLease
 	if minSize == 0 {
 		minSize = min(positions/16, smallLease, leaseRounds*round)
+		minSize = max(minSize, min(positions/4, leastRounds*round))
 	}
 	size := max(left/portions, min(left/3, leaseRounds*round), minSize)
 	size = (size + round - 1) / round * round

@@ -7,23 +7,32 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/chunker"
+	"bulkload/loader/server"
 )
 
 // Unfinished returns the loads into a table that are neither done nor cancelled, and that have
 // committed rows or may have some, the newest first.
 func (r *Registry) Unfinished(ctx context.Context, target string) (list []Load, err error) {
+	if list, known := r.ahead.unfinished(target); known {
+		return list, nil
+	}
 	err = r.persist(ctx, func(ctx context.Context) error {
-		found, err := r.pool.Query(ctx, `SELECT `+r.loadColumns()+` FROM loader.loads WHERE target = $1 AND state = 'loading'
-			AND (done <> '' OR EXISTS (SELECT 1 FROM loader.claims WHERE load = id)) ORDER BY created_at DESC, id`, target)
-		if err == nil {
-			list, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Load, error) { return scanLoad(row) })
-		}
+		list, err = unfinishedLoads(ctx, r.pool, r.loadColumns(), "target = $1", target)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for unfinished loads: %w", err)
 	}
 	return list, nil
+}
+
+func unfinishedLoads(ctx context.Context, db server.Querier, columns, where, table string) ([]Load, error) {
+	found, err := db.Query(ctx, `SELECT `+columns+` FROM loader.loads WHERE `+where+` AND state = 'loading'
+		AND (done <> '' OR EXISTS (SELECT 1 FROM loader.claims WHERE load = id)) ORDER BY created_at DESC, id`, table)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(found, func(row pgx.CollectableRow) (Load, error) { return scanLoad(row) })
 }
 
 // Finished returns the loads of a kind into a table that are done, the newest first.

@@ -103,6 +103,7 @@ var bindings = []binding{
 	// Outside.
 	{sql: "SELECT (SELECT COALESCE(sum(records), 0) FROM loader.ranges ", why: onlyReads},
 	{sql: "SELECT … FROM loader.loads WHERE target = $1 ", why: onlyReads},
+	{sql: "SELECT … FROM loader.loads WHERE … AND state = 'loading'", why: onlyReads},
 	{sql: "INSERT INTO loader.rejects ", why: "in the transaction of its chunk: as its rows"},
 	{sql: "INSERT INTO loader.moved ", why: "in the transaction of its chunk: as its rows"},
 	{sql: "INSERT INTO loader.loads ", why: "once, before the first run"},

@@ -6,6 +6,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/registry"
 )
 
 // TestClaimReadsUnderNoLock cuts a range for longer than an attempt at a transaction may
@@ -66,5 +67,50 @@ func TestClaimReadsUnderNoLock(t *testing.T) {
 		if has.Len() != positions {
 			t.Errorf("%d of %d positions were claimed", has.Len(), positions)
 		}
+	})
+}
+
+// TestClaimOfWhatIsFree has a run claim the leases of a load that nobody else works on. It knows
+// what is free, so that each claim asks Fit once, for the range that it gets, and takes two round
+// trips. A run that does not know, and one that another one came in between of, ask again.
+func TestClaimOfWhatIsFree(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		const positions, chunk = 10_000, 10
+		url, _ := entered(t, s, "free0000", positions)
+		proxy := loadertest.NewProxy(t, url)
+		proxy.Distance(time.Millisecond, 0)
+		reg, _ := open(t, proxy.URL())
+		var asked []chunker.Range
+		queue := func(run string, free ...chunker.Range) *registry.Queue {
+			q := reg.Queue("free0000", run)
+			q.Free = free
+			q.Fit = func(r chunker.Range) (chunker.Range, error) {
+				asked = append(asked, r)
+				r.End -= 3
+				return r, nil
+			}
+			return q
+		}
+		alone, other := queue("alone000", chunker.Range{End: positions}), queue("other000")
+		end := int64(0)
+		claim := func(q *registry.Queue, asks, trips int) {
+			t.Helper()
+			asked = nil
+			before := proxy.Stats().Trips
+			c, err := q.Claim(t.Context(), chunk)
+			if err != nil || c.First != end || len(asked) != asks || c.End != asked[asks-1].End-3 {
+				t.Fatalf("claimed %v after the proposals %v, %v; want positions from %d, and %d proposals", c.Range, asked, err, end, asks)
+			}
+			if n := proxy.Stats().Trips - before; trips > 0 && n != trips {
+				t.Errorf("positions from %d: %d round trips, want %d", end, n, trips)
+			}
+			end = c.End
+		}
+		claim(alone, 1, 0) // it may open a session
+		claim(alone, 1, 2)
+		claim(alone, 1, 2)
+		claim(other, 1, 4)
+		claim(alone, 2, 4)
+		claim(alone, 1, 2)
 	})
 }

@@ -174,6 +174,11 @@ func (r *Registry) loadColumns() string {
 	if r.older.Load() {
 		generation = "0"
 	}
+	return columnsOfLoads(generation)
+}
+
+// columnsOfLoads returns the columns that scanLoad reads.
+func columnsOfLoads(generation string) string {
 	return `id, what, target, state, positions, done, spec, ` + server.Micros("created_at") + `, ` + server.Micros("COALESCE(finished_at, 'epoch')") + `, COALESCE(job, 0), ` + generation
 }
 

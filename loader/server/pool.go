@@ -91,7 +91,7 @@ func (s *Server) Pool(ctx context.Context, o Sessions) (*pgxpool.Pool, error) {
 		broken.watch(cfg)
 	}
 	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return s.connected(ctx, conn, o, local) }
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	pool, err := pgxpool.NewWithConfig(context.WithValue(ctx, background{}, true), cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make a pool: %s", Reason(err))
 	}

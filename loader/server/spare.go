@@ -48,7 +48,8 @@ func dialSpare(ctx context.Context, conn *pgx.Conn) *spare {
 	return s
 }
 
-// use makes the first connection of cfg the spare.
+// use makes the spare the first connection of cfg that somebody waits for: a pool opens others
+// in the background.
 func (s *spare) use(cfg *pgx.ConnConfig) {
 	if s == nil {
 		return
@@ -56,7 +57,7 @@ func (s *spare) use(cfg *pgx.ConnConfig) {
 	var first sync.Once
 	dial := cfg.DialFunc
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (c net.Conn, err error) {
-		if strings.HasPrefix(network, "tcp") && addr == s.address {
+		if strings.HasPrefix(network, "tcp") && addr == s.address && ctx.Value(background{}) == nil {
 			first.Do(func() {
 				select {
 				case c = <-s.dialled:
@@ -70,3 +71,6 @@ func (s *spare) use(cfg *pgx.ConnConfig) {
 		return dial(ctx, network, addr)
 	}
 }
+
+// background is the key of a value that contexts of connections have for which nobody waits.
+type background struct{}

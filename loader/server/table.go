@@ -223,11 +223,17 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 	var database string
 	var path []string
 	var readErr error
+	estimate := int64(-1)
 	// Which schemas CockroachDB's old form database.table means depends on the database.
 	err := Together(ctx, db, func(ctx context.Context, db Querier) error {
 		return db.QueryRow(ctx, `SELECT current_database(), current_schemas(true)`).Scan(&database, &path)
 	}, func(ctx context.Context, db Querier) error {
 		readErr = t.read(ctx, db, info, named, table, schemas)
+		return nil
+	}, func(ctx context.Context, db Querier) error {
+		if info.Product == CockroachDB {
+			estimate = estimatedRows(ctx, db, parts)
+		}
 		return nil
 	})
 	if err != nil {
@@ -266,7 +272,7 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 		return fmt.Errorf("describe table %s: %w", Display(name), err)
 	}
 	if info.Product == CockroachDB {
-		t.EstimatedRows = -1 // SHOW STATISTICS is read later
+		t.EstimatedRows = estimate
 	}
 	return nil
 }

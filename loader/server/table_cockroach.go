@@ -65,7 +65,6 @@ func (t *Table) cockroachIndexes(ctx context.Context, db Querier, info Info) err
 			return nil
 		},
 		func(ctx context.Context, db Querier) error {
-			t.statistics(ctx, db)
 			t.indexIDs(ctx, db, info, ids)
 			return nil
 		},
@@ -241,13 +240,13 @@ func (t *Table) indexIDs(ctx context.Context, db Querier, info Info, ids map[str
 	}
 }
 
-// statistics sets EstimatedRows from the newest statistics.
-func (t *Table) statistics(ctx context.Context, db Querier) {
+// estimatedRows returns the number of rows by the newest statistics; -1 if there are none.
+func estimatedRows(ctx context.Context, db Querier, name pgx.Identifier) int64 {
 	var n int64
-	err := db.QueryRow(ctx, `SELECT row_count FROM [SHOW STATISTICS FOR TABLE `+t.Name.Sanitize()+`] ORDER BY created DESC LIMIT 1`).Scan(&n)
-	if err == nil {
-		t.EstimatedRows = n
+	if db.QueryRow(ctx, `SELECT row_count FROM [SHOW STATISTICS FOR TABLE `+name.Sanitize()+`] ORDER BY created DESC LIMIT 1`).Scan(&n) != nil {
+		return -1
 	}
+	return n
 }
 
 // tenant returns the tenant id, which determines the size of the key prefix. Only the system
