@@ -46,6 +46,9 @@ type Committer struct {
 	throttled atomic.Bool
 	// buffersWrites: the server may buffer a transaction's writes until its COMMIT.
 	buffersWrites bool
+	// holdsLease: a session that has prepared a statement keeps a DROP of the table waiting until
+	// its next statement. Measured: 21.1 does, 22.1 and 26.1 do not.
+	holdsLease bool
 	// stuck is the start of the first chunk that was late since the last success, in Unix
 	// nanoseconds; zero means none. RetryFor counts from it, so that the halves of a chunk have
 	// together no more time than the whole.
@@ -69,6 +72,7 @@ func New(pool *pgxpool.Pool, info server.Info, o Options) (*Committer, error) {
 	}
 	c := &Committer{Options: o, pool: pool, product: info.Product, sql: compose(o, info.Product)}
 	c.repeated = server.RepeatedMode(pool.Config().ConnConfig)
+	c.holdsLease = info.Product == server.CockroachDB && !info.AtLeast(22, 1, 0)
 	c.buffersWrites = info.Product == server.CockroachDB && info.AtLeast(25, 2, 0)
 	if o.fromText() && len(o.Keys) > 0 {
 		c.sql.keys = o.keysText(info)

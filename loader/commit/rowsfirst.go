@@ -42,6 +42,9 @@ func (c *Committer) Prepare(ctx context.Context, conn *pgx.Conn) error {
 	}
 	sql := c.statementFor(c.sql.insert, all)
 	_, err := conn.Prepare(ctx, sql, sql)
+	if err == nil && c.holdsLease {
+		_, err = conn.Exec(ctx, "SELECT 1")
+	}
 	return err
 }
 

@@ -26,7 +26,7 @@ func (o *opening) openSessions(ctx context.Context) error {
 		committer.Prepare(ctx, conn.Conn())
 	}
 	idle := o.pool.AcquireAllIdle(ctx)
-	missing := min(o.workers().Start, int(o.pool.Config().MaxConns)) - int(o.pool.Stat().TotalConns())
+	missing := min(o.workers().Start, o.chunks(), int(o.pool.Config().MaxConns)) - int(o.pool.Stat().TotalConns())
 	for range missing {
 		go func() {
 			if conn, err := o.pool.Acquire(ctx); err == nil {
@@ -46,4 +46,13 @@ func (o *opening) openSessions(ctx context.Context) error {
 	}
 	idle[0].Release()
 	return nil
+}
+
+// chunks returns about how many chunks the load has.
+func (o *opening) chunks() int {
+	size := o.dataset.Size()
+	if size.Rows > 0 {
+		return int(1 + (size.Rows-1)/max(o.plan.RowsPerChunk, 1))
+	}
+	return int(1 + size.Positions/max(o.plan.RowsPerChunk*o.dataset.RecordBytes(), 1))
 }

@@ -116,6 +116,26 @@ func TestSlowLinks(t *testing.T) {
 	})
 }
 
+// TestSessionsOpenAhead opens loads of a far server, which have sessions for their workers before
+// they run: as many as there are workers, or chunks.
+func TestSessionsOpenAhead(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+		url := srv.NewDatabase(t)
+		for _, workers := range []int{7, 2} {
+			begin := time.Now()
+			clearTables(t, url)
+			if d := time.Since(begin); d > 2*time.Minute { // a lease that nobody gives back ends after five
+				t.Errorf("sessions that wait kept the tables from being dropped for %v", d)
+			}
+			proxy := loadertest.NewProxy(t, url)
+			proxy.Distance(20*time.Millisecond, 0)
+			newLoad(t, proxy.URL(), load.Request{Dataset: dataset.NewPoints(1_000_000, 5), Settings: load.Settings{Method: commit.Insert, Workers: workers}})
+			// One asked the server what it is.
+			loadertest.Eventually(t, "the sessions of the workers", func() bool { return proxy.Stats().Connections > workers })
+		}
+	})
+}
+
 // live returns the bytes of the heap that are in use.
 func live() uint64 {
 	var m runtime.MemStats
