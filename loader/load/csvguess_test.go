@@ -143,6 +143,9 @@ func dos(text string) string {
 // nothing does.
 func TestGuessesChangeNoValue(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		if s.Cockroach {
+			loadertest.Slow(t) // the guesses are the file's; tables take long to make there
+		}
 		url := s.NewDatabase(t)
 		srv := loadertest.Open(t, url)
 		for i, c := range guessCases {

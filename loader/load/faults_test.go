@@ -83,10 +83,17 @@ func TestConnectionsBreakAtCommit(t *testing.T) {
 				&loadertest.Fault{When: at, Nth: 2, Times: 3, Do: loadertest.CutAfter},
 				&loadertest.Fault{When: loadertest.Match{From: loadertest.Backend, Kind: loadertest.MsgCommandComplete, SQL: at.SQL}, Nth: 2, Times: 3, Do: loadertest.CutMiddle})
 		}
-		for _, fault := range faults {
-			clearTables(t, url)
-			x := sub.start(t, url, 1000, fault)
-			res := x.mustEnd(t)
+		for _, kind := range faults {
+			var fault *loadertest.Fault
+			var x *trial
+			var res loader.Result
+			for tries := 1; tries <= 5 && res.Retries == 0; tries++ {
+				// On a busy machine all of them may meet a claim, which is no chunk.
+				fault = &loadertest.Fault{When: kind.When, Nth: kind.Nth, Times: kind.Times, Do: kind.Do, Reset: kind.Reset}
+				clearTables(t, url)
+				x = sub.start(t, url, 1000, fault)
+				res = x.mustEnd(t)
+			}
 			// An answer may be quicker than the cut behind what it answers.
 			if !fault.Fired() || res.Retries == 0 && fault.Do != loadertest.CutAfter {
 				t.Errorf("%v: happened %d times, %d retries", fault.Do, fault.Count(), res.Retries)
