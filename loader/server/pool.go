@@ -142,7 +142,16 @@ func (s *Server) connected(ctx context.Context, conn *pgx.Conn, o Sessions, loca
 		o.Prepare(conn)
 	}
 	if local == nil {
-		return s.begin(ctx, conn, o, nil)
+		err := s.begin(ctx, conn, o, nil)
+		if err == nil && ctx.Value(background{}) != nil {
+			// Nobody waits for this session yet: measure the network without the work of a query. A
+			// server that has just started answers its first queries slowly, and would pass for far.
+			begin := time.Now()
+			if err = conn.Ping(ctx); err == nil {
+				noteTrip(conn, time.Since(begin))
+			}
+		}
+		return err
 	}
 	conn.PgConn().CustomData()[pooledKey] = true
 	late, cancel := context.WithTimeout(ctx, poolTimeout)

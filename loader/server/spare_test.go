@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"bulkload/loader/loadertest"
 	"bulkload/loader/server"
@@ -37,5 +38,31 @@ func TestFirstSessionIsDialledAhead(t *testing.T) {
 				t.Errorf("%d connections, want %d", n, want)
 			}
 		}
+	})
+}
+
+// TestRoundTripOfASlowServer has a server that answers each query slowly, over no network: a
+// session that a pool opens in the background finds out.
+func TestRoundTripOfASlowServer(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		p := loadertest.NewProxy(t, s.URL())
+		p.Add(&loadertest.Fault{When: loadertest.Match{SQL: "SELECT", Kind: loadertest.MsgStatement}, Times: -1, Do: loadertest.Delay, Delay: 200 * time.Millisecond})
+		c, err := server.Parse(p.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv, err := server.Open(t.Context(), c, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := srv.RoundTrip(); d < 200*time.Millisecond {
+			t.Fatalf("the first queries took %v, want them delayed", d)
+		}
+		pool, err := srv.Pool(t.Context(), server.Sessions{Name: "slow", Ready: 1, Max: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.ClosePool(pool)
+		loadertest.Eventually(t, "a round trip without a query", func() bool { return srv.RoundTrip() < 200*time.Millisecond })
 	})
 }
