@@ -69,11 +69,7 @@ func (d *Dataset) Choose(ctx context.Context, o *dataset.Opening, asked dataset.
 		if asked.Why == "" {
 			opts := d.Options()
 			opts.Table, opts.Mode, opts.Method = d.table.Name, commit.Statement, asked.Method
-			began := &d.began
-			if o.Resumed != "" {
-				began = nil
-			}
-			why, err := dataset.UnsureKeys(ctx, o, opts, began)
+			why, err := dataset.UnsureKeys(ctx, o, opts, &d.began)
 			if err != nil {
 				return asked, err
 			}

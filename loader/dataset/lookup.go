@@ -45,8 +45,8 @@ func UnsureColumns(t *server.Table, p server.Product, names []string) string {
 }
 
 // UnsureKeys returns why the server cannot compare the keys of two rows of options; empty if it
-// can. It reads nothing of the table. A new load's began, unless nil, is set as by Began, in the
-// same round trip.
+// can. It reads nothing of the table. In the same round trip it sets the began of a new load, as
+// Began returns it.
 func UnsureKeys(ctx context.Context, o *Opening, opts commit.Options, began *string) (string, error) {
 	committer, err := commit.New(o.DB, o.Info, opts)
 	if err != nil {
@@ -60,7 +60,7 @@ func UnsureKeys(ctx context.Context, o *Opening, opts commit.Options, began *str
 		}
 		return err
 	}, func(ctx context.Context, db server.Querier) (err error) {
-		if began != nil {
+		if o.Resumed == "" {
 			*began, err = Began(ctx, db, o.Info)
 		}
 		return err

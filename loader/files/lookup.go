@@ -54,8 +54,5 @@ func (d *Dataset) unsureRepeats() string {
 func (d *Dataset) unsureKeys(ctx context.Context, o *dataset.Opening) (string, error) {
 	opts := d.Options()
 	opts.Table, opts.Mode, opts.Method = d.table.Name, d.choice.Mode, d.choice.Method
-	if o.Resumed != "" {
-		return dataset.UnsureKeys(ctx, o, opts, nil)
-	}
 	return dataset.UnsureKeys(ctx, o, opts, &d.spec.Began)
 }
