@@ -144,7 +144,7 @@ func (s *Server) connected(ctx context.Context, conn *pgx.Conn, o Sessions, loca
 	if local == nil {
 		err := s.begin(ctx, conn, o, nil)
 		if err == nil && ctx.Value(background{}) != nil {
-			// Nobody waits for this session yet: measure the network without the work of a query. A
+			// Nobody waits for this connection yet: measure the network without the work of a query. A
 			// server that has just started answers its first queries slowly, and would pass for far.
 			begin := time.Now()
 			if err = conn.Ping(ctx); err == nil {

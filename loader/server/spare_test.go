@@ -47,14 +47,7 @@ func TestRoundTripOfASlowServer(t *testing.T) {
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		p := loadertest.NewProxy(t, s.URL())
 		p.Add(&loadertest.Fault{When: loadertest.Match{SQL: "SELECT", Kind: loadertest.MsgStatement}, Times: -1, Do: loadertest.Delay, Delay: 200 * time.Millisecond})
-		c, err := server.Parse(p.URL())
-		if err != nil {
-			t.Fatal(err)
-		}
-		srv, err := server.Open(t.Context(), c, "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		srv := loadertest.Open(t, p.URL())
 		if d := srv.RoundTrip(); d < 200*time.Millisecond {
 			t.Fatalf("the first queries took %v, want them delayed", d)
 		}
