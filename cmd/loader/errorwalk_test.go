@@ -65,7 +65,7 @@ var walk = []walkStep{
 	{name: "handoff to PostgreSQL", args: "points --n 10 --handoff upload", code: exitUsage, says: "are for IMPORT, .*leave them out", next: "points --n 10"},
 	{name: "no registry", args: "loads list", code: exitRefused, says: "loader has loaded nothing into"},
 	{name: "no load", before: []string{"loader points --n 1"}, args: "loads resume nosuchid", code: exitRefused, says: "no such load: nosuchid; ", next: "says (loader loads list)"},
-	{name: "no table", before: []string{okFile, "sql: DROP TABLE t"}, args: "csv ok.csv --table t", code: exitTarget, says: "no such table: t; (--create-table) creates it", next: "csv ok.csv --table t --create-table"},
+	{name: "no table", before: []string{okFile, "sql: DROP TABLE t"}, args: "csv ok.csv --table t", code: exitTarget, says: "no such table: t in database [a-z0-9]+; (--create-table) creates it", next: "csv ok.csv --table t --create-table"},
 	{name: "no file", before: []string{okFile}, args: "csv nothing*.csv --table t", code: exitData, says: `nothing\*\.csv: matches no file`, next: "csv ok*.csv --table t"},
 	{name: "directory", before: []string{okFile}, args: "csv . --table t", code: exitData, says: `is a directory; name its files, or a pattern such as .*\*\.csv`, next: "csv *.csv --table t"},
 	{name: "named twice", before: []string{okFile}, args: "csv ok.csv ./ok.csv --table t", code: exitData, says: "is named twice", next: "csv ok.csv --table t"},

@@ -151,7 +151,7 @@ func TestRefusesBeforeTheFirstRow(t *testing.T) {
 			kind        failure.Kind
 			set         load.Settings
 		}{
-			{"nosuch", "no such table: nosuch; loader rows needs an existing table", 9, failure.Target, load.Settings{}},
+			{"nosuch", "no such table: nosuch in database ", 9, failure.Target, load.Settings{}},
 			{"child", "refers to public.empty, which has no rows; load public.empty first", 9, failure.Target, load.Settings{}},
 			{"narrow", "9 rows are more than the key can hold: column flag has 2 different values", 9, failure.Target, load.Settings{}},
 			{"pairs", "9 rows are more than the key can hold", 9, failure.Target, load.Settings{}},

@@ -183,7 +183,8 @@ type isolation struct {
 	part    *rows.Chunk
 	p       *progress
 	rejects []rows.Reject
-	only    bool // stop at the first bad row, with errFound
+	only    bool  // stop at the first bad row, with errFound
+	found   error // of that row
 
 	order      []int // the chunk's rows in the order of sending
 	bisectFrom int   // index in order of the first row to be sent singly
@@ -241,6 +242,7 @@ func (x *isolation) send(ctx context.Context, maxSize int) error {
 		}
 		x.reject(x.order[lo+bad], err)
 		if x.only {
+			x.found = err
 			return errFound
 		}
 		copy(x.order[lo+1:], x.order[lo:lo+bad])
@@ -370,9 +372,9 @@ func (x *isolation) reject(i int, err error) {
 	x.rejects = append(x.rejects, r)
 }
 
-// locate returns the reason why the chunk failed, with the place of its first bad row if it can
-// be found. If COPY does not name the row, locate sends the chunk in parts in a transaction and
-// rolls it back.
+// locate returns why the chunk's first bad row is refused, with the row's place, or why the chunk
+// was if that row cannot be found. If COPY does not name the row, locate sends the chunk in parts
+// in a transaction and rolls it back.
 func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, p *progress, class server.Class, why error) error {
 	if !ofRow(class, why) || chunk.Len() == 0 {
 		return asFinal(class, why)
@@ -399,5 +401,6 @@ func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, p *progress, 
 	if err := x.send(ctx, chunk.Len()); !errors.Is(err, errFound) {
 		return asFinal(class, why)
 	}
-	return &RowError{x.rejects[0].Place, why}
+	// The server may have refused the chunk for a row behind this one.
+	return &RowError{x.rejects[0].Place, x.found}
 }

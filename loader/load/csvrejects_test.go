@@ -225,3 +225,33 @@ func TestTheFirstBadRowStopsTheLoad(t *testing.T) {
 		}
 	})
 }
+
+// TestFirstBadRecordHasItsOwnReason has two bad records in one chunk, of which the server names the
+// second: the first is named, and with its own reason.
+func TestFirstBadRecordHasItsOwnReason(t *testing.T) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url, "CREATE TABLE two (id INT PRIMARY KEY, v INT CHECK (v > 0))", "INSERT INTO two VALUES (1, 1)")
+		for _, mode := range []commit.Mode{commit.Transaction, commit.Statement} {
+			for _, x := range []struct{ text, code string }{
+				{"7,7\n1,2\n3,x\n", "23505"},
+				{"7,7\n2,x\n1,3\n", "22P02"},
+				{"7,7\n2,-1\n3,x\n", "23514"},
+				{"7,7\n2,-1\n1,3\n", "23514"},
+			} {
+				req := fileRequest("two", write(t, "b.csv", x.text))
+				req.CommitMode, req.Method, filesOf(req).Columns = mode, commit.Insert, []string{"id", "v"}
+				_, err := newLoad(t, url, req).Run(context.Background())
+				var row *commit.RowError
+				var dup *commit.DuplicateError
+				code := server.Code(err)
+				if errors.As(err, &dup) {
+					code = "23505"
+				}
+				if !errors.As(err, &row) || row.Place.String() != "b.csv:2" || code != x.code {
+					t.Errorf("%s, %q: got %v, want the record at b.csv:2 and its %s", mode, x.text, err, x.code)
+				}
+			}
+		}
+	})
+}

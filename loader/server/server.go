@@ -284,7 +284,7 @@ func Count(ctx context.Context, s *Server, name pgx.Identifier) (n int64, err er
 		return conn.QueryRow(ctx, "SELECT count(*) FROM "+name.Sanitize()).Scan(&n)
 	})
 	if Code(err) == pgerrcode.UndefinedTable {
-		return 0, noTable(name, "")
+		return 0, noTable(name, inDatabase(s.Config.Database()))
 	}
 	return n, err
 }

@@ -267,7 +267,7 @@ func (t *Table) find(ctx context.Context, db Querier, info Info, name pgx.Identi
 	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return noTable(name, "")
+		return noTable(name, inDatabase(database))
 	case err != nil:
 		return fmt.Errorf("describe table %s: %w", Display(name), err)
 	}

@@ -19,7 +19,7 @@ var ErrNoTable = errors.New("no such table")
 // text is one line.
 type TargetError struct {
 	Name   string // as formatted by Display
-	Reason string // "no such table", "is a view", …
+	Reason string // " in database db", "is a view", …
 	err    error
 }
 
@@ -34,6 +34,14 @@ func (e *TargetError) Error() string {
 }
 
 func (e *TargetError) Unwrap() error { return e.err }
+
+// inDatabase says in which database a table was looked for.
+func inDatabase(name string) string {
+	if name == "" {
+		return "" // the user's
+	}
+	return " in database " + Display(pgx.Identifier{name})
+}
 
 func noTable(name pgx.Identifier, hint string) error {
 	return &TargetError{Name: Display(name), Reason: hint, err: ErrNoTable}
