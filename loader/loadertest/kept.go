@@ -118,26 +118,38 @@ func Open(t testing.TB, url string) *server.Server {
 	return srv
 }
 
-// keptFiles are the sockets of the idle connections, as openFiles calls them.
+// keptFiles are the sockets of the kit's own connections that wait, as openFiles calls them.
 func keptFiles() map[string]bool {
-	kept.Lock()
-	defer kept.Unlock()
 	files := map[string]bool{}
+	kept.Lock()
 	for _, c := range kept.idle {
-		if c == nil {
-			continue
-		}
-		s, ok := c.PgConn().Conn().(*net.TCPConn)
-		if !ok {
-			continue
-		}
-		if raw, err := s.SyscallConn(); err == nil {
-			raw.Control(func(fd uintptr) {
-				if target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil {
-					files[target] = true
-				}
-			})
-		}
+		addSocket(files, c)
 	}
+	kept.Unlock()
+	drops.Lock()
+	for _, d := range drops.byURL {
+		addSocket(files, d.conn)
+	}
+	drops.Unlock()
 	return files
+}
+
+// addSocket adds the socket of a connection, if it is one of TCP.
+func addSocket(files map[string]bool, c *pgx.Conn) {
+	if c == nil {
+		return
+	}
+	s, ok := c.PgConn().Conn().(*net.TCPConn)
+	if !ok {
+		return
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		if target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd)); err == nil {
+			files[target] = true
+		}
+	})
 }

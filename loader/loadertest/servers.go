@@ -215,9 +215,9 @@ func (k *serverKind) need(t testing.TB) Server {
 }
 
 // NewDatabase creates a database and returns its URL. At the end of the test the
-// database is dropped; on PostgreSQL a session that is then still in it, but for
-// the kit's own, fails the test (CockroachDB does not say where a session is; for
-// all of them see CheckNoLeaks).
+// database is dropped; see dropLater for CockroachDB. On PostgreSQL a session that is then
+// still in it, but for the kit's own, fails the test (CockroachDB does not say where a session
+// is; for all of them see CheckNoLeaks).
 func (s Server) NewDatabase(t testing.TB) string {
 	t.Helper()
 	name := "t" + strings.ToLower(rand.Text()[:12])
@@ -235,8 +235,9 @@ func (s Server) NewDatabase(t testing.TB) string {
 			t.Logf("close the kit's connection: %v", err) // a test may have ended it
 		}
 		if s.Cockroach {
-			// It goes with its server. To drop it takes longer than many a test, and its
-			// descriptors would stay anyway.
+			if err := s.dropLater(ctx, name); err != nil {
+				t.Error(err)
+			}
 			return
 		}
 		if left := poll(func() string { return s.sessions(ctx, name) }); left != "" {
@@ -282,9 +283,18 @@ func withConn(ctx context.Context, url string, f func(*pgx.Conn) error) error {
 		}
 		c.Close(ctx)
 	}
-	config, err := pgx.ParseConfig(url)
+	c, err := connectKit(ctx, url)
 	if err != nil {
 		return err
+	}
+	return errors.Join(f(c), giveBack(ctx, url, c))
+}
+
+// connectKit returns a new connection of the kit's own.
+func connectKit(ctx context.Context, url string) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, err
 	}
 	if config.RuntimeParams["options"] == startOptions() {
 		delete(config.RuntimeParams, "options")
@@ -293,11 +303,7 @@ func withConn(ctx context.Context, url string, f func(*pgx.Conn) error) error {
 		config.RuntimeParams["application_name"] = kitName
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec // tables change between two statements
-	c, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f(c), giveBack(ctx, url, c))
+	return pgx.ConnectConfig(ctx, config)
 }
 
 // kitName is the application_name of the kit's own connections.
@@ -319,7 +325,7 @@ var (
 
 // stopServers stops the servers that were started.
 func stopServers() error {
-	errs := []error{forgetAll(context.Background())}
+	errs := []error{endDrops(context.Background()), forgetAll(context.Background())}
 	for _, k := range every {
 		if k.stop == nil {
 			continue

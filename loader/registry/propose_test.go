@@ -78,7 +78,7 @@ func TestClaimOfWhatIsFree(t *testing.T) {
 		const positions, chunk = 10_000, 10
 		url, _ := entered(t, s, "free0000", positions)
 		proxy := loadertest.NewProxy(t, url)
-		proxy.Distance(time.Millisecond, 0)
+		proxy.Distance(10*time.Millisecond, 0) // longer than a pause of a busy machine
 		reg, _ := open(t, proxy.URL())
 		var asked []chunker.Range
 		queue := func(run string, free ...chunker.Range) *registry.Queue {

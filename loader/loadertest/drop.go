@@ -1,0 +1,88 @@
+package loadertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// drops are the databases of CockroachDB that are being dropped, one at a time on each server. It
+// takes longer than many a test, and so nobody waits for it but the next drop, and Main.
+var drops struct {
+	sync.Mutex
+	byURL map[string]*drop // by the server's URL
+}
+
+// A drop is under way on its connection until wait.
+type drop struct {
+	conn     *pgx.Conn
+	database string
+	answer   *pgconn.MultiResultReader // nil: none is under way
+}
+
+// dropLater begins to drop a database, and returns the error of the drop before.
+func (s Server) dropLater(ctx context.Context, name string) error {
+	drops.Lock()
+	defer drops.Unlock()
+	if drops.byURL == nil {
+		drops.byURL = map[string]*drop{}
+	}
+	d := drops.byURL[s.url]
+	if d == nil || d.conn.IsClosed() {
+		conn, err := connectKit(ctx, s.url)
+		if err != nil {
+			return err
+		}
+		d = &drop{conn: conn}
+		drops.byURL[s.url] = d
+	}
+	err := d.wait()
+	d.database = name
+	// A context that cannot end needs no goroutine, which would be taken for one that is left.
+	d.answer = d.conn.PgConn().Exec(context.Background(), "DROP DATABASE "+name+" CASCADE")
+	return err
+}
+
+// wait waits until no drop is under way, and returns its error.
+func (d *drop) wait() error {
+	if d.answer == nil {
+		return nil
+	}
+	answer := d.answer
+	d.answer = nil
+	socket := d.conn.PgConn().Conn()
+	if err := socket.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		return err
+	}
+	err := answer.Close()
+	if err == nil {
+		err = socket.SetReadDeadline(time.Time{})
+	}
+	var pe *pgconn.PgError
+	switch {
+	case errors.As(err, &pe) && pe.Code == "3D000": // the test may have dropped it
+		return nil
+	case err == nil, pe == nil && !errors.Is(err, os.ErrDeadlineExceeded): // the server may have gone
+		return nil
+	}
+	return fmt.Errorf("drop database %s: %w", d.database, err)
+}
+
+// endDrops waits for all drops, and closes their connections.
+func endDrops(ctx context.Context) error {
+	drops.Lock()
+	defer drops.Unlock()
+	var errs []error
+	for _, d := range drops.byURL {
+		errs = append(errs, d.wait())
+		d.conn.Close(ctx) // fails where the server has gone
+	}
+	clear(drops.byURL)
+	return errors.Join(errs...)
+}
