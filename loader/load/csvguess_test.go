@@ -233,7 +233,7 @@ func texts(t *testing.T, url, name string) string {
 func columnTypes(t *testing.T, url, name string) string {
 	t.Helper()
 	var list []string
-	for _, c := range table(t, url, "SELECT lpad(attnum::TEXT, 3, '0'), format_type(atttypid, atttypmod) FROM pg_attribute WHERE attnum > 0 AND attrelid = '"+name+"'::regclass") {
+	for _, c := range table(t, url, "SELECT lpad(attnum::TEXT, 3, '0'), format_type(atttypid, atttypmod) FROM pg_attribute WHERE attnum > 0 AND attname <> 'rowid' AND attrelid = '"+name+"'::regclass") {
 		list = append(list, strings.Trim(strings.SplitN(c, "|", 2)[1], `"|`))
 	}
 	return strings.Join(list, ",")
