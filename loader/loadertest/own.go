@@ -63,7 +63,8 @@ func startBinary(ctx context.Context, b localdb.Binary) (*localdb.DB, error) {
 	defer cancel()
 	o := localdb.Options{Binary: b, Temporary: true}
 	if b.Product == server.PostgreSQL {
-		o.Settings = []string{"max_prepared_transactions=10"}
+		o.Settings = []string{"max_prepared_transactions=10", "max_wal_size=256MB"}
+		o.TempDir = inMemory()
 	}
 	return localdb.Start(ctx, o)
 }

@@ -33,6 +33,8 @@ type Options struct {
 	// Temporary starts a separate server, in memory or without fsync. Stop deletes it; on
 	// Linux it also ends with this process. It also listens on TCP.
 	Temporary bool
+	// TempDir holds the data of a temporary server. Empty means os.TempDir.
+	TempDir string
 	// Settings are added to the server's command line: name=value for PostgreSQL, flags for
 	// CockroachDB.
 	Settings []string
@@ -49,6 +51,7 @@ type DB struct {
 	Dir string
 
 	temporary bool
+	tempDir   string
 	settings  []string
 	certsDir  string
 	users     *flock.Flock // held shared during use of the server
@@ -84,7 +87,7 @@ func Start(ctx context.Context, o Options) (*DB, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	db := &DB{Binary: o.Binary, temporary: o.Temporary, settings: o.Settings, certsDir: o.CertsDir}
+	db := &DB{Binary: o.Binary, temporary: o.Temporary, tempDir: o.TempDir, settings: o.Settings, certsDir: o.CertsDir}
 	if o.Temporary {
 		return db, db.startTemporary(ctx)
 	}
@@ -178,7 +181,7 @@ func (db *DB) lockStart(ctx context.Context) (unlock func(), err error) {
 
 // startTemporary starts a server that no other command uses.
 func (db *DB) startTemporary(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "ldb") // short: a socket path has at most 107 bytes
+	dir, err := os.MkdirTemp(db.tempDir, "ldb") // short: a socket path has at most 107 bytes
 	if err != nil {
 		return fmt.Errorf("make a temporary directory: %w", err)
 	}

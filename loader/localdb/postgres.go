@@ -55,7 +55,9 @@ func (db *DB) startPostgres(ctx context.Context) (*process, error) {
 			}
 		}
 		db.TCP = fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/postgres?sslmode=disable", db.password, db.port)
-		args = append(args, "-c", "listen_addresses=127.0.0.1", "-c", fmt.Sprintf("port=%d", db.port), "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200")
+		args = append(args, "-c", "listen_addresses=127.0.0.1", "-c", fmt.Sprintf("port=%d", db.port), "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200",
+			// Stop kills the server: memory that has a file in its directory goes with that.
+			"-c", "dynamic_shared_memory_type=mmap")
 		db.URL += fmt.Sprintf("&port=%d", db.port)
 	} else {
 		args = append(args, "-c", "listen_addresses=")
