@@ -135,11 +135,6 @@ func Stamp(product server.Product) string {
 	return `SELECT (txid_snapshot_xmax(txid_current_snapshot()) & 4294967295)::TEXT`
 }
 
-// StampByClock is Stamp for CockroachDB sessions in READ COMMITTED, which cannot read the
-// logical timestamp. It uses the node's clock, in nanoseconds; the logical timestamp is never
-// behind it.
-const StampByClock = `SELECT ((extract(epoch FROM clock_timestamp()) * 1000000)::INT8::DECIMAL * 1000 - 1000000000)::STRING`
-
 // own returns the condition that the table row is identical to the record's, and that it was not
 // written before the load began.
 func (o *Options) own(product server.Product) string {

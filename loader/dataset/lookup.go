@@ -99,11 +99,7 @@ const hasRows = "the table had rows, so others may use it; --commit statement is
 
 // Began asks the server for the time at which a load begins, as commit.Options have it.
 func Began(ctx context.Context, db server.Querier, info server.Info) (began string, err error) {
-	err = db.QueryRow(ctx, commit.Stamp(info.Product)).Scan(&began)
-	if server.Code(err) == pgerrcode.FeatureNotSupported && info.Product == server.CockroachDB {
-		err = db.QueryRow(ctx, commit.StampByClock).Scan(&began)
-	}
-	if err != nil {
+	if err = db.QueryRow(ctx, commit.Stamp(info.Product)).Scan(&began); err != nil {
 		return "", fmt.Errorf("ask the server for the time: %w", err)
 	}
 	return began, nil

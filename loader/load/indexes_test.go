@@ -29,7 +29,8 @@ func indexed(t *testing.T, url string) []string {
 	return indexes(t, url)
 }
 
-func indexes(t *testing.T, url string) []string {
+// tableIndexes describes the indexes of table points.
+func tableIndexes(t *testing.T, url string) []server.TableIndex {
 	t.Helper()
 	conn, err := loadertest.Open(t, url).Pool(context.Background(), server.Sessions{Name: "test", Max: 1})
 	if err != nil {
@@ -41,8 +42,13 @@ func indexes(t *testing.T, url string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return table.Indexes
+}
+
+func indexes(t *testing.T, url string) []string {
+	t.Helper()
 	var list []string
-	for _, x := range table.Indexes {
+	for _, x := range tableIndexes(t, url) {
 		if !x.Primary {
 			list = append(list, x.Create)
 		}

@@ -15,6 +15,7 @@ import (
 	"bulkload/loader/importer"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
+	"bulkload/loader/server"
 )
 
 // A notebook keeps what a load tells the user.
@@ -180,13 +181,29 @@ func TestRetriesThatTheServerInjects(t *testing.T) {
 	})
 }
 
-// TestReadCommitted loads in sessions of that isolation, in which CockroachDB may not be
-// asked for its logical time: by every way, and a file whose records meet rows of others.
+// TestReadCommitted has that isolation as the default, in which the protocol would not hold. It
+// loads by every way, and files whose records meet rows of others or replace all of them.
 func TestReadCommitted(t *testing.T) {
 	loadertest.Slow(t)
 	srv := loadertest.NewestCockroachServer(t)
 	direct := srv.NewDatabase(t)
 	url := withOption(direct, "default_transaction_isolation", `read%5C%20committed`)
+	isolation := func(url string) string {
+		return loadertest.Value[string](t, url, "SHOW transaction_isolation")
+	}
+	if got := isolation(url); got != "read committed" {
+		t.Fatalf("the default is %s, want read committed", got)
+	}
+	pool, err := loadertest.Open(t, url).Pool(t.Context(), server.Sessions{Name: "loader isolation", Max: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	err = pool.QueryRow(t.Context(), "SHOW transaction_isolation").Scan(&got)
+	server.ClosePool(pool)
+	if err != nil || got != "serializable" {
+		t.Errorf("the transactions of a load are %s, %v; want serializable", got, err)
+	}
 	for _, set := range ways(srv) {
 		clearTables(t, direct)
 		set.Chunk, set.Workers = 500, 2
@@ -209,6 +226,13 @@ func TestReadCommitted(t *testing.T) {
 	if _, err := newLoad(t, url, req).Run(context.Background()); err != nil {
 		t.Error(err)
 	}
+	loadertest.Exec(t, direct, "CREATE TABLE old (id INT8 PRIMARY KEY, v INT8) WITH (schema_locked = false)", "INSERT INTO old VALUES (9, 9)")
+	req = fileRequest("old", write(t, "new.csv", "4,4\n5,5\n"))
+	req.Truncate = true
+	if _, err := newLoad(t, url, req).Run(context.Background()); err != nil {
+		t.Error(err)
+	}
+	checkRows(t, table(t, direct, "SELECT id, v FROM old"), []string{`"4"|"4"|`, `"5"|"5"|`})
 	if n := loadertest.Value[int64](t, direct, "SELECT sum(v) FROM rc WHERE id = 2 AND v = 2 OR id IN (1, 3, 4, 5)"); n != 15 {
 		t.Errorf("the rows have %d together, want 15", n)
 	}

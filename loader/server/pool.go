@@ -180,6 +180,10 @@ func (s *Server) begin(ctx context.Context, conn *pgx.Conn, o Sessions, local *l
 	maps.Copy(want, fixedSettings)
 	if s.Product == PostgreSQL {
 		want["synchronous_commit"] = "on"
+	} else {
+		// CockroachDB's part of the protocol has no row locks. From 23.2 on, databases and users can
+		// have READ COMMITTED as their default.
+		want["default_transaction_isolation"] = "serializable"
 	}
 	if s.Config.priority != "" {
 		want[priorityOf] = string(s.Config.priority)
