@@ -441,7 +441,7 @@ var guards = []guard{
 		"./loader/server", "TestSettingsOfEachTransaction", "want 54s", false},
 	{"a load takes no more sessions than a pool has", "loader/server/pool.go",
 		"cfg.MaxConns = min(cfg.MaxConns, int32(s.maxSessions))", "_ = s",
-		"./cmd/loader", "TestPoolersKeepNothing/session_of_two", "gave no session|exit code", false},
+		"./loader/server", "TestPoolTakesNoMoreSessionsThanThePooler", "of the 2 sessions that the pooler has", false},
 	{"nothing is prepared if the URL asks for that", "loader/server/config.go",
 		"cfg.StatementCacheCapacity = 0", "_ = cfg",
 		"./loader/server", "TestNothingIsPrepared", "statements are prepared", false},
