@@ -45,7 +45,7 @@ var failureGuards = []guard{
 		"./cmd/loader", "TestHangupThatIsIgnored", "exit code 129", false},
 	{"a stop ends whatever hangs", "cmd/loader/stop.go",
 		"if !p.importing.Load() {", "if false {",
-		"./cmd/loader", "TestSignals/Ctrl-C_while_the_server_hangs/PostgreSQL", "the end of the command", true},
+		"./cmd/loader", "TestSignals/Ctrl-C_while_the_server_hangs/PostgreSQL/points", "the end of the command", true},
 	{"a share is one of the records read so far", "loader/files/rejects.go",
 		"t.read += span.Rows - before.read", "_ = before",
 		"./loader/files", "TestShareOfTheRecordsThatWereRead", "want allowed: true", false},
