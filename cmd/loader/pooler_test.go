@@ -79,6 +79,9 @@ func TestPoolersKeepNothing(t *testing.T) {
 				all = 2
 			}
 			first := command(pooled, "points", "--n", "1000", "--chunk", "100", "--workers", "2")
+			if statements { // what is refused is not tried for minutes
+				first.Args = append(first.Args, "--retry-for", "10s")
+			}
 			first.Args = slices.DeleteFunc(first.Args, func(arg string) bool { return arg == "--quiet" })
 			out := runTo(t, c.done, first)
 			if told := strings.Contains(out, "is a connection pooler") && (strings.Contains(out, "database server itself") || strings.Contains(out, "a connection to the server itself is faster")); !told {

@@ -68,3 +68,23 @@ func TestRunsShareAnImportOfSeveralJobs(t *testing.T) {
 	checkExact(t, url, b, n)
 	checkNothingLeft(t, url, "points")
 }
+
+// TestTableThatGoesOfflineWhileItIsDescribed has a job of another run take the table offline between
+// two queries about it, when a load is resumed: the load waits, and goes on.
+func TestTableThatGoesOfflineWhileItIsDescribed(t *testing.T) {
+	loadertest.Slow(t)
+	url := loadertest.CockroachServer(t).NewDatabase(t)
+	const n = 200
+	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.Upload}}})
+	l.Close()
+	offline := &loadertest.Fault{When: loadertest.Match{SQL: "indisprimary", Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "55000", Times: 2}
+	again, err := load.Resume(t.Context(), loadertest.Open(t, loadertest.NewProxy(t, url, offline).URL()), l.ID, load.Settings{})
+	if err != nil || offline.Count() != 2 {
+		t.Fatalf("got %v after %d queries that failed, want that the load waits for the table", err, offline.Count())
+	}
+	defer again.Close()
+	if _, err := again.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	checkExact(t, url, again, n)
+}

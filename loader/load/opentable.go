@@ -40,6 +40,10 @@ func (o *opening) waitOnline(ctx context.Context) error {
 	return importer.Online(ctx, server.TimeoutPool{Pool: o.pool, Timeout: o.req.attemptTimeout()}, o.record.spec.Table)
 }
 
+// describeTries is how often the table of an IMPORT is described, if jobs of another run are in
+// the way.
+const describeTries = 4
+
 // findTable describes the table. A new load creates a missing table, and a preview describes the
 // table that would be created.
 func (o *opening) findTable(ctx context.Context) error {
@@ -50,7 +54,8 @@ func (o *opening) findTable(ctx context.Context) error {
 		return nil
 	case o.purpose == toResume:
 		o.table, err = server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
-		if errors.Is(err, server.ErrNoTable) && o.imported != nil && o.waitOnline(ctx) == nil {
+		// The jobs of another run take the table offline, also between two queries of Describe.
+		for tries := 1; err != nil && tries < describeTries && o.imported != nil && o.waitOnline(ctx) == nil; tries++ {
 			o.table, err = server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
 		}
 		return err

@@ -30,6 +30,12 @@ func TestPooledRuns(t *testing.T) {
 		q := reg.Queue(id, run)
 		q.Ledger = true
 		lease(t, q, 100)
+		second := reg.Queue(id, "second00")
+		second.Ledger = true
+		// The server lists no session of the first run: its heartbeat alone tells that it is alive.
+		if _, err := second.Claim(t.Context(), 100); !errors.Is(err, loader.ErrBusy) {
+			t.Fatalf("%s: a run with a heartbeat: %v, want ErrBusy", end, err)
+		}
 		// A session of the pool that its transactions went through, and that is another's now.
 		session := sessionOf(t, url, id, run)
 		// A chunk of it is under way when it is taken over.
@@ -39,11 +45,6 @@ func TestPooledRuns(t *testing.T) {
 		}
 		if _, err := late.Exec(t.Context(), "INSERT INTO loader.ledger (load, lo, hi) SELECT $1, 10, 20 WHERE EXISTS (SELECT 1 FROM loader.claims WHERE load = $1 AND successor IS NULL FOR KEY SHARE)", id); err != nil {
 			t.Fatal(err)
-		}
-		second := reg.Queue(id, "second00")
-		second.Ledger = true
-		if _, err := second.Claim(t.Context(), 100); !errors.Is(err, loader.ErrBusy) {
-			t.Fatalf("%s: a run with a heartbeat: %v, want ErrBusy", end, err)
 		}
 		stale(t, url)
 		ended := make(chan error, 1)

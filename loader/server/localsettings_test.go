@@ -195,3 +195,36 @@ func TestPoolersAreRecognised(t *testing.T) {
 		t.Errorf("the server itself: %v", srv.Pooling)
 	}
 }
+
+// TestPoolTakesNoMoreSessionsThanThePooler asks for more sessions than a pooler in session mode
+// has. The third user of the pool waits for one that is given back. It asks the pooler for none: that
+// would take seconds and be refused.
+func TestPoolTakesNoMoreSessionsThanThePooler(t *testing.T) {
+	direct := loadertest.PostgreSQLServer(t).NewDatabase(t)
+	pooled := loadertest.Pooler(t, direct, "pool_mode = session\ndefault_pool_size = 2")
+	pool := poolOf(t, params(t, pooled, "application_name", "loadertest"), server.Sessions{Name: "loadertest", Max: 4, Ready: 1, AttemptTimeout: time.Minute})
+	var taken []*pgxpool.Conn
+	for range 2 {
+		conn, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatalf("a user of the pool gets none, of the 2 sessions that the pooler has: %v", err)
+		}
+		taken = append(taken, conn)
+	}
+	late, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := pool.Acquire(late); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a third user gets %v while two hold the sessions, want that it waits", err)
+	}
+	if n := pool.Stat().TotalConns(); n != 2 { // those that are being opened count
+		t.Errorf("the pool takes %d, of the 2 sessions that the pooler has", n)
+	}
+	for _, conn := range taken {
+		conn.Release()
+	}
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatalf("a user of the pool gets none of the 2 sessions that were given back: %v", err)
+	}
+	conn.Release()
+}
