@@ -55,4 +55,7 @@ var registryGuards = []guard{
 	{"a run that falls silent in the registry is in nobody's way", "loader/registry/retry.go",
 		"r.endSilent(ctx, locked.load)", "_ = locked.load",
 		"./loader/registry", "TestRunThatFallsSilentInTheRegistry/PostgreSQL", "behind a run that is silent a claim gives gave up", false},
+	{"sessions on CockroachDB are serializable", "loader/server/pool.go",
+		`want["default_transaction_isolation"] = "serializable"`, `want["extra_float_digits"] = "3"`,
+		"./loader/load", "TestReadCommitted", "want serializable", false},
 }
