@@ -113,7 +113,8 @@ func TestCountThatDiffers(t *testing.T) {
 			}
 			id, _ := entered(t, url, before)
 			if want == exitUnconfirmed {
-				if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM points"); n != 200 {
+				// COPY in one round trip has several replies for a chunk.
+				if n := loadertest.Value[int64](t, url, "SELECT count(*) FROM points"); n != 200 && (n != 0 || sub.via != "copy") {
 					t.Errorf("%s: %d rows are in, want the two chunks before", sub, n)
 				}
 				proxy.Heal()
