@@ -145,13 +145,14 @@ func TestRefusesBeforeTheFirstRow(t *testing.T) {
 			"CREATE TABLE nodes (id INT PRIMARY KEY, above INT NOT NULL UNIQUE REFERENCES nodes)",
 			"CREATE TABLE keyless (x INT, id SERIAL)", "CREATE TABLE tree (id INT PRIMARY KEY, above INT REFERENCES tree)",
 			"CREATE TABLE full_up (b CHAR(1) PRIMARY KEY)", "INSERT INTO full_up VALUES ('0'), ('a'), ('m'), ('z')")
+		database := loadertest.Value[string](t, url, "SELECT current_database()")
 		cases := []struct {
 			table, want string
 			n           int64
 			kind        failure.Kind
 			set         load.Settings
 		}{
-			{"nosuch", "no such table: nosuch in database ", 9, failure.Target, load.Settings{}},
+			{"nosuch", "no such table: nosuch in database " + database + "; loader rows needs an existing table", 9, failure.Target, load.Settings{}},
 			{"child", "refers to public.empty, which has no rows; load public.empty first", 9, failure.Target, load.Settings{}},
 			{"narrow", "9 rows are more than the key can hold: column flag has 2 different values", 9, failure.Target, load.Settings{}},
 			{"pairs", "9 rows are more than the key can hold", 9, failure.Target, load.Settings{}},

@@ -183,15 +183,12 @@ type isolation struct {
 	part    *rows.Chunk
 	p       *progress
 	rejects []rows.Reject
-	only    bool  // stop at the first bad row, with errFound
-	found   error // of that row
+	only    bool  // stop at the first bad row
+	found   error // why that row is refused
 
 	order      []int // the chunk's rows in the order of sending
 	bisectFrom int   // index in order of the first row to be sent singly
 }
-
-// errFound ends a search for the first bad row.
-var errFound = errors.New("found")
 
 // The savepoint statements between two parts. A COPY that follows includes them: if many rows are
 // bad, round trips dominate the time.
@@ -243,7 +240,7 @@ func (x *isolation) send(ctx context.Context, maxSize int) error {
 		x.reject(x.order[lo+bad], err)
 		if x.only {
 			x.found = err
-			return errFound
+			return err
 		}
 		copy(x.order[lo+1:], x.order[lo:lo+bad])
 		lo++
@@ -398,7 +395,7 @@ func (c *Committer) locate(ctx context.Context, chunk *rows.Chunk, p *progress, 
 	}
 	defer tx.Rollback(ctx)
 	x := isolation{Committer: c, tx: tx, chunk: chunk, part: rows.NewChunk(c.Columns), p: &progress{isolate: true, doubt: p.doubt}, only: true}
-	if err := x.send(ctx, chunk.Len()); !errors.Is(err, errFound) {
+	if x.send(ctx, chunk.Len()); x.found == nil {
 		return asFinal(class, why)
 	}
 	// The server may have refused the chunk for a row behind this one.

@@ -8,8 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"bulkload/loader/server"
 )
 
 // drops are the databases of CockroachDB that are being dropped, one at a time on each server. It
@@ -64,11 +67,10 @@ func (d *drop) wait() error {
 	if err == nil {
 		err = socket.SetReadDeadline(time.Time{})
 	}
-	var pe *pgconn.PgError
 	switch {
-	case errors.As(err, &pe) && pe.Code == "3D000": // the test may have dropped it
+	case server.Code(err) == pgerrcode.InvalidCatalogName: // the test may have dropped it
 		return nil
-	case err == nil, pe == nil && !errors.Is(err, os.ErrDeadlineExceeded): // the server may have gone
+	case err == nil, server.Code(err) == "" && !errors.Is(err, os.ErrDeadlineExceeded): // the server may have gone
 		return nil
 	}
 	return fmt.Errorf("drop database %s: %w", d.database, err)
