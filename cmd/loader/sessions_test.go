@@ -15,7 +15,7 @@ import (
 // and goes on with it where they are others.
 func TestKilledInAnotherTimeZone(t *testing.T) {
 	const n = 6000
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		begun, resumed, verified := []string{"PGTZ=Europe/Berlin"}, []string{"PGTZ=UTC"}, []string{"PGTZ=America/New_York"}
 		day := func(i int) string { return fmt.Sprintf("2024-%02d-%02d", i/12%12+1, i%12+1) }
 		if !s.Cockroach { // of which 21.1 knows one style of dates

@@ -100,7 +100,7 @@ func TestRoundTripsOfMore(t *testing.T) {
 
 // TestPlanSaysTheRoundTrip holds what a plan says of a far server.
 func TestPlanSaysTheRoundTrip(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := registered(t, s)
 		const rtt = 40
 		p := loadertest.NewProxy(t, url)

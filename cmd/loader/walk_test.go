@@ -65,6 +65,7 @@ func TestWalkThrough(t *testing.T) {
 	}
 	const certificates = "--certs-dir"
 	t.Run("insecure", func(t *testing.T) {
+		loadertest.Slow(t) // the same steps as on the secure server
 		s := loadertest.CockroachServer(t)
 		port := regexp.MustCompile(`:(\d+)/`).FindStringSubmatch(s.URL())[1]
 		t.Cleanup(func() {

@@ -18,7 +18,7 @@ import (
 func TestLedgerHasTheChunk(t *testing.T) {
 	which := func(s subject) bool { return inTransactions(s) && s.kind == "points" }
 	const entry = "INSERT INTO loader.ledger (load, lo, hi) SELECT id, %d, %d FROM loader.loads WHERE id = '%s'"
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
 		eachIn(t, srv, subjects(srv), which, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 			sub.Chunk, sub.Workers = 10, 1
 			x := sub.enter(t, url, url, 40)

@@ -110,7 +110,7 @@ func TestKeysThatAreEqual(t *testing.T) {
 // TestOneRunAtATime holds the first run of a load in its first chunk. Another one waits,
 // says so, and goes on behind it; so does one that follows a run that was stopped.
 func TestOneRunAtATime(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		const keys, number = 40, 30
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, kvDDL)
@@ -178,7 +178,7 @@ func TestOneRunAtATime(t *testing.T) {
 // TestLoadsThatBeganOutOfOrder refuses to go on with a load of an older version, which
 // committed its chunks in any order.
 func TestLoadsThatBeganOutOfOrder(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for _, conflict := range []commit.Conflict{commit.UpdateRow, commit.SkipRow} {
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS kv", kvDDL)
@@ -204,7 +204,7 @@ func TestLoadsThatBeganOutOfOrder(t *testing.T) {
 // TestConflictsOfTablesThatAreAllKey loads the same file twice: nothing is left to update.
 // TestConflictsOfAnIdentity does so where the key is GENERATED ALWAYS.
 func TestConflictsOfTablesThatAreAllKey(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE kv (k INT8, v INT8, PRIMARY KEY (k, v))")
 		for _, want := range []int64{1, 3} {

@@ -107,7 +107,7 @@ func loadBad(t *testing.T, s loadertest.Server, set load.Settings, text string, 
 // by each method.
 func TestManyBadRecords(t *testing.T) {
 	text, want, codes := manyBad(150, 0.1, "22P02", "23502", "23514", "23503", "23505", "22P04")
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		list := []load.Settings{{Method: commit.Insert, Workers: 1}}
 		if s.Product == server.PostgreSQL || loadertest.Chaos {
 			list = append(list, load.Settings{Method: commit.Copy, CommitMode: commit.Transaction, Workers: 1})
@@ -122,7 +122,7 @@ func TestManyBadRecords(t *testing.T) {
 // type cost, a third of all.
 func TestBadValuesAreFoundInFewStatements(t *testing.T) {
 	text, want, codes := manyBad(300, 0.3, "22P02")
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		// One refuses each bad record, and few take all others.
 		most := 13 * len(codes) / 10
 		if n := loadBad(t, s, load.Settings{Workers: 1}, text, want, codes); n > most {

@@ -155,7 +155,7 @@ func TestSwallowedRepliesWithoutProof(t *testing.T) {
 // TestForeignRowsAreNotTakenForOurs has somebody else write a row under a key of the load:
 // the look-up behind the duplicate key compares what the rows hold, and names it.
 func TestForeignRowsAreNotTakenForOurs(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(1000, 11), Settings: load.Settings{CommitMode: commit.Statement, Method: commit.Insert, Chunk: 100, Workers: 1}})
 		key := l.Dataset.Keys().First + 5

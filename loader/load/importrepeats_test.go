@@ -86,7 +86,7 @@ func checkDiffers(t *testing.T, what string, err error) {
 
 // TestFirstRepeat finds it among many, on disk.
 func TestFirstRepeat(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, kvDDL)
 		for text, want := range map[string]string{

@@ -187,7 +187,7 @@ func TestATableOfTheUsersOwnTypes(t *testing.T) {
 // TestResumeByAnotherMethod resumes a load in chunks by IMPORT: no flag is passed over without
 // a word.
 func TestResumeByAnotherMethod(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(10, 0)})
 		again, err := load.Resume(context.Background(), loadertest.Open(t, url), l.ID, load.Settings{Method: load.Import})

@@ -54,7 +54,7 @@ var registerSquares = sync.OnceFunc(func() {
 func TestAKindOfItsOwn(t *testing.T) {
 	registerSquares()
 	ctx := context.Background()
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		const n = 5000
 		url := s.NewDatabase(t)
 		p, err := load.NewPreview(ctx, loadertest.Open(t, url), load.Request{Dataset: newSquares(n)}, "")

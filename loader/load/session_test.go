@@ -129,7 +129,7 @@ func div(s loadertest.Server) string {
 // TestLoadWithoutItsSession goes on with a load that a version recorded which did not know
 // of settings, and is told so; and refuses one whose settings the server does not take.
 func TestLoadWithoutItsSession(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY)")
 		l := newLoad(t, url, fileRequest("t", write(t, "t.csv", "id\n1\n2\n")))

@@ -107,7 +107,7 @@ func TestRepeatedRecords(t *testing.T) {
 // brings them first. TestLoadsInDoubtAreSettled does it to records that stand in the input
 // once.
 func TestRepeatedRecordsInDoubt(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for _, via := range statementMethods(s) {
 			for _, x := range []struct {
@@ -142,7 +142,7 @@ func rowsInto(s loadertest.Server, via commit.Method) loadertest.Match {
 }
 
 func TestLoadsInDoubtAreSettled(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		for _, via := range statementMethods(s) {
 			loadertest.Exec(t, url, "DROP TABLE IF EXISTS kv", kvDDL)
@@ -164,7 +164,7 @@ func TestLoadsInDoubtAreSettled(t *testing.T) {
 // TestEarlierRowsAreOfOthers loads a file into a table that has its rows: those of a chunk
 // whose reply is lost are not taken for the load's either.
 func TestEarlierRowsAreOfOthers(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, kvDDL, "INSERT INTO kv SELECT i, 7 * i FROM generate_series(0, 99) AS g (i)")
 		loadertest.Eventually(t, "the server's clock to go on", func() bool {

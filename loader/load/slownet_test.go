@@ -119,7 +119,7 @@ func TestSlowLinks(t *testing.T) {
 // TestSessionsOpenAhead opens loads of a far server, which have sessions for their workers before
 // they run: as many as there are workers, or chunks.
 func TestSessionsOpenAhead(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, srv loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
 		url := srv.NewDatabase(t)
 		for _, workers := range []int{7, 2} {
 			begin := time.Now()

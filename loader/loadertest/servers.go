@@ -174,12 +174,13 @@ const NewestCockroach = "cockroach-26.1"
 
 // NewestCockroachServer returns a CockroachDB of the test process that is NewestCockroach,
 // for a test of what an older one does not have, or skips the test where that is not on
-// PATH.
+// PATH. A server of its own, beside the other CockroachDB, makes it a slow test; see [Slow].
 func NewestCockroachServer(t testing.TB) Server {
 	t.Helper()
 	if b, err := Find(server.CockroachDB); err == nil && filepath.Base(b.Path) == NewestCockroach {
 		return cockroach.need(t) // one is enough
 	}
+	Slow(t)
 	return newest.need(t)
 }
 

@@ -87,7 +87,7 @@ func TestEndsAreRepeated(t *testing.T) {
 // TestReplyToAnEndIsLost loses the reply to the transaction that ends a load: it is ended,
 // and what comes behind the transaction is done all the same.
 func TestReplyToAnEndIsLost(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		at := loadertest.Match{SQL: `^COMMIT`, Kind: loadertest.MsgStatement}
 		if s.Cockroach {
 			at.SQL = `^RELEASE SAVEPOINT`

@@ -96,7 +96,7 @@ func TestLateCheckpoint(t *testing.T) {
 // TestOlderRunIsFenced takes over from a run that shows no life, but whose session is
 // there and may still write: it is ended first.
 func TestOlderRunIsFenced(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url, reg := entered(t, s, "stale000", 100)
 		session := sessionOf(t, url, "stale000", "older000")
 		lease(t, reg.Queue("stale000", "older000"), 100)

@@ -97,7 +97,7 @@ func checkReads(t *testing.T, reg *registry.Registry) {
 // TestEarlierRegistries reads registries of all earlier versions as they are, also as a user
 // who may not upgrade them, and upgrades them by the first write. Their loads go on.
 func TestEarlierRegistries(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		fresh := s.NewDatabase(t)
 		open(t, fresh)
 		for _, version := range earlier {
@@ -245,7 +245,7 @@ func TestNewerRegistry(t *testing.T) {
 // TestSchemaOfOthers finds a schema loader that is another program's: it is named, and
 // nothing is made in it. An empty one is made use of.
 func TestSchemaOfOthers(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		for _, objects := range [][]string{
 			{"CREATE TABLE loader.jobs (id INT PRIMARY KEY)"},
 			{"CREATE TABLE loader.loads (id INT PRIMARY KEY, started TIMESTAMPTZ)"},

@@ -152,7 +152,7 @@ func TestTakeoverThatStopped(t *testing.T) {
 // TestRunThatWasMarked has a run go on whose claims were marked by a takeover that stopped
 // there: it writes nothing, takes nothing, and has no new session.
 func TestRunThatWasMarked(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url, reg := entered(t, s, "marked00", 100)
 		q := reg.Queue("marked00", "zombie00")
 		q.Ledger = true
@@ -342,7 +342,7 @@ func TestSessionsThatDoNotShow(t *testing.T) {
 // it took it over, and did not live to end the sessions of the run that had held it: all
 // sessions of the load end, but for those of runs that are recorded.
 func TestHeirsOfEarlierVersions(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		makeEarlier(t, url, earlier[3].files)
 		loadertest.Exec(t, url, "UPDATE loader.claims SET run = 'heir0000', beat = now()", "UPDATE loader.loads SET id = 'heirs000'", "UPDATE loader.claims SET load = 'heirs000'", "UPDATE loader.ledger SET load = 'heirs000'")
