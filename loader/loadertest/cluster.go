@@ -47,6 +47,9 @@ func ThreeNodes(t *testing.T) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := letAnswersPass(t.Context(), c.At("defaultdb")); err != nil {
+		t.Error(err)
+	}
 	t.Cleanup(func() {
 		c.nodes.Stop()
 		// testserver does not wait for the command that made the cluster, whose handle is a file

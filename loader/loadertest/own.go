@@ -66,7 +66,7 @@ func startBinary(ctx context.Context, b localdb.Binary) (*localdb.DB, error) {
 		o.Settings = []string{"max_prepared_transactions=10", "max_wal_size=256MB"}
 		o.TempDir = inMemory()
 	}
-	return localdb.Start(ctx, o)
+	return startServer(ctx, o)
 }
 
 // OwnServer starts a server for one test, which may crash it, or skips the test where

@@ -65,7 +65,7 @@ func EachSecureServer(t *testing.T, test func(t *testing.T, s *SecureServer), us
 				o.CertsDir = s.CertsDir
 			}
 			var err error
-			if s.db, err = localdb.Start(context.Background(), o); err != nil {
+			if s.db, err = startServer(context.Background(), o); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {

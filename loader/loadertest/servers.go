@@ -86,8 +86,7 @@ func (k *serverKind) get() (Server, error) {
 				}
 				// A newer server pauses IMPORT and the making of an index when less than 5 % of the
 				// disk is free, however much that is. It takes no less than 4 %.
-				_, err := c.Exec(ctx, "SET CLUSTER SETTING kv.bulk_io_write.min_capacity_remaining_fraction = 0.04")
-				if err != nil && !strings.Contains(err.Error(), "unknown cluster setting") {
+				if err := setIfKnown(ctx, c, "kv.bulk_io_write.min_capacity_remaining_fraction = 0.04"); err != nil {
 					return err
 				}
 			}
