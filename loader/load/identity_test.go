@@ -208,24 +208,23 @@ func partitioned(t *testing.T, url string) subject {
 
 // TestPartitionsThatChange takes the rows of one partition away.
 func TestPartitionsThatChange(t *testing.T) {
-	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, srv loadertest.Server) {
-		url := srv.NewDatabase(t)
-		for _, statements := range [][]string{
-			{"TRUNCATE low"},
-			{"ALTER TABLE points DETACH PARTITION low", "ALTER TABLE low RENAME TO lower", "CREATE TABLE low PARTITION OF points FOR VALUES FROM (MINVALUE) TO (1000)"},
-		} {
-			sub := partitioned(t, url)
-			l := sub.half(t, url, 4000)
-			loadertest.Exec(t, url, statements...)
-			_, err := goOn(t, url, l, sub.Settings)
-			checkRefused(t, err, "fewer than")
-			loadertest.Exec(t, url, "DROP TABLE IF EXISTS lower")
-		}
+	srv := loadertest.PostgreSQLServer(t)
+	url := srv.NewDatabase(t)
+	for _, statements := range [][]string{
+		{"TRUNCATE low"},
+		{"ALTER TABLE points DETACH PARTITION low", "ALTER TABLE low RENAME TO lower", "CREATE TABLE low PARTITION OF points FOR VALUES FROM (MINVALUE) TO (1000)"},
+	} {
 		sub := partitioned(t, url)
-		loadertest.Exec(t, url, "ALTER TABLE high SET UNLOGGED")
-		x := sub.enter(t, url, url, 100)
-		if !strings.Contains(strings.Join(x.Notes, ""), "UNLOGGED") {
-			t.Errorf("a partition is UNLOGGED, and the notes are %q", x.Notes)
-		}
-	})
+		l := sub.half(t, url, 4000)
+		loadertest.Exec(t, url, statements...)
+		_, err := goOn(t, url, l, sub.Settings)
+		checkRefused(t, err, "fewer than")
+		loadertest.Exec(t, url, "DROP TABLE IF EXISTS lower")
+	}
+	sub := partitioned(t, url)
+	loadertest.Exec(t, url, "ALTER TABLE high SET UNLOGGED")
+	x := sub.enter(t, url, url, 100)
+	if !strings.Contains(strings.Join(x.Notes, ""), "UNLOGGED") {
+		t.Errorf("a partition is UNLOGGED, and the notes are %q", x.Notes)
+	}
 }
