@@ -30,7 +30,11 @@ func imported(mode importer.Mode) subject {
 // eachImport runs f for both ways in which the server reaches rows.
 func eachImport(t *testing.T, f func(t *testing.T, url string, sub subject)) {
 	t.Helper()
-	srv := loadertest.CockroachServer(t)
+	eachImportOn(t, loadertest.CockroachServer(t), f)
+}
+
+func eachImportOn(t *testing.T, srv loadertest.Server, f func(t *testing.T, url string, sub subject)) {
+	t.Helper()
 	url := srv.NewDatabase(t)
 	for _, mode := range importBy {
 		t.Run(string(mode), func(t *testing.T) {
@@ -147,15 +151,18 @@ func TestImportRepliesAreLost(t *testing.T) {
 // sent.
 func TestImportStatementThatArrivesLate(t *testing.T) {
 	loadertest.Long(t)
-	eachImport(t, func(t *testing.T, url string, sub subject) {
+	test := func(t *testing.T, url string, sub subject) {
 		fault := &loadertest.Fault{When: importInto, Do: loadertest.Hold}
 		x := sub.start(t, url, 200, fault)
 		x.mustEnd(t)
-		if replies := fault.Release(); len(replies) != 1 || replies[0] != "connection closed" {
+		// CockroachDB 26.1 takes leave of an idle session that is ended by an error of its own.
+		if replies := fault.Release(); len(replies) != 1 || replies[0] != "connection closed" && replies[0] != "ERROR XXUUU" {
 			t.Errorf("the late statement was answered by %q, want its session ended", replies)
 		}
 		sub.exact(t, url, x.Load, 200)
-	})
+	}
+	eachImport(t, test)
+	t.Run("newest", func(t *testing.T) { eachImportOn(t, loadertest.NewestCockroachServer(t), test) })
 }
 
 // TestImportInSilence has a connection go silent without ending, when the job is to start,
