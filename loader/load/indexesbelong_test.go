@@ -206,16 +206,14 @@ func TestIndexesThatCannotComeBackStay(t *testing.T) {
 // TestReplicaIdentityThatIsNeeded refuses to drop the replica identity of a load that
 // updates rows.
 func TestReplicaIdentityThatIsNeeded(t *testing.T) {
-	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
-		want := indexed(t, url)
-		loadertest.Exec(t, url, "ALTER TABLE points REPLICA IDENTITY USING INDEX by_yz", "CREATE PUBLICATION p FOR TABLE points")
-		req := fileRequest("points", write(t, "x.csv", "id,x,y,z\n1,1,1,1\n1,2,2,2\n"))
-		filesOf(req).Conflict, req.Indexes = commit.UpdateRow, load.DeferIndexes
-		_, err := load.New(context.Background(), loadertest.Open(t, url), req)
-		if err == nil || !strings.Contains(err.Error(), "by_yz") || !strings.Contains(err.Error(), "replica identity") {
-			t.Errorf("got %v, want a refusal", err)
-		}
-		checkIndexes(t, url, want)
-	})
+	url := loadertest.PostgreSQLServer(t).NewDatabase(t)
+	want := indexed(t, url)
+	loadertest.Exec(t, url, "ALTER TABLE points REPLICA IDENTITY USING INDEX by_yz", "CREATE PUBLICATION p FOR TABLE points")
+	req := fileRequest("points", write(t, "x.csv", "id,x,y,z\n1,1,1,1\n1,2,2,2\n"))
+	filesOf(req).Conflict, req.Indexes = commit.UpdateRow, load.DeferIndexes
+	_, err := load.New(context.Background(), loadertest.Open(t, url), req)
+	if err == nil || !strings.Contains(err.Error(), "by_yz") || !strings.Contains(err.Error(), "replica identity") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	checkIndexes(t, url, want)
 }
