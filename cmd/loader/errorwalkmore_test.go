@@ -124,7 +124,13 @@ func TestWalkOn(t *testing.T) {
 		}
 	}
 	t.Run("PostgreSQL", func(t *testing.T) { take(t, loadertest.PostgreSQLServer(t), slices.Concat(usageSteps, fileSteps)) })
-	t.Run("CockroachDB", func(t *testing.T) { take(t, loadertest.CockroachServer(t), importSteps) })
+	t.Run("CockroachDB", func(t *testing.T) {
+		s, steps := loadertest.CockroachServer(t), importSteps
+		if loadertest.Open(t, s.URL()).AtLeast(22, 2, 0) {
+			steps = slices.DeleteFunc(slices.Clone(steps), func(x walkStep) bool { return x.name == "copy of escapes" }) // such a COPY is whole
+		}
+		take(t, s, steps)
+	})
 }
 
 // TestWalkOfTheLocalDatabase does the same for the private server and what it is started from.
