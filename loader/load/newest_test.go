@@ -265,7 +265,8 @@ func TestImportThatStandsStill(t *testing.T) {
 	loadertest.Long(t)
 	srv := loadertest.CockroachServer(t)
 	url := srv.NewDatabase(t)
-	loadertest.Exec(t, url, "SET CLUSTER SETTING kv.bulk_io_write.max_rate = '1KiB'")
+	// Half a MiB is written at a time, and what waits for that is not told of a new limit.
+	loadertest.Exec(t, url, "SET CLUSTER SETTING kv.bulk_io_write.max_rate = '64KiB'")
 	t.Cleanup(func() { loadertest.Exec(t, url, "RESET CLUSTER SETTING kv.bulk_io_write.max_rate") })
 	var told notebook
 	stop := make(chan struct{})
@@ -282,7 +283,7 @@ func TestImportThatStandsStill(t *testing.T) {
 	}})
 	_, err := l.Run(context.Background())
 	t.Logf("the load ended with %v", err)
-	if !told.has("made no progress for") || !told.has("kv.bulk_io_write.max_rate, which limits each node's writes for the job, is 1.0 KiB") {
+	if !told.has("made no progress for") || !told.has("kv.bulk_io_write.max_rate, which limits each node's writes for the job, is 64 KiB") {
 		t.Errorf("got %q", told.lines)
 	}
 }
