@@ -94,7 +94,8 @@ func Classify(err error) Class {
 		return Data
 	case strings.HasPrefix(code, "28"), code == pgerrcode.InvalidCatalogName, code == pgerrcode.InsufficientPrivilege:
 		return Refused
-	case code == Uncategorized && strings.Contains(pg.Message, "result is ambiguous"):
+	case code == Uncategorized && (strings.Contains(pg.Message, "result is ambiguous") || strings.HasPrefix(pg.Message, "read tcp ")):
+		// CockroachDB 26.1 gives its own failed read as the reason when a session is ended while idle.
 		return Uncertain
 	}
 	return Permanent

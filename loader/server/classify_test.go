@@ -24,7 +24,7 @@ func TestClassify(t *testing.T) {
 		{server.Uncertain, []error{
 			io.ErrUnexpectedEOF, syscall.ECONNRESET, context.DeadlineExceeded, errors.New("conn closed"), &net.OpError{Op: "read", Err: syscall.EPIPE},
 			said("40003", "result is ambiguous"), said("08006", ""), said("08003", ""), said("57P01", ""), said("57P02", ""), said("25P03", ""), said("25P04", ""), said("57P05", ""),
-			said("XXUUU", "result is ambiguous (error=…)"),
+			said("XXUUU", "result is ambiguous (error=…)"), said("XXUUU", "read tcp 127.0.0.1:26257->127.0.0.1:5000: i/o timeout"),
 		}},
 		{server.Retry, []error{
 			said("40001", "restart transaction"), said("40P01", ""), said("CR000", ""), said("XX000", "internal error: read sequence number 2 but sequence number is ignored [{2 2}] after savepoint rollback"), said("25P02", "current transaction is aborted"), said("57P03", ""), said("53300", ""), said("53100", ""), said("53200", ""), said("55P03", ""), said("57014", ""),
