@@ -51,7 +51,6 @@ func turnBack(t *testing.T, url string, n int) {
 // TestLoadsOfEarlierVersions kills loads and gives them the registry that earlier versions
 // made: the loads are listed, and resumed to the last row.
 func TestLoadsOfEarlierVersions(t *testing.T) {
-	loadertest.Slow(t)
 	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		if s.Cockroach {
 			loadertest.Slow(t)

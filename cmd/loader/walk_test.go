@@ -18,7 +18,6 @@ import (
 // TestWalkThrough runs the commands of the table beside the tutorial, each as
 // it stands, on secure servers and on an insecure CockroachDB.
 func TestWalkThrough(t *testing.T) {
-	loadertest.Slow(t)
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +65,7 @@ func TestWalkThrough(t *testing.T) {
 	}
 	const certificates = "--certs-dir"
 	t.Run("insecure", func(t *testing.T) {
+		loadertest.Slow(t) // the same steps as on the secure server
 		s := loadertest.CockroachServer(t)
 		port := regexp.MustCompile(`:(\d+)/`).FindStringSubmatch(s.URL())[1]
 		t.Cleanup(func() {

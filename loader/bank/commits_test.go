@@ -32,7 +32,7 @@ func ambiguous(s loadertest.Server) map[string]*loadertest.Fault {
 }
 
 func TestAmbiguousCommits(t *testing.T) {
-	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		for name, fault := range ambiguous(s) {
 			t.Run(name, func(t *testing.T) {
 				usual := []string{"reply swallowed", "reset at commit"}

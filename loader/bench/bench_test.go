@@ -91,7 +91,6 @@ func TestCliff(t *testing.T) {
 // TestScratchIsLikeTheTable: indexes, defaults, checks, families and foreign keys are those
 // of the named table, which stays as it is.
 func TestScratchIsLikeTheTable(t *testing.T) {
-	loadertest.Slow(t)
 	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, `CREATE TABLE kinds (kind INT PRIMARY KEY)`)

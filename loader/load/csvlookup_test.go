@@ -78,7 +78,7 @@ func typesOf(t *testing.T, s loadertest.Server, url string) {
 // which the look-up must find as the column keeps it, and verify too: once beside a key, and
 // once as a part of the key.
 func TestLookUpOfWhatIsKept(t *testing.T) {
-	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		typesOf(t, s, url)
 		vias := []commit.Method{commit.Insert, commit.Copy}
@@ -184,7 +184,7 @@ func TestEqualIsNotTheSame(t *testing.T) {
 // TestLookUpsThatTellNothing has loads refused whose rows could not be told from others
 // after a lost reply.
 func TestLookUpsThatTellNothing(t *testing.T) {
-	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		typesOf(t, s, url)
 		refused := func(want string, ddl ...string) {

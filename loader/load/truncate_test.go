@@ -22,7 +22,7 @@ import (
 // TestTruncate empties tables before a load. The record says whether it is done: a run that goes
 // on with the load does it then and only then, and never behind the first row.
 func TestTruncate(t *testing.T) {
-	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
 		ctx := context.Background()
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, "CREATE TABLE t (id INT8 PRIMARY KEY, v TEXT)", "CREATE INDEX by_v ON t (v)")

@@ -2,9 +2,6 @@ package loadertest
 
 import (
 	"context"
-	"strings"
-
-	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/localdb"
 	"bulkload/loader/server"
@@ -36,15 +33,6 @@ func letAnswersPass(ctx context.Context, url string) error {
 		if err := setIfKnown(ctx, c, "admission."+queue+".enabled = false"); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// setIfKnown sets a cluster setting that older servers do not have.
-func setIfKnown(ctx context.Context, c *pgx.Conn, setting string) error {
-	_, err := c.Exec(ctx, "SET CLUSTER SETTING "+setting)
-	if err != nil && !strings.Contains(err.Error(), "unknown cluster setting") {
-		return err
 	}
 	return nil
 }

@@ -47,9 +47,6 @@ func ThreeNodes(t *testing.T) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := letAnswersPass(t.Context(), c.At("defaultdb")); err != nil {
-		t.Error(err)
-	}
 	t.Cleanup(func() {
 		c.nodes.Stop()
 		// testserver does not wait for the command that made the cluster, whose handle is a file
@@ -57,6 +54,9 @@ func ThreeNodes(t *testing.T) *Cluster {
 		c.nodes = nil
 		runtime.GC()
 	})
+	if err := letAnswersPass(t.Context(), c.At("defaultdb")); err != nil {
+		t.Fatal(err)
+	}
 	eventuallyWithin(t, 5*time.Minute, "three replicas of every range", func() bool {
 		return Value[int64](t, c.At("defaultdb"), "SELECT count(*) FROM crdb_internal.ranges_no_leases WHERE array_length(replicas, 1) < 3") == 0
 	})

@@ -125,6 +125,15 @@ func setUnsafe(ctx context.Context, c *pgx.Conn, setting string) error {
 	return err
 }
 
+// setIfKnown sets a cluster setting that older servers do not have.
+func setIfKnown(ctx context.Context, c *pgx.Conn, setting string) error {
+	_, err := c.Exec(ctx, "SET CLUSTER SETTING "+setting)
+	if err != nil && !strings.Contains(err.Error(), "unknown cluster setting") {
+		return err
+	}
+	return nil
+}
+
 // ForEachServer runs test as a sub-test on PostgreSQL and on CockroachDB. Where
 // package localdb finds no binary of one, its sub-test is skipped. The package needs a
 // TestMain that calls [Main], which stops the servers.

@@ -168,7 +168,6 @@ func poolOf(t *testing.T, url string) *pgxpool.Pool {
 // TestUpgradeThatStopped ends an upgrade at each of its statements: the next one does the
 // rest, and several at once do not disturb one another.
 func TestUpgradeThatStopped(t *testing.T) {
-	loadertest.Slow(t)
 	loadertest.ForServer(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url, fresh := s.NewDatabase(t), s.NewDatabase(t)
 		open(t, fresh)
