@@ -3,7 +3,6 @@ package importer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -15,7 +14,6 @@ import (
 	"bulkload/chunker"
 	"bulkload/loader"
 	"bulkload/loader/commit"
-	"bulkload/loader/dataset"
 	"bulkload/loader/importer/serve"
 	"bulkload/loader/importer/userfile"
 	"bulkload/loader/importer/virtual"
@@ -116,9 +114,6 @@ type batch struct {
 	earlier bool
 	err     error // of the attempt to make it ready
 }
-
-// heartbeat is the interval of the heartbeats of a run that waits for a job.
-const heartbeat = 5 * time.Second
 
 // Run loads everything that the queue has. Each job loads all of its rows or none.
 func (r *Runner) Run(ctx context.Context) (loader.Result, error) {
@@ -305,83 +300,6 @@ func (r *Runner) load(ctx context.Context, g *batch) error {
 	return err
 }
 
-// byEarlier reports whether a job that an earlier run started has loaded the batch. It waits for a
-// running job. If loaded is false, the batch is ready for a new job.
-func (r *Runner) byEarlier(ctx context.Context, g *batch) (loaded bool, err error) {
-	job, found, err := r.earlier(ctx, g)
-	switch {
-	case err != nil:
-		return false, err
-	case found && job.Status == Succeeded:
-		r.Note(fmt.Sprintf("IMPORT job %d of an earlier run has succeeded", job.ID))
-		r.before += job.Took
-		return true, nil
-	case found && !job.Status.Over():
-		return r.followEarlier(ctx, g, job)
-	}
-	if err := r.renew(ctx); err != nil {
-		return false, r.abandon(ctx, g, err)
-	}
-	if r.State.Mode == Serve && len(g.urls) == 0 {
-		g.names = nil
-		if err := r.ready(ctx, g); err != nil {
-			return false, r.abandon(ctx, g, err)
-		}
-	}
-	return false, nil
-}
-
-// followEarlier is byEarlier for a job that has not ended.
-func (r *Runner) followEarlier(ctx context.Context, g *batch, job Job) (loaded bool, err error) {
-	r.Note(fmt.Sprintf("IMPORT job %d of an earlier run is %s; waiting for it", job.ID, job.Status))
-	if job.Status == Paused {
-		if err := Control(ctx, r.db, "RESUME", job.ID); err != nil {
-			return false, err
-		}
-	}
-	// The job of a stopped run may still be removing its rows. Then a new job follows.
-	ending := job.Status == CancelRequested || job.Status == Reverting
-	began := time.Now()
-	r.mu.Lock()
-	g.earlier = true
-	r.mu.Unlock()
-	job, _, err = r.follow(ctx, g, job.ID, nil)
-	if err == nil {
-		r.before += max(job.Took-time.Since(began), 0)
-		return true, nil
-	}
-	var failed *JobError
-	again := errors.As(err, &failed) && (failed.Status == Failed && !failed.Data || failed.Status == Canceled && ending)
-	if !again || r.renew(ctx) != nil {
-		return false, r.abandon(ctx, g, err)
-	}
-	r.Note(fmt.Sprintf("%v; starting a new job", failed))
-	g.names, g.urls, g.stored = nil, nil, false
-	r.mu.Lock()
-	g.earlier = false
-	r.mu.Unlock()
-	if err := r.ready(ctx, g); err != nil {
-		return false, r.abandon(ctx, g, err)
-	}
-	return false, nil
-}
-
-// renew starts a file server if this run needs one: the earlier run's address was not free.
-func (r *Runner) renew(ctx context.Context) error {
-	if r.State.Mode != Serve || r.Server != nil {
-		return nil
-	}
-	var why string
-	err := server.RetryOpening(ctx, func() (err error) {
-		r.Server, why, err = Listen(ctx, r.Pool, r.State, r.Options, r.Note)
-		return err
-	})
-	if err == nil && why != "" {
-		err = &dataset.TableError{Reason: why}
-	}
-	return err
-}
-
 // abandon removes the batch's files and releases its lease after err. None of its rows is
 // committed.
 func (r *Runner) abandon(ctx context.Context, g *batch, err error) error {
@@ -389,52 +307,4 @@ func (r *Runner) abandon(ctx context.Context, g *batch, err error) error {
 		return err // the next run finds the job
 	}
 	return errors.Join(err, r.clean(ctx, g), r.release(ctx, g))
-}
-
-// stopSilence is how long a stopped run waits for any answer of the server.
-const stopSilence = 5 * time.Second
-
-// errSilent: a run was stopped, and its server is silent.
-var errSilent = fmt.Errorf("%w: the server does not answer; a job of this load may still run there, and the next run finds it", loader.ErrStopped)
-
-// endIfSilent ends a stopped run, which waits for the end of its job, once the server has been
-// silent for stopSilence.
-func (r *Runner) endIfSilent(ctx context.Context, lost context.CancelCauseFunc, heard *atomic.Int64) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-r.Stop:
-	}
-	heard.Store(time.Now().UnixNano())
-	tick := time.NewTicker(stopSilence / 10)
-	defer tick.Stop()
-	for time.Since(time.Unix(0, heard.Load())) < stopSilence {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-	lost(errSilent)
-}
-
-// sendHeartbeats sends heartbeats until ctx ends. It ends the run when another run has taken over
-// its leases.
-func (r *Runner) sendHeartbeats(ctx context.Context, lost context.CancelCauseFunc) {
-	tick := time.NewTicker(heartbeat)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		r.mu.Lock() // a checkpoint must not overtake the release of a lease
-		err := r.Queue.Checkpoint(ctx, r.claims)
-		r.mu.Unlock()
-		if errors.Is(err, loader.ErrLost) {
-			lost(err)
-			return
-		}
-	}
 }

@@ -15,37 +15,6 @@ import (
 	"bulkload/loader/server"
 )
 
-// earlier finds the job that an earlier run started for the batch.
-func (r *Runner) earlier(ctx context.Context, g *batch) (Job, bool, error) {
-	if r.State.Tag == "" || r.Record == nil {
-		return Job{}, false, nil
-	}
-	tag, began, known := r.State.Tag, r.State.Began, r.State.Known
-	other := r.State.Range != g.claim.Range
-	if other && strings.HasPrefix(tag, r.prefix(r.State.Range)) && len(g.names) > 0 {
-		// The record knows only the job that was started last. If several runs share the load,
-		// that may be another run's job. The job of this batch is found by its files' names.
-		tag, began, known, other = r.tag(g), time.Time{}, nil, false
-	}
-	var job Job
-	err := r.retry(ctx, func() (err error) {
-		job, err = Find(ctx, r.db, tag, began, known...)
-		return err
-	})
-	switch {
-	case errors.Is(err, ErrNoJob):
-		return job, false, nil
-	case err != nil:
-		return job, false, err
-	case other: // an earlier version started the job; its names do not identify the batch
-		if r.State.Range.End <= g.claim.First {
-			return job, false, nil // its batch is committed
-		}
-		return job, false, fmt.Errorf("%w: IMPORT job %d of an earlier run loads rows %d to %d, but rows %d to %d are missing", loader.ErrUnconfirmed, job.ID, r.State.Range.First, r.State.Range.End, g.claim.First, g.claim.End)
-	}
-	return job, true, r.Record.SetJob(ctx, job.ID)
-}
-
 // prefix returns the beginning of the names of a batch's files.
 func (r *Runner) prefix(batch chunker.Range) string {
 	return fmt.Sprintf("%s-%d-%d-", r.ID, batch.First, batch.End)

@@ -82,7 +82,7 @@ var failureGuards = []guard{
 	{"a flag with an empty value is not one left out", "cmd/loader/program.go",
 		"name == \"null\" || !c.IsSet(name)", "name == \"null\" || name == \"delimiter\" || !c.IsSet(name)",
 		"./cmd/loader", "TestEmptyValues", "\"--delimiter\" \"\"]: exit code 2, want 2: loader: csv needs file names", false},
-	{"runs that share an upload find the job of their batch", "loader/importer/send.go",
+	{"runs that share an upload find the job of their batch", "loader/importer/earlier.go",
 		"if other && strings.HasPrefix(tag, r.prefix(r.State.Range)) && len(g.names) > 0 {", "if other && strings.HasPrefix(tag, r.prefix(r.State.Range)) && len(g.names) < 0 {",
 		"./loader/load", "TestRunsShareAnImportOfSeveralJobs", "run ends with", true},
 	{"a table that jobs of another run take offline is described again", "loader/load/opentable.go",

@@ -256,7 +256,7 @@ var guards = []guard{
 	{"rows of an IMPORT are counted before they are recorded", "loader/importer/finish.go",
 		"if rows < want && r.State.WasEmpty", "if false && r.State.WasEmpty",
 		"./loader/load", "TestImportCountThatDiffers", "want the rows counted", false},
-	{"the job of an earlier run is found again", "loader/importer/send.go",
+	{"the job of an earlier run is found again", "loader/importer/earlier.go",
 		"if r.State.Tag == \"\" || r.Record == nil {", "if true {",
 		"./loader/load", "TestResumeGivesTheJobsTime", "ingested key collides|2 jobs, want the first run's alone", false},
 	{"a job whose answer was lost is followed", "loader/importer/follow.go",
