@@ -135,8 +135,10 @@ func (p *program) printPreview(v *load.Preview) {
 		fmt.Fprintf(out, "after the last row: %s\n", create)
 	}
 	fmt.Fprintln(out)
-	printIndexes(out, v.Indexes)
-	fmt.Fprintln(out)
+	if len(v.Indexes) > 0 {
+		printIndexes(out, v.Indexes)
+		fmt.Fprintln(out)
+	}
 	printLimits(out, v.Limits)
 	if len(v.Notes) > 0 {
 		fmt.Fprintf(out, "\n%s\n", strings.Join(v.Notes, "\n"))

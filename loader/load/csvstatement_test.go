@@ -24,65 +24,64 @@ import (
 // TestModeOfFiles has the plan decide how the chunks of a file are committed, and say why.
 func TestModeOfFiles(t *testing.T) {
 	const plain = "CREATE TABLE kv (k INT8 PRIMARY KEY, v INT8)"
-	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
-		srv := loadertest.Open(t, url)
-		for _, x := range []struct {
-			want string
-			why  string
-			ddl  []string
-			set  func(*load.Request)
-		}{
-			{"statement", "the table was empty", []string{plain}, nil},
-			{"statement", "", []string{plain}, func(r *load.Request) { r.CommitMode = commit.Statement }},
-			{"transaction", "", []string{plain}, func(r *load.Request) { r.CommitMode = commit.Transaction }},
-			{"transaction", "the table had rows", []string{plain, "INSERT INTO kv VALUES (7, 7)"}, nil},
-			{"transaction", "--max-errors need", []string{plain}, func(r *load.Request) { filesOf(*r).MaxErrors.Records = 1 }},
-			{"transaction", "--on-conflict and", []string{plain}, func(r *load.Request) { filesOf(*r).Conflict = commit.SkipRow }},
-			{"transaction", "computed by --set", []string{plain}, func(r *load.Request) {
-				filesOf(*r).Columns, filesOf(*r).Set = []string{"k", "x"}, []commit.Assignment{{Column: "v", Expr: "x::INT8"}}
-			}},
-			{"transaction", "which standard input does not allow", []string{plain}, func(r *load.Request) {
-				filesOf(*r).Names, filesOf(*r).Input = []string{files.Stdin}, files.NewInput(strings.NewReader("1,2\n"))
-			}},
-			{"transaction", "the whole primary key", []string{"CREATE TABLE kv (k INT8, v INT8)"}, nil},
-			{"transaction", "the whole primary key", []string{"CREATE TABLE kv (k INT8, v INT8, w INT8 AS (k % 3) STORED, PRIMARY KEY (w, k))"}, nil},
-			{"transaction", "different texts can be equal", []string{"CREATE TABLE kv (k DECIMAL PRIMARY KEY, v INT8)"}, nil},
-			{"transaction", "elements are truncated", []string{"CREATE TABLE kv (k INT8 PRIMARY KEY, v DECIMAL(12,2)[])"}, func(r *load.Request) {
-				filesOf(*r).Names = []string{write(t, "array.csv", "1,{2}\n")}
-			}},
-			{"transaction", "changes with each UPDATE", onlyFrom(srv, 22, "CREATE TABLE kv (k INT8 PRIMARY KEY, v INT8 ON UPDATE 7)"), nil},
-			{"statement", "the table was empty", onlyFrom(srv, 22, "CREATE TABLE kv (k INT8 PRIMARY KEY, v INT8, w INT8 DEFAULT 1 ON UPDATE 7)"), nil},
-			{"transaction", "have expired", onlyFrom(srv, 22, "CREATE TABLE kv (k INT8 PRIMARY KEY, v INT8) WITH (ttl_expire_after = '1 day')"), nil},
-			{"transaction", "trigger tr of public.kv may change them", onlyFrom(srv, 26, plain, changeV, "CREATE TRIGGER tr BEFORE INSERT ON kv FOR EACH ROW EXECUTE FUNCTION change()"), nil},
-			{"statement", "the table was empty", onlyFrom(srv, 26, plain, changeV, "CREATE TRIGGER tr BEFORE DELETE ON kv FOR EACH ROW EXECUTE FUNCTION change()"), nil},
-			{"transaction", "row-level security", onlyFrom(srv, 26, plain, "ALTER TABLE kv ENABLE ROW LEVEL SECURITY"), nil},
-		} {
-			if x.ddl == nil {
-				continue
-			}
-			loadertest.Exec(t, url, append([]string{"DROP TABLE IF EXISTS kv"}, x.ddl...)...)
-			req := fileRequest("kv", write(t, "x.csv", "1,2\n3,4\n"))
-			filesOf(req).Columns = []string{"k", "v"}
-			if x.set != nil {
-				x.set(&req)
-			}
-			p, err := load.NewPreview(context.Background(), srv, req, "")
-			if err != nil {
-				t.Errorf("%v: %v", x.ddl, err)
-				continue
-			}
-			if string(p.CommitMode) != x.want || (p.CommitWhy == "") != (x.why == "") || !strings.Contains(p.CommitWhy, x.why) {
-				t.Errorf("%v: by %s, for %q; want by %s, for %q", x.ddl, p.CommitMode, p.CommitWhy, x.want, x.why)
-			}
-			if slices.Contains(filesOf(req).Names, files.Stdin) {
-				continue // the plan has read it
-			}
-			if l := newLoad(t, url, req); l.CommitMode != p.CommitMode {
-				t.Errorf("%v: the load goes by %s, and the plan says %s", x.ddl, l.CommitMode, p.CommitMode)
-			}
+	s := loadertest.CockroachServer(t) // PostgreSQL commits files by transaction unless told
+	url := s.NewDatabase(t)
+	srv := loadertest.Open(t, url)
+	for _, x := range []struct {
+		want string
+		why  string
+		ddl  []string
+		set  func(*load.Request)
+	}{
+		{"statement", "the table was empty", []string{plain}, nil},
+		{"statement", "", []string{plain}, func(r *load.Request) { r.CommitMode = commit.Statement }},
+		{"transaction", "", []string{plain}, func(r *load.Request) { r.CommitMode = commit.Transaction }},
+		{"transaction", "the table had rows", []string{plain, "INSERT INTO kv VALUES (7, 7)"}, nil},
+		{"transaction", "--max-errors need", []string{plain}, func(r *load.Request) { filesOf(*r).MaxErrors.Records = 1 }},
+		{"transaction", "--on-conflict and", []string{plain}, func(r *load.Request) { filesOf(*r).Conflict = commit.SkipRow }},
+		{"transaction", "computed by --set", []string{plain}, func(r *load.Request) {
+			filesOf(*r).Columns, filesOf(*r).Set = []string{"k", "x"}, []commit.Assignment{{Column: "v", Expr: "x::INT8"}}
+		}},
+		{"transaction", "which standard input does not allow", []string{plain}, func(r *load.Request) {
+			filesOf(*r).Names, filesOf(*r).Input = []string{files.Stdin}, files.NewInput(strings.NewReader("1,2\n"))
+		}},
+		{"transaction", "the whole primary key", []string{"CREATE TABLE kv (k INT8, v INT8)"}, nil},
+		{"transaction", "the whole primary key", []string{"CREATE TABLE kv (k INT8, v INT8, w INT8 AS (k % 3) STORED, PRIMARY KEY (w, k))"}, nil},
+		{"transaction", "different texts can be equal", []string{"CREATE TABLE kv (k DECIMAL PRIMARY KEY, v INT8)"}, nil},
+		{"transaction", "elements are truncated", []string{"CREATE TABLE kv (k INT8 PRIMARY KEY, v DECIMAL(12,2)[])"}, func(r *load.Request) {
+			filesOf(*r).Names = []string{write(t, "array.csv", "1,{2}\n")}
+		}},
+		{"transaction", "changes with each UPDATE", onlyFrom(srv, 22, "CREATE TABLE kv (k INT8 PRIMARY KEY, v INT8 ON UPDATE 7)"), nil},
+		{"statement", "the table was empty", onlyFrom(srv, 22, "CREATE TABLE kv (k INT8 PRIMARY KEY, v INT8, w INT8 DEFAULT 1 ON UPDATE 7)"), nil},
+		{"transaction", "have expired", onlyFrom(srv, 22, "CREATE TABLE kv (k INT8 PRIMARY KEY, v INT8) WITH (ttl_expire_after = '1 day')"), nil},
+		{"transaction", "trigger tr of public.kv may change them", onlyFrom(srv, 26, plain, changeV, "CREATE TRIGGER tr BEFORE INSERT ON kv FOR EACH ROW EXECUTE FUNCTION change()"), nil},
+		{"statement", "the table was empty", onlyFrom(srv, 26, plain, changeV, "CREATE TRIGGER tr BEFORE DELETE ON kv FOR EACH ROW EXECUTE FUNCTION change()"), nil},
+		{"transaction", "row-level security", onlyFrom(srv, 26, plain, "ALTER TABLE kv ENABLE ROW LEVEL SECURITY"), nil},
+	} {
+		if x.ddl == nil {
+			continue
 		}
-	})
+		loadertest.Exec(t, url, append([]string{"DROP TABLE IF EXISTS kv"}, x.ddl...)...)
+		req := fileRequest("kv", write(t, "x.csv", "1,2\n3,4\n"))
+		filesOf(req).Columns = []string{"k", "v"}
+		if x.set != nil {
+			x.set(&req)
+		}
+		p, err := load.NewPreview(context.Background(), srv, req, "")
+		if err != nil {
+			t.Errorf("%v: %v", x.ddl, err)
+			continue
+		}
+		if string(p.CommitMode) != x.want || (p.CommitWhy == "") != (x.why == "") || !strings.Contains(p.CommitWhy, x.why) {
+			t.Errorf("%v: by %s, for %q; want by %s, for %q", x.ddl, p.CommitMode, p.CommitWhy, x.want, x.why)
+		}
+		if slices.Contains(filesOf(req).Names, files.Stdin) {
+			continue // the plan has read it
+		}
+		if l := newLoad(t, url, req); l.CommitMode != p.CommitMode {
+			t.Errorf("%v: the load goes by %s, and the plan says %s", x.ddl, l.CommitMode, p.CommitMode)
+		}
+	}
 }
 
 // changeV makes a trigger's function that changes the key.
@@ -149,52 +148,51 @@ func resumed(t *testing.T, url, id string, set load.Settings, maxErrors int64) (
 // was killed: each record becomes a row or a reject, once, whatever the dead run has sent.
 func TestRejectsByStatement(t *testing.T) {
 	bad := map[int]string{97: "97,x", 143: "143", 144: "5,36", 230: "\"230,1"[:3] + "x,1", 349: "y,1"}
-	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
-		url := s.NewDatabase(t)
-		for _, nth := range []int{0, 1, 2} {
-			for _, chunk := range []int64{50, 33, 1000} {
-				// A chunk of 1000 has both rows of the lost statement and bad records.
-				if !loadertest.Chaos && !(nth == 0 && chunk == 33 || nth == 1 && chunk == 1000) {
-					continue // the rest is of the long tier
+	s := loadertest.CockroachServer(t) // PostgreSQL commits files by statement only if told, and then without rejects
+	url := s.NewDatabase(t)
+	for _, nth := range []int{0, 1, 2} {
+		for _, chunk := range []int64{50, 33, 1000} {
+			// A chunk of 1000 has both rows of the lost statement and bad records.
+			if !loadertest.Chaos && !(nth == 0 && chunk == 33 || nth == 1 && chunk == 1000) {
+				continue // the rest is of the long tier
+			}
+			what := fmt.Sprintf("statement %d lost, then chunks of %d", nth, chunk)
+			loadertest.Exec(t, url, "DROP TABLE IF EXISTS kv", kvDDL)
+			text, want := fileWithout(350, bad)
+			req := byStatement(t, text, commit.Insert, 40)
+			req.CommitMode = "" // it is the default
+			var id string
+			if nth == 0 {
+				l := newLoad(t, url, req)
+				_, err := l.Run(context.Background())
+				var at interface{ Where() rows.Place }
+				if !errors.As(err, &at) || at.Where().Line != 98 {
+					t.Fatalf("%s: got %v, want the bad record at line 98", what, err)
 				}
-				what := fmt.Sprintf("statement %d lost, then chunks of %d", nth, chunk)
-				loadertest.Exec(t, url, "DROP TABLE IF EXISTS kv", kvDDL)
-				text, want := fileWithout(350, bad)
-				req := byStatement(t, text, commit.Insert, 40)
-				req.CommitMode = "" // it is the default
-				var id string
-				if nth == 0 {
-					l := newLoad(t, url, req)
-					_, err := l.Run(context.Background())
-					var at interface{ Where() rows.Place }
-					if !errors.As(err, &at) || at.Where().Line != 98 {
-						t.Fatalf("%s: got %v, want the bad record at line 98", what, err)
-					}
-					id = l.ID
-				} else {
-					id = inDoubt(t, s, url, req, nth).ID
-				}
-				l, res, err := resumed(t, url, id, load.Settings{Chunk: chunk, Workers: 1, StaleAfter: time.Second}, 10)
-				if err != nil || l.CommitMode != commit.Statement {
-					t.Errorf("%s: %+v, %v", what, res, err)
-					continue
-				}
-				if got := table(t, url, "SELECT k::TEXT, v::TEXT FROM kv"); !slices.Equal(got, want) {
-					t.Errorf("%s: the table has %d rows, want %d", what, len(got), len(want))
-				}
-				var lines []int64
-				if err := l.EachReject(context.Background(), func(r rows.Reject) error { lines = append(lines, r.Line); return nil }); err != nil {
-					t.Error(err)
-				}
-				if want := []int64{98, 144, 145, 231, 350}; !slices.Equal(lines, want) {
-					t.Errorf("%s: rejects at lines %d, want %d", what, lines, want)
-				}
-				if n := loadertest.Value[int64](t, url, "SELECT (SELECT count(*) FROM loader.ledger WHERE load = $1) + (SELECT count(*) FROM loader.ranges WHERE load = $1)", id); n != 0 {
-					t.Errorf("%s: %d records of chunks are left behind", what, n)
-				}
+				id = l.ID
+			} else {
+				id = inDoubt(t, s, url, req, nth).ID
+			}
+			l, res, err := resumed(t, url, id, load.Settings{Chunk: chunk, Workers: 1, StaleAfter: time.Second}, 10)
+			if err != nil || l.CommitMode != commit.Statement {
+				t.Errorf("%s: %+v, %v", what, res, err)
+				continue
+			}
+			if got := table(t, url, "SELECT k::TEXT, v::TEXT FROM kv"); !slices.Equal(got, want) {
+				t.Errorf("%s: the table has %d rows, want %d", what, len(got), len(want))
+			}
+			var lines []int64
+			if err := l.EachReject(context.Background(), func(r rows.Reject) error { lines = append(lines, r.Line); return nil }); err != nil {
+				t.Error(err)
+			}
+			if want := []int64{98, 144, 145, 231, 350}; !slices.Equal(lines, want) {
+				t.Errorf("%s: rejects at lines %d, want %d", what, lines, want)
+			}
+			if n := loadertest.Value[int64](t, url, "SELECT (SELECT count(*) FROM loader.ledger WHERE load = $1) + (SELECT count(*) FROM loader.ranges WHERE load = $1)", id); n != 0 {
+				t.Errorf("%s: %d records of chunks are left behind", what, n)
 			}
 		}
-	})
+	}
 }
 
 // TestMendedFileByStatement mends a file behind the chunks that are in, and in front of them. A
@@ -207,7 +205,9 @@ func TestMendedFileByStatement(t *testing.T) {
 			text, _ := fileWithout(600, map[int]string{bad: fmt.Sprintf("%d,x", bad)})
 			mended, want := fileWithout(600, nil)
 			req := byStatement(t, text, commit.Insert, 40)
-			req.CommitMode, req.InOrder = "", true
+			if req.InOrder = true; s.Product == server.CockroachDB {
+				req.CommitMode = "" // it is the default
+			}
 			return req, mended, want
 		}
 		mend := func(req load.Request, text string) {

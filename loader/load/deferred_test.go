@@ -12,6 +12,7 @@ import (
 
 	"bulkload/chunker"
 	"bulkload/loader"
+	"bulkload/loader/commit"
 	"bulkload/loader/dataset"
 	"bulkload/loader/loadertest"
 	"bulkload/loader/rows"
@@ -37,6 +38,11 @@ func postgresSubjects(t *testing.T, which func(subject) bool, f func(t *testing.
 			f(t, url, sub)
 		})
 	}
+}
+
+// withTriggers leaves out files by statement, which a table with triggers refuses.
+func withTriggers(sub subject) bool {
+	return sub.kind != "file" || sub.CommitMode != commit.Statement
 }
 
 // exec executes one statement with parameters.
@@ -119,7 +125,7 @@ func refuseAtCommit(t testing.TB, url, table string, period int) {
 // TestRefusedAtCommit has the server refuse COMMIT with 40001: for one chunk in about
 // three, and, as the control, for all.
 func TestRefusedAtCommit(t *testing.T) {
-	postgresSubjects(t, all, func(t *testing.T, url string, sub subject) {
+	postgresSubjects(t, withTriggers, func(t *testing.T, url string, sub subject) {
 		refuseAtCommit(t, url, sub.table, 271)
 		x := sub.start(t, url, 3000)
 		if res := x.mustEnd(t); res.Retries == 0 {

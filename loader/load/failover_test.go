@@ -133,7 +133,7 @@ func TestFailOverThatLosesRows(t *testing.T) {
 				newLoad(t, d.url, load.Request{Table: "first", Dataset: points(1, 1)}).Close() // makes the registry
 				primary := strings.Replace(d.url, "&target_session_attrs=read-write", "", 1)
 				loadertest.Eventually(t, "the standby's state", func() bool {
-					return loadertest.Value[bool](t, primary, "SELECT bool_and(replay_lsn = pg_current_wal_lsn()) FROM pg_stat_replication")
+					return loadertest.Value[bool](t, primary, "SELECT coalesce(bool_and(replay_lsn = pg_current_wal_lsn()), false) FROM pg_stat_replication")
 				})
 				cut, over := once(c.cut, func() { d.disconnect(t) }), once(n/2, func() { d.failOver(t) })
 				if c.cut == 0 {
