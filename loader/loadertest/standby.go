@@ -17,9 +17,13 @@ import (
 )
 
 // Standby starts a streaming standby of a PostgreSQL that OwnServer has started, and returns its
-// URL. It has what the primary had when it began. It ends with the test.
+// URL. It has what the primary had when it began. It ends with the test. Standby skips the test
+// if the primary's release has no pg_basebackup, as those have none that are fetched.
 func Standby(t *testing.T, primary *localdb.DB) string {
 	t.Helper()
+	if _, err := os.Stat(filepath.Join(primary.Path, "pg_basebackup")); err != nil {
+		Skip(t, "no pg_basebackup beside the server")
+	}
 	u, err := url.Parse(primary.TCP)
 	if err != nil {
 		t.Fatal("the URL does not parse")
