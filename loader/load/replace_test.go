@@ -29,10 +29,15 @@ func replaceRequest(name, path string) load.Request {
 }
 
 // dump returns what pg_dump says of a database without its rows and the registry, a statement a
-// line, sorted.
+// line, sorted. It skips the test if the server's release has no pg_dump, as those have none that
+// are fetched.
 func dump(t *testing.T, url string) []string {
 	t.Helper()
-	out, err := osexec.Command(filepath.Join(loadertest.Binary(t, server.PostgreSQL).Path, "pg_dump"), "--schema-only", "-N", "loader", "-d", url).Output()
+	program := filepath.Join(loadertest.Binary(t, server.PostgreSQL).Path, "pg_dump")
+	if _, err := os.Stat(program); err != nil {
+		loadertest.Skip(t, "no pg_dump beside the server")
+	}
+	out, err := osexec.Command(program, "--schema-only", "-N", "loader", "-d", url).Output()
 	if err != nil {
 		t.Fatalf("pg_dump: %v", err)
 	}
