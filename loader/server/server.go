@@ -60,6 +60,10 @@ func Open(ctx context.Context, c *Config, defaultDatabase string) (srv *Server, 
 		srv, err = open(ctx, c, defaultDatabase)
 		return err
 	})
+	var refused *ConnectError
+	if Code(err) == pgerrcode.InvalidCatalogName && errors.As(err, &refused) {
+		refused.hint = "; create it, or name none in the URL: a load then creates its own"
+	}
 	return srv, err
 }
 
