@@ -139,7 +139,10 @@ func TestKilledWithDeferredIndexes(t *testing.T) {
 				mustRun(t, url, "loads", "verify", id)
 			} else {
 				mustRun(t, url, "loads", "cancel", id)
-				runTo(t, exitRefused, command(url, "loads", "resume", id))
+				// The last statement of a killed loader may arrive later: the load is done then.
+				if loadertest.Value[string](t, url, "SELECT state FROM loader.loads WHERE id = $1", id) != "done" {
+					runTo(t, exitRefused, command(url, "loads", "resume", id))
+				}
 			}
 		}
 		if n := loadertest.Value[int64](t, url, count); n != 3 {

@@ -284,6 +284,9 @@ func TestImportSurvivesLostConnections(t *testing.T) {
 	loadertest.Long(t)
 	eachImport(t, func(t *testing.T, url string, sub subject) {
 		const n = 150_000
+		// The job takes some seconds.
+		loadertest.Exec(t, url, "SET CLUSTER SETTING kv.bulk_io_write.max_rate = '1MiB'")
+		t.Cleanup(func() { loadertest.Exec(t, url, "RESET CLUSTER SETTING kv.bulk_io_write.max_rate") })
 		x := sub.startDirect(t, url, n)
 		ended := map[string]bool{}
 		for _, condition := range []string{"active_queries LIKE 'IMPORT INTO%'", "true", "true", "true"} {

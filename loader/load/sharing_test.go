@@ -41,7 +41,8 @@ func (s subject) share(t *testing.T, srv loadertest.Server, url string, number i
 	s.Chunk = 50
 	var others []*load.Load
 	if s.kind == "accounts" {
-		n, s.Chunk = 1200, 20 // drawing again takes CockroachDB long
+		// Drawing again takes CockroachDB long, and each loader may hold three chunks.
+		n, s.Chunk = int64(600*number), 20
 		x := s.startDirect(t, url, n)
 		x.mustEnd(t)
 		others = append(others, x.Load)
@@ -93,7 +94,13 @@ func (s subject) share(t *testing.T, srv loadertest.Server, url string, number i
 			once[i].Do(arrived.Done) // without a chunk
 		})
 	}
-	arrived.Wait()
+	all := make(chan struct{})
+	go func() { arrived.Wait(); close(all) }()
+	select {
+	case <-all:
+	case <-time.After(time.Minute):
+		t.Error("after a minute, a loader has not found a chunk of its own")
+	}
 	struck := srv.EndSessions(t, url)
 	close(ended)
 	res, err := x.wait()

@@ -15,8 +15,8 @@ import (
 )
 
 // leakTimeout is how long what a test has left may take to go: a server notices
-// the end of a busy connection late.
-var leakTimeout = 10 * time.Second
+// the end of a busy connection late, and pgx waits up to 15 s for the end of one that fell silent.
+var leakTimeout = 20 * time.Second
 
 // A baseline is what of this process was there before something that may leave more.
 type baseline struct {
