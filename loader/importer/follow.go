@@ -113,6 +113,12 @@ func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan stru
 		minWait = time.Second // the answer will tell the end; polls are only for the progress
 	}
 	slow := stillness{runner: r, job: id, since: time.Now()}
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		slow.watch(following)
+	}()
+	defer func() { enough(); <-watching }()
 	go func() {
 		paused := false
 		job, err := followJob(following, r.db, id, minWait, r.RetryFor, wake, func(j Job) {
@@ -120,7 +126,7 @@ func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan stru
 				r.Note(fmt.Sprintf("job %d is paused; resume it with: loader loads resume %s", id, r.ID))
 			}
 			paused = j.Status == Paused
-			slow.polled(following, j, r.served(g, j))
+			slow.polled(j, r.served(g, j))
 			r.progress(g, func() int64 { return r.served(g, j) })
 		})
 		over <- end{job, err}
