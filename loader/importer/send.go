@@ -238,7 +238,7 @@ func (r *Runner) endStatement(ctx context.Context) error {
 			return err
 		}
 		// CockroachDB 26.1 lists a session with an id of zeros for some milliseconds, when it is new
-		// and between two statements, and the session that asks, too.
+		// and between two statements, or behind a COPY until it ends, and the session that asks, too.
 		var there bool
 		err := r.db.QueryRow(ctx, `SELECT count(*) > 0 FROM [SHOW CLUSTER SESSIONS] WHERE session_id = $1
 			OR session_id !~ '[1-9a-f]' AND application_name = current_setting('application_name') AND active_queries NOT LIKE '%[SHOW CLUSTER SESSIONS]%'`,
