@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"bulkload/loader"
@@ -102,6 +103,8 @@ func (r *Runner) left(ctx context.Context, g *batch) string {
 // await follows the job until it ends or the statement is answered.
 func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan struct{}, answers <-chan answer, rows *int64) (Job, error) {
 	following, enough := context.WithCancel(ctx)
+	var watching sync.WaitGroup // nothing is told behind the end
+	defer watching.Wait()
 	defer enough()
 	type end struct {
 		Job
@@ -113,12 +116,7 @@ func (r *Runner) await(ctx context.Context, g *batch, id int64, wake <-chan stru
 		minWait = time.Second // the answer will tell the end; polls are only for the progress
 	}
 	slow := stillness{runner: r, job: id, since: time.Now()}
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		slow.watch(following)
-	}()
-	defer func() { enough(); <-watching }()
+	watching.Go(func() { slow.watch(following) })
 	go func() {
 		paused := false
 		job, err := followJob(following, r.db, id, minWait, r.RetryFor, wake, func(j Job) {

@@ -46,7 +46,8 @@ type Runner struct {
 	AttemptTimeout, RetryFor time.Duration
 	// Stop cancels the job when it is closed. Nil never stops.
 	Stop <-chan struct{}
-	// Note, when not nil, receives messages for the user; Observe, when not nil, the progress.
+	// Note, when not nil, receives messages for the user, also from several goroutines at once;
+	// Observe, when not nil, receives the progress.
 	Note    func(string)
 	Observe func(loader.Event)
 	// Detail lets an error quote the row it concerns.

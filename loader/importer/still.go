@@ -56,14 +56,15 @@ func (s *stillness) still() time.Duration {
 func (s *stillness) watch(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for s.still() < s.runner.stillAfter() {
+	still := s.still()
+	for ; still < s.runner.stillAfter(); still = s.still() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
 	}
-	text := fmt.Sprintf("job %d has made no progress for %s", s.job, s.still().Round(time.Second))
+	text := fmt.Sprintf("job %d has made no progress for %s", s.job, still.Round(time.Second))
 	asking, done := context.WithTimeout(ctx, settingTimeout)
 	defer done()
 	var rate string

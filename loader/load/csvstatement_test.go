@@ -205,7 +205,8 @@ func TestMendedFileByStatement(t *testing.T) {
 			text, _ := fileWithout(600, map[int]string{bad: fmt.Sprintf("%d,x", bad)})
 			mended, want := fileWithout(600, nil)
 			req := byStatement(t, text, commit.Insert, 40)
-			if req.InOrder = true; s.Product == server.CockroachDB {
+			req.InOrder = true
+			if s.Cockroach {
 				req.CommitMode = "" // it is the default
 			}
 			return req, mended, want

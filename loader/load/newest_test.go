@@ -266,8 +266,7 @@ func TestImportThatStandsStill(t *testing.T) {
 	srv := loadertest.CockroachServer(t)
 	url := srv.NewDatabase(t)
 	// Half a MiB is written at a time, and what waits for that is not told of a new limit.
-	loadertest.Exec(t, url, "SET CLUSTER SETTING kv.bulk_io_write.max_rate = '64KiB'")
-	t.Cleanup(func() { loadertest.Exec(t, url, "RESET CLUSTER SETTING kv.bulk_io_write.max_rate") })
+	loadertest.ClusterSetting(t, url, "kv.bulk_io_write.max_rate", "64KiB")
 	var told notebook
 	stop := make(chan struct{})
 	var once sync.Once

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	osexec "os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -29,14 +28,10 @@ func replaceRequest(name, path string) load.Request {
 }
 
 // dump returns what pg_dump says of a database without its rows and the registry, a statement a
-// line, sorted. It skips the test if the server's release has no pg_dump, as those have none that
-// are fetched.
+// line, sorted. It needs the pg_dump of the server's release; see loadertest.Program.
 func dump(t *testing.T, url string) []string {
 	t.Helper()
-	program := filepath.Join(loadertest.Binary(t, server.PostgreSQL).Path, "pg_dump")
-	if _, err := os.Stat(program); err != nil {
-		loadertest.Skip(t, "no pg_dump beside the server")
-	}
+	program := loadertest.Program(t, loadertest.Binary(t, server.PostgreSQL).Path, "pg_dump")
 	out, err := osexec.Command(program, "--schema-only", "-N", "loader", "-d", url).Output()
 	if err != nil {
 		t.Fatalf("pg_dump: %v", err)

@@ -108,8 +108,7 @@ func TestTheServerFindsChunksTooLarge(t *testing.T) {
 	const n = 2500
 	l := fat(t, url, n, 0, 0, load.Settings{Workers: 1})
 	l.Dataset.Source().(*files.CSV).SpanBytes = 64 << 20 // chunks of the plan's rows, however long
-	loadertest.Exec(t, url, "SET CLUSTER SETTING kv.raft.command.max_size = '4MiB'")
-	t.Cleanup(func() { loadertest.Exec(t, url, "RESET CLUSTER SETTING kv.raft.command.max_size") })
+	loadertest.ClusterSetting(t, url, "kv.raft.command.max_size", "4MiB")
 	res, err := l.Run(context.Background())
 	// From 21.2 on the server itself cuts a statement's rows into batches of 4 MiB, the lowest
 	// value of the setting: no chunk is too large.

@@ -29,9 +29,7 @@ func upgrade(t *testing.T, db *localdb.DB) {
 	b := loadertest.Binary(t, server.PostgreSQL)
 	bin := b.Path
 	major, _, _ := strings.Cut(b.Version, ".")
-	if _, err := osexec.LookPath(filepath.Join(bin, "pg_upgrade")); err != nil {
-		loadertest.Skip(t, "no pg_upgrade beside "+filepath.Join(bin, "postgres"))
-	}
+	loadertest.Program(t, bin, "pg_upgrade")
 	info, err := os.Stat(filepath.Join(db.Dir, "data"))
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +126,24 @@ func Exec(t testing.TB, url string, statements ...string) {
 	if err != nil {
 		t.FailNow()
 	}
+}
+
+// ClusterSetting sets a setting of CockroachDB's cluster until the test ends.
+func ClusterSetting(t testing.TB, url, name, value string) {
+	t.Helper()
+	Exec(t, url, "SET CLUSTER SETTING "+name+" = '"+value+"'")
+	t.Cleanup(func() { Exec(t, url, "RESET CLUSTER SETTING "+name) })
+}
+
+// Program returns the path of a program of a server's release in dir, or skips the test: releases
+// that are fetched hold the server alone.
+func Program(t testing.TB, dir, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(filepath.Join(dir, name))
+	if err != nil {
+		Skip(t, "no "+name+" beside the server in "+dir)
+	}
+	return path
 }
 
 // Value returns the only value of a query, or fails the test.

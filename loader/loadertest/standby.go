@@ -17,13 +17,11 @@ import (
 )
 
 // Standby starts a streaming standby of a PostgreSQL that OwnServer has started, and returns its
-// URL. It has what the primary had when it began. It ends with the test. Standby skips the test
-// if the primary's release has no pg_basebackup, as those have none that are fetched.
+// URL. It has what the primary had when it began. It ends with the test. Standby needs the
+// pg_basebackup of the primary's release; see Program.
 func Standby(t *testing.T, primary *localdb.DB) string {
 	t.Helper()
-	if _, err := os.Stat(filepath.Join(primary.Path, "pg_basebackup")); err != nil {
-		Skip(t, "no pg_basebackup beside the server")
-	}
+	Program(t, primary.Path, "pg_basebackup")
 	u, err := url.Parse(primary.TCP)
 	if err != nil {
 		t.Fatal("the URL does not parse")

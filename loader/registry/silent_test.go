@@ -34,11 +34,10 @@ func TestRunThatFallsSilentInTheRegistry(t *testing.T) {
 		}
 		newer := reg.Queue("silent00", "newer000")
 		reg.AttemptTimeout, reg.RetryFor, reg.StaleAfter = 300*time.Millisecond, time.Second, time.Hour
-		_, err := newer.Claim(t.Context(), 100)
-		if s.Cockroach && err == nil {
+		switch _, err := newer.Claim(t.Context(), 100); {
+		case s.Cockroach && err == nil:
 			return // it has ended the session by itself
-		}
-		if !s.Cockroach && !errors.Is(err, loader.ErrGaveUp) {
+		case !s.Cockroach && !errors.Is(err, loader.ErrGaveUp):
 			t.Fatalf("beside a run that may live a claim gives %v, want ErrGaveUp", err)
 		}
 		reg.RetryFor, reg.StaleAfter = 10*time.Second, time.Millisecond
