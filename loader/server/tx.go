@@ -337,9 +337,8 @@ func (t *transaction) Prepare(ctx context.Context, name, sql string) (*pgconn.St
 	return t.conn.Prepare(ctx, name, sql)
 }
 
-// A cockroachTx is a transaction as cockroach-go uses it. It sends SAVEPOINT and ROLLBACK TO
-// SAVEPOINT with the next statement, and COMMIT with RELEASE. An error of RELEASE makes the
-// server skip COMMIT.
+// A cockroachTx is a transaction as cockroach-go uses it. It sends SAVEPOINT with the next
+// statement, and COMMIT with RELEASE. An error of RELEASE makes the server skip COMMIT.
 type cockroachTx struct {
 	*transaction
 	checked *error // the first error of a check
@@ -355,9 +354,18 @@ const (
 // Exec implements crdb.Tx.
 func (t cockroachTx) Exec(ctx context.Context, sql string, args ...any) error {
 	switch {
-	case sql == savepointRestart, sql == rollbackRestart && !t.conn.IsClosed():
-		t.first, t.last = append(t.first, sql), nil
+	case sql == savepointRestart:
+		t.first = append(t.first, sql)
 		return nil
+	case sql == rollbackRestart && !t.conn.IsClosed():
+		t.last = nil
+		if !t.begun {
+			return nil // nothing was sent
+		}
+		// By itself, as text: pgx drops the prepared form of a statement that failed, but not in a
+		// failed transaction. Until then it cannot prepare the statement again.
+		_, err := t.conn.Exec(ctx, sql)
+		return err
 	case sql == releaseRestart && !t.begun && len(t.last) == 0:
 		return nil // nothing was sent
 	case sql == releaseRestart:
