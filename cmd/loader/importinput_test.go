@@ -75,7 +75,7 @@ func TestImportOfWhatIsNotThere(t *testing.T) {
 		{"columns of a URL", "IMPORT job N failed: " + files + "/narrow.csv: error parsing row 1: expected 4 fields, got 3", points(files + "/narrow.csv"), exitData, true},
 		{"columns of a file and its copy, beforehand", "ragged.csv:3: 3 fields instead of 4", csv(ragged, "--handoff", files+"/ragged.csv"), exitData, false},
 		{"columns of a file", "the first record has 3 fields, but public.points has 4 columns", csv(narrow), exitTarget, true},
-		{"columns of a record", "ragged.csv:3: 3 fields instead of 4: job N is over", csv(ragged), exitData, true},
+		{"columns of a record", "ragged.csv:3: 3 fields instead of 4; --short-rows null loads NULL for missing fields, and --skip N skips lines before the header: job N is over", csv(ragged), exitData, true},
 		{"columns of an uploaded record", "ragged.csv:3: 3 fields instead of 4", csv(ragged, "--handoff", "upload"), exitData, true},
 		{"a quote that stays open", "open.csv:2: a quote is not closed", csv(open), exitData, true},
 	} {
