@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strings"
 
 	"bulkload/loader/failure"
@@ -23,7 +24,8 @@ const (
 	// Retry: definitely not applied; the same statement may succeed later.
 	Retry
 	// Uncertain: the statement may have been applied. Errors without a SQLSTATE (transport,
-	// deadline), 08xxx, 40003, and sessions that the server ended.
+	// deadline), 08xxx, 40003, sessions that the server ended, and nodes of CockroachDB that are
+	// gone.
 	Uncertain
 	// TooLarge: definitely not applied. The same statement would fail again; half of it may
 	// succeed.
@@ -43,6 +45,8 @@ const (
 	Uncategorized      = "XXUUU"
 	transactionTimeout = "25P04" // PostgreSQL 17 and later
 	clusterRestarting  = "CR000" // CockroachDB: the client should send the statement again
+	rangeUnavailable   = "58C00" // CockroachDB: too few replicas of a range can be reached
+	internalConnection = "58C01" // CockroachDB: a connection between two nodes broke
 )
 
 // String returns the class in words.
@@ -94,8 +98,7 @@ func Classify(err error) Class {
 		return Data
 	case strings.HasPrefix(code, "28"), code == pgerrcode.InvalidCatalogName, code == pgerrcode.InsufficientPrivilege:
 		return Refused
-	case code == Uncategorized && (strings.Contains(pg.Message, "result is ambiguous") || strings.HasPrefix(pg.Message, "read tcp ")):
-		// CockroachDB 26.1 gives its own failed read as the reason when a session is ended while idle.
+	case code == rangeUnavailable, code == internalConnection, code == Uncategorized && nodeGone.MatchString(pg.Message):
 		return Uncertain
 	}
 	return Permanent
@@ -115,6 +118,12 @@ func Throttled(err error) bool {
 func isLostSavepoint(pg *pgconn.PgError) bool {
 	return pg.Code == pgerrcode.InternalError && strings.Contains(pg.Message, "sequence number is ignored")
 }
+
+// nodeGone finds what CockroachDB says without a SQLSTATE when its node, or another that the
+// statement needs, is stopping or cannot be reached. CockroachDB 26.1 gives its own failed read as
+// the reason when a session is ended while idle.
+var nodeGone = regexp.MustCompile(`result is ambiguous|^read tcp |(^|: )(stopping|stopped)$|node unavailable|` +
+	`rpc error: code = (Unavailable|Canceled)|failed to connect to n\d|replica unavailable`)
 
 // tooLargeText reports whether msg is one of the CockroachDB messages without a SQLSTATE of
 // their own: the refresh spans of 2.0 to 19.1, the commit deadline, and the raft command.
