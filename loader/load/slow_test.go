@@ -22,9 +22,10 @@ import (
 // again at that size: the load ends, and exactly.
 func TestChunksThatMissTheirDeadlineAreHalved(t *testing.T) {
 	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
-		slow := "(pg_sleep(0.0005) IS NULL)"
+		const n = 2000 // take two seconds at least
+		slow := "(pg_sleep(0.001) IS NULL)"
 		if s.Cockroach {
-			slow = "pg_sleep(0.0005)"
+			slow = "pg_sleep(0.001)"
 		}
 		list := ways(s)
 		if !loadertest.Chaos {
@@ -34,7 +35,6 @@ func TestChunksThatMissTheirDeadlineAreHalved(t *testing.T) {
 			t.Run(name(set), func(t *testing.T) {
 				url := s.NewDatabase(t)
 				loadertest.Exec(t, url, "CREATE TABLE points (id INT8 PRIMARY KEY, x FLOAT8 NOT NULL, y FLOAT8 NOT NULL, z FLOAT8 NOT NULL, slow BOOL DEFAULT "+slow+")")
-				const n = 5000
 				var mu sync.Mutex
 				var notes []string
 				most := 0
