@@ -357,15 +357,13 @@ func (t cockroachTx) Exec(ctx context.Context, sql string, args ...any) error {
 	case sql == savepointRestart:
 		t.first = append(t.first, sql)
 		return nil
-	case sql == rollbackRestart && !t.conn.IsClosed():
+	case sql == rollbackRestart:
 		t.last = nil
 		if !t.begun {
 			return nil // nothing was sent
 		}
 		// By itself, as text: pgx drops the prepared form of a statement that failed, but not in a
 		// failed transaction. Until then it cannot prepare the statement again.
-		_, err := t.conn.Exec(ctx, sql)
-		return err
 	case sql == releaseRestart && !t.begun && len(t.last) == 0:
 		return nil // nothing was sent
 	case sql == releaseRestart:
