@@ -164,8 +164,8 @@ func (f *Fault) CheckGrows(t testing.TB) {
 	f.mu.Lock()
 	met := slices.Clone(f.met)
 	f.mu.Unlock()
-	if len(met) < 4 {
-		t.Fatalf("%d attempts, want 4 at least", len(met))
+	if len(met) < 5 {
+		t.Fatalf("%d attempts, want 5 at least", len(met))
 	}
 	shortest := 5 * time.Millisecond
 	for i, at := range met[1:min(len(met), 6)] { // as many as cockroach-go makes on one connection
