@@ -47,12 +47,12 @@ func (s Server) dropLater(ctx context.Context, name string) error {
 	}
 	err := d.wait()
 	d.database = name
-	// A context that cannot end needs no goroutine, which would be taken for one that is left.
-	d.answer = d.conn.PgConn().Exec(context.Background(), "DROP DATABASE "+name+" CASCADE")
+	d.answer = d.begin()
 	return err
 }
 
-// wait waits until no drop is under way, and returns its error.
+// wait waits until no drop is under way, and returns its error. A database with a table that an
+// IMPORT leaves is dropped once its job has gone: that goes on behind the load that cancelled it.
 func (d *drop) wait() error {
 	if d.answer == nil {
 		return nil
@@ -60,10 +60,15 @@ func (d *drop) wait() error {
 	answer := d.answer
 	d.answer = nil
 	socket := d.conn.PgConn().Conn()
-	if err := socket.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+	deadline := time.Now().Add(startTimeout)
+	if err := socket.SetReadDeadline(deadline); err != nil {
 		return err
 	}
 	err := answer.Close()
+	for server.Code(err) == pgerrcode.ObjectNotInPrerequisiteState && time.Now().Before(deadline) {
+		time.Sleep(100 * time.Millisecond)
+		err = d.begin().Close()
+	}
 	if err == nil {
 		err = socket.SetReadDeadline(time.Time{})
 	}
@@ -74,6 +79,12 @@ func (d *drop) wait() error {
 		return nil
 	}
 	return fmt.Errorf("drop database %s: %w", d.database, err)
+}
+
+// begin sends the statement. A context that cannot end needs no goroutine, which would be taken
+// for one that is left.
+func (d *drop) begin() *pgconn.MultiResultReader {
+	return d.conn.PgConn().Exec(context.Background(), "DROP DATABASE "+d.database+" CASCADE")
 }
 
 // endDrops waits for all drops, and closes their connections.
