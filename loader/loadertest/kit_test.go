@@ -5,9 +5,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"iter"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,6 +99,43 @@ func TestCheckNoLeaks(t *testing.T) {
 			t.Errorf("found %q although it went away by itself", got)
 		}
 	})
+}
+
+// TestDropWhileAnImportEnds has a test end while its table is offline, and the job that keeps it
+// so end later: the database is dropped behind that.
+func TestDropWhileAnImportEnds(t *testing.T) {
+	srv := loadertest.CockroachServer(t)
+	hold := make(chan struct{})
+	files := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hold }))
+	defer files.Close()
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release()
+
+	r := &recorder{TB: t}
+	url := srv.NewDatabase(r)
+	loadertest.Exec(t, url, "CREATE TABLE t (k INT8 PRIMARY KEY)")
+	importing, c := loadertest.Connect(t, url), loadertest.Connect(t, url)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := importing.Exec(context.Background(), "IMPORT INTO t (k) CSV DATA ('"+files.URL+"/t.csv')")
+		ended <- err
+	}()
+	loadertest.Eventually(t, "an offline table", func() bool {
+		_, err := c.Exec(context.Background(), "SELECT k FROM t")
+		return err != nil && strings.Contains(err.Error(), "offline")
+	})
+	if got := r.end(); got != "" {
+		t.Fatal(got)
+	}
+	next := &recorder{TB: t}
+	srv.NewDatabase(next)
+	release()
+	if got := next.end(); got != "" {
+		t.Errorf("the drop of the database with the table: %s", got)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the IMPORT: %v", err)
+	}
 }
 
 func points(n int64) iter.Seq2[int64, []any] {
