@@ -84,12 +84,6 @@ func (k *serverKind) get() (Server, error) {
 				if _, err := c.Exec(ctx, fmt.Sprintf("ALTER RANGE default CONFIGURE ZONE USING gc.ttlseconds = %d", int(dropped.Seconds()))); err != nil {
 					return err
 				}
-				// It gives each table a range of its own, and merges what dropped tables leave, one range
-				// in 5 s. Each change of a table has it look at all ranges: after half an hour of tests
-				// that took half of its time.
-				if err := setIfKnown(ctx, c, "kv.range_merge.queue_interval = '100ms'"); err != nil {
-					return err
-				}
 				// A newer server pauses IMPORT and the making of an index when less than 5 % of the
 				// disk is free, however much that is. It takes no less than 4 %.
 				if err := setIfKnown(ctx, c, "kv.bulk_io_write.min_capacity_remaining_fraction = 0.04"); err != nil {
