@@ -20,7 +20,7 @@ import (
 // one that is expected: a test of a deadline has a bound of its own.
 const guardTime = "90s"
 
-// TestGuardsCanFail takes about two minutes on two cores with nothing beside. To run one:
+// TestGuardsCanFail takes more than half an hour on two cores with nothing beside. To run one:
 //
 //	go test -tags chaos -run 'TestGuardsCanFail/waits_grow' -v ./loader/loadertest
 func TestGuardsCanFail(t *testing.T) {
