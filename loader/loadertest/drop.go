@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,15 +89,28 @@ func (d *drop) begin() *pgconn.MultiResultReader {
 	return d.conn.PgConn().Exec(context.Background(), "DROP DATABASE "+d.database+" CASCADE")
 }
 
-// endDrops waits for all drops, and closes their connections.
-func endDrops(ctx context.Context) error {
+// endDrop waits for the drop on a server, and closes its connection.
+func endDrop(ctx context.Context, url string) error {
 	drops.Lock()
 	defer drops.Unlock()
-	var errs []error
-	for _, d := range drops.byURL {
-		errs = append(errs, d.wait())
-		d.conn.Close(ctx) // fails where the server has gone
+	d := drops.byURL[url]
+	if d == nil {
+		return nil
 	}
-	clear(drops.byURL)
+	delete(drops.byURL, url)
+	err := d.wait()
+	d.conn.Close(ctx) // fails where the server has gone
+	return err
+}
+
+// endDrops is endDrop of all servers.
+func endDrops(ctx context.Context) error {
+	drops.Lock()
+	urls := slices.Collect(maps.Keys(drops.byURL))
+	drops.Unlock()
+	var errs []error
+	for _, url := range urls {
+		errs = append(errs, endDrop(ctx, url))
+	}
 	return errors.Join(errs...)
 }

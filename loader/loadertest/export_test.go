@@ -8,3 +8,10 @@ func SetLeakTimeout(d time.Duration) (undo func()) {
 	leakTimeout = d
 	return func() { leakTimeout = was }
 }
+
+// SetWorn makes a CockroachDB worn after n tests. It returns a function that undoes it.
+func SetWorn(n int) (undo func()) {
+	was := worn
+	worn = n
+	return func() { worn = was }
+}

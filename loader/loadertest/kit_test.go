@@ -246,3 +246,33 @@ func TestCanary(t *testing.T) {
 	}
 	c.Check(t, "another password", loadertest.NewCanary().Password())
 }
+
+// TestServerIsReplaced: a CockroachDB that has served its tests makes way for a new one, but not
+// while a test has it.
+func TestServerIsReplaced(t *testing.T) {
+	defer loadertest.SetWorn(1)()
+	var first string
+	t.Run("worn", func(t *testing.T) {
+		srv := loadertest.CockroachServer(t)
+		first = srv.URL()
+		srv.NewDatabase(t)
+		t.Run("and in use", func(t *testing.T) {
+			if url := loadertest.CockroachServer(t).URL(); url != first {
+				t.Errorf("the server was replaced by %s while a test had it", url)
+			}
+		})
+	})
+	t.Run("given back", func(t *testing.T) {
+		srv := loadertest.CockroachServer(t)
+		if srv.URL() == first {
+			t.Error("the server was not replaced")
+		}
+		loadertest.Connect(t, srv.NewDatabase(t))
+	})
+	if first == "" {
+		t.Skip("no CockroachDB")
+	}
+	if _, err := pgx.Connect(context.Background(), first); err == nil {
+		t.Errorf("the worn server still runs")
+	}
+}

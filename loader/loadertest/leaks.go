@@ -20,7 +20,7 @@ var leakTimeout = 20 * time.Second
 
 // A baseline is what of this process was there before something that may leave more.
 type baseline struct {
-	servers    int64 // started until then
+	started    int64 // servers until then
 	goroutines goleak.Option
 	files      map[string]int
 }
@@ -34,15 +34,17 @@ func takeBaseline() baseline {
 // found by its socket.
 var behindWrite = goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgconn/internal/bgreader.(*BGReader).bgRead")
 
-// started counts the servers of the test process that run until Main stops them.
+// started counts the servers that the kit has started.
 var started atomic.Int64
 
 // left says which goroutines, open files and sockets there are beyond the baseline, once
 // they have had their time to go: nothing where a server has been started meanwhile,
-// whose own stay.
+// whose own stay while it runs.
 func (b baseline) left() string {
-	if started.Load() != b.servers {
-		return ""
+	for _, k := range every {
+		if _, number := k.current(); number > b.started {
+			return ""
+		}
 	}
 	left := poll(func() string {
 		if err := goleak.Find(b.goroutines, behindWrite); err != nil {
@@ -82,8 +84,8 @@ func CheckNoLeaks(t testing.TB) {
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		for _, k := range every {
-			if k.stop != nil {
-				k.server.checkSessions(ctx, t)
+			if srv, number := k.current(); number != 0 {
+				srv.checkSessions(ctx, t)
 			}
 		}
 	})

@@ -4,21 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/url"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
-	"bulkload/loader/localdb"
 	"bulkload/loader/server"
 )
 
@@ -30,108 +22,6 @@ type Server struct {
 	Product   server.Product
 	url       string // as a user who may do everything
 	release   string // what its binary calls itself: "15.18"
-}
-
-// A serverKind is one kind of server: started at its first use, stopped by Main.
-type serverKind struct {
-	name    string
-	product server.Product
-	binary  string // of CockroachDB, on PATH; empty is the one that localdb finds
-
-	once   sync.Once
-	server Server
-	err    error
-	stop   func() error
-}
-
-// dropped is how long CockroachDB keeps what was dropped. An IMPORT that fails needs what was
-// there at its beginning.
-const dropped = 90 * time.Second
-
-// startTimeout is how long a server may take to start on a busy machine.
-const startTimeout = 2 * time.Minute
-
-func (k *serverKind) get() (Server, error) {
-	k.once.Do(func() {
-		db, err := k.start()
-		if err != nil {
-			k.err = err
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-		defer cancel()
-		started.Add(1)
-		k.stop = func() error {
-			started.Add(-1)
-			return db.Stop(context.Background())
-		}
-		keep(db.TCP)
-		k.server = Server{Name: k.name, Cockroach: k.name == CockroachDB, Product: k.product, url: db.TCP, release: db.Version}
-		k.err = withConn(ctx, db.TCP, func(c *pgx.Conn) error {
-			if k.server.Cockroach {
-				// As PostgreSQL without fsync: tests do not cut the power.
-				for _, setting := range []string{
-					"kv.raft_log.disable_synchronization_unsafe = true",
-					"sql.stats.automatic_collection.enabled = false", // beside every load
-				} {
-					if err := setUnsafe(ctx, c, setting); err != nil {
-						return err
-					}
-				}
-				// The server keeps the descriptors of dropped tables for a day otherwise, and
-				// reads all of them at each question to the catalog: after the databases of
-				// some hundred tests that took more than half of its time.
-				if _, err := c.Exec(ctx, fmt.Sprintf("ALTER RANGE default CONFIGURE ZONE USING gc.ttlseconds = %d", int(dropped.Seconds()))); err != nil {
-					return err
-				}
-				// A newer server pauses IMPORT and the making of an index when less than 5 % of the
-				// disk is free, however much that is. It takes no less than 4 %.
-				if err := setIfKnown(ctx, c, "kv.bulk_io_write.min_capacity_remaining_fraction = 0.04"); err != nil {
-					return err
-				}
-			}
-			err := c.QueryRow(ctx, "SELECT version()").Scan(&k.server.Version)
-			if v := releaseOf.FindStringSubmatch(k.server.Version); v != nil {
-				k.server.release = v[1]
-			}
-			return err
-		})
-	})
-	return k.server, k.err
-}
-
-// releaseOf finds the version in what CockroachDB calls itself.
-var releaseOf = regexp.MustCompile(` v(\d\S*)`)
-
-// interlock finds the key by which a server from 23.2 on has a session confirm that it
-// means an unsafe setting.
-var interlock = regexp.MustCompile(`SET unsafe_setting_interlock_key = '([^']*)'`)
-
-// setUnsafe sets a cluster setting, and confirms it where the server asks for that.
-func setUnsafe(ctx context.Context, c *pgx.Conn, setting string) error {
-	_, err := c.Exec(ctx, "SET CLUSTER SETTING "+setting)
-	var pe *pgconn.PgError
-	if !errors.As(err, &pe) {
-		return err
-	}
-	key := interlock.FindStringSubmatch(pe.Message + pe.Detail + pe.Hint)
-	if key == nil {
-		return err
-	}
-	if _, err := c.Exec(ctx, "SET unsafe_setting_interlock_key = '"+key[1]+"'"); err != nil {
-		return err
-	}
-	_, err = c.Exec(ctx, "SET CLUSTER SETTING "+setting)
-	return err
-}
-
-// setIfKnown sets a cluster setting that older servers do not have.
-func setIfKnown(ctx context.Context, c *pgx.Conn, setting string) error {
-	_, err := c.Exec(ctx, "SET CLUSTER SETTING "+setting)
-	if err != nil && !strings.Contains(err.Error(), "unknown cluster setting") {
-		return err
-	}
-	return nil
 }
 
 // ForEachServer runs test as a sub-test on PostgreSQL and on CockroachDB. Where
@@ -176,53 +66,6 @@ func PostgreSQLServer(t testing.TB) Server { return postgres.need(t) }
 
 // CockroachServer returns the CockroachDB of the test process, or skips the test.
 func CockroachServer(t testing.TB) Server { return cockroach.need(t) }
-
-// NewestCockroach is the binary of the newest CockroachDB that the tests know.
-const NewestCockroach = "cockroach-26.1"
-
-// NewestCockroachServer returns a CockroachDB of the test process that is NewestCockroach,
-// for a test of what an older one does not have, or skips the test where that is not on
-// PATH. A server of its own, beside the other CockroachDB, makes it a slow test; see [Slow].
-func NewestCockroachServer(t testing.TB) Server {
-	t.Helper()
-	if b, err := Find(server.CockroachDB); err == nil && filepath.Base(b.Path) == NewestCockroach {
-		return cockroach.need(t) // one is enough
-	}
-	Slow(t)
-	return newest.need(t)
-}
-
-// start starts a server of the kind.
-func (k *serverKind) start() (*localdb.DB, error) {
-	if k.binary == "" {
-		return startOwn(context.Background(), k.product, 0)
-	}
-	path, err := exec.LookPath(k.binary)
-	if err != nil {
-		return nil, fmt.Errorf("%w: no %s on PATH", localdb.ErrNotFound, k.binary)
-	}
-	return startBinary(context.Background(), localdb.Binary{Product: k.product, Path: path, Version: strings.TrimPrefix(k.binary, "cockroach-")})
-}
-
-// need returns the server, or ends the test: by a skip where CockroachDB has no binary.
-// What the test leaves behind fails it; see CheckNoLeaks.
-func (k *serverKind) need(t testing.TB) Server {
-	t.Helper()
-	if !running.Load() {
-		t.Fatal("loadertest: the package has no TestMain that calls loadertest.Main")
-	}
-	srv, err := k.get()
-	switch {
-	case err == nil:
-	case errors.Is(err, localdb.ErrNotFound):
-		Skip(t, err.Error())
-	default:
-		t.Fatalf("%s does not start: %v", k.name, err)
-	}
-	recordRun(t, srv.Product, srv.release)
-	CheckNoLeaks(t)
-	return srv
-}
 
 // NewDatabase creates a database and returns its URL. At the end of the test the
 // database is dropped; see dropLater for CockroachDB. On PostgreSQL a session that is then
@@ -317,31 +160,3 @@ func connectKit(ctx context.Context, url string) (*pgx.Conn, error) {
 
 // kitName is the application_name of the kit's own connections.
 const kitName = "loadertest"
-
-// Names of the servers.
-const (
-	PostgreSQL  = "PostgreSQL"
-	CockroachDB = "CockroachDB"
-)
-
-var (
-	postgres  = &serverKind{name: PostgreSQL, product: server.PostgreSQL}
-	cockroach = &serverKind{name: CockroachDB, product: server.CockroachDB}
-	kinds     = []*serverKind{postgres, cockroach}
-	newest    = &serverKind{name: CockroachDB, product: server.CockroachDB, binary: NewestCockroach}
-	every     = append(kinds, newest)
-)
-
-// stopServers stops the servers that were started.
-func stopServers() error {
-	errs := []error{endDrops(context.Background()), forgetAll(context.Background())}
-	for _, k := range every {
-		if k.stop == nil {
-			continue
-		}
-		if err := k.stop(); err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", k.name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
