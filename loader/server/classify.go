@@ -121,8 +121,9 @@ func isLostSavepoint(pg *pgconn.PgError) bool {
 
 // nodeGone finds what CockroachDB says without a SQLSTATE when its node, or another that the
 // statement needs, is stopping or cannot be reached. CockroachDB 26.1 gives its own failed read as
-// the reason when a session is ended while idle.
-var nodeGone = regexp.MustCompile(`result is ambiguous|^read tcp |(^|: )(stopping|stopped)$|node unavailable|` +
+// the reason when a session is ended while idle, and 21.1 at times the canceled context of what it
+// was doing when one is ended ("aborted before proposing: context canceled").
+var nodeGone = regexp.MustCompile(`result is ambiguous|^read tcp |(^|: )(stopping|stopped|context canceled)$|node unavailable|` +
 	`rpc error: code = (Unavailable|Canceled)|failed to connect to n\d|replica unavailable`)
 
 // tooLargeText reports whether msg is one of the CockroachDB messages without a SQLSTATE of

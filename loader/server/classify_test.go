@@ -25,6 +25,7 @@ func TestClassify(t *testing.T) {
 			io.ErrUnexpectedEOF, syscall.ECONNRESET, context.DeadlineExceeded, errors.New("conn closed"), &net.OpError{Op: "read", Err: syscall.EPIPE},
 			said("40003", "result is ambiguous"), said("08006", ""), said("08003", ""), said("57P01", ""), said("57P02", ""), said("25P03", ""), said("25P04", ""), said("57P05", ""),
 			said("XXUUU", "result is ambiguous (error=…)"), said("XXUUU", "read tcp 127.0.0.1:26257->127.0.0.1:5000: i/o timeout"),
+			said("XXUUU", "aborted before proposing: context canceled"), said("XXUUU", "context canceled"),
 			said("XXUUU", "kv/kvserver/intentresolver/intent_resolver.go:892: stopping"), said("XXUUU", "node unavailable; try another peer"), said("XXUUU", "rpc error: code = Unavailable desc = transport is closing"), said("XXUUU", "failed to connect to n2 at 10.0.0.2:26257: initial connection heartbeat failed"),
 			said("58C00", "key range id:44 is unavailable"), said("58C01", "inbox communication error: rpc error: code = Canceled desc = context canceled"),
 		}},
@@ -38,7 +39,7 @@ func TestClassify(t *testing.T) {
 		{server.Duplicate, []error{said("23505", "")}},
 		{server.Data, []error{said("22003", ""), said("22P02", ""), said("22021", ""), said("23502", ""), said("23503", ""), said("23514", "")}},
 		{server.Refused, []error{said("28P01", ""), said("28000", ""), said("3D000", ""), said("42501", ""), x509.UnknownAuthorityError{}}},
-		{server.Permanent, []error{said("42P01", ""), said("42703", ""), said("0A000", ""), said("XXUUU", "internal error"), said("XXUUU", "rpc error: code = Unknown desc = no such file")}},
+		{server.Permanent, []error{said("42P01", ""), said("42703", ""), said("0A000", ""), said("XXUUU", "internal error"), said("XXUUU", "rpc error: code = Unknown desc = no such file"), said("XXUUU", "context canceled by the loader of files")}},
 	} {
 		for _, err := range test.errs {
 			for _, err := range []error{err, fmt.Errorf("copy: %w", err)} {
