@@ -178,7 +178,7 @@ func TestServerThatNeverStarts(t *testing.T) {
 		for _, code := range []string{"57P03", "53300"} {
 			url := s.NewDatabase(t)
 			never := &loadertest.Fault{When: startup, Times: -1, Do: loadertest.Inject, Code: code}
-			l, _, err := broken(t, url, 40, bank.Options{Workers: 1, RetryFor: 300 * time.Millisecond}, fill(t, url, 10, 1000),
+			l, _, err := broken(t, url, 40, bank.Options{Workers: 1, RetryFor: time.Second}, fill(t, url, 10, 1000),
 				&loadertest.Fault{When: commitOf(s), Nth: 3, Times: -1, Do: loadertest.Inject, Code: "57P01"}, never)
 			if !errors.Is(err, loader.ErrGaveUp) || !strings.Contains(err.Error(), "SQLSTATE "+code) {
 				t.Errorf("got %v, want to give up with %s", err, code)

@@ -85,7 +85,7 @@ func TestServerThatStarts(t *testing.T) {
 func TestServerThatNeverStarts(t *testing.T) {
 	loadertest.Long(t)
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		sub.RetryFor = 300 * time.Millisecond
+		sub.RetryFor = 2 * time.Second // longer than the first session takes to end on a busy machine
 		x := sub.start(t, url, 3000,
 			&loadertest.Fault{When: sub.commits(srv), Nth: 3, Times: -1, Do: loadertest.InjectAfter, Code: "57P01"},
 			&loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStartup}, Times: -1, Do: loadertest.Inject, Code: "57P03"})
