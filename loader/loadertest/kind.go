@@ -52,7 +52,7 @@ type serverKind struct {
 // leaves it a range that it merges in its own time, 5 s a range, and it asks all ranges at each
 // change of a table whether they must be split. Where there were 1800 that was half of its work,
 // and a test of many tables took 16 minutes that takes 3 on a new server.
-var worn = 48
+var worn = 20
 
 // dropped is how long CockroachDB keeps what was dropped. An IMPORT that fails needs what was
 // there at its beginning.
