@@ -226,7 +226,7 @@ func TestEmptyValues(t *testing.T) {
 // TestFlagsOfOtherLoads: what a resumed load cannot have is refused, and the load is resumed
 // without it.
 func TestFlagsOfOtherLoads(t *testing.T) {
-	loadertest.ForEachServer(t, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		runs := map[string][]string{
 			"points --n 10 --chunk 5": {"--max-errors 1", "--rejects r", "--any-time", "--max-record-bytes 10", "--streams 2", "--handoff upload", "--via import"},

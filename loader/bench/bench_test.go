@@ -50,6 +50,7 @@ func checkNothingLeft(t *testing.T, url string) {
 // TestCliff: below 10 000 rows CockroachDB commits every chunk in one phase, by its own
 // count, and from there on it takes longer, by the clock, where that can be believed.
 func TestCliff(t *testing.T) {
+	loadertest.Slow(t)
 	url := loadertest.CockroachServer(t).NewDatabase(t)
 	n, count := int64(20_000), 2
 	if idle {
@@ -91,7 +92,7 @@ func TestCliff(t *testing.T) {
 // TestScratchIsLikeTheTable: indexes, defaults, checks, families and foreign keys are those
 // of the named table, which stays as it is.
 func TestScratchIsLikeTheTable(t *testing.T) {
-	loadertest.ForServer(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, `CREATE TABLE kinds (kind INT PRIMARY KEY)`)
 		loadertest.Exec(t, url, `INSERT INTO kinds VALUES (1)`)

@@ -158,6 +158,7 @@ var valueKinds = []valueKind{
 // ascending and descending, with the server's own encoding; and the column's bound
 // with both them and the ends of the type.
 func TestSizesOfRandomValues(t *testing.T) {
+	loadertest.Slow(t) // two tables for each type
 	conn := connect(t, loadertest.CockroachServer(t))
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
