@@ -18,7 +18,7 @@ func TestNodesAreStoppedInTurn(t *testing.T) {
 	c := loadertest.ThreeNodes(t)
 	var retries int64
 	for node := range 3 {
-		url := c.NewDatabase(t, fmt.Sprintf("bank%d", node))
+		url := c.NewDatabase(t, fmt.Sprintf("bank%d", node), node)
 		l := &ledger{accounts: fill(t, url, 100, 1000)}
 		made := make(chan struct{})
 		enough := make(chan struct{}) // the run makes transfers until then

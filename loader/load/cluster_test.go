@@ -13,14 +13,14 @@ import (
 )
 
 // TestNodesAreStoppedInTurn stops and starts each node of a cluster of three while a
-// load runs, which knows all of their addresses.
+// load runs on it, which knows all of their addresses.
 func TestNodesAreStoppedInTurn(t *testing.T) {
 	c := loadertest.ThreeNodes(t)
 	for i, sub := range few(subjects(loadertest.Server{Cockroach: true, Product: server.CockroachDB})) {
 		t.Run(sub.String(), func(t *testing.T) {
 			var retries int64
 			for node := range 3 {
-				url := c.NewDatabase(t, fmt.Sprintf("turn%d%d", i, node))
+				url := c.NewDatabase(t, fmt.Sprintf("turn%d%d", i, node), node)
 				const n = 40_000
 				sub.Chunk, sub.RetryFor, sub.ChunkTimeout = 20, 3*time.Minute, 10*time.Second
 				some, back := make(chan struct{}, 1), make(chan struct{})

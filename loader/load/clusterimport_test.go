@@ -24,7 +24,7 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 	c := loadertest.ThreeNodes(t)
 	// A job waits for another node until its own is given up, 40 s else, and then up to 30
 	// more until one looks for jobs, which 21.1 lets nobody change.
-	loadertest.Exec(t, c.At("defaultdb"), "SET CLUSTER SETTING server.sqlliveness.heartbeat = '1s'", "SET CLUSTER SETTING server.sqlliveness.ttl = '6s'")
+	loadertest.Exec(t, c.At("defaultdb", 0), "SET CLUSTER SETTING server.sqlliveness.heartbeat = '1s'", "SET CLUSTER SETTING server.sqlliveness.ttl = '6s'")
 	const some, many = 600_000, 2_000_000 // a node that is stopped takes its time
 	for i, x := range []struct {
 		name string
@@ -38,7 +38,7 @@ func TestImportOutlivesItsNodes(t *testing.T) {
 		{"other killed", importer.Upload, 1, (*loadertest.Cluster).Kill, some},
 	} {
 		t.Run(fmt.Sprintf("%s/%s", x.mode, x.name), func(t *testing.T) {
-			at := c.NewDatabase(t, fmt.Sprintf("import%d", i))
+			at := c.NewDatabase(t, fmt.Sprintf("import%d", i), 0)
 			n := x.rows
 			atWork := make(chan struct{}, 1)
 			l := newLoad(t, at, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: load.Settings{

@@ -54,11 +54,11 @@ func ThreeNodes(t *testing.T) *Cluster {
 		c.nodes = nil
 		runtime.GC()
 	})
-	if err := letAnswersPass(t.Context(), c.At("defaultdb")); err != nil {
+	if err := letAnswersPass(t.Context(), c.At("defaultdb", 0)); err != nil {
 		t.Fatal(err)
 	}
 	eventuallyWithin(t, 5*time.Minute, "three replicas of every range", func() bool {
-		return Value[int64](t, c.At("defaultdb"), "SELECT count(*) FROM crdb_internal.ranges_no_leases WHERE array_length(replicas, 1) < 3") == 0
+		return Value[int64](t, c.At("defaultdb", 0), "SELECT count(*) FROM crdb_internal.ranges_no_leases WHERE array_length(replicas, 1) < 3") == 0
 	})
 	return c
 }
@@ -93,21 +93,22 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// At returns a URL of a database that names all nodes, from the first on.
-func (c *Cluster) At(database string) string {
+// At returns a URL of a database that names all nodes, from the first one on, which sessions are
+// on while it is there.
+func (c *Cluster) At(database string, first int) string {
 	hosts := make([]string, len(c.ports))
-	for i, p := range c.ports {
-		hosts[i] = fmt.Sprintf("localhost:%d", p)
+	for i := range hosts {
+		hosts[i] = fmt.Sprintf("localhost:%d", c.ports[(first+i)%len(c.ports)])
 	}
 	u := url.URL{Scheme: "postgres", User: url.User("root"), Host: strings.Join(hosts, ","), Path: "/" + database, RawQuery: "sslmode=disable&connect_timeout=5"}
 	return u.String()
 }
 
-// NewDatabase creates a database and returns its URL. It is gone with the cluster.
-func (c *Cluster) NewDatabase(t testing.TB, name string) string {
+// NewDatabase creates a database and returns its URL; see At. It is gone with the cluster.
+func (c *Cluster) NewDatabase(t testing.TB, name string, first int) string {
 	t.Helper()
-	Exec(t, c.At("defaultdb"), "CREATE DATABASE "+name)
-	return c.At(name)
+	Exec(t, c.At("defaultdb", first), "CREATE DATABASE "+name)
+	return c.At(name, first)
 }
 
 // Start starts a node that was ended, and waits until it can be talked to.
