@@ -77,9 +77,9 @@ func TestTableThatGoesOfflineWhileItIsDescribed(t *testing.T) {
 	const n = 200
 	l := newLoad(t, url, load.Request{Dataset: dataset.NewPoints(n, 0), Settings: load.Settings{Method: load.Import, ImportOptions: importer.Options{Mode: importer.Upload}}})
 	l.Close()
-	offline := &loadertest.Fault{When: loadertest.Match{SQL: "indisprimary", Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "55000", Times: 2}
+	offline := &loadertest.Fault{When: loadertest.Match{SQL: "indisprimary", Kind: loadertest.MsgStatement}, Do: loadertest.Inject, Code: "55000", Times: 6}
 	again, err := load.Resume(t.Context(), loadertest.Open(t, loadertest.NewProxy(t, url, offline).URL()), l.ID, load.Settings{})
-	if err != nil || offline.Count() != 2 {
+	if err != nil || offline.Count() != 6 {
 		t.Fatalf("got %v after %d queries that failed, want that the load waits for the table", err, offline.Count())
 	}
 	defer again.Close()

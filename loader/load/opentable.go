@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -40,9 +42,27 @@ func (o *opening) waitOnline(ctx context.Context) error {
 	return importer.Online(ctx, server.TimeoutPool{Pool: o.pool, Timeout: o.req.attemptTimeout()}, o.record.spec.Table)
 }
 
-// describeTries is how often the table of an IMPORT is described, if jobs of another run are in
-// the way.
+// describeTries is how often the table of an IMPORT is described if that fails for another reason
+// than jobs of another run, which may be their doing too.
 const describeTries = 4
+
+// describeResumed describes the table of a resumed load. Jobs of another run take the table
+// offline, also between two queries of Describe. Then it waits for the table and describes it again,
+// for retryFor at most.
+func (o *opening) describeResumed(ctx context.Context) (*server.Table, error) {
+	end := time.Now().Add(o.req.retryFor())
+	for tries := 1; ; tries++ {
+		t, err := server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
+		if err == nil || o.imported == nil {
+			return t, err
+		}
+		// The catalog does not list the keys of a table that is offline.
+		offline := server.Code(err) == pgerrcode.ObjectNotInPrerequisiteState || errors.Is(err, pgx.ErrNoRows)
+		if tries >= describeTries && !offline || time.Now().After(end) || o.waitOnline(ctx) != nil {
+			return nil, err
+		}
+	}
+}
 
 // findTable describes the table. A new load creates a missing table, and a preview describes the
 // table that would be created.
@@ -53,11 +73,7 @@ func (o *opening) findTable(ctx context.Context) error {
 		o.table = &server.Table{Name: o.record.spec.Table}
 		return nil
 	case o.purpose == toResume:
-		o.table, err = server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
-		// The jobs of another run take the table offline, also between two queries of Describe.
-		for tries := 1; err != nil && tries < describeTries && o.imported != nil && o.waitOnline(ctx) == nil; tries++ {
-			o.table, err = server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
-		}
+		o.table, err = o.describeResumed(ctx)
 		return err
 	}
 	name, err := o.tableName()

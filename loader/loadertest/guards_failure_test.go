@@ -86,7 +86,7 @@ var failureGuards = []guard{
 		"if other && strings.HasPrefix(tag, r.prefix(r.State.Range)) && len(g.names) > 0 {", "if other && strings.HasPrefix(tag, r.prefix(r.State.Range)) && len(g.names) < 0 {",
 		"./loader/load", "TestRunsShareAnImportOfSeveralJobs", "run ends with", true},
 	{"a table that jobs of another run take offline is described again", "loader/load/opentable.go",
-		"tries < describeTries", "tries < 1",
+		"tries >= describeTries && !offline", "tries >= describeTries || !offline",
 		"./loader/load", "TestTableThatGoesOfflineWhileItIsDescribed", "want that the load waits for the table", false},
 	{"what may have been sent is on record before it is sent", "loader/registry/queue.go",
 		"if q.Ahead == nil {\n\t\treturn r, nil", "if true {\n\t\treturn r, nil",
