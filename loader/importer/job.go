@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 
 	"bulkload/loader/server"
@@ -204,6 +205,12 @@ func (a *Answer) scan(found pgx.Rows) error {
 		return fmt.Errorf("the server's answer to IMPORT INTO has %d columns, without job_id or rows", len(fields))
 	}
 	return found.Scan(dest...)
+}
+
+// WentOffline reports whether server.Describe failed because a job took the table offline between
+// two of its queries. The catalog does not list the keys of such a table.
+func WentOffline(err error) bool {
+	return server.Code(err) == pgerrcode.ObjectNotInPrerequisiteState || errors.Is(err, pgx.ErrNoRows)
 }
 
 // Online waits until a table can be read. The table of an ended job is soon online. The error

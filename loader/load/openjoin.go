@@ -161,7 +161,7 @@ func (o *opening) countKeys(ctx context.Context, r chunker.Range) (n int64, err 
 // if the server makes the keys.
 func (o *opening) firstRepeat(ctx context.Context, v verify.Verifier) (string, error) {
 	if o.attached { // the job kept the table offline
-		t, err := server.Describe(ctx, o.pool, o.srv.Info, o.table.Name)
+		t, err := o.describeResumed(ctx)
 		if err != nil {
 			return "", err
 		}

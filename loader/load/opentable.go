@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -56,8 +55,7 @@ func (o *opening) describeResumed(ctx context.Context) (*server.Table, error) {
 		if err == nil || o.imported == nil {
 			return t, err
 		}
-		// The catalog does not list the keys of a table that is offline.
-		offline := server.Code(err) == pgerrcode.ObjectNotInPrerequisiteState || errors.Is(err, pgx.ErrNoRows)
+		offline := importer.WentOffline(err)
 		if tries >= describeTries && !offline || time.Now().After(end) || o.waitOnline(ctx) != nil {
 			return nil, err
 		}
