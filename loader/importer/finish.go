@@ -183,18 +183,12 @@ func (r *Runner) finish(ctx context.Context) error {
 	if err := r.online(ctx); err != nil {
 		return err
 	}
-	for end := time.Now().Add(r.RetryFor); r.Table.OID == 0; { // the job of an earlier run kept it offline
-		t, err := server.Describe(ctx, r.db, r.DB.Info, r.Table.Name)
-		switch {
-		case err == nil:
-			r.Table = t
-		case !WentOffline(err) || time.Now().After(end): // a job of another run may do it again
+	if r.Table.OID == 0 { // the job of an earlier run kept it offline
+		t, err := Describe(ctx, r.db, r.DB.Info, r.Table.Name, r.RetryFor, r.online)
+		if err != nil {
 			return err
-		default:
-			if err := r.online(ctx); err != nil {
-				return err
-			}
 		}
+		r.Table = t
 	}
 	if r.unsure && r.Input.Exact && r.State.WasEmpty { // several jobs
 		n, err := r.count(ctx)

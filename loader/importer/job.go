@@ -207,9 +207,36 @@ func (a *Answer) scan(found pgx.Rows) error {
 	return found.Scan(dest...)
 }
 
-// WentOffline reports whether server.Describe failed because a job took the table offline between
+// describeTries is how often Describe describes a table if that fails for another reason than jobs
+// of another run, which may be their doing too.
+const describeTries = 4
+
+// Describe is server.Describe for a table that jobs of other runs may take offline, also between
+// two of its queries. Then it waits by online, and describes the table again, for retryFor at most.
+// The error is that of server.Describe; where the table is offline, it may be that of online.
+func Describe(ctx context.Context, db server.Querier, info server.Info, table pgx.Identifier, retryFor time.Duration, online func(context.Context) error) (*server.Table, error) {
+	end := time.Now().Add(retryFor)
+	for tries := 1; ; tries++ {
+		t, err := server.Describe(ctx, db, info, table)
+		if err == nil {
+			return t, nil
+		}
+		offline := wentOffline(err)
+		if tries >= describeTries && !offline || time.Now().After(end) {
+			return nil, err
+		}
+		if over := online(ctx); over != nil {
+			if offline {
+				return nil, over
+			}
+			return nil, err
+		}
+	}
+}
+
+// wentOffline reports whether server.Describe failed because a job took the table offline between
 // two of its queries. The catalog does not list the keys of such a table.
-func WentOffline(err error) bool {
+func wentOffline(err error) bool {
 	return server.Code(err) == pgerrcode.ObjectNotInPrerequisiteState || errors.Is(err, pgx.ErrNoRows)
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"bulkload/loader/commit"
+	"bulkload/loader/dataset"
 	"bulkload/loader/failure"
 	"bulkload/loader/load"
 	"bulkload/loader/loadertest"
@@ -80,5 +81,20 @@ func TestTableOfAFailedLoadIsDropped(t *testing.T) {
 		if _, err := other.Run(ctx); err != nil {
 			t.Errorf("the other load: %v", err)
 		}
+	})
+}
+
+// TestCatalogMeetsWhatIsBeingDropped has a query of the catalog meet something that is being
+// dropped, as CockroachDB's may where another database goes: the load opens at the next attempt.
+func TestCatalogMeetsWhatIsBeingDropped(t *testing.T) {
+	loadertest.ForServerFirst(t, loadertest.CockroachDB, func(t *testing.T, s loadertest.Server) {
+		url := s.NewDatabase(t)
+		dropped := &loadertest.Fault{When: loadertest.Match{SQL: "pg_index", Kind: loadertest.MsgStatement}, Do: loadertest.Inject,
+			Code: server.Uncategorized, Text: "descriptor is being dropped", Times: 2}
+		l := newLoad(t, loadertest.NewProxy(t, url, dropped).URL(), load.Request{Dataset: dataset.NewPoints(100, 0)})
+		if _, err := l.Run(t.Context()); err != nil || dropped.Count() != 2 {
+			t.Errorf("got %v after %d queries that failed, want that the load goes on", err, dropped.Count())
+		}
+		checkExact(t, url, l, 100)
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -41,25 +40,12 @@ func (o *opening) waitOnline(ctx context.Context) error {
 	return importer.Online(ctx, server.TimeoutPool{Pool: o.pool, Timeout: o.req.attemptTimeout()}, o.record.spec.Table)
 }
 
-// describeTries is how often the table of an IMPORT is described if that fails for another reason
-// than jobs of another run, which may be their doing too.
-const describeTries = 4
-
-// describeResumed describes the table of a resumed load. Jobs of another run take the table
-// offline, also between two queries of Describe. Then it waits for the table and describes it again,
-// for retryFor at most.
+// describeResumed describes the table of a resumed load, which jobs of another run may take offline.
 func (o *opening) describeResumed(ctx context.Context) (*server.Table, error) {
-	end := time.Now().Add(o.req.retryFor())
-	for tries := 1; ; tries++ {
-		t, err := server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
-		if err == nil || o.imported == nil {
-			return t, err
-		}
-		offline := importer.WentOffline(err)
-		if tries >= describeTries && !offline || time.Now().After(end) || o.waitOnline(ctx) != nil {
-			return nil, err
-		}
+	if o.imported == nil {
+		return server.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table)
 	}
+	return importer.Describe(ctx, o.pool, o.srv.Info, o.record.spec.Table, o.req.retryFor(), o.waitOnline)
 }
 
 // findTable describes the table. A new load creates a missing table, and a preview describes the

@@ -90,7 +90,7 @@ func Classify(err error) Class {
 	case code == pgerrcode.SerializationFailure, code == pgerrcode.DeadlockDetected, code == clusterRestarting,
 		code == pgerrcode.CannotConnectNow, code == pgerrcode.TooManyConnections,
 		code == pgerrcode.DiskFull, code == pgerrcode.OutOfMemory, code == pgerrcode.InsufficientResources,
-		code == pgerrcode.LockNotAvailable, code == pgerrcode.InFailedSQLTransaction, code == pgerrcode.QueryCanceled, Throttled(err), isLostSavepoint(pg):
+		code == pgerrcode.LockNotAvailable, code == pgerrcode.InFailedSQLTransaction, code == pgerrcode.QueryCanceled, Throttled(err), isLostSavepoint(pg), isBeingDropped(pg):
 		return Retry
 	case code == pgerrcode.UniqueViolation:
 		return Duplicate
@@ -117,6 +117,13 @@ func Throttled(err error) bool {
 // isolated, and the next attempt passes.
 func isLostSavepoint(pg *pgconn.PgError) bool {
 	return pg.Code == pgerrcode.InternalError && strings.Contains(pg.Message, "sequence number is ignored")
+}
+
+// isBeingDropped reports whether a statement met a table or database that is being dropped.
+// Queries of CockroachDB 21.1's catalogue meet those of others too. Soon after, it is gone: the next
+// attempt passes, or says that it does not exist.
+func isBeingDropped(pg *pgconn.PgError) bool {
+	return pg.Code == Uncategorized && strings.HasSuffix(pg.Message, "descriptor is being dropped")
 }
 
 // nodeGone finds what CockroachDB says without a SQLSTATE when its node, or another that the

@@ -30,7 +30,7 @@ func TestClassify(t *testing.T) {
 			said("58C00", "key range id:44 is unavailable"), said("58C01", "inbox communication error: rpc error: code = Canceled desc = context canceled"),
 		}},
 		{server.Retry, []error{
-			said("40001", "restart transaction"), said("40P01", ""), said("CR000", ""), said("XX000", "internal error: read sequence number 2 but sequence number is ignored [{2 2}] after savepoint rollback"), said("25P02", "current transaction is aborted"), said("57P03", ""), said("53300", ""), said("53100", ""), said("53200", ""), said("55P03", ""), said("57014", ""),
+			said("40001", "restart transaction"), said("40P01", ""), said("CR000", ""), said("XX000", "internal error: read sequence number 2 but sequence number is ignored [{2 2}] after savepoint rollback"), said("XXUUU", "descriptor is being dropped"), said("25P02", "current transaction is aborted"), said("57P03", ""), said("53300", ""), said("53100", ""), said("53200", ""), said("55P03", ""), said("57014", ""),
 		}},
 		{server.TooLarge, []error{
 			said("53400", ""), said("54000", ""), said("08P01", "message size 17 MiB bigger than maximum allowed message size 16 MiB"),
@@ -39,7 +39,7 @@ func TestClassify(t *testing.T) {
 		{server.Duplicate, []error{said("23505", "")}},
 		{server.Data, []error{said("22003", ""), said("22P02", ""), said("22021", ""), said("23502", ""), said("23503", ""), said("23514", "")}},
 		{server.Refused, []error{said("28P01", ""), said("28000", ""), said("3D000", ""), said("42501", ""), x509.UnknownAuthorityError{}}},
-		{server.Permanent, []error{said("42P01", ""), said("42703", ""), said("0A000", ""), said("XXUUU", "internal error"), said("XXUUU", "rpc error: code = Unknown desc = no such file"), said("XXUUU", "context canceled by the loader of files")}},
+		{server.Permanent, []error{said("42P01", ""), said("42703", ""), said("0A000", ""), said("XXUUU", "internal error"), said("42P01", "descriptor is being dropped"), said("XXUUU", "rpc error: code = Unknown desc = no such file"), said("XXUUU", "context canceled by the loader of files")}},
 	} {
 		for _, err := range test.errs {
 			for _, err := range []error{err, fmt.Errorf("copy: %w", err)} {
