@@ -20,7 +20,7 @@ func eachOfFile(t *testing.T, f func(t *testing.T, srv loadertest.Server, url st
 // TestSwallowedRepliesOfFiles loses the replies of commits.
 func TestSwallowedRepliesOfFiles(t *testing.T) {
 	eachOfFile(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
-		fault := &loadertest.Fault{When: sub.commits(srv), Nth: 2, Times: 3, Do: loadertest.SwallowReply}
+		fault := &loadertest.Fault{When: sub.commitsOfChunks(srv), Nth: 2, Times: 3, Do: loadertest.SwallowReply}
 		x := sub.start(t, url, 1500, fault)
 		if res := x.mustEnd(t); fault.Count() != 3 || res.LookUps == 0 {
 			t.Errorf("%d replies were lost, and %d times was looked up", fault.Count(), res.LookUps)

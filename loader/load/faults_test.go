@@ -140,11 +140,7 @@ func TestConnectionsBreakInTheRows(t *testing.T) {
 func TestSwallowedRepliesWithoutProof(t *testing.T) {
 	eachSubject(t, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		sub.SkipVerification = true
-		when := sub.commits(srv)
-		if srv.Cockroach && sub.CommitMode == commit.Transaction {
-			when = sub.commitsOfRows(srv) // the registry's end alike, and may all come first
-		}
-		x := sub.start(t, url, 1000, &loadertest.Fault{When: when, Nth: 2, Times: 3, Do: loadertest.SwallowReply})
+		x := sub.start(t, url, 1000, &loadertest.Fault{When: sub.commitsOfChunks(srv), Nth: 2, Times: 3, Do: loadertest.SwallowReply})
 		_, err := x.wait()
 		var dup *commit.DuplicateError
 		switch keys := sub.kind == "points" || sub.kind == "file"; {
@@ -309,6 +305,15 @@ func TestStormsOf40001(t *testing.T) {
 			sub.exact(t, url, x.Load, 1500)
 		}
 	})
+}
+
+// commitsOfChunks is commits without those of the registry. On CockroachDB they end alike, and may
+// all come first.
+func (s subject) commitsOfChunks(srv loadertest.Server) loadertest.Match {
+	if srv.Cockroach && s.CommitMode == commit.Transaction {
+		return s.commitsOfRows(srv)
+	}
+	return s.commits(srv)
 }
 
 // commitsOfRows is commits without those of transactions that have sent no rows, which are

@@ -70,7 +70,7 @@ func TestServerThatStarts(t *testing.T) {
 			loadertest.Long(t)
 		}
 		x := sub.start(t, url, 3000,
-			&loadertest.Fault{When: sub.commits(srv), Nth: 3, Times: 2, Do: loadertest.InjectAfter, Code: "57P01"},
+			&loadertest.Fault{When: sub.commitsOfChunks(srv), Nth: 3, Times: 2, Do: loadertest.InjectAfter, Code: "57P01"},
 			&loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStartup}, Times: 5, Do: loadertest.Inject, Code: "57P03"},
 			&loadertest.Fault{When: loadertest.Match{Kind: loadertest.MsgStartup}, Times: 5, Do: loadertest.Inject, Code: "53300"})
 		res := x.mustEnd(t)
