@@ -39,6 +39,7 @@ func TestLoadersShareALoad(t *testing.T) {
 func (s subject) share(t *testing.T, srv loadertest.Server, url string, number int) {
 	n := int64(6000)
 	s.Chunk = 50
+	s.ChunkTimeout = 10 * time.Second // CockroachDB may never answer a COPY whose session is ended
 	var others []*load.Load
 	if s.kind == "accounts" {
 		// Drawing again takes CockroachDB long, and each loader may hold three chunks.
