@@ -19,7 +19,7 @@ func TestSessionsAreEndedAllTheTime(t *testing.T) {
 	eachOf(t, shortOf, func(t *testing.T, srv loadertest.Server, url string, sub subject) {
 		if srv.Cockroach {
 			loadertest.Slow(t)
-			// CockroachDB 26.1 never answers a COPY that arrives while its session is ended.
+			// CockroachDB may never answer a COPY that arrives while its session is ended.
 			sub.ChunkTimeout = 10 * time.Second
 		}
 		storms := 4
