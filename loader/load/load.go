@@ -210,9 +210,11 @@ func (l *Load) complete(ctx context.Context, res loader.Result) error {
 	return err
 }
 
-// recorded returns the record of the load.
+// recorded returns the record of the load. The ending's record is read before or after the
+// ranges to settle, and another run may settle them in between: a record that is not done is
+// read again.
 func (l *Load) recorded(ctx context.Context) (registry.Load, error) {
-	if l.ending.load != nil {
+	if l.ending.load != nil && l.ending.load.State == registry.Done {
 		return *l.ending.load, nil
 	}
 	return l.record.registry.Get(ctx, l.ID)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"bulkload/loader/commit"
 	"bulkload/loader/files"
 	"bulkload/loader/load"
@@ -158,6 +160,71 @@ func TestLoadsInDoubtAreSettled(t *testing.T) {
 				t.Errorf("by %s: %d doubts are left", via, n)
 			}
 		}
+	})
+}
+
+// TestSettledByAnotherRunMeanwhile has another run settle a load's last ranges while the end of
+// a run reads the registry: its record as it was before, the ranges as they are after. The load
+// is complete.
+func TestSettledByAnotherRunMeanwhile(t *testing.T) {
+	loadertest.ForServerFirst(t, loadertest.PostgreSQL, func(t *testing.T, s loadertest.Server) {
+		ctx := context.Background()
+		url := s.NewDatabase(t)
+		loadertest.Exec(t, url, kvDDL)
+		config, err := pgx.ParseConfig(withName(t, url))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := pgx.ConnectConfig(ctx, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close(ctx)
+		exec := func(statement string, args ...any) {
+			if _, err := other.Exec(ctx, statement, args...); err != nil {
+				t.Errorf("%s: %v", statement, err)
+			}
+		}
+		proxy := loadertest.NewProxy(t, url)
+		l := newLoad(t, proxy.URL(), byStatement(t, repeats(500, 0), commit.Insert, 50))
+		loadertest.Exec(t, url, fmt.Sprintf("INSERT INTO loader.doubts (load, lo, hi, looked) VALUES ('%s', 0, 50, true)", l.ID))
+		// The end reads the record, the indexes and the ranges in this order, and the read of the
+		// ranges waits for other. A claim reads ranges too, but no indexes.
+		end := false
+		fault := &loadertest.Fault{Do: loadertest.Delay, When: loadertest.Match{Kind: loadertest.MsgStatement, Func: func(m *loadertest.Message) bool {
+			if strings.Contains(m.SQL, "loader.indexes") {
+				end = true
+			}
+			if !end || !strings.HasPrefix(m.SQL, "SELECT lo, hi FROM loader.doubts") {
+				return false
+			}
+			end = false
+			exec("BEGIN")
+			if !s.Cockroach {
+				exec("LOCK TABLE loader.doubts IN ACCESS EXCLUSIVE MODE")
+			}
+			exec("DELETE FROM loader.doubts WHERE load = $1", l.ID)
+			return true
+		}}}
+		proxy.Add(fault)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := l.Run(ctx)
+			ended <- err
+		}()
+		waits := `SELECT count(*) > 0 FROM pg_locks WHERE relation = 'loader.doubts'::REGCLASS AND NOT granted`
+		if s.Cockroach {
+			waits = `SELECT count(*) > 0 FROM [SHOW CLUSTER QUERIES] WHERE query LIKE 'SELECT lo, hi FROM%doubts%' AND phase = 'executing'`
+		}
+		loadertest.Eventually(t, "the read of the ranges to wait", func() bool {
+			return fault.Fired() && loadertest.Value[bool](t, url, waits)
+		})
+		exec("UPDATE loader.loads SET state = 'done', finished_at = now() WHERE id = $1", l.ID)
+		exec("COMMIT")
+		if err := <-ended; err != nil {
+			t.Errorf("got %v, want a load that is complete", err)
+		}
+		checkSettled(t, url, l)
 	})
 }
 
