@@ -171,11 +171,7 @@ func TestSettledByAnotherRunMeanwhile(t *testing.T) {
 		ctx := context.Background()
 		url := s.NewDatabase(t)
 		loadertest.Exec(t, url, kvDDL)
-		config, err := pgx.ParseConfig(withName(t, url))
-		if err != nil {
-			t.Fatal(err)
-		}
-		other, err := pgx.ConnectConfig(ctx, config)
+		other, err := pgx.Connect(ctx, withName(t, url))
 		if err != nil {
 			t.Fatal(err)
 		}
